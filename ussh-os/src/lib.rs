@@ -1,0 +1,14 @@
+//! What the operating system offers, made safe: accounts, credentials, sockets, PAM from both sides, sandbox, syslog.
+//!
+//! The only crate with unsafe code (beside the entry module of pam_ussh). Each block says whose contract it leans on.
+//! Depends on none of ours.
+
+pub mod account;
+pub mod agent_socket;
+pub mod pam_application;
+pub mod pam_module;
+pub mod process;
+pub mod sandbox;
+pub mod seqpacket;
+pub mod syslog;
+pub mod terminal;

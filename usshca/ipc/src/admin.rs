@@ -1,0 +1,103 @@
+//! What administrators ask of the signer (root or the CA's owner, kernel-attested).
+
+use serde::{Deserialize, Serialize};
+
+/// One question.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Certificates by serial descending, from below `before` (exclusive; u64::MAX = newest), at most `limit` (≤ 500) rows.
+    List {
+        /// Exclusive upper bound on the row number.
+        before: u64,
+        /// Rows.
+        limit: u32,
+    },
+    /// Revokes a serial of ours.
+    Revoke {
+        /// The serial.
+        serial: u64,
+        /// Free text, ≤ 1 KiB.
+        reason: String,
+    },
+    /// The KRL of all that is revoked and not yet expired.
+    Krl,
+    /// Sign a host certificate.
+    HostSign {
+        /// Wire form of the host key.
+        public_key: Vec<u8>,
+        /// Host names; no wildcards.
+        principals: Vec<String>,
+        /// Seconds from now.
+        validity_seconds: u64,
+    },
+    /// CA public keys.
+    Keys,
+}
+
+/// The answer.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Rows; more follow below the last one's `row`.
+    List(Vec<Entry>),
+    /// Revoked now (or already: `already` is true).
+    Revoked {
+        /// It was before.
+        already: bool,
+    },
+    /// A KRL, chunked: `more` = ask nothing, keep receiving.
+    Krl {
+        /// Bytes.
+        chunk: Vec<u8>,
+        /// Another Reply::Krl follows.
+        more: bool,
+    },
+    /// `type base64 comment`.
+    HostCertificate {
+        /// The line.
+        line: String,
+        /// Its serial.
+        serial: u64,
+    },
+    /// CA public keys, `type base64 comment`.
+    Keys {
+        /// Signs users.
+        user_ca: String,
+        /// Signs hosts.
+        host_ca: String,
+    },
+    /// No; why, and what to try.
+    Refused(String),
+}
+
+/// One row of the inventory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Row number, ascending.
+    pub row: u64,
+    /// 0 for a refusal (no certificate was made).
+    pub serial: u64,
+    /// `user` or `host`.
+    pub kind: String,
+    /// Key ID.
+    pub key_id: String,
+    /// Principals.
+    pub principals: Vec<String>,
+    /// Fingerprint of the subject key, empty if none.
+    pub fingerprint: String,
+    /// Seconds since the epoch.
+    pub valid_after: u64,
+    /// Seconds since the epoch.
+    pub valid_before: u64,
+    /// Seconds since the epoch: when it was asked for.
+    pub asked: u64,
+    /// Peer address, or `admin`.
+    pub from: String,
+    /// How authenticated: `pam:usshca`, `admin uid 0`.
+    pub authenticated: String,
+    /// Policy rule.
+    pub rule: String,
+    /// `reserved`, `signed`, `delivered`, `undelivered: why`, `refused: why`.
+    pub outcome: String,
+    /// Seconds since the epoch, if revoked.
+    pub revoked: Option<u64>,
+}

@@ -1,0 +1,62 @@
+//! The signer's control channel: only the supervisor speaks on it.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// Descriptors that a signer gets, by number.
+pub mod descriptors {
+    /// Channel<FromSignerControl, Control>, attested.
+    pub const CONTROL: i32 = 3;
+    /// A pipe with a [`super::SignerSetup`], postcard-encoded, read to its end.
+    pub const SETUP: i32 = 4;
+    /// Listening socket for admins (absent in one-shot mode, where the control channel's first NewAdmin brings the only admin).
+    pub const ADMIN: i32 = 5;
+}
+
+/// What a signer is told when it starts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SignerSetup {
+    /// Folder with the CA keys and the inventory, owned by the signer.
+    pub state: std::path::PathBuf,
+    /// The policy file's text, read by the supervisor.
+    pub policy: String,
+    /// uids that may speak on the admin socket.
+    pub admin_uids: Vec<u32>,
+    /// uid from which PAM statements are taken (0, or the CA's own when run by an ordinary user).
+    pub worker_uid: u32,
+    /// Whether a listening admin socket comes as descriptor 5.
+    pub listens: bool,
+}
+
+/// Supervisor → signer. Each brings one descriptor.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Control {
+    /// A new connection's front: Channel<front::FromSigner, front::ToSigner>.
+    NewFront {
+        /// Connection number.
+        connection: u64,
+        /// Kernel's getpeername.
+        peer: SocketAddr,
+    },
+    /// A PAM worker for that connection: Channel<worker::StatementReply, worker::Statement>.
+    NewWorker {
+        /// Connection number.
+        connection: u64,
+        /// Attempt in it.
+        attempt: u32,
+        /// Its pid; the sender of the statement must be it.
+        worker_pid: i32,
+    },
+    /// An admin connection: Channel<admin::Reply, admin::Request> (one-shot mode).
+    NewAdmin,
+}
+
+/// Signer → supervisor, once, when it is ready.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromSignerControl {
+    /// Keys loaded, inventory open, policy read, sandbox entered.
+    Ready,
+    /// It cannot serve; why. It exits after this.
+    Failed(String),
+}

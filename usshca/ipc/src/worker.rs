@@ -1,0 +1,103 @@
+//! The PAM worker's side: with the front (the conversation) and with the signer (the statement).
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
+/// Descriptors that the supervisor gives a worker, by number.
+pub mod descriptors {
+    /// Channel<FromWorker, ToWorker>.
+    pub const FRONT: i32 = 3;
+    /// Channel<Statement, StatementReply>.
+    pub const SIGNER: i32 = 4;
+    /// A pipe with a [`super::WorkerSetup`], postcard-encoded, read to its end.
+    pub const SETUP: i32 = 5;
+}
+
+/// What a worker is told when it starts.
+#[derive(Serialize, Deserialize)]
+pub struct WorkerSetup {
+    /// Connection number.
+    pub connection: u64,
+    /// Attempt in it, from 1.
+    pub attempt: u32,
+    /// User name as typed.
+    pub user: String,
+    /// PAM service (`usshca`).
+    pub service: String,
+    /// PAM_RHOST: the peer's address.
+    pub rhost: String,
+    /// Seconds after which the worker ends itself.
+    pub deadline_seconds: u32,
+}
+
+/// One PAM message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// PAM_PROMPT_ECHO_OFF.
+    PromptEchoOff(String),
+    /// PAM_PROMPT_ECHO_ON.
+    PromptEchoOn(String),
+    /// PAM_TEXT_INFO.
+    Info(String),
+    /// PAM_ERROR_MSG.
+    Error(String),
+}
+
+/// Worker → front.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// One conv() call: show all, answer the prompts.
+    Converse(Vec<Message>),
+    /// PAM said yes and the signer has the statement. Text that came after the last prompt.
+    Passed {
+        /// Trailing messages.
+        messages: Vec<Message>,
+    },
+    /// PAM said no (the front is told no more than that).
+    Failed {
+        /// Trailing messages of PAM's modules, which PAM means the user to see.
+        messages: Vec<Message>,
+        /// True: the check could not be made (PAM or the signer is out of order).
+        unavailable: bool,
+    },
+}
+
+/// Front → worker: one answer per prompt, in order. Wiped on drop.
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToWorker {
+    /// The answers.
+    pub answers: Vec<String>,
+}
+
+impl Drop for ToWorker {
+    fn drop(&mut self) {
+        self.answers.iter_mut().for_each(Zeroize::zeroize);
+    }
+}
+
+impl std::fmt::Debug for ToWorker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ToWorker({} answers)", self.answers.len())
+    }
+}
+
+/// Worker → signer, once: this account passed authentication *and* account management just now. The signer takes it only from a sender whose uid the kernel attests (root, or the
+/// CA's own uid when all of it runs as one ordinary user) and whose pid is the worker's that the supervisor announced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statement {
+    /// Canonical account name (pw_name of PAM_USER after PAM).
+    pub user: String,
+    /// Its uid.
+    pub uid: u32,
+    /// Its groups by name, through NSS.
+    pub groups: Vec<String>,
+}
+
+/// Signer → worker.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StatementReply {
+    /// Kept for one issue on this connection.
+    Kept,
+    /// Not taken.
+    Rejected,
+}
