@@ -1,0 +1,82 @@
+# Two commands do it all on a new Debian 12 machine with Rust and root:
+#   make demo    the main job on scratch hosts, told step by step
+#   make test    every test
+# `make help` lists the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+TOOLS := build/tools
+CARGO_DENY_VERSION := 0.20.2
+TRIXIE := /var/cache/ussh-lab/trixie
+export USSH_TRIXIE_ROOT := $(TRIXIE)
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# ---- what the machine must have -------------------------------------------------------------------------------
+
+.PHONY: deps
+deps: ## install the Debian packages that building and testing need (once; needs root)
+	@packaging/dev/install-packages
+
+.PHONY: trixie
+trixie: deps ## a Debian 13 root for lab hosts (OpenSSH 10, sudo-rs), made once
+	@packaging/dev/make-trixie-root $(TRIXIE)
+
+# ---- building --------------------------------------------------------------------------------------------------
+
+.PHONY: build
+build: deps ## debug build of everything
+	$(CARGO) build --locked --workspace
+
+.PHONY: release
+release: deps ## release build of everything
+	$(CARGO) build --locked --workspace --release
+
+# ---- running ---------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: release ## the main job on scratch hosts, told step by step
+	@$(TARGET)/release/ussh-lab demo
+
+.PHONY: lab
+lab: release ## a shell on the laptop of a running lab, with a card of things to try
+	@$(TARGET)/release/ussh-lab shell
+
+# ---- judging ---------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: build trixie ## every test
+	$(CARGO) test --locked --workspace --no-fail-fast
+
+.PHONY: soak
+soak: build trixie ## the same tests with the full counts (long)
+	USSH_SOAK=1 $(CARGO) test --locked --workspace --no-fail-fast
+
+.PHONY: bench
+bench: release ## what is fast enough: a table of ratios
+	@$(TARGET)/release/ussh-bench
+
+.PHONY: check
+check: deps $(TOOLS)/bin/cargo-deny ## format, lints, docs, dependencies
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	$(TOOLS)/bin/cargo-deny --log-level error check bans licenses sources
+
+.PHONY: advisories
+advisories: $(TOOLS)/bin/cargo-deny ## known vulnerabilities of the dependencies (fetches the RustSec database)
+	$(TOOLS)/bin/cargo-deny check advisories
+
+$(TOOLS)/bin/cargo-deny:
+	$(CARGO) install --locked --quiet --root $(TOOLS) cargo-deny@$(CARGO_DENY_VERSION)
+
+.PHONY: clean
+clean: ## remove what was built
+	$(CARGO) clean
+	rm -rf build
