@@ -1,11 +1,44 @@
-//! Proof that whoever answers holds the certificate's private key: an SSHSIG (PROTOCOL.sshsig) in a namespace of our own.
+//! Proof that whoever answers holds the certificate's private key: an SSHSIG (PROTOCOL.sshsig) in a namespace of our
+//! own.
+//!
+//! The message, in the data types of RFC 4251 §5:
+//!
+//! ```text
+//! byte    version        1
+//! string  nonce          32 random bytes
+//! string  host           name of the machine that asks
+//! string  service        PAM service, or "ussh-hostd"
+//! string  user           PAM_USER
+//! string  ruser          PAM_RUSER, may be empty
+//! string  tty            PAM_TTY, may be empty
+//! string  certificate    SHA-256 over the certificate's wire form, 32 bytes
+//! uint64  time           seconds since the Unix epoch
+//! ```
+//!
+//! What is signed is what `ssh-keygen -Y sign -n pam-ussh@ussh` would sign of that message with SHA-512. It begins with
+//! `SSHSIG`, where a login's begins with the length of a session identifier, so that neither passes for the other.
+
+use sha2::{Digest, Sha512};
 
 use crate::clock::UnixTime;
-use crate::keys::KeyError;
+use crate::keys::{FidoDemand, KeyError};
 use crate::verdict::VerifiedCertificate;
+use crate::wire::{Reader, WireError, WireWrite};
 
 /// SSHSIG namespace of the challenge.
 pub const NAMESPACE: &str = "pam-ussh@ussh";
+
+/// First byte of the message.
+pub const VERSION: u8 = 1;
+
+/// Bytes of the nonce.
+const NONCE_LEN: usize = 32;
+
+/// PROTOCOL.sshsig MAGIC_PREAMBLE.
+const PREAMBLE: &[u8] = b"SSHSIG";
+
+/// PROTOCOL.sshsig hash algorithm, and the length in bytes of what it gives.
+const HASH: (&str, usize) = ("sha512", 64);
 
 /// What is asked, and by whom: all of it is under the signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,24 +76,57 @@ impl Challenge {
     /// Draws 32 random bytes.
     /// # Errors
     /// When the system has no random numbers: a check that could not be made.
-    pub fn new(certificate: &VerifiedCertificate, context: &ChallengeContext) -> Result<Self, getrandom::Error> {
-        let _ = (certificate, context);
-        todo!()
+    pub fn new(
+        certificate: &VerifiedCertificate,
+        context: &ChallengeContext,
+    ) -> Result<Self, getrandom::Error> {
+        let mut nonce = [0; NONCE_LEN];
+        getrandom::fill(&mut nonce)?;
+        let certificate_digest = certificate.certificate().digest();
+        Ok(Challenge {
+            message: message(&nonce, context, &certificate_digest),
+            certificate_digest,
+        })
     }
+
     /// The message: {version, nonce, host, service, user, ruser, tty, SHA-256 of the certificate, time}.
     pub fn message(&self) -> &[u8] {
         &self.message
     }
+
     /// What the agent signs: SSHSIG preamble, namespace, reserved, sha512, SHA-512 of the message.
     pub fn signed_data(&self) -> Vec<u8> {
-        todo!()
+        signed_data(&self.message)
     }
-    /// Checks the agent's signature (wire form) with the certificate's key; consumes the challenge.
+
+    /// Checks the agent's signature (wire form) with the certificate's key; consumes the challenge. A FIDO key must
+    /// show a touch, and its user's PIN or fingerprint if the certificate says `verify-required`.
     /// # Errors
-    /// [`KeyError`]
-    pub fn check(self, certificate: &VerifiedCertificate, signature: &[u8]) -> Result<PossessionProof, KeyError> {
-        let _ = (certificate, signature);
-        todo!()
+    /// [`KeyError`]; [`KeyError::BadSignature`] also for a certificate that was not challenged.
+    pub fn check(
+        self,
+        certificate: &VerifiedCertificate,
+        signature: &[u8],
+    ) -> Result<PossessionProof, KeyError> {
+        let certificate = certificate.certificate();
+        if certificate.digest() != self.certificate_digest {
+            return Err(KeyError::BadSignature);
+        }
+        let verify_required = certificate
+            .critical_options()
+            .iter()
+            .any(|option| option.name == b"verify-required");
+        let fido = if verify_required {
+            FidoDemand::Verification
+        } else {
+            FidoDemand::Presence
+        };
+        certificate
+            .public_key()
+            .verify(&self.signed_data(), signature, fido)?;
+        Ok(PossessionProof {
+            certificate_digest: self.certificate_digest,
+        })
     }
 }
 
@@ -70,3 +136,48 @@ impl PossessionProof {
         self.certificate_digest == certificate.certificate().digest()
     }
 }
+
+fn message(
+    nonce: &[u8; NONCE_LEN],
+    context: &ChallengeContext,
+    certificate_digest: &[u8; 32],
+) -> Vec<u8> {
+    let mut message = vec![VERSION];
+    message.put_string(nonce);
+    message.put_string(context.host.as_bytes());
+    message.put_string(context.service.as_bytes());
+    message.put_string(context.user.as_bytes());
+    message.put_string(context.ruser.as_bytes());
+    message.put_string(context.tty.as_bytes());
+    message.put_string(certificate_digest);
+    message.put_u64(context.now.0);
+    message
+}
+
+fn signed_data(message: &[u8]) -> Vec<u8> {
+    let mut data = PREAMBLE.to_vec();
+    data.put_string(NAMESPACE.as_bytes());
+    data.put_string(b"");
+    data.put_string(HASH.0.as_bytes());
+    data.put_string(&Sha512::digest(message));
+    data
+}
+
+/// Whether `data`, brought for signing, is a challenge and nothing else, to its last byte. An SSHSIG shows only a
+/// hash: who asks, and for what, cannot be seen in it.
+pub fn is_challenge(data: &[u8]) -> bool {
+    let read = || -> Result<bool, WireError> {
+        let mut reader = Reader::new(data);
+        let is_ours = reader.take(PREAMBLE.len())? == PREAMBLE
+            && reader.string()? == NAMESPACE.as_bytes()
+            && reader.string()?.is_empty()
+            && reader.string()? == HASH.0.as_bytes()
+            && reader.string()?.len() == HASH.1;
+        Ok(is_ours && reader.rest().is_empty())
+    };
+    read().unwrap_or(false)
+}
+
+#[cfg(test)]
+#[path = "challenge_tests.rs"]
+mod tests;

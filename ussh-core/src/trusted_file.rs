@@ -1,6 +1,18 @@
-//! Opening a file that decisions rest on: once, non-blocking, then owner and mode on the descriptor and on every parent of the real path (misc.c `safe_path`).
+//! Opening a file that decisions rest on: every folder on the way, then owner and mode of the open file itself
+//! (stricter than misc.c `safe_path`, which does not look at the folders that hold the symbolic links).
+//!
+//! Trusted: root. Untrusted: everybody else, be they owner of a folder on the way or of what lies at its end.
+//! As in OpenSSH a sticky bit excuses nothing.
 
-use std::path::{Path, PathBuf};
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Component, Path, PathBuf};
+
+/// Most symbolic links followed on one path (the kernel's own limit, path_resolution(7)).
+const MAX_LINKS: usize = 40;
 
 /// Why a file is not trusted.
 #[derive(Debug, thiserror::Error)]
@@ -11,7 +23,7 @@ pub enum TrustedFileError {
         /// The file asked for.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Not an absolute path.
     #[error("{0}: not an absolute path")]
@@ -32,10 +44,143 @@ pub enum TrustedFileError {
     },
 }
 
-/// Reads a file of at most `max` bytes that root alone can change.
+/// Reads a file of at most `max` bytes that root alone can change. Symbolic links are followed, each in folders
+/// that root alone can change.
 /// # Errors
 /// [`TrustedFileError`]
 pub fn read_trusted(path: &Path, max: usize) -> Result<Vec<u8>, TrustedFileError> {
-    let _ = (path, max);
-    todo!()
+    read_owned(path, max, &Owner::ROOT)
 }
+
+/// Whose word is trusted.
+pub(crate) struct Owner<'a> {
+    /// This one's, besides root's.
+    pub uid: u32,
+    /// Only folders from here on are looked at; all of them, except in tests.
+    pub below: Option<&'a Path>,
+}
+
+impl Owner<'_> {
+    /// Root alone, all the way.
+    pub const ROOT: Owner<'static> = Owner {
+        uid: 0,
+        below: None,
+    };
+
+    /// Whether nobody but root and the owner can change what this describes.
+    pub fn alone_can_change(&self, metadata: &Metadata) -> bool {
+        (metadata.uid() == 0 || metadata.uid() == self.uid) && metadata.mode() & 0o022 == 0
+    }
+}
+
+fn read_owned(path: &Path, max: usize, owner: &Owner<'_>) -> Result<Vec<u8>, TrustedFileError> {
+    if !path.is_absolute() {
+        return Err(TrustedFileError::NotAbsolute(path.to_owned()));
+    }
+    // Nobody but the owner can change what was walked over, so that the open finds what the walk found.
+    let real = walk(path, owner)?;
+    let (file, metadata) = open_no_follow(&real).map_err(|e| io_error(path, e))?;
+    if !metadata.is_file() {
+        return Err(TrustedFileError::NotRegular(real));
+    }
+    if !owner.alone_can_change(&metadata) {
+        return Err(TrustedFileError::BadOwnership(real));
+    }
+    read_capped(&file, max)
+        .map_err(|e| io_error(path, e))?
+        .ok_or_else(|| TrustedFileError::TooLarge {
+            path: path.to_owned(),
+            max,
+        })
+}
+
+/// Opens what stands at the path itself, without waiting for it (FIFO) and without becoming its terminal's owner;
+/// what was opened is described by the descriptor.
+pub(crate) fn open_no_follow(path: &Path) -> io::Result<(File, Metadata)> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC)
+        .open(path)?;
+    let metadata = file.metadata()?;
+    Ok((file, metadata))
+}
+
+/// Reads to the end; `None` if that is beyond `max` bytes.
+pub(crate) fn read_capped(file: &File, max: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut data = Vec::new();
+    let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(limit).read_to_end(&mut data)?;
+    Ok((data.len() <= max).then_some(data))
+}
+
+/// Resolves `path` step by step and looks at every folder on the way, those that hold symbolic links included: whoever
+/// can change one of them chooses the file. Gives the real path of the last component, which is no link, no folder and
+/// no device.
+fn walk(path: &Path, owner: &Owner<'_>) -> Result<PathBuf, TrustedFileError> {
+    let mut here = PathBuf::from("/");
+    let mut ahead: VecDeque<OsString> = VecDeque::new();
+    push_front(&mut ahead, path);
+    let mut links = 0;
+    let root = here.symlink_metadata().map_err(|e| io_error(path, e))?;
+    check_folder(&here, &root, owner)?;
+    while let Some(step) = ahead.pop_front() {
+        if step == ".." {
+            here.pop();
+            continue;
+        }
+        let next = here.join(&step);
+        let metadata = next.symlink_metadata().map_err(|e| io_error(path, e))?;
+        if metadata.is_symlink() {
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(io_error(path, io::Error::from_raw_os_error(libc::ELOOP)));
+            }
+            let target = next.read_link().map_err(|e| io_error(path, e))?;
+            if target.is_absolute() {
+                here = PathBuf::from("/");
+            }
+            push_front(&mut ahead, &target);
+        } else if metadata.is_dir() {
+            check_folder(&next, &metadata, owner)?;
+            here = next;
+        } else if ahead.is_empty() && metadata.is_file() {
+            return Ok(next);
+        } else {
+            return Err(TrustedFileError::NotRegular(next));
+        }
+    }
+    Err(TrustedFileError::NotRegular(here))
+}
+
+/// Puts the steps of `path` in front of those still to go.
+fn push_front(ahead: &mut VecDeque<OsString>, path: &Path) {
+    for component in path.components().rev() {
+        match component {
+            Component::Normal(name) => ahead.push_front(name.to_owned()),
+            Component::ParentDir => ahead.push_front("..".into()),
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+}
+
+fn check_folder(
+    folder: &Path,
+    metadata: &Metadata,
+    owner: &Owner<'_>,
+) -> Result<(), TrustedFileError> {
+    if owner.below.is_none_or(|top| folder.starts_with(top)) && !owner.alone_can_change(metadata) {
+        return Err(TrustedFileError::BadOwnership(folder.to_owned()));
+    }
+    Ok(())
+}
+
+fn io_error(path: &Path, source: io::Error) -> TrustedFileError {
+    TrustedFileError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+#[path = "trusted_file_tests.rs"]
+mod tests;

@@ -1,0 +1,232 @@
+//! Payloads read: what a client asks of us, and what an agent answers to us. Payloads come without the frame's length;
+//! their first byte is the message number.
+
+use zeroize::Zeroizing;
+
+use super::{AgentError, Constraints, Identity, MAX_IDENTITIES, number};
+use crate::wire::{Reader, WireError};
+
+/// What a client asks of an agent.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Request {
+    /// SSH_AGENTC_REQUEST_IDENTITIES (11).
+    List,
+    /// SSH_AGENTC_SIGN_REQUEST (13).
+    Sign {
+        /// Key or certificate.
+        blob: Vec<u8>,
+        /// To be signed.
+        data: Vec<u8>,
+        /// SSH_AGENT_RSA_SHA2_256 = 2, _512 = 4.
+        flags: u32,
+    },
+    /// SSH_AGENTC_ADD_IDENTITY (17) or ADD_ID_CONSTRAINED (25) of a key with its certificate.
+    AddCertificate {
+        /// The certificate's wire form. Its type name is the one that the request names; nothing else in it is checked.
+        certificate_blob: Vec<u8>,
+        /// The comment.
+        comment: Vec<u8>,
+        /// Constraints; unknown ones make the request [`Request::Other`].
+        constraints: Constraints,
+        /// The whole payload, to be passed on unchanged. Holds the private key.
+        payload: Zeroizing<Vec<u8>>,
+    },
+    /// SSH_AGENTC_REMOVE_IDENTITY (18).
+    Remove {
+        /// Key or certificate.
+        blob: Vec<u8>,
+    },
+    /// Any other number, malformed content included. 0 (reserved) for an empty payload.
+    Other(u8),
+}
+
+impl Request {
+    /// Reads one payload, to its last byte.
+    pub fn parse(payload: &[u8]) -> Request {
+        let mut reader = Reader::new(payload);
+        let Ok(kind) = reader.byte() else {
+            return Request::Other(0);
+        };
+        let request = match kind {
+            number::REQUEST_IDENTITIES => reader.finish().map(|()| Request::List),
+            number::SIGN_REQUEST => parse_sign(reader),
+            number::REMOVE_IDENTITY => parse_remove(reader),
+            number::ADD_IDENTITY | number::ADD_ID_CONSTRAINED => {
+                return parse_add(payload, kind, reader).unwrap_or(Request::Other(kind));
+            }
+            _ => return Request::Other(kind),
+        };
+        request.unwrap_or(Request::Other(kind))
+    }
+}
+
+/// Without the private key.
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Request::List => f.write_str("List"),
+            Request::Sign { blob, data, flags } => f
+                .debug_struct("Sign")
+                .field("blob", blob)
+                .field("data", data)
+                .field("flags", flags)
+                .finish(),
+            Request::AddCertificate {
+                certificate_blob,
+                comment,
+                constraints,
+                ..
+            } => f
+                .debug_struct("AddCertificate")
+                .field("certificate_blob", certificate_blob)
+                .field("comment", comment)
+                .field("constraints", constraints)
+                .field("payload", &format_args!("***"))
+                .finish(),
+            Request::Remove { blob } => f.debug_struct("Remove").field("blob", blob).finish(),
+            Request::Other(number) => f.debug_tuple("Other").field(number).finish(),
+        }
+    }
+}
+
+fn parse_sign(mut reader: Reader<'_>) -> Result<Request, WireError> {
+    let request = Request::Sign {
+        blob: reader.string()?.to_vec(),
+        data: reader.string()?.to_vec(),
+        flags: reader.u32()?,
+    };
+    reader.finish()?;
+    Ok(request)
+}
+
+fn parse_remove(mut reader: Reader<'_>) -> Result<Request, WireError> {
+    let blob = reader.string()?.to_vec();
+    reader.finish()?;
+    Ok(Request::Remove { blob })
+}
+
+/// One private field of an added certificate, after its blob.
+#[derive(Clone, Copy)]
+enum Field {
+    /// `string` or `mpint`: alike on the wire.
+    String,
+    Byte,
+}
+
+/// What follows the certificate's blob in an add (PROTOCOL.agent; sshkey.c `sshkey_private_serialize_opt` and the
+/// `serialize_private` of each type). `None` for a type that is no certificate's, or not one of these.
+fn private_fields(type_name: &[u8]) -> Option<&'static [Field]> {
+    use Field::{Byte, String};
+    Some(match type_name {
+        // public, private
+        b"ssh-ed25519-cert-v01@openssh.com" => &[String, String],
+        // d
+        b"ecdsa-sha2-nistp256-cert-v01@openssh.com"
+        | b"ecdsa-sha2-nistp384-cert-v01@openssh.com"
+        | b"ecdsa-sha2-nistp521-cert-v01@openssh.com" => &[String],
+        // d, iqmp, p, q
+        b"ssh-rsa-cert-v01@openssh.com" => &[String, String, String, String],
+        // application, flags, key handle, reserved
+        b"sk-ecdsa-sha2-nistp256-cert-v01@openssh.com" => &[String, Byte, String, String],
+        // public, application, flags, key handle, reserved
+        b"sk-ssh-ed25519-cert-v01@openssh.com" => &[String, String, Byte, String, String],
+        _ => return None,
+    })
+}
+
+fn parse_add(payload: &[u8], kind: u8, mut reader: Reader<'_>) -> Option<Request> {
+    let type_name = reader.string().ok()?;
+    let fields = private_fields(type_name)?;
+    let certificate_blob = reader.string().ok()?;
+    if Reader::new(certificate_blob).string().ok()? != type_name {
+        return None;
+    }
+    for field in fields {
+        match field {
+            Field::String => drop(reader.string().ok()?),
+            Field::Byte => drop(reader.byte().ok()?),
+        }
+    }
+    let comment = reader.string().ok()?;
+    let constraints = match kind {
+        number::ADD_ID_CONSTRAINED => parse_constraints(reader)?,
+        _ => reader.finish().ok().map(|()| Constraints::default())?,
+    };
+    Some(Request::AddCertificate {
+        certificate_blob: certificate_blob.to_vec(),
+        comment: comment.to_vec(),
+        constraints,
+        payload: Zeroizing::new(payload.to_vec()),
+    })
+}
+
+/// As ssh-agent reads them (ssh-agent.c `parse_key_constraints`), but without its extensions: what is not understood
+/// here cannot be judged.
+fn parse_constraints(mut reader: Reader<'_>) -> Option<Constraints> {
+    let mut constraints = Constraints::default();
+    while !reader.rest().is_empty() {
+        match reader.byte().ok()? {
+            number::CONSTRAIN_LIFETIME if constraints.lifetime_seconds.is_none() => {
+                constraints.lifetime_seconds =
+                    Some(reader.u32().ok().filter(|seconds| *seconds > 0)?);
+            }
+            number::CONSTRAIN_CONFIRM if !constraints.confirm => constraints.confirm = true,
+            _ => return None,
+        }
+    }
+    Some(constraints)
+}
+
+/// Reads the payload of an answer to a listing. What the blobs hold is not looked at here, so that one odd identity
+/// hides no other.
+/// # Errors
+/// [`AgentError::Refused`], [`AgentError::Malformed`], [`AgentError::TooLarge`].
+pub fn parse_identities(payload: &[u8]) -> Result<Vec<Identity>, AgentError> {
+    let mut reader = answer(payload, number::IDENTITIES_ANSWER)?;
+    let count = reader.u32().map_err(malformed)?;
+    if usize::try_from(count).map_or(true, |n| n > MAX_IDENTITIES) {
+        return Err(AgentError::TooLarge);
+    }
+    let mut identities = Vec::new();
+    for _ in 0..count {
+        let blob = reader.string().map_err(malformed)?.to_vec();
+        let comment = reader.string().map_err(malformed)?.to_vec();
+        identities.push(Identity { blob, comment });
+    }
+    reader.finish().map_err(malformed)?;
+    Ok(identities)
+}
+
+/// Reads the payload of an answer to a sign request; gives the signature's wire form.
+/// # Errors
+/// [`AgentError::Refused`], [`AgentError::Malformed`].
+pub fn parse_signature(payload: &[u8]) -> Result<Vec<u8>, AgentError> {
+    let mut reader = answer(payload, number::SIGN_RESPONSE)?;
+    let signature = reader.string().map_err(malformed)?.to_vec();
+    reader.finish().map_err(malformed)?;
+    Ok(signature)
+}
+
+/// Reads the payload of an answer to add or remove.
+/// # Errors
+/// [`AgentError::Refused`], [`AgentError::Malformed`].
+pub fn parse_success(payload: &[u8]) -> Result<(), AgentError> {
+    answer(payload, number::SUCCESS)?
+        .finish()
+        .map_err(malformed)
+}
+
+/// What follows the message number, which must be `expected`.
+fn answer(payload: &[u8], expected: u8) -> Result<Reader<'_>, AgentError> {
+    let mut reader = Reader::new(payload);
+    match reader.byte().map_err(malformed)? {
+        kind if kind == expected => Ok(reader),
+        number::FAILURE | number::EXTENSION_FAILURE => Err(AgentError::Refused),
+        kind if number::OLD_FAILURES.contains(&kind) => Err(AgentError::Refused),
+        _ => Err(AgentError::Malformed),
+    }
+}
+
+fn malformed(_: WireError) -> AgentError {
+    AgentError::Malformed
+}

@@ -1,0 +1,87 @@
+//! The agent wire (draft-ietf-sshm-ssh-agent, OpenSSH's PROTOCOL.agent): messages, and a blocking client with caps and
+//! deadlines.
+//!
+//! The messages are plain functions from bytes to values, so that the CA's front can use them on an SSH channel and the
+//! guarded agent can answer with them. Untrusted input: every byte that comes from the other side.
+
+mod client;
+pub mod frame;
+mod message;
+
+pub use client::Agent;
+pub(crate) use client::after;
+pub use message::{Request, parse_identities, parse_signature, parse_success};
+
+/// Longest payload either way, in bytes (ssh-agent's own limit: AGENT_MAX_LEN).
+pub const MAX_FRAME: usize = 256 * 1024;
+/// Most identities read from one listing (authfd.c MAX_AGENT_IDENTITIES).
+pub const MAX_IDENTITIES: usize = 2048;
+/// Sign flag: an RSA key shall sign with rsa-sha2-512 (SSH_AGENT_RSA_SHA2_512).
+pub const RSA_SHA2_512: u32 = 4;
+
+/// What went wrong with an agent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AgentError {
+    /// The connection failed or ended.
+    #[error("connection: {0}")]
+    Io(String),
+    /// No answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// A payload over [`MAX_FRAME`], or more than [`MAX_IDENTITIES`].
+    #[error("message too large")]
+    TooLarge,
+    /// An answer that is not one to the question.
+    #[error("malformed answer")]
+    Malformed,
+    /// SSH_AGENT_FAILURE.
+    #[error("the agent refused")]
+    Refused,
+    /// A key of ours that cannot be sent to an agent.
+    #[error("{0}")]
+    Key(crate::keys::KeyError),
+}
+
+/// One key or certificate that an agent lists. Blob and comment are the agent's words, unchecked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Wire form of key or certificate.
+    pub blob: Vec<u8>,
+    /// Any bytes.
+    pub comment: Vec<u8>,
+}
+
+/// Constraints on an added key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Constraints {
+    /// SSH_AGENT_CONSTRAIN_LIFETIME, seconds, > 0.
+    pub lifetime_seconds: Option<u32>,
+    /// SSH_AGENT_CONSTRAIN_CONFIRM.
+    pub confirm: bool,
+}
+
+/// Message numbers (draft-ietf-sshm-ssh-agent §6.1).
+mod number {
+    pub const FAILURE: u8 = 5;
+    pub const SUCCESS: u8 = 6;
+    pub const REQUEST_IDENTITIES: u8 = 11;
+    pub const IDENTITIES_ANSWER: u8 = 12;
+    pub const SIGN_REQUEST: u8 = 13;
+    pub const SIGN_RESPONSE: u8 = 14;
+    pub const ADD_IDENTITY: u8 = 17;
+    pub const REMOVE_IDENTITY: u8 = 18;
+    pub const ADD_ID_CONSTRAINED: u8 = 25;
+    pub const EXTENSION_FAILURE: u8 = 28;
+    /// authfd.h SSH2_AGENT_FAILURE and SSH_COM_AGENT2_FAILURE: refusals of agents older than the draft.
+    pub const OLD_FAILURES: [u8; 2] = [30, 102];
+
+    pub const CONSTRAIN_LIFETIME: u8 = 1;
+    pub const CONSTRAIN_CONFIRM: u8 = 2;
+}
+
+#[cfg(test)]
+mod client_tests;
+#[cfg(test)]
+mod message_tests;
+#[cfg(test)]
+mod openssh_tests;
