@@ -1,6 +1,7 @@
 //! Trusted CA keys, in the format of sshd's TrustedUserCAKeys (sshd `user_cert_trusted_ca`, sshkey_in_file).
 
-use crate::keys::PublicKey;
+use crate::certificate::Certificate;
+use crate::keys::{KeyError, PublicKey};
 
 /// The CA keys that are trusted. Never holds a certificate.
 #[derive(Clone, Debug, Default)]
@@ -9,11 +10,29 @@ pub struct TrustedCas {
 }
 
 impl TrustedCas {
-    /// Reads the file's text. As sshd does: comments, blank, indented lines, CRLF are fine, a certificate line is skipped, reading stops at the first line of junk.
+    /// Reads the file's text. As sshd does: comments, blank, indented lines, CRLF behind a key are fine, a certificate line is skipped, reading stops at the first line of junk.
+    ///
+    /// A type that we do not take (ssh-dss) is junk, as it is for OpenSSH 10; an RSA key that is too short is skipped.
     pub fn parse(text: &[u8]) -> Self {
-        let _ = text;
-        todo!()
+        let mut keys = Vec::new();
+        for line in text.split(|b| *b == b'\n') {
+            let indent = line
+                .iter()
+                .take_while(|b| matches!(b, b' ' | b'\t'))
+                .count();
+            if matches!(line.get(indent), None | Some(b'#')) {
+                continue;
+            }
+            match PublicKey::from_line(line) {
+                Ok(key) => keys.push(key),
+                Err(KeyError::TooShort(_)) => {}
+                Err(KeyError::IsCertificate) if Certificate::from_line(line).is_ok() => {}
+                Err(_) => break,
+            }
+        }
+        TrustedCas { keys }
     }
+
     /// From keys at hand.
     pub fn from_keys(keys: Vec<PublicKey>) -> Self {
         TrustedCas { keys }

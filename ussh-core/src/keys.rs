@@ -441,7 +441,7 @@ fn canonical_ecdsa(data: &[u8]) -> Option<Vec<u8>> {
 /// The type's name and the blob of one line `type base64 [comment]`, with blanks before it and a line end behind it or not (sshkey.c `sshkey_read`).
 pub(crate) fn split_line(line: &[u8]) -> Option<(&[u8], Vec<u8>)> {
     let mut words = line
-        .trim_ascii()
+        .trim_ascii_end()
         .split(|b| matches!(b, b' ' | b'\t'))
         .filter(|w| !w.is_empty());
     let name = words.next()?;

@@ -6,8 +6,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::ca_file::TrustedCas;
-use crate::certificate::{Certificate, CertificateKind};
+use crate::certificate::{Certificate, CertificateKind, CertificateOption, LOGIN_TIME};
 use crate::clock::UnixTime;
+use crate::escape::escape;
+use crate::keys::FidoDemand;
 use crate::principals::PrincipalList;
 use crate::revoked::RevokedKeys;
 
@@ -71,7 +73,7 @@ pub enum Refusal {
     #[error("certificate is of the wrong type")]
     WrongKind,
     /// Not yet valid.
-    #[error("certificate is not yet valid (from {valid_after:?}, now {now:?})")]
+    #[error("certificate is not yet valid (from {}, now {})", valid_after.0, now.0)]
     NotYetValid {
         /// Start.
         valid_after: UnixTime,
@@ -79,7 +81,7 @@ pub enum Refusal {
         now: UnixTime,
     },
     /// No longer valid.
-    #[error("certificate has expired (at {valid_before:?}, now {now:?})")]
+    #[error("certificate has expired (at {}, now {})", valid_before.0, now.0)]
     Expired {
         /// End.
         valid_before: UnixTime,
@@ -140,12 +142,259 @@ impl VerifiedCertificate {
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
     }
+
+    /// What a signature by its key must show: `verify-required` in the certificate asks for more than a touch.
+    pub fn fido_demand(&self) -> FidoDemand {
+        let options = self.certificate.critical_options();
+        if options.iter().any(|o| o.name == VERIFY_REQUIRED) {
+            FidoDemand::Verification
+        } else {
+            FidoDemand::Presence
+        }
+    }
 }
+
+const FORCE_COMMAND: &[u8] = b"force-command";
+const SOURCE_ADDRESS: &[u8] = b"source-address";
+const VERIFY_REQUIRED: &[u8] = b"verify-required";
+/// Extensions that say all by being there (auth-options.c `cert_option_list`).
+const FLAG_EXTENSIONS: [&[u8]; 6] = [
+    b"no-touch-required",
+    b"permit-X11-forwarding",
+    b"permit-agent-forwarding",
+    b"permit-port-forwarding",
+    b"permit-pty",
+    b"permit-user-rc",
+];
+/// Longest name of an option that is repeated in an error, in bytes.
+const SHOWN_NAME: usize = 64;
 
 /// Judges `certificate`.
 /// # Errors
 /// [`Refusal`], the first check that failed.
-pub fn verify(certificate: &Certificate, demand: &Demand<'_>) -> Result<VerifiedCertificate, Refusal> {
-    let _ = (certificate, demand);
-    todo!()
+pub fn verify(
+    certificate: &Certificate,
+    demand: &Demand<'_>,
+) -> Result<VerifiedCertificate, Refusal> {
+    check_ca(certificate, demand)?;
+    if certificate.kind() != demand.kind {
+        return Err(Refusal::WrongKind);
+    }
+    check_time(certificate, demand)?;
+    check_principals(certificate.principals(), demand.principals)?;
+    check_critical_options(certificate, demand.critical_options)?;
+    check_extensions(certificate.extensions())?;
+    if demand.revoked.is_some_and(|list| list.revokes(certificate)) {
+        return Err(Refusal::Revoked);
+    }
+    // A CA on a FIDO key must have been touched; sshd does not look.
+    certificate
+        .ca()
+        .verify(
+            certificate.signed_data(),
+            certificate.signature(),
+            FidoDemand::Presence,
+        )
+        .map_err(Refusal::BadCaSignature)?;
+    Ok(VerifiedCertificate {
+        certificate: certificate.clone(),
+    })
+}
+
+fn check_ca(certificate: &Certificate, demand: &Demand<'_>) -> Result<(), Refusal> {
+    if demand.cas.contains(certificate.ca()) {
+        return Ok(());
+    }
+    Err(Refusal::UntrustedCa {
+        fingerprint: certificate.ca().fingerprint(),
+    })
+}
+
+fn check_time(certificate: &Certificate, demand: &Demand<'_>) -> Result<(), Refusal> {
+    let (valid_after, valid_before) = (certificate.valid_after(), certificate.valid_before());
+    let now = demand.now;
+    if now < valid_after {
+        return Err(Refusal::NotYetValid { valid_after, now });
+    }
+    if now >= valid_before {
+        return Err(Refusal::Expired { valid_before, now });
+    }
+    let span = valid_before.0.saturating_sub(valid_after.0);
+    if let Some(max) = demand.max_validity.map(|d| d.as_secs())
+        && span > max
+    {
+        return Err(Refusal::ValidityTooLong { span, max });
+    }
+    // A login time ahead of this clock counts as now: the CA's clock may run a little faster.
+    let age = now.0.saturating_sub(certificate.login_time().0);
+    if let Some(max) = demand.max_age.map(|d| d.as_secs())
+        && age > max
+    {
+        return Err(Refusal::LoginTooOld { age, max });
+    }
+    Ok(())
+}
+
+/// An empty name never matches anything, but does no harm beside a good one.
+fn check_principals(principals: &[Vec<u8>], demand: PrincipalDemand<'_>) -> Result<(), Refusal> {
+    if principals.iter().all(Vec::is_empty) {
+        return Err(Refusal::NoPrincipals);
+    }
+    let names = |user: &str| !user.is_empty() && principals.iter().any(|p| p == user.as_bytes());
+    let good = match demand {
+        PrincipalDemand::User(user, None) => names(user),
+        PrincipalDemand::User(user, Some(list)) => names(user) && list.permits(principals),
+        PrincipalDemand::ListOnly(list) => list.permits(principals),
+        PrincipalDemand::AnyNonEmpty => true,
+    };
+    if good {
+        Ok(())
+    } else {
+        Err(Refusal::PrincipalNotListed)
+    }
+}
+
+/// auth-options.c `cert_option_list`. For a host certificate ssh knows no critical option at all (sshconnect.c `check_host_cert`).
+fn check_critical_options(
+    certificate: &Certificate,
+    enforcement: CriticalOptions,
+) -> Result<(), Refusal> {
+    let mut seen_force_command = false;
+    let mut seen_source_address = false;
+    for option in certificate.critical_options() {
+        let unknown = || Refusal::UnknownCriticalOption(escape(&option.name, SHOWN_NAME));
+        if certificate.kind() == CertificateKind::Host {
+            return Err(unknown());
+        }
+        match option.name.as_slice() {
+            VERIFY_REQUIRED if option.data.is_empty() => {}
+            FORCE_COMMAND if !seen_force_command => {
+                seen_force_command = true;
+                check_force_command(option, enforcement)?;
+            }
+            SOURCE_ADDRESS if !seen_source_address => {
+                seen_source_address = true;
+                check_source_address(option, enforcement)?;
+            }
+            VERIFY_REQUIRED | FORCE_COMMAND | SOURCE_ADDRESS => return Err(malformed(option)),
+            _ => return Err(unknown()),
+        }
+    }
+    Ok(())
+}
+
+fn check_force_command(
+    option: &CertificateOption,
+    enforcement: CriticalOptions,
+) -> Result<(), Refusal> {
+    if option
+        .string_value()
+        .is_none_or(|command| command.contains(&0))
+    {
+        return Err(malformed(option));
+    }
+    match enforcement {
+        CriticalOptions::EnforcedBySshd => Ok(()),
+        CriticalOptions::Refuse { .. } => Err(Refusal::ForceCommand),
+    }
+}
+
+fn check_source_address(
+    option: &CertificateOption,
+    enforcement: CriticalOptions,
+) -> Result<(), Refusal> {
+    let networks = option.string_value().and_then(parse_cidr_list);
+    let networks = networks.ok_or_else(|| malformed(option))?;
+    match enforcement {
+        CriticalOptions::EnforcedBySshd => Ok(()),
+        CriticalOptions::Refuse {
+            origin: Some(origin),
+        } if networks.iter().any(|n| n.contains(origin)) => Ok(()),
+        CriticalOptions::Refuse { .. } => Err(Refusal::SourceAddress),
+    }
+}
+
+/// Unknown extensions are no business of ours; those that sshd knows must be well formed, and so must ours.
+fn check_extensions(extensions: &[CertificateOption]) -> Result<(), Refusal> {
+    let mut seen_login_time = false;
+    for extension in extensions {
+        let name = extension.name.as_slice();
+        let good = if name == LOGIN_TIME.as_bytes() {
+            !std::mem::replace(&mut seen_login_time, true) && extension.login_time_value().is_some()
+        } else if FLAG_EXTENSIONS.contains(&name) {
+            extension.data.is_empty()
+        } else {
+            !name.contains(&0)
+        };
+        if !good {
+            return Err(malformed(extension));
+        }
+    }
+    Ok(())
+}
+
+fn malformed(option: &CertificateOption) -> Refusal {
+    Refusal::MalformedOption(escape(&option.name, SHOWN_NAME))
+}
+
+/// One entry of a source-address list.
+struct Network {
+    address: IpAddr,
+    /// Leading bits that count.
+    prefix: u32,
+}
+
+/// As addrmatch.c `addr_match_cidr_list` reads it, but without the odd spellings that getaddrinfo takes (`10.1`): every entry must be good.
+fn parse_cidr_list(list: &[u8]) -> Option<Vec<Network>> {
+    std::str::from_utf8(list)
+        .ok()?
+        .split(',')
+        .map(Network::parse)
+        .collect()
+}
+
+impl Network {
+    fn parse(entry: &str) -> Option<Self> {
+        let (address, prefix) = match entry.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (entry, None),
+        };
+        let address: IpAddr = address.parse().ok()?;
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok()?,
+            Some(_) => return None,
+            None => width,
+        };
+        let network = Network { address, prefix };
+        // Bits set behind the prefix are a mistake of whoever wrote it, and sshd refuses them.
+        (prefix <= width && network.is_bare()).then_some(network)
+    }
+
+    fn contains(&self, origin: IpAddr) -> bool {
+        match (self.address, origin.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(host)) => {
+                same_bits(net.to_bits().into(), host.to_bits().into(), 32, self.prefix)
+            }
+            (IpAddr::V6(net), IpAddr::V6(host)) => {
+                same_bits(net.to_bits(), host.to_bits(), 128, self.prefix)
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+
+    /// No bit is set behind the prefix.
+    fn is_bare(&self) -> bool {
+        let (bits, width) = match self.address {
+            IpAddr::V4(a) => (u128::from(a.to_bits()), 32_u32),
+            IpAddr::V6(a) => (a.to_bits(), 128),
+        };
+        let host_bits = width.saturating_sub(self.prefix);
+        bits.unbounded_shl(128 - host_bits) == 0
+    }
+}
+
+/// Whether the first `prefix` of `width` bits agree.
+fn same_bits(a: u128, b: u128, width: u32, prefix: u32) -> bool {
+    (a ^ b).unbounded_shr(width.saturating_sub(prefix)) == 0
 }
