@@ -1,8 +1,25 @@
 //! Connecting to a user's agent socket as that user, from a process that is root (sudo, su, sshd, ussh-hostd).
+//!
+//! Untrusted: the path, what lies there, and how long it takes to get there (a FUSE folder of the user's may hang for ever).
+//!
+//! A short-lived child takes on the user's identity and calls connect() on a descriptor that it shares with us. So this process never changes its own credentials
+//! and cannot fail to get them back, and a lookup that hangs dies with the child at the deadline. The child sends no SIGCHLD and no `wait` of the host's sees it.
 
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrLike, UnixAddr, sockopt};
+use nix::sys::time::TimeVal;
+use nix::unistd::{geteuid, getresuid};
+
+use crate::seqpacket::wait_readable;
 
 /// Who is at the other end, by SO_PEERCRED, at the time of its listen().
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,20 +49,515 @@ pub enum ConnectError {
     Timeout,
 }
 
-/// Connects with uid's full identity (uid, gid, supplementary groups `groups`, no capability): a short-lived child does it and passes the descriptor back,
-/// or raw per-thread credential calls; never libc's process-wide ones. Leaves no child, handler, mask or credential changed behind. The peer's uid must be `uid`.
-/// When the caller already runs as uid with no privilege, it just connects.
+/// Connects with uid's full identity (uid, gid, supplementary groups `groups`, no capability): a short-lived child does it on a shared descriptor.
+/// Leaves no child, handler, mask or credential changed behind. The peer's uid must be `uid`.
+/// When the caller already runs as uid with no privilege, or uid is root and so is the caller, it just connects.
 /// # Errors
 /// [`ConnectError`]
-pub fn connect_as(uid: u32, gid: u32, groups: &[u32], path: &Path, timeout: Duration) -> Result<(UnixStream, Peer), ConnectError> {
-    let _ = (uid, gid, groups, path, timeout);
-    todo!()
+pub fn connect_as(
+    uid: u32,
+    gid: u32,
+    groups: &[u32],
+    path: &Path,
+    timeout: Duration,
+) -> Result<(UnixStream, Peer), ConnectError> {
+    let address = address_of(path)?;
+    let deadline = Instant::now() + timeout;
+    let fd = socket::socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .map_err(io::Error::from)?;
+
+    if is_only(uid)? {
+        connect_within(&fd, &address, deadline)?;
+    } else {
+        connect_in_child(&fd, &address, uid, gid, groups, deadline)?;
+    }
+
+    let stream = UnixStream::from(fd);
+    let peer = peer_of(&stream)?;
+    if peer.uid != uid {
+        return Err(ConnectError::WrongPeer(peer.uid));
+    }
+    Ok((stream, peer))
 }
 
 /// SO_PEERCRED of a connected stream.
 /// # Errors
 /// getsockopt failed.
 pub fn peer_of(stream: &UnixStream) -> std::io::Result<Peer> {
-    let _ = stream;
-    todo!()
+    peer_of_fd(stream.as_fd())
+}
+
+pub(crate) fn peer_of_fd(fd: BorrowedFd<'_>) -> io::Result<Peer> {
+    let credentials = socket::getsockopt(&fd, sockopt::PeerCredentials)?;
+    Ok(Peer {
+        pid: credentials.pid(),
+        uid: credentials.uid(),
+        gid: credentials.gid(),
+    })
+}
+
+fn address_of(path: &Path) -> Result<UnixAddr, ConnectError> {
+    if !path.is_absolute() || path.as_os_str().as_bytes().contains(&0) {
+        return Err(ConnectError::Path);
+    }
+    UnixAddr::new(path).map_err(|_| ConnectError::Path)
+}
+
+/// Whether this process is nobody but uid already: no other user ID to go back to, and (unless it is root itself) no capability.
+fn is_only(uid: u32) -> io::Result<bool> {
+    let ids = getresuid()?;
+    if [ids.real, ids.effective, ids.saved]
+        .iter()
+        .any(|id| id.as_raw() != uid)
+    {
+        return Ok(false);
+    }
+    Ok(uid == 0
+        || caps::read(None, caps::CapSet::Effective)
+            .map_err(io::Error::other)?
+            .is_empty())
+}
+
+/// connect() in this very process. A listener whose queue is full makes it wait, at most until the deadline (SO_SNDTIMEO, socket(7)).
+fn connect_within(fd: &OwnedFd, address: &UnixAddr, deadline: Instant) -> Result<(), ConnectError> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ConnectError::Timeout);
+        }
+        // Zero would mean "for ever".
+        let microseconds = i64::try_from(left.as_micros().max(1)).unwrap_or(i64::MAX);
+        let limit = TimeVal::new(microseconds / 1_000_000, microseconds % 1_000_000);
+        socket::setsockopt(fd, sockopt::SendTimeout, &limit).map_err(io::Error::from)?;
+        match socket::connect(fd.as_raw_fd(), address) {
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return Err(ConnectError::Timeout),
+            Err(errno) => return Err(io::Error::from(errno).into()),
+            Ok(()) => {
+                socket::setsockopt(fd, sockopt::SendTimeout, &TimeVal::new(0, 0))
+                    .map_err(io::Error::from)?;
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The child's exit status when it could not become the user. Errno values are all below.
+const NO_IDENTITY: i32 = 255;
+
+fn connect_in_child(
+    fd: &OwnedFd,
+    address: &UnixAddr,
+    uid: u32,
+    gid: u32,
+    groups: &[u32],
+    deadline: Instant,
+) -> Result<(), ConnectError> {
+    if !geteuid().is_root() {
+        return Err(io::Error::from(io::ErrorKind::PermissionDenied).into());
+    }
+    let job = ChildJob {
+        fd: fd.as_raw_fd(),
+        address,
+        uid,
+        gid,
+        groups,
+        parent: std::process::id() as i32,
+    };
+
+    // With every signal blocked from its first instruction on, none of the host's handlers can run in the child.
+    let mut mask = SigSet::empty();
+    nix::sys::signal::pthread_sigmask(
+        SigmaskHow::SIG_SETMASK,
+        Some(&SigSet::all()),
+        Some(&mut mask),
+    )
+    .map_err(io::Error::from)?;
+    let child = clone_child(&job);
+    let restored = mask.thread_set_mask().map_err(io::Error::from);
+    let child = child?;
+
+    let in_time = wait_readable(child.as_fd(), Some(deadline));
+    if !matches!(in_time, Ok(true)) {
+        kill(&child)?;
+    }
+    let status = reap(&child)?;
+    restored?;
+    match (in_time?, status) {
+        (false, _) => Err(ConnectError::Timeout),
+        (true, Some(0)) => Ok(()),
+        (true, Some(NO_IDENTITY)) => Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "cannot take on the user's identity",
+        )
+        .into()),
+        (true, Some(errno)) => Err(io::Error::from_raw_os_error(errno).into()),
+        (true, None) => Err(io::Error::from(io::ErrorKind::Interrupted).into()),
+    }
+}
+
+/// All that the child needs, prepared: it must not allocate.
+struct ChildJob<'a> {
+    fd: RawFd,
+    address: &'a UnixAddr,
+    uid: u32,
+    gid: u32,
+    groups: &'a [u32],
+    parent: libc::pid_t,
+}
+
+/// clone(2) with a shared descriptor table, a copy of the memory, a pidfd, and *no* signal at its end.
+fn clone_child(job: &ChildJob<'_>) -> io::Result<OwnedFd> {
+    let mut pidfd: RawFd = -1;
+    let flags = libc::CLONE_FILES | libc::CLONE_PIDFD;
+    // SAFETY: clone(2) without CLONE_VM and with a null stack is a fork: the child runs on its copy of this stack. The first three arguments have this order on
+    // every architecture but s390 (clone(2), NOTES); the third takes the pidfd. The child calls nothing but `run_child`, which makes async-signal-safe calls only.
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone,
+            flags as libc::c_ulong,
+            std::ptr::null_mut::<libc::c_void>(),
+            &raw mut pidfd,
+            0usize,
+            0usize,
+        )
+    };
+    match pid {
+        0 => run_child(job),
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: clone succeeded with CLONE_PIDFD: the descriptor is new and ours (clone(2)).
+        _ => Ok(unsafe { OwnedFd::from_raw_fd(pidfd) }),
+    }
+}
+
+/// `struct __user_cap_header_struct` of linux/capability.h. Version 3 is followed by two structs of three u32.
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: libc::c_int,
+}
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+/// In the child. Raw system calls only: libc's setresuid and setgroups talk to threads that are not there.
+fn run_child(job: &ChildJob<'_>) -> ! {
+    let version = CapabilityHeader {
+        version: CAPABILITY_VERSION_3,
+        pid: 0,
+    };
+    let nothing = [0u32; 6];
+    // SAFETY: system calls on values and on memory of this process alone: `groups` and `address` outlive the call (setgroups(2), setresgid(2), setresuid(2), prctl(2), capset(2), connect(2)).
+    // PR_SET_DUMPABLE comes first and last, since a change of credentials resets it: the child holds a copy of the host's memory, and the user must not get to it with ptrace.
+    // PR_SET_PDEATHSIG is reset by that change too, so it comes after; the getppid check covers a parent that died before it.
+    unsafe {
+        let ready = libc::syscall(libc::SYS_prctl, libc::PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
+            && libc::syscall(libc::SYS_setgroups, job.groups.len(), job.groups.as_ptr()) == 0
+            && libc::syscall(libc::SYS_setresgid, job.gid, job.gid, job.gid) == 0
+            && libc::syscall(libc::SYS_setresuid, job.uid, job.uid, job.uid) == 0
+            && libc::syscall(libc::SYS_prctl, libc::PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
+            && libc::syscall(
+                libc::SYS_prctl,
+                libc::PR_SET_PDEATHSIG,
+                libc::SIGKILL,
+                0,
+                0,
+                0,
+            ) == 0
+            && libc::syscall(libc::SYS_getppid) == libc::c_long::from(job.parent)
+            && libc::syscall(libc::SYS_capset, &raw const version, nothing.as_ptr()) == 0;
+        if !ready {
+            libc::_exit(NO_IDENTITY);
+        }
+        if libc::syscall(
+            libc::SYS_connect,
+            job.fd,
+            job.address.as_ptr(),
+            job.address.len(),
+        ) == 0
+        {
+            libc::_exit(0);
+        }
+        libc::_exit(*libc::__errno_location())
+    }
+}
+
+fn kill(child: &OwnedFd) -> io::Result<()> {
+    // SAFETY: a system call on a descriptor that is open; null stands for "as kill(2) does" (pidfd_send_signal(2)).
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            child.as_raw_fd(),
+            libc::SIGKILL,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        // It has just ended by itself.
+        _ if Errno::last() == Errno::ESRCH => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Waits for the child, which ends soon. Its exit status; `None`: a signal ended it.
+fn reap(child: &OwnedFd) -> io::Result<Option<i32>> {
+    // SAFETY: siginfo_t is plain data for which all zeroes is a valid value (waitid(2)).
+    let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+    loop {
+        // __WALL: a child without SIGCHLD is not waited for otherwise.
+        // SAFETY: the descriptor is an open pidfd, and `info` is writable during the call (waitid(2)).
+        let result = unsafe {
+            libc::waitid(
+                libc::P_PIDFD,
+                child.as_raw_fd() as libc::id_t,
+                &raw mut info,
+                libc::WEXITED | libc::__WALL,
+            )
+        };
+        match result {
+            // SAFETY: waitid succeeded, so `info` describes an ended child and si_status is valid (waitid(2)).
+            0 => return Ok((info.si_code == libc::CLD_EXITED).then(|| unsafe { info.si_status() })),
+            _ if Errno::last() == Errno::EINTR => {}
+            _ => return Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )]
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, chown};
+    use std::os::unix::net::UnixListener;
+    use std::path::PathBuf;
+
+    const LONG: Duration = Duration::from_secs(10);
+    const ALICE: u32 = 61001;
+    const BOB: u32 = 61002;
+    const TEAM: u32 = 61003;
+
+    struct Folder(PathBuf);
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path =
+                std::env::temp_dir().join(format!("ussh-os-agent-{name}-{}", std::process::id()));
+            std::fs::create_dir(&path).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            Folder(path)
+        }
+        /// Listens with the given owner and mode of the file; the peer is this process.
+        fn listener(&self, name: &str, uid: u32, gid: u32, mode: u32) -> (UnixListener, PathBuf) {
+            let path = self.0.join(name);
+            let listener = UnixListener::bind(&path).unwrap();
+            chown(&path, Some(uid), Some(gid)).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            (listener, path)
+        }
+    }
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    /// What must not have changed afterwards.
+    fn state() -> String {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let keep = [
+            "Uid:",
+            "Gid:",
+            "Groups:",
+            "SigBlk:",
+            "SigIgn:",
+            "SigCgt:",
+            "CapInh:",
+            "CapPrm:",
+            "CapEff:",
+            "CapBnd:",
+            "CapAmb:",
+            "NoNewPrivs:",
+        ];
+        status
+            .lines()
+            .filter(|line| keep.iter().any(|k| line.starts_with(k)))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    fn children() -> String {
+        let id = std::process::id();
+        std::fs::read_to_string(format!(
+            "/proc/{id}/task/{}/children",
+            nix::unistd::gettid()
+        ))
+        .unwrap()
+    }
+
+    fn root() -> bool {
+        geteuid().is_root()
+    }
+
+    #[test]
+    fn refuses_unusable_paths() {
+        for path in [
+            "",
+            "agent.sock",
+            "\0abstract",
+            "/tmp/a\0b",
+            &format!("/{}", "a".repeat(200)),
+        ] {
+            let result = connect_as(geteuid().as_raw(), 0, &[], Path::new(path), LONG);
+            assert!(
+                matches!(result, Err(ConnectError::Path)),
+                "{path:?}: {result:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn connects_as_oneself() {
+        let folder = Folder::new("self");
+        let path = folder.0.join("s");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let uid = geteuid().as_raw();
+        let (_, peer) = connect_as(uid, 0, &[], &path, LONG).unwrap();
+        assert_eq!(peer.uid, uid);
+        assert_eq!(peer.pid as u32, std::process::id());
+    }
+
+    #[test]
+    fn the_user_reaches_only_what_the_user_may() {
+        if !root() {
+            return;
+        }
+        let folder = Folder::new("modes");
+        let denied =
+            |path: &Path, groups: &[u32]| match connect_as(ALICE, ALICE, groups, path, LONG) {
+                Err(ConnectError::Io(error)) => error.kind() == io::ErrorKind::PermissionDenied,
+                _ => false,
+            };
+        // Whoever gets through meets us, uid 0: WrongPeer says that the connection itself was made.
+        let reached = |path: &Path, groups: &[u32]| {
+            matches!(
+                connect_as(ALICE, ALICE, groups, path, LONG),
+                Err(ConnectError::WrongPeer(0))
+            )
+        };
+        let before = state();
+
+        let (_a, own) = folder.listener("own", ALICE, 0, 0o600);
+        assert!(reached(&own, &[]));
+        let (_b, other) = folder.listener("other", BOB, 0, 0o600);
+        assert!(denied(&other, &[]));
+        let (_c, roots) = folder.listener("roots", 0, 0, 0o600);
+        assert!(denied(&roots, &[]), "no capability of ours may open it");
+        let (_d, teams) = folder.listener("teams", 0, TEAM, 0o660);
+        assert!(denied(&teams, &[]));
+        assert!(denied(&teams, &[BOB]));
+        assert!(reached(&teams, &[BOB, TEAM]));
+        let (_e, primary) = folder.listener("primary", 0, ALICE, 0o660);
+        assert!(reached(&primary, &[]));
+        let (_f, root_group) = folder.listener("root-group", 0, 0, 0o660);
+        assert!(
+            denied(&root_group, &[]),
+            "none of our own groups may open it"
+        );
+
+        assert!(
+            matches!(connect_as(ALICE, ALICE, &[], &folder.0.join("none"), LONG), Err(ConnectError::Io(e)) if e.kind() == io::ErrorKind::NotFound)
+        );
+        assert_eq!(state(), before);
+        assert_eq!(children(), "");
+    }
+
+    #[test]
+    fn the_user_s_own_agent_is_accepted_and_sees_the_user() {
+        if !root() {
+            return;
+        }
+        let folder = Folder::new("own-agent");
+        std::fs::set_permissions(&folder.0, std::fs::Permissions::from_mode(0o700)).unwrap();
+        chown(&folder.0, Some(ALICE), Some(ALICE)).unwrap();
+        let path = folder.0.join("s");
+        let id = ALICE.to_string();
+        let mut agent = std::process::Command::new("setpriv")
+            .args([
+                "--reuid",
+                &id,
+                "--regid",
+                &id,
+                "--clear-groups",
+                "ssh-agent",
+                "-D",
+                "-a",
+            ])
+            .arg(&path)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // ssh-agent prints its socket once it listens.
+        let mut first = [0u8; 1];
+        io::Read::read_exact(agent.stdout.as_mut().unwrap(), &mut first).unwrap();
+        let result = connect_as(ALICE, ALICE, &[], &path, LONG);
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+        let (stream, peer) = result.unwrap();
+        assert_eq!((peer.uid, peer.pid as u32), (ALICE, agent.id()));
+        assert!(stream.write_timeout().unwrap().is_none());
+    }
+
+    #[test]
+    fn the_listener_sees_the_user_without_capabilities() {
+        if !root() {
+            return;
+        }
+        let folder = Folder::new("seen");
+        let (listener, path) = folder.listener("s", ALICE, 0, 0o600);
+        assert!(matches!(
+            connect_as(ALICE, BOB, &[], &path, LONG),
+            Err(ConnectError::WrongPeer(0))
+        ));
+        let (stream, _) = listener.accept().unwrap();
+        let peer = peer_of(&stream).unwrap();
+        assert_eq!((peer.uid, peer.gid), (ALICE, BOB));
+    }
+
+    #[test]
+    fn a_listener_that_does_not_accept_costs_the_timeout_only() {
+        let folder = Folder::new("full");
+        let (listener, path) = folder.listener("s", ALICE, 0, 0o666);
+        // SAFETY: listen(2) on an open descriptor: shortens the queue.
+        assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+        let _first = UnixStream::connect(&path).unwrap();
+        let before = state();
+        let users = if root() {
+            vec![ALICE, 0]
+        } else {
+            vec![geteuid().as_raw()]
+        };
+        for uid in users {
+            let start = Instant::now();
+            let result = connect_as(uid, uid, &[], &path, Duration::from_millis(60));
+            assert!(
+                matches!(result, Err(ConnectError::Timeout)),
+                "{uid}: {result:?}"
+            );
+            assert!(
+                start.elapsed() >= Duration::from_millis(55)
+                    && start.elapsed() < Duration::from_secs(5)
+            );
+        }
+        assert_eq!(state(), before);
+        assert_eq!(children(), "");
+    }
 }

@@ -1,42 +1,91 @@
 //! Processes: credentials, pidfds, start times, and starting children with a chosen identity and descriptors.
 
-use std::os::fd::{OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+use crate::seqpacket::wait_readable;
 
 /// Real user ID of this process.
 pub fn real_uid() -> u32 {
-    todo!()
+    nix::unistd::getuid().as_raw()
 }
+
 /// Real group ID of this process.
 pub fn real_gid() -> u32 {
-    todo!()
+    nix::unistd::getgid().as_raw()
 }
+
 /// Effective user ID.
 pub fn effective_uid() -> u32 {
-    todo!()
+    nix::unistd::geteuid().as_raw()
 }
+
 /// Supplementary groups of this process.
 /// # Errors
 /// getgroups failed.
-pub fn groups() -> std::io::Result<Vec<u32>> {
-    todo!()
+pub fn groups() -> io::Result<Vec<u32>> {
+    Ok(nix::unistd::getgroups()?
+        .into_iter()
+        .map(nix::unistd::Gid::as_raw)
+        .collect())
 }
-/// The host name (uname nodename).
+
+/// The host name (uname nodename); empty if there is none.
 pub fn host_name() -> String {
-    todo!()
+    nix::unistd::gethostname()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }
-/// Field 22 of /proc/PID/stat.
+
+/// Field 22 of /proc/PID/stat, clock ticks since boot.
 /// # Errors
 /// No such process.
-pub fn start_time(pid: u32) -> std::io::Result<u64> {
-    let _ = pid;
-    todo!()
+pub fn start_time(pid: u32) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).or_else(|error| match error
+        .raw_os_error()
+    {
+        // It ended while we read.
+        Some(libc::ESRCH) => Err(io::ErrorKind::NotFound.into()),
+        _ => Err(error),
+    })?;
+    parse_start_time(&stat).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "unexpected form of /proc/PID/stat",
+        )
+    })
 }
+
 /// /proc/sys/kernel/random/boot_id.
 /// # Errors
 /// Cannot be read.
-pub fn boot_id() -> std::io::Result<String> {
-    todo!()
+pub fn boot_id() -> io::Result<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let id = text.trim();
+    if id.is_empty() {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok(id.to_owned())
+}
+
+/// Field 2 is the command in parentheses, and may hold spaces and parentheses of its own: count from the last one (proc(5)).
+fn parse_start_time(stat: &str) -> Option<u64> {
+    let (_, after_command) = stat.rsplit_once(')')?;
+    after_command
+        .split_ascii_whitespace()
+        .nth(22 - 3)?
+        .parse()
+        .ok()
 }
 
 /// A process held by its pidfd: never another one that got the same number.
@@ -49,27 +98,55 @@ impl ProcessHandle {
     /// Opens; then the start time must be `start_time`, or it is not found.
     /// # Errors
     /// NotFound and others.
-    pub fn open(pid: u32, start_time: u64) -> std::io::Result<Self> {
-        let _ = (pid, start_time);
-        todo!()
+    pub fn open(pid: u32, start_time: u64) -> io::Result<Self> {
+        let number =
+            libc::pid_t::try_from(pid).map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
+        // SAFETY: a system call on plain values (pidfd_open(2)).
+        let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, number, 0) };
+        let fd = match RawFd::try_from(raw) {
+            // SAFETY: pidfd_open succeeded: the descriptor is new and ours, close-on-exec (pidfd_open(2)).
+            Ok(raw) if raw >= 0 => unsafe { OwnedFd::from_raw_fd(raw) },
+            _ if Errno::last() == Errno::ESRCH => return Err(io::ErrorKind::NotFound.into()),
+            _ => return Err(io::Error::last_os_error()),
+        };
+        // After the pidfd: were the number reused between the two, the start time would be a later one.
+        if self::start_time(pid)? != start_time {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(ProcessHandle { fd })
     }
+
     /// pidfd_send_signal.
     /// # Errors
     /// As the kernel says (ESRCH: it is gone).
-    pub fn signal(&self, signal: i32) -> std::io::Result<()> {
-        let _ = (signal, &self.fd);
-        todo!()
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        // SAFETY: a system call on an open pidfd; null stands for "as kill(2) does" (pidfd_send_signal(2)).
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.fd.as_raw_fd(),
+                signal,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
     }
+
     /// Waits at most `timeout` for its end; true: it has ended.
     /// # Errors
     /// poll failed.
-    pub fn wait_end(&self, timeout: std::time::Duration) -> std::io::Result<bool> {
-        let _ = timeout;
-        todo!()
+    pub fn wait_end(&self, timeout: Duration) -> io::Result<bool> {
+        wait_readable(self.fd.as_fd(), Instant::now().checked_add(timeout))
     }
+
     /// The descriptor, to poll on (readable = it has ended).
     pub fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        std::os::fd::AsFd::as_fd(&self.fd)
+        AsFd::as_fd(&self.fd)
     }
 }
 
@@ -80,36 +157,275 @@ pub struct ChildSetup {
     pub identity: Option<(u32, u32)>,
     /// Descriptors it gets, in order, as 3, 4, 5, …; everything else above 2 is closed.
     pub descriptors: Vec<OwnedFd>,
-    /// SIGKILL it when its parent dies (PR_SET_PDEATHSIG, with the getppid check).
+    /// SIGKILL it when its parent dies (PR_SET_PDEATHSIG, with the getppid check). The parent is the *thread* that calls [`spawn`].
     pub die_with_parent: bool,
     /// A network namespace of its own with nothing in it (unshare CLONE_NEWNET; needs root).
     pub no_network: bool,
 }
 
-/// fork + exec of `program` with `args` and an environment of just `env`, stdin /dev/null. The parent must be single-threaded or only async-signal-safe calls are made between fork and exec.
+/// First descriptor number that a child gets from [`ChildSetup::descriptors`].
+const FIRST_DESCRIPTOR: RawFd = 3;
+
+/// fork + exec of `program` with `args` and an environment of just `env`, stdin /dev/null, signal mask empty. The parent must be single-threaded, or at least no other
+/// thread of it may close descriptors meanwhile; only async-signal-safe calls are made between fork and exec.
 /// # Errors
 /// As the kernel says; exec failures are reported, not swallowed.
-pub fn spawn(program: &Path, args: &[&str], env: &[(&str, &str)], setup: ChildSetup) -> std::io::Result<std::process::Child> {
-    let _ = (program, args, env, setup);
-    todo!()
+pub fn spawn(
+    program: &Path,
+    args: &[&str],
+    env: &[(&str, &str)],
+    setup: ChildSetup,
+) -> io::Result<Child> {
+    let end = RawFd::try_from(setup.descriptors.len())
+        .ok()
+        .and_then(|count| count.checked_add(FIRST_DESCRIPTOR))
+        .ok_or(io::ErrorKind::InvalidInput)?;
+
+    // In the child nothing that is still needed may lie on the numbers 3 .. end: neither one of the descriptors themselves (they are moved up here), nor the pipe on
+    // which std reports a failed exec (made later, above `end`, since every number below is taken by then).
+    let sources = move_up(setup.descriptors, end)?;
+    let placeholders = occupy_below(end)?;
+
+    let raw: Vec<RawFd> = sources.iter().map(AsRawFd::as_raw_fd).collect();
+    let (identity, die_with_parent, no_network) =
+        (setup.identity, setup.die_with_parent, setup.no_network);
+    let parent = std::process::id() as libc::pid_t;
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .env_clear()
+        .envs(env.iter().copied())
+        .stdin(Stdio::null());
+    // SAFETY: the closure runs between fork and exec; `prepare_child` makes system calls only, and neither allocates nor locks (CommandExt::pre_exec).
+    unsafe {
+        command.pre_exec(move || {
+            prepare_child(
+                &raw,
+                end,
+                identity,
+                no_network,
+                die_with_parent.then_some(parent),
+            )
+        });
+    }
+    let child = command.spawn();
+    drop((sources, placeholders));
+    child
+}
+
+fn move_up(descriptors: Vec<OwnedFd>, end: RawFd) -> io::Result<Vec<OwnedFd>> {
+    descriptors
+        .into_iter()
+        .map(|fd| {
+            let raw = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(end))?;
+            // SAFETY: F_DUPFD_CLOEXEC succeeded: the descriptor is new and ours (fcntl(2)).
+            Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+        })
+        .collect()
+}
+
+/// Opens /dev/null, close-on-exec, until every number below `end` is taken.
+fn occupy_below(end: RawFd) -> io::Result<Vec<OwnedFd>> {
+    let mut placeholders = Vec::new();
+    loop {
+        let fd = OwnedFd::from(std::fs::File::open("/dev/null")?);
+        if fd.as_raw_fd() >= end {
+            return Ok(placeholders);
+        }
+        placeholders.push(fd);
+    }
+}
+
+/// In the child, before exec. Raw system calls for the identity: libc's wrappers would talk to threads that are not there.
+fn prepare_child(
+    sources: &[RawFd],
+    end: RawFd,
+    identity: Option<(u32, u32)>,
+    no_network: bool,
+    parent: Option<libc::pid_t>,
+) -> io::Result<()> {
+    for (target, &source) in (FIRST_DESCRIPTOR..).zip(sources) {
+        // SAFETY: a system call on numbers; source lies above all targets, and nothing else of the child's is used on a target's number (dup2(2)).
+        check(unsafe { libc::dup2(source, target) }.into())?;
+    }
+    // Not closed but close-on-exec: std's own pipe must live until exec.
+    // SAFETY: a system call on plain values (close_range(2)).
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            end,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    })?;
+    if no_network {
+        // SAFETY: a system call on a plain value (unshare(2)).
+        check(unsafe { libc::unshare(libc::CLONE_NEWNET) }.into())?;
+    }
+    if let Some((uid, gid)) = identity {
+        // SAFETY: system calls on plain values; an empty list is not read (setgroups(2), setresgid(2), setresuid(2)).
+        unsafe {
+            check(libc::syscall(
+                libc::SYS_setgroups,
+                0,
+                std::ptr::null::<libc::gid_t>(),
+            ))?;
+            check(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
+            check(libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
+        }
+    }
+    // After the identity: a change of credentials clears it (prctl(2)).
+    if let Some(parent) = parent {
+        // SAFETY: a system call on plain values (prctl(2)).
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_prctl,
+                libc::PR_SET_PDEATHSIG,
+                libc::SIGKILL,
+                0,
+                0,
+                0,
+            )
+        })?;
+        // SAFETY: getppid cannot fail (getppid(2)).
+        if unsafe { libc::getppid() } != parent {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+    }
+    Ok(())
+}
+
+fn check(result: libc::c_long) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Takes an inherited descriptor that the parent passed by `ChildSetup` (3, 4, …): once per number; sets close-on-exec.
+/// To be called first thing in main, before anything else opens a descriptor.
 /// # Errors
-/// It is not open.
-pub fn inherited_descriptor(number: RawFd) -> std::io::Result<OwnedFd> {
-    let _ = number;
-    todo!()
+/// It is not open, was taken before, or its number is not from 3 to 63.
+pub fn inherited_descriptor(number: RawFd) -> io::Result<OwnedFd> {
+    static TAKEN: AtomicU64 = AtomicU64::new(0);
+    if !(FIRST_DESCRIPTOR..64).contains(&number) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let bit = 1u64 << number;
+    if TAKEN.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    // SAFETY: fcntl with F_GETFD is fine on any number (fcntl(2)).
+    check(unsafe { libc::fcntl(number, libc::F_GETFD) }.into())?;
+    // SAFETY: it is open, and by ChildSetup's contract the parent passed it to us and to nobody else in this process; TAKEN makes this owner the only one.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(fd)
 }
 
 /// PR_SET_DUMPABLE 0, RLIMIT_CORE 0: no core dump, no ptrace by the same uid.
 /// # Errors
 /// As the kernel says.
-pub fn harden_memory() -> std::io::Result<()> {
-    todo!()
+pub fn harden_memory() -> io::Result<()> {
+    nix::sys::prctl::set_dumpable(false)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    Ok(())
 }
 
 /// Resets SIGSEGV, SIGBUS and friends to their defaults: under Rust's own handler a crashing PAM module "returns".
 pub fn reset_fault_handlers() {
-    todo!()
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    for signal in [
+        Signal::SIGSEGV,
+        Signal::SIGBUS,
+        Signal::SIGILL,
+        Signal::SIGFPE,
+        Signal::SIGABRT,
+        Signal::SIGSYS,
+        Signal::SIGTRAP,
+    ] {
+        // These signals exist and may be handled: sigaction has no reason to fail.
+        // SAFETY: the default action runs no code of ours (sigaction(2)).
+        let _ = unsafe { sigaction(signal, &default) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )]
+    use super::*;
+
+    #[test]
+    fn start_time_is_found_behind_an_ugly_command_name() {
+        let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
+        assert_eq!(parse_start_time(stat), Some(987_654));
+        assert_eq!(parse_start_time("42 (a) S 1"), None);
+        assert_eq!(parse_start_time(""), None);
+        assert!(start_time(std::process::id()).unwrap() > 0);
+        assert_eq!(
+            start_time(u32::MAX).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+    }
+
+    #[test]
+    fn a_handle_needs_the_right_start_time() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let start = start_time(child.id()).unwrap();
+        assert_eq!(
+            ProcessHandle::open(child.id(), start + 1)
+                .unwrap_err()
+                .kind(),
+            io::ErrorKind::NotFound
+        );
+        let handle = ProcessHandle::open(child.id(), start).unwrap();
+        assert!(!handle.wait_end(Duration::from_millis(10)).unwrap());
+        handle.signal(libc::SIGTERM).unwrap();
+        assert!(handle.wait_end(Duration::from_secs(10)).unwrap());
+        child.wait().unwrap();
+        assert_eq!(
+            handle.signal(libc::SIGTERM).unwrap_err().raw_os_error(),
+            Some(libc::ESRCH)
+        );
+        assert_eq!(
+            ProcessHandle::open(child.id(), start).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+        assert_eq!(
+            ProcessHandle::open(u32::MAX, 0).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+    }
+
+    #[test]
+    fn an_inherited_descriptor_is_taken_once() {
+        assert!(inherited_descriptor(2).is_err());
+        assert!(inherited_descriptor(64).is_err());
+        assert!(inherited_descriptor(-1).is_err());
+        assert_eq!(
+            inherited_descriptor(63).unwrap_err().raw_os_error(),
+            Some(libc::EBADF)
+        );
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let raw = fcntl(&file, FcntlArg::F_DUPFD(50)).unwrap();
+        let fd = inherited_descriptor(raw).unwrap();
+        assert_eq!(fcntl(&fd, FcntlArg::F_GETFD).unwrap(), libc::FD_CLOEXEC);
+        assert_eq!(
+            inherited_descriptor(raw).unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
+    }
+
+    #[test]
+    fn names_of_this_boot_and_host() {
+        assert_eq!(boot_id().unwrap().len(), 36);
+        assert!(!host_name().is_empty());
+        assert!(groups().is_ok());
+    }
 }

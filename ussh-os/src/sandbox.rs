@@ -28,7 +28,11 @@ pub fn enter_empty_root(empty_directory: &std::path::Path) -> std::io::Result<()
 /// Resource limits of this process.
 /// # Errors
 /// As the kernel says.
-pub fn limit(address_space_bytes: Option<u64>, cpu_seconds: Option<u64>, open_files: Option<u64>) -> std::io::Result<()> {
+pub fn limit(
+    address_space_bytes: Option<u64>,
+    cpu_seconds: Option<u64>,
+    open_files: Option<u64>,
+) -> std::io::Result<()> {
     let _ = (address_space_bytes, cpu_seconds, open_files);
     todo!()
 }
