@@ -14,6 +14,8 @@ pub mod descriptors {
     pub const SIGNER: i32 = 5;
     /// A sealed memfd or pipe with a [`super::FrontSetup`], postcard-encoded, read to its end.
     pub const SETUP: i32 = 6;
+    /// The writing end of a pipe: what the process says on stdout and stderr goes here. The supervisor escapes each line and writes it to its own log.
+    pub const LOG: i32 = 7;
 }
 
 /// What a front is told when it starts.

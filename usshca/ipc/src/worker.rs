@@ -11,6 +11,8 @@ pub mod descriptors {
     pub const SIGNER: i32 = 4;
     /// A pipe with a [`super::WorkerSetup`], postcard-encoded, read to its end.
     pub const SETUP: i32 = 5;
+    /// The writing end of a pipe: what the process and PAM's modules say on stdout and stderr goes here. The supervisor escapes each line and writes it to its own log.
+    pub const LOG: i32 = 6;
 }
 
 /// What a worker is told when it starts.
@@ -50,6 +52,8 @@ pub enum FromWorker {
     Converse(Vec<Message>),
     /// PAM said yes and the signer has the statement. Text that came after the last prompt.
     Passed {
+        /// Canonical account name, for the user's eyes only: what is certified comes from the statement.
+        user: String,
         /// Trailing messages.
         messages: Vec<Message>,
     },

@@ -1,1 +1,65 @@
-fn main(){}
+//! `usshca`: the CA's command. `serve` is the supervisor, the other verbs are for its administrators.
+//!
+//! Process: the supervisor and the admin commands. uid: root, or an ordinary user who runs a CA for an account of his own.
+//! Trusted: the command line, the configuration, the kernel's word on processes. Untrusted: everything that a front says.
+#![forbid(unsafe_code)]
+
+mod admin;
+mod check;
+mod cli;
+mod config;
+mod failure;
+mod init;
+mod log;
+mod serve;
+mod signer_process;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use usshca_ipc::layout::Layout;
+
+use crate::cli::{Cli, Command};
+use crate::failure::{Exit, Failure};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return usage(&e),
+    };
+    match run(cli) {
+        Ok(()) => Exit::Ok.into(),
+        Err(failure) => {
+            eprintln!("usshca: {failure}");
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let layout = match &cli.dir {
+        Some(dir) => Layout::in_directory(&absolute(dir)?),
+        None => Layout::system(),
+    };
+    match cli.command {
+        Command::Init(args) => init::run(&layout, &args),
+        Command::Serve(args) => serve::run(&layout, &args),
+        Command::Check => check::run(&layout),
+        Command::Admin(verb) => admin::run(&layout, verb),
+    }
+}
+
+/// Help and version are answers (0); anything else that clap has to say is a usage error (64, sysexits.h EX_USAGE).
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nothing can be done about a closed stdout or stderr here.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Ok.into(),
+        _ => Exit::Usage.into(),
+    }
+}
+
+fn absolute(dir: &std::path::Path) -> Result<std::path::PathBuf, Failure> {
+    std::path::absolute(dir).map_err(|e| Failure::usage(format!("--dir {}: {e}", dir.display())))
+}

@@ -1,0 +1,208 @@
+//! usshca.toml: what the supervisor is told.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use ussh_core::trusted_file::TrustedFileError;
+
+/// Longest config or policy file, in bytes.
+pub const MAX_FILE: usize = 1 << 20;
+
+/// The configuration. Unknown names are errors.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Addresses to listen on; at least one.
+    #[serde(default = "default_listen")]
+    pub listen: Vec<SocketAddr>,
+    /// The CA's name, for what users read: printable ASCII, at most 64 bytes.
+    pub ca_name: String,
+    /// Names in the CA machine's own host certificate.
+    pub host_principals: Vec<String>,
+    /// PAM service: a file in /etc/pam.d.
+    #[serde(default = "default_pam_service")]
+    pub pam_service: String,
+    /// Account of the signer. Not used when the CA is run by an ordinary user.
+    #[serde(default = "default_signer_user")]
+    pub signer_user: String,
+    /// Account of the fronts. Not used when the CA is run by an ordinary user.
+    #[serde(default = "default_front_user")]
+    pub front_user: String,
+    /// Seconds until an unauthenticated connection is dropped, 5 ..= 3600.
+    #[serde(default = "default_login_grace")]
+    pub login_grace_seconds: u32,
+    /// PAM attempts in one connection, 1 ..= 20.
+    #[serde(default = "default_attempts")]
+    pub max_attempts: u32,
+    /// Connections at a time, 1 ..= 10000. More wait in the listening socket's queue.
+    #[serde(default = "default_connections")]
+    pub max_connections: u32,
+    /// PAM workers at a time, 1 ..= 10000. An attempt beyond that is refused.
+    #[serde(default = "default_workers")]
+    pub max_workers: u32,
+}
+
+fn default_listen() -> Vec<SocketAddr> {
+    vec![SocketAddr::from(([0, 0, 0, 0], 22))]
+}
+fn default_pam_service() -> String {
+    "usshca".to_owned()
+}
+fn default_signer_user() -> String {
+    "usshca".to_owned()
+}
+fn default_front_user() -> String {
+    "usshca-front".to_owned()
+}
+fn default_login_grace() -> u32 {
+    120
+}
+fn default_attempts() -> u32 {
+    3
+}
+fn default_connections() -> u32 {
+    200
+}
+fn default_workers() -> u32 {
+    100
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It could not be read, or others could have written it.
+    #[error("{0}")]
+    File(#[from] TrustedFileError),
+    /// Not UTF-8.
+    #[error("{0}: not UTF-8")]
+    Encoding(PathBuf),
+    /// Not TOML, an unknown name, a name that is missing, or a value of the wrong type.
+    #[error("{path}: {source}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        source: Box<toml::de::Error>,
+    },
+    /// A value out of its bounds.
+    #[error("{path}: {key}: {problem}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// Which value.
+        key: &'static str,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+}
+
+impl Config {
+    /// Parses and checks.
+    /// # Errors
+    /// [`ConfigError`]
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let config: Config =
+            toml::from_str(text).map_err(|e| ConfigError::Syntax { path: path.to_owned(), source: Box::new(e) })?;
+        match config.problem() {
+            None => Ok(config),
+            Some((key, problem)) => Err(ConfigError::Value { path: path.to_owned(), key, problem }),
+        }
+    }
+
+    fn problem(&self) -> Option<(&'static str, String)> {
+        if self.listen.is_empty() {
+            return Some(("listen", "must name at least one address, as \"0.0.0.0:22\"".to_owned()));
+        }
+        let name = self.ca_name.as_bytes();
+        if name.is_empty() || name.len() > 64 || !name.iter().all(|b| matches!(b, b' '..=b'~')) {
+            return Some(("ca_name", "must be 1 to 64 printable ASCII characters".to_owned()));
+        }
+        if self.host_principals.is_empty() {
+            return Some(("host_principals", "must name at least one host name of this CA".to_owned()));
+        }
+        if !is_service_name(&self.pam_service) {
+            return Some(("pam_service", "must be a file name in /etc/pam.d, and not \"other\"".to_owned()));
+        }
+        for (key, account) in [("signer_user", &self.signer_user), ("front_user", &self.front_user)] {
+            if account.is_empty() || account == "root" {
+                return Some((key, "must be an account of its own, not root".to_owned()));
+            }
+        }
+        if self.signer_user == self.front_user {
+            return Some(("front_user", "must not be the same account as signer_user".to_owned()));
+        }
+        let bounds = [
+            ("login_grace_seconds", self.login_grace_seconds, 5, 3600),
+            ("max_attempts", self.max_attempts, 1, 20),
+            ("max_connections", self.max_connections, 1, 10_000),
+            ("max_workers", self.max_workers, 1, 10_000),
+        ];
+        bounds
+            .into_iter()
+            .find(|(_, value, low, high)| !(low..=high).contains(&value))
+            .map(|(key, _, low, high)| (key, format!("must be {low} to {high}")))
+    }
+}
+
+/// A plain file name that PAM reads as one; `other` is what PAM falls back to, so that naming it hides a mistake.
+fn is_service_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    !name.is_empty() && name.len() <= 64 && name != "other" && !name.starts_with('.') && name.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    const MINIMAL: &str = "ca_name = \"Example CA\"\nhost_principals = [\"ca.example.com\"]\n";
+
+    fn parse(more: &str) -> Result<Config, ConfigError> {
+        Config::parse(&format!("{MINIMAL}{more}"), Path::new("usshca.toml"))
+    }
+
+    #[test]
+    fn name_and_host_principals_are_enough() {
+        let config = parse("").unwrap();
+        assert_eq!(config.listen, [SocketAddr::from(([0, 0, 0, 0], 22))]);
+        assert_eq!((config.login_grace_seconds, config.max_attempts, config.max_connections), (120, 3, 200));
+        assert_eq!((config.pam_service.as_str(), config.signer_user.as_str()), ("usshca", "usshca"));
+    }
+
+    #[test]
+    fn refuses_an_unknown_name() {
+        let e = parse("max_atempts = 3\n").unwrap_err();
+        assert!(matches!(&e, ConfigError::Syntax { .. }) && e.to_string().contains("max_atempts"), "{e}");
+    }
+
+    #[test]
+    fn refuses_what_is_out_of_bounds_and_names_it() {
+        for (line, key) in [
+            ("listen = []", "listen"),
+            ("login_grace_seconds = 4", "login_grace_seconds"),
+            ("login_grace_seconds = 3601", "login_grace_seconds"),
+            ("max_attempts = 0", "max_attempts"),
+            ("max_connections = 0", "max_connections"),
+            ("max_workers = 10001", "max_workers"),
+            ("pam_service = \"other\"", "pam_service"),
+            ("pam_service = \"../shadow\"", "pam_service"),
+            ("pam_service = \".x\"", "pam_service"),
+            ("pam_service = \"\"", "pam_service"),
+            ("signer_user = \"root\"", "signer_user"),
+            ("front_user = \"usshca\"", "front_user"),
+        ] {
+            match parse(line).unwrap_err() {
+                ConfigError::Value { key: named, .. } => assert_eq!(named, key, "{line}"),
+                e => panic!("{line}: {e}"),
+            }
+        }
+        assert!(parse("login_grace_seconds = 5\nmax_attempts = 20").is_ok());
+    }
+
+    #[test]
+    fn refuses_a_name_that_could_steer_a_terminal() {
+        let text = "ca_name = \"a\\u001b[2J\"\nhost_principals = [\"ca\"]";
+        assert!(matches!(Config::parse(text, Path::new("x")), Err(ConfigError::Value { key: "ca_name", .. })));
+    }
+}

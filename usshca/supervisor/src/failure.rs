@@ -1,0 +1,65 @@
+//! Why a command ended, and its exit status.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// Exit statuses. Scripts rely on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0.
+    Ok,
+    /// 1: refused, or not found.
+    Refused,
+    /// 64: the command line, or the configuration, is wrong (sysexits.h EX_USAGE).
+    Usage,
+    /// 69: the CA is not available (EX_UNAVAILABLE).
+    Unavailable,
+    /// 70: something that should not happen (EX_SOFTWARE).
+    Internal,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(match exit {
+            Exit::Ok => 0,
+            Exit::Refused => 1,
+            Exit::Usage => 64,
+            Exit::Unavailable => 69,
+            Exit::Internal => 70,
+        })
+    }
+}
+
+/// What to tell the person at the terminal: what failed, and what to try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// With which status to end.
+    pub exit: Exit,
+    /// One sentence or more, no newline at the end.
+    pub message: String,
+}
+
+impl Failure {
+    /// Refused, or not found.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Failure { exit: Exit::Refused, message: message.into() }
+    }
+    /// The command line or the configuration is wrong.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Failure { exit: Exit::Usage, message: message.into() }
+    }
+    /// The CA is not available.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Failure { exit: Exit::Unavailable, message: message.into() }
+    }
+    /// Something that should not happen.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Failure { exit: Exit::Internal, message: message.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}

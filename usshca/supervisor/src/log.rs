@@ -1,0 +1,26 @@
+//! The supervisor's log: one line per decision, to stderr and to syslog's authpriv.
+
+use ussh_os::syslog::{self, Severity};
+
+/// Logs one line. Hand over raw text: it is escaped here.
+pub fn log(severity: Severity, text: &str) {
+    let line = ussh_core::audit::line(text);
+    eprintln!("usshca: {line}");
+    // A machine without syslog still has stderr.
+    let _ = syslog::authpriv("usshca", severity, &line);
+}
+
+/// Something that was done.
+pub fn info(text: &str) {
+    log(Severity::Info, text);
+}
+
+/// Something that an administrator should look at.
+pub fn warning(text: &str) {
+    log(Severity::Warning, text);
+}
+
+/// Something that keeps the CA from serving.
+pub fn error(text: &str) {
+    log(Severity::Error, text);
+}
