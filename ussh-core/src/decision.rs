@@ -87,10 +87,24 @@ pub fn decide(
     patience: Patience,
     clock: &dyn Clock,
 ) -> Result<Accepted, DecisionError> {
+    decide_among(agent, &|_| true, demand, context, patience, clock)
+}
+
+/// As [`decide`], among those certificates only that `wanted` takes: the others are passed over like plain keys.
+/// # Errors
+/// [`DecisionError`]
+pub fn decide_among(
+    agent: &mut Agent,
+    wanted: &dyn Fn(&Certificate) -> bool,
+    demand: &Demand<'_>,
+    context: &ChallengeContext,
+    patience: Patience,
+    clock: &dyn Clock,
+) -> Result<Accepted, DecisionError> {
     agent.set_deadline(after(patience.total));
     let identities = agent.list()?;
     let mut tried = Vec::new();
-    let candidates = judge(identities, demand, &mut tried);
+    let candidates = judge(identities, wanted, demand, &mut tried);
 
     agent.set_deadline(after(patience.touch));
     for (position, candidate) in candidates.iter().enumerate() {
@@ -115,6 +129,7 @@ pub fn decide(
 /// The certificates that pass the verdict, in the order in which they are to be challenged; the others go to `tried`.
 fn judge(
     identities: Vec<Identity>,
+    wanted: &dyn Fn(&Certificate) -> bool,
     demand: &Demand<'_>,
     tried: &mut Vec<Tried>,
 ) -> Vec<VerifiedCertificate> {
@@ -133,6 +148,9 @@ fn judge(
                 continue;
             }
         };
+        if !wanted(&certificate) {
+            continue;
+        }
         match verify(&certificate, demand) {
             // An agent may list one certificate twice: it is one candidate.
             Ok(verified)
