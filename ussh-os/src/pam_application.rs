@@ -79,6 +79,10 @@ impl<C: Conversation> PamApplication<C> {
     pub fn change_expired_password(&mut self) -> Result<(), PamError> {
         todo!()
     }
+    /// The longest delay that modules asked for (pam_fail_delay) in the last call that failed; the caller keeps it before it tells anybody. `None`: none asked for.
+    pub fn fail_delay(&self) -> Option<std::time::Duration> {
+        todo!()
+    }
     /// PAM_USER as the modules left it.
     /// # Errors
     /// [`PamError`]

@@ -324,6 +324,15 @@ pub fn inherited_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Makes `target` standard output and standard error of this process.
+/// # Errors
+/// As the kernel says.
+pub fn redirect_output(target: OwnedFd) -> io::Result<()> {
+    nix::unistd::dup2_stdout(&target)?;
+    nix::unistd::dup2_stderr(&target)?;
+    Ok(())
+}
+
 /// PR_SET_DUMPABLE 0, RLIMIT_CORE 0: no core dump, no ptrace by the same uid.
 /// # Errors
 /// As the kernel says.

@@ -45,22 +45,18 @@ pub enum Message {
     Error(String),
 }
 
-/// Worker → front.
+/// Worker → front. Nothing follows after `Passed` or `Failed`; an end without either means that the worker broke down.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromWorker {
-    /// One conv() call: show all, answer the prompts.
+    /// One conv() call: show all, answer the prompts. Without a prompt among them it is not answered: the worker goes on at once.
     Converse(Vec<Message>),
-    /// PAM said yes and the signer has the statement. Text that came after the last prompt.
+    /// PAM said yes and the signer has the statement.
     Passed {
         /// Canonical account name, for the user's eyes only: what is certified comes from the statement.
         user: String,
-        /// Trailing messages.
-        messages: Vec<Message>,
     },
     /// PAM said no (the front is told no more than that).
     Failed {
-        /// Trailing messages of PAM's modules, which PAM means the user to see.
-        messages: Vec<Message>,
         /// True: the check could not be made (PAM or the signer is out of order).
         unavailable: bool,
     },

@@ -1,1 +1,67 @@
-fn main(){}
+//! `usshca-pam`: one login attempt through PAM.
+//!
+//! Process: one per attempt, made by the supervisor. uid: root (or the CA's own, when an ordinary user runs it for an account of his own).
+//! Trusted: its setup, PAM and its modules, NSS. Untrusted: everything that the front says: it can answer prompts, and nothing else.
+//!
+//! A module that crashes, calls exit() or hangs takes this process along and nothing more: the front sees the end of the channel, the signer never sees a statement.
+#![forbid(unsafe_code)]
+
+mod conversation;
+mod login;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::process::ExitCode;
+
+use ussh_os::process;
+use ussh_os::seqpacket::SeqPacket;
+use usshca_ipc::channel::{Channel, decode};
+use usshca_ipc::worker::{FromWorker, Statement, StatementReply, ToWorker, WorkerSetup, descriptors};
+use zeroize::Zeroizing;
+
+use crate::login::Outcome;
+
+/// Most bytes of a setup.
+const MAX_SETUP: u64 = 64 * 1024;
+
+/// Channels and setup of this attempt.
+pub struct Worker {
+    /// The conversation.
+    pub front: Channel<FromWorker, ToWorker>,
+    /// The statement.
+    pub signer: Channel<Statement, StatementReply>,
+    /// Who, and how.
+    pub setup: WorkerSetup,
+}
+
+fn main() -> ExitCode {
+    // Under Rust's own handlers a module that crashes would "return".
+    process::reset_fault_handlers();
+    let worker = match start() {
+        Ok(worker) => worker,
+        Err(e) => {
+            eprintln!("cannot start: {e}");
+            return ExitCode::from(70);
+        }
+    };
+    match login::run(worker) {
+        Outcome::Passed => ExitCode::SUCCESS,
+        Outcome::Refused => ExitCode::from(1),
+        Outcome::Unavailable => ExitCode::from(69),
+    }
+}
+
+fn start() -> io::Result<Worker> {
+    let front = SeqPacket::from_fd(process::inherited_descriptor(descriptors::FRONT)?)?;
+    let signer = SeqPacket::from_fd(process::inherited_descriptor(descriptors::SIGNER)?)?;
+    let setup = process::inherited_descriptor(descriptors::SETUP)?;
+    let log = process::inherited_descriptor(descriptors::LOG)?;
+    process::redirect_output(log)?;
+    process::harden_memory()?;
+    let mut bytes = Zeroizing::new(Vec::new());
+    File::from(setup).take(MAX_SETUP).read_to_end(&mut bytes)?;
+    let setup: WorkerSetup = decode(&bytes).map_err(io::Error::other)?;
+    // Whatever a module does from here on, the process ends in time: SIGALRM's default action. The supervisor has the same deadline, for modules that take the alarm away.
+    nix::unistd::alarm::set(setup.deadline_seconds.max(1));
+    Ok(Worker { front: Channel::new(front), signer: Channel::new(signer), setup })
+}

@@ -1,0 +1,193 @@
+//! The order of a login: authenticate, account management (with a password change where it is due), the account's groups, the statement to the signer.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use ussh_core::escape::{MAX_FIELD, escape};
+use ussh_os::account::Account;
+use ussh_os::pam_application::{NEW_AUTHTOK_REQD, PamApplication, PamError};
+use usshca_ipc::channel::{Channel, ChannelError};
+use usshca_ipc::worker::{FromWorker, Statement, StatementReply, ToWorker, WorkerSetup};
+
+use crate::Worker;
+use crate::conversation::ByFront;
+
+/// How long the signer may take over a statement.
+const SIGNER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// PAM said yes, and the signer knows.
+    Passed,
+    /// PAM said no.
+    Refused,
+    /// It could not be found out.
+    Unavailable,
+}
+
+/// Why the login did not pass.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// A PAM function said no, or broke down.
+    #[error("{step}: {source}")]
+    Pam { step: &'static str, source: PamError },
+    /// NSS.
+    #[error("account lookup: {0}")]
+    Nss(#[from] std::io::Error),
+    /// PAM let in somebody whom NSS does not know.
+    #[error("PAM accepted an account that does not exist")]
+    NoAccount,
+    /// The signer did not answer.
+    #[error("signer: {0}")]
+    Signer(#[from] ChannelError),
+    /// The signer did not take the statement.
+    #[error("the signer did not take the statement")]
+    Rejected,
+}
+
+/// Runs the attempt to its end.
+pub fn run(worker: Worker) -> Outcome {
+    let Worker { front, signer, setup } = worker;
+    let front = Rc::new(front);
+    let mut pam = match open(&setup, Rc::clone(&front)) {
+        Ok(pam) => pam,
+        Err(failure) => return fail(&front, &setup, &failure, None),
+    };
+    match pass(&mut pam, &signer) {
+        Ok(user) => {
+            log(&setup, "Accepted", &format!("as {user}"));
+            // Whether it arrives or not: the statement is made. pam_end comes after this, so that a module that breaks down in it keeps nobody out.
+            let _ = front.send(&FromWorker::Passed { user });
+            Outcome::Passed
+        }
+        Err(failure) => fail(&front, &setup, &failure, pam.fail_delay()),
+    }
+}
+
+fn open(setup: &WorkerSetup, front: Rc<Channel<FromWorker, ToWorker>>) -> Result<PamApplication<ByFront>, Failure> {
+    let mut pam = step("pam_start", PamApplication::start(&setup.service, &setup.user, ByFront::new(front)))?;
+    step("PAM_RHOST", pam.set_rhost(&setup.rhost))?;
+    // As sshd: some modules (pam_access, pam_time) want one.
+    step("PAM_TTY", pam.set_tty("ssh"))?;
+    Ok(pam)
+}
+
+/// All that must be true, in order; gives the canonical account name.
+fn pass(pam: &mut PamApplication<ByFront>, signer: &Channel<Statement, StatementReply>) -> Result<String, Failure> {
+    step("authentication", pam.authenticate())?;
+    match pam.acct_mgmt() {
+        Err(e) if e.code == NEW_AUTHTOK_REQD => {
+            step("password change", pam.change_expired_password())?;
+            step("account", pam.acct_mgmt())?;
+        }
+        other => step("account", other)?,
+    }
+    // Modules may have changed it (pam_ldap, case folding, an alias): what counts is whom PAM let in.
+    let name = step("PAM_USER", pam.user())?;
+    let account = Account::by_name(&name)?.ok_or(Failure::NoAccount)?;
+    let groups = account.group_names()?;
+    signer.send(&Statement { user: account.name.clone(), uid: account.uid, groups })?;
+    match signer.receive(Some(SIGNER_PATIENCE))?.message {
+        StatementReply::Kept => Ok(account.name),
+        StatementReply::Rejected => Err(Failure::Rejected),
+    }
+}
+
+fn step<T>(step: &'static str, result: Result<T, PamError>) -> Result<T, Failure> {
+    result.map_err(|source| Failure::Pam { step, source })
+}
+
+/// Keeps the delay that modules asked for, then tells the front. All refusals look alike to it: unknown user, wrong password, locked account.
+fn fail(front: &Channel<FromWorker, ToWorker>, setup: &WorkerSetup, failure: &Failure, delay: Option<Duration>) -> Outcome {
+    let outcome = outcome(failure);
+    log(setup, "Failed", &failure.to_string());
+    if let Some(delay) = delay {
+        keep_delay(front, delay);
+    }
+    // A front that is gone need not be told.
+    let _ = front.send(&FromWorker::Failed { unavailable: outcome == Outcome::Unavailable });
+    outcome
+}
+
+/// Until the time is up, or the user has gone. What the front says meanwhile does not shorten it.
+fn keep_delay(front: &Channel<FromWorker, ToWorker>, delay: Duration) {
+    let end = Instant::now() + delay;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        match front.receive(Some(left)) {
+            Err(ChannelError::Io(_) | ChannelError::Closed) => return,
+            Ok(_) | Err(ChannelError::Malformed) if left.is_zero() => return,
+            Ok(_) | Err(ChannelError::Malformed) => {}
+        }
+    }
+}
+
+fn outcome(failure: &Failure) -> Outcome {
+    match failure {
+        Failure::Pam { source, .. } if !is_breakdown(source.code) => Outcome::Refused,
+        Failure::Pam { .. } | Failure::Nss(_) | Failure::NoAccount | Failure::Signer(_) | Failure::Rejected => {
+            Outcome::Unavailable
+        }
+    }
+}
+
+/// Codes that say "could not check" rather than "no" (_pam_types.h): PAM_OPEN_ERR, PAM_SYMBOL_ERR, PAM_SERVICE_ERR, PAM_SYSTEM_ERR, PAM_BUF_ERR, PAM_AUTHINFO_UNAVAIL, PAM_ABORT,
+/// PAM_MODULE_UNKNOWN. All others are refusals.
+fn is_breakdown(code: i32) -> bool {
+    matches!(code, 1..=5 | 9 | 26 | 28)
+}
+
+fn log(setup: &WorkerSetup, what: &str, detail: &str) {
+    let user = escape(setup.user.as_bytes(), MAX_FIELD);
+    eprintln!("{what} keyboard-interactive/pam for {user} from {}: {detail}", setup.rhost);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use ussh_os::seqpacket::SeqPacket;
+
+    use super::*;
+
+    #[test]
+    fn talking_does_not_shorten_the_delay_and_going_away_ends_it() {
+        let (a, b) = SeqPacket::pair().unwrap();
+        let (worker, front) = (Channel::<FromWorker, ToWorker>::new(a), Channel::<ToWorker, FromWorker>::new(b));
+        for _ in 0..10 {
+            front.send(&ToWorker { answers: vec![] }).unwrap();
+        }
+        let start = Instant::now();
+        keep_delay(&worker, Duration::from_millis(50));
+        assert!(start.elapsed() >= Duration::from_millis(50));
+        drop(front);
+        let start = Instant::now();
+        keep_delay(&worker, Duration::from_secs(60));
+        assert!(start.elapsed() < Duration::from_secs(30));
+    }
+
+    fn pam(code: i32) -> Outcome {
+        outcome(&Failure::Pam { step: "authentication", source: PamError { code, text: String::new() } })
+    }
+
+    #[test]
+    fn unknown_user_and_wrong_password_look_alike() {
+        let (auth_err, user_unknown, perm_denied, maxtries, acct_expired) = (7, 10, 6, 11, 13);
+        for code in [auth_err, user_unknown, perm_denied, maxtries, acct_expired] {
+            assert_eq!(pam(code), Outcome::Refused, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_pam_that_broke_down_is_not_a_wrong_password() {
+        for code in [1, 2, 3, 4, 5, 9, 26, 28] {
+            assert_eq!(pam(code), Outcome::Unavailable, "{code}");
+        }
+    }
+
+    #[test]
+    fn an_account_that_nss_does_not_know_never_passes() {
+        assert_eq!(outcome(&Failure::NoAccount), Outcome::Unavailable);
+        assert_eq!(outcome(&Failure::Rejected), Outcome::Unavailable);
+    }
+}
