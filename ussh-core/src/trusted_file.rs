@@ -52,6 +52,20 @@ pub fn read_trusted(path: &Path, max: usize) -> Result<Vec<u8>, TrustedFileError
     read_owned(path, max, &Owner::ROOT)
 }
 
+/// The same for a file below `folder` that root or `uid` alone can change: for a program that an ordinary user runs for an account of his own, and for a folder that the
+/// administrator named on the command line. What lies above `folder` is taken on trust.
+/// # Errors
+/// [`TrustedFileError`]
+pub fn read_trusted_below(
+    folder: &Path,
+    uid: u32,
+    path: &Path,
+    max: usize,
+) -> Result<Vec<u8>, TrustedFileError> {
+    let owner = Owner { uid, below: Some(folder) };
+    read_owned(path, max, &owner)
+}
+
 /// Whose word is trusted.
 pub(crate) struct Owner<'a> {
     /// This one's, besides root's.
