@@ -2,27 +2,28 @@
 //!
 //! A key's type is looked up in our own table before anything else of it is read: a certificate is turned away by its name alone, so nothing nested is ever parsed (CVE-2025-49825).
 
+mod key_type;
+mod private;
+mod signature;
+#[cfg(test)]
+mod tests;
+
 use base64ct::{Base64, Base64Unpadded, Encoding};
 use sha2::{Digest, Sha256};
-use signature::{Signer, Verifier};
 use ssh_key::Mpint;
+use ssh_key::encoding::Encode;
 use ssh_key::public::KeyData;
-use ssh_key::{Algorithm, EcdsaCurve, HashAlg, Signature};
-use zeroize::Zeroizing;
 
+pub(crate) use self::key_type::{KeyType, is_certificate_name};
+pub use self::private::PrivateKey;
+pub use self::signature::FidoDemand;
 use crate::escape::escape;
-use crate::wire::{Reader, WireWrite};
+use crate::wire::Reader;
 
 /// Shortest RSA modulus that is taken, in bits.
 const MIN_RSA_BITS: u32 = 2048;
 /// Longest RSA modulus that is read, in bits (sshbuf.h SSHBUF_MAX_BIGNUM).
 const MAX_RSA_BITS: u32 = 16384;
-/// What every certificate type's name ends in (draft-miller-ssh-cert §2).
-const CERTIFICATE_SUFFIX: &[u8] = b"-cert-v01@openssh.com";
-/// PROTOCOL.u2f: the key was touched.
-const FLAG_USER_PRESENCE: u8 = 0x01;
-/// PROTOCOL.u2f: the key verified its user.
-const FLAG_USER_VERIFICATION: u8 = 0x04;
 /// Longest foreign name that is repeated in an error, in bytes.
 const SHOWN_NAME: usize = 64;
 
@@ -58,122 +59,6 @@ pub enum KeyError {
     NoUserVerification,
 }
 
-/// The key types that are taken, as plain key, as certified key and as CA.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum KeyType {
-    Ed25519,
-    EcdsaP256,
-    EcdsaP384,
-    EcdsaP521,
-    Rsa,
-    SkEd25519,
-    SkEcdsaP256,
-}
-
-impl KeyType {
-    const ALL: [KeyType; 7] = [
-        KeyType::Ed25519,
-        KeyType::EcdsaP256,
-        KeyType::EcdsaP384,
-        KeyType::EcdsaP521,
-        KeyType::Rsa,
-        KeyType::SkEd25519,
-        KeyType::SkEcdsaP256,
-    ];
-
-    /// By the name in a plain key's wire form.
-    pub(crate) fn from_name(name: &[u8]) -> Option<Self> {
-        Self::ALL.into_iter().find(|t| t.name().as_bytes() == name)
-    }
-
-    /// By the name in a certificate's wire form.
-    pub(crate) fn from_certificate_name(name: &[u8]) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|t| t.certificate_name().as_bytes() == name)
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            KeyType::Ed25519 => "ssh-ed25519",
-            KeyType::EcdsaP256 => "ecdsa-sha2-nistp256",
-            KeyType::EcdsaP384 => "ecdsa-sha2-nistp384",
-            KeyType::EcdsaP521 => "ecdsa-sha2-nistp521",
-            KeyType::Rsa => "ssh-rsa",
-            KeyType::SkEd25519 => "sk-ssh-ed25519@openssh.com",
-            KeyType::SkEcdsaP256 => "sk-ecdsa-sha2-nistp256@openssh.com",
-        }
-    }
-
-    pub(crate) fn certificate_name(self) -> &'static str {
-        match self {
-            KeyType::Ed25519 => "ssh-ed25519-cert-v01@openssh.com",
-            KeyType::EcdsaP256 => "ecdsa-sha2-nistp256-cert-v01@openssh.com",
-            KeyType::EcdsaP384 => "ecdsa-sha2-nistp384-cert-v01@openssh.com",
-            KeyType::EcdsaP521 => "ecdsa-sha2-nistp521-cert-v01@openssh.com",
-            KeyType::Rsa => "ssh-rsa-cert-v01@openssh.com",
-            KeyType::SkEd25519 => "sk-ssh-ed25519-cert-v01@openssh.com",
-            KeyType::SkEcdsaP256 => "sk-ecdsa-sha2-nistp256-cert-v01@openssh.com",
-        }
-    }
-
-    /// How many strings follow the type's name in the wire form.
-    pub(crate) fn field_count(self) -> usize {
-        match self {
-            KeyType::Ed25519 => 1,
-            KeyType::EcdsaP256
-            | KeyType::EcdsaP384
-            | KeyType::EcdsaP521
-            | KeyType::Rsa
-            | KeyType::SkEd25519 => 2,
-            KeyType::SkEcdsaP256 => 3,
-        }
-    }
-
-    fn algorithm(self) -> Algorithm {
-        match self {
-            KeyType::Ed25519 => Algorithm::Ed25519,
-            KeyType::EcdsaP256 => Algorithm::Ecdsa {
-                curve: EcdsaCurve::NistP256,
-            },
-            KeyType::EcdsaP384 => Algorithm::Ecdsa {
-                curve: EcdsaCurve::NistP384,
-            },
-            KeyType::EcdsaP521 => Algorithm::Ecdsa {
-                curve: EcdsaCurve::NistP521,
-            },
-            KeyType::Rsa => Algorithm::Rsa { hash: None },
-            KeyType::SkEd25519 => Algorithm::SkEd25519,
-            KeyType::SkEcdsaP256 => Algorithm::SkEcdsaSha2NistP256,
-        }
-    }
-
-    fn is_fido(self) -> bool {
-        matches!(self, KeyType::SkEd25519 | KeyType::SkEcdsaP256)
-    }
-
-    /// The one algorithm `name` may stand for in a signature by such a key (sshd's default CASignatureAlgorithms; webauthn-sk-ecdsa is not taken).
-    fn signature_algorithm(self, name: &[u8]) -> Option<Algorithm> {
-        if self == KeyType::Rsa {
-            return match name {
-                b"rsa-sha2-256" => Some(Algorithm::Rsa {
-                    hash: Some(HashAlg::Sha256),
-                }),
-                b"rsa-sha2-512" => Some(Algorithm::Rsa {
-                    hash: Some(HashAlg::Sha512),
-                }),
-                _ => None,
-            };
-        }
-        (name == self.name().as_bytes()).then(|| self.algorithm())
-    }
-}
-
-/// Whether a type name is a certificate's, of a type we know or not.
-pub(crate) fn is_certificate_name(name: &[u8]) -> bool {
-    name.ends_with(CERTIFICATE_SUFFIX)
-}
-
 /// A plain public key (never a certificate).
 #[derive(Clone)]
 pub struct PublicKey {
@@ -195,15 +80,6 @@ impl std::fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "PublicKey({} {})", self.short_type(), self.fingerprint())
     }
-}
-
-/// What a signature by a FIDO key must show. Ignored for other keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FidoDemand {
-    /// A touch (user presence).
-    Presence,
-    /// A touch and a PIN or fingerprint (user verification, `verify-required`).
-    Verification,
 }
 
 impl PublicKey {
@@ -230,10 +106,12 @@ impl PublicKey {
             return Err(KeyError::Malformed);
         }
         check_numbers(&data)?;
-        let name = key_type.name().as_bytes();
-        let mut blob = Vec::with_capacity(4 + name.len() + fields.len());
-        blob.put_string(name);
-        blob.extend_from_slice(fields);
+        // ssh-key overlooks bytes behind a key in its own field (33 bytes of Ed25519): what it writes must be what it read.
+        let blob = data.encode_vec().map_err(|_| KeyError::Malformed)?;
+        let name_len = 4 + key_type.name().len();
+        if blob.get(name_len..) != Some(fields) {
+            return Err(KeyError::Malformed);
+        }
         Ok(PublicKey {
             key_type,
             blob,
@@ -323,63 +201,8 @@ impl PublicKey {
         signature: &[u8],
         fido: FidoDemand,
     ) -> Result<(), KeyError> {
-        let parts = SignatureParts::parse(signature).ok_or(KeyError::BadSignature)?;
-        let algorithm = self
-            .key_type
-            .signature_algorithm(parts.algorithm)
-            .ok_or_else(|| KeyError::SignatureAlgorithm(escape(parts.algorithm, SHOWN_NAME)))?;
-        let mut data = match &self.data {
-            KeyData::Rsa(key) => pad_to(parts.data, key.key_size().div_ceil(8)),
-            KeyData::Ecdsa(_) | KeyData::SkEcdsaSha2NistP256(_) => canonical_ecdsa(parts.data),
-            _ => Some(parts.data.to_vec()),
-        }
-        .ok_or(KeyError::BadSignature)?;
-        // ssh-key holds flags and counter behind a FIDO signature; no other has any.
-        data.extend_from_slice(parts.trailer);
-        if parts.trailer.is_empty() == self.is_fido() {
-            return Err(KeyError::BadSignature);
-        }
-        let checked = Signature::new(algorithm, data).map_err(|_| KeyError::BadSignature)?;
-        self.data
-            .verify(message, &checked)
-            .map_err(|_| KeyError::BadSignature)?;
-        match parts.trailer.first() {
-            Some(flags) => check_fido_flags(*flags, fido),
-            None => Ok(()),
-        }
+        signature::verify(self, message, signature, fido)
     }
-}
-
-/// A signature's wire form, cut up.
-struct SignatureParts<'a> {
-    algorithm: &'a [u8],
-    data: &'a [u8],
-    /// FIDO: one byte of flags, four of a counter. Else empty.
-    trailer: &'a [u8],
-}
-
-impl<'a> SignatureParts<'a> {
-    fn parse(signature: &'a [u8]) -> Option<Self> {
-        let mut reader = Reader::new(signature);
-        let algorithm = reader.string().ok()?;
-        let data = reader.string().ok()?;
-        let trailer = reader.rest();
-        matches!(trailer.len(), 0 | 5).then_some(SignatureParts {
-            algorithm,
-            data,
-            trailer,
-        })
-    }
-}
-
-fn check_fido_flags(flags: u8, demand: FidoDemand) -> Result<(), KeyError> {
-    if flags & FLAG_USER_PRESENCE == 0 {
-        return Err(KeyError::NoUserPresence);
-    }
-    if demand == FidoDemand::Verification && flags & FLAG_USER_VERIFICATION == 0 {
-        return Err(KeyError::NoUserVerification);
-    }
-    Ok(())
 }
 
 /// What ssh-key leaves unchecked: RSA sizes, and compressed curve points, which OpenSSH does not read.
@@ -415,29 +238,6 @@ fn check_rsa_size(modulus: &Mpint) -> Result<(), KeyError> {
     }
 }
 
-/// An RSA signature may be shorter than the modulus (ssh-rsa.c `ssh_rsa_verify`).
-fn pad_to(data: &[u8], len: u32) -> Option<Vec<u8>> {
-    let missing = usize::try_from(len).ok()?.checked_sub(data.len())?;
-    let mut padded = vec![0; missing];
-    padded.extend_from_slice(data);
-    Some(padded)
-}
-
-/// Leading zeros in `r` and `s` are fine for OpenSSH (`sshbuf_get_bignum2`), but not for ssh-key.
-fn canonical_ecdsa(data: &[u8]) -> Option<Vec<u8>> {
-    let mut reader = Reader::new(data);
-    let mut out = Vec::with_capacity(data.len() + 2);
-    for _ in 0..2 {
-        let number = reader.string().ok()?;
-        if number.first().is_some_and(|b| b & 0x80 != 0) {
-            return None;
-        }
-        out.put_string(Mpint::from_positive_bytes(number).as_bytes());
-    }
-    reader.finish().ok()?;
-    Some(out)
-}
-
 /// The type's name and the blob of one line `type base64 [comment]`, with blanks before it and a line end behind it or not (sshkey.c `sshkey_read`).
 pub(crate) fn split_line(line: &[u8]) -> Option<(&[u8], Vec<u8>)> {
     let mut words = line
@@ -456,80 +256,5 @@ pub(crate) fn to_line(name: &str, blob: &[u8], comment: &str) -> String {
         format!("{name} {encoded}")
     } else {
         format!("{name} {encoded} {comment}")
-    }
-}
-
-/// A private key. `Debug` shows its public half only; the key material is wiped on drop.
-pub struct PrivateKey {
-    pub(crate) key: ssh_key::PrivateKey,
-    public: PublicKey,
-}
-
-impl std::fmt::Debug for PrivateKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "PrivateKey({} {})",
-            self.public.short_type(),
-            self.public.fingerprint()
-        )
-    }
-}
-
-impl PrivateKey {
-    /// A fresh Ed25519 key from the system's random numbers.
-    /// # Errors
-    /// [`KeyError::Malformed`] if no random numbers could be had.
-    pub fn generate_ed25519() -> Result<Self, KeyError> {
-        let mut seed = Zeroizing::new([0; 32]);
-        getrandom::fill(seed.as_mut_slice()).map_err(|_| KeyError::Malformed)?;
-        let pair = ssh_key::private::Ed25519Keypair::from_seed(&seed);
-        Self::wrap(ssh_key::PrivateKey::from(pair))
-    }
-
-    /// From OpenSSH's private key format (`-----BEGIN OPENSSH PRIVATE KEY-----`), unencrypted.
-    /// # Errors
-    /// [`KeyError`]
-    pub fn from_openssh(pem: &str) -> Result<Self, KeyError> {
-        Self::wrap(ssh_key::PrivateKey::from_openssh(pem).map_err(|_| KeyError::Malformed)?)
-    }
-
-    fn wrap(key: ssh_key::PrivateKey) -> Result<Self, KeyError> {
-        if key.is_encrypted() {
-            return Err(KeyError::Encrypted);
-        }
-        let public = PublicKey::from_blob(
-            &key.public_key()
-                .to_bytes()
-                .map_err(|_| KeyError::Malformed)?,
-        )?;
-        Ok(PrivateKey { key, public })
-    }
-
-    /// To OpenSSH's private key format, unencrypted, with a final newline.
-    /// # Errors
-    /// [`KeyError`]
-    pub fn to_openssh(&self, comment: &str) -> Result<Zeroizing<String>, KeyError> {
-        let mut named = self.key.clone();
-        named.set_comment(comment);
-        named
-            .to_openssh(ssh_key::LineEnding::LF)
-            .map_err(|_| KeyError::Malformed)
-    }
-
-    /// The public half.
-    pub fn public_key(&self) -> PublicKey {
-        self.public.clone()
-    }
-
-    /// Signs; RSA keys with rsa-sha2-512. Result in wire form.
-    /// # Errors
-    /// [`KeyError`]
-    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
-        let signed = self
-            .key
-            .try_sign(message)
-            .map_err(|_| KeyError::BadSignature)?;
-        Vec::try_from(signed).map_err(|_| KeyError::BadSignature)
     }
 }
