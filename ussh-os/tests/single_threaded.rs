@@ -1,0 +1,548 @@
+//! Facts about forking and about the sandbox. They need a process with one thread, as their callers are: so no test harness, one after the other.
+//! With an argument this program is the child that a sandbox test looks at.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+#![allow(missing_docs)]
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use ussh_os::process::{ChildSetup, effective_uid, spawn};
+use ussh_os::sandbox::{self, Profile};
+
+fn main() {
+    if let Some(role) = std::env::args()
+        .nth(1)
+        .filter(|role| role.starts_with("child-"))
+    {
+        return child(&role);
+    }
+    let facts: &[(&str, fn())] = &[
+        (
+            "a_child_gets_its_descriptors_its_environment_and_nothing_else",
+            a_child_gets_its_descriptors_its_environment_and_nothing_else,
+        ),
+        (
+            "descriptors_keep_their_order_wherever_they_lay",
+            descriptors_keep_their_order_wherever_they_lay,
+        ),
+        (
+            "a_missing_program_is_reported",
+            a_missing_program_is_reported,
+        ),
+        (
+            "identity_network_and_death_signal",
+            identity_network_and_death_signal,
+        ),
+        ("a_child_dies_with_its_parent", a_child_dies_with_its_parent),
+        (
+            "the_front_has_no_privilege_left",
+            the_front_has_no_privilege_left,
+        ),
+        (
+            "the_signer_has_its_files_and_threads",
+            the_signer_has_its_files_and_threads,
+        ),
+        (
+            "exec_kills_a_sandboxed_process",
+            exec_kills_a_sandboxed_process,
+        ),
+        (
+            "a_second_thread_keeps_the_sandbox_shut",
+            a_second_thread_keeps_the_sandbox_shut,
+        ),
+        (
+            "the_empty_root_must_be_empty_and_root_s",
+            the_empty_root_must_be_empty_and_root_s,
+        ),
+        ("limits_hold", limits_hold),
+    ];
+    for (name, fact) in facts {
+        fact();
+        println!("test {name} ... ok");
+    }
+}
+
+/// Runs a shell line with descriptor 3 as a socket to us; gives what it wrote there.
+fn shell(line: &str, setup: ChildSetup) -> String {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let mut descriptors = vec![OwnedFd::from(theirs)];
+    descriptors.extend(setup.descriptors);
+    let mut child = spawn(
+        Path::new("/bin/sh"),
+        &["-c", line],
+        &[("A", "b")],
+        ChildSetup {
+            descriptors,
+            ..setup
+        },
+    )
+    .unwrap();
+    let mut text = String::new();
+    ours.read_to_string(&mut text).unwrap();
+    child.wait().unwrap();
+    text
+}
+
+fn a_child_gets_its_descriptors_its_environment_and_nothing_else() {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    // One that is open and lacks close-on-exec, as a careless library leaves them.
+    let stray = std::fs::File::open("/dev/null").unwrap();
+    fcntl(&stray, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    let setup = ChildSetup {
+        descriptors: vec![theirs.into()],
+        ..ChildSetup::default()
+    };
+    let text = shell(
+        "echo four >&4; exec 1>&3; readlink /proc/$$/fd/0; ls -x /proc/$$/fd; env",
+        setup,
+    );
+    let mut four = String::new();
+    ours.read_to_string(&mut four).unwrap();
+    assert_eq!(four, "four\n");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "/dev/null");
+    assert_eq!(
+        lines[1].split_whitespace().collect::<String>(),
+        "01234",
+        "{text}"
+    );
+    assert!(lines.contains(&"A=b"));
+    assert!(!lines.iter().any(|line| line.starts_with("HOME=")));
+}
+
+fn descriptors_keep_their_order_wherever_they_lay() {
+    // Sources that lie on each other's targets, the wrong way round.
+    let files: Vec<UnixStream> = (0..4)
+        .map(|_| UnixStream::pair().unwrap())
+        .flat_map(|(a, b)| [a, b])
+        .collect();
+    let mut files = files.into_iter();
+    let (mut readers, mut given) = (Vec::new(), Vec::new());
+    while let (Some(reader), Some(writer)) = (files.next(), files.next()) {
+        readers.insert(0, reader);
+        given.insert(0, OwnedFd::from(writer));
+    }
+    shell(
+        "for i in 4 5 6 7; do eval \"echo $i >&$i\"; done",
+        ChildSetup {
+            descriptors: given,
+            ..ChildSetup::default()
+        },
+    );
+    for (number, mut reader) in (4..).zip(readers) {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, format!("{number}\n"));
+    }
+}
+
+fn a_missing_program_is_reported() {
+    let (a, _b) = UnixStream::pair().unwrap();
+    let setup = ChildSetup {
+        descriptors: vec![a.into()],
+        die_with_parent: true,
+        ..ChildSetup::default()
+    };
+    let error = spawn(Path::new("/no/such/program"), &[], &[], setup).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}
+
+fn identity_network_and_death_signal() {
+    if effective_uid() != 0 {
+        return;
+    }
+    let setup = ChildSetup {
+        identity: Some((61001, 61002)),
+        die_with_parent: true,
+        no_network: true,
+        ..ChildSetup::default()
+    };
+    let text = shell(
+        "grep -E '^(Uid|Gid|Groups|CapEff|CapPrm):' /proc/self/status >&3; cat /proc/self/net/dev | grep -c : >&3",
+        setup,
+    );
+    let squeezed: Vec<String> = text
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    assert_eq!(
+        squeezed,
+        [
+            "Uid: 61001 61001 61001 61001",
+            "Gid: 61002 61002 61002 61002",
+            "Groups:",
+            "CapPrm: 0000000000000000",
+            "CapEff: 0000000000000000",
+            "1"
+        ]
+    );
+}
+
+fn a_child_dies_with_its_parent() {
+    // The thread is the parent (prctl(2)): it ends, the child gets SIGKILL.
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let identity = (effective_uid() == 0).then_some((61001, 61001));
+    let mut child = std::thread::spawn(move || {
+        let setup = ChildSetup {
+            die_with_parent: true,
+            identity,
+            descriptors: vec![theirs.into()],
+            ..ChildSetup::default()
+        };
+        spawn(
+            Path::new("/bin/sh"),
+            &["-c", "echo up >&3; read x <&3"],
+            &[],
+            setup,
+        )
+        .unwrap()
+    })
+    .join()
+    .unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&status),
+        Some(libc::SIGKILL)
+    );
+    ours.write_all(b"gone").unwrap_err();
+}
+
+// ---- sandbox ----
+
+/// Starts this program as a child that enters the sandbox, then waits for a line. Gives it and the lines of its /proc/PID/status once it is in.
+fn sandboxed(role: &str) -> (Child, Vec<String>) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .arg(role)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert_eq!(line, "in\n");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let lines = status
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    (child, lines)
+}
+
+fn assert_no_privilege(status: &[String]) {
+    let mut expected = vec![
+        "CapInh: 0000000000000000",
+        "CapPrm: 0000000000000000",
+        "CapEff: 0000000000000000",
+        "CapAmb: 0000000000000000",
+        "NoNewPrivs: 1",
+        "Seccomp: 2",
+    ];
+    if effective_uid() == 0 {
+        expected.push("CapBnd: 0000000000000000");
+    }
+    for line in expected {
+        assert!(
+            status.iter().any(|have| have == line),
+            "{line} missing in {status:#?}"
+        );
+    }
+}
+
+/// Lets it go on, and gives what it then says, line by line `what: errno`.
+fn finish(mut child: Child) -> (Vec<String>, std::process::ExitStatus) {
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    let mut text = String::new();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    (
+        text.lines().map(str::to_owned).collect(),
+        child.wait().unwrap(),
+    )
+}
+
+fn the_front_has_no_privilege_left() {
+    let (child, status) = sandboxed("child-front");
+    assert_no_privilege(&status);
+    let (said, end) = finish(child);
+    assert!(end.success(), "{end}: {said:?}");
+    let eperm = libc::EPERM;
+    for call in [
+        "open",
+        "unix socket",
+        "tcp socket",
+        "fork",
+        "clone",
+        "executable memory",
+        "kill",
+        "setuid",
+        "raise limit",
+    ] {
+        assert!(
+            said.contains(&format!("{call}: {eperm}")),
+            "{call}: {said:?}"
+        );
+    }
+    assert!(said.contains(&format!("thread: {eperm}")), "{said:?}");
+    for call in ["memory", "time", "random", "socketpair"] {
+        assert!(said.contains(&format!("{call}: 0")), "{call}: {said:?}");
+    }
+}
+
+fn the_signer_has_its_files_and_threads() {
+    let (child, status) = sandboxed("child-signer");
+    assert_no_privilege(&status);
+    let (said, end) = finish(child);
+    assert!(end.success(), "{end}: {said:?}");
+    let eperm = libc::EPERM;
+    for call in [
+        "tcp socket",
+        "fork",
+        "clone",
+        "executable memory",
+        "kill",
+        "setuid",
+        "raise limit",
+    ] {
+        assert!(
+            said.contains(&format!("{call}: {eperm}")),
+            "{call}: {said:?}"
+        );
+    }
+    for call in [
+        "open",
+        "unix socket",
+        "thread",
+        "memory",
+        "time",
+        "random",
+        "socketpair",
+    ] {
+        assert!(said.contains(&format!("{call}: 0")), "{call}: {said:?}");
+    }
+}
+
+fn exec_kills_a_sandboxed_process() {
+    for role in ["child-front-exec", "child-signer-exec"] {
+        let (child, _) = sandboxed(role);
+        let (said, end) = finish(child);
+        assert_eq!(end.signal(), Some(libc::SIGSYS), "{said:?}");
+    }
+}
+
+fn a_second_thread_keeps_the_sandbox_shut() {
+    let (child, status) = sandboxed("child-threaded");
+    assert!(status.iter().any(|line| line == "Seccomp: 0"));
+    assert_eq!(finish(child).0, ["refused"]);
+}
+
+fn the_empty_root_must_be_empty_and_root_s() {
+    if effective_uid() != 0 {
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("ussh-os-root-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let text = |folder: &Path| {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .arg("child-root")
+            .arg(folder)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(text(&folder), "root: []\n");
+    std::fs::write(folder.join("something"), b"").unwrap();
+    assert_eq!(text(&folder), "refused: the empty root is not empty\n");
+    std::fs::remove_file(folder.join("something")).unwrap();
+    std::os::unix::fs::chown(&folder, Some(61001), None).unwrap();
+    assert_eq!(
+        text(&folder),
+        "refused: the empty root is not root's alone\n"
+    );
+    std::fs::remove_dir(&folder).unwrap();
+}
+
+fn limits_hold() {
+    let (child, _) = sandboxed("child-limits");
+    assert_eq!(finish(child).0, ["files: 24"]);
+}
+
+// ---- the child's side ----
+
+fn child(role: &str) {
+    match role {
+        "child-front" | "child-front-exec" => sandbox::enter(Profile::Front).unwrap(),
+        "child-signer" | "child-signer-exec" => sandbox::enter(Profile::Signer).unwrap(),
+        "child-root" => return child_root(),
+        "child-limits" => sandbox::limit(Some(1 << 30), Some(60), Some(16)).unwrap(),
+        "child-threaded" => {}
+        _ => panic!("{role}"),
+    }
+    let (sender, receiver) = std::sync::mpsc::channel::<()>();
+    let thread = (role == "child-threaded").then(|| std::thread::spawn(move || receiver.recv()));
+    println!("in");
+    let mut line = String::new();
+    io::stdin().read_line(&mut line).unwrap();
+    match role {
+        "child-threaded" => println!(
+            "{}",
+            if sandbox::enter(Profile::Front).is_err() {
+                "refused"
+            } else {
+                "entered"
+            }
+        ),
+        "child-limits" => {
+            let files: Vec<_> = (0..100)
+                .map_while(|_| {
+                    std::fs::File::open("/dev/null")
+                        .map_err(|error| println!("files: {}", error.raw_os_error().unwrap()))
+                        .ok()
+                })
+                .collect();
+            drop(files);
+        }
+        "child-front-exec" | "child-signer-exec" => {
+            let path = c"/bin/true";
+            // SAFETY: execve with a terminated path and empty lists (execve(2)).
+            unsafe {
+                libc::execve(
+                    path.as_ptr(),
+                    [std::ptr::null()].as_ptr(),
+                    [std::ptr::null()].as_ptr(),
+                )
+            };
+        }
+        _ => try_calls(),
+    }
+    drop(sender);
+    if let Some(thread) = thread {
+        let _ = thread.join();
+    }
+}
+
+fn child_root() {
+    let folder = std::env::args().nth(2).unwrap();
+    match sandbox::enter_empty_root(Path::new(&folder)) {
+        Err(error) => println!("refused: {error}"),
+        Ok(()) => println!(
+            "root: {:?}",
+            std::fs::read_dir("/")
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .collect::<Vec<_>>()
+        ),
+    }
+}
+
+fn try_calls() {
+    let say = |what: &str, result: io::Result<()>| {
+        println!(
+            "{what}: {}",
+            result
+                .err()
+                .map_or(0, |error| error.raw_os_error().unwrap_or(-1))
+        )
+    };
+    let check = |result: i64| {
+        if result < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
+    };
+    say("open", std::fs::File::open("/dev/null").map(drop));
+    // SAFETY: each of these system calls takes plain values, or memory that lives during the call; a forked child would end at once.
+    unsafe {
+        say(
+            "unix socket",
+            check(libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0).into()),
+        );
+        say(
+            "tcp socket",
+            check(libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0).into()),
+        );
+        let fork = libc::fork();
+        if fork == 0 {
+            libc::_exit(0);
+        }
+        say("fork", check(fork.into()));
+        let clone = libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0);
+        if clone == 0 {
+            libc::_exit(0);
+        }
+        say("clone", check(clone));
+        let map = |protection| {
+            libc::mmap(
+                std::ptr::null_mut(),
+                4096,
+                protection,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        let page = map(libc::PROT_READ | libc::PROT_WRITE);
+        say("memory", check(page as i64));
+        say(
+            "executable memory",
+            check(map(libc::PROT_READ | libc::PROT_EXEC) as i64)
+                .and_then(|()| check(libc::mprotect(page, 4096, libc::PROT_EXEC).into())),
+        );
+        say(
+            "executable memory",
+            check(libc::mprotect(page, 4096, libc::PROT_EXEC).into()),
+        );
+        say("kill", check(libc::kill(libc::getppid(), 0).into()));
+        say("setuid", check(libc::setuid(0).into()));
+        let limit = libc::rlimit {
+            rlim_cur: 1,
+            rlim_max: 1,
+        };
+        say(
+            "raise limit",
+            check(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit).into()),
+        );
+        let mut time: libc::timespec = std::mem::zeroed();
+        say(
+            "time",
+            check(libc::syscall(
+                libc::SYS_clock_gettime,
+                libc::CLOCK_REALTIME,
+                &raw mut time,
+            )),
+        );
+        let mut random = [0u8; 8];
+        say(
+            "random",
+            check(libc::syscall(
+                libc::SYS_getrandom,
+                random.as_mut_ptr(),
+                random.len(),
+                0,
+            )),
+        );
+    }
+    say("socketpair", UnixStream::pair().map(drop));
+    say(
+        "thread",
+        std::thread::Builder::new()
+            .spawn(|| ())
+            .map(|thread| thread.join().unwrap()),
+    );
+}
