@@ -1,1 +1,23 @@
-fn main(){}
+//! `ussh-hostd`, the sshd-side agent: a session lives as long as its certificate.
+//!
+//! Process: one, root, single-threaded but for short-lived workers that talk to agents (`look`). No async, no network.
+//! Trusted input: the configuration, the CA file, the revocation list and the spool, all root-owned.
+//! Untrusted input: what agents answer, paths in /proc/net/unix, names inside certificates, the feed until it is checked.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod config;
+mod connection;
+mod look;
+mod report;
+mod run;
+mod session;
+mod show;
+mod spool;
+mod sync;
+mod trust;
+mod watch;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

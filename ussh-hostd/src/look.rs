@@ -1,0 +1,230 @@
+//! A look at a session's own forwarded agent: does it hold a newer good certificate of the session's lineage, and the key to it?
+//!
+//! Process: a worker thread of the daemon for each look, few at a time, each with one deadline for all it does; its answer comes over a channel and an eventfd, so
+//! that the daemon waits for nobody. Privilege: root, but the connect is made with the identity of the process that holds the listener (`ussh_os::agent_socket`).
+//! Untrusted: everything at the other end. An agent that hangs counts as one that has nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use ussh_core::agent::Agent;
+use ussh_core::certificate::Certificate;
+use ussh_core::challenge::ChallengeContext;
+use ussh_core::clock::{Clock, SystemClock};
+use ussh_core::decision::{Accepted, DecisionError, Patience, decide_among};
+use ussh_os::agent_socket::connect_as;
+
+use crate::connection::{Listener, listeners};
+use crate::spool::ConnectionId;
+use crate::trust::Trust;
+
+/// Most looks at one time, and most of them at one user's agents: one user's hanging agents never stop the looks at others'.
+const MAX_LOOKS: usize = 32;
+const MAX_LOOKS_PER_UID: usize = 4;
+/// Most sockets of one connection that are asked (the user's own forwards are among them).
+const MAX_LISTENERS: usize = 8;
+/// Least part of the time that one socket gets.
+const LEAST_SHARE: Duration = Duration::from_millis(200);
+/// Stack of a worker, bytes: parsing is not recursive.
+const STACK: usize = 512 * 1024;
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Look {
+    /// Whose connection.
+    pub id: ConnectionId,
+    /// Its user.
+    pub uid: u32,
+    /// The certificate it lives by.
+    pub current: Certificate,
+    /// To judge by.
+    pub trust: Arc<Trust>,
+    /// For the challenge; its time is set when it is made.
+    pub context: ChallengeContext,
+    /// For all of the look.
+    pub timeout: Duration,
+}
+
+/// Why a session was not renewed; for the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotRenewed {
+    /// The connection has no listening socket of the user's.
+    #[error("no forwarded agent")]
+    NoAgent,
+    /// None of the sockets led to an answer.
+    #[error("no answer from the agent: {0}")]
+    NoAnswer(String),
+    /// It holds nothing of the lineage that ends later.
+    #[error("the agent holds no newer certificate")]
+    NothingNewer,
+    /// It holds some, and they did not pass.
+    #[error("newer certificate not accepted: {0}")]
+    NotAccepted(String),
+    /// The look could not be made.
+    #[error("no look could be made: {0}")]
+    Failed(String),
+}
+
+/// A look's answer.
+pub type Answer = Result<Box<Accepted>, NotRenewed>;
+
+/// The workers.
+#[derive(Debug)]
+pub struct Lookers {
+    waiting: VecDeque<Look>,
+    running: BTreeMap<u32, usize>,
+    send: Sender<(ConnectionId, u32, Answer)>,
+    receive: Receiver<(ConnectionId, u32, Answer)>,
+    bell: Arc<EventFd>,
+}
+
+impl Lookers {
+    /// None at work.
+    /// # Errors
+    /// No eventfd could be had.
+    pub fn new() -> std::io::Result<Self> {
+        let (send, receive) = channel();
+        let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+        Ok(Lookers { waiting: VecDeque::new(), running: BTreeMap::new(), send, receive, bell })
+    }
+
+    /// To poll on: readable when answers have come.
+    pub fn bell(&self) -> &EventFd {
+        &self.bell
+    }
+
+    /// Begins a look, or puts it in the queue. Each is answered exactly once.
+    pub fn begin(&mut self, look: Look) {
+        self.waiting.push_back(look);
+        self.start_waiting();
+    }
+
+    /// Takes the answers that have come.
+    pub fn answers(&mut self) -> Vec<(ConnectionId, Answer)> {
+        // EAGAIN: nothing has come; the channel is looked at all the same.
+        let _ = self.bell.read();
+        let mut answers = Vec::new();
+        while let Ok((id, uid, answer)) = self.receive.try_recv() {
+            if let Some(n) = self.running.get_mut(&uid) {
+                *n = n.saturating_sub(1);
+            }
+            answers.push((id, answer));
+        }
+        self.running.retain(|_, n| *n > 0);
+        self.start_waiting();
+        answers
+    }
+
+    fn start_waiting(&mut self) {
+        let mut position = 0;
+        while self.running.values().sum::<usize>() < MAX_LOOKS {
+            let Some(look) = self.waiting.get(position) else { return };
+            if self.running.get(&look.uid).is_some_and(|n| *n >= MAX_LOOKS_PER_UID) {
+                position += 1;
+                continue;
+            }
+            let Some(look) = self.waiting.remove(position) else { return };
+            self.start(look);
+        }
+    }
+
+    fn start(&mut self, look: Look) {
+        *self.running.entry(look.uid).or_default() += 1;
+        let reply =
+            Reply { to: self.send.clone(), bell: Arc::clone(&self.bell), id: look.id, uid: look.uid, answer: None };
+        // If no thread can be had, the closure is dropped, and `Reply` with it: that is the answer.
+        let work = move || {
+            let mut reply = reply;
+            reply.answer = Some(look.make());
+            drop(reply);
+        };
+        let _ = std::thread::Builder::new().name("look".into()).stack_size(STACK).spawn(work);
+    }
+}
+
+/// Sends the answer when it is dropped: also when the worker panics or was never started.
+struct Reply {
+    to: Sender<(ConnectionId, u32, Answer)>,
+    bell: Arc<EventFd>,
+    id: ConnectionId,
+    uid: u32,
+    answer: Option<Answer>,
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        let answer = self.answer.take().unwrap_or_else(|| Err(NotRenewed::Failed("worker failed".into())));
+        // The other end is only ever gone together with the daemon.
+        let _ = self.to.send((self.id, self.uid, answer));
+        let _ = self.bell.write(1);
+    }
+}
+
+impl Look {
+    /// Asks each of the connection's sockets in turn, each within its share of the time.
+    fn make(self) -> Answer {
+        let deadline = Instant::now() + self.timeout;
+        let mut candidates = listeners(self.id, self.uid);
+        candidates.truncate(MAX_LISTENERS);
+        let mut answer = NotRenewed::NoAgent;
+        for (position, listener) in candidates.iter().enumerate() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let to_come = u32::try_from(candidates.len() - position).unwrap_or(u32::MAX);
+            // The first is nearly always the agent: half of the time is its own.
+            let share = if to_come == 1 { left } else { left / 2 };
+            if share < LEAST_SHARE {
+                break;
+            }
+            match self.ask(listener, share) {
+                Ok(accepted) => return Ok(accepted),
+                Err(e) => answer = telling(answer, e),
+            }
+        }
+        Err(answer)
+    }
+
+    fn ask(&self, listener: &Listener, share: Duration) -> Answer {
+        let deadline = Instant::now() + share;
+        let identity = &listener.identity;
+        let (stream, peer) = connect_as(identity.uid, identity.gid, &identity.groups, &listener.path, share)
+            .map_err(|e| NotRenewed::NoAnswer(e.to_string()))?;
+        // Whoever listens at the path must be the process that holds the socket: the user can rename sshd's and bind his own there.
+        if u32::try_from(peer.pid) != Ok(listener.holder.pid) || !listener.holder.lives() {
+            return Err(NotRenewed::NoAnswer("another process listens at the agent's path".into()));
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.ask_agent(&mut Agent::new(stream, left), left, &SystemClock)
+    }
+
+    /// Listing and signatures together take at most `left`.
+    fn ask_agent(&self, agent: &mut Agent, left: Duration, clock: &dyn Clock) -> Answer {
+        let now = clock.now();
+        let context = ChallengeContext { now, ..self.context.clone() };
+        let demand = self.trust.demand(now);
+        let newer = |c: &Certificate| c.same_lineage(&self.current) && c.valid_before() > self.current.valid_before();
+        let patience = Patience { total: left / 2, touch: left / 2 };
+        match decide_among(agent, &newer, &demand, &context, patience, clock) {
+            Ok(accepted) => Ok(Box::new(accepted)),
+            Err(DecisionError::Agent(e)) => Err(NotRenewed::NoAnswer(e.to_string())),
+            Err(DecisionError::Random) => Err(NotRenewed::Failed("no random numbers".into())),
+            Err(DecisionError::NoneAccepted(tried)) => {
+                Err(tried.first().map_or(NotRenewed::NothingNewer, |t| NotRenewed::NotAccepted(t.reason.to_string())))
+            }
+        }
+    }
+}
+
+/// Of two reasons the one that says more.
+fn telling(one: NotRenewed, other: NotRenewed) -> NotRenewed {
+    let rank = |reason: &NotRenewed| match reason {
+        NotRenewed::NoAgent => 0,
+        NotRenewed::NoAnswer(_) => 1,
+        NotRenewed::NothingNewer => 2,
+        NotRenewed::Failed(_) => 3,
+        NotRenewed::NotAccepted(_) => 4,
+    };
+    if rank(&other) > rank(&one) { other } else { one }
+}

@@ -1,0 +1,516 @@
+//! `run`: one loop that waits for the next moment at which anything is due, or for whatever happens before it.
+//!
+//! Process: the daemon, root. It holds every connection of the spool by its pidfd, feeds what happens to that connection's state machine (`session`) and does what it says.
+//! Down, it locks nobody out; started again, it knows every session from the files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::time::TimeSpec;
+use ussh_core::certificate::Certificate;
+use ussh_core::challenge::ChallengeContext;
+use ussh_core::clock::UnixTime;
+use ussh_core::decision::Accepted;
+use ussh_core::record::SessionRecord;
+use ussh_os::process;
+
+use crate::config::Config;
+use crate::connection::Connection;
+use crate::look::{Answer, Look, Lookers, NotRenewed};
+use crate::report::{Report, Severity, on_terminal, span};
+use crate::session::{Action, Cause, Event, Now, Session};
+use crate::spool::{ConnectionId, Found, Spool};
+use crate::trust::{Reload, TrustStore};
+use crate::watch::{Asked, Changes, ClockChange, FileWatch, Signals};
+
+/// Why the daemon did not start, or gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Not started by root.
+    #[error("must be run by root")]
+    NotRoot,
+    /// The lock is taken.
+    #[error("another ussh-hostd runs already ({0} is locked)")]
+    RunsAlready(PathBuf),
+    /// A folder or file that it cannot do without.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel would not.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+impl From<Errno> for RunError {
+    fn from(errno: Errno) -> Self {
+        RunError::System(errno.into())
+    }
+}
+
+/// Runs until SIGTERM or SIGINT.
+/// # Errors
+/// [`RunError`]
+pub fn run(config: &Config) -> Result<(), RunError> {
+    if process::effective_uid() != 0 {
+        return Err(RunError::NotRoot);
+    }
+    // Before any thread is started, so that all of them have the signals blocked.
+    let signals = Signals::take()?;
+    let spool = Spool::new(&config.spool);
+    spool.make().map_err(|source| RunError::File { path: config.spool.clone(), source })?;
+    let _lock = lock(&config.lock_file())?;
+    raise_descriptor_limit();
+    Daemon::new(config, spool)?.serve(&signals)
+}
+
+/// Takes the lock that two daemons cannot both hold, and writes this process's number into it. It is let go by the kernel when the process ends.
+fn lock(path: &Path) -> Result<File, RunError> {
+    let failed = |source| RunError::File { path: path.into(), source };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o644)
+        .open(path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(std::fs::TryLockError::WouldBlock) => return Err(RunError::RunsAlready(path.into())),
+        Err(std::fs::TryLockError::Error(e)) => return Err(failed(e)),
+    }
+    let pid = std::process::id();
+    let id = format!("{pid}-{}\n", process::start_time(pid).map_err(failed)?);
+    file.set_len(0).and_then(|()| file.write_all(id.as_bytes())).map_err(failed)?;
+    Ok(file)
+}
+
+/// Every connection costs a descriptor or a few.
+fn raise_descriptor_limit() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Not granted: connections beyond the limit are reported when they cannot be held.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
+/// A connection that is held.
+#[derive(Debug)]
+struct Held {
+    record: SessionRecord,
+    /// The certificate of the login; `None`: there was none.
+    login: Option<Certificate>,
+    /// The one it lives by: that of the login, or the newest that was proved since.
+    current: Option<Certificate>,
+    connection: Connection,
+    session: Session,
+    /// When its end was begun (elapsed).
+    ending_since: Option<Duration>,
+}
+
+impl Held {
+    fn who(&self) -> String {
+        let from = if self.record.rhost.is_empty() { "an unknown address" } else { &self.record.rhost };
+        format!("user {} from {from} pid {}", self.record.user, self.record.pid)
+    }
+}
+
+struct Daemon {
+    config: Config,
+    report: Report,
+    spool: Spool,
+    boot_id: String,
+    host: String,
+    started: Instant,
+    trust: TrustStore,
+    files: FileWatch,
+    clock: ClockChange,
+    lookers: Lookers,
+    held: BTreeMap<ConnectionId, Held>,
+    /// Told about already: not held, but there.
+    unreadable: BTreeSet<ConnectionId>,
+    foreign: BTreeSet<String>,
+    next_scan: Duration,
+}
+
+impl Daemon {
+    fn new(config: &Config, spool: Spool) -> Result<Self, RunError> {
+        let trust = TrustStore::new(config);
+        let files = FileWatch::new(spool.folder(), trust.files());
+        Ok(Daemon {
+            config: config.clone(),
+            report: Report::new(),
+            boot_id: process::boot_id()?,
+            host: process::host_name(),
+            started: Instant::now(),
+            trust,
+            files,
+            clock: ClockChange::new()?,
+            lookers: Lookers::new()?,
+            held: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
+            foreign: BTreeSet::new(),
+            next_scan: Duration::ZERO,
+            spool,
+        })
+    }
+
+    fn serve(&mut self, signals: &Signals) -> Result<(), RunError> {
+        self.reload_trust();
+        self.scan();
+        self.report.line(
+            Severity::Info,
+            &format!("Watching {} sessions in {}", self.held.len(), self.spool.folder().display()),
+        );
+        if !self.files.is_complete() {
+            self.report.line(Severity::Warning, "Not all folders can be watched: looking for changes every 2 seconds");
+        }
+        loop {
+            self.pass_time();
+            let ready = self.wait(signals)?;
+            while let Some(asked) = signals.next() {
+                match asked {
+                    Asked::Stop => {
+                        self.report.line(Severity::Info, "Stopped; sessions go on");
+                        return Ok(());
+                    }
+                    Asked::Reload => self.next_scan = Duration::ZERO,
+                }
+            }
+            if ready.clock {
+                self.clock.take()?;
+                self.report.line(Severity::Notice, "The clock was set");
+            }
+            self.take_answers();
+            self.take_changes();
+            self.take_ends();
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), elapsed: self.started.elapsed() }
+    }
+
+    /// Waits for the next thing that happens, at most until the next thing that is due.
+    fn wait(&self, signals: &Signals) -> Result<Ready, RunError> {
+        let now = self.now();
+        let due = self.held.values().filter_map(|h| h.session.wake_in(now)).min();
+        let scan = self.next_scan.saturating_sub(now.elapsed);
+        let timeout = due.map_or(scan, |d| d.min(scan));
+
+        let mut fds =
+            vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(self.clock.as_fd(), PollFlags::POLLIN)];
+        fds.push(PollFd::new(self.lookers.bell().as_fd(), PollFlags::POLLIN));
+        fds.extend(self.files.as_fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        for held in self.held.values() {
+            let connection = &held.connection;
+            if connection.monitor_ended() {
+                fds.extend(connection.children().map(|child| PollFd::new(child.as_fd(), PollFlags::POLLIN)));
+            } else {
+                fds.push(PollFd::new(connection.monitor().as_fd(), PollFlags::POLLIN));
+            }
+        }
+        match ppoll(&mut fds, Some(TimeSpec::from_duration(timeout)), None) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        Ok(Ready { clock: fds.get(1).and_then(PollFd::any).unwrap_or(false) })
+    }
+
+    fn pass_time(&mut self) {
+        let now = self.now();
+        if now.elapsed >= self.next_scan {
+            self.files.mend();
+            self.reload_trust();
+            self.scan();
+        }
+        let ids: Vec<ConnectionId> = self.held.keys().copied().collect();
+        for id in ids {
+            self.happened(id, Event::Time);
+        }
+    }
+
+    fn take_changes(&mut self) {
+        let changes = self.files.take();
+        if changes == Changes::ALL {
+            // The folder itself may have gone.
+            if let Err(e) = self.spool.make() {
+                self.report.line(Severity::Error, &format!("{}: {e}", self.spool.folder().display()));
+            }
+            self.files.mend();
+        }
+        if changes.trust {
+            self.reload_trust();
+        }
+        if changes.spool {
+            self.scan();
+        }
+    }
+
+    /// Reads the CA file and the revocation list if they have changed, and judges every session by them.
+    fn reload_trust(&mut self) {
+        match self.trust.reload() {
+            Reload::Unchanged => {}
+            Reload::Broken(problem) => {
+                self.report.line(Severity::Error, &format!("Renewing no session until this is mended: {problem}"));
+            }
+            Reload::Changed => {
+                self.report.line(Severity::Info, "Read the CA file and the revocation list");
+                let ids: Vec<ConnectionId> = self.held.keys().copied().collect();
+                for id in ids {
+                    self.judge(id);
+                }
+            }
+        }
+    }
+
+    /// Both the certificate of the login and the one the session lives by must be good, time apart.
+    fn judge(&mut self, id: ConnectionId) {
+        let Some(trust) = self.trust.for_sessions() else { return };
+        let now = UnixTime(self.now().wall.as_secs());
+        let Some(held) = self.held.get(&id) else { return };
+        let certificates = [held.login.as_ref(), held.current.as_ref()].into_iter().flatten();
+        let refusal = certificates.filter_map(|c| trust.verdict_time_apart(c, now).err()).next();
+        if let Some(refusal) = refusal {
+            self.happened(id, Event::Refused(refusal));
+        }
+    }
+
+    /// Takes up new connections and drops files of those that are gone.
+    fn scan(&mut self) {
+        self.next_scan = self.started.elapsed() + self.files.scan_every();
+        let listing = match self.spool.list_and_clean() {
+            Ok(listing) => listing,
+            Err(e) => return self.report.line(Severity::Error, &format!("{}: {e}", self.spool.folder().display())),
+        };
+        for name in listing.foreign.difference(&self.foreign) {
+            self.report.line(Severity::Warning, &format!("Not one of ours, left alone in the spool: {name}"));
+        }
+        self.foreign = listing.foreign;
+        self.unreadable.retain(|id| listing.connections.contains(id));
+        for id in listing.connections {
+            if !self.held.contains_key(&id) {
+                self.take_up(id);
+            }
+        }
+    }
+
+    fn take_up(&mut self, id: ConnectionId) {
+        let record = match self.spool.read(id, &self.boot_id) {
+            Ok(Found::Live(record)) => *record,
+            Ok(Found::OtherBoot) => return self.forget_files(id),
+            Err(e) => return self.cannot_hold(id, &e.to_string()),
+        };
+        let connection = match Connection::open(id) {
+            Ok(connection) => connection,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return self.forget_files(id),
+            Err(e) => return self.cannot_hold(id, &e.to_string()),
+        };
+        let login = record.certificate.as_deref().map(Certificate::from_openssh);
+        // One that cannot be read is a refusal, not a session without a certificate.
+        let malformed = login.as_ref().and_then(|l| l.as_ref().err().cloned());
+        let login = login.and_then(Result::ok);
+        let current = login.as_ref().map(|login| self.spool.current(id, login));
+        let session = Session::new(self.now(), current.as_ref().map(Certificate::valid_before), &self.config.timing);
+        let held = Held { record, login, current, connection, session, ending_since: None };
+        let who = held.who();
+        match &held.current {
+            Some(certificate) => self.report.certificate(Severity::Info, "Watching session of", certificate, &who),
+            None if malformed.is_some() => {}
+            None => self.report.line(Severity::Info, &format!("Session without a certificate, left alone: {who}")),
+        }
+        self.unreadable.remove(&id);
+        self.held.insert(id, held);
+        match malformed {
+            Some(e) => self.happened(id, Event::Refused(e.into())),
+            None => self.judge(id),
+        }
+    }
+
+    fn cannot_hold(&mut self, id: ConnectionId, why: &str) {
+        if self.unreadable.insert(id) {
+            self.report.line(Severity::Error, &format!("Session of {id} cannot be watched: {why}"));
+        }
+    }
+
+    fn forget_files(&self, id: ConnectionId) {
+        if let Err(e) = self.spool.remove(id) {
+            self.report.line(Severity::Error, &format!("Cannot remove the record of {id}: {e}"));
+        }
+    }
+
+    fn take_answers(&mut self) {
+        for (id, answer) in self.lookers.answers() {
+            self.take_answer(id, answer);
+        }
+    }
+
+    fn take_answer(&mut self, id: ConnectionId, answer: Answer) {
+        let event = match answer.and_then(|accepted| self.accept_renewal(id, &accepted)) {
+            Ok(valid_before) => Event::Renewed { valid_before },
+            Err(reason) => {
+                if let (Some(held), true) =
+                    (self.held.get(&id), reason != NotRenewed::NothingNewer && reason != NotRenewed::NoAgent)
+                {
+                    self.report.line(Severity::Info, &format!("Session not renewed: {}: {reason}", held.who()));
+                }
+                Event::NotRenewed
+            }
+        };
+        self.happened(id, event);
+    }
+
+    /// The worker judged by the files and the clock as they were: both are looked at again here, with the proof and the lineage.
+    fn accept_renewal(&mut self, id: ConnectionId, accepted: &Accepted) -> Result<UnixTime, NotRenewed> {
+        let trust = self
+            .trust
+            .for_renewals()
+            .ok_or_else(|| NotRenewed::Failed("the CA file or the revocation list is not usable".into()))?;
+        let now = UnixTime(self.now().wall.as_secs());
+        let held = self.held.get_mut(&id).ok_or(NotRenewed::NoAgent)?;
+        let newer = accepted.certificate.certificate();
+        let verified = trust.verdict(newer, now).map_err(|e| NotRenewed::NotAccepted(e.to_string()))?;
+        let lineage =
+            held.current.as_ref().is_some_and(|c| newer.same_lineage(c) && newer.valid_before() > c.valid_before());
+        if !accepted.proof.is_for(&verified) || !lineage || held.session.is_ending() {
+            return Err(NotRenewed::NothingNewer);
+        }
+        if let Err(e) = self.spool.set_renewed(id, newer) {
+            self.report.line(Severity::Error, &format!("Renewal of {id} is not remembered over a restart: {e}"));
+        }
+        held.current = Some(newer.clone());
+        Ok(newer.valid_before())
+    }
+
+    /// Ends of processes: forget the connection, when nothing of sshd is left of it.
+    fn take_ends(&mut self) {
+        let ended: Vec<ConnectionId> =
+            self.held.iter().filter(|(_, h)| h.connection.monitor_ended()).map(|(id, _)| *id).collect();
+        for id in ended {
+            let Some(held) = self.held.get(&id) else { continue };
+            if held.connection.children().next().is_some() {
+                // The monitor died before its child: the child would carry the forwards on.
+                if let Err(e) = held.connection.kill_children() {
+                    self.report.line(Severity::Error, &format!("Cannot end what is left of {}: {e}", held.who()));
+                }
+                continue;
+            }
+            if let Some(since) = held.ending_since {
+                let took = self.started.elapsed().saturating_sub(since);
+                self.report
+                    .line(Severity::Info, &format!("Session ended after {} ms: {}", took.as_millis(), held.who()));
+            }
+            self.held.remove(&id);
+            self.forget_files(id);
+        }
+    }
+
+    /// Feeds one event to one session, and does what it says.
+    fn happened(&mut self, id: ConnectionId, event: Event) {
+        let now = self.now();
+        let Some(held) = self.held.get_mut(&id) else { return };
+        for action in held.session.on(now, event) {
+            self.act(id, action);
+        }
+    }
+
+    fn act(&mut self, id: ConnectionId, action: Action) {
+        match action {
+            Action::Look => self.look(id),
+            Action::Warn { left } => self.warn(id, left),
+            Action::Prolong => self.prolong(id),
+            Action::End(cause) => self.end(id, &cause),
+            Action::Kill => self.kill(id, "SIGTERM", Connection::kill),
+            Action::KillItself => self.kill(id, "SIGKILL to its child", |c| c.kill_monitor()),
+        }
+    }
+
+    fn look(&mut self, id: ConnectionId) {
+        let Some(held) = self.held.get(&id) else { return };
+        let trust = self.trust.for_renewals();
+        let (Some(current), Some(trust)) = (held.current.clone(), trust) else {
+            let why = "the CA file or the revocation list is not usable".into();
+            return self.take_answer(id, Err(NotRenewed::Failed(why)));
+        };
+        let context = ChallengeContext {
+            host: self.host.clone(),
+            service: "ussh-hostd".into(),
+            user: held.record.user.clone(),
+            ruser: String::new(),
+            tty: String::new(),
+            now: UnixTime(self.now().wall.as_secs()),
+        };
+        let look =
+            Look { id, uid: held.record.uid, current, trust, context, timeout: self.config.timing.agent_timeout };
+        self.lookers.begin(look);
+    }
+
+    fn warn(&self, id: ConnectionId, left: Duration) {
+        let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
+        let text = format!(
+            "your certificate runs out in {}, and this session with it. To go on, run `ussh` on your own machine now.",
+            span(left)
+        );
+        let told = held.connection.tell(&on_terminal(&text));
+        let detail = format!("{}: runs out in {} and is not renewed; told {told} terminals", held.who(), span(left));
+        self.report.certificate(Severity::Info, "Warning session of", certificate, &detail);
+    }
+
+    fn prolong(&self, id: ConnectionId) {
+        let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
+        let detail = format!("{}: good until {}", held.who(), certificate.valid_before().0);
+        self.report.certificate(Severity::Info, "Renewed session with", certificate, &detail);
+    }
+
+    fn end(&mut self, id: ConnectionId, cause: &Cause) {
+        let elapsed = self.started.elapsed();
+        let Some(held) = self.held.get_mut(&id) else { return };
+        held.ending_since = Some(elapsed);
+        // Held before the monitor ends: afterwards they are nobody's children.
+        held.connection.hold_children();
+        let (sentence, reason) = match cause {
+            Cause::Expired => (
+                "your certificate has run out: this session ends now. Run `ussh` on your own machine and connect again.",
+                "it has run out and is not renewed".to_owned(),
+            ),
+            Cause::Refused(refusal) => {
+                ("your certificate is no longer accepted here: this session ends now.", refusal.to_string())
+            }
+        };
+        let told = held.connection.tell(&on_terminal(sentence));
+        let result = held.connection.terminate();
+        let detail = format!("{}: {reason}; told {told} terminals", held.who());
+        match &held.current {
+            Some(certificate) => self.report.certificate(Severity::Notice, "Ending session of", certificate, &detail),
+            None => self.report.line(Severity::Notice, &format!("Ending session of {detail}")),
+        }
+        if let Err(e) = result {
+            self.report.line(Severity::Error, &format!("Cannot end {}: {e}", held.who()));
+        }
+    }
+
+    fn kill(&mut self, id: ConnectionId, after: &str, kill: impl FnOnce(&mut Connection) -> io::Result<()>) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        let result = kill(&mut held.connection);
+        self.report.line(Severity::Warning, &format!("Killing what {after} has not ended: {}", held.who()));
+        if let Err(e) = result {
+            self.report.line(Severity::Error, &format!("Cannot end {}: {e}", held.who()));
+        }
+    }
+}
+
+/// What came in, besides what is looked at anyway.
+struct Ready {
+    clock: bool,
+}

@@ -1,0 +1,275 @@
+//! When a session is warned, asked and ended: a state machine without input or output, so that every case can be tried with made-up clocks.
+//!
+//! A session lives until its certificate's `valid_before`. The end is kept on two clocks, the wall clock and the time that has passed since the end was set; the
+//! earlier one counts, so that a clock set back prolongs nothing. Before each warning, and repeatedly in the last stretch, the session's own agent is looked at;
+//! only a look that found nothing warns. At the end nothing is waited for, but for one case: a session whose agent could not be looked at before (this daemon was
+//! down, the clock jumped) gets one look first.
+
+use std::time::Duration;
+
+use ussh_core::clock::UnixTime;
+use ussh_core::verdict::Refusal;
+
+use crate::config::Timing;
+
+/// Longest default for the stretch before the end in which the agent is asked.
+const MAX_DEFAULT_WINDOW: Duration = Duration::from_secs(60);
+/// Shortest and longest time from one look to the next.
+const LOOK_EVERY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
+/// From one report on a process that SIGKILL does not end to the next.
+const STUCK_EVERY: Duration = Duration::from_secs(60);
+
+/// Both clocks at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Since the Unix epoch; may jump.
+    pub wall: Duration,
+    /// Since the daemon's start; never goes back.
+    pub elapsed: Duration,
+}
+
+/// Why a session ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Its certificate ran out, and its agent had no newer one.
+    Expired,
+    /// The verdict on its certificate is no longer a yes.
+    Refused(Refusal),
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Time went by.
+    Time,
+    /// A look found a certificate that is good until `valid_before`, with proof.
+    Renewed {
+        /// Of the new certificate.
+        valid_before: UnixTime,
+    },
+    /// A look found nothing, or could not be made.
+    NotRenewed,
+    /// Files changed, and the verdict on the session's certificate is now a no (time apart).
+    Refused(Refusal),
+}
+
+/// What is to be done about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ask the session's agent.
+    Look,
+    /// Tell the terminals how long is left.
+    Warn {
+        /// Until the end.
+        left: Duration,
+    },
+    /// The end moved.
+    Prolong,
+    /// Tell the terminals and the log; then SIGTERM to the process that ran open_session.
+    End(Cause),
+    /// SIGKILL to its sshd child, or to itself if it has none.
+    Kill,
+    /// SIGKILL to itself: its sshd child is gone and it lives still.
+    KillItself,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Good, as far as known.
+    Live,
+    /// Past its end, and the one look that it still gets has until then (elapsed).
+    LastLook { until: Duration },
+    /// SIGTERM sent; SIGKILL at `kill_at` (elapsed).
+    Terminated { kill_at: Duration },
+    /// SIGKILL sent to the child; to itself at `again_at` (elapsed), and so on.
+    Killed { again_at: Duration },
+}
+
+/// The end of a certificate on both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct End {
+    wall: Duration,
+    elapsed: Duration,
+}
+
+/// One session's state.
+#[derive(Clone, Debug)]
+pub struct Session {
+    timing: Timing,
+    /// `None`: no certificate, or one that never expires.
+    end: Option<End>,
+    phase: Phase,
+    /// Warnings to come, longest first.
+    warnings: Vec<Duration>,
+    /// A warning is due if the look that is under way finds nothing.
+    warning_due: bool,
+    /// How long before the end the looks begin.
+    window: Duration,
+    /// A look is under way.
+    looking: bool,
+    /// A look has ended since the end was set.
+    looked: bool,
+    /// No look before this (elapsed).
+    next_look: Duration,
+}
+
+impl Session {
+    /// A session that lives until `valid_before`; `None`: without a certificate, left alone.
+    pub fn new(now: Now, valid_before: Option<UnixTime>, timing: &Timing) -> Self {
+        let mut session = Session {
+            timing: timing.clone(),
+            end: None,
+            phase: Phase::Live,
+            warnings: Vec::new(),
+            warning_due: false,
+            window: Duration::ZERO,
+            looking: false,
+            looked: false,
+            next_look: now.elapsed,
+        };
+        if let Some(end) = valid_before {
+            session.set_end(now, end);
+        }
+        session
+    }
+
+    /// Takes what happened, says what to do, in this order.
+    pub fn on(&mut self, now: Now, event: Event) -> Vec<Action> {
+        match event {
+            Event::Time => self.on_time(now),
+            Event::Renewed { valid_before } => self.on_renewed(now, valid_before),
+            Event::NotRenewed => self.on_not_renewed(now),
+            Event::Refused(refusal) => self.on_refused(now, refusal),
+        }
+    }
+
+    /// How long until [`Event::Time`] has to come; `None`: never by itself.
+    pub fn wake_in(&self, now: Now) -> Option<Duration> {
+        match self.phase {
+            Phase::Live => {
+                let left = self.left(now)?;
+                let warning = self.warnings.first().map(|w| left.saturating_sub(*w));
+                let look = (!self.looking)
+                    .then(|| left.saturating_sub(self.window).max(self.next_look.saturating_sub(now.elapsed)));
+                [Some(left), warning, look].into_iter().flatten().min()
+            }
+            Phase::LastLook { until } => Some(until.saturating_sub(now.elapsed)),
+            Phase::Terminated { kill_at } => Some(kill_at.saturating_sub(now.elapsed)),
+            Phase::Killed { again_at } => Some(again_at.saturating_sub(now.elapsed)),
+        }
+    }
+
+    /// Whether its end has been begun.
+    pub fn is_ending(&self) -> bool {
+        matches!(self.phase, Phase::Terminated { .. } | Phase::Killed { .. })
+    }
+
+    /// Until the end by whichever clock is nearer; zero: reached.
+    fn left(&self, now: Now) -> Option<Duration> {
+        let end = self.end?;
+        Some(end.wall.saturating_sub(now.wall).min(end.elapsed.saturating_sub(now.elapsed)))
+    }
+
+    fn set_end(&mut self, now: Now, valid_before: UnixTime) {
+        self.phase = Phase::Live;
+        self.looked = false;
+        self.warning_due = false;
+        self.next_look = now.elapsed;
+        self.warnings.clear();
+        if valid_before == UnixTime::FOREVER {
+            self.end = None;
+            return;
+        }
+        let wall = Duration::from_secs(valid_before.0);
+        let left = wall.saturating_sub(now.wall);
+        self.end = Some(End { wall, elapsed: now.elapsed.saturating_add(left) });
+        let stretch = left.saturating_mul(3) / 10;
+        self.window = self.timing.look_before.unwrap_or(stretch.min(MAX_DEFAULT_WINDOW));
+        // Times that lie in the past already are left out; but nobody goes without a warning.
+        self.warnings = self.timing.warn_before.iter().copied().filter(|w| *w < left).collect();
+        if self.warnings.is_empty() {
+            self.warnings.push(stretch);
+        }
+    }
+
+    fn on_time(&mut self, now: Now) -> Vec<Action> {
+        match self.phase {
+            Phase::Live => match self.left(now) {
+                None => Vec::new(),
+                Some(left) if left.is_zero() => self.reach_end(now),
+                Some(left) => self.approach_end(now, left),
+            },
+            Phase::LastLook { until } if now.elapsed >= until => self.begin_end(now, Cause::Expired),
+            Phase::Terminated { kill_at } if now.elapsed >= kill_at => {
+                self.phase = Phase::Killed { again_at: now.elapsed.saturating_add(self.timing.grace) };
+                vec![Action::Kill]
+            }
+            Phase::Killed { again_at } if now.elapsed >= again_at => {
+                self.phase = Phase::Killed { again_at: now.elapsed.saturating_add(STUCK_EVERY) };
+                vec![Action::Kill, Action::KillItself]
+            }
+            Phase::LastLook { .. } | Phase::Terminated { .. } | Phase::Killed { .. } => Vec::new(),
+        }
+    }
+
+    fn approach_end(&mut self, now: Now, left: Duration) -> Vec<Action> {
+        let before = self.warnings.len();
+        self.warnings.retain(|w| *w < left);
+        let warn = self.warnings.len() < before;
+        self.warning_due |= warn;
+        let in_window = left <= self.window && now.elapsed >= self.next_look;
+        if (warn || in_window) && !self.looking { self.look() } else { Vec::new() }
+    }
+
+    fn reach_end(&mut self, now: Now) -> Vec<Action> {
+        if self.looked {
+            return self.begin_end(now, Cause::Expired);
+        }
+        self.phase = Phase::LastLook { until: now.elapsed.saturating_add(self.timing.agent_timeout) };
+        if self.looking { Vec::new() } else { self.look() }
+    }
+
+    fn look(&mut self) -> Vec<Action> {
+        self.looking = true;
+        vec![Action::Look]
+    }
+
+    fn on_renewed(&mut self, now: Now, valid_before: UnixTime) -> Vec<Action> {
+        let later = self.end.is_some_and(|end| Duration::from_secs(valid_before.0) > end.wall);
+        let good = Duration::from_secs(valid_before.0) > now.wall;
+        if !later || !good {
+            return self.on_not_renewed(now);
+        }
+        self.looking = false;
+        if self.is_ending() {
+            return Vec::new();
+        }
+        self.set_end(now, valid_before);
+        vec![Action::Prolong]
+    }
+
+    fn on_not_renewed(&mut self, now: Now) -> Vec<Action> {
+        self.looking = false;
+        self.looked = true;
+        let left = self.left(now).unwrap_or(Duration::ZERO);
+        self.next_look = now.elapsed.saturating_add((left / 5).clamp(*LOOK_EVERY.start(), *LOOK_EVERY.end()));
+        match self.phase {
+            Phase::LastLook { .. } => self.begin_end(now, Cause::Expired),
+            Phase::Live if std::mem::take(&mut self.warning_due) => vec![Action::Warn { left }],
+            Phase::Live | Phase::Terminated { .. } | Phase::Killed { .. } => Vec::new(),
+        }
+    }
+
+    fn on_refused(&mut self, now: Now, refusal: Refusal) -> Vec<Action> {
+        if self.is_ending() { Vec::new() } else { self.begin_end(now, Cause::Refused(refusal)) }
+    }
+
+    fn begin_end(&mut self, now: Now, cause: Cause) -> Vec<Action> {
+        self.phase = Phase::Terminated { kill_at: now.elapsed.saturating_add(self.timing.grace) };
+        vec![Action::End(cause)]
+    }
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -1,0 +1,241 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+use super::*;
+
+const START: u64 = 1_700_000_000;
+
+/// `s` seconds after the session began, with both clocks in step.
+fn at(s: u64) -> Now {
+    clocks(s, s)
+}
+
+fn clocks(wall: u64, elapsed: u64) -> Now {
+    Now { wall: secs(START + wall), elapsed: secs(elapsed) }
+}
+
+fn secs(s: u64) -> Duration {
+    Duration::from_secs(s)
+}
+
+fn until(s: u64) -> UnixTime {
+    UnixTime(START + s)
+}
+
+fn timing() -> Timing {
+    Timing { warn_before: vec![secs(300), secs(60)], look_before: None, agent_timeout: secs(3), grace: secs(2) }
+}
+
+/// A session of an hour.
+fn hour() -> Session {
+    Session::new(at(0), Some(until(3600)), &timing())
+}
+
+/// An hour's session whose agent was looked at in vain and which was warned twice; 1 s before its end.
+fn about_to_end() -> Session {
+    let mut session = hour();
+    for s in [3300, 3540, 3599] {
+        assert_eq!(session.on(at(s), Event::Time), [Action::Look]);
+        session.on(at(s), Event::NotRenewed);
+    }
+    session
+}
+
+#[test]
+fn nothing_happens_before_the_first_warning() {
+    let mut session = hour();
+    assert_eq!(session.wake_in(at(0)), Some(secs(3300)));
+    assert!(session.on(at(3299), Event::Time).is_empty());
+}
+
+#[test]
+fn looks_before_it_warns() {
+    let mut session = hour();
+    assert_eq!(session.on(at(3300), Event::Time), [Action::Look]);
+    assert!(session.on(at(3300), Event::Time).is_empty(), "one look at a time");
+    assert_eq!(session.on(at(3301), Event::NotRenewed), [Action::Warn { left: secs(299) }]);
+    assert_eq!(session.wake_in(at(3301)), Some(secs(239)), "the next warning is also where the window opens");
+}
+
+#[test]
+fn user_with_a_renewed_certificate_sees_no_warning() {
+    let mut session = hour();
+    assert_eq!(session.on(at(3300), Event::Time), [Action::Look]);
+    assert_eq!(session.on(at(3300), Event::Renewed { valid_before: until(7200) }), [Action::Prolong]);
+    assert!(session.on(at(3700), Event::Time).is_empty());
+    assert_eq!(session.wake_in(at(3700)), Some(secs(3200)));
+}
+
+#[test]
+fn asks_several_times_in_the_last_stretch_and_faster_towards_the_end() {
+    let mut session = hour();
+    let mut looks = Vec::new();
+    let mut now = 3540;
+    while now < 3600 {
+        if session.on(at(now), Event::Time).contains(&Action::Look) {
+            looks.push(now);
+            session.on(at(now), Event::NotRenewed);
+        }
+        now += session.wake_in(at(now)).unwrap().as_secs().max(1);
+    }
+    assert!(looks.len() >= 8, "{looks:?}");
+    assert!(looks.windows(2).all(|w| w[1] - w[0] <= 10), "{looks:?}");
+    assert!(*looks.last().unwrap() >= 3598, "{looks:?}");
+}
+
+#[test]
+fn ends_at_the_second_in_which_the_certificate_is_no_longer_valid() {
+    let mut session = about_to_end();
+    assert!(!session.on(at(3599), Event::Time).contains(&Action::End(Cause::Expired)));
+    assert_eq!(session.wake_in(at(3599)), Some(secs(1)));
+    assert_eq!(session.on(at(3600), Event::Time), [Action::End(Cause::Expired)]);
+}
+
+#[test]
+fn hanging_look_does_not_delay_the_end() {
+    let mut session = about_to_end();
+    session.next_look = Duration::ZERO;
+    assert_eq!(session.on(at(3599), Event::Time), [Action::Look]);
+    assert_eq!(session.on(at(3600), Event::Time), [Action::End(Cause::Expired)]);
+}
+
+#[test]
+fn certificate_that_comes_after_the_end_has_begun_changes_nothing() {
+    let mut session = about_to_end();
+    session.on(at(3600), Event::Time);
+    assert!(session.on(at(3600), Event::Renewed { valid_before: until(7200) }).is_empty());
+    assert_eq!(session.on(at(3602), Event::Time), [Action::Kill]);
+}
+
+#[test]
+fn certificate_that_ends_no_later_is_no_renewal() {
+    for valid_before in [until(3600), until(100), until(0)] {
+        let mut session = hour();
+        session.on(at(3300), Event::Time);
+        assert_eq!(session.on(at(3300), Event::Renewed { valid_before }), [Action::Warn { left: secs(300) }]);
+    }
+}
+
+#[test]
+fn certificate_that_is_over_already_is_no_renewal() {
+    let mut session = Session::new(at(4000), Some(until(3600)), &timing());
+    assert_eq!(session.on(at(4000), Event::Time), [Action::Look]);
+    assert_eq!(session.on(at(4000), Event::Renewed { valid_before: until(3900) }), [Action::End(Cause::Expired)]);
+}
+
+#[test]
+fn session_that_ran_out_while_nobody_looked_gets_one_look() {
+    let mut session = Session::new(at(4000), Some(until(3600)), &timing());
+    assert_eq!(session.on(at(4000), Event::Time), [Action::Look]);
+    assert_eq!(session.on(at(4001), Event::Renewed { valid_before: until(7200) }), [Action::Prolong]);
+    assert!(session.on(at(4002), Event::Time).is_empty());
+}
+
+#[test]
+fn last_look_that_hangs_counts_as_no() {
+    let mut session = Session::new(at(4000), Some(until(3600)), &timing());
+    assert_eq!(session.on(at(4000), Event::Time), [Action::Look]);
+    assert_eq!(session.wake_in(at(4000)), Some(secs(3)));
+    assert!(session.on(at(4002), Event::Time).is_empty());
+    assert_eq!(session.on(at(4003), Event::Time), [Action::End(Cause::Expired)]);
+}
+
+#[test]
+fn refused_certificate_ends_at_once_and_asks_nobody() {
+    let mut session = hour();
+    assert_eq!(session.on(at(10), Event::Refused(Refusal::Revoked)), [Action::End(Cause::Refused(Refusal::Revoked))]);
+    assert!(session.on(at(11), Event::Refused(Refusal::Revoked)).is_empty(), "once");
+    assert!(session.on(at(11), Event::Renewed { valid_before: until(7200) }).is_empty());
+}
+
+#[test]
+fn kills_the_child_after_grace_and_itself_only_later() {
+    let mut session = hour();
+    session.on(at(10), Event::Refused(Refusal::Revoked));
+    assert!(session.is_ending());
+    assert!(session.on(at(11), Event::Time).is_empty());
+    assert_eq!(session.wake_in(at(11)), Some(secs(1)));
+    assert_eq!(session.on(at(12), Event::Time), [Action::Kill]);
+    assert!(session.on(at(13), Event::Time).is_empty());
+    assert_eq!(session.on(at(14), Event::Time), [Action::Kill, Action::KillItself]);
+    assert_eq!(session.wake_in(at(14)), Some(secs(60)));
+}
+
+#[test]
+fn session_without_a_certificate_is_left_alone() {
+    let mut session = Session::new(at(0), None, &timing());
+    assert_eq!(session.wake_in(at(0)), None);
+    assert!(session.on(at(1_000_000), Event::Time).is_empty());
+}
+
+#[test]
+fn certificate_that_never_expires_is_only_ended_by_a_verdict() {
+    let mut session = Session::new(at(0), Some(UnixTime::FOREVER), &timing());
+    assert_eq!(session.wake_in(at(0)), None);
+    assert!(session.on(at(1_000_000), Event::Time).is_empty());
+    assert_eq!(
+        session.on(at(1_000_001), Event::Refused(Refusal::Revoked)),
+        [Action::End(Cause::Refused(Refusal::Revoked))]
+    );
+}
+
+#[test]
+fn clock_set_back_prolongs_nothing() {
+    let mut session = about_to_end();
+    assert_eq!(session.on(clocks(0, 3600), Event::Time), [Action::End(Cause::Expired)]);
+}
+
+#[test]
+fn clock_set_forward_ends_what_has_run_out_but_asks_first() {
+    let mut session = hour();
+    assert_eq!(session.on(clocks(4000, 10), Event::Time), [Action::Look]);
+    assert_eq!(session.on(clocks(4001, 11), Event::NotRenewed), [Action::End(Cause::Expired)]);
+}
+
+#[test]
+fn short_certificate_is_warned_once_although_all_times_lie_before_it() {
+    let mut session = Session::new(at(0), Some(until(20)), &timing());
+    assert_eq!(session.wake_in(at(0)), Some(secs(14)));
+    assert_eq!(session.on(at(14), Event::Time), [Action::Look]);
+    assert_eq!(session.on(at(14), Event::NotRenewed), [Action::Warn { left: secs(6) }]);
+    assert!(session.on(at(15), Event::Time).is_empty());
+}
+
+#[test]
+fn warnings_that_were_missed_are_given_as_one() {
+    let mut session = hour();
+    assert_eq!(session.on(at(3580), Event::Time), [Action::Look]);
+    assert_eq!(session.on(at(3580), Event::NotRenewed), [Action::Warn { left: secs(20) }]);
+    session.on(at(3585), Event::Time);
+    assert!(session.on(at(3585), Event::NotRenewed).is_empty());
+}
+
+#[test]
+fn configured_window_opens_when_it_says() {
+    let timing = Timing { look_before: Some(secs(600)), ..timing() };
+    let mut session = Session::new(at(0), Some(until(3600)), &timing);
+    assert_eq!(session.wake_in(at(0)), Some(secs(3000)));
+    assert_eq!(session.on(at(3000), Event::Time), [Action::Look]);
+    assert!(session.on(at(3000), Event::NotRenewed).is_empty(), "no warning is due yet");
+    assert_eq!(session.wake_in(at(3000)), Some(secs(10)));
+}
+
+#[test]
+fn always_wakes_while_anything_is_to_come() {
+    let mut session = hour();
+    let mut elapsed = Duration::ZERO;
+    for _ in 0..200 {
+        let at = |elapsed| Now { wall: secs(START) + elapsed, elapsed };
+        let Some(wait) = session.wake_in(at(elapsed)) else { panic!("sleeps for ever at {elapsed:?}") };
+        elapsed += wait;
+        for action in session.on(at(elapsed), Event::Time) {
+            match action {
+                Action::Look => drop(session.on(at(elapsed), Event::NotRenewed)),
+                Action::End(_) => {
+                    assert_eq!(elapsed, secs(3600));
+                    return;
+                }
+                Action::Warn { .. } | Action::Prolong | Action::Kill | Action::KillItself => {}
+            }
+        }
+    }
+    panic!("never ended, or spun");
+}

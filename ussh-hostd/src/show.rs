@@ -1,0 +1,236 @@
+//! `sessions`, `status` and `check`: what the files say, without asking the daemon, so that it can be read while that is down.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+use ussh_core::certificate::Certificate;
+use ussh_core::clock::UnixTime;
+use ussh_core::escape::escape;
+use ussh_os::process;
+
+use crate::config::Config;
+use crate::report::span;
+use crate::spool::{ConnectionId, Found, Spool};
+use crate::trust::Trust;
+
+/// Longest name or key ID in a table, bytes.
+const MAX_CELL: usize = 64;
+
+/// One session as the spool has it.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct SessionRow {
+    /// Process that ran open_session.
+    pub pid: u32,
+    /// Field 22 of /proc/PID/stat, clock ticks since boot.
+    pub start_time: u64,
+    /// Account; escaped.
+    pub user: Option<String>,
+    /// Client; escaped.
+    pub from: Option<String>,
+    /// Seconds since the epoch.
+    pub opened: Option<u64>,
+    /// Of the certificate that the session lives by.
+    pub certificate: Option<CertificateCells>,
+    /// What is known of it.
+    pub state: State,
+}
+
+/// A certificate, in short.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct CertificateCells {
+    /// Escaped.
+    pub key_id: String,
+    /// Serial.
+    pub serial: u64,
+    /// Seconds since the epoch, exclusive; `None`: never ends.
+    pub valid_before: Option<u64>,
+    /// It came after the login.
+    pub renewed: bool,
+}
+
+/// State of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Its certificate is good.
+    Live,
+    /// Its certificate has run out: the daemon, if it runs, is about to end it.
+    Expired,
+    /// Its certificate is refused: the daemon, if it runs, is about to end it.
+    Refused,
+    /// It has a certificate, but there is nothing to judge by.
+    Unjudged,
+    /// It came without one, and is left alone.
+    NoCertificate,
+    /// Its record cannot be read.
+    Unreadable,
+}
+
+/// Reads the spool.
+/// # Errors
+/// As the file system says.
+pub fn sessions(config: &Config, now: UnixTime) -> std::io::Result<Vec<SessionRow>> {
+    let spool = Spool::new(&config.spool);
+    let boot_id = process::boot_id()?;
+    let trust = Trust::load(config).ok();
+    let listing = spool.list()?;
+    Ok(listing.connections.into_iter().filter_map(|id| row(&spool, id, &boot_id, trust.as_ref(), now)).collect())
+}
+
+/// `None`: of another boot.
+fn row(spool: &Spool, id: ConnectionId, boot_id: &str, trust: Option<&Trust>, now: UnixTime) -> Option<SessionRow> {
+    let mut row = SessionRow {
+        pid: id.pid,
+        start_time: id.start_time,
+        user: None,
+        from: None,
+        opened: None,
+        certificate: None,
+        state: State::Unreadable,
+    };
+    let record = match spool.read(id, boot_id) {
+        Ok(Found::Live(record)) => record,
+        Ok(Found::OtherBoot) => return None,
+        Err(_) => return Some(row),
+    };
+    row.user = Some(escape(record.user.as_bytes(), MAX_CELL));
+    row.from = Some(escape(record.rhost.as_bytes(), MAX_CELL));
+    row.opened = Some(record.opened.0);
+    let Some(line) = &record.certificate else {
+        row.state = State::NoCertificate;
+        return Some(row);
+    };
+    let Ok(login) = Certificate::from_openssh(line) else {
+        row.state = State::Refused;
+        return Some(row);
+    };
+    let current = spool.current(id, &login);
+    let good = |c: &Certificate| trust.map(|t| t.verdict_time_apart(c, now).is_ok());
+    row.state = match (good(&login), good(&current)) {
+        (Some(true), Some(true)) if current.valid_before() > now => State::Live,
+        (Some(true), Some(true)) => State::Expired,
+        (None, _) | (_, None) => State::Unjudged,
+        (Some(_), Some(_)) => State::Refused,
+    };
+    row.certificate = Some(CertificateCells {
+        key_id: escape(current.key_id(), MAX_CELL),
+        serial: current.serial(),
+        valid_before: (current.valid_before() != UnixTime::FOREVER).then_some(current.valid_before().0),
+        renewed: current != login,
+    });
+    Some(row)
+}
+
+/// A table for people.
+pub fn table(rows: &[SessionRow], now: UnixTime) -> String {
+    let head = ["PID", "USER", "FROM", "CERTIFICATE", "ENDS IN", "STATE"].map(str::to_owned);
+    let mut lines = vec![head];
+    lines.extend(rows.iter().map(|row| cells(row, now)));
+    let width = |column: usize| lines.iter().filter_map(|l| l.get(column)).map(String::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..6).map(width).collect();
+    let mut text = String::new();
+    for line in &lines {
+        let padded: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text.push_str(padded.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn cells(row: &SessionRow, now: UnixTime) -> [String; 6] {
+    let or_dash = |cell: &Option<String>| cell.clone().filter(|c| !c.is_empty()).unwrap_or_else(|| "-".into());
+    let (certificate, ends) = match &row.certificate {
+        Some(c) => {
+            let renewed = if c.renewed { ", renewed" } else { "" };
+            let ends = c
+                .valid_before
+                .map_or_else(|| "never".into(), |end| span(Duration::from_secs(end.saturating_sub(now.0))));
+            (format!("{} (serial {}{renewed})", c.key_id, c.serial), ends)
+        }
+        None => ("-".into(), "-".into()),
+    };
+    let state = match row.state {
+        State::Live => "live",
+        State::Expired => "expired",
+        State::Refused => "refused",
+        State::Unjudged => "not judged",
+        State::NoCertificate => "no certificate",
+        State::Unreadable => "record unreadable",
+    };
+    [row.pid.to_string(), or_dash(&row.user), or_dash(&row.from), certificate, ends, state.into()]
+}
+
+/// How things stand.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// Process ID of the daemon; `None`: it does not run.
+    pub daemon_pid: Option<u32>,
+    /// CA keys in force.
+    pub ca_keys: Option<usize>,
+    /// Of the KRL; `None`: not a KRL, not usable, or none configured.
+    pub krl_version: Option<u64>,
+    /// Seconds since the KRL was generated.
+    pub krl_age_seconds: Option<u64>,
+    /// Why the files are not usable: no session is renewed then.
+    pub trust_problem: Option<String>,
+    /// Connections in the spool.
+    pub sessions: usize,
+}
+
+impl Status {
+    /// Reads it all.
+    /// # Errors
+    /// As the file system says.
+    pub fn read(config: &Config, now: UnixTime) -> std::io::Result<Self> {
+        let trust = Trust::load(config);
+        let revoked = trust.as_ref().ok().and_then(Trust::revoked);
+        Ok(Status {
+            daemon_pid: daemon_pid(&config.lock_file()),
+            ca_keys: trust.as_ref().ok().map(|t| t.cas().keys().len()),
+            krl_version: revoked.and_then(|r| r.version()),
+            krl_age_seconds: revoked.and_then(|r| r.generated()).map(|g| now.0.saturating_sub(g.0)),
+            trust_problem: trust.as_ref().err().map(ToString::to_string),
+            sessions: Spool::new(&config.spool).list()?.connections.len(),
+        })
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let daemon = self.daemon_pid.map_or_else(|| "does not run".into(), |pid| format!("runs, pid {pid}"));
+        let mut lines = vec![format!("daemon     {daemon}"), format!("sessions   {}", self.sessions)];
+        match &self.trust_problem {
+            Some(problem) => lines.push(format!("trust      not usable, no session is renewed: {problem}")),
+            None => {
+                lines.push(format!("CA keys    {}", self.ca_keys.unwrap_or(0)));
+                let age = self.krl_age_seconds.map(|s| span(Duration::from_secs(s)));
+                let krl = self.krl_version.zip(age).map_or_else(
+                    || "none (no list, or a plain one)".into(),
+                    |(v, age)| format!("version {v}, {age} old"),
+                );
+                lines.push(format!("KRL        {krl}"));
+            }
+        }
+        lines.join("\n") + "\n"
+    }
+}
+
+/// The process that wrote the lock, if it is still there.
+fn daemon_pid(lock: &Path) -> Option<u32> {
+    let text = std::fs::read_to_string(lock).ok()?;
+    ConnectionId::parse(text.trim_end()).filter(|id| id.lives()).map(|id| id.pid)
+}
+
+/// What is wrong beyond the configuration's own text; empty: nothing.
+pub fn problems(config: &Config) -> Vec<String> {
+    let mut problems: Vec<String> = Trust::load(config).err().map(|e| e.to_string()).into_iter().collect();
+    if let Some(sync) = &config.sync
+        && !sync.folder.is_dir()
+    {
+        problems.push(format!("sync.source: {}: no such folder", sync.folder.display()));
+    }
+    if config.sync.is_some() && config.revoked_keys.is_none() {
+        problems.push("[sync] needs a file for revoked_keys, which is \"none\"".into());
+    }
+    problems
+}

@@ -1,0 +1,236 @@
+//! The spool: which connections there are. Files that our session hook writes, and beside a record the certificate that renewed it.
+//!
+//! `<pid>-<start_time>.json` is a record ([`SessionRecord`]); `<pid>-<start_time>.renewed` holds the newest certificate that was proved for it, one line, written
+//! by this daemon so that its next run knows; names that begin with a dot are being written. Whatever belongs to no living process of this boot is removed.
+
+use std::collections::BTreeSet;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use ussh_core::certificate::Certificate;
+use ussh_core::record::{RecordError, SessionRecord};
+use ussh_core::trusted_file::read_trusted;
+
+/// Largest sidecar, bytes: a certificate in base64.
+const MAX_RENEWED: usize = 64 * 1024;
+
+/// Names a connection: the process that ran open_session. Unique within one boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId {
+    /// Process ID.
+    pub pid: u32,
+    /// Field 22 of /proc/PID/stat, clock ticks since boot.
+    pub start_time: u64,
+}
+
+impl ConnectionId {
+    /// From `<pid>-<start_time>`.
+    pub fn parse(stem: &str) -> Option<Self> {
+        let (pid, start_time) = stem.split_once('-')?;
+        let id = ConnectionId { pid: pid.parse().ok()?, start_time: start_time.parse().ok()? };
+        // One spelling only: no signs, no leading zeros.
+        (id.stem() == stem).then_some(id)
+    }
+
+    fn stem(self) -> String {
+        format!("{}-{}", self.pid, self.start_time)
+    }
+
+    /// Whether that very process is still there.
+    pub fn lives(self) -> bool {
+        ussh_os::process::start_time(self.pid).is_ok_and(|t| t == self.start_time)
+    }
+}
+
+impl std::fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "pid {}", self.pid)
+    }
+}
+
+/// What a file in the spool is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    Record(ConnectionId),
+    Renewed(ConnectionId),
+    BeingWritten(ConnectionId),
+    Foreign,
+}
+
+impl Name {
+    fn parse(name: &str) -> Self {
+        let of = |stem: &str, kind: fn(ConnectionId) -> Name| ConnectionId::parse(stem).map_or(Name::Foreign, kind);
+        if let Some(stem) = name.strip_prefix('.') {
+            let stem =
+                stem.strip_suffix(".new").and_then(|s| s.strip_suffix(".json").or_else(|| s.strip_suffix(".renewed")));
+            return stem.map_or(Name::Foreign, |s| of(s, Name::BeingWritten));
+        }
+        match name.rsplit_once('.') {
+            Some((stem, "json")) => of(stem, Name::Record),
+            Some((stem, "renewed")) => of(stem, Name::Renewed),
+            _ => Name::Foreign,
+        }
+    }
+}
+
+/// What a scan found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Connections with a record.
+    pub connections: BTreeSet<ConnectionId>,
+    /// Names that nobody of ours gives; left alone.
+    pub foreign: BTreeSet<String>,
+    /// How many files of connections that are gone were removed.
+    pub removed: usize,
+}
+
+/// A record that was read.
+#[derive(Debug)]
+pub enum Found {
+    /// Of a living process of this boot.
+    Live(Box<SessionRecord>),
+    /// Written in another boot: its process number means nothing now.
+    OtherBoot,
+}
+
+/// The folder.
+#[derive(Clone, Debug)]
+pub struct Spool {
+    folder: PathBuf,
+}
+
+impl Spool {
+    /// Names it.
+    pub fn new(folder: &Path) -> Self {
+        Spool { folder: folder.into() }
+    }
+
+    /// Makes the folder (0700) and its parent (0755) if they are missing; neither may be anybody else's.
+    /// # Errors
+    /// As the file system says, or `PermissionDenied` for a folder that others own or can write to.
+    pub fn make(&self) -> io::Result<()> {
+        if let Some(parent) = self.folder.parent() {
+            DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+            owned_by_us(parent)?;
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        owned_by_us(&self.folder)
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Lists the connections, without changing anything; a missing folder holds none.
+    /// # Errors
+    /// As the file system says.
+    pub fn list(&self) -> io::Result<Listing> {
+        self.scan(false)
+    }
+
+    /// Lists the connections and removes what belongs to none that lives.
+    /// # Errors
+    /// As the file system says.
+    pub fn list_and_clean(&self) -> io::Result<Listing> {
+        self.scan(true)
+    }
+
+    fn scan(&self, clean: bool) -> io::Result<Listing> {
+        let mut listing = Listing::default();
+        let entries = match std::fs::read_dir(&self.folder) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(listing),
+            other => other?,
+        };
+        for entry in entries {
+            let name = entry?.file_name();
+            let id = match Name::parse(&name.to_string_lossy()) {
+                Name::Foreign => {
+                    listing.foreign.insert(name.to_string_lossy().into_owned());
+                    continue;
+                }
+                Name::Record(id) if id.lives() => {
+                    listing.connections.insert(id);
+                    continue;
+                }
+                Name::Record(id) | Name::Renewed(id) | Name::BeingWritten(id) => id,
+            };
+            if clean && !id.lives() {
+                match std::fs::remove_file(self.folder.join(&name)) {
+                    Ok(()) => listing.removed += 1,
+                    // The session's own close hook was quicker.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+        Ok(listing)
+    }
+
+    /// Reads a connection's record.
+    /// # Errors
+    /// [`RecordError`]
+    pub fn read(&self, id: ConnectionId, boot_id: &str) -> Result<Found, RecordError> {
+        let record = SessionRecord::read(&self.folder.join(format!("{}.json", id.stem())))?;
+        Ok(if record.boot_id == boot_id { Found::Live(Box::new(record)) } else { Found::OtherBoot })
+    }
+
+    /// Removes what lies here for a connection; what is missing is fine.
+    /// # Errors
+    /// As the file system says.
+    pub fn remove(&self, id: ConnectionId) -> io::Result<()> {
+        for extension in ["json", "renewed"] {
+            match std::fs::remove_file(self.folder.join(format!("{}.{extension}", id.stem()))) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The certificate that this connection lives by, unjudged: the remembered one if it continues that of the login, or else that of the login.
+    pub fn current(&self, id: ConnectionId, login: &Certificate) -> Certificate {
+        let renewed = self.renewed(id).filter(|r| r.same_lineage(login) && r.valid_before() > login.valid_before());
+        renewed.unwrap_or_else(|| login.clone())
+    }
+
+    /// `None`: nothing is remembered, or nothing that can be read.
+    fn renewed(&self, id: ConnectionId) -> Option<Certificate> {
+        let data = read_trusted(&self.folder.join(format!("{}.renewed", id.stem())), MAX_RENEWED).ok()?;
+        Certificate::from_openssh(std::str::from_utf8(&data).ok()?.trim_end()).ok()
+    }
+
+    /// Remembers the certificate that renewed this connection.
+    /// # Errors
+    /// As the file system says; the one before stays then.
+    pub fn set_renewed(&self, id: ConnectionId, certificate: &Certificate) -> io::Result<()> {
+        let file = self.folder.join(format!("{}.renewed", id.stem()));
+        let temporary = self.folder.join(format!(".{}.renewed.new", id.stem()));
+        let line = format!("{}\n", certificate.to_openssh(""));
+        put(&temporary, 0o600, line.as_bytes()).and_then(|()| std::fs::rename(&temporary, &file)).inspect_err(|_| {
+            let _ = std::fs::remove_file(&temporary);
+        })
+    }
+}
+
+/// Writes a new file; one of that name that was left over is replaced.
+fn put(path: &Path, mode: u32, data: &[u8]) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file: File = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(data)
+}
+
+/// Refuses a folder that is a link, or that others own or can write to.
+fn owned_by_us(folder: &Path) -> io::Result<()> {
+    let m = std::fs::symlink_metadata(folder)?;
+    if m.is_dir() && m.uid() == ussh_os::process::effective_uid() && m.mode() & 0o022 == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{}: bad ownership or modes", folder.display())))
+    }
+}

@@ -1,0 +1,206 @@
+//! What is trusted and what is revoked, as the files say at the moment, and the verdict on a certificate by it.
+//!
+//! A file that cannot be read, or does not read as what it must be, is never taken as "nothing is revoked": the last good state stays in force for the sessions
+//! that live by it, and no session is prolonged until the files are whole again.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ussh_core::ca_file::TrustedCas;
+use ussh_core::certificate::{Certificate, CertificateKind};
+use ussh_core::clock::UnixTime;
+use ussh_core::revoked::{RevokedError, RevokedKeys};
+use ussh_core::trusted_file::{TrustedFileError, read_trusted};
+use ussh_core::verdict::{CriticalOptions, Demand, PrincipalDemand, Refusal, VerifiedCertificate, verify};
+
+use crate::config::Config;
+
+/// Largest CA file, bytes.
+pub const MAX_CA_FILE: usize = 1024 * 1024;
+/// Largest revocation list, bytes.
+pub const MAX_REVOKED: usize = 64 * 1024 * 1024;
+
+/// Why there is nothing to judge by.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// One of the files cannot be read, or others than root can change it.
+    #[error("{0}")]
+    File(#[from] TrustedFileError),
+    /// The CA file holds no key.
+    #[error("{0}: holds no CA key")]
+    NoCa(PathBuf),
+    /// The revocation list is not one.
+    #[error("{path}: {source}")]
+    Revoked {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: RevokedError,
+    },
+}
+
+/// One whole, readable state of the files.
+#[derive(Debug)]
+pub struct Trust {
+    cas: TrustedCas,
+    revoked: Option<RevokedKeys>,
+}
+
+impl Trust {
+    /// Reads both files.
+    /// # Errors
+    /// [`TrustError`]
+    pub fn load(config: &Config) -> Result<Self, TrustError> {
+        let cas = TrustedCas::parse(&read_trusted(&config.ca_file, MAX_CA_FILE)?);
+        if cas.keys().is_empty() {
+            return Err(TrustError::NoCa(config.ca_file.clone()));
+        }
+        let revoked = config.revoked_keys.as_deref().map(load_revoked).transpose()?;
+        Ok(Trust { cas, revoked })
+    }
+
+    /// From parts at hand.
+    #[cfg(test)]
+    pub fn new(cas: TrustedCas, revoked: Option<RevokedKeys>) -> Self {
+        Trust { cas, revoked }
+    }
+
+    /// The CA keys.
+    pub fn cas(&self) -> &TrustedCas {
+        &self.cas
+    }
+
+    /// The revocation list, if one is configured.
+    pub fn revoked(&self) -> Option<&RevokedKeys> {
+        self.revoked.as_ref()
+    }
+
+    /// What is demanded of a user certificate at `now`. sshd enforces the critical options of the connection's own certificate, and which account a principal
+    /// may enter was sshd's decision at the login: what ties a newer certificate to the session is its lineage, which the caller compares.
+    pub fn demand(&self, now: UnixTime) -> Demand<'_> {
+        Demand {
+            cas: &self.cas,
+            kind: CertificateKind::User,
+            now,
+            principals: PrincipalDemand::AnyNonEmpty,
+            critical_options: CriticalOptions::EnforcedBySshd,
+            revoked: self.revoked.as_ref(),
+            max_validity: None,
+            max_age: None,
+        }
+    }
+
+    /// The verdict at `now`.
+    /// # Errors
+    /// [`Refusal`]
+    pub fn verdict(&self, certificate: &Certificate, now: UnixTime) -> Result<VerifiedCertificate, Refusal> {
+        verify(certificate, &self.demand(now))
+    }
+
+    /// The verdict on a certificate that a session lives by, time apart: when it ends is the session's own bookkeeping, on two clocks. The moment taken is the
+    /// nearest to `now` at which it is valid.
+    /// # Errors
+    /// [`Refusal`]
+    pub fn verdict_time_apart(&self, certificate: &Certificate, now: UnixTime) -> Result<VerifiedCertificate, Refusal> {
+        let last = UnixTime(certificate.valid_before().0.saturating_sub(1));
+        self.verdict(certificate, now.min(last).max(certificate.valid_after()))
+    }
+}
+
+/// Reads a revocation list.
+/// # Errors
+/// [`TrustError`]
+pub fn load_revoked(path: &Path) -> Result<RevokedKeys, TrustError> {
+    RevokedKeys::parse(&read_trusted(path, MAX_REVOKED)?)
+        .map_err(|source| TrustError::Revoked { path: path.into(), source })
+}
+
+/// What tells one state of a file from the next without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fingerprint {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Fingerprint {
+    /// `None`: cannot be looked at.
+    fn of(path: &Path) -> Option<Self> {
+        let m = std::fs::metadata(path).ok()?;
+        Some(Fingerprint {
+            device: m.dev(),
+            inode: m.ino(),
+            size: m.size(),
+            modified: (m.mtime(), m.mtime_nsec()),
+            changed: (m.ctime(), m.ctime_nsec()),
+        })
+    }
+}
+
+/// What became of a reload.
+#[derive(Debug)]
+pub enum Reload {
+    /// The files are those that were read last.
+    Unchanged,
+    /// Read anew: judge every session.
+    Changed,
+    /// Not usable now; the words are new.
+    Broken(String),
+}
+
+/// The files' present state, and the last good one.
+#[derive(Debug)]
+pub struct TrustStore {
+    config: Config,
+    seen: Vec<Option<Fingerprint>>,
+    last_good: Option<Arc<Trust>>,
+    problem: Option<String>,
+}
+
+impl TrustStore {
+    /// Nothing is read yet: [`TrustStore::reload`] does it.
+    pub fn new(config: &Config) -> Self {
+        TrustStore { config: config.clone(), seen: Vec::new(), last_good: None, problem: Some("not read yet".into()) }
+    }
+
+    /// The files that matter.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        [Some(self.config.ca_file.as_path()), self.config.revoked_keys.as_deref()].into_iter().flatten()
+    }
+
+    /// Reads the files if they have changed.
+    pub fn reload(&mut self) -> Reload {
+        // Taken before reading: a change that comes in between shows the next time.
+        let seen: Vec<_> = self.files().map(Fingerprint::of).collect();
+        if self.seen == seen && seen.iter().all(Option::is_some) {
+            return Reload::Unchanged;
+        }
+        self.seen = seen;
+        match Trust::load(&self.config) {
+            Ok(trust) => {
+                self.last_good = Some(Arc::new(trust));
+                self.problem = None;
+                Reload::Changed
+            }
+            Err(error) => {
+                let problem = error.to_string();
+                let known = self.problem.as_ref() == Some(&problem);
+                self.problem = Some(problem.clone());
+                if known { Reload::Unchanged } else { Reload::Broken(problem) }
+            }
+        }
+    }
+
+    /// To judge sessions by: the last state that was whole.
+    pub fn for_sessions(&self) -> Option<&Trust> {
+        self.last_good.as_deref()
+    }
+
+    /// To prolong sessions by: the present state, or nothing.
+    pub fn for_renewals(&self) -> Option<Arc<Trust>> {
+        if self.problem.is_some() { None } else { self.last_good.clone() }
+    }
+}
