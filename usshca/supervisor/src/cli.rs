@@ -33,12 +33,12 @@ pub enum Command {
 /// `usshca init`.
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// The CA's name, for what users read [default: this machine's host name]
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
     /// A host name by which people reach the CA; goes into its host certificate; may be repeated [default: this machine's host name]
-    #[arg(long = "principal", value_name = "HOST")]
-    pub principals: Vec<String>,
+    #[arg(long = "name", alias = "principal", value_name = "HOST")]
+    pub names: Vec<String>,
+    /// The CA's name, for what users read [default: the first host name]
+    #[arg(long, value_name = "NAME")]
+    pub ca_name: Option<String>,
     /// Address to listen on; may be repeated [default: 0.0.0.0:22 for root, 127.0.0.1:2222 else]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Vec<std::net::SocketAddr>,
@@ -106,7 +106,7 @@ pub struct RevokeArgs {
 #[derive(Debug, Args)]
 pub struct KrlArgs {
     /// Put it in place here, in one step [default: standard output]
-    #[arg(long, short = 'o', value_name = "FILE")]
+    #[arg(long = "out", alias = "output", short = 'o', value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
 
@@ -124,18 +124,43 @@ pub struct HostSignArgs {
     #[arg(value_name = "KEY.pub")]
     pub key: PathBuf,
     /// A name of the host; may be repeated; no wildcards
-    #[arg(long = "principal", short = 'n', value_name = "HOST", required = true)]
-    pub principals: Vec<String>,
-    /// For how many days
-    #[arg(long, value_name = "DAYS", default_value_t = 90)]
-    pub days: u32,
+    #[arg(long = "name", alias = "principal", short = 'n', value_name = "HOST", required = true)]
+    pub names: Vec<String>,
+    /// For how long: seconds, or a number with s, m, h, d or w behind it
+    #[arg(long, value_name = "TIME", default_value = "90d", value_parser = parse_seconds)]
+    pub validity: u64,
+    /// Where to put the certificate [default: beside the key, as …-cert.pub]; `-` is standard output
+    #[arg(long = "out", short = 'o', value_name = "FILE")]
+    pub output: Option<PathBuf>,
     /// JSON
     #[arg(long)]
     pub json: bool,
 }
 
+/// `90d` → seconds. Units as in ssh-keygen's -V and sshd's time formats, one of them.
+fn parse_seconds(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.char_indices().next_back() {
+        Some((at, unit)) if !unit.is_ascii_digit() => (text.get(..at).unwrap_or_default(), Some(unit.to_ascii_lowercase())),
+        _ => (text, None),
+    };
+    let factor = match unit {
+        None | Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        Some('d') => 86_400,
+        Some('w') => 604_800,
+        Some(_) => return Err("the unit must be s, m, h, d or w".to_owned()),
+    };
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err("not a number with s, m, h, d or w behind it".to_owned());
+    }
+    let number = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(factor));
+    number.filter(|n| *n > 0).ok_or_else(|| "zero, or too large a number".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use clap::CommandFactory;
 
     use super::*;
@@ -143,5 +168,30 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn reads_times_with_one_unit_and_nothing_else() {
+        for (text, seconds) in [("90d", 7_776_000), ("12H", 43_200), ("1w", 604_800), ("30m", 1800), ("5s", 5), ("60", 60)] {
+            assert_eq!(parse_seconds(text), Ok(seconds), "{text}");
+        }
+        for text in ["", "d", "0", "0d", "1h30m", "-1", "+1", "1.5h", "1y", "é", "99999999999999999999", "18446744073709551615w"] {
+            assert!(parse_seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_of_hosts_are_given_alike_to_init_and_host_sign() {
+        let cli = Cli::try_parse_from(["usshca", "init", "--dir", "/d", "--name", "ca", "--name", "ca.example.com"]).unwrap();
+        match cli.command {
+            Command::Init(args) => assert_eq!(args.names, ["ca", "ca.example.com"]),
+            other => panic!("{other:?}"),
+        }
+        let cli = Cli::try_parse_from(["usshca", "host", "sign", "k.pub", "--name", "web1"]).unwrap();
+        match cli.command {
+            Command::Admin(AdminCommand::Host(HostCommand::Sign(args))) => assert_eq!((args.names.len(), args.validity), (1, 7_776_000)),
+            other => panic!("{other:?}"),
+        }
+        assert!(Cli::try_parse_from(["usshca", "host", "sign", "k.pub"]).is_err());
     }
 }
