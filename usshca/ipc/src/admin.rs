@@ -32,6 +32,11 @@ pub enum Request {
     },
     /// CA public keys.
     Keys,
+    /// One certificate, with all that is known of it.
+    Show {
+        /// The serial.
+        serial: u64,
+    },
 }
 
 /// The answer.
@@ -67,6 +72,21 @@ pub enum Reply {
     },
     /// No; why, and what to try.
     Refused(String),
+    /// The certificate that was asked for.
+    Shown(Box<Shown>),
+}
+
+/// One certificate, with all that is known of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// Its row.
+    pub entry: Entry,
+    /// `type base64`; `None`: reserved, but never signed as far as the inventory knows.
+    pub certificate: Option<String>,
+    /// Who revoked it (`admin uid 0`), if revoked.
+    pub revoked_by: Option<String>,
+    /// Why, if revoked.
+    pub revocation_reason: Option<String>,
 }
 
 /// One row of the inventory.
