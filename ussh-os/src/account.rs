@@ -34,9 +34,7 @@ impl Account {
     /// # Errors
     /// NSS failed.
     pub fn by_uid(uid: u32) -> io::Result<Option<Self>> {
-        User::from_uid(Uid::from_raw(uid))?
-            .map(Self::from_passwd)
-            .transpose()
+        User::from_uid(Uid::from_raw(uid))?.map(Self::from_passwd).transpose()
     }
 
     /// All groups of this account (getgrouplist), primary one included.
@@ -82,22 +80,14 @@ pub fn group_id(name: &str) -> io::Result<Option<u32>> {
 /// nix turns names lossily into strings: one with a replacement character may stand for several, and an empty one for none.
 fn whole(name: String) -> io::Result<String> {
     if name.is_empty() || name.contains(char::REPLACEMENT_CHARACTER) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "a name in the account database is empty or not UTF-8",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a name in the account database is empty or not UTF-8"));
     }
     Ok(name)
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
 
     #[test]

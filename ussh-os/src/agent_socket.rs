@@ -63,13 +63,8 @@ pub fn connect_as(
 ) -> Result<(UnixStream, Peer), ConnectError> {
     let address = address_of(path)?;
     let deadline = Instant::now() + timeout;
-    let fd = socket::socket(
-        AddressFamily::Unix,
-        SockType::Stream,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )
-    .map_err(io::Error::from)?;
+    let fd =
+        socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).map_err(io::Error::from)?;
 
     if is_only(uid)? {
         connect_within(&fd, &address, deadline)?;
@@ -94,11 +89,7 @@ pub fn peer_of(stream: &UnixStream) -> std::io::Result<Peer> {
 
 pub(crate) fn peer_of_fd(fd: BorrowedFd<'_>) -> io::Result<Peer> {
     let credentials = socket::getsockopt(&fd, sockopt::PeerCredentials)?;
-    Ok(Peer {
-        pid: credentials.pid(),
-        uid: credentials.uid(),
-        gid: credentials.gid(),
-    })
+    Ok(Peer { pid: credentials.pid(), uid: credentials.uid(), gid: credentials.gid() })
 }
 
 fn address_of(path: &Path) -> Result<UnixAddr, ConnectError> {
@@ -111,16 +102,10 @@ fn address_of(path: &Path) -> Result<UnixAddr, ConnectError> {
 /// Whether this process is nobody but uid already: no other user ID to go back to, and (unless it is root itself) no capability.
 fn is_only(uid: u32) -> io::Result<bool> {
     let ids = getresuid()?;
-    if [ids.real, ids.effective, ids.saved]
-        .iter()
-        .any(|id| id.as_raw() != uid)
-    {
+    if [ids.real, ids.effective, ids.saved].iter().any(|id| id.as_raw() != uid) {
         return Ok(false);
     }
-    Ok(uid == 0
-        || caps::read(None, caps::CapSet::Effective)
-            .map_err(io::Error::other)?
-            .is_empty())
+    Ok(uid == 0 || caps::read(None, caps::CapSet::Effective).map_err(io::Error::other)?.is_empty())
 }
 
 /// connect() in this very process. A listener whose queue is full makes it wait, at most until the deadline (SO_SNDTIMEO, socket(7)).
@@ -139,8 +124,7 @@ fn connect_within(fd: &OwnedFd, address: &UnixAddr, deadline: Instant) -> Result
             Err(Errno::EAGAIN) => return Err(ConnectError::Timeout),
             Err(errno) => return Err(io::Error::from(errno).into()),
             Ok(()) => {
-                socket::setsockopt(fd, sockopt::SendTimeout, &TimeVal::new(0, 0))
-                    .map_err(io::Error::from)?;
+                socket::setsockopt(fd, sockopt::SendTimeout, &TimeVal::new(0, 0)).map_err(io::Error::from)?;
                 return Ok(());
             }
         }
@@ -161,23 +145,12 @@ fn connect_in_child(
     if !geteuid().is_root() {
         return Err(io::Error::from(io::ErrorKind::PermissionDenied).into());
     }
-    let job = ChildJob {
-        fd: fd.as_raw_fd(),
-        address,
-        uid,
-        gid,
-        groups,
-        parent: std::process::id() as i32,
-    };
+    let job = ChildJob { fd: fd.as_raw_fd(), address, uid, gid, groups, parent: std::process::id() as i32 };
 
     // With every signal blocked from its first instruction on, none of the host's handlers can run in the child.
     let mut mask = SigSet::empty();
-    nix::sys::signal::pthread_sigmask(
-        SigmaskHow::SIG_SETMASK,
-        Some(&SigSet::all()),
-        Some(&mut mask),
-    )
-    .map_err(io::Error::from)?;
+    nix::sys::signal::pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut mask))
+        .map_err(io::Error::from)?;
     let child = clone_child(&job);
     let restored = mask.thread_set_mask().map_err(io::Error::from);
     let child = child?;
@@ -191,11 +164,9 @@ fn connect_in_child(
     match (in_time?, status) {
         (false, _) => Err(ConnectError::Timeout),
         (true, Some(0)) => Ok(()),
-        (true, Some(NO_IDENTITY)) => Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "cannot take on the user's identity",
-        )
-        .into()),
+        (true, Some(NO_IDENTITY)) => {
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, "cannot take on the user's identity").into())
+        }
         (true, Some(errno)) => Err(io::Error::from_raw_os_error(errno).into()),
         (true, None) => Err(io::Error::from(io::ErrorKind::Interrupted).into()),
     }
@@ -245,10 +216,7 @@ const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 
 /// In the child. Raw system calls only: libc's setresuid and setgroups talk to threads that are not there.
 fn run_child(job: &ChildJob<'_>) -> ! {
-    let version = CapabilityHeader {
-        version: CAPABILITY_VERSION_3,
-        pid: 0,
-    };
+    let version = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
     let nothing = [0u32; 6];
     // SAFETY: system calls on values and on memory of this process alone: `groups` and `address` outlive the call (setgroups(2), setresgid(2), setresuid(2), prctl(2), capset(2), connect(2)).
     // PR_SET_DUMPABLE comes first and last, since a change of credentials resets it: the child holds a copy of the host's memory, and the user must not get to it with ptrace.
@@ -259,26 +227,13 @@ fn run_child(job: &ChildJob<'_>) -> ! {
             && libc::syscall(libc::SYS_setresgid, job.gid, job.gid, job.gid) == 0
             && libc::syscall(libc::SYS_setresuid, job.uid, job.uid, job.uid) == 0
             && libc::syscall(libc::SYS_prctl, libc::PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
-            && libc::syscall(
-                libc::SYS_prctl,
-                libc::PR_SET_PDEATHSIG,
-                libc::SIGKILL,
-                0,
-                0,
-                0,
-            ) == 0
+            && libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) == 0
             && libc::syscall(libc::SYS_getppid) == libc::c_long::from(job.parent)
             && libc::syscall(libc::SYS_capset, &raw const version, nothing.as_ptr()) == 0;
         if !ready {
             libc::_exit(NO_IDENTITY);
         }
-        if libc::syscall(
-            libc::SYS_connect,
-            job.fd,
-            job.address.as_ptr(),
-            job.address.len(),
-        ) == 0
-        {
+        if libc::syscall(libc::SYS_connect, job.fd, job.address.as_ptr(), job.address.len()) == 0 {
             libc::_exit(0);
         }
         libc::_exit(*libc::__errno_location())
@@ -312,12 +267,7 @@ fn reap(child: &OwnedFd) -> io::Result<Option<i32>> {
         // __WALL: a child without SIGCHLD is not waited for otherwise.
         // SAFETY: the descriptor is an open pidfd, and `info` is writable during the call (waitid(2)).
         let result = unsafe {
-            libc::waitid(
-                libc::P_PIDFD,
-                child.as_raw_fd() as libc::id_t,
-                &raw mut info,
-                libc::WEXITED | libc::__WALL,
-            )
+            libc::waitid(libc::P_PIDFD, child.as_raw_fd() as libc::id_t, &raw mut info, libc::WEXITED | libc::__WALL)
         };
         match result {
             // SAFETY: waitid succeeded, so `info` describes an ended child and si_status is valid (waitid(2)).
@@ -330,12 +280,7 @@ fn reap(child: &OwnedFd) -> io::Result<Option<i32>> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
     use std::os::unix::fs::{PermissionsExt, chown};
     use std::os::unix::net::UnixListener;
@@ -349,8 +294,7 @@ mod tests {
     struct Folder(PathBuf);
     impl Folder {
         fn new(name: &str) -> Self {
-            let path =
-                std::env::temp_dir().join(format!("ussh-os-agent-{name}-{}", std::process::id()));
+            let path = std::env::temp_dir().join(format!("ussh-os-agent-{name}-{}", std::process::id()));
             std::fs::create_dir(&path).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
             Folder(path)
@@ -387,20 +331,12 @@ mod tests {
             "CapAmb:",
             "NoNewPrivs:",
         ];
-        status
-            .lines()
-            .filter(|line| keep.iter().any(|k| line.starts_with(k)))
-            .collect::<Vec<_>>()
-            .join("\n")
+        status.lines().filter(|line| keep.iter().any(|k| line.starts_with(k))).collect::<Vec<_>>().join("\n")
     }
 
     fn children() -> String {
         let id = std::process::id();
-        std::fs::read_to_string(format!(
-            "/proc/{id}/task/{}/children",
-            nix::unistd::gettid()
-        ))
-        .unwrap()
+        std::fs::read_to_string(format!("/proc/{id}/task/{}/children", nix::unistd::gettid())).unwrap()
     }
 
     fn root() -> bool {
@@ -409,18 +345,9 @@ mod tests {
 
     #[test]
     fn refuses_unusable_paths() {
-        for path in [
-            "",
-            "agent.sock",
-            "\0abstract",
-            "/tmp/a\0b",
-            &format!("/{}", "a".repeat(200)),
-        ] {
+        for path in ["", "agent.sock", "\0abstract", "/tmp/a\0b", &format!("/{}", "a".repeat(200))] {
             let result = connect_as(geteuid().as_raw(), 0, &[], Path::new(path), LONG);
-            assert!(
-                matches!(result, Err(ConnectError::Path)),
-                "{path:?}: {result:?}"
-            );
+            assert!(matches!(result, Err(ConnectError::Path)), "{path:?}: {result:?}");
         }
     }
 
@@ -441,17 +368,13 @@ mod tests {
             return;
         }
         let folder = Folder::new("modes");
-        let denied =
-            |path: &Path, groups: &[u32]| match connect_as(ALICE, ALICE, groups, path, LONG) {
-                Err(ConnectError::Io(error)) => error.kind() == io::ErrorKind::PermissionDenied,
-                _ => false,
-            };
+        let denied = |path: &Path, groups: &[u32]| match connect_as(ALICE, ALICE, groups, path, LONG) {
+            Err(ConnectError::Io(error)) => error.kind() == io::ErrorKind::PermissionDenied,
+            _ => false,
+        };
         // Whoever gets through meets us, uid 0: WrongPeer says that the connection itself was made.
         let reached = |path: &Path, groups: &[u32]| {
-            matches!(
-                connect_as(ALICE, ALICE, groups, path, LONG),
-                Err(ConnectError::WrongPeer(0))
-            )
+            matches!(connect_as(ALICE, ALICE, groups, path, LONG), Err(ConnectError::WrongPeer(0)))
         };
         let before = state();
 
@@ -468,10 +391,7 @@ mod tests {
         let (_e, primary) = folder.listener("primary", 0, ALICE, 0o660);
         assert!(reached(&primary, &[]));
         let (_f, root_group) = folder.listener("root-group", 0, 0, 0o660);
-        assert!(
-            denied(&root_group, &[]),
-            "none of our own groups may open it"
-        );
+        assert!(denied(&root_group, &[]), "none of our own groups may open it");
 
         assert!(
             matches!(connect_as(ALICE, ALICE, &[], &folder.0.join("none"), LONG), Err(ConnectError::Io(e)) if e.kind() == io::ErrorKind::NotFound)
@@ -491,16 +411,7 @@ mod tests {
         let path = folder.0.join("s");
         let id = ALICE.to_string();
         let mut agent = std::process::Command::new("setpriv")
-            .args([
-                "--reuid",
-                &id,
-                "--regid",
-                &id,
-                "--clear-groups",
-                "ssh-agent",
-                "-D",
-                "-a",
-            ])
+            .args(["--reuid", &id, "--regid", &id, "--clear-groups", "ssh-agent", "-D", "-a"])
             .arg(&path)
             .stdout(std::process::Stdio::piped())
             .spawn()
@@ -523,10 +434,7 @@ mod tests {
         }
         let folder = Folder::new("seen");
         let (listener, path) = folder.listener("s", ALICE, 0, 0o600);
-        assert!(matches!(
-            connect_as(ALICE, BOB, &[], &path, LONG),
-            Err(ConnectError::WrongPeer(0))
-        ));
+        assert!(matches!(connect_as(ALICE, BOB, &[], &path, LONG), Err(ConnectError::WrongPeer(0))));
         let (stream, _) = listener.accept().unwrap();
         let peer = peer_of(&stream).unwrap();
         assert_eq!((peer.uid, peer.gid), (ALICE, BOB));
@@ -540,22 +448,12 @@ mod tests {
         assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
         let _first = UnixStream::connect(&path).unwrap();
         let before = state();
-        let users = if root() {
-            vec![ALICE, 0]
-        } else {
-            vec![geteuid().as_raw()]
-        };
+        let users = if root() { vec![ALICE, 0] } else { vec![geteuid().as_raw()] };
         for uid in users {
             let start = Instant::now();
             let result = connect_as(uid, uid, &[], &path, Duration::from_millis(60));
-            assert!(
-                matches!(result, Err(ConnectError::Timeout)),
-                "{uid}: {result:?}"
-            );
-            assert!(
-                start.elapsed() >= Duration::from_millis(55)
-                    && start.elapsed() < Duration::from_secs(5)
-            );
+            assert!(matches!(result, Err(ConnectError::Timeout)), "{uid}: {result:?}");
+            assert!(start.elapsed() >= Duration::from_millis(55) && start.elapsed() < Duration::from_secs(5));
         }
         assert_eq!(state(), before);
         assert_eq!(children(), "");

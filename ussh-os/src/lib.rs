@@ -5,7 +5,9 @@
 
 pub mod account;
 pub mod agent_socket;
+#[cfg(feature = "pam-application")]
 pub mod pam_application;
+#[cfg(feature = "pam-module")]
 pub mod pam_module;
 pub mod process;
 pub mod sandbox;

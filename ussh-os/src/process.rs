@@ -34,36 +34,25 @@ pub fn effective_uid() -> u32 {
 /// # Errors
 /// getgroups failed.
 pub fn groups() -> io::Result<Vec<u32>> {
-    Ok(nix::unistd::getgroups()?
-        .into_iter()
-        .map(nix::unistd::Gid::as_raw)
-        .collect())
+    Ok(nix::unistd::getgroups()?.into_iter().map(nix::unistd::Gid::as_raw).collect())
 }
 
 /// The host name (uname nodename); empty if there is none.
 pub fn host_name() -> String {
-    nix::unistd::gethostname()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Field 22 of /proc/PID/stat, clock ticks since boot.
 /// # Errors
 /// No such process.
 pub fn start_time(pid: u32) -> io::Result<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).or_else(|error| match error
-        .raw_os_error()
-    {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|error| match error.raw_os_error() {
         // It ended while we read.
-        Some(libc::ESRCH) => Err(io::ErrorKind::NotFound.into()),
-        _ => Err(error),
+        Some(libc::ESRCH) => io::ErrorKind::NotFound.into(),
+        _ => error,
     })?;
-    parse_start_time(&stat).ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            "unexpected form of /proc/PID/stat",
-        )
-    })
+    parse_start_time(&stat)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected form of /proc/PID/stat"))
 }
 
 /// /proc/sys/kernel/random/boot_id.
@@ -81,11 +70,7 @@ pub fn boot_id() -> io::Result<String> {
 /// Field 2 is the command in parentheses, and may hold spaces and parentheses of its own: count from the last one (proc(5)).
 fn parse_start_time(stat: &str) -> Option<u64> {
     let (_, after_command) = stat.rsplit_once(')')?;
-    after_command
-        .split_ascii_whitespace()
-        .nth(22 - 3)?
-        .parse()
-        .ok()
+    after_command.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
 }
 
 /// A process held by its pidfd: never another one that got the same number.
@@ -99,8 +84,7 @@ impl ProcessHandle {
     /// # Errors
     /// NotFound and others.
     pub fn open(pid: u32, start_time: u64) -> io::Result<Self> {
-        let number =
-            libc::pid_t::try_from(pid).map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
+        let number = libc::pid_t::try_from(pid).map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
         // SAFETY: a system call on plain values (pidfd_open(2)).
         let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, number, 0) };
         let fd = match RawFd::try_from(raw) {
@@ -130,11 +114,7 @@ impl ProcessHandle {
                 0,
             )
         };
-        if result == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
-        }
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     /// Waits at most `timeout` for its end; true: it has ended.
@@ -170,12 +150,7 @@ const FIRST_DESCRIPTOR: RawFd = 3;
 /// thread of it may close descriptors meanwhile; only async-signal-safe calls are made between fork and exec.
 /// # Errors
 /// As the kernel says; exec failures are reported, not swallowed.
-pub fn spawn(
-    program: &Path,
-    args: &[&str],
-    env: &[(&str, &str)],
-    setup: ChildSetup,
-) -> io::Result<Child> {
+pub fn spawn(program: &Path, args: &[&str], env: &[(&str, &str)], setup: ChildSetup) -> io::Result<Child> {
     let end = RawFd::try_from(setup.descriptors.len())
         .ok()
         .and_then(|count| count.checked_add(FIRST_DESCRIPTOR))
@@ -187,26 +162,13 @@ pub fn spawn(
     let placeholders = occupy_below(end)?;
 
     let raw: Vec<RawFd> = sources.iter().map(AsRawFd::as_raw_fd).collect();
-    let (identity, die_with_parent, no_network) =
-        (setup.identity, setup.die_with_parent, setup.no_network);
+    let (identity, die_with_parent, no_network) = (setup.identity, setup.die_with_parent, setup.no_network);
     let parent = std::process::id() as libc::pid_t;
     let mut command = Command::new(program);
-    command
-        .args(args)
-        .env_clear()
-        .envs(env.iter().copied())
-        .stdin(Stdio::null());
+    command.args(args).env_clear().envs(env.iter().copied()).stdin(Stdio::null());
     // SAFETY: the closure runs between fork and exec; `prepare_child` makes system calls only, and neither allocates nor locks (CommandExt::pre_exec).
     unsafe {
-        command.pre_exec(move || {
-            prepare_child(
-                &raw,
-                end,
-                identity,
-                no_network,
-                die_with_parent.then_some(parent),
-            )
-        });
+        command.pre_exec(move || prepare_child(&raw, end, identity, no_network, die_with_parent.then_some(parent)));
     }
     let child = command.spawn();
     drop((sources, placeholders));
@@ -250,14 +212,7 @@ fn prepare_child(
     }
     // Not closed but close-on-exec: std's own pipe must live until exec.
     // SAFETY: a system call on plain values (close_range(2)).
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            end,
-            libc::c_uint::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    })?;
+    check(unsafe { libc::syscall(libc::SYS_close_range, end, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) })?;
     if no_network {
         // SAFETY: a system call on a plain value (unshare(2)).
         check(unsafe { libc::unshare(libc::CLONE_NEWNET) }.into())?;
@@ -265,11 +220,7 @@ fn prepare_child(
     if let Some((uid, gid)) = identity {
         // SAFETY: system calls on plain values; an empty list is not read (setgroups(2), setresgid(2), setresuid(2)).
         unsafe {
-            check(libc::syscall(
-                libc::SYS_setgroups,
-                0,
-                std::ptr::null::<libc::gid_t>(),
-            ))?;
+            check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()))?;
             check(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
             check(libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
         }
@@ -277,16 +228,7 @@ fn prepare_child(
     // After the identity: a change of credentials clears it (prctl(2)).
     if let Some(parent) = parent {
         // SAFETY: a system call on plain values (prctl(2)).
-        check(unsafe {
-            libc::syscall(
-                libc::SYS_prctl,
-                libc::PR_SET_PDEATHSIG,
-                libc::SIGKILL,
-                0,
-                0,
-                0,
-            )
-        })?;
+        check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) })?;
         // SAFETY: getppid cannot fail (getppid(2)).
         if unsafe { libc::getppid() } != parent {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
@@ -296,11 +238,7 @@ fn prepare_child(
 }
 
 fn check(result: libc::c_long) -> io::Result<()> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Takes an inherited descriptor that the parent passed by `ChildSetup` (3, 4, …): once per number; sets close-on-exec.
@@ -362,12 +300,7 @@ pub fn reset_fault_handlers() {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
 
     #[test]
@@ -377,39 +310,22 @@ mod tests {
         assert_eq!(parse_start_time("42 (a) S 1"), None);
         assert_eq!(parse_start_time(""), None);
         assert!(start_time(std::process::id()).unwrap() > 0);
-        assert_eq!(
-            start_time(u32::MAX).unwrap_err().kind(),
-            io::ErrorKind::NotFound
-        );
+        assert_eq!(start_time(u32::MAX).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]
     fn a_handle_needs_the_right_start_time() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let start = start_time(child.id()).unwrap();
-        assert_eq!(
-            ProcessHandle::open(child.id(), start + 1)
-                .unwrap_err()
-                .kind(),
-            io::ErrorKind::NotFound
-        );
+        assert_eq!(ProcessHandle::open(child.id(), start + 1).unwrap_err().kind(), io::ErrorKind::NotFound);
         let handle = ProcessHandle::open(child.id(), start).unwrap();
         assert!(!handle.wait_end(Duration::from_millis(10)).unwrap());
         handle.signal(libc::SIGTERM).unwrap();
         assert!(handle.wait_end(Duration::from_secs(10)).unwrap());
         child.wait().unwrap();
-        assert_eq!(
-            handle.signal(libc::SIGTERM).unwrap_err().raw_os_error(),
-            Some(libc::ESRCH)
-        );
-        assert_eq!(
-            ProcessHandle::open(child.id(), start).unwrap_err().kind(),
-            io::ErrorKind::NotFound
-        );
-        assert_eq!(
-            ProcessHandle::open(u32::MAX, 0).unwrap_err().kind(),
-            io::ErrorKind::NotFound
-        );
+        assert_eq!(handle.signal(libc::SIGTERM).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+        assert_eq!(ProcessHandle::open(child.id(), start).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(ProcessHandle::open(u32::MAX, 0).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]
@@ -417,18 +333,12 @@ mod tests {
         assert!(inherited_descriptor(2).is_err());
         assert!(inherited_descriptor(64).is_err());
         assert!(inherited_descriptor(-1).is_err());
-        assert_eq!(
-            inherited_descriptor(63).unwrap_err().raw_os_error(),
-            Some(libc::EBADF)
-        );
+        assert_eq!(inherited_descriptor(63).unwrap_err().raw_os_error(), Some(libc::EBADF));
         let file = std::fs::File::open("/dev/null").unwrap();
         let raw = fcntl(&file, FcntlArg::F_DUPFD(50)).unwrap();
         let fd = inherited_descriptor(raw).unwrap();
         assert_eq!(fcntl(&fd, FcntlArg::F_GETFD).unwrap(), libc::FD_CLOEXEC);
-        assert_eq!(
-            inherited_descriptor(raw).unwrap_err().kind(),
-            io::ErrorKind::AlreadyExists
-        );
+        assert_eq!(inherited_descriptor(raw).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::io;
 
 use nix::sys::resource::{Resource, setrlimit};
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch, apply_filter_all_threads,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, apply_filter_all_threads,
 };
 
 /// Which filter.
@@ -27,9 +27,7 @@ pub enum Profile {
 /// Any step that failed, or more than one thread; the caller must exit then.
 pub fn enter(profile: Profile) -> io::Result<()> {
     if std::fs::read_dir("/proc/self/task")?.count() != 1 {
-        return Err(io::Error::other(
-            "the sandbox must be entered before any thread is started",
-        ));
+        return Err(io::Error::other("the sandbox must be entered before any thread is started"));
     }
     drop_capabilities()?;
     nix::sys::prctl::set_no_new_privs()?;
@@ -37,16 +35,8 @@ pub fn enter(profile: Profile) -> io::Result<()> {
     // back to clone.
     let filters = [
         filter(deadly(), SeccompAction::Allow, SeccompAction::KillProcess)?,
-        filter(
-            always(&[libc::SYS_clone3]),
-            SeccompAction::Allow,
-            SeccompAction::Errno(libc::ENOSYS as u32),
-        )?,
-        filter(
-            allowed(profile)?,
-            SeccompAction::Errno(libc::EPERM as u32),
-            SeccompAction::Allow,
-        )?,
+        filter(always(&[libc::SYS_clone3]), SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32))?,
+        filter(allowed(profile)?, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow)?,
     ];
     for program in &filters {
         apply_filter_all_threads(program).map_err(io::Error::other)?;
@@ -65,17 +55,11 @@ pub fn enter_empty_root(empty_directory: &std::path::Path) -> io::Result<()> {
         .open(empty_directory)?;
     let metadata = directory.metadata()?;
     if metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "the empty root is not root's alone",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the empty root is not root's alone"));
     }
     nix::unistd::fchdir(&directory)?;
     if std::fs::read_dir(".")?.next().is_some() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "the empty root is not empty",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the empty root is not empty"));
     }
     nix::unistd::chroot(".")?;
     nix::unistd::chdir("/")?;
@@ -85,11 +69,7 @@ pub fn enter_empty_root(empty_directory: &std::path::Path) -> io::Result<()> {
 /// Resource limits of this process, soft and hard: bytes of address space (RLIMIT_AS), seconds of processor time (RLIMIT_CPU), number of descriptors (RLIMIT_NOFILE).
 /// # Errors
 /// As the kernel says.
-pub fn limit(
-    address_space_bytes: Option<u64>,
-    cpu_seconds: Option<u64>,
-    open_files: Option<u64>,
-) -> io::Result<()> {
+pub fn limit(address_space_bytes: Option<u64>, cpu_seconds: Option<u64>, open_files: Option<u64>) -> io::Result<()> {
     let limits = [
         (Resource::RLIMIT_AS, address_space_bytes),
         (Resource::RLIMIT_CPU, cpu_seconds),
@@ -133,9 +113,7 @@ type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 fn filter(rules: Rules, otherwise: SeccompAction, listed: SeccompAction) -> io::Result<BpfProgram> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
-    SeccompFilter::new(rules, otherwise, listed, arch)
-        .and_then(BpfProgram::try_from)
-        .map_err(io::Error::other)
+    SeccompFilter::new(rules, otherwise, listed, arch).and_then(BpfProgram::try_from).map_err(io::Error::other)
 }
 
 fn always(calls: &[libc::c_long]) -> Rules {
@@ -276,50 +254,24 @@ fn common() -> io::Result<Rules> {
         libc::SYS_clone3,
     ]);
     #[cfg(target_arch = "x86_64")]
-    rules.extend(always(&[
-        libc::SYS_poll,
-        libc::SYS_select,
-        libc::SYS_epoll_wait,
-        libc::SYS_dup2,
-        libc::SYS_time,
-    ]));
+    rules.extend(always(&[libc::SYS_poll, libc::SYS_select, libc::SYS_epoll_wait, libc::SYS_dup2, libc::SYS_time]));
 
     let executable = libc::PROT_EXEC as u64;
-    rules.insert(
-        libc::SYS_mmap,
-        vec![when(2, SeccompCmpOp::MaskedEq(executable), 0)?],
-    );
-    rules.insert(
-        libc::SYS_mprotect,
-        vec![when(2, SeccompCmpOp::MaskedEq(executable), 0)?],
-    );
+    rules.insert(libc::SYS_mmap, vec![when(2, SeccompCmpOp::MaskedEq(executable), 0)?]);
+    rules.insert(libc::SYS_mprotect, vec![when(2, SeccompCmpOp::MaskedEq(executable), 0)?]);
     rules.insert(
         libc::SYS_ioctl,
-        vec![
-            equals(1, libc::FIONBIO)?,
-            equals(1, libc::FIOCLEX)?,
-            equals(1, libc::FIONREAD)?,
-        ],
+        vec![equals(1, libc::FIONBIO)?, equals(1, libc::FIOCLEX)?, equals(1, libc::FIONREAD)?],
     );
     rules.insert(
         libc::SYS_prctl,
-        vec![
-            equals(0, libc::PR_SET_NAME as u64)?,
-            equals(0, libc::PR_GET_NO_NEW_PRIVS as u64)?,
-        ],
+        vec![equals(0, libc::PR_SET_NAME as u64)?, equals(0, libc::PR_GET_NO_NEW_PRIVS as u64)?],
     );
     // Reading limits, not setting them: no new values given.
-    let read_only = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)
-        .map_err(io::Error::other)?;
-    rules.insert(
-        libc::SYS_prlimit64,
-        vec![SeccompRule::new(vec![read_only]).map_err(io::Error::other)?],
-    );
+    let read_only = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0).map_err(io::Error::other)?;
+    rules.insert(libc::SYS_prlimit64, vec![SeccompRule::new(vec![read_only]).map_err(io::Error::other)?]);
     // abort() and raise(): signals to itself only.
-    rules.insert(
-        libc::SYS_tgkill,
-        vec![equals(0, u64::from(std::process::id()))?],
-    );
+    rules.insert(libc::SYS_tgkill, vec![equals(0, u64::from(std::process::id()))?]);
     Ok(rules)
 }
 
@@ -374,10 +326,7 @@ fn signer() -> io::Result<Rules> {
     ]));
     rules.insert(libc::SYS_socket, vec![equals(0, libc::AF_UNIX as u64)?]);
     let thread = libc::CLONE_THREAD as u64;
-    rules.insert(
-        libc::SYS_clone,
-        vec![when(0, SeccompCmpOp::MaskedEq(thread), thread)?],
-    );
+    rules.insert(libc::SYS_clone, vec![when(0, SeccompCmpOp::MaskedEq(thread), thread)?]);
     Ok(rules)
 }
 
@@ -387,7 +336,7 @@ fn equals(argument: u8, value: u64) -> io::Result<SeccompRule> {
 
 fn when(argument: u8, comparison: SeccompCmpOp, value: u64) -> io::Result<SeccompRule> {
     // The kernel takes these arguments as 32-bit values: the upper half is not looked at.
-    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, comparison, value)
-        .map_err(io::Error::other)?;
+    let condition =
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, comparison, value).map_err(io::Error::other)?;
     SeccompRule::new(vec![condition]).map_err(io::Error::other)
 }

@@ -12,9 +12,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    self, AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sockopt,
-};
+use nix::sys::socket::{self, AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sockopt};
 use nix::sys::stat::{Mode, fchmod};
 use zeroize::Zeroizing;
 
@@ -49,12 +47,7 @@ impl SeqPacket {
     /// # Errors
     /// As the kernel says.
     pub fn pair() -> io::Result<(Self, Self)> {
-        let (a, b) = socket::socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )?;
+        let (a, b) = socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         Ok((Self::with_buffers(a)?, Self::with_buffers(b)?))
     }
 
@@ -157,25 +150,15 @@ impl SeqPacket {
         if length > MAX_PACKET {
             // Take it off the queue all the same, or it would stand there for ever. Without a control buffer the kernel drops its descriptors.
             receive_raw(self.fd.as_fd(), &mut [0], flags)?;
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "packet too long",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "packet too long"));
         }
         let mut data = Zeroizing::new(vec![0; length]);
         let received = receive_raw(self.fd.as_fd(), &mut data, flags)?;
         if received.truncated || received.descriptors.len() > MAX_DESCRIPTORS {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "packet truncated",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "packet truncated"));
         }
         data.truncate(received.length);
-        Ok(Packet {
-            data,
-            descriptors: received.descriptors,
-            sender: received.sender,
-        })
+        Ok(Packet { data, descriptors: received.descriptors, sender: received.sender })
     }
 
     /// Length of the packet at the head of the queue, without taking it.
@@ -290,25 +273,14 @@ pub(crate) fn wait_readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io
 }
 
 fn new_socket(flags: SockFlag) -> io::Result<OwnedFd> {
-    Ok(socket::socket(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        flags | SockFlag::SOCK_CLOEXEC,
-        None,
-    )?)
+    Ok(socket::socket(AddressFamily::Unix, SockType::SeqPacket, flags | SockFlag::SOCK_CLOEXEC, None)?)
 }
 
 fn demand_seqpacket(fd: &OwnedFd, listening: bool) -> io::Result<()> {
     let kind = socket::getsockopt(fd, sockopt::SockType)?;
     let local: Result<UnixAddr, Errno> = socket::getsockname(fd.as_raw_fd());
-    if kind != SockType::SeqPacket
-        || local.is_err()
-        || socket::getsockopt(fd, sockopt::AcceptConn)? != listening
-    {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not the expected kind of socket",
-        ));
+    if kind != SockType::SeqPacket || local.is_err() || socket::getsockopt(fd, sockopt::AcceptConn)? != listening {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the expected kind of socket"));
     }
     Ok(())
 }
@@ -347,26 +319,17 @@ const CONTROL_WORDS: usize = {
 /// recvmsg(2). nix's wrapper gives up on a truncated control buffer without closing the descriptors that did arrive: these are always taken here.
 fn receive_raw(fd: BorrowedFd<'_>, data: &mut [u8], flags: libc::c_int) -> io::Result<Received> {
     let mut control = [0u64; CONTROL_WORDS];
-    let mut part = libc::iovec {
-        iov_base: data.as_mut_ptr().cast(),
-        iov_len: data.len(),
-    };
+    let mut part = libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: data.len() };
     // SAFETY: msghdr is plain data for which all zeroes is a valid value (recvmsg(2)).
     let mut header: libc::msghdr = unsafe { mem::zeroed() };
     header.msg_iov = &raw mut part;
     header.msg_iovlen = 1;
     header.msg_control = control.as_mut_ptr().cast();
-    header.msg_controllen = mem::size_of_val(&control) as _;
+    header.msg_controllen = mem::size_of_val(&control);
 
     let length = loop {
         // SAFETY: the header points to one iovec over `data` and to `control`, with their true lengths, all alive during the call (recvmsg(2)).
-        let result = unsafe {
-            libc::recvmsg(
-                fd.as_raw_fd(),
-                &raw mut header,
-                flags | libc::MSG_CMSG_CLOEXEC,
-            )
-        };
+        let result = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut header, flags | libc::MSG_CMSG_CLOEXEC) };
         match usize::try_from(result) {
             Ok(length) => break length,
             Err(_) if Errno::last() == Errno::EINTR => {}
@@ -387,30 +350,22 @@ fn receive_raw(fd: BorrowedFd<'_>, data: &mut [u8], flags: libc::c_int) -> io::R
         // SAFETY: `message` is a header inside of `control` (cmsg(3)).
         let payload = unsafe { libc::CMSG_DATA(message) };
         // SAFETY: CMSG_LEN only computes (cmsg(3)).
-        let payload_length =
-            (message.cmsg_len as usize).saturating_sub(unsafe { libc::CMSG_LEN(0) } as usize);
+        let payload_length = message.cmsg_len.saturating_sub(unsafe { libc::CMSG_LEN(0) } as usize);
         match (message.cmsg_level, message.cmsg_type) {
             (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
                 for index in 0..payload_length / size_of::<RawFd>() {
                     // SAFETY: SCM_RIGHTS holds an array of descriptors of that length (unix(7)); read_unaligned because the payload's alignment is not promised.
                     let raw = unsafe { payload.cast::<RawFd>().add(index).read_unaligned() };
                     // SAFETY: the kernel has just installed this descriptor for us and tells nobody else (unix(7)).
-                    received
-                        .descriptors
-                        .push(unsafe { OwnedFd::from_raw_fd(raw) });
+                    received.descriptors.push(unsafe { OwnedFd::from_raw_fd(raw) });
                 }
             }
-            (libc::SOL_SOCKET, libc::SCM_CREDENTIALS)
-                if payload_length >= size_of::<libc::ucred>() =>
-            {
+            (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if payload_length >= size_of::<libc::ucred>() => {
                 // SAFETY: SCM_CREDENTIALS holds one ucred (unix(7)), and its length was checked.
                 let sender = unsafe { payload.cast::<libc::ucred>().read_unaligned() };
                 // pid 0 is what the kernel says of a packet that was queued before SO_PASSCRED was on: that attests nothing.
-                received.sender = (sender.pid > 0).then_some(Peer {
-                    pid: sender.pid,
-                    uid: sender.uid,
-                    gid: sender.gid,
-                });
+                received.sender =
+                    (sender.pid > 0).then_some(Peer { pid: sender.pid, uid: sender.uid, gid: sender.gid });
             }
             _ => {}
         }
@@ -422,12 +377,7 @@ fn receive_raw(fd: BorrowedFd<'_>, data: &mut [u8], flags: libc::c_int) -> io::R
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
     use std::io::{Read, Write};
 
@@ -455,14 +405,8 @@ mod tests {
         let longest = vec![7u8; MAX_PACKET];
         a.send(&longest, &[]).unwrap();
         assert_eq!(b.receive().unwrap().data.as_slice(), longest);
-        assert_eq!(
-            a.send(&vec![7u8; MAX_PACKET + 1], &[]).unwrap_err().kind(),
-            io::ErrorKind::InvalidInput
-        );
-        assert_eq!(
-            a.send(b"", &[]).unwrap_err().kind(),
-            io::ErrorKind::InvalidInput
-        );
+        assert_eq!(a.send(&vec![7u8; MAX_PACKET + 1], &[]).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(a.send(b"", &[]).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]
@@ -497,18 +441,8 @@ mod tests {
     fn too_many_descriptors_are_an_error_and_none_leaks() {
         let (a, b) = SeqPacket::pair().unwrap();
         let null = std::fs::File::open("/dev/null").unwrap();
-        assert_eq!(
-            a.send(b"x", &[null.as_fd(); 5]).unwrap_err().kind(),
-            io::ErrorKind::InvalidInput
-        );
-        for (count, attest) in [
-            (5, false),
-            (12, false),
-            (13, false),
-            (200, false),
-            (5, true),
-            (200, true),
-        ] {
+        assert_eq!(a.send(b"x", &[null.as_fd(); 5]).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        for (count, attest) in [(5, false), (12, false), (13, false), (200, false), (5, true), (200, true)] {
             if attest {
                 b.attest_sender().unwrap();
             }
@@ -557,10 +491,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(start.elapsed() >= Duration::from_millis(30));
         a.send(b"x", &[]).unwrap();
-        assert_eq!(
-            b.receive_within(Duration::ZERO).unwrap().data.as_slice(),
-            b"x"
-        );
+        assert_eq!(b.receive_within(Duration::ZERO).unwrap().data.as_slice(), b"x");
         b.set_nonblocking(true).unwrap();
         assert_eq!(b.receive().unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
@@ -584,14 +515,8 @@ mod tests {
         let path = folder.join("admin");
 
         let listener = SeqPacketListener::bind(&path, 0o660).unwrap();
-        assert_eq!(
-            std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
-            0o660
-        );
-        assert_eq!(
-            SeqPacketListener::bind(&path, 0o660).unwrap_err().kind(),
-            io::ErrorKind::AddrInUse
-        );
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o660);
+        assert_eq!(SeqPacketListener::bind(&path, 0o660).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         let client = connect(&path).unwrap();
         // The bind above that was refused had knocked first.
         let _knock = listener.accept().unwrap();
@@ -605,10 +530,7 @@ mod tests {
 
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, b"not a socket").unwrap();
-        assert_eq!(
-            SeqPacketListener::bind(&path, 0o600).unwrap_err().kind(),
-            io::ErrorKind::AddrInUse
-        );
+        assert_eq!(SeqPacketListener::bind(&path, 0o600).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert!(path.exists());
         std::fs::remove_dir_all(&folder).unwrap();
     }

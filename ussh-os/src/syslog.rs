@@ -44,10 +44,7 @@ const SOCKET: &str = "/dev/log";
 
 /// One line to the authpriv facility as `ident[pid]: text`. `text` must already be escaped. A syslog that does not answer is not waited for; false: not delivered.
 pub fn authpriv(ident: &str, severity: Severity, text: &str) -> bool {
-    send(
-        Path::new(SOCKET),
-        &datagram(AUTHPRIV, ident, severity, text),
-    )
+    send(Path::new(SOCKET), &datagram(AUTHPRIV, ident, severity, text))
 }
 
 /// The same for the daemon facility.
@@ -66,10 +63,8 @@ fn datagram(facility: u8, ident: &str, severity: Severity, text: &str) -> Vec<u8
 /// Not connected and not blocking: nothing to wait for, and no SIGPIPE to fear.
 fn send(path: &Path, line: &[u8]) -> bool {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let (Ok(fd), Ok(address)) = (
-        socket(AddressFamily::Unix, SockType::Datagram, flags, None),
-        UnixAddr::new(path),
-    ) else {
+    let (Ok(fd), Ok(address)) = (socket(AddressFamily::Unix, SockType::Datagram, flags, None), UnixAddr::new(path))
+    else {
         return false;
     };
     sendto(fd.as_raw_fd(), line, &address, MsgFlags::MSG_NOSIGNAL) == Ok(line.len())
@@ -77,12 +72,7 @@ fn send(path: &Path, line: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
     use std::os::unix::net::UnixDatagram;
 

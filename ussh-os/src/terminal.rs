@@ -15,9 +15,7 @@ pub fn ptys_of(pid: u32) -> io::Result<Vec<u32>> {
         match entry.and_then(|entry| std::fs::read_to_string(entry.path())) {
             Ok(info) => numbers.extend(tty_index(&info)),
             // Closed while we looked, or the process ended.
-            Err(error)
-                if error.kind() == io::ErrorKind::NotFound
-                    || error.raw_os_error() == Some(libc::ESRCH) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) => {}
             Err(error) => return Err(error),
         }
     }
@@ -26,12 +24,7 @@ pub fn ptys_of(pid: u32) -> io::Result<Vec<u32>> {
 
 /// Only master sides have this line (drivers/tty/pty.c `pty_show_fdinfo`).
 fn tty_index(fdinfo: &str) -> Option<u32> {
-    fdinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("tty-index:"))?
-        .trim()
-        .parse()
-        .ok()
+    fdinfo.lines().find_map(|line| line.strip_prefix("tty-index:"))?.trim().parse().ok()
 }
 
 /// Writes to /dev/pts/N without blocking and without becoming its owner's terminal (O_NONBLOCK | O_NOCTTY).
@@ -46,9 +39,7 @@ pub fn write_to_pty(number: u32, text: &str) -> io::Result<()> {
         .open(path)?;
     let metadata = terminal.metadata()?;
     // UNIX98_PTY_SLAVE_MAJOR .. +7 (linux/major.h)
-    if !metadata.file_type().is_char_device()
-        || !(136..=143).contains(&libc::major(metadata.rdev()))
-    {
+    if !metadata.file_type().is_char_device() || !(136..=143).contains(&libc::major(metadata.rdev())) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     match terminal.write(text.as_bytes())? {
@@ -59,12 +50,7 @@ pub fn write_to_pty(number: u32, text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
     use nix::fcntl::OFlag;
     use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
@@ -75,12 +61,7 @@ mod tests {
         let mut master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
-        let number: u32 = ptsname_r(&master)
-            .unwrap()
-            .strip_prefix("/dev/pts/")
-            .unwrap()
-            .parse()
-            .unwrap();
+        let number: u32 = ptsname_r(&master).unwrap().strip_prefix("/dev/pts/").unwrap().parse().unwrap();
         assert!(ptys_of(std::process::id()).unwrap().contains(&number));
 
         // Held open, or what was written is lost when the last writer closes.
@@ -97,21 +78,13 @@ mod tests {
 
         // Nobody reads: it fills up, and we are told instead of kept waiting.
         let line = "x".repeat(4000);
-        let error = (0..100)
-            .find_map(|_| write_to_pty(number, &line).err())
-            .unwrap();
-        assert!(matches!(
-            error.kind(),
-            io::ErrorKind::WouldBlock | io::ErrorKind::WriteZero
-        ));
+        let error = (0..100).find_map(|_| write_to_pty(number, &line).err()).unwrap();
+        assert!(matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::WriteZero));
     }
 
     #[test]
     fn reads_the_index_of_masters_only() {
-        assert_eq!(
-            tty_index("pos:\t0\nflags:\t02\nmnt_id:\t15\ntty-index:\t7\n"),
-            Some(7)
-        );
+        assert_eq!(tty_index("pos:\t0\nflags:\t02\nmnt_id:\t15\ntty-index:\t7\n"), Some(7));
         assert_eq!(tty_index("pos:\t0\nflags:\t02\n"), None);
         assert_eq!(tty_index("tty-index:\t-1\n"), None);
         assert!(ptys_of(u32::MAX).is_err());

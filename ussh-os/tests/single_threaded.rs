@@ -1,11 +1,6 @@
 //! Facts about forking and about the sandbox. They need a process with one thread, as their callers are: so no test harness, one after the other.
 //! With an argument this program is the child that a sandbox test looks at.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 #![allow(missing_docs)]
 
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -20,10 +15,7 @@ use ussh_os::process::{ChildSetup, effective_uid, spawn};
 use ussh_os::sandbox::{self, Profile};
 
 fn main() {
-    if let Some(role) = std::env::args()
-        .nth(1)
-        .filter(|role| role.starts_with("child-"))
-    {
+    if let Some(role) = std::env::args().nth(1).filter(|role| role.starts_with("child-")) {
         return child(&role);
     }
     let facts: &[(&str, fn())] = &[
@@ -31,39 +23,15 @@ fn main() {
             "a_child_gets_its_descriptors_its_environment_and_nothing_else",
             a_child_gets_its_descriptors_its_environment_and_nothing_else,
         ),
-        (
-            "descriptors_keep_their_order_wherever_they_lay",
-            descriptors_keep_their_order_wherever_they_lay,
-        ),
-        (
-            "a_missing_program_is_reported",
-            a_missing_program_is_reported,
-        ),
-        (
-            "identity_network_and_death_signal",
-            identity_network_and_death_signal,
-        ),
+        ("descriptors_keep_their_order_wherever_they_lay", descriptors_keep_their_order_wherever_they_lay),
+        ("a_missing_program_is_reported", a_missing_program_is_reported),
+        ("identity_network_and_death_signal", identity_network_and_death_signal),
         ("a_child_dies_with_its_parent", a_child_dies_with_its_parent),
-        (
-            "the_front_has_no_privilege_left",
-            the_front_has_no_privilege_left,
-        ),
-        (
-            "the_signer_has_its_files_and_threads",
-            the_signer_has_its_files_and_threads,
-        ),
-        (
-            "exec_kills_a_sandboxed_process",
-            exec_kills_a_sandboxed_process,
-        ),
-        (
-            "a_second_thread_keeps_the_sandbox_shut",
-            a_second_thread_keeps_the_sandbox_shut,
-        ),
-        (
-            "the_empty_root_must_be_empty_and_root_s",
-            the_empty_root_must_be_empty_and_root_s,
-        ),
+        ("the_front_has_no_privilege_left", the_front_has_no_privilege_left),
+        ("the_signer_has_its_files_and_threads", the_signer_has_its_files_and_threads),
+        ("exec_kills_a_sandboxed_process", exec_kills_a_sandboxed_process),
+        ("a_second_thread_keeps_the_sandbox_shut", a_second_thread_keeps_the_sandbox_shut),
+        ("the_empty_root_must_be_empty_and_root_s", the_empty_root_must_be_empty_and_root_s),
         ("limits_hold", limits_hold),
     ];
     for (name, fact) in facts {
@@ -77,16 +45,8 @@ fn shell(line: &str, setup: ChildSetup) -> String {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     let mut descriptors = vec![OwnedFd::from(theirs)];
     descriptors.extend(setup.descriptors);
-    let mut child = spawn(
-        Path::new("/bin/sh"),
-        &["-c", line],
-        &[("A", "b")],
-        ChildSetup {
-            descriptors,
-            ..setup
-        },
-    )
-    .unwrap();
+    let mut child =
+        spawn(Path::new("/bin/sh"), &["-c", line], &[("A", "b")], ChildSetup { descriptors, ..setup }).unwrap();
     let mut text = String::new();
     ours.read_to_string(&mut text).unwrap();
     child.wait().unwrap();
@@ -98,34 +58,21 @@ fn a_child_gets_its_descriptors_its_environment_and_nothing_else() {
     // One that is open and lacks close-on-exec, as a careless library leaves them.
     let stray = std::fs::File::open("/dev/null").unwrap();
     fcntl(&stray, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
-    let setup = ChildSetup {
-        descriptors: vec![theirs.into()],
-        ..ChildSetup::default()
-    };
-    let text = shell(
-        "echo four >&4; exec 1>&3; readlink /proc/$$/fd/0; ls -x /proc/$$/fd; env",
-        setup,
-    );
+    let setup = ChildSetup { descriptors: vec![theirs.into()], ..ChildSetup::default() };
+    let text = shell("echo four >&4; exec 1>&3; readlink /proc/$$/fd/0; ls -x /proc/$$/fd; env", setup);
     let mut four = String::new();
     ours.read_to_string(&mut four).unwrap();
     assert_eq!(four, "four\n");
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], "/dev/null");
-    assert_eq!(
-        lines[1].split_whitespace().collect::<String>(),
-        "01234",
-        "{text}"
-    );
+    assert_eq!(lines[1].split_whitespace().collect::<String>(), "01234", "{text}");
     assert!(lines.contains(&"A=b"));
     assert!(!lines.iter().any(|line| line.starts_with("HOME=")));
 }
 
 fn descriptors_keep_their_order_wherever_they_lay() {
     // Sources that lie on each other's targets, the wrong way round.
-    let files: Vec<UnixStream> = (0..4)
-        .map(|_| UnixStream::pair().unwrap())
-        .flat_map(|(a, b)| [a, b])
-        .collect();
+    let files: Vec<UnixStream> = (0..4).map(|_| UnixStream::pair().unwrap()).flat_map(|(a, b)| [a, b]).collect();
     let mut files = files.into_iter();
     let (mut readers, mut given) = (Vec::new(), Vec::new());
     while let (Some(reader), Some(writer)) = (files.next(), files.next()) {
@@ -134,10 +81,7 @@ fn descriptors_keep_their_order_wherever_they_lay() {
     }
     shell(
         "for i in 4 5 6 7; do eval \"echo $i >&$i\"; done",
-        ChildSetup {
-            descriptors: given,
-            ..ChildSetup::default()
-        },
+        ChildSetup { descriptors: given, ..ChildSetup::default() },
     );
     for (number, mut reader) in (4..).zip(readers) {
         let mut text = String::new();
@@ -148,11 +92,7 @@ fn descriptors_keep_their_order_wherever_they_lay() {
 
 fn a_missing_program_is_reported() {
     let (a, _b) = UnixStream::pair().unwrap();
-    let setup = ChildSetup {
-        descriptors: vec![a.into()],
-        die_with_parent: true,
-        ..ChildSetup::default()
-    };
+    let setup = ChildSetup { descriptors: vec![a.into()], die_with_parent: true, ..ChildSetup::default() };
     let error = spawn(Path::new("/no/such/program"), &[], &[], setup).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
 }
@@ -161,20 +101,14 @@ fn identity_network_and_death_signal() {
     if effective_uid() != 0 {
         return;
     }
-    let setup = ChildSetup {
-        identity: Some((61001, 61002)),
-        die_with_parent: true,
-        no_network: true,
-        ..ChildSetup::default()
-    };
+    let setup =
+        ChildSetup { identity: Some((61001, 61002)), die_with_parent: true, no_network: true, ..ChildSetup::default() };
     let text = shell(
         "grep -E '^(Uid|Gid|Groups|CapEff|CapPrm):' /proc/self/status >&3; cat /proc/self/net/dev | grep -c : >&3",
         setup,
     );
-    let squeezed: Vec<String> = text
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-        .collect();
+    let squeezed: Vec<String> =
+        text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     assert_eq!(
         squeezed,
         [
@@ -193,27 +127,14 @@ fn a_child_dies_with_its_parent() {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     let identity = (effective_uid() == 0).then_some((61001, 61001));
     let mut child = std::thread::spawn(move || {
-        let setup = ChildSetup {
-            die_with_parent: true,
-            identity,
-            descriptors: vec![theirs.into()],
-            ..ChildSetup::default()
-        };
-        spawn(
-            Path::new("/bin/sh"),
-            &["-c", "echo up >&3; read x <&3"],
-            &[],
-            setup,
-        )
-        .unwrap()
+        let setup =
+            ChildSetup { die_with_parent: true, identity, descriptors: vec![theirs.into()], ..ChildSetup::default() };
+        spawn(Path::new("/bin/sh"), &["-c", "echo up >&3; read x <&3"], &[], setup).unwrap()
     })
     .join()
     .unwrap();
     let status = child.wait().unwrap();
-    assert_eq!(
-        std::os::unix::process::ExitStatusExt::signal(&status),
-        Some(libc::SIGKILL)
-    );
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL));
     ours.write_all(b"gone").unwrap_err();
 }
 
@@ -228,15 +149,10 @@ fn sandboxed(role: &str) -> (Child, Vec<String>) {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "in\n");
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-    let lines = status
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-        .collect();
+    let lines = status.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     (child, lines)
 }
 
@@ -253,10 +169,7 @@ fn assert_no_privilege(status: &[String]) {
         expected.push("CapBnd: 0000000000000000");
     }
     for line in expected {
-        assert!(
-            status.iter().any(|have| have == line),
-            "{line} missing in {status:#?}"
-        );
+        assert!(status.iter().any(|have| have == line), "{line} missing in {status:#?}");
     }
 }
 
@@ -264,16 +177,8 @@ fn assert_no_privilege(status: &[String]) {
 fn finish(mut child: Child) -> (Vec<String>, std::process::ExitStatus) {
     child.stdin.take().unwrap().write_all(b"go\n").unwrap();
     let mut text = String::new();
-    child
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_string(&mut text)
-        .unwrap();
-    (
-        text.lines().map(str::to_owned).collect(),
-        child.wait().unwrap(),
-    )
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    (text.lines().map(str::to_owned).collect(), child.wait().unwrap())
 }
 
 fn the_front_has_no_privilege_left() {
@@ -282,21 +187,10 @@ fn the_front_has_no_privilege_left() {
     let (said, end) = finish(child);
     assert!(end.success(), "{end}: {said:?}");
     let eperm = libc::EPERM;
-    for call in [
-        "open",
-        "unix socket",
-        "tcp socket",
-        "fork",
-        "clone",
-        "executable memory",
-        "kill",
-        "setuid",
-        "raise limit",
-    ] {
-        assert!(
-            said.contains(&format!("{call}: {eperm}")),
-            "{call}: {said:?}"
-        );
+    for call in
+        ["open", "unix socket", "tcp socket", "fork", "clone", "executable memory", "kill", "setuid", "raise limit"]
+    {
+        assert!(said.contains(&format!("{call}: {eperm}")), "{call}: {said:?}");
     }
     assert!(said.contains(&format!("thread: {eperm}")), "{said:?}");
     for call in ["memory", "time", "random", "socketpair"] {
@@ -310,29 +204,10 @@ fn the_signer_has_its_files_and_threads() {
     let (said, end) = finish(child);
     assert!(end.success(), "{end}: {said:?}");
     let eperm = libc::EPERM;
-    for call in [
-        "tcp socket",
-        "fork",
-        "clone",
-        "executable memory",
-        "kill",
-        "setuid",
-        "raise limit",
-    ] {
-        assert!(
-            said.contains(&format!("{call}: {eperm}")),
-            "{call}: {said:?}"
-        );
+    for call in ["tcp socket", "fork", "clone", "executable memory", "kill", "setuid", "raise limit"] {
+        assert!(said.contains(&format!("{call}: {eperm}")), "{call}: {said:?}");
     }
-    for call in [
-        "open",
-        "unix socket",
-        "thread",
-        "memory",
-        "time",
-        "random",
-        "socketpair",
-    ] {
+    for call in ["open", "unix socket", "thread", "memory", "time", "random", "socketpair"] {
         assert!(said.contains(&format!("{call}: 0")), "{call}: {said:?}");
     }
 }
@@ -358,11 +233,7 @@ fn the_empty_root_must_be_empty_and_root_s() {
     let folder = std::env::temp_dir().join(format!("ussh-os-root-{}", std::process::id()));
     std::fs::create_dir(&folder).unwrap();
     let text = |folder: &Path| {
-        let output = Command::new(std::env::current_exe().unwrap())
-            .arg("child-root")
-            .arg(folder)
-            .output()
-            .unwrap();
+        let output = Command::new(std::env::current_exe().unwrap()).arg("child-root").arg(folder).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     assert_eq!(text(&folder), "root: []\n");
@@ -370,10 +241,7 @@ fn the_empty_root_must_be_empty_and_root_s() {
     assert_eq!(text(&folder), "refused: the empty root is not empty\n");
     std::fs::remove_file(folder.join("something")).unwrap();
     std::os::unix::fs::chown(&folder, Some(61001), None).unwrap();
-    assert_eq!(
-        text(&folder),
-        "refused: the empty root is not root's alone\n"
-    );
+    assert_eq!(text(&folder), "refused: the empty root is not root's alone\n");
     std::fs::remove_dir(&folder).unwrap();
 }
 
@@ -399,14 +267,7 @@ fn child(role: &str) {
     let mut line = String::new();
     io::stdin().read_line(&mut line).unwrap();
     match role {
-        "child-threaded" => println!(
-            "{}",
-            if sandbox::enter(Profile::Front).is_err() {
-                "refused"
-            } else {
-                "entered"
-            }
-        ),
+        "child-threaded" => println!("{}", if sandbox::enter(Profile::Front).is_err() { "refused" } else { "entered" }),
         "child-limits" => {
             let files: Vec<_> = (0..100)
                 .map_while(|_| {
@@ -420,13 +281,7 @@ fn child(role: &str) {
         "child-front-exec" | "child-signer-exec" => {
             let path = c"/bin/true";
             // SAFETY: execve with a terminated path and empty lists (execve(2)).
-            unsafe {
-                libc::execve(
-                    path.as_ptr(),
-                    [std::ptr::null()].as_ptr(),
-                    [std::ptr::null()].as_ptr(),
-                )
-            };
+            unsafe { libc::execve(path.as_ptr(), [std::ptr::null()].as_ptr(), [std::ptr::null()].as_ptr()) };
         }
         _ => try_calls(),
     }
@@ -442,41 +297,23 @@ fn child_root() {
         Err(error) => println!("refused: {error}"),
         Ok(()) => println!(
             "root: {:?}",
-            std::fs::read_dir("/")
-                .unwrap()
-                .map(|entry| entry.unwrap().path())
-                .collect::<Vec<_>>()
+            std::fs::read_dir("/").unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
         ),
     }
 }
 
 fn try_calls() {
     let say = |what: &str, result: io::Result<()>| {
-        println!(
-            "{what}: {}",
-            result
-                .err()
-                .map_or(0, |error| error.raw_os_error().unwrap_or(-1))
-        )
+        println!("{what}: {}", result.err().map_or(0, |error| error.raw_os_error().unwrap_or(-1)))
     };
     let check = |result: i64| {
-        if result < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        }
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     };
     say("open", std::fs::File::open("/dev/null").map(drop));
     // SAFETY: each of these system calls takes plain values, or memory that lives during the call; a forked child would end at once.
     unsafe {
-        say(
-            "unix socket",
-            check(libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0).into()),
-        );
-        say(
-            "tcp socket",
-            check(libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0).into()),
-        );
+        say("unix socket", check(libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0).into()));
+        say("tcp socket", check(libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0).into()));
         let fork = libc::fork();
         if fork == 0 {
             libc::_exit(0);
@@ -488,14 +325,7 @@ fn try_calls() {
         }
         say("clone", check(clone));
         let map = |protection| {
-            libc::mmap(
-                std::ptr::null_mut(),
-                4096,
-                protection,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
+            libc::mmap(std::ptr::null_mut(), 4096, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
         };
         let page = map(libc::PROT_READ | libc::PROT_WRITE);
         say("memory", check(page as i64));
@@ -504,45 +334,16 @@ fn try_calls() {
             check(map(libc::PROT_READ | libc::PROT_EXEC) as i64)
                 .and_then(|()| check(libc::mprotect(page, 4096, libc::PROT_EXEC).into())),
         );
-        say(
-            "executable memory",
-            check(libc::mprotect(page, 4096, libc::PROT_EXEC).into()),
-        );
+        say("executable memory", check(libc::mprotect(page, 4096, libc::PROT_EXEC).into()));
         say("kill", check(libc::kill(libc::getppid(), 0).into()));
         say("setuid", check(libc::setuid(0).into()));
-        let limit = libc::rlimit {
-            rlim_cur: 1,
-            rlim_max: 1,
-        };
-        say(
-            "raise limit",
-            check(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit).into()),
-        );
+        let limit = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
+        say("raise limit", check(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit).into()));
         let mut time: libc::timespec = std::mem::zeroed();
-        say(
-            "time",
-            check(libc::syscall(
-                libc::SYS_clock_gettime,
-                libc::CLOCK_REALTIME,
-                &raw mut time,
-            )),
-        );
+        say("time", check(libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_REALTIME, &raw mut time)));
         let mut random = [0u8; 8];
-        say(
-            "random",
-            check(libc::syscall(
-                libc::SYS_getrandom,
-                random.as_mut_ptr(),
-                random.len(),
-                0,
-            )),
-        );
+        say("random", check(libc::syscall(libc::SYS_getrandom, random.as_mut_ptr(), random.len(), 0)));
     }
     say("socketpair", UnixStream::pair().map(drop));
-    say(
-        "thread",
-        std::thread::Builder::new()
-            .spawn(|| ())
-            .map(|thread| thread.join().unwrap()),
-    );
+    say("thread", std::thread::Builder::new().spawn(|| ()).map(|thread| thread.join().unwrap()));
 }
