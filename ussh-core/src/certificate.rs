@@ -32,28 +32,19 @@ pub struct CertificateOption {
 impl CertificateOption {
     /// One whose presence says it all (permit-pty, verify-required).
     pub fn flag(name: &str) -> Self {
-        CertificateOption {
-            name: name.as_bytes().to_vec(),
-            data: Vec::new(),
-        }
+        CertificateOption { name: name.as_bytes().to_vec(), data: Vec::new() }
     }
 
     /// One that holds a string (force-command, source-address).
     pub fn string(name: &str, value: &str) -> Self {
         let mut data = Vec::with_capacity(4 + value.len());
         data.put_string(value.as_bytes());
-        CertificateOption {
-            name: name.as_bytes().to_vec(),
-            data,
-        }
+        CertificateOption { name: name.as_bytes().to_vec(), data }
     }
 
     /// The extension [`LOGIN_TIME`].
     pub fn login_time(login_time: UnixTime) -> Self {
-        CertificateOption {
-            name: LOGIN_TIME.as_bytes().to_vec(),
-            data: login_time.0.to_be_bytes().to_vec(),
-        }
+        CertificateOption { name: LOGIN_TIME.as_bytes().to_vec(), data: login_time.0.to_be_bytes().to_vec() }
     }
 
     /// The inner string of an option that holds one (force-command, source-address).
@@ -66,9 +57,7 @@ impl CertificateOption {
 
     /// The time in a login-time extension.
     pub(crate) fn login_time_value(&self) -> Option<UnixTime> {
-        Some(UnixTime(u64::from_be_bytes(
-            self.data.as_slice().try_into().ok()?,
-        )))
+        Some(UnixTime(u64::from_be_bytes(self.data.as_slice().try_into().ok()?)))
     }
 }
 
@@ -125,10 +114,7 @@ impl Certificate {
             return Err(CertificateParseError::Malformed("longer than 256 KiB"));
         }
         let mut reader = Reader::new(blob);
-        let key_type = reader
-            .string()
-            .ok()
-            .and_then(KeyType::from_certificate_name);
+        let key_type = reader.string().ok().and_then(KeyType::from_certificate_name);
         let key_type = key_type.ok_or(CertificateParseError::NotACertificate)?;
         let _nonce = reader.string()?;
         let public_key = read_key_fields(&mut reader, key_type)?;
@@ -174,9 +160,7 @@ impl Certificate {
         let (name, blob) = split_line(line).ok_or(CertificateParseError::NotACertificate)?;
         let certificate = Self::parse(&blob)?;
         if certificate.type_name().as_bytes() != name {
-            return Err(CertificateParseError::Malformed(
-                "another type in the blob than before it",
-            ));
+            return Err(CertificateParseError::Malformed("another type in the blob than before it"));
         }
         Ok(certificate)
     }
@@ -263,10 +247,7 @@ impl Certificate {
 
     /// `login-time@ussh`, or else `valid_after`. Of several the earliest; a malformed one is 1970, older than any limit.
     pub fn login_time(&self) -> UnixTime {
-        let extensions = self
-            .extensions
-            .iter()
-            .filter(|e| e.name == LOGIN_TIME.as_bytes());
+        let extensions = self.extensions.iter().filter(|e| e.name == LOGIN_TIME.as_bytes());
         let times = extensions.map(|e| e.login_time_value().unwrap_or(UnixTime(0)));
         times.min().unwrap_or(self.valid_after)
     }
@@ -282,37 +263,27 @@ impl Certificate {
     }
 }
 
-fn read_key_fields(
-    reader: &mut Reader<'_>,
-    key_type: KeyType,
-) -> Result<PublicKey, CertificateParseError> {
+fn read_key_fields(reader: &mut Reader<'_>, key_type: KeyType) -> Result<PublicKey, CertificateParseError> {
     let start = reader.rest();
     for _ in 0..key_type.field_count() {
         reader.string()?;
     }
     let len = start.len() - reader.rest().len();
     let fields = start.get(..len).unwrap_or_default();
-    PublicKey::from_fields(key_type, fields)
-        .map_err(|_| CertificateParseError::Malformed("the certified key"))
+    PublicKey::from_fields(key_type, fields).map_err(|_| CertificateParseError::Malformed("the certified key"))
 }
 
 fn read_kind(kind: u32) -> Result<CertificateKind, CertificateParseError> {
     match kind {
         1 => Ok(CertificateKind::User),
         2 => Ok(CertificateKind::Host),
-        _ => Err(CertificateParseError::Malformed(
-            "neither a user nor a host certificate",
-        )),
+        _ => Err(CertificateParseError::Malformed("neither a user nor a host certificate")),
     }
 }
 
 /// OpenSSH lets one NUL at the very end pass and cuts it off (`sshbuf_get_cstring`); no CA writes one, so none is taken.
 fn without_nul(name: &[u8]) -> Result<&[u8], CertificateParseError> {
-    if name.contains(&0) {
-        Err(CertificateParseError::Malformed("NUL in a name"))
-    } else {
-        Ok(name)
-    }
+    if name.contains(&0) { Err(CertificateParseError::Malformed("NUL in a name")) } else { Ok(name) }
 }
 
 fn read_principals(data: &[u8]) -> Result<Vec<Vec<u8>>, CertificateParseError> {
@@ -341,9 +312,7 @@ fn read_options(data: &[u8]) -> Result<Vec<CertificateOption>, CertificateParseE
 
 fn read_ca(blob: &[u8]) -> Result<PublicKey, CertificateParseError> {
     PublicKey::from_blob(blob).map_err(|error| match error {
-        KeyError::IsCertificate => {
-            CertificateParseError::Malformed("its CA is itself a certificate")
-        }
+        KeyError::IsCertificate => CertificateParseError::Malformed("its CA is itself a certificate"),
         KeyError::Malformed
         | KeyError::UnsupportedType(_)
         | KeyError::TooShort(_)
@@ -354,3 +323,6 @@ fn read_ca(blob: &[u8]) -> Result<PublicKey, CertificateParseError> {
         | KeyError::NoUserVerification => CertificateParseError::Malformed("the CA's key"),
     })
 }
+
+#[cfg(test)]
+mod tests;

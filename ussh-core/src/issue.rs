@@ -1,8 +1,6 @@
 //! Making a certificate: only the signer does.
 
-use crate::certificate::{
-    Certificate, CertificateKind, CertificateOption, CertificateParseError, MAX_PRINCIPALS,
-};
+use crate::certificate::{Certificate, CertificateKind, CertificateOption, CertificateParseError, MAX_PRINCIPALS};
 use crate::clock::UnixTime;
 use crate::keys::{FidoDemand, KeyError, PrivateKey, PublicKey};
 use crate::wire::WireWrite;
@@ -56,11 +54,7 @@ impl CertificateTemplate {
         let signature = ca.sign(&blob)?;
         blob.put_string(&signature);
         let certificate = Certificate::parse(&blob)?;
-        certificate.ca().verify(
-            certificate.signed_data(),
-            certificate.signature(),
-            FidoDemand::Presence,
-        )?;
+        certificate.ca().verify(certificate.signed_data(), certificate.signature(), FidoDemand::Presence)?;
         Ok(certificate)
     }
 
@@ -85,20 +79,10 @@ impl CertificateTemplate {
             return refuse("more than 256 principals");
         }
         // sshd 10.3 and later take a host's principals as patterns.
-        let patterns = if self.kind == CertificateKind::Host {
-            "*?!"
-        } else {
-            ""
-        };
+        let patterns = if self.kind == CertificateKind::Host { "*?!" } else { "" };
         let unfit = |c: char| c == ',' || c.is_control() || patterns.contains(c);
-        if self
-            .principals
-            .iter()
-            .any(|p| p.is_empty() || p.contains(unfit))
-        {
-            return refuse(
-                "an empty principal, or one with a comma, a control character or a pattern",
-            );
+        if self.principals.iter().any(|p| p.is_empty() || p.contains(unfit)) {
+            return refuse("an empty principal, or one with a comma, a control character or a pattern");
         }
         if has_duplicates(&self.critical_options) || has_duplicates(&self.extensions) {
             return refuse("an option twice");
@@ -109,8 +93,7 @@ impl CertificateTemplate {
     /// The wire form up to the signature (draft-miller-ssh-cert §2.1).
     fn to_be_signed(&mut self, ca: &PublicKey) -> Result<Vec<u8>, IssueError> {
         let mut nonce = [0; 32];
-        getrandom::fill(&mut nonce)
-            .map_err(|_| IssueError::Template("no random numbers for the nonce"))?;
+        getrandom::fill(&mut nonce).map_err(|_| IssueError::Template("no random numbers for the nonce"))?;
         let mut principals = Vec::new();
         for principal in &self.principals {
             principals.put_string(principal.as_bytes());
@@ -139,9 +122,7 @@ impl CertificateTemplate {
 fn has_duplicates(options: &[CertificateOption]) -> bool {
     let mut names: Vec<_> = options.iter().map(|o| &o.name).collect();
     names.sort_unstable();
-    names
-        .windows(2)
-        .any(|pair| matches!(pair, [a, b] if a == b))
+    names.windows(2).any(|pair| matches!(pair, [a, b] if a == b))
 }
 
 fn sorted_options(options: &mut [CertificateOption]) -> Vec<u8> {
@@ -153,3 +134,6 @@ fn sorted_options(options: &mut [CertificateOption]) -> Vec<u8> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

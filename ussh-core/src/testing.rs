@@ -98,7 +98,7 @@ impl Keygen {
         let name = Reader::new(blob).string().unwrap();
         let name = String::from_utf8(name.to_vec()).unwrap();
         self.write("probe.pub", crate::keys::to_line(&name, blob, ""));
-        self.try_run(&["-L", "-f", "probe.pub"]).0
+        self.try_run(&["-l", "-f", "probe.pub"]).0
     }
 }
 
