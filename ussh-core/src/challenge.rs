@@ -21,7 +21,7 @@
 use sha2::{Digest, Sha512};
 
 use crate::clock::UnixTime;
-use crate::keys::{FidoDemand, KeyError};
+use crate::keys::KeyError;
 use crate::verdict::VerifiedCertificate;
 use crate::wire::{Reader, WireError, WireWrite};
 
@@ -76,17 +76,11 @@ impl Challenge {
     /// Draws 32 random bytes.
     /// # Errors
     /// When the system has no random numbers: a check that could not be made.
-    pub fn new(
-        certificate: &VerifiedCertificate,
-        context: &ChallengeContext,
-    ) -> Result<Self, getrandom::Error> {
+    pub fn new(certificate: &VerifiedCertificate, context: &ChallengeContext) -> Result<Self, getrandom::Error> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce)?;
         let certificate_digest = certificate.certificate().digest();
-        Ok(Challenge {
-            message: message(&nonce, context, &certificate_digest),
-            certificate_digest,
-        })
+        Ok(Challenge { message: message(&nonce, context, &certificate_digest), certificate_digest })
     }
 
     /// The message: {version, nonce, host, service, user, ruser, tty, SHA-256 of the certificate, time}.
@@ -103,30 +97,13 @@ impl Challenge {
     /// show a touch, and its user's PIN or fingerprint if the certificate says `verify-required`.
     /// # Errors
     /// [`KeyError`]; [`KeyError::BadSignature`] also for a certificate that was not challenged.
-    pub fn check(
-        self,
-        certificate: &VerifiedCertificate,
-        signature: &[u8],
-    ) -> Result<PossessionProof, KeyError> {
-        let certificate = certificate.certificate();
-        if certificate.digest() != self.certificate_digest {
+    pub fn check(self, certificate: &VerifiedCertificate, signature: &[u8]) -> Result<PossessionProof, KeyError> {
+        if certificate.certificate().digest() != self.certificate_digest {
             return Err(KeyError::BadSignature);
         }
-        let verify_required = certificate
-            .critical_options()
-            .iter()
-            .any(|option| option.name == b"verify-required");
-        let fido = if verify_required {
-            FidoDemand::Verification
-        } else {
-            FidoDemand::Presence
-        };
-        certificate
-            .public_key()
-            .verify(&self.signed_data(), signature, fido)?;
-        Ok(PossessionProof {
-            certificate_digest: self.certificate_digest,
-        })
+        let key = certificate.certificate().public_key();
+        key.verify(&self.signed_data(), signature, certificate.fido_demand())?;
+        Ok(PossessionProof { certificate_digest: self.certificate_digest })
     }
 }
 
@@ -137,11 +114,7 @@ impl PossessionProof {
     }
 }
 
-fn message(
-    nonce: &[u8; NONCE_LEN],
-    context: &ChallengeContext,
-    certificate_digest: &[u8; 32],
-) -> Vec<u8> {
+fn message(nonce: &[u8; NONCE_LEN], context: &ChallengeContext, certificate_digest: &[u8; 32]) -> Vec<u8> {
     let mut message = vec![VERSION];
     message.put_string(nonce);
     message.put_string(context.host.as_bytes());

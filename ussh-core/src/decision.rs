@@ -109,8 +109,7 @@ pub fn decide_among(
     agent.set_deadline(after(patience.touch));
     for (position, candidate) in candidates.iter().enumerate() {
         let reason = if position < MAX_SIGNATURES {
-            let challenge =
-                Challenge::new(candidate, context).map_err(|_| DecisionError::Random)?;
+            let challenge = Challenge::new(candidate, context).map_err(|_| DecisionError::Random)?;
             match prove(agent, challenge, candidate, demand, clock) {
                 Ok(accepted) => return Ok(accepted),
                 Err(reason) => reason,
@@ -118,10 +117,7 @@ pub fn decide_among(
         } else {
             NotAccepted::TooManyCandidates
         };
-        tried.push(Tried {
-            certificate: Some(candidate.certificate().clone()),
-            reason,
-        });
+        tried.push(Tried { certificate: Some(candidate.certificate().clone()), reason });
     }
     Err(DecisionError::NoneAccepted(tried))
 }
@@ -141,10 +137,7 @@ fn judge(
         let certificate = match Certificate::parse(&identity.blob) {
             Ok(certificate) => certificate,
             Err(e) => {
-                tried.push(Tried {
-                    certificate: None,
-                    reason: NotAccepted::Refused(e.into()),
-                });
+                tried.push(Tried { certificate: None, reason: NotAccepted::Refused(e.into()) });
                 continue;
             }
         };
@@ -153,23 +146,14 @@ fn judge(
         }
         match verify(&certificate, demand) {
             // An agent may list one certificate twice: it is one candidate.
-            Ok(verified)
-                if candidates
-                    .iter()
-                    .any(|c| c.certificate() == verified.certificate()) => {}
+            Ok(verified) if candidates.iter().any(|c| c.certificate() == verified.certificate()) => {}
             Ok(verified) => candidates.push(verified),
-            Err(refusal) => tried.push(Tried {
-                certificate: Some(certificate),
-                reason: refusal.into(),
-            }),
+            Err(refusal) => tried.push(Tried { certificate: Some(certificate), reason: refusal.into() }),
         }
     }
     candidates.sort_by_key(|candidate| {
         let certificate = candidate.certificate();
-        (
-            certificate.public_key().is_fido(),
-            Reverse(certificate.valid_after()),
-        )
+        (certificate.public_key().is_fido(), Reverse(certificate.valid_after()))
     });
     candidates
 }
@@ -183,27 +167,12 @@ fn prove(
     clock: &dyn Clock,
 ) -> Result<Accepted, NotAccepted> {
     let certificate = candidate.certificate();
-    let flags = if certificate.public_key().type_name() == "ssh-rsa" {
-        RSA_SHA2_512
-    } else {
-        0
-    };
+    let flags = if certificate.public_key().type_name() == "ssh-rsa" { RSA_SHA2_512 } else { 0 };
     let signature = agent
         .sign(certificate.blob(), &challenge.signed_data(), flags)
-        .map_err(|e| match e {
-            AgentError::Refused => NotAccepted::AgentRefused,
-            other => NotAccepted::Agent(other),
-        })?;
-    let proof = challenge
-        .check(candidate, &signature)
-        .map_err(NotAccepted::BadProof)?;
-    let certificate = verify(
-        certificate,
-        &Demand {
-            now: clock.now(),
-            ..*demand
-        },
-    )?;
+        .map_err(|e| if e == AgentError::Refused { NotAccepted::AgentRefused } else { NotAccepted::Agent(e) })?;
+    let proof = challenge.check(candidate, &signature).map_err(NotAccepted::BadProof)?;
+    let certificate = verify(certificate, &Demand { now: clock.now(), ..*demand })?;
     Ok(Accepted { certificate, proof })
 }
 

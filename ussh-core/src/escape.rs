@@ -12,10 +12,7 @@ pub fn escape(bytes: &[u8], max: usize) -> String {
 /// As [`escape`], and the bytes in `also` are escaped too: `"` for a field that stands in quotes.
 pub(crate) fn escape_also(bytes: &[u8], max: usize, also: &[u8]) -> String {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let hex = |nibble: u8| {
-        HEX.get(usize::from(nibble & 15))
-            .map_or('?', |&c| char::from(c))
-    };
+    let hex = |nibble: u8| HEX.get(usize::from(nibble & 15)).map_or('?', |&c| char::from(c));
 
     let mut out = String::with_capacity(bytes.len().min(max));
     // Where to cut if the rest does not fit: the last length that leaves room for the mark.
@@ -55,10 +52,7 @@ mod tests {
     #[test]
     fn everything_else_becomes_hex() {
         assert_eq!(escape(b"a\nb\x1b[2J\0", 100), "a\\x0ab\\x1b[2J\\x00");
-        assert_eq!(
-            escape("é\u{202e}".as_bytes(), 100),
-            "\\xc3\\xa9\\xe2\\x80\\xae"
-        );
+        assert_eq!(escape("é\u{202e}".as_bytes(), 100), "\\xc3\\xa9\\xe2\\x80\\xae");
         assert_eq!(escape(&[0x7f, 0x80, 0xff], 100), "\\x7f\\x80\\xff");
     }
 
@@ -96,8 +90,7 @@ mod tests {
             for (at, _) in body.match_indices('\\') {
                 let escape = body.as_bytes().get(at..at + 4);
                 assert!(
-                    escape
-                        .is_some_and(|e| e[1] == b'x' && e[2..].iter().all(u8::is_ascii_hexdigit)),
+                    escape.is_some_and(|e| e[1] == b'x' && e[2..].iter().all(u8::is_ascii_hexdigit)),
                     "{max}: {out}"
                 );
             }

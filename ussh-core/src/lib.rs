@@ -18,6 +18,11 @@ pub mod keys;
 pub mod principals;
 pub mod record;
 pub mod revoked;
+#[cfg(test)]
+mod testing;
 pub mod trusted_file;
 pub mod verdict;
 pub mod wire;
+
+#[cfg(test)]
+mod test_agents;

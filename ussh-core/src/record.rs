@@ -88,17 +88,15 @@ impl SessionRecord {
             return Err(RecordError::Malformed(format!("version {}", self.version)));
         }
         if json.len() > MAX_RECORD {
-            return Err(RecordError::Malformed(format!(
-                "larger than {MAX_RECORD} bytes"
-            )));
+            return Err(RecordError::Malformed(format!("larger than {MAX_RECORD} bytes")));
         }
         make_spool(spool, owner)?;
         // One process opens one session at a time, so the name is this call's own; what lies there is left over from a
         // process that died while it wrote.
         let temporary = spool.join(format!(".{}.new", self.file_name()));
         remove_if_there(&temporary)?;
-        let written = create_new(&temporary, &json)
-            .and_then(|()| std::fs::rename(&temporary, spool.join(self.file_name())));
+        let written =
+            create_new(&temporary, &json).and_then(|()| std::fs::rename(&temporary, spool.join(self.file_name())));
         if let Err(e) = written {
             remove_if_there(&temporary)?;
             return Err(e.into());
@@ -116,18 +114,11 @@ impl SessionRecord {
         }
         let json = read_capped(&open, MAX_RECORD)?
             .ok_or_else(|| RecordError::Malformed(format!("larger than {MAX_RECORD} bytes")))?;
-        let record: SessionRecord =
-            serde_json::from_slice(&json).map_err(|e| RecordError::Malformed(e.to_string()))?;
+        let record: SessionRecord = serde_json::from_slice(&json).map_err(|e| RecordError::Malformed(e.to_string()))?;
         if record.version != VERSION {
-            return Err(RecordError::Malformed(format!(
-                "version {}",
-                record.version
-            )));
+            return Err(RecordError::Malformed(format!("version {}", record.version)));
         }
-        if file
-            .file_name()
-            .is_none_or(|name| name != record.file_name().as_str())
-        {
+        if file.file_name().is_none_or(|name| name != record.file_name().as_str()) {
             return Err(RecordError::Malformed("under another record's name".into()));
         }
         Ok(record)
@@ -137,10 +128,7 @@ impl SessionRecord {
 /// Makes the spool and the folders above it where they are missing; refuses one that others can write to.
 fn make_spool(spool: &Path, owner: &Owner<'_>) -> Result<(), RecordError> {
     if let Some(parent) = spool.parent() {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(parent)?;
+        DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
     }
     match DirBuilder::new().mode(0o700).create(spool) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e.into()),
@@ -148,19 +136,13 @@ fn make_spool(spool: &Path, owner: &Owner<'_>) -> Result<(), RecordError> {
     }
     let (_, metadata) = open_no_follow(spool)?;
     if !metadata.is_dir() || !owner.alone_can_change(&metadata) {
-        return Err(RecordError::Malformed(
-            "spool: bad ownership or modes".into(),
-        ));
+        return Err(RecordError::Malformed("spool: bad ownership or modes".into()));
     }
     Ok(())
 }
 
 fn create_new(path: &Path, data: &[u8]) -> io::Result<()> {
-    let mut file: File = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(data)
 }
 

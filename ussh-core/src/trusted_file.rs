@@ -52,34 +52,27 @@ pub fn read_trusted(path: &Path, max: usize) -> Result<Vec<u8>, TrustedFileError
     read_owned(path, max, &Owner::ROOT)
 }
 
-/// The same for a file below `folder` that root or `uid` alone can change: for a program that an ordinary user runs for an account of his own, and for a folder that the
-/// administrator named on the command line. What lies above `folder` is taken on trust.
+/// The same for a file below `folder` that root or `uid` alone can change: for a program that an ordinary user runs for an
+/// account of his own, and for a folder that the administrator named on the command line. What lies above `folder` is
+/// taken on trust; folders beside it, to which a link may lead, are not.
 /// # Errors
 /// [`TrustedFileError`]
-pub fn read_trusted_below(
-    folder: &Path,
-    uid: u32,
-    path: &Path,
-    max: usize,
-) -> Result<Vec<u8>, TrustedFileError> {
-    let owner = Owner { uid, below: Some(folder) };
-    read_owned(path, max, &owner)
+pub fn read_trusted_below(folder: &Path, uid: u32, path: &Path, max: usize) -> Result<Vec<u8>, TrustedFileError> {
+    let folder = folder.canonicalize().map_err(|e| io_error(folder, e))?;
+    read_owned(path, max, &Owner { uid, below: Some(&folder) })
 }
 
 /// Whose word is trusted.
 pub(crate) struct Owner<'a> {
     /// This one's, besides root's.
     pub uid: u32,
-    /// Only folders from here on are looked at; all of them, except in tests.
+    /// The folders above this one (a real path) are taken on trust. `None`: no folder is.
     pub below: Option<&'a Path>,
 }
 
 impl Owner<'_> {
     /// Root alone, all the way.
-    pub const ROOT: Owner<'static> = Owner {
-        uid: 0,
-        below: None,
-    };
+    pub const ROOT: Owner<'static> = Owner { uid: 0, below: None };
 
     /// Whether nobody but root and the owner can change what this describes.
     pub fn alone_can_change(&self, metadata: &Metadata) -> bool {
@@ -102,10 +95,7 @@ fn read_owned(path: &Path, max: usize, owner: &Owner<'_>) -> Result<Vec<u8>, Tru
     }
     read_capped(&file, max)
         .map_err(|e| io_error(path, e))?
-        .ok_or_else(|| TrustedFileError::TooLarge {
-            path: path.to_owned(),
-            max,
-        })
+        .ok_or_else(|| TrustedFileError::TooLarge { path: path.to_owned(), max })
 }
 
 /// Opens what stands at the path itself, without waiting for it (FIFO) and without becoming its terminal's owner;
@@ -177,22 +167,16 @@ fn push_front(ahead: &mut VecDeque<OsString>, path: &Path) {
     }
 }
 
-fn check_folder(
-    folder: &Path,
-    metadata: &Metadata,
-    owner: &Owner<'_>,
-) -> Result<(), TrustedFileError> {
-    if owner.below.is_none_or(|top| folder.starts_with(top)) && !owner.alone_can_change(metadata) {
+fn check_folder(folder: &Path, metadata: &Metadata, owner: &Owner<'_>) -> Result<(), TrustedFileError> {
+    let is_above = owner.below.is_some_and(|top| top != folder && top.starts_with(folder));
+    if !is_above && !owner.alone_can_change(metadata) {
         return Err(TrustedFileError::BadOwnership(folder.to_owned()));
     }
     Ok(())
 }
 
 fn io_error(path: &Path, source: io::Error) -> TrustedFileError {
-    TrustedFileError::Io {
-        path: path.to_owned(),
-        source,
-    }
+    TrustedFileError::Io { path: path.to_owned(), source }
 }
 
 #[cfg(test)]

@@ -27,11 +27,7 @@ pub struct Agent {
 impl Agent {
     /// Takes a connected stream, blocking or not. Whose agent it is is the caller's to know.
     pub fn new(stream: UnixStream, patience: Duration) -> Self {
-        Agent {
-            stream,
-            deadline: after(patience),
-            broken: false,
-        }
+        Agent { stream, deadline: after(patience), broken: false }
     }
 
     /// Sets the instant by which every further call must be done.
@@ -43,14 +39,14 @@ impl Agent {
     /// # Errors
     /// [`AgentError`]
     pub fn list(&mut self) -> Result<Vec<Identity>, AgentError> {
-        parse_identities(&*self.round_trip(&frame::list())?)
+        parse_identities(&self.round_trip(&frame::list())?)
     }
 
     /// Signs. The agent may ask a person first: give it the time.
     /// # Errors
     /// [`AgentError`]
     pub fn sign(&mut self, blob: &[u8], data: &[u8], flags: u32) -> Result<Vec<u8>, AgentError> {
-        parse_signature(&*self.round_trip(&frame::sign(blob, data, flags))?)
+        parse_signature(&self.round_trip(&frame::sign(blob, data, flags))?)
     }
 
     /// Adds a key with its certificate.
@@ -63,16 +59,15 @@ impl Agent {
         comment: &str,
         constraints: &Constraints,
     ) -> Result<(), AgentError> {
-        let frame = frame::add_certificate(certificate, key, comment, constraints)
-            .map_err(AgentError::Key)?;
-        parse_success(&*self.round_trip(&frame)?)
+        let frame = frame::add_certificate(certificate, key, comment, constraints).map_err(AgentError::Key)?;
+        parse_success(&self.round_trip(&frame)?)
     }
 
     /// Removes.
     /// # Errors
     /// [`AgentError`]
     pub fn remove(&mut self, blob: &[u8]) -> Result<(), AgentError> {
-        parse_success(&*self.round_trip(&frame::remove(blob))?)
+        parse_success(&self.round_trip(&frame::remove(blob))?)
     }
 
     /// Sends a payload as it is (an add of somebody else's, for instance), reads one answer, gives its payload.
@@ -104,9 +99,7 @@ impl Agent {
         self.stream.set_nonblocking(false).map_err(io_error)?;
         let mut rest = frame;
         while !rest.is_empty() {
-            self.stream
-                .set_write_timeout(Some(self.time_left()?))
-                .map_err(io_error)?;
+            self.stream.set_write_timeout(Some(self.time_left()?)).map_err(io_error)?;
             // std sends with MSG_NOSIGNAL on a Unix socket (seen with strace, Rust 1.95): sudo gets no SIGPIPE from us.
             match self.stream.write(rest.get(..WRITE_CHUNK).unwrap_or(rest)) {
                 Ok(0) => return Err(closed()),
@@ -121,8 +114,7 @@ impl Agent {
     fn receive(&mut self) -> Result<Zeroizing<Vec<u8>>, AgentError> {
         let mut length = [0; 4];
         self.read_exact(&mut length)?;
-        let length =
-            usize::try_from(u32::from_be_bytes(length)).map_err(|_| AgentError::TooLarge)?;
+        let length = usize::try_from(u32::from_be_bytes(length)).map_err(|_| AgentError::TooLarge)?;
         match length {
             0 => return Err(AgentError::Malformed),
             1..=MAX_FRAME => {}
@@ -135,9 +127,7 @@ impl Agent {
 
     fn read_exact(&mut self, mut buffer: &mut [u8]) -> Result<(), AgentError> {
         while !buffer.is_empty() {
-            self.stream
-                .set_read_timeout(Some(self.time_left()?))
-                .map_err(io_error)?;
+            self.stream.set_read_timeout(Some(self.time_left()?)).map_err(io_error)?;
             match self.stream.read(buffer) {
                 Ok(0) => return Err(closed()),
                 Ok(n) => buffer = std::mem::take(&mut buffer).get_mut(n..).unwrap_or_default(),
@@ -151,11 +141,7 @@ impl Agent {
     /// Until the deadline: asked before every system call, so that an agent that sends byte by byte gains nothing.
     fn time_left(&self) -> Result<Duration, AgentError> {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            Err(AgentError::Timeout)
-        } else {
-            Ok(left)
-        }
+        if left.is_zero() { Err(AgentError::Timeout) } else { Ok(left) }
     }
 }
 
@@ -167,10 +153,7 @@ pub(crate) fn after(patience: Duration) -> Instant {
 
 /// A signal, or the socket's own timeout, which is the deadline to within its rounding: the loop looks at the clock.
 fn is_retry(e: &io::Error) -> bool {
-    matches!(
-        e.kind(),
-        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
+    matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 fn closed() -> AgentError {

@@ -1,6 +1,5 @@
 //! Messages as frames (with the 4-byte length), ready to send.
 
-use ssh_key::private::{EcdsaKeypair, KeypairData};
 use zeroize::Zeroizing;
 
 use super::{Constraints, Identity, number};
@@ -41,11 +40,7 @@ pub fn add_certificate(
     let blob = certificate.blob();
     let mut frame = Zeroizing::new(Vec::with_capacity(blob.len() + comment.len() + 512));
     frame.put_u32(0);
-    frame.put_byte(if constrained {
-        number::ADD_ID_CONSTRAINED
-    } else {
-        number::ADD_IDENTITY
-    });
+    frame.put_byte(if constrained { number::ADD_ID_CONSTRAINED } else { number::ADD_IDENTITY });
     frame.put_string(certificate.type_name().as_bytes());
     frame.put_string(blob);
     put_private_fields(&mut frame, key)?;
@@ -58,8 +53,7 @@ pub fn add_certificate(
         frame.put_byte(number::CONSTRAIN_CONFIRM);
     }
 
-    let payload_len =
-        u32::try_from(frame.len().saturating_sub(4)).map_err(|_| KeyError::Malformed)?;
+    let payload_len = u32::try_from(frame.len().saturating_sub(4)).map_err(|_| KeyError::Malformed)?;
     if let Some(length) = frame.first_chunk_mut() {
         *length = payload_len.to_be_bytes();
     }
@@ -68,25 +62,14 @@ pub fn add_certificate(
 
 /// What sshkey.c `serialize_private` writes after a certificate's blob.
 fn put_private_fields(frame: &mut Vec<u8>, key: &PrivateKey) -> Result<(), KeyError> {
-    match key.key.key_data() {
-        KeypairData::Ed25519(pair) => {
-            frame.put_string(pair.public.as_ref());
-            frame.put_string(Zeroizing::new(pair.to_bytes()).as_slice());
-        }
-        KeypairData::Ecdsa(EcdsaKeypair::NistP256 { private, .. }) => {
-            put_mpint(frame, private.as_slice())
-        }
-        KeypairData::Ecdsa(EcdsaKeypair::NistP384 { private, .. }) => {
-            put_mpint(frame, private.as_slice())
-        }
-        KeypairData::Ecdsa(EcdsaKeypair::NistP521 { private, .. }) => {
-            put_mpint(frame, private.as_slice())
-        }
-        _ => {
-            return Err(KeyError::UnsupportedType(
-                key.public_key().type_name().to_owned(),
-            ));
-        }
+    let data = key.key.key_data();
+    if let Some(pair) = data.ed25519() {
+        frame.put_string(pair.public.as_ref());
+        frame.put_string(Zeroizing::new(pair.to_bytes()).as_slice());
+    } else if let Some(pair) = data.ecdsa() {
+        put_mpint(frame, pair.private_key_bytes());
+    } else {
+        return Err(KeyError::UnsupportedType(key.public_key().type_name().to_owned()));
     }
     Ok(())
 }
@@ -144,4 +127,23 @@ pub fn signature(signature: &[u8]) -> Vec<u8> {
     let mut payload = vec![number::SIGN_RESPONSE];
     payload.put_string(signature);
     wrap(&payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_mpint_is_as_short_as_can_be_and_positive() {
+        for (digits, wire) in [
+            (&[0x7f, 1][..], &[0, 0, 0, 2, 0x7f, 1][..]),
+            (&[0x80, 1], &[0, 0, 0, 3, 0, 0x80, 1]),
+            (&[0, 0, 0x7f], &[0, 0, 0, 1, 0x7f]),
+            (&[0, 0, 0x80], &[0, 0, 0, 2, 0, 0x80]),
+        ] {
+            let mut out = Vec::new();
+            put_mpint(&mut out, digits);
+            assert_eq!(out, wire);
+        }
+    }
 }

@@ -4,6 +4,7 @@
 use zeroize::Zeroizing;
 
 use super::{AgentError, Constraints, Identity, MAX_IDENTITIES, number};
+use crate::keys::KeyType;
 use crate::wire::{Reader, WireError};
 
 /// What a client asks of an agent.
@@ -65,18 +66,10 @@ impl std::fmt::Debug for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Request::List => f.write_str("List"),
-            Request::Sign { blob, data, flags } => f
-                .debug_struct("Sign")
-                .field("blob", blob)
-                .field("data", data)
-                .field("flags", flags)
-                .finish(),
-            Request::AddCertificate {
-                certificate_blob,
-                comment,
-                constraints,
-                ..
-            } => f
+            Request::Sign { blob, data, flags } => {
+                f.debug_struct("Sign").field("blob", blob).field("data", data).field("flags", flags).finish()
+            }
+            Request::AddCertificate { certificate_blob, comment, constraints, .. } => f
                 .debug_struct("AddCertificate")
                 .field("certificate_blob", certificate_blob)
                 .field("comment", comment)
@@ -90,11 +83,8 @@ impl std::fmt::Debug for Request {
 }
 
 fn parse_sign(mut reader: Reader<'_>) -> Result<Request, WireError> {
-    let request = Request::Sign {
-        blob: reader.string()?.to_vec(),
-        data: reader.string()?.to_vec(),
-        flags: reader.u32()?,
-    };
+    let request =
+        Request::Sign { blob: reader.string()?.to_vec(), data: reader.string()?.to_vec(), flags: reader.u32()? };
     reader.finish()?;
     Ok(request)
 }
@@ -113,30 +103,27 @@ enum Field {
     Byte,
 }
 
-/// What follows the certificate's blob in an add (PROTOCOL.agent; sshkey.c `sshkey_private_serialize_opt` and the
-/// `serialize_private` of each type). `None` for a type that is no certificate's, or not one of these.
-fn private_fields(type_name: &[u8]) -> Option<&'static [Field]> {
+/// What follows the certificate's blob in an add (sshkey.c `sshkey_private_serialize_opt` and the `serialize_private`
+/// of each type).
+fn private_fields(key_type: KeyType) -> &'static [Field] {
     use Field::{Byte, String};
-    Some(match type_name {
+    match key_type {
         // public, private
-        b"ssh-ed25519-cert-v01@openssh.com" => &[String, String],
+        KeyType::Ed25519 => &[String, String],
         // d
-        b"ecdsa-sha2-nistp256-cert-v01@openssh.com"
-        | b"ecdsa-sha2-nistp384-cert-v01@openssh.com"
-        | b"ecdsa-sha2-nistp521-cert-v01@openssh.com" => &[String],
+        KeyType::EcdsaP256 | KeyType::EcdsaP384 | KeyType::EcdsaP521 => &[String],
         // d, iqmp, p, q
-        b"ssh-rsa-cert-v01@openssh.com" => &[String, String, String, String],
-        // application, flags, key handle, reserved
-        b"sk-ecdsa-sha2-nistp256-cert-v01@openssh.com" => &[String, Byte, String, String],
+        KeyType::Rsa => &[String, String, String, String],
         // public, application, flags, key handle, reserved
-        b"sk-ssh-ed25519-cert-v01@openssh.com" => &[String, String, Byte, String, String],
-        _ => return None,
-    })
+        KeyType::SkEd25519 => &[String, String, Byte, String, String],
+        // application, flags, key handle, reserved
+        KeyType::SkEcdsaP256 => &[String, Byte, String, String],
+    }
 }
 
 fn parse_add(payload: &[u8], kind: u8, mut reader: Reader<'_>) -> Option<Request> {
     let type_name = reader.string().ok()?;
-    let fields = private_fields(type_name)?;
+    let fields = private_fields(KeyType::from_certificate_name(type_name)?);
     let certificate_blob = reader.string().ok()?;
     if Reader::new(certificate_blob).string().ok()? != type_name {
         return None;
@@ -167,8 +154,7 @@ fn parse_constraints(mut reader: Reader<'_>) -> Option<Constraints> {
     while !reader.rest().is_empty() {
         match reader.byte().ok()? {
             number::CONSTRAIN_LIFETIME if constraints.lifetime_seconds.is_none() => {
-                constraints.lifetime_seconds =
-                    Some(reader.u32().ok().filter(|seconds| *seconds > 0)?);
+                constraints.lifetime_seconds = Some(reader.u32().ok().filter(|seconds| *seconds > 0)?);
             }
             number::CONSTRAIN_CONFIRM if !constraints.confirm => constraints.confirm = true,
             _ => return None,
@@ -211,9 +197,7 @@ pub fn parse_signature(payload: &[u8]) -> Result<Vec<u8>, AgentError> {
 /// # Errors
 /// [`AgentError::Refused`], [`AgentError::Malformed`].
 pub fn parse_success(payload: &[u8]) -> Result<(), AgentError> {
-    answer(payload, number::SUCCESS)?
-        .finish()
-        .map_err(malformed)
+    answer(payload, number::SUCCESS)?.finish().map_err(malformed)
 }
 
 /// What follows the message number, which must be `expected`.
