@@ -16,10 +16,7 @@ impl TrustedCas {
     pub fn parse(text: &[u8]) -> Self {
         let mut keys = Vec::new();
         for line in text.split(|b| *b == b'\n') {
-            let indent = line
-                .iter()
-                .take_while(|b| matches!(b, b' ' | b'\t'))
-                .count();
+            let indent = line.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
             if matches!(line.get(indent), None | Some(b'#')) {
                 continue;
             }
@@ -46,3 +43,6 @@ impl TrustedCas {
         self.keys.contains(key)
     }
 }
+
+#[cfg(test)]
+mod tests;

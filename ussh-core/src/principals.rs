@@ -17,11 +17,7 @@ impl PrincipalList {
     /// `a,b,c` of a PAM line. `None` if any name is empty.
     pub fn from_comma_list(list: &str) -> Option<Self> {
         let names: Vec<_> = list.split(',').map(|n| n.as_bytes().to_vec()).collect();
-        if names.iter().any(Vec::is_empty) {
-            None
-        } else {
-            Some(Self::from_names(names))
-        }
+        if names.iter().any(Vec::is_empty) { None } else { Some(Self::from_names(names)) }
     }
 
     /// sshd's file format (auth2-pubkeyfile.c `auth_check_principals_line`): one per line, comments.
@@ -34,13 +30,8 @@ impl PrincipalList {
 
     /// From names at hand.
     pub fn from_names(names: Vec<Vec<u8>>) -> Self {
-        let plain = |name| Entry {
-            name,
-            has_options: false,
-        };
-        PrincipalList {
-            entries: names.into_iter().map(plain).collect(),
-        }
+        let plain = |name| Entry { name, has_options: false };
+        PrincipalList { entries: names.into_iter().map(plain).collect() }
     }
 
     /// Whether a certificate with these principals is let through: the first line that names one of them decides. Exact bytes, case matters, no patterns.
@@ -52,18 +43,13 @@ impl PrincipalList {
 
     /// Exact bytes, case matters, no patterns.
     pub fn contains(&self, principal: &[u8]) -> bool {
-        let decides = self
-            .entries
-            .iter()
-            .find(|e| !e.name.is_empty() && e.name == principal);
+        let decides = self.entries.iter().find(|e| !e.name.is_empty() && e.name == principal);
         decides.is_some_and(|e| !e.has_options)
     }
 
     /// Holds no name that could let anybody through.
     pub fn is_empty(&self) -> bool {
-        self.entries
-            .iter()
-            .all(|e| e.has_options || e.name.is_empty())
+        self.entries.iter().all(|e| e.has_options || e.name.is_empty())
     }
 }
 
@@ -78,8 +64,8 @@ fn parse_line(line: &[u8]) -> Option<Entry> {
         Some(last) => (true, line.get(last + 1..)?),
         None => (false, line),
     };
-    Some(Entry {
-        name: name.to_vec(),
-        has_options,
-    })
+    Some(Entry { name: name.to_vec(), has_options })
 }
+
+#[cfg(test)]
+mod tests;

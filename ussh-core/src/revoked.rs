@@ -2,6 +2,8 @@
 
 mod krl;
 mod plain;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use sha2::{Digest, Sha256};
@@ -80,21 +82,14 @@ impl RevokedKeys {
     pub fn revokes(&self, certificate: &Certificate) -> bool {
         self.revokes_key(certificate.public_key())
             || self.revokes_key(certificate.ca())
-            || self
-                .certificates
-                .iter()
-                .any(|of_ca| of_ca.revokes(certificate))
+            || self.certificates.iter().any(|of_ca| of_ca.revokes(certificate))
     }
 
     /// Whether this plain key is revoked.
     pub fn revokes_key(&self, key: &PublicKey) -> bool {
         let blob = key.blob();
-        let hit = |hashes: &[[u8; 32]]| {
-            !hashes.is_empty() && hashes.contains(&Sha256::digest(blob).into())
-        };
-        let hit_sha1 = |hashes: &[[u8; 20]]| {
-            !hashes.is_empty() && hashes.contains(&sha1::Sha1::digest(blob).into())
-        };
+        let hit = |hashes: &[[u8; 32]]| !hashes.is_empty() && hashes.contains(&Sha256::digest(blob).into());
+        let hit_sha1 = |hashes: &[[u8; 20]]| !hashes.is_empty() && hashes.contains(&sha1::Sha1::digest(blob).into());
         self.keys.iter().any(|k| k == blob) || hit(&self.sha256) || hit_sha1(&self.sha1)
     }
 
@@ -117,17 +112,13 @@ impl RevokedCertificates {
             CaScope::Only(ca) => ca == certificate.ca(),
             CaScope::Nobody => false,
         };
-        ours && (self.key_ids.iter().any(|id| id == certificate.key_id())
-            || self.revokes_serial(certificate.serial()))
+        ours && (self.key_ids.iter().any(|id| id == certificate.key_id()) || self.revokes_serial(certificate.serial()))
     }
 
     fn revokes_serial(&self, serial: u64) -> bool {
         // 0 is what a CA writes that counts no serials.
         serial != 0
-            && (self
-                .ranges
-                .iter()
-                .any(|(first, last)| (*first..=*last).contains(&serial))
+            && (self.ranges.iter().any(|(first, last)| (*first..=*last).contains(&serial))
                 || self.bitmaps.iter().any(|map| map.has(serial)))
     }
 }
@@ -136,9 +127,7 @@ impl SerialBitmap {
     fn has(&self, serial: u64) -> bool {
         let index = serial.checked_sub(self.offset);
         index.is_some_and(|index| {
-            let byte = usize::try_from(index / 8)
-                .ok()
-                .and_then(|n| self.bits.iter().rev().nth(n));
+            let byte = usize::try_from(index / 8).ok().and_then(|n| self.bits.iter().rev().nth(n));
             byte.is_some_and(|b| b & (1 << (index % 8)) != 0)
         })
     }

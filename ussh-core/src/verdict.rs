@@ -146,11 +146,7 @@ impl VerifiedCertificate {
     /// What a signature by its key must show: `verify-required` in the certificate asks for more than a touch.
     pub fn fido_demand(&self) -> FidoDemand {
         let options = self.certificate.critical_options();
-        if options.iter().any(|o| o.name == VERIFY_REQUIRED) {
-            FidoDemand::Verification
-        } else {
-            FidoDemand::Presence
-        }
+        if options.iter().any(|o| o.name == VERIFY_REQUIRED) { FidoDemand::Verification } else { FidoDemand::Presence }
     }
 }
 
@@ -172,10 +168,7 @@ const SHOWN_NAME: usize = 64;
 /// Judges `certificate`.
 /// # Errors
 /// [`Refusal`], the first check that failed.
-pub fn verify(
-    certificate: &Certificate,
-    demand: &Demand<'_>,
-) -> Result<VerifiedCertificate, Refusal> {
+pub fn verify(certificate: &Certificate, demand: &Demand<'_>) -> Result<VerifiedCertificate, Refusal> {
     check_ca(certificate, demand)?;
     if certificate.kind() != demand.kind {
         return Err(Refusal::WrongKind);
@@ -190,24 +183,16 @@ pub fn verify(
     // A CA on a FIDO key must have been touched; sshd does not look.
     certificate
         .ca()
-        .verify(
-            certificate.signed_data(),
-            certificate.signature(),
-            FidoDemand::Presence,
-        )
+        .verify(certificate.signed_data(), certificate.signature(), FidoDemand::Presence)
         .map_err(Refusal::BadCaSignature)?;
-    Ok(VerifiedCertificate {
-        certificate: certificate.clone(),
-    })
+    Ok(VerifiedCertificate { certificate: certificate.clone() })
 }
 
 fn check_ca(certificate: &Certificate, demand: &Demand<'_>) -> Result<(), Refusal> {
     if demand.cas.contains(certificate.ca()) {
         return Ok(());
     }
-    Err(Refusal::UntrustedCa {
-        fingerprint: certificate.ca().fingerprint(),
-    })
+    Err(Refusal::UntrustedCa { fingerprint: certificate.ca().fingerprint() })
 }
 
 fn check_time(certificate: &Certificate, demand: &Demand<'_>) -> Result<(), Refusal> {
@@ -247,18 +232,11 @@ fn check_principals(principals: &[Vec<u8>], demand: PrincipalDemand<'_>) -> Resu
         PrincipalDemand::ListOnly(list) => list.permits(principals),
         PrincipalDemand::AnyNonEmpty => true,
     };
-    if good {
-        Ok(())
-    } else {
-        Err(Refusal::PrincipalNotListed)
-    }
+    if good { Ok(()) } else { Err(Refusal::PrincipalNotListed) }
 }
 
 /// auth-options.c `cert_option_list`. For a host certificate ssh knows no critical option at all (sshconnect.c `check_host_cert`).
-fn check_critical_options(
-    certificate: &Certificate,
-    enforcement: CriticalOptions,
-) -> Result<(), Refusal> {
+fn check_critical_options(certificate: &Certificate, enforcement: CriticalOptions) -> Result<(), Refusal> {
     let mut seen_force_command = false;
     let mut seen_source_address = false;
     for option in certificate.critical_options() {
@@ -283,14 +261,8 @@ fn check_critical_options(
     Ok(())
 }
 
-fn check_force_command(
-    option: &CertificateOption,
-    enforcement: CriticalOptions,
-) -> Result<(), Refusal> {
-    if option
-        .string_value()
-        .is_none_or(|command| command.contains(&0))
-    {
+fn check_force_command(option: &CertificateOption, enforcement: CriticalOptions) -> Result<(), Refusal> {
+    if option.string_value().is_none_or(|command| command.contains(&0)) {
         return Err(malformed(option));
     }
     match enforcement {
@@ -299,17 +271,12 @@ fn check_force_command(
     }
 }
 
-fn check_source_address(
-    option: &CertificateOption,
-    enforcement: CriticalOptions,
-) -> Result<(), Refusal> {
+fn check_source_address(option: &CertificateOption, enforcement: CriticalOptions) -> Result<(), Refusal> {
     let networks = option.string_value().and_then(parse_cidr_list);
     let networks = networks.ok_or_else(|| malformed(option))?;
     match enforcement {
         CriticalOptions::EnforcedBySshd => Ok(()),
-        CriticalOptions::Refuse {
-            origin: Some(origin),
-        } if networks.iter().any(|n| n.contains(origin)) => Ok(()),
+        CriticalOptions::Refuse { origin: Some(origin) } if networks.iter().any(|n| n.contains(origin)) => Ok(()),
         CriticalOptions::Refuse { .. } => Err(Refusal::SourceAddress),
     }
 }
@@ -346,11 +313,7 @@ struct Network {
 
 /// As addrmatch.c `addr_match_cidr_list` reads it, but without the odd spellings that getaddrinfo takes (`10.1`): every entry must be good.
 fn parse_cidr_list(list: &[u8]) -> Option<Vec<Network>> {
-    std::str::from_utf8(list)
-        .ok()?
-        .split(',')
-        .map(Network::parse)
-        .collect()
+    std::str::from_utf8(list).ok()?.split(',').map(Network::parse).collect()
 }
 
 impl Network {
@@ -376,9 +339,7 @@ impl Network {
             (IpAddr::V4(net), IpAddr::V4(host)) => {
                 same_bits(net.to_bits().into(), host.to_bits().into(), 32, self.prefix)
             }
-            (IpAddr::V6(net), IpAddr::V6(host)) => {
-                same_bits(net.to_bits(), host.to_bits(), 128, self.prefix)
-            }
+            (IpAddr::V6(net), IpAddr::V6(host)) => same_bits(net.to_bits(), host.to_bits(), 128, self.prefix),
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
         }
     }
@@ -398,3 +359,6 @@ impl Network {
 fn same_bits(a: u128, b: u128, width: u32, prefix: u32) -> bool {
     (a ^ b).unbounded_shr(width.saturating_sub(prefix)) == 0
 }
+
+#[cfg(test)]
+mod tests;
