@@ -61,7 +61,12 @@ pub fn run(worker: Worker) -> Outcome {
             let _ = front.send(&FromWorker::Passed { user });
             Outcome::Passed
         }
-        Err(failure) => fail(&front, &setup, &failure, pam.fail_delay()),
+        Err(failure) => {
+            let delay = pam.fail_delay();
+            // pam_end now: once it has been told, the front may ask for the next attempt.
+            drop(pam);
+            fail(&front, &setup, &failure, delay)
+        }
     }
 }
 

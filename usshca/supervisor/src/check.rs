@@ -1,10 +1,23 @@
-//! `usshca check`.
+//! `usshca check`: whether `serve` would start, and what stands in its way.
 
 use usshca_ipc::layout::Layout;
 
 use crate::failure::Failure;
+use crate::prepare::Base;
+use crate::signer_process;
 
-/// Says whether `serve` would start.
-pub fn run(_layout: &Layout) -> Result<(), Failure> {
-    Err(Failure::internal("not there yet"))
+/// Looks at all that `serve` looks at, in the same order; starts a signer for a moment, which reads policy, keys and inventory.
+pub fn run(layout: &Layout) -> Result<(), Failure> {
+    let base = Base::load(layout)?;
+    println!("{}: good", layout.config.display());
+    base.check_pam_service()?;
+    println!("PAM service {}: there", base.config.pam_service);
+    base.host_identity()?;
+    println!("{}: good, with a certificate that is valid now", layout.host_key.display());
+    let signer = signer_process::start(&base, None)?;
+    let ready = signer.wait_ready();
+    signer.finish();
+    ready?;
+    println!("{}: good; CA keys and inventory: good", layout.policy.display());
+    Ok(())
 }

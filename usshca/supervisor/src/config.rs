@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use ussh_core::trusted_file::TrustedFileError;
 
 /// Longest config or policy file, in bytes.
 pub const MAX_FILE: usize = 1 << 20;
@@ -71,12 +70,6 @@ fn default_workers() -> u32 {
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// It could not be read, or others could have written it.
-    #[error("{0}")]
-    File(#[from] TrustedFileError),
-    /// Not UTF-8.
-    #[error("{0}: not UTF-8")]
-    Encoding(PathBuf),
     /// Not TOML, an unknown name, a name that is missing, or a value of the wrong type.
     #[error("{path}: {source}")]
     Syntax {
@@ -194,7 +187,7 @@ mod tests {
         ] {
             match parse(line).unwrap_err() {
                 ConfigError::Value { key: named, .. } => assert_eq!(named, key, "{line}"),
-                e => panic!("{line}: {e}"),
+                e @ ConfigError::Syntax { .. } => panic!("{line}: {e}"),
             }
         }
         assert!(parse("login_grace_seconds = 5\nmax_attempts = 20").is_ok());

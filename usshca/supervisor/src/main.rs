@@ -6,11 +6,13 @@
 
 mod admin;
 mod check;
+mod child;
 mod cli;
 mod config;
 mod failure;
 mod init;
 mod log;
+mod prepare;
 mod serve;
 mod signer_process;
 
@@ -54,10 +56,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
 fn usage(error: &clap::Error) -> ExitCode {
     // Nothing can be done about a closed stdout or stderr here.
     let _ = error.print();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Ok.into(),
-        _ => Exit::Usage.into(),
-    }
+    let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if is_answer { Exit::Ok.into() } else { Exit::Usage.into() }
 }
 
 fn absolute(dir: &std::path::Path) -> Result<std::path::PathBuf, Failure> {

@@ -1,15 +1,21 @@
 //! Starting a signer: `serve` keeps one, the admin verbs and `check` start one for the moment when none is running.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
-use std::process::Child;
+use std::time::{Duration, Instant};
 
-use usshca_ipc::channel::Channel;
-use usshca_ipc::layout::Layout;
-use usshca_ipc::signer::{Control, FromSignerControl};
+use ussh_os::process::{self, ChildSetup};
+use ussh_os::seqpacket::SeqPacket;
+use usshca_ipc::channel::{Channel, ChannelError};
+use usshca_ipc::signer::{Control, FromSignerControl, SignerSetup};
 
-use crate::config::Config;
+use crate::child::{Child, setup_file};
 use crate::failure::Failure;
+use crate::prepare::Base;
+
+/// How long a signer may take to be ready.
+pub const START_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a signer may take to end by itself, after its control channel has closed.
+const END_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A signer that was started; not yet ready.
 pub struct SignerProcess {
@@ -19,8 +25,53 @@ pub struct SignerProcess {
     pub control: Channel<Control, FromSignerControl>,
 }
 
-/// Starts a signer. `listener`: the listening admin socket, if it shall have one.
-pub fn start(_layout: &Layout, _config: &Config, _listener: Option<OwnedFd>) -> Result<SignerProcess, Failure> {
-    let _ = PathBuf::new();
-    Err(Failure::internal("not there yet"))
+/// Starts a signer with the policy as it is now. `listener`: the listening admin socket, if it shall have one.
+pub fn start(base: &Base, listener: Option<OwnedFd>) -> Result<SignerProcess, Failure> {
+    let setup = SignerSetup {
+        state: base.layout.state.clone(),
+        policy: base.policy()?,
+        admin_uids: vec![base.owner_uid()],
+        worker_uid: base.owner_uid(),
+        listens: listener.is_some(),
+    };
+    spawn(base, &setup, listener).map_err(|e| Failure::internal(format!("the signer could not be started: {e}")))
+}
+
+fn spawn(base: &Base, setup: &SignerSetup, listener: Option<OwnedFd>) -> std::io::Result<SignerProcess> {
+    let (ours, theirs) = SeqPacket::pair()?;
+    let mut descriptors = vec![theirs.into_fd(), setup_file(setup)?];
+    descriptors.extend(listener);
+    let child = process::spawn(
+        &base.programs.signer,
+        &[],
+        &[],
+        ChildSetup {
+            identity: base.accounts.map(|a| a.signer),
+            descriptors,
+            die_with_parent: true,
+            no_network: base.accounts.is_some(),
+        },
+    )?;
+    Ok(SignerProcess { child: Child::new(child)?, control: Channel::new(ours) })
+}
+
+impl SignerProcess {
+    /// Waits until it is ready.
+    pub fn wait_ready(&self) -> Result<(), Failure> {
+        match self.control.receive(Some(START_PATIENCE)) {
+            Ok(received) => match received.message {
+                FromSignerControl::Ready => Ok(()),
+                FromSignerControl::Failed(why) => Err(Failure::usage(format!("the signer cannot serve: {why}"))),
+            },
+            Err(ChannelError::Closed) => Err(Failure::internal("the signer ended before it was ready")),
+            Err(e) => Err(Failure::internal(format!("the signer did not become ready: {e}"))),
+        }
+    }
+
+    /// Lets it end: its control channel closes; killed if that is not enough.
+    pub fn finish(self) {
+        let SignerProcess { mut child, control } = self;
+        drop(control);
+        child.end_by(Instant::now() + END_PATIENCE);
+    }
 }

@@ -1,11 +1,105 @@
-//! `usshca serve`.
+//! `usshca serve`: the supervisor.
+//!
+//! Process: one, single-threaded. uid: root, or the ordinary user who runs a CA for an account of his own.
+//! It accepts connections and never reads a byte from one; it makes the processes, joins them with sockets, and ends what takes too long.
+//! Untrusted: what fronts say (one message: "a worker for this user name"), and what any child writes to its log.
 
+mod connection;
+mod event_loop;
+mod notify;
+mod signer;
+mod worker;
+
+use std::net::TcpListener;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use ussh_os::process;
+use ussh_os::seqpacket::SeqPacketListener;
 use usshca_ipc::layout::Layout;
 
 use crate::cli::ServeArgs;
 use crate::failure::Failure;
+use crate::log;
+use crate::prepare::{Base, HostIdentity};
 
-/// Runs the CA.
-pub fn run(_layout: &Layout, _args: &ServeArgs) -> Result<(), Failure> {
-    Err(Failure::internal("not there yet"))
+use self::event_loop::EventLoop;
+use self::signer::Signer;
+
+/// Mode of the admin socket: its owner alone may connect (and the signer asks the kernel who did).
+const ADMIN_SOCKET_MODE: u32 = 0o600;
+/// Descriptors of the supervisor for each connection (channel, pidfds, log pipes of a front and a worker), with room for those on their way.
+const DESCRIPTORS_PER_CONNECTION: u64 = 8;
+
+/// Everything that a connection's processes are made from.
+pub struct Ground {
+    /// Config, accounts, programs.
+    pub base: Base,
+    /// The CA machine's host key and certificate.
+    pub host: HostIdentity,
+}
+
+/// Runs the CA until it is told to end.
+pub fn run(layout: &Layout, args: &ServeArgs) -> Result<(), Failure> {
+    let ready_fd = args.ready_fd.map(process::inherited_descriptor).transpose();
+    let ready_fd = ready_fd.map_err(|e| Failure::usage(format!("--ready-fd: {e}")))?;
+    process::harden_memory().map_err(|e| Failure::internal(format!("no protection from core dumps: {e}")))?;
+
+    let base = Base::load(layout)?;
+    base.check_pam_service()?;
+    let host = base.host_identity()?;
+    allow_descriptors(base.config.max_connections)?;
+    let admin = listen_for_admins(&base)?;
+    let listeners = bind(&base)?;
+    // Fronts are told that nobody is there until the signer is ready: better a late start than one that refuses.
+    let signer = Signer::start(&base, admin.into_fd())?;
+
+    let addresses = addresses(&listeners)?;
+    let event_loop = EventLoop::new(Ground { base, host }, listeners, signer)?;
+    log::info(&format!("listening on {addresses}"));
+    notify::ready(ready_fd);
+    event_loop.run()
+}
+
+fn bind(base: &Base) -> Result<Vec<TcpListener>, Failure> {
+    let bind = |address| -> std::io::Result<TcpListener> {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    let each = base.config.listen.iter();
+    each.map(|a| bind(a).map_err(|e| Failure::unavailable(format!("cannot listen on {a}: {e}")))).collect()
+}
+
+fn addresses(listeners: &[TcpListener]) -> Result<String, Failure> {
+    let each: Result<Vec<_>, _> = listeners.iter().map(|l| l.local_addr().map(|a| a.to_string())).collect();
+    Ok(each.map_err(|e| Failure::internal(e.to_string()))?.join(", "))
+}
+
+fn listen_for_admins(base: &Base) -> Result<SeqPacketListener, Failure> {
+    let path = &base.layout.admin_socket;
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|e| Failure::usage(format!("{}: {e}", folder.display())))?;
+    }
+    SeqPacketListener::bind(path, ADMIN_SOCKET_MODE).map_err(|e| {
+        if e.kind() == std::io::ErrorKind::AddrInUse {
+            return Failure::unavailable(format!("{}: another usshca is running here", path.display()));
+        }
+        Failure::usage(format!("{}: {e}", path.display()))
+    })
+}
+
+/// Raises the soft limit as far as the connections that are allowed need it.
+fn allow_descriptors(connections: u32) -> Result<(), Failure> {
+    let needed = u64::from(connections) * DESCRIPTORS_PER_CONNECTION + 64;
+    let failed = |e| Failure::internal(format!("RLIMIT_NOFILE: {e}"));
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(failed)?;
+    if soft >= needed {
+        return Ok(());
+    }
+    if hard < needed {
+        return Err(Failure::usage(format!(
+            "max_connections = {connections} needs {needed} open files, and this process may have {hard} (systemd: LimitNOFILE=)"
+        )));
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, needed, hard).map_err(failed)
 }

@@ -1,0 +1,220 @@
+//! Child processes: held by pidfd, reaped by pid, their output taken in and logged line by line.
+
+use std::fs::File;
+use std::io::{self, PipeReader, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::ExitStatus;
+use std::time::Instant;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde::Serialize;
+use ussh_os::process::{ProcessHandle, start_time};
+use usshca_ipc::channel::encode;
+
+/// Most lines of one process that are logged; a process that says more is drained in silence.
+const MAX_LINES: usize = 200;
+/// Longest line that is kept, in bytes.
+const MAX_LINE: usize = 1024;
+
+/// A child that has not been reaped yet, so that its pid is its own.
+pub struct Child {
+    child: std::process::Child,
+    handle: ProcessHandle,
+}
+
+impl Child {
+    /// Takes hold of a child that was just spawned.
+    /// # Errors
+    /// There is no pidfd to be had; the child is killed then.
+    pub fn new(mut child: std::process::Child) -> io::Result<Self> {
+        match start_time(child.id()).and_then(|time| ProcessHandle::open(child.id(), time)) {
+            Ok(handle) => Ok(Child { child, handle }),
+            Err(e) => {
+                // Already gone is just as well.
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(e)
+            }
+        }
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it; it is reaped later.
+    pub fn kill(&mut self) {
+        // The only error is that it has ended.
+        let _ = self.child.kill();
+    }
+
+    /// Reaps it if it has ended.
+    pub fn try_wait(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Waits for its end until `deadline`, then kills it; reaps it.
+    pub fn end_by(&mut self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if !self.handle.wait_end(left).unwrap_or(false) {
+            self.kill();
+        }
+        // A killed process ends.
+        let _ = self.child.wait();
+    }
+}
+
+impl AsFd for Child {
+    /// Readable once it has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
+impl Drop for Child {
+    /// No child outlives what is known of it.
+    fn drop(&mut self) {
+        if self.try_wait().is_none() {
+            self.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// A message as a file in memory, for a child to read to its end.
+/// # Errors
+/// As the kernel says.
+pub fn setup_file<T: Serialize>(message: &T) -> io::Result<OwnedFd> {
+    let bytes = encode(message).map_err(io::Error::other)?;
+    let mut file = File::from(memfd_create(c"setup", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(&bytes)?;
+    file.seek(SeekFrom::Start(0))?;
+    Ok(file.into())
+}
+
+/// The reading end of what a child says.
+pub struct LogPipe {
+    pipe: PipeReader,
+    partial: Vec<u8>,
+    lines: usize,
+    open: bool,
+}
+
+impl LogPipe {
+    /// The pipe, and its writing end for the child.
+    /// # Errors
+    /// As the kernel says.
+    pub fn new() -> io::Result<(Self, OwnedFd)> {
+        let (pipe, writer) = io::pipe()?;
+        fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        Ok((LogPipe { pipe, partial: Vec::new(), lines: 0, open: true }, writer.into()))
+    }
+
+    /// Whether more may come.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Reads what is there and hands over each line, raw.
+    pub fn drain(&mut self, mut each: impl FnMut(&str)) {
+        let mut buffer = [0; 4096];
+        loop {
+            match self.pipe.read(&mut buffer) {
+                Ok(0) => {
+                    self.open = false;
+                    self.take(b"\n", &mut each);
+                    return;
+                }
+                Ok(n) => self.take(buffer.get(..n).unwrap_or_default(), &mut each),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    self.open = false;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8], each: &mut impl FnMut(&str)) {
+        for &byte in bytes {
+            if byte != b'\n' {
+                if self.partial.len() < MAX_LINE {
+                    self.partial.push(byte);
+                }
+                continue;
+            }
+            let line = std::mem::take(&mut self.partial);
+            if line.is_empty() || self.lines > MAX_LINES {
+                continue;
+            }
+            self.lines += 1;
+            if self.lines > MAX_LINES {
+                each("(it says more; no longer logged)");
+            } else {
+                each(&String::from_utf8_lossy(&line));
+            }
+        }
+    }
+}
+
+impl AsFd for LogPipe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+
+    fn lines(said: &[u8]) -> (Vec<String>, bool) {
+        let (mut log, writer) = LogPipe::new().unwrap();
+        let mut out = Vec::new();
+        log.drain(|l| out.push(l.to_owned()));
+        assert!(out.is_empty() && log.is_open());
+        File::from(writer).write_all(said).unwrap();
+        log.drain(|l| out.push(l.to_owned()));
+        (out, log.is_open())
+    }
+
+    #[test]
+    fn lines_come_out_one_by_one_the_last_one_too() {
+        assert_eq!(lines(b"one\n\ntwo\nlast"), (vec!["one".into(), "two".into(), "last".into()], false));
+    }
+
+    #[test]
+    fn a_long_line_is_cut_and_the_next_one_is_whole() {
+        let mut said = vec![b'x'; 5000];
+        said.extend_from_slice(b"\nnext\n");
+        let (out, _) = lines(&said);
+        assert_eq!((out[0].len(), out[1].as_str()), (MAX_LINE, "next"));
+    }
+
+    #[test]
+    fn a_process_that_talks_without_end_is_drained_in_silence() {
+        let (out, _) = lines(&b"a\n".repeat(1000));
+        assert_eq!(out.len(), MAX_LINES + 1);
+    }
+
+    #[test]
+    fn a_setup_is_read_to_its_end() {
+        let fd = setup_file(&("alice", 7_u32)).unwrap();
+        let mut bytes = Vec::new();
+        File::from(fd).read_to_end(&mut bytes).unwrap();
+        assert_eq!(usshca_ipc::channel::decode::<(String, u32)>(&bytes).unwrap(), ("alice".to_owned(), 7));
+    }
+
+    #[test]
+    fn a_child_is_killed_with_its_handle() {
+        let child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = child.id();
+        let mut held = Child::new(child).unwrap();
+        assert!(held.try_wait().is_none());
+        drop(held);
+        assert!(start_time(pid).is_err());
+    }
+}

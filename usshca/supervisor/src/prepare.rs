@@ -1,0 +1,234 @@
+//! All that must be in place before the CA serves; `check` looks at the same.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use ussh_core::certificate::{Certificate, CertificateKind};
+use ussh_core::clock::{Clock, SystemClock};
+use ussh_core::keys::PrivateKey;
+use ussh_core::trusted_file::{TrustedFileError, read_trusted, read_trusted_below};
+use ussh_os::account::Account;
+use ussh_os::process;
+use usshca_ipc::layout::Layout;
+use zeroize::Zeroizing;
+
+use crate::config::{Config, MAX_FILE};
+use crate::failure::Failure;
+
+/// Where a package puts the CA's programs.
+const LIBEXEC: &str = "/usr/libexec/usshca";
+/// Where PAM looks for a service's stack.
+const PAM_FOLDERS: [&str; 2] = ["/etc/pam.d", "/usr/lib/pam.d"];
+
+/// The CA's programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Programs {
+    /// usshca-front.
+    pub front: PathBuf,
+    /// usshca-pam.
+    pub pam: PathBuf,
+    /// usshca-signer.
+    pub signer: PathBuf,
+}
+
+/// (uid, gid) of the processes without privilege.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accounts {
+    /// Of the signer.
+    pub signer: (u32, u32),
+    /// Of the fronts.
+    pub front: (u32, u32),
+}
+
+/// What a signer is started with.
+#[derive(Clone, Debug)]
+pub struct Base {
+    /// Where everything lies.
+    pub layout: Layout,
+    /// usshca.toml.
+    pub config: Config,
+    /// The programs.
+    pub programs: Programs,
+    /// `None`: all of it runs as one ordinary user.
+    pub accounts: Option<Accounts>,
+}
+
+/// The CA machine's own SSH host key and certificate.
+pub struct HostIdentity {
+    /// OpenSSH private key format.
+    pub key: Zeroizing<String>,
+    /// `type base64`.
+    pub certificate: String,
+}
+
+impl Base {
+    /// Reads the configuration, finds accounts and programs.
+    pub fn load(layout: &Layout) -> Result<Self, Failure> {
+        let text = read_text(layout, &layout.config)?;
+        let config = Config::parse(&text, &layout.config).map_err(|e| Failure::usage(e.to_string()))?;
+        let accounts = accounts(&config)?;
+        Ok(Base { layout: layout.clone(), config, programs: programs()?, accounts })
+    }
+
+    /// The policy's text, as it is now.
+    pub fn policy(&self) -> Result<String, Failure> {
+        read_text(&self.layout, &self.layout.policy)
+    }
+
+    /// uid whose word counts besides root's: root's own, or the ordinary user's who runs the CA.
+    pub fn owner_uid(&self) -> u32 {
+        process::effective_uid()
+    }
+
+    /// The host key with its certificate: they must belong together, and be valid now.
+    pub fn host_identity(&self) -> Result<HostIdentity, Failure> {
+        let path = &self.layout.host_key;
+        let key = Zeroizing::new(read_text(&self.layout, path)?);
+        let mode = path.metadata().map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?.mode();
+        if mode & 0o077 != 0 {
+            return Err(Failure::usage(format!("{}: others can read it; try: chmod 600 {0}", path.display())));
+        }
+        let certificate_path = with_suffix(path, "-cert.pub");
+        let line = read_text(&self.layout, &certificate_path)?;
+        let private = PrivateKey::from_openssh(&key).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
+        let certificate = Certificate::from_openssh(line.trim())
+            .map_err(|e| Failure::usage(format!("{}: {e}", certificate_path.display())))?;
+        check_host_certificate(&certificate, &private)
+            .map_err(|problem| Failure::usage(format!("{}: {problem}", certificate_path.display())))?;
+        Ok(HostIdentity { key, certificate: certificate.to_openssh("") })
+    }
+
+    /// PAM falls back to the service `other` when a service has no file of its own: that must not decide who gets a certificate.
+    pub fn check_pam_service(&self) -> Result<(), Failure> {
+        let service = &self.config.pam_service;
+        let is_there = |folder: &&str| Path::new(folder).join(service).is_file();
+        if PAM_FOLDERS.iter().any(is_there) {
+            return Ok(());
+        }
+        Err(Failure::usage(format!(
+            "/etc/pam.d/{service} is missing, and PAM would fall back to the service \"other\". To let in whoever may log in to this machine, put there:\n\
+             @include common-auth\n@include common-account"
+        )))
+    }
+}
+
+fn check_host_certificate(certificate: &Certificate, key: &PrivateKey) -> Result<(), String> {
+    if certificate.kind() != CertificateKind::Host {
+        return Err("not a host certificate".to_owned());
+    }
+    if *certificate.public_key() != key.public_key() {
+        return Err("does not belong to the host key beside it".to_owned());
+    }
+    if certificate.principals().is_empty() {
+        return Err("names no host".to_owned());
+    }
+    let now = SystemClock.now();
+    if now < certificate.valid_after() || now >= certificate.valid_before() {
+        return Err("is not valid now; sign the host key again: usshca host sign".to_owned());
+    }
+    Ok(())
+}
+
+fn accounts(config: &Config) -> Result<Option<Accounts>, Failure> {
+    if process::effective_uid() != 0 {
+        return Ok(None);
+    }
+    let found = Accounts { signer: account(&config.signer_user)?, front: account(&config.front_user)? };
+    if found.signer.0 == found.front.0 {
+        return Err(Failure::usage("signer_user and front_user have the same uid: each needs its own"));
+    }
+    Ok(Some(found))
+}
+
+fn account(name: &str) -> Result<(u32, u32), Failure> {
+    match Account::by_name(name) {
+        Ok(Some(account)) if account.uid != 0 => Ok((account.uid, account.gid)),
+        Ok(Some(_)) => Err(Failure::usage(format!("the account {name} is root's: the CA needs accounts without privilege"))),
+        Ok(None) => Err(Failure::usage(format!(
+            "there is no account {name}; try: useradd --system --no-create-home --shell /usr/sbin/nologin {name}"
+        ))),
+        Err(e) => Err(Failure::internal(format!("looking up the account {name}: {e}"))),
+    }
+}
+
+fn programs() -> Result<Programs, Failure> {
+    let own = std::env::current_exe().map_err(|e| Failure::internal(format!("/proc/self/exe: {e}")))?;
+    let find = |name: &str| {
+        let folders = own.parent().into_iter().chain([Path::new(LIBEXEC)]);
+        let mut places = folders.map(|folder| folder.join(name));
+        places.find(|p| p.is_file()).ok_or_else(|| {
+            Failure::usage(format!("{name} is missing: it belongs beside {} or in {LIBEXEC}", own.display()))
+        })
+    };
+    Ok(Programs { front: find("usshca-front")?, pam: find("usshca-pam")?, signer: find("usshca-signer")? })
+}
+
+/// Reads a file that only root, or the user who runs the CA, can have written.
+fn read_text(layout: &Layout, path: &Path) -> Result<String, Failure> {
+    let read = match layout.config.parent() {
+        Some(folder) if *layout != Layout::system() => {
+            read_trusted_below(folder, process::effective_uid(), path, MAX_FILE)
+        }
+        _ => read_trusted(path, MAX_FILE),
+    };
+    let bytes = read.map_err(|e| {
+        let hint = if is_missing(&e) { "; is there a CA here? `usshca init` makes one" } else { "" };
+        Failure::usage(format!("{e}{hint}"))
+    })?;
+    String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{}: not UTF-8", path.display())))
+}
+
+fn is_missing(error: &TrustedFileError) -> bool {
+    matches!(error, TrustedFileError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// `…/ssh_host_ed25519_key` → `…/ssh_host_ed25519_key-cert.pub`.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use ussh_core::clock::UnixTime;
+    use ussh_core::issue::CertificateTemplate;
+
+    use super::*;
+
+    fn host_certificate(key: &PrivateKey, kind: CertificateKind, after: u64, before: u64) -> Certificate {
+        let template = CertificateTemplate {
+            public_key: key.public_key(),
+            serial: 1,
+            kind,
+            key_id: "ca".into(),
+            principals: vec!["ca.example.com".into()],
+            valid_after: UnixTime(after),
+            valid_before: UnixTime(before),
+            critical_options: vec![],
+            extensions: vec![],
+        };
+        template.sign(&PrivateKey::generate_ed25519().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn takes_a_host_certificate_of_this_key_that_is_valid_now_and_no_other() {
+        let (key, other) = (PrivateKey::generate_ed25519().unwrap(), PrivateKey::generate_ed25519().unwrap());
+        let now = SystemClock.now().0;
+        let good = host_certificate(&key, CertificateKind::Host, now - 60, now + 60);
+        assert_eq!(check_host_certificate(&good, &key), Ok(()));
+        assert!(check_host_certificate(&good, &other).unwrap_err().contains("does not belong"));
+        let user = host_certificate(&key, CertificateKind::User, now - 60, now + 60);
+        assert!(check_host_certificate(&user, &key).unwrap_err().contains("not a host certificate"));
+        let expired = host_certificate(&key, CertificateKind::Host, now - 60, now - 1);
+        assert!(check_host_certificate(&expired, &key).unwrap_err().contains("not valid now"));
+        let early = host_certificate(&key, CertificateKind::Host, now + 60, now + 120);
+        assert!(check_host_certificate(&early, &key).unwrap_err().contains("not valid now"));
+    }
+
+    #[test]
+    fn the_certificate_lies_beside_the_key() {
+        assert_eq!(with_suffix(Path::new("/d/key"), "-cert.pub"), Path::new("/d/key-cert.pub"));
+    }
+}

@@ -1,0 +1,324 @@
+//! The supervisor's loop: wait for something to happen, see to all that has.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use ussh_core::escape::{MAX_FIELD, escape};
+use usshca_ipc::front::FromSupervisor;
+
+use crate::failure::Failure;
+use crate::log;
+use crate::serve::Ground;
+use crate::serve::connection::{self, Asked, Connection};
+use crate::serve::signer::Signer;
+use crate::serve::worker::{self, Attempt, StartError, Worker};
+
+/// How long connections may go on once the CA is told to end.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a worker may go on whose front has gone.
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a killed process may take to be gone before that is logged again.
+const REAP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long nothing is accepted after the kernel has run out of something.
+const SHORTAGE_PAUSE: Duration = Duration::from_secs(1);
+/// Connections accepted in one go, so that the others are seen to in between.
+const ACCEPT_BATCH: usize = 16;
+
+const SIGNER_AWAY: &str = "The CA's signer is not available. Try again in a minute; if it stays so, tell the CA's administrators.";
+const SIGNER_RESTARTED: &str = "The CA's signer was restarted meanwhile. Please connect again.";
+const BUSY: &str = "The CA has too many logins at the same time. Please try again in a moment.";
+const OUT_OF_ORDER: &str = "The CA cannot check logins at the moment. Try again in a minute; if it stays so, tell the CA's administrators.";
+const TOO_MANY: &str = "Too many attempts.";
+
+/// All that the supervisor knows.
+pub struct EventLoop {
+    ground: Ground,
+    /// Empty once it is stopping.
+    listeners: Vec<TcpListener>,
+    signals: SignalFd,
+    signer: Signer,
+    connections: Vec<Connection>,
+    workers: Vec<Worker>,
+    last_connection: u64,
+    /// Nothing is accepted before.
+    accept_after: Option<Instant>,
+    /// Set once it is stopping: when what still runs is killed.
+    stop_by: Option<Instant>,
+}
+
+impl EventLoop {
+    /// Takes over listeners and signer; SIGTERM, SIGINT and SIGHUP come to the loop from here on.
+    pub fn new(ground: Ground, listeners: Vec<TcpListener>, signer: Signer) -> Result<Self, Failure> {
+        let mut mask = SigSet::empty();
+        mask.add(Signal::SIGTERM);
+        mask.add(Signal::SIGINT);
+        let failed = |e: Errno| Failure::internal(format!("signals: {e}"));
+        mask.thread_block().map_err(failed)?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)?;
+        Ok(EventLoop {
+            ground,
+            listeners,
+            signals,
+            signer,
+            connections: Vec::new(),
+            workers: Vec::new(),
+            last_connection: 0,
+            accept_after: None,
+            stop_by: None,
+        })
+    }
+
+    /// Runs until it is told to end and all connections have ended.
+    pub fn run(mut self) -> Result<(), Failure> {
+        while !self.is_done() {
+            let ready = self.wait().map_err(|e| Failure::internal(format!("poll: {e}")))?;
+            let now = Instant::now();
+            self.hear_signals(now);
+            self.signer.advance(&self.ground.base, now);
+            self.see_to_workers(&ready, now);
+            self.see_to_fronts(&ready, now);
+            self.accept(now);
+        }
+        self.signer.finish();
+        log::info("stopped");
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.stop_by.is_some_and(|by| self.connections.is_empty() && self.workers.is_empty() || Instant::now() >= by)
+    }
+
+    /// Waits for descriptors or for the next deadline; gives the descriptors on which something has happened.
+    fn wait(&self) -> io::Result<HashSet<RawFd>> {
+        let mut watched: Vec<BorrowedFd<'_>> = vec![self.signals.as_fd()];
+        if self.accepts(Instant::now()) {
+            watched.extend(self.listeners.iter().map(AsFd::as_fd));
+        }
+        watched.extend(self.signer.descriptors());
+        watched.extend(self.connections.iter().flat_map(Connection::descriptors));
+        watched.extend(self.workers.iter().flat_map(Worker::descriptors));
+        let mut fds: Vec<PollFd<'_>> = watched.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        match poll(&mut fds, self.timeout(Instant::now())) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => return Ok(HashSet::new()),
+            Err(e) => return Err(e.into()),
+        }
+        let happened = fds.iter().filter(|fd| fd.any() == Some(true));
+        Ok(happened.map(|fd| fd.as_fd().as_raw_fd()).collect())
+    }
+
+    fn timeout(&self, now: Instant) -> PollTimeout {
+        let next = self.connections.iter().map(|c| c.deadline);
+        let next = next.chain(self.workers.iter().map(|w| w.deadline));
+        let next = next.chain(self.signer.next_instant()).chain(self.accept_after).chain(self.stop_by).min();
+        // Whole milliseconds, rounded up: rounded down, the last one would be spent spinning.
+        next.map_or(PollTimeout::NONE, |at| {
+            let left = at.saturating_duration_since(now).as_nanos().div_ceil(1_000_000);
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        })
+    }
+
+    fn hear_signals(&mut self, now: Instant) {
+        while let Ok(Some(_)) = self.signals.read_signal() {
+            if self.stop_by.is_none() {
+                log::info(&format!("told to stop: {} connections may finish", self.connections.len()));
+                self.listeners.clear();
+                self.stop_by = Some(now + STOP_PATIENCE);
+            }
+        }
+    }
+
+    fn see_to_workers(&mut self, ready: &HashSet<RawFd>, now: Instant) {
+        self.workers.retain_mut(|worker| {
+            if now < worker.deadline && !is_ready(worker.descriptors(), ready) {
+                return true;
+            }
+            let name = format!("connection {} attempt {}", worker.connection, worker.attempt);
+            let say = |line: &str| log::info(&format!("{name}: {line}"));
+            worker.log.drain(say);
+            if now >= worker.deadline {
+                log::warning(&format!("{name}: takes too long: killed"));
+                worker.child.kill();
+                worker.deadline = now + REAP_PATIENCE;
+            }
+            let Some(status) = worker.child.try_wait() else {
+                return true;
+            };
+            worker.log.drain(say);
+            if !matches!(status.code(), Some(0 | 1 | 69)) {
+                log::warning(&format!("{name}: the PAM worker broke down ({status})"));
+            }
+            false
+        });
+    }
+
+    fn see_to_fronts(&mut self, ready: &HashSet<RawFd>, now: Instant) {
+        let mut connections = std::mem::take(&mut self.connections);
+        connections.retain_mut(|connection| {
+            let concerned = now >= connection.deadline || is_ready(connection.descriptors(), ready);
+            !concerned || self.see_to_front(connection, now)
+        });
+        self.connections = connections;
+    }
+
+    /// False: it has ended.
+    fn see_to_front(&mut self, connection: &mut Connection, now: Instant) -> bool {
+        let name = format!("connection {} from {}", connection.id, connection.peer);
+        let say = |line: &str| log::info(&format!("{name}: {line}"));
+        connection.log.drain(say);
+        if now >= connection.deadline {
+            log::warning(&format!("{name}: takes too long: killed"));
+            connection.front.kill();
+            connection.deadline = now + REAP_PATIENCE;
+        }
+        if connection.talks {
+            match connection.next() {
+                Asked::Nothing => {}
+                Asked::Worker(user) => self.start_attempt(connection, &user, now),
+                Asked::Over(why) => {
+                    connection.talks = false;
+                    if !why.is_empty() {
+                        log::warning(&format!("{name}: the front {why}: killed"));
+                        connection.front.kill();
+                    }
+                }
+            }
+        }
+        let Some(status) = connection.front.try_wait() else {
+            return true;
+        };
+        connection.log.drain(say);
+        if status.success() {
+            log::info(&format!("{name}: closed"));
+        } else {
+            log::warning(&format!("{name}: the front broke down ({status})"));
+        }
+        self.orphan_workers_of(connection.id, now);
+        false
+    }
+
+    /// A worker whose front has gone hears it at its next prompt. It is not killed at once: a module that has the password already must come to its end, or whoever
+    /// hangs up quickly is never counted (pam_faillock).
+    fn orphan_workers_of(&mut self, connection: u64, now: Instant) {
+        for worker in self.workers.iter_mut().filter(|w| w.connection == connection) {
+            worker.deadline = worker.deadline.min(now + ORPHAN_PATIENCE);
+        }
+    }
+
+    /// One worker for one attempt: the one before it has had its turn.
+    fn start_attempt(&mut self, connection: &mut Connection, user: &str, now: Instant) {
+        self.orphan_workers_of(connection.id, now);
+        match self.try_attempt(connection, user, now) {
+            Ok((worker, message, end)) => {
+                if connection.channel.send_with(&message, &[end.as_fd()]).is_ok() {
+                    self.workers.push(worker);
+                }
+            }
+            Err(message) => {
+                let user = escape(user.as_bytes(), MAX_FIELD);
+                log::warning(&format!("connection {} from {}: no attempt for {user}: {message}", connection.id, connection.peer));
+                // A front that cannot be told has gone.
+                let _ = connection.channel.send(&FromSupervisor::Refused { message: message.to_owned() });
+            }
+        }
+    }
+
+    fn try_attempt(
+        &self,
+        connection: &mut Connection,
+        user: &str,
+        now: Instant,
+    ) -> Result<(Worker, FromSupervisor, ussh_os::seqpacket::SeqPacket), &'static str> {
+        let config = &self.ground.base.config;
+        if connection.attempts >= config.max_attempts || now >= connection.grace_end {
+            // Nothing more is heard from it, so that it cannot keep the supervisor busy.
+            connection.talks = false;
+            return Err(TOO_MANY);
+        }
+        connection.attempts += 1;
+        if self.workers.len() >= usize::try_from(config.max_workers).unwrap_or(usize::MAX) {
+            return Err(BUSY);
+        }
+        match (self.signer.generation(), connection.signer_generation) {
+            (None, _) => return Err(SIGNER_AWAY),
+            (up, known) if up != known => return Err(SIGNER_RESTARTED),
+            (Some(_), _) => {}
+        }
+        let attempt = Attempt {
+            connection: connection.id,
+            attempt: connection.attempts,
+            peer: connection.peer,
+            user,
+            patience: connection.grace_end.saturating_duration_since(now),
+        };
+        match worker::start(&self.ground.base, &self.signer, &attempt) {
+            Ok((worker, end)) => Ok((worker, FromSupervisor::Worker { attempt: connection.attempts }, end)),
+            Err(StartError::Signer) => Err(SIGNER_AWAY),
+            Err(StartError::Io(e)) => {
+                log::error(&format!("connection {}: no PAM worker: {e}", connection.id));
+                Err(OUT_OF_ORDER)
+            }
+        }
+    }
+
+    fn accepts(&self, now: Instant) -> bool {
+        self.connections.len() < usize::try_from(self.ground.base.config.max_connections).unwrap_or(usize::MAX)
+            && self.accept_after.is_none_or(|after| now >= after)
+    }
+
+    fn accept(&mut self, now: Instant) {
+        if !self.accepts(now) {
+            return;
+        }
+        self.accept_after = None;
+        let mut accepted = Vec::new();
+        for listener in &self.listeners {
+            match accept_one(listener) {
+                Ok(streams) => accepted.extend(streams),
+                Err(e) => {
+                    log::error(&format!("cannot accept connections: {e}; trying again in a second"));
+                    self.accept_after = Some(now + SHORTAGE_PAUSE);
+                }
+            }
+        }
+        for stream in accepted {
+            self.last_connection += 1;
+            match connection::start(&self.ground, &self.signer, self.last_connection, stream) {
+                Ok(connection) => {
+                    log::info(&format!("connection {} from {}", connection.id, connection.peer));
+                    self.connections.push(connection);
+                }
+                Err(e) => log::error(&format!("connection {}: no front: {e}", self.last_connection)),
+            }
+        }
+    }
+}
+
+fn is_ready<'a>(mut descriptors: impl Iterator<Item = BorrowedFd<'a>>, ready: &HashSet<RawFd>) -> bool {
+    descriptors.any(|fd| ready.contains(&fd.as_raw_fd()))
+}
+
+/// What waits at this listener, a batch at most. An error is a shortage; a client that went away again is none.
+fn accept_one(listener: &TcpListener) -> io::Result<Vec<TcpStream>> {
+    let mut streams = Vec::new();
+    while streams.len() < ACCEPT_BATCH {
+        match listener.accept() {
+            Ok((stream, _)) => streams.push(stream),
+            Err(e) => match e.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::EWOULDBLOCK) => break,
+                Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) if streams.is_empty() => return Err(e),
+                Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => break,
+                // accept(2): errors of the one connection, not of the listener.
+                _ => {}
+            },
+        }
+    }
+    Ok(streams)
+}

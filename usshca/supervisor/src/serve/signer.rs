@@ -1,0 +1,189 @@
+//! The signer as the supervisor sees it: up, starting, or down until a certain time. Its end ends nothing else.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use ussh_os::seqpacket::SeqPacket;
+use usshca_ipc::channel::ChannelError;
+use usshca_ipc::signer::{Control, FromSignerControl};
+
+use crate::failure::Failure;
+use crate::log;
+use crate::prepare::Base;
+use crate::signer_process::{self, SignerProcess, START_PATIENCE};
+
+/// Wait before the first restart; doubled with each failure.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// Longest wait before a restart.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// A signer that was up for so long starts the count of failures anew.
+const STEADY: Duration = Duration::from_secs(60);
+
+/// The signer, or its absence.
+pub struct Signer {
+    state: State,
+    /// The admin socket, which every signer in turn listens on.
+    admin: OwnedFd,
+    /// Which signer it is, from 1. A connection is known to one only.
+    generation: u64,
+    failures: u32,
+}
+
+enum State {
+    Up { process: SignerProcess, since: Instant },
+    Starting { process: SignerProcess, deadline: Instant },
+    Down { until: Instant },
+}
+
+impl Signer {
+    /// Starts the first one and waits until it is ready.
+    pub fn start(base: &Base, admin: OwnedFd) -> Result<Self, Failure> {
+        let listener = admin.try_clone().map_err(|e| Failure::internal(e.to_string()))?;
+        let process = signer_process::start(base, Some(listener))?;
+        process.wait_ready()?;
+        set_nonblocking(&process).map_err(|e| Failure::internal(e.to_string()))?;
+        Ok(Signer { state: State::Up { process, since: Instant::now() }, admin, generation: 1, failures: 0 })
+    }
+
+    /// Which signer is up; `None`: none is.
+    pub fn generation(&self) -> Option<u64> {
+        matches!(self.state, State::Up { .. }).then_some(self.generation)
+    }
+
+    /// Tells it of a new front, worker or admin with its end of a channel; gives the signer's generation. `None`: it was not told.
+    pub fn tell(&self, message: &Control, end: SeqPacket) -> Option<u64> {
+        let State::Up { process, .. } = &self.state else {
+            return None;
+        };
+        match process.control.send_with(message, &[end.as_fd()]) {
+            Ok(()) => Some(self.generation),
+            Err(e) => {
+                // Also when it reads too slowly: then this one connection is refused.
+                log::warning(&format!("signer: not told of a connection: {e}"));
+                None
+            }
+        }
+    }
+
+    /// What to poll on: its control channel and its end.
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        match &self.state {
+            State::Up { process, .. } | State::Starting { process, .. } => {
+                vec![process.control.socket().as_fd(), process.child.as_fd()]
+            }
+            State::Down { .. } => Vec::new(),
+        }
+    }
+
+    /// When [`Self::advance`] has something to do even if nothing happens.
+    pub fn next_instant(&self) -> Option<Instant> {
+        match &self.state {
+            State::Up { .. } => None,
+            State::Starting { deadline, .. } => Some(*deadline),
+            State::Down { until } => Some(*until),
+        }
+    }
+
+    /// Looks at what has happened, and goes on from there.
+    pub fn advance(&mut self, base: &Base, now: Instant) {
+        let next = match &mut self.state {
+            State::Down { until } if now >= *until => self.restart(base, now),
+            State::Down { .. } => return,
+            State::Up { process, since } => match ended(process) {
+                None => return,
+                Some(how) => {
+                    if now.duration_since(*since) >= STEADY {
+                        self.failures = 0;
+                    }
+                    self.down(&how, now)
+                }
+            },
+            State::Starting { process, deadline } => match process.control.receive(None) {
+                Ok(received) => match received.message {
+                    FromSignerControl::Ready => {
+                        log::info("signer: up again");
+                        self.up(now);
+                        return;
+                    }
+                    FromSignerControl::Failed(why) => self.down(&format!("cannot serve: {why}"), now),
+                },
+                Err(ChannelError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => match ended(process) {
+                    Some(how) => self.down(&how, now),
+                    None if now >= *deadline => self.down("was not ready in time", now),
+                    None => return,
+                },
+                Err(e) => self.down(&e.to_string(), now),
+            },
+        };
+        self.state = next;
+    }
+
+    /// Lets it end.
+    pub fn finish(self) {
+        match self.state {
+            State::Up { process, .. } | State::Starting { process, .. } => process.finish(),
+            State::Down { .. } => {}
+        }
+    }
+
+    fn up(&mut self, now: Instant) {
+        let down = State::Down { until: now };
+        if let State::Starting { process, .. } = std::mem::replace(&mut self.state, down) {
+            self.state = State::Up { process, since: now };
+        }
+    }
+
+    fn restart(&mut self, base: &Base, now: Instant) -> State {
+        self.generation += 1;
+        let started = self.admin.try_clone().map_err(|e| Failure::internal(e.to_string())).and_then(|listener| {
+            let process = signer_process::start(base, Some(listener))?;
+            set_nonblocking(&process).map_err(|e| Failure::internal(e.to_string()))?;
+            Ok(process)
+        });
+        match started {
+            Ok(process) => State::Starting { process, deadline: now + START_PATIENCE },
+            Err(failure) => self.down(&failure.message, now),
+        }
+    }
+
+    /// What was there is dropped by the caller, and with it killed.
+    fn down(&mut self, how: &str, now: Instant) -> State {
+        let wait = wait_after(self.failures);
+        self.failures = self.failures.saturating_add(1);
+        log::error(&format!("signer: {how}; nobody gets a certificate until it is up again; starting it in {:.2} s", wait.as_secs_f32()));
+        State::Down { until: now + wait }
+    }
+}
+
+fn set_nonblocking(process: &SignerProcess) -> std::io::Result<()> {
+    process.control.socket().set_nonblocking(true)
+}
+
+/// How it ended, if it did: by its exit, or by closing its channel (it has nothing to say once it is up).
+fn ended(process: &mut SignerProcess) -> Option<String> {
+    if let Some(status) = process.child.try_wait() {
+        return Some(format!("ended ({status})"));
+    }
+    match process.control.receive(None) {
+        Err(ChannelError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => None,
+        Ok(_) => Some("spoke out of turn".to_owned()),
+        Err(e) => Some(e.to_string()),
+    }
+}
+
+fn wait_after(failures: u32) -> Duration {
+    FIRST_WAIT.saturating_mul(1 << failures.min(16)).min(LONGEST_WAIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_half_a_minute_and_no_further() {
+        assert_eq!(wait_after(0), Duration::from_millis(250));
+        assert_eq!(wait_after(3), Duration::from_secs(2));
+        assert_eq!(wait_after(7), LONGEST_WAIT);
+        assert_eq!(wait_after(u32::MAX), LONGEST_WAIT);
+    }
+}

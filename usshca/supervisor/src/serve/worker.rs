@@ -1,0 +1,106 @@
+//! One PAM worker: one login attempt of one connection.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use ussh_os::process::{self, ChildSetup};
+use ussh_os::seqpacket::SeqPacket;
+use usshca_ipc::channel::encode;
+use usshca_ipc::signer::Control;
+use usshca_ipc::worker::WorkerSetup;
+
+use crate::child::{Child, LogPipe};
+use crate::prepare::Base;
+use crate::serve::signer::Signer;
+
+/// How long a worker may outstay its own deadline before it is killed.
+const OVERTIME: Duration = Duration::from_secs(5);
+/// PAM's modules run programs of their own (unix_chkpwd, pam_exec).
+const PATH: (&str, &str) = ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+
+/// A worker that runs.
+pub struct Worker {
+    /// Of which connection.
+    pub connection: u64,
+    /// Of which attempt in it, from 1.
+    pub attempt: u32,
+    /// The process.
+    pub child: Child,
+    /// What it says.
+    pub log: LogPipe,
+    /// When it is killed.
+    pub deadline: Instant,
+}
+
+/// What an attempt is about.
+pub struct Attempt<'a> {
+    /// Of which connection.
+    pub connection: u64,
+    /// Which one in it, from 1.
+    pub attempt: u32,
+    /// Where the connection comes from.
+    pub peer: SocketAddr,
+    /// The user name as typed.
+    pub user: &'a str,
+    /// Time left for it.
+    pub patience: Duration,
+}
+
+/// Why there is no worker.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// As the kernel says.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The signer could not be told.
+    #[error("the signer was not told")]
+    Signer,
+}
+
+/// Starts a worker; gives it with the front's end of their channel. It cannot speak before the signer knows its pid: it waits for its setup.
+pub fn start(base: &Base, signer: &Signer, attempt: &Attempt<'_>) -> Result<(Worker, SeqPacket), StartError> {
+    let (front_end, to_front) = SeqPacket::pair()?;
+    let (signer_end, to_signer) = SeqPacket::pair()?;
+    let (setup_reader, setup_writer) = io::pipe()?;
+    let (log, log_writer) = LogPipe::new()?;
+    let child = process::spawn(
+        &base.programs.pam,
+        &[],
+        &[PATH],
+        ChildSetup {
+            identity: None,
+            descriptors: vec![to_front.into_fd(), to_signer.into_fd(), setup_reader.into(), log_writer],
+            die_with_parent: true,
+            no_network: false,
+        },
+    )?;
+    // From here on the child is killed when it is dropped.
+    let child = Child::new(child)?;
+    let worker_pid = i32::try_from(child.pid()).map_err(io::Error::other)?;
+    let (connection, number) = (attempt.connection, attempt.attempt);
+    let news = Control::NewWorker { connection, attempt: number, worker_pid };
+    signer.tell(&news, signer_end).ok_or(StartError::Signer)?;
+    let setup = WorkerSetup {
+        connection,
+        attempt: number,
+        user: attempt.user.to_owned(),
+        service: base.config.pam_service.clone(),
+        rhost: attempt.peer.ip().to_string(),
+        deadline_seconds: u32::try_from(attempt.patience.as_secs()).unwrap_or(u32::MAX).max(1),
+    };
+    let bytes = encode(&setup).map_err(io::Error::other)?;
+    // A few hundred bytes: they fit into the pipe, so that this never waits.
+    File::from(std::os::fd::OwnedFd::from(setup_writer)).write_all(&bytes)?;
+    let deadline = Instant::now() + attempt.patience + OVERTIME;
+    Ok((Worker { connection, attempt: number, child, log, deadline }, front_end))
+}
+
+impl Worker {
+    /// What to poll on: its end, and its log while it is open.
+    pub fn descriptors(&self) -> impl Iterator<Item = std::os::fd::BorrowedFd<'_>> {
+        [Some(self.child.as_fd()), self.log.is_open().then(|| self.log.as_fd())].into_iter().flatten()
+    }
+}
