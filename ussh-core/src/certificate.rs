@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::clock::UnixTime;
+use crate::escape::{MAX_FIELD, escape};
 use crate::keys::{KeyError, KeyType, PublicKey, is_certificate_name, split_line, to_line};
 use crate::wire::{Reader, WireError, WireWrite};
 
@@ -84,8 +85,8 @@ impl From<WireError> for CertificateParseError {
     }
 }
 
-/// A parsed certificate, *not* verified.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A parsed certificate, *not* verified. `Debug` names it, and does not show it whole.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Certificate {
     pub(crate) blob: Vec<u8>,
     pub(crate) public_key: PublicKey,
@@ -100,6 +101,13 @@ pub struct Certificate {
     pub(crate) ca: PublicKey,
     pub(crate) signed_len: usize,
     pub(crate) signature: Vec<u8>,
+}
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let key_id = escape(&self.key_id, MAX_FIELD);
+        write!(f, "Certificate({:?} \"{key_id}\" serial {} by {:?})", self.kind, self.serial, self.ca)
+    }
 }
 
 /// Extension with the time of the last full PAM login: 8 bytes, big endian seconds since the epoch.

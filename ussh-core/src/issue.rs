@@ -50,7 +50,7 @@ impl CertificateTemplate {
     pub fn sign(mut self, ca: &PrivateKey) -> Result<Certificate, IssueError> {
         let ca_key = ca.public_key();
         self.check(&ca_key)?;
-        let mut blob = self.to_be_signed(&ca_key)?;
+        let mut blob = self.write_body(&ca_key)?;
         let signature = ca.sign(&blob)?;
         blob.put_string(&signature);
         let certificate = Certificate::parse(&blob)?;
@@ -91,7 +91,7 @@ impl CertificateTemplate {
     }
 
     /// The wire form up to the signature (draft-miller-ssh-cert §2.1).
-    fn to_be_signed(&mut self, ca: &PublicKey) -> Result<Vec<u8>, IssueError> {
+    fn write_body(&mut self, ca: &PublicKey) -> Result<Vec<u8>, IssueError> {
         let mut nonce = [0; 32];
         getrandom::fill(&mut nonce).map_err(|_| IssueError::Template("no random numbers for the nonce"))?;
         let mut principals = Vec::new();

@@ -92,31 +92,25 @@ impl PublicKey {
         if is_certificate_name(name) {
             return Err(KeyError::IsCertificate);
         }
-        let key_type = KeyType::from_name(name)
-            .ok_or_else(|| KeyError::UnsupportedType(escape(name, SHOWN_NAME)))?;
+        let key_type = KeyType::from_name(name).ok_or_else(|| KeyError::UnsupportedType(escape(name, SHOWN_NAME)))?;
         Self::from_fields(key_type, reader.rest())
     }
 
     /// From what follows the type's name in the wire form, whole.
     pub(crate) fn from_fields(key_type: KeyType, fields: &[u8]) -> Result<Self, KeyError> {
         let mut rest = fields;
-        let data =
-            KeyData::decode_as(&mut rest, key_type.algorithm()).map_err(|_| KeyError::Malformed)?;
+        let data = KeyData::decode_as(&mut rest, key_type.algorithm()).map_err(|_| KeyError::Malformed)?;
         if !rest.is_empty() {
             return Err(KeyError::Malformed);
         }
-        check_numbers(&data)?;
+        check_numbers(key_type, &data)?;
         // ssh-key overlooks bytes behind a key in its own field (33 bytes of Ed25519): what it writes must be what it read.
         let blob = data.encode_vec().map_err(|_| KeyError::Malformed)?;
         let name_len = 4 + key_type.name().len();
         if blob.get(name_len..) != Some(fields) {
             return Err(KeyError::Malformed);
         }
-        Ok(PublicKey {
-            key_type,
-            blob,
-            data,
-        })
+        Ok(PublicKey { key_type, blob, data })
     }
 
     /// From one line `type base64 [comment]`.
@@ -148,9 +142,7 @@ impl PublicKey {
 
     /// What follows the type's name in the wire form.
     pub(crate) fn fields(&self) -> &[u8] {
-        self.blob
-            .get(4 + self.type_name().len()..)
-            .unwrap_or_default()
+        self.blob.get(4 + self.type_name().len()..).unwrap_or_default()
     }
 
     /// `type base64 comment`, no newline. An empty comment adds no space.
@@ -160,10 +152,7 @@ impl PublicKey {
 
     /// `SHA256:` and unpadded base64, as ssh-keygen -l prints it.
     pub fn fingerprint(&self) -> String {
-        format!(
-            "SHA256:{}",
-            Base64Unpadded::encode_string(&Sha256::digest(&self.blob))
-        )
+        format!("SHA256:{}", Base64Unpadded::encode_string(&Sha256::digest(&self.blob)))
     }
 
     /// The key's type as in its wire form, `ssh-ed25519` for instance.
@@ -195,55 +184,35 @@ impl PublicKey {
     /// Algorithms: those of OpenSSH's default CASignatureAlgorithms that fit the key; RSA with SHA-1 is refused.
     /// # Errors
     /// [`KeyError`]
-    pub fn verify(
-        &self,
-        message: &[u8],
-        signature: &[u8],
-        fido: FidoDemand,
-    ) -> Result<(), KeyError> {
+    pub fn verify(&self, message: &[u8], signature: &[u8], fido: FidoDemand) -> Result<(), KeyError> {
         signature::verify(self, message, signature, fido)
     }
 }
 
 /// What ssh-key leaves unchecked: RSA sizes, and compressed curve points, which OpenSSH does not read.
-fn check_numbers(data: &KeyData) -> Result<(), KeyError> {
-    let point = match data {
-        KeyData::Rsa(key) => return check_rsa_size(key.n()),
-        KeyData::Ecdsa(key) => key.as_sec1_bytes(),
-        KeyData::SkEcdsaSha2NistP256(key) => key.ec_point().as_bytes(),
-        KeyData::Ed25519(_) | KeyData::SkEd25519(_) => return Ok(()),
-        _ => return Err(KeyError::Malformed),
+fn check_numbers(key_type: KeyType, data: &KeyData) -> Result<(), KeyError> {
+    let point = match key_type {
+        KeyType::Ed25519 | KeyType::SkEd25519 => return Ok(()),
+        KeyType::Rsa => return check_rsa_size(data.rsa().ok_or(KeyError::Malformed)?.n()),
+        KeyType::EcdsaP256 | KeyType::EcdsaP384 | KeyType::EcdsaP521 => data.ecdsa().map(|k| k.as_sec1_bytes()),
+        KeyType::SkEcdsaP256 => data.sk_ecdsa_p256().map(|k| k.ec_point().as_bytes()),
     };
-    if point.first() == Some(&0x04) {
-        Ok(())
-    } else {
-        Err(KeyError::Malformed)
-    }
+    if point.and_then(<[u8]>::first) == Some(&0x04) { Ok(()) } else { Err(KeyError::Malformed) }
 }
 
 fn check_rsa_size(modulus: &Mpint) -> Result<(), KeyError> {
     let bytes = modulus.as_positive_bytes().ok_or(KeyError::Malformed)?;
-    let whole = u32::try_from(bytes.len())
-        .ok()
-        .and_then(|n| n.checked_mul(8))
-        .ok_or(KeyError::Malformed)?;
+    let whole = u32::try_from(bytes.len()).ok().and_then(|n| n.checked_mul(8)).ok_or(KeyError::Malformed)?;
     let bits = whole - bytes.first().map_or(0, |b| b.leading_zeros());
     if bits > MAX_RSA_BITS {
         return Err(KeyError::Malformed);
     }
-    if bits < MIN_RSA_BITS {
-        Err(KeyError::TooShort(bits))
-    } else {
-        Ok(())
-    }
+    if bits < MIN_RSA_BITS { Err(KeyError::TooShort(bits)) } else { Ok(()) }
 }
 
 /// The type's name and the blob of one line `type base64 [comment]`, with blanks before it and a line end behind it or not (sshkey.c `sshkey_read`).
 pub(crate) fn split_line(line: &[u8]) -> Option<(&[u8], Vec<u8>)> {
-    let mut words = line
-        .trim_ascii_end()
-        .split(|b| matches!(b, b' ' | b'\t'))
-        .filter(|w| !w.is_empty());
+    let mut words = line.trim_ascii_end().split(|b| matches!(b, b' ' | b'\t')).filter(|w| !w.is_empty());
     let name = words.next()?;
     let encoded = std::str::from_utf8(words.next()?).ok()?;
     Some((name, Base64::decode_vec(encoded).ok()?))
@@ -252,9 +221,5 @@ pub(crate) fn split_line(line: &[u8]) -> Option<(&[u8], Vec<u8>)> {
 /// `type base64 comment`; an empty comment adds no space.
 pub(crate) fn to_line(name: &str, blob: &[u8], comment: &str) -> String {
     let encoded = Base64::encode_string(blob);
-    if comment.is_empty() {
-        format!("{name} {encoded}")
-    } else {
-        format!("{name} {encoded} {comment}")
-    }
+    if comment.is_empty() { format!("{name} {encoded}") } else { format!("{name} {encoded} {comment}") }
 }

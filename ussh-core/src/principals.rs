@@ -60,7 +60,7 @@ fn parse_line(line: &[u8]) -> Option<Entry> {
     let start = line.iter().position(|b| !blank(b))?;
     let end = line.iter().rposition(|b| !blank(b))?;
     let line = line.get(start..=end)?;
-    let (has_options, name) = match line.iter().rposition(|b| blank(b)) {
+    let (has_options, name) = match line.iter().rposition(blank) {
         Some(last) => (true, line.get(last + 1..)?),
         None => (false, line),
     };

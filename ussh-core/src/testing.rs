@@ -1,10 +1,5 @@
 //! For tests: keys and certificates made by the real ssh-keygen, and certificates that it refuses to make.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -29,9 +24,7 @@ pub(crate) struct Keygen {
 
 impl Keygen {
     pub(crate) fn new() -> Self {
-        Keygen {
-            dir: tempfile::tempdir().unwrap(),
-        }
+        Keygen { dir: tempfile::tempdir().unwrap() }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -53,11 +46,7 @@ impl Keygen {
     /// Runs ssh-keygen; its exit status and what it printed.
     pub(crate) fn try_run(&self, args: &[&str]) -> (bool, String) {
         let mut command = Command::new("ssh-keygen");
-        let out = command
-            .args(args)
-            .current_dir(self.dir.path())
-            .output()
-            .expect("ssh-keygen");
+        let out = command.args(args).current_dir(self.dir.path()).output().expect("ssh-keygen");
         let mut text = String::from_utf8_lossy(&out.stdout).into_owned();
         text.push_str(&String::from_utf8_lossy(&out.stderr));
         (out.status.success(), text)
@@ -168,13 +157,7 @@ impl RawCertificate {
         out.put_u64(self.serial);
         out.put_u32(self.kind);
         out.put_string(&self.key_id);
-        out.put_string(
-            &self
-                .principals
-                .iter()
-                .flat_map(|p| string(p))
-                .collect::<Vec<u8>>(),
-        );
+        out.put_string(&self.principals.iter().flat_map(|p| string(p)).collect::<Vec<u8>>());
         out.put_u64(self.valid_after);
         out.put_u64(self.valid_before);
         out.put_string(&options(&self.critical_options));
@@ -206,21 +189,13 @@ impl SoftFido {
             other => panic!("{other}"),
         };
         let blob = [&string(name), plain.fields(), &string(b"ssh:")].concat();
-        SoftFido {
-            inner,
-            public: PublicKey::from_blob(&blob).unwrap(),
-        }
+        SoftFido { inner, public: PublicKey::from_blob(&blob).unwrap() }
     }
 
     /// In wire form, as a security key would sign (PROTOCOL.u2f).
     pub(crate) fn sign(&self, message: &[u8], flags: u8) -> Vec<u8> {
         let tail = [&[flags][..], &9_u32.to_be_bytes()].concat();
-        let signed = [
-            &Sha256::digest(b"ssh:")[..],
-            &tail,
-            &Sha256::digest(message)[..],
-        ]
-        .concat();
+        let signed = [&Sha256::digest(b"ssh:")[..], &tail, &Sha256::digest(message)[..]].concat();
         let plain = self.inner.sign(&signed).unwrap();
         let mut reader = Reader::new(&plain);
         reader.string().unwrap();

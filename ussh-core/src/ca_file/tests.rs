@@ -66,7 +66,7 @@ fn stops_at_the_first_line_of_junk() {
         format!("{}A", k.certificate),
     ] {
         let cas = TrustedCas::parse(format!("{a}\n{junk}\n{b}\n").as_bytes());
-        assert_eq!(cas.keys(), [k.first.clone()], "{junk:?}");
+        assert_eq!(cas.keys(), std::slice::from_ref(&k.first), "{junk:?}");
     }
     assert!(TrustedCas::parse(b"").keys().is_empty());
 }

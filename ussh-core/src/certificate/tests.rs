@@ -264,3 +264,13 @@ fn string_value_wants_one_whole_string() {
         assert_eq!(option(bad).string_value(), None);
     }
 }
+
+#[test]
+fn debug_names_the_certificate_on_one_line() {
+    let f = fixture();
+    let mut raw = f.good.clone();
+    raw.key_id = b"a\nb".to_vec();
+    let ca = f.ca.public_key().fingerprint();
+    let expected = format!("Certificate(User \"a\\x0ab\" serial 7 by PublicKey(ED25519 {ca}))");
+    assert_eq!(format!("{:?}", f.parse(&raw).unwrap()), expected);
+}

@@ -35,9 +35,7 @@ impl KeyType {
 
     /// By the name in a certificate's wire form.
     pub(crate) fn from_certificate_name(name: &[u8]) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|t| t.certificate_name().as_bytes() == name)
+        Self::ALL.into_iter().find(|t| t.certificate_name().as_bytes() == name)
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -68,11 +66,7 @@ impl KeyType {
     pub(crate) fn field_count(self) -> usize {
         match self {
             KeyType::Ed25519 => 1,
-            KeyType::EcdsaP256
-            | KeyType::EcdsaP384
-            | KeyType::EcdsaP521
-            | KeyType::Rsa
-            | KeyType::SkEd25519 => 2,
+            KeyType::EcdsaP256 | KeyType::EcdsaP384 | KeyType::EcdsaP521 | KeyType::Rsa | KeyType::SkEd25519 => 2,
             KeyType::SkEcdsaP256 => 3,
         }
     }
@@ -80,15 +74,9 @@ impl KeyType {
     pub(super) fn algorithm(self) -> Algorithm {
         match self {
             KeyType::Ed25519 => Algorithm::Ed25519,
-            KeyType::EcdsaP256 => Algorithm::Ecdsa {
-                curve: EcdsaCurve::NistP256,
-            },
-            KeyType::EcdsaP384 => Algorithm::Ecdsa {
-                curve: EcdsaCurve::NistP384,
-            },
-            KeyType::EcdsaP521 => Algorithm::Ecdsa {
-                curve: EcdsaCurve::NistP521,
-            },
+            KeyType::EcdsaP256 => Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+            KeyType::EcdsaP384 => Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+            KeyType::EcdsaP521 => Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
             KeyType::Rsa => Algorithm::Rsa { hash: None },
             KeyType::SkEd25519 => Algorithm::SkEd25519,
             KeyType::SkEcdsaP256 => Algorithm::SkEcdsaSha2NistP256,
@@ -103,12 +91,8 @@ impl KeyType {
     pub(super) fn signature_algorithm(self, name: &[u8]) -> Option<Algorithm> {
         if self == KeyType::Rsa {
             return match name {
-                b"rsa-sha2-256" => Some(Algorithm::Rsa {
-                    hash: Some(HashAlg::Sha256),
-                }),
-                b"rsa-sha2-512" => Some(Algorithm::Rsa {
-                    hash: Some(HashAlg::Sha512),
-                }),
+                b"rsa-sha2-256" => Some(Algorithm::Rsa { hash: Some(HashAlg::Sha256) }),
+                b"rsa-sha2-512" => Some(Algorithm::Rsa { hash: Some(HashAlg::Sha512) }),
                 _ => None,
             };
         }

@@ -13,12 +13,7 @@ pub struct PrivateKey {
 
 impl std::fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "PrivateKey({} {})",
-            self.public.short_type(),
-            self.public.fingerprint()
-        )
+        write!(f, "PrivateKey({} {})", self.public.short_type(), self.public.fingerprint())
     }
 }
 
@@ -44,11 +39,7 @@ impl PrivateKey {
         if key.is_encrypted() {
             return Err(KeyError::Encrypted);
         }
-        let public = PublicKey::from_blob(
-            &key.public_key()
-                .to_bytes()
-                .map_err(|_| KeyError::Malformed)?,
-        )?;
+        let public = PublicKey::from_blob(&key.public_key().to_bytes().map_err(|_| KeyError::Malformed)?)?;
         Ok(PrivateKey { key, public })
     }
 
@@ -58,9 +49,7 @@ impl PrivateKey {
     pub fn to_openssh(&self, comment: &str) -> Result<Zeroizing<String>, KeyError> {
         let mut named = self.key.clone();
         named.set_comment(comment);
-        named
-            .to_openssh(ssh_key::LineEnding::LF)
-            .map_err(|_| KeyError::Malformed)
+        named.to_openssh(ssh_key::LineEnding::LF).map_err(|_| KeyError::Malformed)
     }
 
     /// The public half.
@@ -72,10 +61,7 @@ impl PrivateKey {
     /// # Errors
     /// [`KeyError`]
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
-        let signed = self
-            .key
-            .try_sign(message)
-            .map_err(|_| KeyError::BadSignature)?;
+        let signed = self.key.try_sign(message).map_err(|_| KeyError::BadSignature)?;
         Vec::try_from(signed).map_err(|_| KeyError::BadSignature)
     }
 }

@@ -1,10 +1,9 @@
 //! Checking a signature: the algorithm against the key, the data by ssh-key, a FIDO key's flags by ourselves.
 
 use ::signature::Verifier;
-use ssh_key::public::KeyData;
 use ssh_key::{Mpint, Signature};
 
-use super::{KeyError, PublicKey, SHOWN_NAME};
+use super::{KeyError, KeyType, PublicKey, SHOWN_NAME};
 use crate::escape::escape;
 use crate::wire::{Reader, WireWrite};
 
@@ -23,12 +22,7 @@ pub enum FidoDemand {
 }
 
 /// [`PublicKey::verify`].
-pub(super) fn verify(
-    key: &PublicKey,
-    message: &[u8],
-    signature: &[u8],
-    fido: FidoDemand,
-) -> Result<(), KeyError> {
+pub(super) fn verify(key: &PublicKey, message: &[u8], signature: &[u8], fido: FidoDemand) -> Result<(), KeyError> {
     let parts = SignatureParts::parse(signature).ok_or(KeyError::BadSignature)?;
     let algorithm = key
         .key_type
@@ -37,18 +31,18 @@ pub(super) fn verify(
     if parts.trailer.is_empty() == key.is_fido() {
         return Err(KeyError::BadSignature);
     }
-    let mut data = match &key.data {
-        KeyData::Rsa(rsa) => pad_to(parts.data, rsa.key_size().div_ceil(8)),
-        KeyData::Ecdsa(_) | KeyData::SkEcdsaSha2NistP256(_) => canonical_ecdsa(parts.data),
-        _ => Some(parts.data.to_vec()),
-    }
-    .ok_or(KeyError::BadSignature)?;
+    let data = match key.key_type {
+        KeyType::Rsa => key.data.rsa().and_then(|rsa| pad_to(parts.data, rsa.key_size().div_ceil(8))),
+        KeyType::EcdsaP256 | KeyType::EcdsaP384 | KeyType::EcdsaP521 | KeyType::SkEcdsaP256 => {
+            canonical_ecdsa(parts.data)
+        }
+        KeyType::Ed25519 | KeyType::SkEd25519 => Some(parts.data.to_vec()),
+    };
+    let mut data = data.ok_or(KeyError::BadSignature)?;
     // ssh-key keeps a FIDO signature's flags and counter behind it, and signs them with the application's hash.
     data.extend_from_slice(parts.trailer);
     let checked = Signature::new(algorithm, data).map_err(|_| KeyError::BadSignature)?;
-    key.data
-        .verify(message, &checked)
-        .map_err(|_| KeyError::BadSignature)?;
+    key.data.verify(message, &checked).map_err(|_| KeyError::BadSignature)?;
     match parts.trailer.first() {
         Some(flags) => check_fido_flags(*flags, fido),
         None => Ok(()),
@@ -69,11 +63,7 @@ impl<'a> SignatureParts<'a> {
         let algorithm = reader.string().ok()?;
         let data = reader.string().ok()?;
         let trailer = reader.rest();
-        matches!(trailer.len(), 0 | 5).then_some(SignatureParts {
-            algorithm,
-            data,
-            trailer,
-        })
+        matches!(trailer.len(), 0 | 5).then_some(SignatureParts { algorithm, data, trailer })
     }
 }
 

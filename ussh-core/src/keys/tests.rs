@@ -1,22 +1,10 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::*;
 use crate::testing::{Keygen, SoftFido, TOUCHED, VERIFIED, string};
 
 const MESSAGE: &[u8] = b"what is signed";
-const PLAIN_KINDS: [&str; 6] = [
-    "ed25519",
-    "ecdsa-256",
-    "ecdsa-384",
-    "ecdsa-521",
-    "rsa-2048",
-    "rsa-3072",
-];
+const PLAIN_KINDS: [&str; 6] = ["ed25519", "ecdsa-256", "ecdsa-384", "ecdsa-521", "rsa-2048", "rsa-3072"];
 
 fn check(key: &PublicKey, signature: &[u8]) -> Result<(), KeyError> {
     key.verify(MESSAGE, signature, FidoDemand::Presence)
@@ -44,30 +32,15 @@ fn verifies_each_plain_key_type_and_refuses_every_near_miss() {
         for at in name_len..signature.len() {
             let mut flipped = signature.clone();
             flipped[at] ^= 1;
-            assert_eq!(
-                check(&key, &flipped),
-                Err(KeyError::BadSignature),
-                "{kind}: byte {at}"
-            );
+            assert_eq!(check(&key, &flipped), Err(KeyError::BadSignature), "{kind}: byte {at}");
         }
         for len in 0..signature.len() {
-            assert!(
-                check(&key, &signature[..len]).is_err(),
-                "{kind}: cut at {len}"
-            );
+            assert!(check(&key, &signature[..len]).is_err(), "{kind}: cut at {len}");
         }
         let trailing = [&signature[..], &[0]].concat();
-        assert_eq!(
-            check(&key, &trailing),
-            Err(KeyError::BadSignature),
-            "{kind}: trailing"
-        );
+        assert_eq!(check(&key, &trailing), Err(KeyError::BadSignature), "{kind}: trailing");
         let like_fido = [&signature[..], &[1, 0, 0, 0, 0]].concat();
-        assert_eq!(
-            check(&key, &like_fido),
-            Err(KeyError::BadSignature),
-            "{kind}: FIDO trailer"
-        );
+        assert_eq!(check(&key, &like_fido), Err(KeyError::BadSignature), "{kind}: FIDO trailer");
     }
 }
 
@@ -91,10 +64,7 @@ fn refuses_a_signature_that_names_another_algorithm() {
         let (own, data) = split_signature(&private.sign(MESSAGE).unwrap());
         for name in names.iter().filter(|n| n.as_bytes() != own) {
             let renamed = [string(name.as_bytes()), string(&data)].concat();
-            assert!(
-                matches!(check(&key, &renamed), Err(KeyError::SignatureAlgorithm(_))),
-                "{kind} as {name}"
-            );
+            assert!(matches!(check(&key, &renamed), Err(KeyError::SignatureAlgorithm(_))), "{kind} as {name}");
         }
     }
 }
@@ -105,10 +75,7 @@ fn refuses_rsa_signature_under_the_other_hash() {
     let (name, data) = split_signature(&private.sign(MESSAGE).unwrap());
     assert_eq!(name, b"rsa-sha2-512");
     let renamed = [string(b"rsa-sha2-256"), string(&data)].concat();
-    assert_eq!(
-        check(&private.public_key(), &renamed),
-        Err(KeyError::BadSignature)
-    );
+    assert_eq!(check(&private.public_key(), &renamed), Err(KeyError::BadSignature));
 }
 
 #[test]
@@ -130,8 +97,8 @@ fn takes_an_rsa_signature_without_its_leading_zeros() {
 /// n - s for NIST P-256 (FIPS 186-4 D.1.2.3), both 32 bytes.
 fn negate_p256(s: &[u8]) -> Vec<u8> {
     const ORDER: [u8; 32] = [
-        0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc,
-        0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+        0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa, 0xad,
+        0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
     ];
     let mut padded = vec![0; 32_usize.saturating_sub(s.len())];
     padded.extend_from_slice(&s[s.len().saturating_sub(32)..]);
@@ -152,8 +119,7 @@ fn takes_both_s_values_and_leading_zeros_of_ecdsa_as_openssh_does() {
     let (name, data) = split_signature(&private.sign(MESSAGE).unwrap());
     let mut reader = Reader::new(&data);
     let (r, s) = (reader.string().unwrap(), reader.string().unwrap());
-    let with =
-        |r: &[u8], s: &[u8]| [string(&name), string(&[string(r), string(s)].concat())].concat();
+    let with = |r: &[u8], s: &[u8]| [string(&name), string(&[string(r), string(s)].concat())].concat();
 
     let other_s = [&[0], &negate_p256(s)[..]].concat();
     assert_eq!(check(&key, &with(r, &other_s)), Ok(()));
@@ -192,10 +158,7 @@ fn fido_signature_needs_a_touch_and_verification_where_demanded() {
         let mut other = key.to_blob();
         *other.last_mut().unwrap() = b'!';
         let other = PublicKey::from_blob(&other).unwrap();
-        assert_eq!(
-            check(&other, &fido.sign(MESSAGE, TOUCHED)),
-            Err(KeyError::BadSignature)
-        );
+        assert_eq!(check(&other, &fido.sign(MESSAGE, TOUCHED)), Err(KeyError::BadSignature));
 
         let without_trailer = &fido.sign(MESSAGE, TOUCHED)[..at];
         assert_eq!(check(key, without_trailer), Err(KeyError::BadSignature));
@@ -219,23 +182,10 @@ fn refuses_malformed_and_unknown_keys() {
     let ed25519 = |key: &[u8]| [string(b"ssh-ed25519"), string(key)].concat();
     assert!(PublicKey::from_blob(&ed25519(&[1; 32])).is_ok());
     let trailing = [ed25519(&[1; 32]), vec![0]].concat();
-    for bad in [
-        ed25519(&[1; 31]),
-        ed25519(&[1; 33]),
-        trailing,
-        Vec::new(),
-        vec![0, 0, 0, 9],
-    ] {
+    for bad in [ed25519(&[1; 31]), ed25519(&[1; 33]), trailing, Vec::new(), vec![0, 0, 0, 9]] {
         assert_eq!(PublicKey::from_blob(&bad), Err(KeyError::Malformed));
     }
-    for name in [
-        "ssh-dss",
-        "ssh-rsa2",
-        "SSH-ED25519",
-        "rsa-sha2-512",
-        "ssh-ed448",
-        "none",
-    ] {
+    for name in ["ssh-dss", "ssh-rsa2", "SSH-ED25519", "rsa-sha2-512", "ssh-ed448", "none"] {
         let blob = [string(name.as_bytes()), string(&[1; 32])].concat();
         let unsupported = Err(KeyError::UnsupportedType(name.into()));
         assert_eq!(PublicKey::from_blob(&blob), unsupported);
@@ -252,14 +202,8 @@ fn refuses_ecdsa_key_under_another_curve_or_with_a_compressed_point() {
     let build = |name: &[u8], curve: &[u8], point: &[u8]| {
         PublicKey::from_blob(&[string(name), string(curve), string(point)].concat())
     };
-    assert_eq!(
-        build(b"ecdsa-sha2-nistp256", b"nistp256", point),
-        Ok(key.clone())
-    );
-    for (name, curve) in [
-        ("ecdsa-sha2-nistp384", "nistp256"),
-        ("ecdsa-sha2-nistp256", "nistp384"),
-    ] {
+    assert_eq!(build(b"ecdsa-sha2-nistp256", b"nistp256", point), Ok(key.clone()));
+    for (name, curve) in [("ecdsa-sha2-nistp384", "nistp256"), ("ecdsa-sha2-nistp256", "nistp384")] {
         let refused = build(name.as_bytes(), curve.as_bytes(), point);
         assert_eq!(refused, Err(KeyError::Malformed));
     }
@@ -270,19 +214,15 @@ fn refuses_ecdsa_key_under_another_curve_or_with_a_compressed_point() {
 
 #[test]
 fn refuses_rsa_below_2048_bits_and_beyond_16384() {
-    let rsa = |modulus: &[u8]| {
-        PublicKey::from_blob(&[string(b"ssh-rsa"), string(&[1, 0, 1]), string(modulus)].concat())
-    };
+    let rsa =
+        |modulus: &[u8]| PublicKey::from_blob(&[string(b"ssh-rsa"), string(&[1, 0, 1]), string(modulus)].concat());
     let modulus = |bytes: usize, first: u8| [vec![0, first], vec![0x55; bytes - 1]].concat();
     assert!(rsa(&modulus(256, 0x80)).is_ok());
     assert!(rsa(&modulus(2048, 0x80)).is_ok());
     assert_eq!(rsa(&modulus(256, 0x80)[2..]), Err(KeyError::TooShort(2039)));
     assert_eq!(rsa(&modulus(128, 0x80)), Err(KeyError::TooShort(1024)));
     assert_eq!(rsa(&modulus(2049, 0x80)), Err(KeyError::Malformed));
-    assert_eq!(
-        rsa(&[&[0], &modulus(256, 0x80)[..]].concat()),
-        Err(KeyError::Malformed)
-    );
+    assert_eq!(rsa(&[&[0], &modulus(256, 0x80)[..]].concat()), Err(KeyError::Malformed));
     assert_eq!(rsa(&[0xff; 256]), Err(KeyError::Malformed), "negative");
 }
 
@@ -297,10 +237,7 @@ fn reads_and_writes_lines_as_ssh_keygen_does() {
         assert_eq!(PublicKey::from_blob(&key.to_blob()), Ok(key.clone()));
         let listed = keygen.run(&["-l", "-f", &format!("{kind}.pub")]);
         assert!(listed.contains(&key.fingerprint()), "{listed}");
-        assert!(
-            listed.contains(&format!("({})", key.short_type())),
-            "{listed}"
-        );
+        assert!(listed.contains(&format!("({})", key.short_type())), "{listed}");
         assert_eq!(PublicKey::from_openssh(&key.to_openssh("")), Ok(key));
     }
 }
@@ -310,10 +247,7 @@ fn refuses_lines_that_are_no_key() {
     let key = Keygen::new().generate("k", "ed25519").public_key();
     let good = key.to_openssh("comment");
     let encoded = good.split(' ').nth(1).unwrap();
-    assert_eq!(
-        PublicKey::from_openssh(&format!("  ssh-ed25519\t{encoded}\r\n")),
-        Ok(key)
-    );
+    assert_eq!(PublicKey::from_openssh(&format!("  ssh-ed25519\t{encoded}\r\n")), Ok(key));
     for bad in [
         String::new(),
         "ssh-ed25519".into(),
@@ -325,11 +259,7 @@ fn refuses_lines_that_are_no_key() {
         format!("restrict {good}"),
         format!("# {good}"),
     ] {
-        assert_eq!(
-            PublicKey::from_openssh(&bad),
-            Err(KeyError::Malformed),
-            "{bad}"
-        );
+        assert_eq!(PublicKey::from_openssh(&bad), Err(KeyError::Malformed), "{bad}");
     }
 }
 
@@ -337,10 +267,7 @@ fn refuses_lines_that_are_no_key() {
 fn private_keys_round_trip_through_ssh_keygen() {
     let keygen = Keygen::new();
     let ours = PrivateKey::generate_ed25519().unwrap();
-    assert_ne!(
-        ours.public_key(),
-        PrivateKey::generate_ed25519().unwrap().public_key()
-    );
+    assert_ne!(ours.public_key(), PrivateKey::generate_ed25519().unwrap().public_key());
     let pem = ours.to_openssh("a comment").unwrap();
     assert!(pem.ends_with("-----END OPENSSH PRIVATE KEY-----\n"));
     keygen.write("ours", pem.as_bytes());
@@ -349,10 +276,7 @@ fn private_keys_round_trip_through_ssh_keygen() {
     let public = keygen.run(&["-y", "-f", "ours"]);
     assert_eq!(public.trim_end(), ours.public_key().to_openssh("a comment"));
     let again = PrivateKey::from_openssh(&pem).unwrap();
-    assert_eq!(
-        check(&ours.public_key(), &again.sign(MESSAGE).unwrap()),
-        Ok(())
-    );
+    assert_eq!(check(&ours.public_key(), &again.sign(MESSAGE).unwrap()), Ok(()));
 }
 
 #[test]
@@ -361,18 +285,12 @@ fn refuses_an_encrypted_private_key() {
     keygen.run(&["-q", "-t", "ed25519", "-N", "secret", "-f", "k"]);
     let refused = PrivateKey::from_openssh(&keygen.read_text("k"));
     assert_eq!(refused.err(), Some(KeyError::Encrypted));
-    assert_eq!(
-        PrivateKey::from_openssh("junk").err(),
-        Some(KeyError::Malformed)
-    );
+    assert_eq!(PrivateKey::from_openssh("junk").err(), Some(KeyError::Malformed));
 }
 
 #[test]
 fn debug_shows_the_public_half_of_a_private_key_only() {
     let key = PrivateKey::generate_ed25519().unwrap();
     let shown = format!("{key:?}");
-    assert_eq!(
-        shown,
-        format!("PrivateKey(ED25519 {})", key.public_key().fingerprint())
-    );
+    assert_eq!(shown, format!("PrivateKey(ED25519 {})", key.public_key().fingerprint()));
 }

@@ -44,10 +44,7 @@ pub(super) fn parse(body: &[u8]) -> Result<RevokedKeys, RevokedError> {
     }
     let _reserved = reader.string()?;
     let _comment = reader.string()?;
-    let mut revoked = RevokedKeys {
-        header: Some((version, generated)),
-        ..RevokedKeys::default()
-    };
+    let mut revoked = RevokedKeys { header: Some((version, generated)), ..RevokedKeys::default() };
     while !reader.rest().is_empty() {
         let section = reader.byte()?;
         parse_section(section, Reader::new(reader.string()?), &mut revoked)?;
@@ -55,11 +52,7 @@ pub(super) fn parse(body: &[u8]) -> Result<RevokedKeys, RevokedError> {
     Ok(revoked)
 }
 
-fn parse_section(
-    section: u8,
-    mut data: Reader<'_>,
-    revoked: &mut RevokedKeys,
-) -> Result<(), RevokedError> {
+fn parse_section(section: u8, mut data: Reader<'_>, revoked: &mut RevokedKeys) -> Result<(), RevokedError> {
     match section {
         SECTION_CERTIFICATES => revoked.certificates.push(parse_certificates(data)?),
         SECTION_EXPLICIT_KEY => {
@@ -77,10 +70,7 @@ fn parse_section(
     Ok(())
 }
 
-fn read_hashes<const N: usize>(
-    mut data: Reader<'_>,
-    hashes: &mut Vec<[u8; N]>,
-) -> Result<(), RevokedError> {
+fn read_hashes<const N: usize>(mut data: Reader<'_>, hashes: &mut Vec<[u8; N]>) -> Result<(), RevokedError> {
     while !data.rest().is_empty() {
         let hash = data.string()?.try_into();
         hashes.push(hash.map_err(|_| RevokedError::Malformed("a hash of the wrong length"))?);
@@ -94,23 +84,14 @@ fn check_extension(mut data: Reader<'_>) -> Result<(), RevokedError> {
     let critical = data.byte()?;
     let _contents = data.string()?;
     data.finish()?;
-    if critical == 0 {
-        Ok(())
-    } else {
-        Err(RevokedError::Malformed("unknown critical extension"))
-    }
+    if critical == 0 { Ok(()) } else { Err(RevokedError::Malformed("unknown critical extension")) }
 }
 
 /// krl.c `parse_revoked_certs`.
 fn parse_certificates(mut data: Reader<'_>) -> Result<RevokedCertificates, RevokedError> {
     let ca = read_scope(data.string()?)?;
     let _reserved = data.string()?;
-    let mut revoked = RevokedCertificates {
-        ca,
-        ranges: Vec::new(),
-        bitmaps: Vec::new(),
-        key_ids: Vec::new(),
-    };
+    let mut revoked = RevokedCertificates { ca, ranges: Vec::new(), bitmaps: Vec::new(), key_ids: Vec::new() };
     while !data.rest().is_empty() {
         let section = data.byte()?;
         let mut part = Reader::new(data.string()?);
@@ -159,9 +140,7 @@ fn read_scope(blob: &[u8]) -> Result<CaScope, RevokedError> {
 /// krl.c `ssh_krl_revoke_cert_by_serial_range`.
 fn checked_range(first: u64, last: u64) -> Result<(u64, u64), RevokedError> {
     if first == 0 || first > last {
-        return Err(RevokedError::Malformed(
-            "serial 0, or a range that ends before it starts",
-        ));
+        return Err(RevokedError::Malformed("serial 0, or a range that ends before it starts"));
     }
     Ok((first, last))
 }
@@ -176,14 +155,8 @@ fn read_bitmap(offset: u64, number: &[u8]) -> Result<SerialBitmap, RevokedError>
     if number.len() > MAX_BITMAP + 1 || bits.len() > MAX_BITMAP {
         return Err(RevokedError::Malformed("a bitmap longer than 2048 bytes"));
     }
-    let bitmap = SerialBitmap {
-        offset,
-        bits: bits.to_vec(),
-    };
-    if bitmap
-        .highest()
-        .is_some_and(|highest| offset.checked_add(highest).is_none())
-    {
+    let bitmap = SerialBitmap { offset, bits: bits.to_vec() };
+    if bitmap.highest().is_some_and(|highest| offset.checked_add(highest).is_none()) {
         return Err(RevokedError::Malformed("a bitmap beyond the last serial"));
     }
     if offset == 0 && bits.last().is_some_and(|lowest| lowest & 1 != 0) {
@@ -195,9 +168,5 @@ fn read_bitmap(offset: u64, number: &[u8]) -> Result<SerialBitmap, RevokedError>
 /// A C string on the wire: OpenSSH drops one NUL at its end and refuses any other (`sshbuf_get_cstring`).
 fn read_key_id(key_id: &[u8]) -> Result<&[u8], RevokedError> {
     let key_id = key_id.strip_suffix(b"\0").unwrap_or(key_id);
-    if key_id.contains(&0) {
-        Err(RevokedError::Malformed("NUL in a key ID"))
-    } else {
-        Ok(key_id)
-    }
+    if key_id.contains(&0) { Err(RevokedError::Malformed("NUL in a key ID")) } else { Ok(key_id) }
 }

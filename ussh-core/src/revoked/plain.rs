@@ -24,8 +24,7 @@ pub(super) fn parse(text: &[u8]) -> Result<RevokedKeys, RevokedError> {
             Err(KeyError::TooShort(_)) => has_comment = true,
             Err(KeyError::IsCertificate) => {
                 let certificate = Certificate::from_line(line);
-                let certificate =
-                    certificate.map_err(|_| RevokedError::Malformed("a bad certificate"))?;
+                let certificate = certificate.map_err(|_| RevokedError::Malformed("a bad certificate"))?;
                 revoked.keys.push(certificate.public_key().to_blob());
             }
             Err(_) => return Err(RevokedError::Malformed("neither a KRL nor a list of keys")),

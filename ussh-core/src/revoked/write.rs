@@ -51,11 +51,7 @@ impl KrlTemplate {
 }
 
 fn serial_list(serials: &[u64]) -> Vec<u8> {
-    let mut sorted: Vec<u64> = serials
-        .iter()
-        .copied()
-        .filter(|serial| *serial != 0)
-        .collect();
+    let mut sorted: Vec<u64> = serials.iter().copied().filter(|serial| *serial != 0).collect();
     sorted.sort_unstable();
     sorted.dedup();
     let mut list = Vec::with_capacity(sorted.len() * 8);
