@@ -1,0 +1,304 @@
+//! What the command line asks for: one of our verbs, or something for `ssh`.
+//!
+//! Our verbs are long options, looked for in the first argument only. `ssh` knows no long options, so no host name, flag or command of ssh is ever taken.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invocation {
+    /// No arguments: see to it that there is a good certificate.
+    Ensure,
+    /// See to it, then become `ssh` with these arguments.
+    Ssh {
+        /// As given, byte for byte.
+        arguments: Vec<OsString>,
+        /// Whether ssh will need a certificate at all.
+        purpose: Purpose,
+    },
+    /// `--force`: log in whatever the agent holds, then become `ssh` (with no arguments: stop there).
+    Force(Vec<OsString>),
+    /// `--login`: log in whatever the agent holds.
+    Login,
+    /// `--logout`: remove our CA's certificates from the agent.
+    Logout,
+    /// `--check`: the answer is the exit status.
+    Check,
+    /// `--status`.
+    Status(StatusForm),
+    /// `--help`.
+    Help,
+    /// `--version`.
+    Version,
+}
+
+/// What `ssh` is going to do with its arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Connect somewhere, as far as can be told.
+    Connects,
+    /// Print something, talk to a running master, or complain: no certificate is needed.
+    StaysLocal,
+}
+
+/// How the status is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusForm {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// A verb of ours with an argument it does not take.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{verb} does not take the argument {argument:?}")]
+pub struct UsageError {
+    verb: &'static str,
+    argument: OsString,
+}
+
+impl Invocation {
+    /// Reads the arguments (without the program's own name).
+    /// # Errors
+    /// [`UsageError`], for our own verbs only: what is for ssh is ssh's to judge.
+    pub fn classify(mut arguments: Vec<OsString>) -> Result<Self, UsageError> {
+        let Some(first) = arguments.first() else {
+            return Ok(Invocation::Ensure);
+        };
+        let (verb, invocation) = match first.as_bytes() {
+            b"--force" => {
+                arguments.remove(0);
+                return Ok(Invocation::Force(arguments));
+            }
+            b"--status" if arguments.get(1).is_some_and(|a| a == "--json") => {
+                arguments.remove(1);
+                ("--status --json", Invocation::Status(StatusForm::Json))
+            }
+            b"--status" => ("--status", Invocation::Status(StatusForm::Text)),
+            b"--login" => ("--login", Invocation::Login),
+            b"--logout" => ("--logout", Invocation::Logout),
+            b"--check" => ("--check", Invocation::Check),
+            b"--help" => ("--help", Invocation::Help),
+            b"--version" => ("--version", Invocation::Version),
+            _ => {
+                let purpose = Purpose::of(&arguments);
+                return Ok(Invocation::Ssh { arguments, purpose });
+            }
+        };
+        match arguments.into_iter().nth(1) {
+            Some(argument) => Err(UsageError { verb, argument }),
+            None => Ok(invocation),
+        }
+    }
+}
+
+/// ssh(1)'s flags that take an argument (ssh.c, getopt; `P` since 9.4).
+const WITH_ARGUMENT: &[u8] = b"BDEFIJLOPQRSWbceilmopw";
+/// ssh(1)'s flags that take none.
+const WITHOUT_ARGUMENT: &[u8] = b"1246AaCfGgKkMNnqsTtVvXxYy";
+/// Those with which ssh makes no connection: print its configuration, talk to a master, list algorithms, print its version.
+const LOCAL: &[u8] = b"GOQV";
+
+impl Purpose {
+    /// Walks the arguments as ssh's getopt does: flags, the host, flags again, the command. Whatever is not understood counts as connecting.
+    fn of(arguments: &[OsString]) -> Self {
+        let mut rest = arguments.iter();
+        let mut host_seen = false;
+        while let Some(argument) = rest.next() {
+            match Word::read(argument) {
+                Word::EndOfOptions => {
+                    // The host follows, if it has not been; no flags after it then.
+                    return if host_seen || rest.next().is_some() { Purpose::Connects } else { Purpose::StaysLocal };
+                }
+                Word::Plain if host_seen => return Purpose::Connects,
+                Word::Plain => host_seen = true,
+                Word::Local => return Purpose::StaysLocal,
+                Word::Unknown => return Purpose::Connects,
+                Word::Flags => {}
+                Word::FlagWantsNext => {
+                    if rest.next().is_none() {
+                        return Purpose::StaysLocal;
+                    }
+                }
+            }
+        }
+        if host_seen { Purpose::Connects } else { Purpose::StaysLocal }
+    }
+}
+
+/// One argument, seen by getopt.
+enum Word {
+    /// A host or the begin of the command.
+    Plain,
+    /// `--`.
+    EndOfOptions,
+    /// Flags, complete in themselves.
+    Flags,
+    /// Flags of which the last takes the next argument.
+    FlagWantsNext,
+    /// One of [`LOCAL`] is among the flags.
+    Local,
+    /// A flag that this list does not know, perhaps a newer ssh's.
+    Unknown,
+}
+
+impl Word {
+    fn read(argument: &OsStr) -> Self {
+        let flags = match argument.as_bytes() {
+            b"--" => return Word::EndOfOptions,
+            b"-" => return Word::Plain,
+            // `--word` is no option of ssh: it prints its usage.
+            [b'-', b'-', ..] => return Word::Local,
+            [b'-', flags @ ..] => flags,
+            _ => return Word::Plain,
+        };
+        for (position, flag) in flags.iter().enumerate() {
+            if LOCAL.contains(flag) {
+                return Word::Local;
+            }
+            if WITH_ARGUMENT.contains(flag) {
+                return if position + 1 == flags.len() { Word::FlagWantsNext } else { Word::Flags };
+            }
+            if !WITHOUT_ARGUMENT.contains(flag) {
+                return Word::Unknown;
+            }
+        }
+        Word::Flags
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::panic)]
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    fn purpose(line: &str) -> Purpose {
+        Purpose::of(&words(line))
+    }
+
+    #[test]
+    fn no_argument_means_get_or_renew() {
+        assert_eq!(Invocation::classify(vec![]), Ok(Invocation::Ensure));
+    }
+
+    #[test]
+    fn each_verb_is_known_as_the_first_argument() {
+        for (line, wanted) in [
+            ("--status", Invocation::Status(StatusForm::Text)),
+            ("--status --json", Invocation::Status(StatusForm::Json)),
+            ("--login", Invocation::Login),
+            ("--logout", Invocation::Logout),
+            ("--check", Invocation::Check),
+            ("--help", Invocation::Help),
+            ("--version", Invocation::Version),
+            ("--force", Invocation::Force(vec![])),
+            ("--force -v web1 id", Invocation::Force(words("-v web1 id"))),
+        ] {
+            assert_eq!(Invocation::classify(words(line)), Ok(wanted), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_verb_in_any_other_place_is_for_ssh() {
+        for line in [
+            "web1 --status",
+            "-v --login",
+            "-- --check",
+            "web1 --help",
+            "-l --force web1",
+            "--statusx",
+            "--stat",
+            "-status",
+            "status",
+            "login",
+        ] {
+            let arguments = words(line);
+            match Invocation::classify(arguments.clone()) {
+                Ok(Invocation::Ssh { arguments: passed, .. }) => assert_eq!(passed, arguments),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_verb_with_a_surplus_argument_is_a_usage_error() {
+        for line in [
+            "--check web1",
+            "--status web1",
+            "--status --json web1",
+            "--logout --json",
+            "--version -v",
+            "--login web1",
+            "--help --json",
+        ] {
+            assert!(Invocation::classify(words(line)).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn arguments_for_ssh_keep_every_byte() {
+        let arguments: Vec<OsString> = [&b"web1"[..], b"", b"a b", b"\xff\xfe", b"-o", b"X=%h$(x)\n"]
+            .iter()
+            .map(|b| OsStr::from_bytes(b).to_owned())
+            .collect();
+        match Invocation::classify(arguments.clone()) {
+            Ok(Invocation::Ssh { arguments: passed, .. }) => assert_eq!(passed, arguments),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_host_means_a_connection() {
+        for line in [
+            "web1",
+            "alice@web1 id",
+            "-v web1",
+            "-p 22 web1",
+            "-p22 web1",
+            "-vvNT web1",
+            "-- web1",
+            "-o BatchMode=yes web1",
+            "-W a:1 web1",
+            "web1 -v",
+            "web1 ls -V",
+            "web1 -- -V",
+            "-l -V web1",
+            "ssh://web1",
+            "-oV web1",
+        ] {
+            assert_eq!(purpose(line), Purpose::Connects, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_connection_asks_for_no_certificate() {
+        for line in [
+            "-V",
+            "-vV",
+            "-Q cipher",
+            "-Qcipher",
+            "-G web1",
+            "web1 -G",
+            "-O check web1",
+            "-v",
+            "-p",
+            "-p 22",
+            "--",
+            "--nonsense web1",
+        ] {
+            assert_eq!(purpose(line), Purpose::StaysLocal, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_flag_from_a_newer_ssh_counts_as_connecting() {
+        assert_eq!(purpose("-Z"), Purpose::Connects);
+        assert_eq!(purpose("-vZ x web1"), Purpose::Connects);
+    }
+}

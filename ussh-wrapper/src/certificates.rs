@@ -1,0 +1,115 @@
+//! Which of the identities that an agent lists are certificates of our CA, and which of those are good.
+//!
+//! The one verdict of `ussh_core` decides; no signature is asked for: the agent is the user's own, and sshd asks for one anyway.
+
+use ussh_core::agent::{Agent, AgentError, Identity};
+use ussh_core::ca_file::TrustedCas;
+use ussh_core::certificate::{Certificate, CertificateKind};
+use ussh_core::clock::UnixTime;
+use ussh_core::verdict::{CriticalOptions, Demand, PrincipalDemand, Refusal, VerifiedCertificate, verify};
+
+use crate::config::{Config, ConfigError};
+use crate::user_file;
+
+/// What a certificate is judged by.
+#[derive(Clone, Debug)]
+pub struct Judge {
+    cas: TrustedCas,
+    renew_before_seconds: u64,
+}
+
+/// What the judge says of a certificate of our CA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Valid now and for long enough.
+    Good,
+    /// Valid now, but within `renew_before_seconds` of its end.
+    EndsSoon,
+    /// Not valid.
+    Refused(Refusal),
+}
+
+/// A certificate of our CA in the agent.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// As listed; the CA's key in it is one of ours, the rest is as good as its standing.
+    pub certificate: Certificate,
+    /// How good it is.
+    pub standing: Standing,
+}
+
+impl Judge {
+    /// Reads the trusted CA keys that the configuration names.
+    /// # Errors
+    /// [`ConfigError`]
+    pub fn load(config: &Config, uid: u32) -> Result<Self, ConfigError> {
+        let cas = TrustedCas::parse(&user_file::read(&config.user_ca_file, uid)?);
+        if cas.keys().is_empty() {
+            return Err(ConfigError::NoCaKey(config.user_ca_file.clone()));
+        }
+        Ok(Judge::new(cas, config.renew_before_seconds))
+    }
+    /// From keys at hand.
+    pub fn new(cas: TrustedCas, renew_before_seconds: u32) -> Self {
+        Judge { cas, renew_before_seconds: renew_before_seconds.into() }
+    }
+    /// Whether it is a user certificate of our CA that sshd would take from somebody at this moment.
+    /// # Errors
+    /// [`Refusal`]
+    pub fn verify(&self, certificate: &Certificate, now: UnixTime) -> Result<VerifiedCertificate, Refusal> {
+        let demand = Demand {
+            cas: &self.cas,
+            kind: CertificateKind::User,
+            now,
+            principals: PrincipalDemand::AnyNonEmpty,
+            // Whether a command is forced, and from where it may be used, is the servers' business.
+            critical_options: CriticalOptions::EnforcedBySshd,
+            revoked: None,
+            max_validity: None,
+            max_age: None,
+        };
+        verify(certificate, &demand)
+    }
+    /// [`Judge::verify`], and how near the end is.
+    pub fn standing(&self, certificate: &Certificate, now: UnixTime) -> Standing {
+        match self.verify(certificate, now) {
+            Err(refusal) => Standing::Refused(refusal),
+            Ok(verified)
+                if verified.certificate().valid_before().0 > now.0.saturating_add(self.renew_before_seconds) =>
+            {
+                Standing::Good
+            }
+            Ok(_) => Standing::EndsSoon,
+        }
+    }
+    /// Whether one of our CA keys stands in it. Says nothing on the signature.
+    pub fn names_our_ca(&self, certificate: &Certificate) -> bool {
+        self.cas.contains(certificate.ca())
+    }
+}
+
+/// The first good certificate that the agent lists.
+/// # Errors
+/// The agent could not be asked.
+pub fn find_good(agent: &mut Agent, judge: &Judge, now: UnixTime) -> Result<Option<Certificate>, AgentError> {
+    Ok(agent
+        .list()?
+        .iter()
+        .filter_map(readable_certificate)
+        .find(|certificate| judge.standing(certificate, now) == Standing::Good))
+}
+
+/// All user certificates in the agent that name our CA, in the agent's order.
+/// # Errors
+/// The agent could not be asked.
+pub fn held(agent: &mut Agent, judge: &Judge, now: UnixTime) -> Result<Vec<Held>, AgentError> {
+    let ours = |c: &Certificate| c.kind() == CertificateKind::User && judge.names_our_ca(c);
+    let listed = agent.list()?;
+    let certificates = listed.iter().filter_map(readable_certificate).filter(ours);
+    Ok(certificates.map(|certificate| Held { standing: judge.standing(&certificate, now), certificate }).collect())
+}
+
+/// What the agent lists is mostly not for us; what cannot be read is passed over.
+pub fn readable_certificate(identity: &Identity) -> Option<Certificate> {
+    if Certificate::is_certificate_blob(&identity.blob) { Certificate::parse(&identity.blob).ok() } else { None }
+}

@@ -1,0 +1,337 @@
+//! The configuration: the system's file, the user's file over it (key by key), and `USSH_CA` over both.
+//!
+//! Parsed into types that cannot hold what would be dangerous further on: these values become arguments of `ssh`.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::{SeqAccess, Visitor};
+
+use crate::user_file::{self, UserFileError};
+
+/// The system's file; it may be missing.
+pub const SYSTEM_FILE: &str = "/etc/ussh/ussh.toml";
+/// The user's file, under the home folder; it may be missing.
+pub const USER_FILE: &str = ".config/ussh/ussh.toml";
+/// Environment variable with one or more CAs, by commas or blanks apart.
+pub const CA_VARIABLE: &str = "USSH_CA";
+
+const DEFAULT_USER_CA_FILE: &str = "/etc/ussh/user_ca.pub";
+const DEFAULT_KNOWN_HOSTS: &str = "/etc/ussh/known_hosts";
+const DEFAULT_RENEW_BEFORE_SECONDS: u32 = 60;
+const DEFAULT_CONNECT_TIMEOUT_SECONDS: u32 = 10;
+
+/// What the files and the environment say together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// CAs in the order in which they are tried; may be empty (then nobody can log in).
+    pub cas: Vec<CaAddress>,
+    /// The user's name at the CA; `None`: the local account's.
+    pub ca_user: Option<CaUser>,
+    /// Trusted user CA keys, one per line, in sshd's TrustedUserCAKeys format.
+    pub user_ca_file: PathBuf,
+    /// `@cert-authority` lines for the CA's own host certificate.
+    pub known_hosts: PathBuf,
+    /// A certificate that ends within this many seconds is no longer good.
+    pub renew_before_seconds: u32,
+    /// How long one CA may take to answer a connection, in seconds (1 to 600).
+    pub connect_timeout_seconds: u32,
+}
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The system's file.
+    pub system: PathBuf,
+    /// The home folder; `None`: there is no user's file, and no `~/` in paths.
+    pub home: Option<PathBuf>,
+    /// Value of [`CA_VARIABLE`].
+    pub ca: Option<OsString>,
+    /// Who runs us.
+    pub uid: u32,
+}
+
+/// What is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file is there but is not taken.
+    #[error("{0}")]
+    File(#[from] UserFileError),
+    /// A file's text is wrong.
+    #[error("{path}:{line}: {message}")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// What is wrong there.
+        message: String,
+    },
+    /// The environment variable is wrong.
+    #[error("environment variable {CA_VARIABLE}: {0}")]
+    Environment(String),
+    /// A path begins with `~/` and there is no HOME.
+    #[error("{0}: HOME is not set to an absolute path")]
+    NoHome(String),
+    /// The file of trusted CA keys holds none.
+    #[error("{0}: holds no CA key")]
+    NoCaKey(PathBuf),
+}
+
+impl Sources {
+    /// The real ones.
+    pub fn of_this_process() -> Self {
+        Sources {
+            system: PathBuf::from(SYSTEM_FILE),
+            home: std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute()),
+            ca: std::env::var_os(CA_VARIABLE),
+            uid: ussh_os::process::real_uid(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks all of it.
+    /// # Errors
+    /// [`ConfigError`]: whatever is there must be right.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let system = ConfigFile::read(&sources.system, sources.uid)?;
+        let user = match &sources.home {
+            Some(home) => ConfigFile::read(&home.join(USER_FILE), sources.uid)?,
+            None => ConfigFile::default(),
+        };
+        let cas = match &sources.ca {
+            Some(value) => Some(ca_list_of_variable(value)?),
+            None => user.ca.or(system.ca).map(|list| list.0),
+        };
+        let home = sources.home.as_deref();
+        Ok(Config {
+            cas: cas.unwrap_or_default(),
+            ca_user: user.ca_user.or(system.ca_user),
+            user_ca_file: resolve(user.user_ca_file.or(system.user_ca_file), DEFAULT_USER_CA_FILE, home)?,
+            known_hosts: resolve(user.known_hosts.or(system.known_hosts), DEFAULT_KNOWN_HOSTS, home)?,
+            renew_before_seconds: user
+                .renew_before_seconds
+                .or(system.renew_before_seconds)
+                .unwrap_or(DEFAULT_RENEW_BEFORE_SECONDS),
+            connect_timeout_seconds: user
+                .connect_timeout_seconds
+                .or(system.connect_timeout_seconds)
+                .map_or(DEFAULT_CONNECT_TIMEOUT_SECONDS, |t| t.0),
+        })
+    }
+}
+
+/// One file as it stands; every key is optional.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigFile {
+    ca: Option<CaList>,
+    ca_user: Option<CaUser>,
+    user_ca_file: Option<PlainPath>,
+    known_hosts: Option<PlainPath>,
+    renew_before_seconds: Option<u32>,
+    connect_timeout_seconds: Option<TimeoutSeconds>,
+}
+
+impl ConfigFile {
+    fn read(path: &Path, uid: u32) -> Result<Self, ConfigError> {
+        match user_file::read_text(path, uid) {
+            Ok(text) => Self::parse(&text, path),
+            Err(error) if error.is_missing() => Ok(Self::default()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
+            ConfigError::Content { path: path.to_path_buf(), line, message: error.message().to_owned() }
+        })
+    }
+}
+
+fn ca_list_of_variable(value: &OsString) -> Result<Vec<CaAddress>, ConfigError> {
+    let text = value.to_str().ok_or_else(|| ConfigError::Environment("not UTF-8 text".to_owned()))?;
+    text.split([',', ' ', '\t'])
+        .filter(|name| !name.is_empty())
+        .map(|name| CaAddress::try_from(name.to_owned()).map_err(ConfigError::Environment))
+        .collect()
+}
+
+fn resolve(path: Option<PlainPath>, default: &str, home: Option<&Path>) -> Result<PathBuf, ConfigError> {
+    let text = path.map_or_else(|| default.to_owned(), |path| path.0);
+    match text.strip_prefix("~/") {
+        None => Ok(PathBuf::from(text)),
+        Some(below) => match home.and_then(Path::to_str) {
+            // The home folder becomes part of the path: the same characters are asked of it.
+            Some(home) => PlainPath::try_from(format!("{home}/{below}"))
+                .map(|path| PathBuf::from(path.0))
+                .map_err(ConfigError::NoHome),
+            None => Err(ConfigError::NoHome(text)),
+        },
+    }
+}
+
+/// A CA: host name or address, and port.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct CaAddress {
+    host: String,
+    port: u16,
+}
+
+impl CaAddress {
+    /// Name or address, without brackets. Letters, digits, `.`, `-`, `_`, `:`; never begins with `-`.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+    /// TCP port, 1 to 65535.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl fmt::Display for CaAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.port, self.host.contains(':')) {
+            (22, _) => f.write_str(&self.host),
+            (port, true) => write!(f, "[{}]:{port}", self.host),
+            (port, false) => write!(f, "{}:{port}", self.host),
+        }
+    }
+}
+
+impl TryFrom<String> for CaAddress {
+    type Error = String;
+
+    /// `host`, `host:port`, `[IPv6]:port` or a bare IPv6 address.
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a CA: write a host name, or host:port");
+        let (host, port) = match text.strip_prefix('[') {
+            Some(bracketed) => {
+                let (host, after) = bracketed.split_once(']').ok_or_else(wrong)?;
+                host.parse::<std::net::Ipv6Addr>().map_err(|_| wrong())?;
+                (host, if after.is_empty() { None } else { Some(after.strip_prefix(':').ok_or_else(wrong)?) })
+            }
+            None if text.parse::<std::net::Ipv6Addr>().is_ok() => (text.as_str(), None),
+            None => match text.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (text.as_str(), None),
+            },
+        };
+        let address = host.parse::<std::net::IpAddr>().is_ok();
+        let name = host.len() <= 253
+            && host.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+        let port = match port {
+            None => Some(22),
+            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok().filter(|port| *port != 0),
+            Some(_) => None,
+        };
+        match port {
+            Some(port) if address || name => Ok(CaAddress { host: host.to_owned(), port }),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// One CA or a list of them.
+#[derive(Debug)]
+struct CaList(Vec<CaAddress>);
+
+impl<'de> Deserialize<'de> for CaList {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrSeveral;
+        impl<'de> Visitor<'de> for OneOrSeveral {
+            type Value = CaList;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a host name or a list of host names")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<CaList, E> {
+                CaAddress::try_from(text.to_owned()).map(|ca| CaList(vec![ca])).map_err(E::custom)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<CaList, A::Error> {
+                let mut list = Vec::new();
+                while let Some(ca) = items.next_element()? {
+                    list.push(ca);
+                }
+                Ok(CaList(list))
+            }
+        }
+        deserializer.deserialize_any(OneOrSeveral)
+    }
+}
+
+/// A user's name at the CA. Never begins with `-`; no blanks, control characters, quotes or `@`'s host part is looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct CaUser(String);
+
+impl CaUser {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for CaUser {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '@' | '+' | '\\' | '$');
+        if !text.is_empty() && text.len() <= 255 && !text.starts_with('-') && text.chars().all(plain) {
+            Ok(CaUser(text))
+        } else {
+            Err(format!("{text:?} is not a user name"))
+        }
+    }
+}
+
+/// A path that ssh takes as it stands in `-o Keyword=path`: absolute or `~/…`, and free of what ssh splits at, unquotes or expands.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct PlainPath(String);
+
+impl TryFrom<String> for PlainPath {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if !text.starts_with('/') && !text.starts_with("~/") {
+            return Err(format!("{text:?} is not an absolute path"));
+        }
+        if is_plain(&text) {
+            Ok(PlainPath(text))
+        } else {
+            Err(format!("{text:?}: blanks, quotes, `%`, `$`, `\\` and control characters cannot stand in this path"))
+        }
+    }
+}
+
+/// Whether ssh takes this text as it stands in an option's value.
+pub fn is_plain(text: &str) -> bool {
+    !text.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '%' | '$' | '\\'))
+}
+
+/// 1 to 600.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "u32")]
+struct TimeoutSeconds(u32);
+
+impl TryFrom<u32> for TimeoutSeconds {
+    type Error = String;
+
+    fn try_from(seconds: u32) -> Result<Self, String> {
+        if (1..=600).contains(&seconds) {
+            Ok(TimeoutSeconds(seconds))
+        } else {
+            Err(format!("{seconds} is not between 1 and 600 seconds"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

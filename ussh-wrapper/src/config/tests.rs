@@ -1,0 +1,166 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+use super::*;
+
+/// A machine with these two files.
+fn load(system: Option<&str>, user: Option<&str>, ca: Option<&str>) -> Result<Config, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    let sources = Sources {
+        system: folder.path().join("ussh.toml"),
+        home: Some(folder.path().join("home")),
+        ca: ca.map(OsString::from),
+        uid: nix::unistd::getuid().as_raw(),
+    };
+    if let Some(text) = system {
+        std::fs::write(&sources.system, text).unwrap();
+    }
+    let user_file = folder.path().join("home").join(USER_FILE);
+    std::fs::create_dir_all(user_file.parent().unwrap()).unwrap();
+    if let Some(text) = user {
+        std::fs::write(&user_file, text).unwrap();
+    }
+    Config::load(&sources)
+}
+
+/// File name, line and message of the error that this system file gives.
+fn complaint(system: &str) -> (usize, String) {
+    match load(Some(system), None, None) {
+        Err(ConfigError::Content { path, line, message }) => {
+            assert!(path.ends_with("ussh.toml"));
+            (line, message)
+        }
+        other => panic!("{system:?}: {other:?}"),
+    }
+}
+
+fn ca(host: &str, port: u16) -> CaAddress {
+    CaAddress { host: host.to_owned(), port }
+}
+
+#[test]
+fn without_files_the_defaults_hold_and_no_ca_is_known() {
+    let config = load(None, None, None).unwrap();
+    assert_eq!(config.cas, []);
+    assert_eq!(config.ca_user, None);
+    assert_eq!(config.user_ca_file, Path::new("/etc/ussh/user_ca.pub"));
+    assert_eq!(config.known_hosts, Path::new("/etc/ussh/known_hosts"));
+    assert_eq!((config.renew_before_seconds, config.connect_timeout_seconds), (60, 10));
+}
+
+#[test]
+fn the_users_file_overrides_the_systems_key_by_key() {
+    let system = "ca = \"ca1\"\nca_user = \"alice\"\nrenew_before_seconds = 5\nuser_ca_file = \"/a\"\n";
+    let config = load(Some(system), Some("ca = [\"ca2:2222\", \"ca3\"]\nrenew_before_seconds = 0\n"), None).unwrap();
+    assert_eq!(config.cas, [ca("ca2", 2222), ca("ca3", 22)]);
+    assert_eq!(config.ca_user.unwrap().as_str(), "alice");
+    assert_eq!(config.renew_before_seconds, 0);
+    assert_eq!(config.user_ca_file, Path::new("/a"));
+}
+
+#[test]
+fn the_environment_overrides_both_files() {
+    let config = load(Some("ca = \"ca1\""), Some("ca = \"ca2\""), Some("ca3:23, ca4")).unwrap();
+    assert_eq!(config.cas, [ca("ca3", 23), ca("ca4", 22)]);
+    assert!(matches!(load(Some("ca = \"ca1\""), None, Some("-oProxyCommand=id")), Err(ConfigError::Environment(_))));
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_line() {
+    let (line, message) = complaint("ca = \"ca\"\n\ncaa = \"x\"\n");
+    assert_eq!(line, 3);
+    assert!(message.contains("unknown field `caa`"), "{message}");
+}
+
+#[test]
+fn a_repeated_key_is_refused() {
+    let (line, message) = complaint("ca = \"a\"\nca = \"b\"\n");
+    assert_eq!(line, 2);
+    assert!(message.contains("duplicate key"), "{message}");
+}
+
+#[test]
+fn a_wrong_value_is_refused_with_its_line() {
+    for (text, wanted) in [
+        ("\nca = 5", "a host name or a list of host names"),
+        ("\nca = \"-x\"", "is not a CA"),
+        ("\nca = [\"ca\", \"a b\"]", "is not a CA"),
+        ("\nca_user = \"-lroot\"", "is not a user name"),
+        ("\nca_user = \"\"", "is not a user name"),
+        ("\nuser_ca_file = \"user_ca.pub\"", "is not an absolute path"),
+        ("\nknown_hosts = \"/etc/a b\"", "cannot stand in this path"),
+        ("\nknown_hosts = \"/etc/%h\"", "cannot stand in this path"),
+        ("\nrenew_before_seconds = -1", "expected u32"),
+        ("\nconnect_timeout_seconds = 0", "not between 1 and 600"),
+        ("\nconnect_timeout_seconds = 601", "not between 1 and 600"),
+    ] {
+        let (line, message) = complaint(text);
+        assert_eq!(line, 2, "{text:?}: {message}");
+        assert!(message.contains(wanted), "{text:?}: {message}");
+    }
+}
+
+#[test]
+fn a_file_that_others_can_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let system = folder.path().join("ussh.toml");
+    std::fs::write(&system, "ca = \"ca\"").unwrap();
+    std::fs::set_permissions(&system, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let sources = Sources { system, home: None, ca: None, uid: nix::unistd::getuid().as_raw() };
+    assert!(matches!(Config::load(&sources), Err(ConfigError::File(UserFileError::Writable(_)))));
+}
+
+#[test]
+fn a_tilde_stands_for_the_home_folder() {
+    let config = load(Some("user_ca_file = \"~/ca.pub\""), None, None).unwrap();
+    assert!(config.user_ca_file.is_absolute() && config.user_ca_file.ends_with("home/ca.pub"));
+    let folder = tempfile::tempdir().unwrap();
+    let system = folder.path().join("ussh.toml");
+    std::fs::write(&system, "user_ca_file = \"~/ca.pub\"").unwrap();
+    let sources = Sources { system, home: None, ca: None, uid: nix::unistd::getuid().as_raw() };
+    assert!(matches!(Config::load(&sources), Err(ConfigError::NoHome(_))));
+}
+
+#[test]
+fn a_ca_is_a_host_or_an_address_with_an_optional_port() {
+    for (text, host, port, shown) in [
+        ("ca.example.com", "ca.example.com", 22, "ca.example.com"),
+        ("ca:2222", "ca", 2222, "ca:2222"),
+        ("10.0.0.1:65535", "10.0.0.1", 65535, "10.0.0.1:65535"),
+        ("::1", "::1", 22, "::1"),
+        ("[fe80::1]:23", "fe80::1", 23, "[fe80::1]:23"),
+        ("[::1]", "::1", 22, "::1"),
+    ] {
+        let parsed = CaAddress::try_from(text.to_owned()).unwrap();
+        assert_eq!((parsed.host(), parsed.port()), (host, port), "{text}");
+        assert_eq!(parsed.to_string(), shown);
+    }
+}
+
+#[test]
+fn what_ssh_could_take_for_something_else_is_no_ca() {
+    for text in [
+        "",
+        "-oProxyCommand=id",
+        "-4",
+        "a b",
+        "alice@ca",
+        "ssh://ca",
+        "ca:",
+        "ca:0",
+        "ca:65536",
+        "ca:+22",
+        "ca:2 2",
+        "ca\n",
+        "%h",
+        "$(id)",
+        "[ca]:22",
+        "[::1",
+        "[::1]x",
+        "ca/",
+        "ca:22:22",
+        "*",
+        "ca\u{e9}",
+    ] {
+        assert!(CaAddress::try_from(text.to_owned()).is_err(), "{text:?}");
+    }
+}

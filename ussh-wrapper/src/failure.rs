@@ -1,0 +1,103 @@
+//! How a run ends that did not become `ssh`: one sentence on what is wrong, one on what to try, and the exit status (sysexits(3)).
+
+use std::process::ExitCode;
+
+use nix::sys::signal::{Signal, raise};
+
+use crate::arguments::UsageError;
+use crate::config::ConfigError;
+use crate::exec::ExecError;
+use crate::login::LoginError;
+use crate::user_agent::AgentProblem;
+
+/// EX_USAGE: a verb of ours was used wrongly.
+pub const USAGE: u8 = 64;
+/// EX_UNAVAILABLE: no agent, no CA, no certificate, no ssh.
+pub const UNAVAILABLE: u8 = 69;
+/// EX_CONFIG: the configuration is wrong.
+pub const CONFIG: u8 = 78;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The command line.
+    #[error("{0}")]
+    Usage(#[from] UsageError),
+    /// The configuration.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// The agent.
+    #[error("{0}")]
+    Agent(#[from] AgentProblem),
+    /// The login at the CA.
+    #[error("{0}")]
+    Login(#[from] LoginError),
+    /// Running ssh.
+    #[error("{0}")]
+    Exec(#[from] ExecError),
+}
+
+impl Failure {
+    /// Says it on stderr and gives the exit status; after a signal it ends the process by that signal.
+    pub fn report(&self) -> ExitCode {
+        if let Failure::Login(LoginError::Interrupted(signal)) = self {
+            return end_by(*signal);
+        }
+        eprintln!("ussh: {self}");
+        if let Some(advice) = self.advice() {
+            eprintln!("ussh: {advice}");
+        }
+        ExitCode::from(self.exit_status())
+    }
+
+    /// Exit status, as documented in `ussh --help`.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => USAGE,
+            Failure::Config(_)
+            | Failure::Login(LoginError::NoCa | LoginError::KnownHosts(_) | LoginError::NoUserName(_)) => CONFIG,
+            Failure::Agent(_) | Failure::Login(_) | Failure::Exec(_) => UNAVAILABLE,
+        }
+    }
+
+    /// The one thing to try.
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Failure::Usage(_) => Some("see `ussh --help`"),
+            Failure::Agent(problem) => Some(agent_advice(problem)),
+            Failure::Login(LoginError::Agent(problem)) => Some(agent_advice(problem)),
+            Failure::Login(LoginError::NoCa) => Some("put `ca = \"ca.example.com\"` into that file"),
+            Failure::Login(LoginError::KnownHosts(_)) => {
+                Some("install the CA's known_hosts file as your administrator gives it out")
+            }
+            Failure::Login(LoginError::Failed { .. }) => Some("see what ssh said above; then try `ussh --login`"),
+            Failure::Login(LoginError::NothingCame { .. }) => {
+                Some("check `user_ca_file`, this machine's clock, and that the CA may use agent forwarding")
+            }
+            Failure::Login(LoginError::Unreachable(_)) => Some("check the network and the name of the CA"),
+            Failure::Login(
+                LoginError::NoUserName(_) | LoginError::Ssh(_) | LoginError::Guard(_) | LoginError::Interrupted(_),
+            ) => None,
+            Failure::Config(ConfigError::File(error)) if error.is_missing() => {
+                Some("install it as your administrator gives it out, or name another in /etc/ussh/ussh.toml")
+            }
+            Failure::Config(_) | Failure::Exec(_) => None,
+        }
+    }
+}
+
+fn agent_advice(problem: &AgentProblem) -> &'static str {
+    match problem {
+        AgentProblem::NotSet | AgentProblem::Unreachable { .. } => "start one: eval \"$(ssh-agent)\"",
+        AgentProblem::WrongUser { .. } => "start your own: eval \"$(ssh-agent)\"",
+        AgentProblem::Broken { .. } => "try `ssh-add -l`, or start another: eval \"$(ssh-agent)\"",
+    }
+}
+
+/// As if the signal had ended us at once; should it be caught or ignored meanwhile, the shell's convention.
+fn end_by(signal: i32) -> ExitCode {
+    if let Ok(signal) = Signal::try_from(signal) {
+        let _ = raise(signal);
+    }
+    ExitCode::from(u8::try_from(signal).ok().and_then(|number| number.checked_add(128)).unwrap_or(UNAVAILABLE))
+}

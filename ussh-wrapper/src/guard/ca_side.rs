@@ -1,0 +1,163 @@
+//! What the CA may ask of the user's agent, and what it gets.
+
+use std::time::Instant;
+
+use ussh_core::agent::{AgentError, Constraints, Identity, Request, frame, parse_success};
+use ussh_core::certificate::{Certificate, CertificateParseError};
+use ussh_core::clock::{Clock, UnixTime};
+use ussh_core::verdict::Refusal;
+
+use super::lifetime::at_most;
+use crate::certificates::{Judge, readable_certificate};
+use crate::user_agent::{AgentProblem, PATIENCE, UserAgent};
+
+/// Most requests that are looked at in one login; a CA needs a handful.
+const MAX_REQUESTS: u32 = 256;
+/// Most keys that one login may add.
+const MAX_ADDED: usize = 16;
+/// Longest comment that an added key may carry, in bytes: it is shown by `ssh-add -l`.
+const MAX_COMMENT: usize = 1024;
+
+/// The rules towards the CA, and what it has done so far in this login.
+pub struct CaSide {
+    agent: UserAgent,
+    judge: Judge,
+    clock: Box<dyn Clock>,
+    added: Vec<Identity>,
+    requests: u32,
+    refused: u32,
+    last_not_added: Option<NotAdded>,
+}
+
+/// Why a key was not added.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAdded {
+    /// More than a CA needs.
+    #[error("more than {MAX_ADDED} keys in one login")]
+    TooMany,
+    /// The comment is too long, or not printable.
+    #[error("its comment is too long or not printable")]
+    Comment,
+    /// What came with the key is no certificate.
+    #[error("{0}")]
+    Unreadable(#[from] CertificateParseError),
+    /// The certificate is not one of our CA for a user, valid now.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// The user's agent is gone.
+    #[error("{0}")]
+    NoAgent(#[from] AgentProblem),
+    /// The user's agent would not take it.
+    #[error("ssh-agent: {0}")]
+    Agent(#[from] AgentError),
+}
+
+impl CaSide {
+    /// In front of this agent, judging by this judge and clock.
+    pub fn new(agent: UserAgent, judge: Judge, clock: Box<dyn Clock>) -> Self {
+        CaSide { agent, judge, clock, added: Vec::new(), requests: 0, refused: 0, last_not_added: None }
+    }
+    /// What the CA has added, and not removed again, in this login.
+    pub fn added(&self) -> &[Identity] {
+        &self.added
+    }
+    /// Why the last key that was offered and not taken was not taken.
+    pub fn last_not_added(&self) -> Option<&NotAdded> {
+        self.last_not_added.as_ref()
+    }
+    /// Requests, and how many of them were refused.
+    pub fn counts(&self) -> (u32, u32) {
+        (self.requests, self.refused)
+    }
+
+    /// Answers one request; both are payloads' bytes, the answer as a whole frame.
+    pub fn answer(&mut self, payload: &[u8]) -> Vec<u8> {
+        self.requests = self.requests.saturating_add(1);
+        let done = if self.requests > MAX_REQUESTS { None } else { self.carry_out(payload) };
+        done.unwrap_or_else(|| {
+            self.refused = self.refused.saturating_add(1);
+            frame::failure()
+        })
+    }
+
+    /// `None`: refused.
+    fn carry_out(&mut self, payload: &[u8]) -> Option<Vec<u8>> {
+        match Request::parse(payload) {
+            Request::List => Some(frame::identities(&self.added)),
+            Request::AddCertificate { certificate_blob, comment, constraints, payload } => {
+                match self.add(&certificate_blob, comment, &constraints, &payload) {
+                    Ok(()) => Some(frame::success()),
+                    Err(reason) => {
+                        self.last_not_added = Some(reason);
+                        None
+                    }
+                }
+            }
+            Request::Remove { blob } => self.remove(&blob),
+            Request::Sign { .. } | Request::Other(_) => None,
+        }
+    }
+
+    fn add(
+        &mut self,
+        blob: &[u8],
+        comment: Vec<u8>,
+        constraints: &Constraints,
+        payload: &[u8],
+    ) -> Result<(), NotAdded> {
+        if self.added.len() >= MAX_ADDED {
+            return Err(NotAdded::TooMany);
+        }
+        if comment.len() > MAX_COMMENT || !is_printable(&comment) {
+            return Err(NotAdded::Comment);
+        }
+        let certificate = Certificate::parse(blob)?;
+        let now = self.clock.now();
+        let _verified = self.judge.verify(&certificate, now)?;
+
+        let limited = at_most(seconds_left(&certificate, now), constraints, payload)
+            .ok_or(NotAdded::Agent(AgentError::Malformed))?;
+        let mut agent = self.agent.connect()?;
+        parse_success(&agent.pass_on(&limited)?)?;
+
+        self.added.retain(|identity| identity.blob != blob);
+        self.added.push(Identity { blob: blob.to_vec(), comment });
+        self.remove_older(&certificate);
+        Ok(())
+    }
+
+    /// The CA cannot see the certificate that its new one replaces, so it is removed here: old ones would pile up and slow every login.
+    /// An agent that will not let go of one is no reason to fail the login.
+    fn remove_older(&self, new: &Certificate) {
+        let Ok(mut agent) = self.agent.connect() else { return };
+        let Ok(listed) = agent.list() else { return };
+        let replaced = |old: &Certificate| {
+            old.kind() == new.kind()
+                && old.same_lineage(new)
+                && old.valid_after() <= new.valid_after()
+                && !self.added.iter().any(|kept| kept.blob == old.blob())
+        };
+        for old in listed.iter().filter_map(readable_certificate).filter(replaced) {
+            agent.set_deadline(Instant::now() + PATIENCE);
+            if agent.remove(old.blob()).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn remove(&mut self, blob: &[u8]) -> Option<Vec<u8>> {
+        let position = self.added.iter().position(|identity| identity.blob == blob)?;
+        self.agent.connect().ok()?.remove(blob).ok()?;
+        self.added.remove(position);
+        Some(frame::success())
+    }
+}
+
+fn is_printable(comment: &[u8]) -> bool {
+    std::str::from_utf8(comment).is_ok_and(|text| !text.chars().any(char::is_control))
+}
+
+/// The certificate has been verified at `now`: at least one second is left.
+fn seconds_left(certificate: &Certificate, now: UnixTime) -> u32 {
+    u32::try_from(certificate.valid_before().0.saturating_sub(now.0)).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,116 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+use super::*;
+use crate::user_file::UserFileError;
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+fn config() -> Config {
+    Config {
+        cas: vec![CaAddress::try_from("ca.example.com:2222".to_owned()).unwrap()],
+        ca_user: None,
+        user_ca_file: PathBuf::from("/etc/ussh/user_ca.pub"),
+        known_hosts: PathBuf::from("/etc/ussh/known_hosts"),
+        renew_before_seconds: 60,
+        connect_timeout_seconds: 7,
+    }
+}
+
+fn arguments(prompting: Prompting, guarded: &Path) -> Vec<String> {
+    let (config, user) = (config(), CaUser::try_from("alice".to_owned()).unwrap());
+    login_arguments(&config, &config.cas[0], &user, guarded, prompting)
+}
+
+/// What the real ssh makes of the arguments; `/dev/null` stands for the socket, which must be there.
+fn as_ssh_reads_them(prompting: Prompting) -> HashMap<String, String> {
+    let arguments = arguments(prompting, Path::new("/dev/null"));
+    let output = Command::new("ssh").arg("-G").args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let words = text.lines().filter_map(|line| line.split_once(' '));
+    words.map(|(keyword, value)| (keyword.to_owned(), value.to_owned())).collect()
+}
+
+#[test]
+fn ssh_reads_the_arguments_as_they_are_meant() {
+    let read = as_ssh_reads_them(Prompting::Possible);
+    for (keyword, value) in [
+        ("hostname", "ca.example.com"),
+        ("port", "2222"),
+        ("user", "alice"),
+        ("forwardagent", "/dev/null"),
+        ("userknownhostsfile", "/etc/ussh/known_hosts"),
+        ("globalknownhostsfile", "/dev/null"),
+        ("stricthostkeychecking", "true"),
+        ("updatehostkeys", "false"),
+        ("pubkeyauthentication", "false"),
+        ("passwordauthentication", "no"),
+        ("kbdinteractiveauthentication", "yes"),
+        ("preferredauthentications", "keyboard-interactive"),
+        ("identityagent", "none"),
+        ("batchmode", "no"),
+        ("connecttimeout", "7"),
+        ("requesttty", "false"),
+        ("exitonforwardfailure", "yes"),
+        ("controlmaster", "false"),
+    ] {
+        assert_eq!(read.get(keyword).map(String::as_str), Some(value), "{keyword}");
+    }
+    assert!(read["hostkeyalgorithms"].split(',').all(|algorithm| algorithm.ends_with("-cert-v01@openssh.com")));
+    assert!(!read.contains_key("proxycommand") && !read.contains_key("proxyjump") && !read.contains_key("controlpath"));
+}
+
+#[test]
+fn without_anybody_to_ask_ssh_does_not_guess() {
+    assert_eq!(as_ssh_reads_them(Prompting::Impossible)["batchmode"], "yes");
+}
+
+#[test]
+fn the_host_stands_behind_the_end_of_options() {
+    let arguments = arguments(Prompting::Possible, Path::new("/s"));
+    assert_eq!(arguments[arguments.len() - 2..], ["--", "ca.example.com"]);
+}
+
+fn checked(text: &str) -> Result<(), KnownHostsError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("known_hosts");
+    std::fs::write(&path, text).unwrap();
+    known_hosts::check(&path, process::real_uid())
+}
+
+#[test]
+fn known_hosts_holds_authorities_revoked_keys_and_comments() {
+    assert!(
+        checked("# ours\n\n  @cert-authority ca.example.com ssh-ed25519 AAAA\n@revoked * ssh-ed25519 AAAA\n").is_ok()
+    );
+}
+
+#[test]
+fn a_plain_host_key_in_known_hosts_is_refused_with_its_line() {
+    let plain = "@cert-authority * ssh-ed25519 AAAA\nca.example.com ssh-ed25519 AAAA\n";
+    assert!(matches!(checked(plain), Err(KnownHostsError::PlainKey { line: 2, .. })));
+    assert!(matches!(checked("@cert-authorityx * ssh-ed25519 AAAA\n"), Err(KnownHostsError::PlainKey { line: 1, .. })));
+}
+
+#[test]
+fn known_hosts_without_an_authority_is_refused() {
+    for text in ["", "# @cert-authority * ssh-ed25519 AAAA\n", "@revoked * ssh-ed25519 AAAA\n"] {
+        assert!(matches!(checked(text), Err(KnownHostsError::NoAuthority(_))), "{text:?}");
+    }
+    let missing = known_hosts::check(Path::new("/nonexistent/known_hosts"), process::real_uid());
+    assert!(matches!(missing, Err(KnownHostsError::File(UserFileError::Io { .. }))));
+}
+
+#[test]
+fn of_several_cas_the_first_that_takes_a_connection_is_used() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address =
+        |listener: &std::net::TcpListener| CaAddress::try_from(listener.local_addr().unwrap().to_string()).unwrap();
+    let cas = [address(&closed), address(&listener)];
+    drop(closed);
+    assert_eq!(first_that_answers(&cas, Duration::from_secs(5)).unwrap(), &cas[1]);
+    let only = [cas[0].clone()];
+    assert_eq!(first_that_answers(&only, Duration::from_secs(5)).unwrap(), &only[0], "left to ssh");
+    drop(listener);
+    assert!(matches!(first_that_answers(&cas, Duration::from_secs(5)), Err(LoginError::Unreachable(_))));
+}

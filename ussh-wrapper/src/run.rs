@@ -1,0 +1,137 @@
+//! What each invocation does, from top to bottom.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use ussh_core::certificate::Certificate;
+use ussh_core::clock::{Clock, SystemClock, UnixTime};
+use ussh_core::escape::escape;
+
+use crate::arguments::{Invocation, Purpose, StatusForm};
+use crate::certificates::{self, Held, Judge};
+use crate::config::{Config, Sources};
+use crate::exec::become_ssh;
+use crate::failure::Failure;
+use crate::help;
+use crate::login::log_in;
+use crate::status::{Status, duration};
+use crate::user_agent::{AgentProblem, UserAgent};
+
+/// Carries it out; returns if that is not by becoming ssh.
+/// # Errors
+/// [`Failure`]
+pub fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
+    match invocation {
+        Invocation::Ssh { arguments, purpose: Purpose::StaysLocal } => Err(become_ssh(&arguments).into()),
+        Invocation::Ssh { arguments, purpose: Purpose::Connects } => {
+            let context = Context::load()?;
+            if context.good_certificate()?.is_none() {
+                context.log_in()?;
+            }
+            Err(become_ssh(&arguments).into())
+        }
+        Invocation::Force(arguments) if !arguments.is_empty() => force(&arguments),
+        Invocation::Force(_) | Invocation::Login => announce(&Context::load()?.log_in()?),
+        Invocation::Ensure => ensure(),
+        Invocation::Logout => logout(),
+        Invocation::Check => check(),
+        Invocation::Status(form) => status(form),
+        Invocation::Help => print(help::HELP),
+        Invocation::Version => print(help::VERSION),
+    }
+}
+
+/// What nearly every run needs.
+struct Context {
+    config: Config,
+    judge: Judge,
+}
+
+impl Context {
+    fn load() -> Result<Self, Failure> {
+        let sources = Sources::of_this_process();
+        let config = Config::load(&sources)?;
+        let judge = Judge::load(&config, sources.uid)?;
+        Ok(Context { config, judge })
+    }
+    fn good_certificate(&self) -> Result<Option<Certificate>, AgentProblem> {
+        let agent = UserAgent::from_environment()?;
+        certificates::find_good(&mut agent.connect()?, &self.judge, SystemClock.now())
+            .map_err(|error| agent.broken(error))
+    }
+    fn log_in(&self) -> Result<Certificate, Failure> {
+        let agent = UserAgent::from_environment()?;
+        // Better now than after the password.
+        drop(agent.connect()?);
+        Ok(log_in(&self.config, &agent, &self.judge)?)
+    }
+    fn held(&self, agent: &UserAgent, now: UnixTime) -> Result<Vec<Held>, AgentProblem> {
+        certificates::held(&mut agent.connect()?, &self.judge, now).map_err(|error| agent.broken(error))
+    }
+}
+
+fn ensure() -> Result<ExitCode, Failure> {
+    let context = Context::load()?;
+    let certificate = match context.good_certificate()? {
+        Some(certificate) => certificate,
+        None => context.log_in()?,
+    };
+    announce(&certificate)
+}
+
+fn force(arguments: &[OsString]) -> Result<ExitCode, Failure> {
+    Context::load()?.log_in()?;
+    Err(become_ssh(arguments).into())
+}
+
+fn logout() -> Result<ExitCode, Failure> {
+    let context = Context::load()?;
+    let agent = UserAgent::from_environment()?;
+    let held = context.held(&agent, SystemClock.now())?;
+    let mut connection = agent.connect()?;
+    for held in &held {
+        connection.remove(held.certificate.blob()).map_err(|error| agent.broken(error))?;
+    }
+    print(&format!("{} certificate{} removed\n", held.len(), if held.len() == 1 { "" } else { "s" }))
+}
+
+/// No agent is an answer here, not a failure; a broken configuration is one.
+fn check() -> Result<ExitCode, Failure> {
+    let found = Context::load()?.good_certificate();
+    Ok(if matches!(found, Ok(Some(_))) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn status(form: StatusForm) -> Result<ExitCode, Failure> {
+    let context = Context::load()?;
+    let now = SystemClock.now();
+    let held = UserAgent::from_environment().and_then(|agent| {
+        let held = context.held(&agent, now)?;
+        Ok((agent.path().display().to_string(), held))
+    });
+    let status = Status::new(&context.config, held, now);
+    print(&match form {
+        StatusForm::Text => status.to_text(),
+        StatusForm::Json => status.to_json(),
+    })?;
+    Ok(if status.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn announce(certificate: &Certificate) -> Result<ExitCode, Failure> {
+    let left = match certificate.valid_before() {
+        UnixTime::FOREVER => "for ever".to_owned(),
+        end => format!("for another {}", duration(end.0.saturating_sub(SystemClock.now().0))),
+    };
+    print(&format!(
+        "certificate ID \"{}\" serial {}, good {left}\n",
+        escape(certificate.key_id(), 256),
+        certificate.serial()
+    ))
+}
+
+/// Whoever closes our stdout does not want to read it.
+fn print(text: &str) -> Result<ExitCode, Failure> {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,153 @@
+//! `ussh --status`: what is there, for people and for programs.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+use ussh_core::clock::UnixTime;
+use ussh_core::escape::escape;
+
+use crate::certificates::{Held, Standing};
+use crate::config::Config;
+use crate::user_agent::AgentProblem;
+
+/// Longest key ID or principal that is shown, in bytes.
+const MAX_SHOWN: usize = 256;
+
+/// All that `--status` shows.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// Whether there is a good certificate.
+    good: bool,
+    /// Socket of the agent; none if there is no agent.
+    agent: Option<String>,
+    /// Why there is no agent.
+    agent_problem: Option<String>,
+    /// The CAs, in order.
+    ca: Vec<String>,
+    /// Those that name our CA.
+    certificates: Vec<Shown>,
+}
+
+/// One certificate, escaped for a terminal.
+#[derive(Debug, Serialize)]
+struct Shown {
+    key_id: String,
+    serial: u64,
+    principals: Vec<String>,
+    ca: String,
+    /// Seconds since the Unix epoch; the first second in which it is not valid. None: never.
+    valid_before: Option<u64>,
+    /// None: for ever.
+    seconds_left: Option<u64>,
+    standing: &'static str,
+    /// Why it is refused.
+    reason: Option<String>,
+}
+
+impl Status {
+    /// Of what the agent holds, or why it could not be asked.
+    pub fn new(config: &Config, held: Result<(String, Vec<Held>), AgentProblem>, now: UnixTime) -> Self {
+        let (agent, agent_problem, held) = match held {
+            Ok((path, held)) => (Some(path), None, held),
+            Err(problem) => (None, Some(problem.to_string()), Vec::new()),
+        };
+        Status {
+            good: held.iter().any(|held| held.standing == Standing::Good),
+            agent,
+            agent_problem,
+            ca: config.cas.iter().map(ToString::to_string).collect(),
+            certificates: held.iter().map(|held| Shown::new(held, now)).collect(),
+        }
+    }
+    /// Whether there is a good certificate.
+    pub fn is_good(&self) -> bool {
+        self.good
+    }
+    /// One JSON object and a newline.
+    pub fn to_json(&self) -> String {
+        // Strings, numbers and lists: nothing in it can fail to be written.
+        serde_json::to_string_pretty(self).map(|text| text + "\n").unwrap_or_default()
+    }
+    /// Lines for people.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        let agent = self.agent.as_deref().or(self.agent_problem.as_deref()).unwrap_or_default();
+        let ca = if self.ca.is_empty() { "none configured".to_owned() } else { self.ca.join(", ") };
+        let _ = writeln!(text, "agent        {agent}\nCA           {ca}");
+        for shown in &self.certificates {
+            let _ = writeln!(text, "certificate  {}", shown.to_text());
+        }
+        if self.certificates.is_empty() {
+            text.push_str("certificate  none of this CA\n");
+        }
+        text
+    }
+}
+
+impl Shown {
+    fn new(held: &Held, now: UnixTime) -> Self {
+        let certificate = &held.certificate;
+        let end = Some(certificate.valid_before()).filter(|end| *end != UnixTime::FOREVER);
+        let (standing, reason) = match &held.standing {
+            Standing::Good => ("good", None),
+            Standing::EndsSoon => ("ends soon", None),
+            Standing::Refused(refusal) => ("refused", Some(escape(refusal.to_string().as_bytes(), MAX_SHOWN))),
+        };
+        Shown {
+            key_id: escape(certificate.key_id(), MAX_SHOWN),
+            serial: certificate.serial(),
+            principals: certificate.principals().iter().map(|principal| escape(principal, MAX_SHOWN)).collect(),
+            ca: certificate.ca().fingerprint(),
+            valid_before: end.map(|end| end.0),
+            seconds_left: end.map(|end| end.0.saturating_sub(now.0)),
+            standing,
+            reason,
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let left = self
+            .seconds_left
+            .map_or_else(|| "valid for ever".to_owned(), |seconds| format!("{} left", duration(seconds)));
+        let reason = self.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        format!(
+            "ID \"{}\" serial {} for {}: {}{reason}, {left}",
+            self.key_id,
+            self.serial,
+            self.principals.join(","),
+            self.standing
+        )
+    }
+}
+
+/// Two units are enough: `3 h 5 min`.
+pub fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_told_in_two_units() {
+        for (seconds, wanted) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min 0 s"),
+            (3599, "59 min 59 s"),
+            (3600, "1 h 0 min"),
+            (86_399, "23 h 59 min"),
+            (86_400, "1 d 0 h"),
+            (90_061, "1 d 1 h"),
+        ] {
+            assert_eq!(duration(seconds), wanted);
+        }
+    }
+}
