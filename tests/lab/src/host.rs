@@ -125,7 +125,11 @@ impl Host {
         service.wait(STOP)
     }
 
-    pub(crate) fn forget_service(&self, name: &str) -> Result<()> {
+    /// Kills a service, if there is one of this name, and takes it out of the logs.
+    ///
+    /// # Errors
+    /// If it does not end.
+    pub fn forget_service(&self, name: &str) -> Result<()> {
         let service = locked(&self.inner.services).remove(name);
         service.map_or(Ok(()), |service| service.kill().map(drop))
     }

@@ -55,7 +55,10 @@ impl Lab {
         let id = identifier(&plan.name);
         let (control, far) = Channel::pair().doing("making a channel")?;
         let log = memory_file()?;
-        let keeper = Command::new(&helper)
+        // env(1): a test that was started in the background of a script has signals ignored, and would hand that on.
+        let keeper = Command::new("env")
+            .arg("--default-signal")
+            .arg(&helper)
             .arg("keeper")
             .env_clear()
             .env(MARK, &id)

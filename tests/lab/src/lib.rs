@@ -42,6 +42,7 @@ mod seed;
 mod sshd;
 #[doc(hidden)]
 pub mod stage;
+mod trixie;
 mod wait;
 mod wire;
 
@@ -54,5 +55,6 @@ pub use nix::sys::signal::Signal;
 pub use process::Process;
 pub use pty::Pty;
 pub use sshd::SSHD_CONFIG;
+pub use trixie::{make_trixie_root, trixie_root};
 pub use wait::{wait_for, wait_until};
 pub use wire::{Bind, MARK, Status};

@@ -20,32 +20,39 @@ mod syslog;
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
 use nix::sys::signal::{SigSet, Signal};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
-use crate::error::{Doing, Result};
+use crate::error::{Doing, LabError, Result};
 
 /// The helper program under its own magic link: it works whatever is mounted over the path it was started from.
 const SELF: &str = "/proc/self/exe";
+
+/// Names of the lab's own processes.
+const STAGES: [&str; 4] = ["keeper", "lab-init", "host-init", "exec-as"];
 
 /// Runs one of the lab's own processes, if the program was called as one.
 #[doc(hidden)]
 pub fn run(arguments: &[OsString]) -> Option<ExitCode> {
     let (stage, rest) = arguments.split_first()?;
-    let outcome = match stage.to_str()? {
-        "keeper" => keeper::run(),
-        "lab-init" => lab_init::run(),
-        "host-init" => host_init::run(),
-        "exec-as" => exec_as::run(rest),
-        "sources" => {
-            println!("{}", crate::wire::SOURCES);
-            Ok(())
-        }
-        _ => return None,
-    };
+    if !STAGES.iter().any(|known| stage == known) {
+        return None;
+    }
+    // Started by a magic link, it would be called "exe" in process lists. Without a better name it runs as well.
+    let _ = rustix::thread::set_name(c"ussh-lab");
+    // A child has the signals blocked that its maker has, and std does not change that.
+    let unblocked = SigSet::empty().thread_set_mask().doing("unblocking signals");
+    let outcome = unblocked.and_then(|()| match stage.to_str() {
+        Some("keeper") => keeper::run(),
+        Some("lab-init") => lab_init::run(),
+        Some("host-init") => host_init::run(),
+        Some("exec-as") => exec_as::run(rest),
+        _ => Err(LabError::setup("is no process of a lab")),
+    });
     Some(match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -55,7 +62,14 @@ pub fn run(arguments: &[OsString]) -> Option<ExitCode> {
     })
 }
 
-/// Blocks `signals` and hands them out as something to poll for. Children of `std::process` start with none blocked.
+/// The helper program as one of the lab's own processes.
+fn helper(stage: &str) -> Command {
+    let mut command = Command::new(SELF);
+    command.arg0("ussh-lab").arg(stage);
+    command
+}
+
+/// Blocks `signals` and hands them out as something to poll for.
 fn signals(signals: &[Signal]) -> Result<nix::sys::signalfd::SignalFd> {
     let set: SigSet = signals.iter().copied().collect();
     set.thread_block().doing("blocking signals")?;

@@ -4,11 +4,10 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -80,7 +79,7 @@ fn make(lab: &Channel) -> Result<(Channel, Syslog)> {
         rustix::thread::remove_capability_from_bounding_set(capability).doing("giving up a capability")?;
     }
     // One byte: no core file, and none to a collector outside of the host either (core(5)).
-    setrlimit(Resource::RLIMIT_CORE, 1, 1).doing("forbidding core files")?;
+    setrlimit(Resource::RLIMIT_CORE, 1, RLIM_INFINITY).doing("forbidding core files")?;
     Ok((Channel::from(requests), Syslog::open(log)?))
 }
 
@@ -209,10 +208,9 @@ fn start_on_terminal(request: &RunRequest) -> Result<(Pid, Option<OwnedFd>)> {
 }
 
 fn spawn(request: &RunRequest, stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd) -> Result<Pid> {
-    let mut command = Command::new(super::SELF);
+    let mut command = super::helper("exec-as");
     command
-        .arg0("ussh-lab")
-        .args(["exec-as", &request.user, request.cwd.as_deref().unwrap_or("")])
+        .args([&request.user, request.cwd.as_deref().unwrap_or("")])
         .args(&request.argv)
         .env_clear()
         .envs(std::env::vars_os().filter(|(name, _)| name == MARK))

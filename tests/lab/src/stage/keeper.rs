@@ -5,7 +5,7 @@
 //! the last process is gone and removes the cgroup folders. Its mounts are in a mount namespace of its own.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
@@ -59,8 +59,7 @@ fn see_cgroups() -> Result<()> {
 fn start_init(test: &Channel, link: Channel) -> Result<Child> {
     let test = test.as_fd().try_clone_to_owned().doing("copying the channel to the test")?;
     unshare(CloneFlags::CLONE_NEWPID).doing("making a pid namespace")?;
-    Command::new(super::SELF)
-        .arg("lab-init")
+    super::helper("lab-init")
         .stdin(Stdio::from(test))
         .stdout(Stdio::from(OwnedFd::from(link)))
         .spawn()

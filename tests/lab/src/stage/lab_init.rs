@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
@@ -96,8 +96,7 @@ impl Lab {
     /// As first process of a pid namespace of its own. This process goes back to its namespace for the next one.
     fn start_host_init(&self, channel: Channel) -> Result<Child> {
         unshare(CloneFlags::CLONE_NEWPID).doing("making a pid namespace")?;
-        let started = Command::new(super::SELF)
-            .arg("host-init")
+        let started = super::helper("host-init")
             .stdin(Stdio::from(OwnedFd::from(channel)))
             .stdout(Stdio::null())
             .spawn()
