@@ -153,7 +153,7 @@ fn judge(
     }
     candidates.sort_by_key(|candidate| {
         let certificate = candidate.certificate();
-        (certificate.public_key().is_fido(), Reverse(certificate.valid_after()))
+        (certificate.public_key().is_fido(), Reverse((certificate.valid_after(), certificate.valid_before())))
     });
     candidates
 }

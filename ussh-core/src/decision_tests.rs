@@ -71,6 +71,22 @@ fn accepts_a_good_certificate_whose_key_the_agent_holds() {
 }
 
 #[test]
+fn among_wanted_certificates_no_other_is_asked_told_or_accepted() {
+    let world = World::new();
+    let (key, wanted) = world.good();
+    let (other_key, other) = world.pair(|t| t.serial = 1234);
+    let (_, refused) = world.pair(|t| t.valid_before = NOW);
+    let decide = |is_wanted: &dyn Fn(&Certificate) -> bool, agent: SoftAgent| {
+        decide_among(&mut agent.start(), is_wanted, &demand(&world.cas), &context(), PATIENCE, &FixedClock(NOW))
+    };
+    let agent = SoftAgent::default().with_untouchable(other.blob()).with_key(wanted.blob(), key);
+    let accepted = decide(&|c| *c == wanted, agent).unwrap();
+    assert_eq!(*accepted.certificate.certificate(), wanted);
+    let agent = SoftAgent::default().with_key(other.blob(), other_key).with_untouchable(refused.blob());
+    assert_eq!(reasons(decide(&|c| *c == wanted, agent)), []);
+}
+
+#[test]
 fn an_empty_agent_and_one_with_plain_keys_hold_no_certificate() {
     let world = World::new();
     assert_eq!(world.reasons(SoftAgent::default()), []);
