@@ -228,3 +228,7 @@ fn telling(one: NotRenewed, other: NotRenewed) -> NotRenewed {
     };
     if rank(&other) > rank(&one) { other } else { one }
 }
+
+#[cfg(test)]
+#[path = "look_tests.rs"]
+mod tests;

@@ -7,16 +7,29 @@
 
 mod cli;
 mod config;
-mod connection;
-mod look;
-mod report;
-mod run;
-mod session;
-mod show;
-mod spool;
-mod sync;
+
 mod trust;
+
+mod spool;
+
+mod session;
+
+mod connection;
+
+mod look;
+
 mod watch;
+
+mod run;
+
+mod sync;
+
+mod show;
+
+mod report;
+
+#[cfg(test)]
+mod test_support;
 
 fn main() -> std::process::ExitCode {
     cli::main()

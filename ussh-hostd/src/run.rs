@@ -117,6 +117,8 @@ struct Held {
     session: Session,
     /// When its end was begun (elapsed).
     ending_since: Option<Duration>,
+    /// Why the last look found nothing: reported when it changes.
+    last_reason: Option<NotRenewed>,
 }
 
 impl Held {
@@ -323,7 +325,7 @@ impl Daemon {
         let login = login.and_then(Result::ok);
         let current = login.as_ref().map(|login| self.spool.current(id, login));
         let session = Session::new(self.now(), current.as_ref().map(Certificate::valid_before), &self.config.timing);
-        let held = Held { record, login, current, connection, session, ending_since: None };
+        let held = Held { record, login, current, connection, session, ending_since: None, last_reason: None };
         let who = held.who();
         match &held.current {
             Some(certificate) => self.report.certificate(Severity::Info, "Watching session of", certificate, &who),
@@ -360,15 +362,21 @@ impl Daemon {
         let event = match answer.and_then(|accepted| self.accept_renewal(id, &accepted)) {
             Ok(valid_before) => Event::Renewed { valid_before },
             Err(reason) => {
-                if let (Some(held), true) =
-                    (self.held.get(&id), reason != NotRenewed::NothingNewer && reason != NotRenewed::NoAgent)
-                {
-                    self.report.line(Severity::Info, &format!("Session not renewed: {}: {reason}", held.who()));
-                }
+                self.note_reason(id, reason);
                 Event::NotRenewed
             }
         };
         self.happened(id, event);
+    }
+
+    /// An agent that is not there, or has nothing new, is no event; anything else is reported once.
+    fn note_reason(&mut self, id: ConnectionId, reason: NotRenewed) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        let quiet = matches!(reason, NotRenewed::NothingNewer | NotRenewed::NoAgent);
+        if !quiet && held.last_reason.as_ref() != Some(&reason) {
+            self.report.line(Severity::Info, &format!("Session not renewed: {}: {reason}", held.who()));
+        }
+        held.last_reason = Some(reason);
     }
 
     /// The worker judged by the files and the clock as they were: both are looked at again here, with the proof and the lineage.
@@ -430,7 +438,8 @@ impl Daemon {
             Action::Look => self.look(id),
             Action::Warn { left } => self.warn(id, left),
             Action::Prolong => self.prolong(id),
-            Action::End(cause) => self.end(id, &cause),
+            Action::Announce(cause) => self.announce(id, &cause),
+            Action::Terminate => self.terminate(id),
             Action::Kill => self.kill(id, "SIGTERM", Connection::kill),
             Action::KillItself => self.kill(id, "SIGKILL to its child", |c| c.kill_monitor()),
         }
@@ -457,28 +466,28 @@ impl Daemon {
     }
 
     fn warn(&self, id: ConnectionId, left: Duration) {
+        let left = left.max(Duration::from_secs(1));
         let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
         let text = format!(
             "your certificate runs out in {}, and this session with it. To go on, run `ussh` on your own machine now.",
             span(left)
         );
         let told = held.connection.tell(&on_terminal(&text));
-        let detail = format!("{}: runs out in {} and is not renewed; told {told} terminals", held.who(), span(left));
+        let detail = format!("{}: runs out in {} and is not renewed; terminals told: {told}", held.who(), span(left));
         self.report.certificate(Severity::Info, "Warning session of", certificate, &detail);
     }
 
     fn prolong(&self, id: ConnectionId) {
         let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
-        let detail = format!("{}: good until {}", held.who(), certificate.valid_before().0);
+        let left = Duration::from_secs(certificate.valid_before().0).saturating_sub(self.now().wall);
+        let detail = format!("{}: good for another {}", held.who(), span(left));
         self.report.certificate(Severity::Info, "Renewed session with", certificate, &detail);
     }
 
-    fn end(&mut self, id: ConnectionId, cause: &Cause) {
+    fn announce(&mut self, id: ConnectionId, cause: &Cause) {
         let elapsed = self.started.elapsed();
         let Some(held) = self.held.get_mut(&id) else { return };
         held.ending_since = Some(elapsed);
-        // Held before the monitor ends: afterwards they are nobody's children.
-        held.connection.hold_children();
         let (sentence, reason) = match cause {
             Cause::Expired => (
                 "your certificate has run out: this session ends now. Run `ussh` on your own machine and connect again.",
@@ -489,13 +498,18 @@ impl Daemon {
             }
         };
         let told = held.connection.tell(&on_terminal(sentence));
-        let result = held.connection.terminate();
-        let detail = format!("{}: {reason}; told {told} terminals", held.who());
+        let detail = format!("{}: {reason}; terminals told: {told}", held.who());
         match &held.current {
             Some(certificate) => self.report.certificate(Severity::Notice, "Ending session of", certificate, &detail),
             None => self.report.line(Severity::Notice, &format!("Ending session of {detail}")),
         }
-        if let Err(e) = result {
+    }
+
+    fn terminate(&mut self, id: ConnectionId) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        // Held before the monitor ends: afterwards they are nobody's children.
+        held.connection.hold_children();
+        if let Err(e) = held.connection.terminate() {
             self.report.line(Severity::Error, &format!("Cannot end {}: {e}", held.who()));
         }
     }

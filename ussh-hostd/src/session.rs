@@ -16,6 +16,8 @@ use crate::config::Timing;
 const MAX_DEFAULT_WINDOW: Duration = Duration::from_secs(60);
 /// Shortest and longest time from one look to the next.
 const LOOK_EVERY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
+/// From the last message on the terminals to SIGTERM: sshd exits without relaying what it has not read yet, and nothing tells when it has.
+const LAST_WORD: Duration = Duration::from_millis(100);
 /// From one report on a process that SIGKILL does not end to the next.
 const STUCK_EVERY: Duration = Duration::from_secs(60);
 
@@ -65,8 +67,10 @@ pub enum Action {
     },
     /// The end moved.
     Prolong,
-    /// Tell the terminals and the log; then SIGTERM to the process that ran open_session.
-    End(Cause),
+    /// Tell the terminals and the log that this is the end.
+    Announce(Cause),
+    /// SIGTERM to the process that ran open_session.
+    Terminate,
     /// SIGKILL to its sshd child, or to itself if it has none.
     Kill,
     /// SIGKILL to itself: its sshd child is gone and it lives still.
@@ -79,6 +83,8 @@ enum Phase {
     Live,
     /// Past its end, and the one look that it still gets has until then (elapsed).
     LastLook { until: Duration },
+    /// The terminals are told; SIGTERM at `terminate_at` (elapsed).
+    Announced { terminate_at: Duration },
     /// SIGTERM sent; SIGKILL at `kill_at` (elapsed).
     Terminated { kill_at: Duration },
     /// SIGKILL sent to the child; to itself at `again_at` (elapsed), and so on.
@@ -154,6 +160,7 @@ impl Session {
                 [Some(left), warning, look].into_iter().flatten().min()
             }
             Phase::LastLook { until } => Some(until.saturating_sub(now.elapsed)),
+            Phase::Announced { terminate_at } => Some(terminate_at.saturating_sub(now.elapsed)),
             Phase::Terminated { kill_at } => Some(kill_at.saturating_sub(now.elapsed)),
             Phase::Killed { again_at } => Some(again_at.saturating_sub(now.elapsed)),
         }
@@ -161,7 +168,7 @@ impl Session {
 
     /// Whether its end has been begun.
     pub fn is_ending(&self) -> bool {
-        matches!(self.phase, Phase::Terminated { .. } | Phase::Killed { .. })
+        matches!(self.phase, Phase::Announced { .. } | Phase::Terminated { .. } | Phase::Killed { .. })
     }
 
     /// Until the end by whichever clock is nearer; zero: reached.
@@ -200,6 +207,10 @@ impl Session {
                 Some(left) => self.approach_end(now, left),
             },
             Phase::LastLook { until } if now.elapsed >= until => self.begin_end(now, Cause::Expired),
+            Phase::Announced { terminate_at } if now.elapsed >= terminate_at => {
+                self.phase = Phase::Terminated { kill_at: now.elapsed.saturating_add(self.timing.grace) };
+                vec![Action::Terminate]
+            }
             Phase::Terminated { kill_at } if now.elapsed >= kill_at => {
                 self.phase = Phase::Killed { again_at: now.elapsed.saturating_add(self.timing.grace) };
                 vec![Action::Kill]
@@ -208,7 +219,9 @@ impl Session {
                 self.phase = Phase::Killed { again_at: now.elapsed.saturating_add(STUCK_EVERY) };
                 vec![Action::Kill, Action::KillItself]
             }
-            Phase::LastLook { .. } | Phase::Terminated { .. } | Phase::Killed { .. } => Vec::new(),
+            Phase::LastLook { .. } | Phase::Announced { .. } | Phase::Terminated { .. } | Phase::Killed { .. } => {
+                Vec::new()
+            }
         }
     }
 
@@ -256,7 +269,7 @@ impl Session {
         match self.phase {
             Phase::LastLook { .. } => self.begin_end(now, Cause::Expired),
             Phase::Live if std::mem::take(&mut self.warning_due) => vec![Action::Warn { left }],
-            Phase::Live | Phase::Terminated { .. } | Phase::Killed { .. } => Vec::new(),
+            Phase::Live | Phase::Announced { .. } | Phase::Terminated { .. } | Phase::Killed { .. } => Vec::new(),
         }
     }
 
@@ -265,8 +278,8 @@ impl Session {
     }
 
     fn begin_end(&mut self, now: Now, cause: Cause) -> Vec<Action> {
-        self.phase = Phase::Terminated { kill_at: now.elapsed.saturating_add(self.timing.grace) };
-        vec![Action::End(cause)]
+        self.phase = Phase::Announced { terminate_at: now.elapsed.saturating_add(LAST_WORD) };
+        vec![Action::Announce(cause)]
     }
 }
 

@@ -84,9 +84,9 @@ fn asks_several_times_in_the_last_stretch_and_faster_towards_the_end() {
 #[test]
 fn ends_at_the_second_in_which_the_certificate_is_no_longer_valid() {
     let mut session = about_to_end();
-    assert!(!session.on(at(3599), Event::Time).contains(&Action::End(Cause::Expired)));
+    assert!(!session.on(at(3599), Event::Time).contains(&Action::Announce(Cause::Expired)));
     assert_eq!(session.wake_in(at(3599)), Some(secs(1)));
-    assert_eq!(session.on(at(3600), Event::Time), [Action::End(Cause::Expired)]);
+    assert_eq!(session.on(at(3600), Event::Time), [Action::Announce(Cause::Expired)]);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn hanging_look_does_not_delay_the_end() {
     let mut session = about_to_end();
     session.next_look = Duration::ZERO;
     assert_eq!(session.on(at(3599), Event::Time), [Action::Look]);
-    assert_eq!(session.on(at(3600), Event::Time), [Action::End(Cause::Expired)]);
+    assert_eq!(session.on(at(3600), Event::Time), [Action::Announce(Cause::Expired)]);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn certificate_that_comes_after_the_end_has_begun_changes_nothing() {
     let mut session = about_to_end();
     session.on(at(3600), Event::Time);
     assert!(session.on(at(3600), Event::Renewed { valid_before: until(7200) }).is_empty());
-    assert_eq!(session.on(at(3602), Event::Time), [Action::Kill]);
+    assert_eq!(session.on(at(3601), Event::Time), [Action::Terminate]);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn certificate_that_ends_no_later_is_no_renewal() {
 fn certificate_that_is_over_already_is_no_renewal() {
     let mut session = Session::new(at(4000), Some(until(3600)), &timing());
     assert_eq!(session.on(at(4000), Event::Time), [Action::Look]);
-    assert_eq!(session.on(at(4000), Event::Renewed { valid_before: until(3900) }), [Action::End(Cause::Expired)]);
+    assert_eq!(session.on(at(4000), Event::Renewed { valid_before: until(3900) }), [Action::Announce(Cause::Expired)]);
 }
 
 #[test]
@@ -135,13 +135,16 @@ fn last_look_that_hangs_counts_as_no() {
     assert_eq!(session.on(at(4000), Event::Time), [Action::Look]);
     assert_eq!(session.wake_in(at(4000)), Some(secs(3)));
     assert!(session.on(at(4002), Event::Time).is_empty());
-    assert_eq!(session.on(at(4003), Event::Time), [Action::End(Cause::Expired)]);
+    assert_eq!(session.on(at(4003), Event::Time), [Action::Announce(Cause::Expired)]);
 }
 
 #[test]
 fn refused_certificate_ends_at_once_and_asks_nobody() {
     let mut session = hour();
-    assert_eq!(session.on(at(10), Event::Refused(Refusal::Revoked)), [Action::End(Cause::Refused(Refusal::Revoked))]);
+    assert_eq!(
+        session.on(at(10), Event::Refused(Refusal::Revoked)),
+        [Action::Announce(Cause::Refused(Refusal::Revoked))]
+    );
     assert!(session.on(at(11), Event::Refused(Refusal::Revoked)).is_empty(), "once");
     assert!(session.on(at(11), Event::Renewed { valid_before: until(7200) }).is_empty());
 }
@@ -151,12 +154,15 @@ fn kills_the_child_after_grace_and_itself_only_later() {
     let mut session = hour();
     session.on(at(10), Event::Refused(Refusal::Revoked));
     assert!(session.is_ending());
-    assert!(session.on(at(11), Event::Time).is_empty());
-    assert_eq!(session.wake_in(at(11)), Some(secs(1)));
-    assert_eq!(session.on(at(12), Event::Time), [Action::Kill]);
-    assert!(session.on(at(13), Event::Time).is_empty());
-    assert_eq!(session.on(at(14), Event::Time), [Action::Kill, Action::KillItself]);
-    assert_eq!(session.wake_in(at(14)), Some(secs(60)));
+    assert!(session.on(at(10), Event::Time).is_empty(), "the terminals are being told");
+    assert_eq!(session.wake_in(at(10)), Some(LAST_WORD));
+    assert_eq!(session.on(at(11), Event::Time), [Action::Terminate]);
+    assert!(session.on(at(12), Event::Time).is_empty());
+    assert_eq!(session.wake_in(at(12)), Some(secs(1)));
+    assert_eq!(session.on(at(13), Event::Time), [Action::Kill]);
+    assert!(session.on(at(14), Event::Time).is_empty());
+    assert_eq!(session.on(at(15), Event::Time), [Action::Kill, Action::KillItself]);
+    assert_eq!(session.wake_in(at(15)), Some(secs(60)));
 }
 
 #[test]
@@ -173,21 +179,21 @@ fn certificate_that_never_expires_is_only_ended_by_a_verdict() {
     assert!(session.on(at(1_000_000), Event::Time).is_empty());
     assert_eq!(
         session.on(at(1_000_001), Event::Refused(Refusal::Revoked)),
-        [Action::End(Cause::Refused(Refusal::Revoked))]
+        [Action::Announce(Cause::Refused(Refusal::Revoked))]
     );
 }
 
 #[test]
 fn clock_set_back_prolongs_nothing() {
     let mut session = about_to_end();
-    assert_eq!(session.on(clocks(0, 3600), Event::Time), [Action::End(Cause::Expired)]);
+    assert_eq!(session.on(clocks(0, 3600), Event::Time), [Action::Announce(Cause::Expired)]);
 }
 
 #[test]
 fn clock_set_forward_ends_what_has_run_out_but_asks_first() {
     let mut session = hour();
     assert_eq!(session.on(clocks(4000, 10), Event::Time), [Action::Look]);
-    assert_eq!(session.on(clocks(4001, 11), Event::NotRenewed), [Action::End(Cause::Expired)]);
+    assert_eq!(session.on(clocks(4001, 11), Event::NotRenewed), [Action::Announce(Cause::Expired)]);
 }
 
 #[test]
@@ -229,11 +235,11 @@ fn always_wakes_while_anything_is_to_come() {
         for action in session.on(at(elapsed), Event::Time) {
             match action {
                 Action::Look => drop(session.on(at(elapsed), Event::NotRenewed)),
-                Action::End(_) => {
+                Action::Announce(_) => {
                     assert_eq!(elapsed, secs(3600));
                     return;
                 }
-                Action::Warn { .. } | Action::Prolong | Action::Kill | Action::KillItself => {}
+                Action::Warn { .. } | Action::Prolong | Action::Terminate | Action::Kill | Action::KillItself => {}
             }
         }
     }

@@ -234,3 +234,7 @@ fn owned_by_us(folder: &Path) -> io::Result<()> {
         Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{}: bad ownership or modes", folder.display())))
     }
 }
+
+#[cfg(test)]
+#[path = "spool_tests.rs"]
+mod tests;

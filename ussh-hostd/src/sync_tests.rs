@@ -1,1 +1,239 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+use std::os::unix::fs::MetadataExt;
 
+use super::*;
+use crate::test_support::{Ca, from_now, trusted_folder};
+
+/// A host with KRL version 5 and a CA file in place, and a feed with the next of both.
+struct Host {
+    folder: tempfile::TempDir,
+    ca: Ca,
+    config: Config,
+}
+
+const OLD_CA: &str = "# the CA of yesterday\n";
+
+impl Host {
+    fn new() -> Self {
+        let folder = trusted_folder();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir(path("feed")).unwrap();
+        let text = format!(
+            "ca_file = '{0}/ca'\nrevoked_keys = '{0}/revoked'\nspool = '{0}/run/sessions'\n\
+             [sync]\nsource = 'file:{0}/feed'\nknown_hosts = '{0}/hosts'",
+            folder.path().display()
+        );
+        let host = Host { config: Config::parse(&text, Path::new("t")).unwrap(), ca: Ca::new(), folder };
+        host.write("ca", OLD_CA);
+        host.write("revoked", host.ca.krl(5, from_now(-100), &[]));
+        host.write("feed/user_ca.pub", host.ca.line());
+        host.write("feed/krl", host.ca.krl(6, from_now(0), &[7]));
+        host.write("feed/known_hosts", format!("@cert-authority *.example.com {}", host.ca.line()));
+        host
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, data: impl AsRef<[u8]>) {
+        std::fs::write(self.path(name), data).unwrap();
+    }
+
+    fn read(&self, name: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.path(name)).ok()
+    }
+
+    fn installed(&self) -> [Option<Vec<u8>>; 3] {
+        ["ca", "revoked", "hosts"].map(|name| self.read(name))
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.folder.path()).unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// Nothing may have changed, no temporary file be left, and the reason be this one.
+    fn refuses(&self, reason: &str) {
+        let before = self.installed();
+        let error = sync(&self.config).unwrap_err().to_string();
+        assert!(error.contains(reason), "expected {reason:?}: {error}");
+        assert_eq!(self.installed(), before, "{error}");
+        assert!(self.names().iter().all(|n| !n.starts_with('.')), "{:?}", self.names());
+    }
+}
+
+#[test]
+fn installs_everything_readable_for_all() {
+    let host = Host::new();
+    let outcome = sync(&host.config).unwrap();
+    assert!(outcome.changed);
+    assert_eq!(outcome.lines.len(), 3);
+    assert!(outcome.lines[0].contains("KRL version 6"), "{outcome:?}");
+    for (installed, feed) in [("ca", "feed/user_ca.pub"), ("revoked", "feed/krl"), ("hosts", "feed/known_hosts")] {
+        assert_eq!(host.read(installed), host.read(feed));
+        let m = host.path(installed).metadata().unwrap();
+        assert_eq!((m.mode() & 0o7777, m.uid()), (0o644, 0));
+    }
+    assert_eq!(host.names(), ["ca", "feed", "hosts", "revoked", "run"]);
+}
+
+#[test]
+fn second_sync_changes_nothing() {
+    let host = Host::new();
+    sync(&host.config).unwrap();
+    let inode = host.path("revoked").metadata().unwrap().ino();
+    let outcome = sync(&host.config).unwrap();
+    assert!(!outcome.changed);
+    assert!(outcome.lines.iter().all(|l| l.contains("unchanged")), "{outcome:?}");
+    assert_eq!(host.path("revoked").metadata().unwrap().ino(), inode);
+}
+
+#[test]
+fn known_hosts_is_left_alone_unless_configured() {
+    let host = Host::new();
+    let mut config = host.config.clone();
+    config.sync.as_mut().unwrap().known_hosts = None;
+    std::fs::remove_file(host.path("feed/known_hosts")).unwrap();
+    sync(&config).unwrap();
+    assert_eq!(host.read("hosts"), None);
+}
+
+#[test]
+fn refuses_a_krl_that_goes_back() {
+    let host = Host::new();
+    for (version, generated) in [(4, from_now(0)), (0, from_now(0)), (6, from_now(-1000))] {
+        host.write("feed/krl", host.ca.krl(version, generated, &[7]));
+        host.refuses("going back");
+    }
+    host.write("feed/krl", host.ca.krl(5, from_now(-50), &[7]));
+    sync(&host.config).unwrap();
+}
+
+#[test]
+fn refuses_a_krl_that_is_none() {
+    let host = Host::new();
+    let whole = host.read("feed/krl").unwrap();
+    host.write("feed/krl", &whole[..whole.len() - 1]);
+    host.refuses("broken");
+    host.write("feed/krl", "");
+    host.refuses("empty");
+    host.write("feed/krl", host.ca.line());
+    host.refuses("plain list");
+    std::fs::remove_file(host.path("feed/krl")).unwrap();
+    host.refuses("No such file");
+}
+
+#[test]
+fn refuses_a_ca_file_that_is_none() {
+    let host = Host::new();
+    for (text, reason) in [
+        (String::new(), "no CA key"),
+        ("# nothing\n\n".into(), "no CA key"),
+        (format!("{}junk\n", host.ca.line()), "line 2"),
+        (host.ca.line()[..40].into(), "line 1"),
+        (format!("{}\n", host.ca.issue("alice", 1, 60).0.to_openssh("")), "line 1"),
+    ] {
+        host.write("feed/user_ca.pub", text);
+        host.refuses(reason);
+    }
+}
+
+#[test]
+fn refuses_known_hosts_lines_that_are_no_host_ca() {
+    let host = Host::new();
+    for line in [
+        host.ca.line(),
+        format!("*.example.com {}", host.ca.line()),
+        format!("@revoked * {}", host.ca.line()),
+        "@cert-authority *".into(),
+        "@cert-authority * ssh-ed25519 AAAA\n".into(),
+    ] {
+        host.write("feed/known_hosts", line);
+        host.refuses("line 1");
+    }
+    host.write("feed/known_hosts", "");
+    host.refuses("no CA key");
+}
+
+#[test]
+fn refuses_a_feed_or_a_target_that_others_can_change() {
+    let host = Host::new();
+    let set = |name: &str, mode| std::fs::set_permissions(host.path(name), PermissionsExt::from_mode(mode)).unwrap();
+    for (name, bad, good) in
+        [("feed/krl", 0o666, 0o644), ("feed", 0o777, 0o755), ("ca", 0o664, 0o644), ("revoked", 0o666, 0o644)]
+    {
+        set(name, bad);
+        host.refuses("bad ownership");
+        set(name, good);
+    }
+    sync(&host.config).unwrap();
+}
+
+#[test]
+fn changes_nothing_when_a_later_file_cannot_be_put_in_place() {
+    let host = Host::new();
+    // A folder stands where known_hosts, the last of the three, should go.
+    std::fs::create_dir(host.path("hosts")).unwrap();
+    host.refuses("not a regular file");
+    let mut config = host.config.clone();
+    config.sync.as_mut().unwrap().known_hosts = Some(host.path("missing/hosts"));
+    let before = host.installed();
+    assert!(matches!(sync(&config), Err(SyncError::Write { .. })));
+    assert_eq!(host.installed(), before);
+}
+
+#[test]
+fn takes_back_what_was_replaced_when_a_rename_fails() {
+    let host = Host::new();
+    let (old, new) = (host.read("revoked").unwrap(), host.read("feed/krl").unwrap());
+    let first = prepare(host.path("revoked"), &new, Some(old.clone())).unwrap();
+    let second = prepare(host.path("fresh"), b"new", None).unwrap();
+    put_in_place(&first).unwrap();
+    put_in_place(&second).unwrap();
+    let failed = Prepared { target: host.path("ca"), temporary: host.path(".gone"), before: Some(OLD_CA.into()) };
+    let source = put_in_place(&failed).unwrap_err();
+    let error = take_back(&[first, second], &failed, source).unwrap_err();
+    assert!(matches!(error, SyncError::Write { .. }), "{error}");
+    assert_eq!(host.read("revoked").unwrap(), old);
+    assert_eq!(host.read("fresh"), None);
+    assert_eq!(host.read("ca").unwrap(), OLD_CA.as_bytes());
+}
+
+#[test]
+fn broken_installed_list_is_replaced() {
+    let host = Host::new();
+    host.write("revoked", "");
+    sync(&host.config).unwrap();
+    assert_eq!(host.read("revoked"), host.read("feed/krl"));
+}
+
+#[test]
+fn two_syncs_do_not_mix() {
+    let host = Host::new();
+    let held = lock(&host.config).unwrap();
+    host.refuses("another sync");
+    drop(held);
+    sync(&host.config).unwrap();
+}
+
+#[test]
+fn needs_a_source_and_a_place() {
+    let host = Host::new();
+    let no_source = Config { sync: None, ..host.config.clone() };
+    assert!(matches!(sync(&no_source), Err(SyncError::NoSource)));
+    let no_place = Config { revoked_keys: None, ..host.config.clone() };
+    assert!(matches!(sync(&no_place), Err(SyncError::NoRevokedKeys)));
+}
+
+#[test]
+fn symbolic_link_stays_one() {
+    let host = Host::new();
+    std::fs::rename(host.path("ca"), host.path("real")).unwrap();
+    std::os::unix::fs::symlink(host.path("real"), host.path("ca")).unwrap();
+    sync(&host.config).unwrap();
+    assert!(host.path("ca").is_symlink());
+    assert_eq!(host.read("real"), host.read("feed/user_ca.pub"));
+}

@@ -204,3 +204,90 @@ impl TrustStore {
         if self.problem.is_some() { None } else { self.last_good.clone() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+    use crate::test_support::{Ca, from_now, trusted_folder};
+
+    struct Files {
+        folder: tempfile::TempDir,
+        ca: Ca,
+        store: TrustStore,
+    }
+
+    impl Files {
+        fn new() -> Self {
+            let folder = trusted_folder();
+            let text = format!("ca_file = '{0}/ca'\nrevoked_keys = '{0}/revoked'", folder.path().display());
+            let store = TrustStore::new(&Config::parse(&text, Path::new("t")).unwrap());
+            let files = Files { folder, ca: Ca::new(), store };
+            files.put("ca", files.ca.line());
+            files.put("revoked", files.ca.krl(1, from_now(0), &[]));
+            files
+        }
+
+        fn put(&self, name: &str, data: impl AsRef<[u8]>) {
+            let temporary = self.folder.path().join("new");
+            std::fs::write(&temporary, data).unwrap();
+            std::fs::rename(temporary, self.folder.path().join(name)).unwrap();
+        }
+    }
+
+    #[test]
+    fn reads_again_only_what_has_changed() {
+        let mut files = Files::new();
+        assert!(files.store.for_renewals().is_none(), "nothing is trusted before it is read");
+        assert!(matches!(files.store.reload(), Reload::Changed));
+        assert!(matches!(files.store.reload(), Reload::Unchanged));
+        files.put("revoked", files.ca.krl(2, from_now(0), &[7]));
+        assert!(matches!(files.store.reload(), Reload::Changed));
+        let (certificate, _) = files.ca.issue("alice", 7, 60);
+        let verdict = files.store.for_sessions().unwrap().verdict(&certificate, from_now(0));
+        assert_eq!(verdict.unwrap_err(), Refusal::Revoked);
+    }
+
+    #[test]
+    fn broken_files_renew_nobody_and_end_nobody() {
+        let mut files = Files::new();
+        files.store.reload();
+        let (certificate, _) = files.ca.issue("alice", 7, 60);
+        for (name, data, reason) in
+            [("revoked", "", "empty"), ("revoked", "junk", "broken"), ("ca", "# none\n", "no CA key")]
+        {
+            files.put(name, data);
+            let Reload::Broken(problem) = files.store.reload() else { panic!("{name} {data:?} was taken") };
+            assert!(problem.contains(reason), "{problem}");
+            assert!(files.store.for_renewals().is_none());
+            assert!(files.store.for_sessions().unwrap().verdict(&certificate, from_now(0)).is_ok(), "last good state");
+            files.put("ca", files.ca.line());
+            files.put("revoked", files.ca.krl(1, from_now(0), &[]));
+            assert!(matches!(files.store.reload(), Reload::Changed));
+            assert!(files.store.for_renewals().is_some());
+        }
+    }
+
+    #[test]
+    fn missing_list_is_reported_once_and_found_when_it_comes() {
+        let mut files = Files::new();
+        std::fs::remove_file(files.folder.path().join("revoked")).unwrap();
+        assert!(matches!(files.store.reload(), Reload::Broken(_)));
+        assert!(matches!(files.store.reload(), Reload::Unchanged));
+        files.put("revoked", files.ca.krl(1, from_now(0), &[]));
+        assert!(matches!(files.store.reload(), Reload::Changed));
+    }
+
+    #[test]
+    fn time_apart_means_revocation_is_seen_in_an_expired_certificate() {
+        let ca = Ca::new();
+        let (expired, _) = ca.issue("alice", 7, -10);
+        let now = from_now(0);
+        assert!(ca.trust(&[]).verdict_time_apart(&expired, now).is_ok());
+        assert!(matches!(ca.trust(&[]).verdict(&expired, now), Err(Refusal::Expired { .. })));
+        assert_eq!(ca.trust(&[7]).verdict_time_apart(&expired, now).unwrap_err(), Refusal::Revoked);
+        let before_it_began = UnixTime(0);
+        assert!(ca.trust(&[]).verdict_time_apart(&expired, before_it_began).is_ok());
+        assert!(matches!(Ca::new().trust(&[]).verdict_time_apart(&expired, now), Err(Refusal::UntrustedCa { .. })));
+    }
+}

@@ -1,0 +1,202 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use ussh_core::ca_file::TrustedCas;
+use ussh_core::keys::PrivateKey;
+use ussh_os::process::effective_uid;
+
+use super::*;
+use crate::test_support::{Ca, from_now, honest, serve_agent, this_process};
+
+fn look(ca: &Ca, revoked: &[u64]) -> Look {
+    let (current, _) = ca.issue("alice", 1, 60);
+    Look {
+        id: this_process(),
+        uid: effective_uid(),
+        current,
+        trust: Arc::new(ca.trust(revoked)),
+        context: ChallengeContext {
+            host: "web1".into(),
+            service: "ussh-hostd".into(),
+            user: "alice".into(),
+            ruser: String::new(),
+            tty: String::new(),
+            now: from_now(0),
+        },
+        timeout: Duration::from_secs(3),
+    }
+}
+
+/// Asks an agent that holds `keys`.
+fn ask(look: &Look, keys: Vec<(Certificate, PrivateKey)>, sign: fn(&PrivateKey, &[u8]) -> Vec<u8>) -> Answer {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let agent = std::thread::spawn(move || serve_agent(theirs, &keys, sign));
+    let answer = look.ask_agent(&mut Agent::new(ours, look.timeout), look.timeout, &SystemClock);
+    agent.join().unwrap();
+    answer
+}
+
+#[test]
+fn finds_the_newest_certificate_of_the_lineage_and_its_key() {
+    let ca = Ca::new();
+    let look = look(&ca, &[]);
+    let keys = vec![ca.issue("alice", 2, 600), ca.issue("bob", 3, 9000), ca.issue("alice", 4, 900)];
+    let accepted = ask(&look, keys, honest).unwrap();
+    assert_eq!(accepted.certificate.certificate().serial(), 4);
+    assert!(accepted.proof.is_for(&accepted.certificate));
+}
+
+#[test]
+fn certificate_that_ends_no_later_is_not_newer() {
+    let ca = Ca::new();
+    let look = look(&ca, &[]);
+    for seconds in [30, -10] {
+        assert_eq!(ask(&look, vec![ca.issue("alice", 2, seconds)], honest).unwrap_err(), NotRenewed::NothingNewer);
+    }
+    let same = (look.current.clone(), PrivateKey::generate_ed25519().unwrap());
+    assert_eq!(ask(&look, vec![same], honest).unwrap_err(), NotRenewed::NothingNewer);
+    assert_eq!(ask(&look, vec![], honest).unwrap_err(), NotRenewed::NothingNewer);
+}
+
+#[test]
+fn certificate_of_another_lineage_renews_nothing() {
+    let ca = Ca::new();
+    let look = look(&ca, &[]);
+    for key_id in ["bob", "Alice", "alice "] {
+        assert_eq!(ask(&look, vec![ca.issue(key_id, 2, 600)], honest).unwrap_err(), NotRenewed::NothingNewer);
+    }
+    // Another CA, even one that is trusted.
+    let other = Ca::new();
+    let cas = TrustedCas::from_keys(vec![ca.0.public_key(), other.0.public_key()]);
+    let both = Look { trust: Arc::new(Trust::new(cas, None)), ..look };
+    assert_eq!(ask(&both, vec![other.issue("alice", 2, 600)], honest).unwrap_err(), NotRenewed::NothingNewer);
+}
+
+#[test]
+fn revoked_certificate_renews_nothing_and_hides_no_good_one() {
+    let ca = Ca::new();
+    let look = look(&ca, &[2]);
+    let revoked = ask(&look, vec![ca.issue("alice", 2, 600)], honest).unwrap_err();
+    assert_eq!(revoked, NotRenewed::NotAccepted("certificate is revoked".into()));
+    let accepted = ask(&look, vec![ca.issue("alice", 2, 900), ca.issue("alice", 3, 600)], honest).unwrap();
+    assert_eq!(accepted.certificate.certificate().serial(), 3);
+}
+
+#[test]
+fn ca_that_is_no_longer_trusted_renews_nothing() {
+    let ca = Ca::new();
+    let look = Look { trust: Arc::new(Ca::new().trust(&[])), ..look(&ca, &[]) };
+    let refused = ask(&look, vec![ca.issue("alice", 2, 600)], honest).unwrap_err();
+    assert!(matches!(&refused, NotRenewed::NotAccepted(why) if why.contains("not trusted")), "{refused:?}");
+}
+
+#[test]
+fn certificate_without_its_key_renews_nothing() {
+    let ca = Ca::new();
+    let look = look(&ca, &[]);
+    let stolen = (ca.issue("alice", 2, 600).0, PrivateKey::generate_ed25519().unwrap());
+    let refused = ask(&look, vec![stolen], honest).unwrap_err();
+    assert_eq!(refused, NotRenewed::NotAccepted("challenge: bad signature".into()));
+    let other_data = ask(&look, vec![ca.issue("alice", 3, 600)], |key, _| key.sign(b"something else").unwrap());
+    assert_eq!(other_data.unwrap_err(), NotRenewed::NotAccepted("challenge: bad signature".into()));
+}
+
+#[test]
+fn agent_that_hangs_has_nothing() {
+    let ca = Ca::new();
+    let look = look(&ca, &[]);
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let began = Instant::now();
+    let patience = Duration::from_millis(200);
+    let answer = look.ask_agent(&mut Agent::new(ours, patience), patience, &SystemClock);
+    assert!(matches!(answer, Err(NotRenewed::NoAnswer(_))));
+    assert!(began.elapsed() < Duration::from_secs(1));
+}
+
+/// A listening socket of this process, where sshd would put it.
+fn listen_in(folder: &Path) -> (UnixListener, std::path::PathBuf) {
+    let inner = folder.join("ssh-abcdefghij");
+    std::fs::create_dir(&inner).unwrap();
+    let path = inner.join("agent.1");
+    (UnixListener::bind(&path).unwrap(), path)
+}
+
+// One test for both: each sees all sockets of this process.
+#[test]
+fn asks_the_process_that_holds_the_socket_and_nobody_who_took_its_path() {
+    let ca = Ca::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (listener, path) = listen_in(folder.path());
+    let keys = vec![ca.issue("alice", 2, 600)];
+    let agent = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        serve_agent(stream, &keys, honest);
+        listener
+    });
+    let accepted = look(&ca, &[]).make().unwrap();
+    assert_eq!(accepted.certificate.certificate().serial(), 2);
+    let _listener = agent.join().unwrap();
+
+    std::fs::rename(&path, folder.path().join("elsewhere")).unwrap();
+    let mut impostor = std::process::Command::new("ssh-agent")
+        .arg("-D")
+        .arg("-a")
+        .arg(&path)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while UnixStream::connect(&path).is_err() && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    let answer = look(&ca, &[]).make();
+    impostor.kill().unwrap();
+    impostor.wait().unwrap();
+    assert_eq!(answer.unwrap_err(), NotRenewed::NoAnswer("another process listens at the agent's path".into()));
+}
+
+fn nobody(ca: &Ca, uid: u32) -> Look {
+    Look { id: ConnectionId { pid: u32::MAX, start_time: 1 }, uid, ..look(ca, &[]) }
+}
+
+#[test]
+fn every_look_is_answered_once() {
+    let ca = Ca::new();
+    let mut lookers = Lookers::new().unwrap();
+    for uid in 0..100 {
+        lookers.begin(nobody(&ca, uid));
+    }
+    let mut answers = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while answers.len() < 100 && Instant::now() < deadline {
+        let mut bell = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(lookers.bell()), nix::poll::PollFlags::POLLIN)];
+        nix::poll::poll(&mut bell, 1000u16).unwrap();
+        answers.extend(lookers.answers());
+    }
+    assert_eq!(answers.len(), 100);
+    assert!(answers.iter().all(|(_, answer)| matches!(answer, Err(NotRenewed::NoAgent))));
+    assert!(lookers.running.is_empty() && lookers.waiting.is_empty());
+}
+
+#[test]
+fn one_users_looks_leave_room_for_others() {
+    let ca = Ca::new();
+    let mut lookers = Lookers::new().unwrap();
+    lookers.running.insert(1000, MAX_LOOKS_PER_UID);
+    lookers.begin(nobody(&ca, 1000));
+    lookers.begin(nobody(&ca, 1001));
+    assert_eq!(lookers.waiting.len(), 1);
+    assert_eq!(lookers.waiting[0].uid, 1000);
+    assert!(lookers.running.contains_key(&1001));
+}
+
+#[test]
+fn worker_that_dies_answers_all_the_same() {
+    let lookers = Lookers::new().unwrap();
+    let id = this_process();
+    drop(Reply { to: lookers.send.clone(), bell: Arc::clone(&lookers.bell), id, uid: 7, answer: None });
+    let (answered, uid, answer) = lookers.receive.try_recv().unwrap();
+    assert_eq!((answered, uid), (id, 7));
+    assert!(matches!(answer, Err(NotRenewed::Failed(_))));
+}
