@@ -1,1 +1,19 @@
-//! x
+//! pam_ussh.so: does the person at the other end still hold a good certificate, and its key?
+//!
+//! Process: sudo, su, doas, sshd and whoever else loads it; uid: effective root, real uid the caller's (sshd: root).
+//! Trusted: the PAM line, files that root alone can change, what libpam says of user and service, and in sshd what sshd put into PAM's environment.
+//! Untrusted: the process's environment, the agent and all its answers, certificates until they are judged.
+//!
+//! The modules in the order of the data: the hooks (`entry`), the line (`options`), what the line names (`trust`), who asks and through which agent (`caller`), the two ways to
+//! a proof (`auth`: agent challenge, `sshd`: sshd's own), the record of a session (`session`), and what PAM, the user and the log are told (`answer`).
+#![deny(unsafe_code)]
+
+mod answer;
+mod auth;
+mod caller;
+#[allow(unsafe_code)]
+mod entry;
+mod options;
+mod session;
+mod sshd;
+mod trust;

@@ -1,0 +1,395 @@
+//! What PAM, the user and the log are told.
+//!
+//! PAM gets success in one place of `auth`, and only for a judged certificate with a proof for that very certificate. Users get one sentence and what to try. The log gets one
+//! line per decision, in OpenSSH's words.
+
+use std::fmt;
+
+use ussh_core::audit;
+use ussh_core::certificate::Certificate;
+use ussh_core::challenge::PossessionProof;
+use ussh_core::decision::{NotAccepted, Tried};
+use ussh_core::verdict::{Refusal, VerifiedCertificate};
+use ussh_os::pam_module::{PamHandle, PamReturn, Style};
+use ussh_os::syslog::{Severity, authpriv};
+
+use crate::sshd::LoginProof;
+
+/// Our name in the log.
+const IDENT: &str = "pam_ussh";
+
+/// For whom and where: for the log and the challenge. Any of it may be the user's own words.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// PAM_SERVICE; empty if unset.
+    pub service: String,
+    /// PAM_USER, once it has been asked for.
+    pub user: Option<String>,
+    /// PAM_RUSER.
+    pub ruser: Option<String>,
+    /// PAM_RHOST.
+    pub rhost: Option<String>,
+    /// PAM_TTY.
+    pub tty: Option<String>,
+}
+
+impl Subject {
+    /// From the handle; PAM_USER not yet, since asking for it may prompt.
+    pub fn of(handle: &PamHandle) -> Self {
+        Subject {
+            service: handle.service().unwrap_or_default(),
+            user: None,
+            ruser: handle.ruser(),
+            rhost: handle.rhost(),
+            tty: handle.tty(),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(user) = &self.user {
+            write!(f, "for {user} ")?;
+        }
+        write!(f, "via {}", self.service)?;
+        for (name, value) in [("ruser", &self.ruser), ("tty", &self.tty), ("rhost", &self.rhost)] {
+            if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
+                write!(f, " {name} {value}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Proof of possession, by either way.
+#[derive(Debug)]
+#[must_use]
+pub enum Proof {
+    /// The agent signed our challenge.
+    Challenge(PossessionProof),
+    /// sshd verified the client's signature in this login.
+    Login(LoginProof),
+}
+
+impl Proof {
+    fn is_for(&self, certificate: &VerifiedCertificate) -> bool {
+        match self {
+            Proof::Challenge(proof) => proof.is_for(certificate),
+            Proof::Login(proof) => proof.is_for(certificate),
+        }
+    }
+}
+
+/// Both halves of a yes.
+#[derive(Debug)]
+#[must_use]
+pub struct Accepted {
+    /// Judged.
+    pub certificate: VerifiedCertificate,
+    /// Proved.
+    pub proof: Proof,
+}
+
+/// Every no.
+#[derive(Debug)]
+pub enum Denial {
+    /// The line, a file it names, or its place is wrong.
+    Misconfigured(String),
+    /// A check could not be made.
+    Unavailable(String),
+    /// No such account, or PAM names nobody.
+    UnknownUser,
+    /// `group=` names a group that is not there.
+    UnknownGroup(String),
+    /// PAM_USER is not in `group=`.
+    NotInGroup(String),
+    /// `authorized_principals_file=` has nothing for this user.
+    NoPrincipals,
+    /// No SSH_AUTH_SOCK.
+    NoAgent,
+    /// No connection to the agent, or it broke off.
+    AgentUnreachable(String),
+    /// Nothing that calls itself a certificate.
+    NoCertificate,
+    /// Judged, and not good.
+    Refused {
+        /// `None`: could not be read.
+        certificate: Option<Box<Certificate>>,
+        /// For the log.
+        reason: String,
+        /// How many more were tried.
+        others: usize,
+    },
+}
+
+impl Denial {
+    /// Of all that was tried, the one that came furthest: most likely the one that was meant.
+    pub fn of_tried(tried: Vec<Tried>) -> Self {
+        let others = tried.len().saturating_sub(1);
+        match tried.into_iter().max_by_key(|one| progress(&one.reason)) {
+            None => Denial::NoCertificate,
+            Some(one) => {
+                Denial::Refused { certificate: one.certificate.map(Box::new), reason: one.reason.to_string(), others }
+            }
+        }
+    }
+
+    fn code(&self) -> PamReturn {
+        match self {
+            Denial::Misconfigured(_) | Denial::UnknownGroup(_) => PamReturn::ServiceErr,
+            Denial::Unavailable(_) | Denial::NoAgent | Denial::AgentUnreachable(_) => PamReturn::AuthInfoUnavail,
+            Denial::NotInGroup(_) => PamReturn::PermDenied,
+            Denial::UnknownUser | Denial::NoPrincipals | Denial::NoCertificate | Denial::Refused { .. } => {
+                PamReturn::AuthErr
+            }
+        }
+    }
+
+    fn severity(&self) -> Severity {
+        match self {
+            Denial::Misconfigured(_) | Denial::Unavailable(_) | Denial::UnknownGroup(_) => Severity::Error,
+            Denial::UnknownUser
+            | Denial::NotInGroup(_)
+            | Denial::NoPrincipals
+            | Denial::NoAgent
+            | Denial::AgentUnreachable(_)
+            | Denial::NoCertificate
+            | Denial::Refused { .. } => Severity::Notice,
+        }
+    }
+
+    fn log_line(&self, subject: &Subject) -> String {
+        let why = match self {
+            Denial::Misconfigured(what) => format!("misconfigured: {what}"),
+            Denial::Unavailable(what) => format!("cannot check: {what}"),
+            Denial::UnknownUser => "no such account".into(),
+            Denial::UnknownGroup(group) => format!("misconfigured: group={group} does not exist"),
+            Denial::NotInGroup(group) => format!("not in group {group}"),
+            Denial::NoPrincipals => "no authorized principals for this user".into(),
+            Denial::NoAgent => "no SSH_AUTH_SOCK".into(),
+            Denial::AgentUnreachable(why) => format!("agent: {why}"),
+            Denial::NoCertificate => "no certificate".into(),
+            Denial::Refused { certificate, reason, others } => {
+                let others = if *others == 0 { String::new() } else { format!(" (and {others} more tried)") };
+                let detail = format!("{subject}: {reason}{others}");
+                return match certificate {
+                    Some(certificate) => audit::certificate_line("Refusing", certificate, &detail),
+                    None => audit::line(&format!("Refusing unreadable certificate {detail}")),
+                };
+            }
+        };
+        audit::line(&format!("Refusing {subject}: {why}"))
+    }
+
+    /// One sentence and what to try. Never which rule said no.
+    fn user_text(&self) -> &'static str {
+        match self {
+            Denial::Misconfigured(_) | Denial::UnknownGroup(_) => {
+                "pam_ussh is not set up rightly on this host: please tell its administrator."
+            }
+            Denial::Unavailable(_) => {
+                "Your certificate could not be checked on this host: please tell its administrator."
+            }
+            Denial::NoAgent => "There is no SSH agent in this session: log in again with \"ussh\" or \"ssh -A\".",
+            Denial::AgentUnreachable(_) => {
+                "Your SSH agent does not answer: see \"ssh-add -l\", or log in again with \"ussh\" or \"ssh -A\"."
+            }
+            Denial::UnknownUser
+            | Denial::NotInGroup(_)
+            | Denial::NoPrincipals
+            | Denial::NoCertificate
+            | Denial::Refused { .. } => {
+                "No certificate that is good for this: see \"ssh-add -l\", get a new one with \"ussh\", or log in again with \"ssh -A\"."
+            }
+        }
+    }
+}
+
+/// How far a certificate came in the order of the checks.
+fn progress(reason: &NotAccepted) -> u8 {
+    match reason {
+        NotAccepted::Refused(refusal) => match refusal {
+            Refusal::Malformed(_) => 0,
+            Refusal::UntrustedCa { .. } => 1,
+            Refusal::WrongKind => 2,
+            Refusal::NotYetValid { .. } | Refusal::Expired { .. } => 3,
+            Refusal::ValidityTooLong { .. } | Refusal::LoginTooOld { .. } => 4,
+            Refusal::NoPrincipals | Refusal::PrincipalNotListed => 5,
+            Refusal::UnknownCriticalOption(_)
+            | Refusal::ForceCommand
+            | Refusal::SourceAddress
+            | Refusal::MalformedOption(_) => 6,
+            Refusal::Revoked => 7,
+            Refusal::BadCaSignature(_) => 0,
+        },
+        NotAccepted::TooManyCandidates => 8,
+        NotAccepted::AgentRefused | NotAccepted::Agent(_) | NotAccepted::BadProof(_) => 9,
+    }
+}
+
+/// Tells everybody, and gives PAM its answer.
+pub fn conclude(handle: &PamHandle, silent: bool, subject: &Subject, verdict: Result<Accepted, Denial>) -> PamReturn {
+    match verdict {
+        Ok(accepted) => accept(subject, &accepted),
+        Err(denial) => {
+            log(subject, &denial);
+            if !silent {
+                handle.say(Style::Error, denial.user_text());
+            }
+            denial.code()
+        }
+    }
+}
+
+fn log(subject: &Subject, denial: &Denial) {
+    authpriv(IDENT, denial.severity(), &denial.log_line(subject));
+}
+
+/// The one success of `auth`.
+fn accept(subject: &Subject, accepted: &Accepted) -> PamReturn {
+    let Accepted { certificate, proof } = accepted;
+    if !proof.is_for(certificate) {
+        let line = audit::certificate_line(
+            "Refusing",
+            certificate.certificate(),
+            &format!("{subject}: proof of another certificate"),
+        );
+        authpriv(IDENT, Severity::Error, &line);
+        return PamReturn::AuthErr;
+    }
+    authpriv(
+        IDENT,
+        Severity::Info,
+        &audit::certificate_line("Accepted", certificate.certificate(), &subject.to_string()),
+    );
+    PamReturn::Success
+}
+
+/// Every identity that did not do, for `debug`.
+pub fn debug(subject: &Subject, tried: &[Tried]) {
+    for one in tried {
+        let detail = format!("{subject}: {}", one.reason);
+        let line = match &one.certificate {
+            Some(certificate) => audit::certificate_line("debug: tried", certificate, &detail),
+            None => audit::line(&format!("debug: tried unreadable certificate {detail}")),
+        };
+        authpriv(IDENT, Severity::Debug, &line);
+    }
+}
+
+/// setcred: there is nothing to set, and PAM_IGNORE in its place would break `sufficient`.
+pub fn nothing_to_set(_: &PamHandle, _: bool, _: Option<Vec<String>>) -> PamReturn {
+    PamReturn::Success
+}
+
+/// chauthtok: a certificate is no password.
+pub fn no_password(handle: &PamHandle, _: bool, _: Option<Vec<String>>) -> PamReturn {
+    let denial = Denial::Misconfigured("pam_ussh in password: it has no passwords to change".into());
+    log(&Subject::of(handle), &denial);
+    denial.code()
+}
+
+/// The record was written, or removed.
+pub fn session_recorded(subject: &Subject, debug: bool) -> PamReturn {
+    if debug {
+        authpriv(IDENT, Severity::Debug, &audit::line(&format!("debug: record up to date {subject}")));
+    }
+    PamReturn::Success
+}
+
+/// No record, and the line says that this ends it.
+pub fn session_refused(subject: &Subject, denial: &Denial) -> PamReturn {
+    log(subject, denial);
+    PamReturn::SessionErr
+}
+
+/// No record, and the line lets the session go on (`spool_failure=allow`).
+pub fn session_unwatched(subject: &Subject, denial: &Denial) -> PamReturn {
+    log(subject, denial);
+    authpriv(IDENT, Severity::Warning, &audit::line(&format!("Session goes on unwatched {subject}")));
+    PamReturn::Success
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+
+    fn subject() -> Subject {
+        Subject {
+            service: "sudo".into(),
+            user: Some("alice".into()),
+            ruser: Some("alice".into()),
+            rhost: None,
+            tty: Some("/dev/pts/3".into()),
+        }
+    }
+
+    fn every_denial() -> Vec<Denial> {
+        vec![
+            Denial::Misconfigured("x".into()),
+            Denial::Unavailable("x".into()),
+            Denial::UnknownUser,
+            Denial::UnknownGroup("g".into()),
+            Denial::NotInGroup("g".into()),
+            Denial::NoPrincipals,
+            Denial::NoAgent,
+            Denial::AgentUnreachable("x".into()),
+            Denial::NoCertificate,
+            Denial::Refused { certificate: None, reason: "x".into(), others: 0 },
+        ]
+    }
+
+    #[test]
+    fn no_denial_is_a_success() {
+        for denial in every_denial() {
+            assert_ne!(denial.code(), PamReturn::Success, "{denial:?}");
+            assert_ne!(session_refused(&subject(), &denial), PamReturn::Success, "{denial:?}");
+        }
+    }
+
+    #[test]
+    fn users_get_one_sentence_and_no_reason() {
+        for denial in every_denial() {
+            let text = denial.user_text();
+            assert!(text.ends_with('.') && text.len() < 200 && text.is_ascii(), "{text}");
+        }
+        assert_eq!(Denial::NotInGroup("g".into()).user_text(), Denial::NoCertificate.user_text());
+    }
+
+    #[test]
+    fn the_log_says_for_whom_where_and_why() {
+        let line = Denial::NotInGroup("admins".into()).log_line(&subject());
+        assert_eq!(line, "Refusing for alice via sudo ruser alice tty /dev/pts/3: not in group admins");
+        let line = Denial::Refused { certificate: None, reason: "truncated".into(), others: 2 }.log_line(&subject());
+        assert_eq!(
+            line,
+            "Refusing unreadable certificate for alice via sudo ruser alice tty /dev/pts/3: truncated (and 2 more tried)"
+        );
+    }
+
+    #[test]
+    fn nobody_writes_lines_of_their_own_into_the_log() {
+        let forged = Subject { user: Some("eve\nAccepted certificate".into()), ..subject() };
+        for denial in every_denial() {
+            assert!(!denial.log_line(&forged).contains('\n'), "{denial:?}");
+        }
+    }
+
+    #[test]
+    fn of_many_the_one_that_came_furthest_is_named() {
+        let tried = |reason| Tried { certificate: None, reason };
+        let refused = |refusal| tried(NotAccepted::Refused(refusal));
+        let foreign = || refused(Refusal::UntrustedCa { fingerprint: "SHA256:x".into() });
+        let reason = |all| {
+            let Denial::Refused { reason, others, .. } = Denial::of_tried(all) else { panic!("not refused") };
+            (reason, others)
+        };
+        assert_eq!(reason(vec![foreign(), refused(Refusal::Revoked), foreign()]), (Refusal::Revoked.to_string(), 2));
+        assert_eq!(
+            reason(vec![refused(Refusal::Revoked), tried(NotAccepted::AgentRefused)]).0,
+            "the agent refused to sign"
+        );
+        assert!(matches!(Denial::of_tried(vec![]), Denial::NoCertificate));
+    }
+}

@@ -1,0 +1,106 @@
+//! `auth`: by an agent challenge in sudo, su, doas and the like, by sshd's own proof in sshd. `account` is not offered yet, and refuses.
+
+use ussh_core::challenge::ChallengeContext;
+use ussh_core::clock::{Clock, SystemClock};
+use ussh_core::decision::{DecisionError, Patience, decide};
+use ussh_core::verdict::CriticalOptions;
+use ussh_os::account::Account;
+use ussh_os::pam_module::{PamHandle, PamReturn};
+use ussh_os::process;
+
+use crate::answer::{self, Accepted, Denial, Proof, Subject};
+use crate::caller::Caller;
+use crate::options::AuthOptions;
+use crate::sshd;
+use crate::trust::Trust;
+
+/// For all signatures together: a person may have to find the key and touch it.
+const TOUCH: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// The hook.
+pub fn authenticate(handle: &PamHandle, silent: bool, arguments: Option<Vec<String>>) -> PamReturn {
+    let mut subject = Subject::of(handle);
+    let verdict = judge(handle, &mut subject, arguments.as_deref());
+    answer::conclude(handle, silent, &subject, verdict)
+}
+
+/// The hook of `account`: never a success. In sshd no certificate can be seen there, and a console has no agent; elsewhere it would have to know what `auth` has proved.
+pub fn account(handle: &PamHandle, silent: bool, _arguments: Option<Vec<String>>) -> PamReturn {
+    let subject = Subject::of(handle);
+    let text = match subject.service.as_str() {
+        sshd::SERVICE => {
+            "pam_ussh in account of sshd: the certificate cannot be seen there; its place is auth (behind publickey) and session"
+        }
+        LOGIN => {
+            "pam_ussh in account of login: a console has no agent; its place is auth of sudo and su, auth and session of sshd"
+        }
+        _ => "pam_ussh in account: opt-in account checks are not available in this version",
+    };
+    answer::conclude(handle, silent, &subject, Err(Denial::Misconfigured(text.into())))
+}
+
+/// The service of a console.
+const LOGIN: &str = "login";
+
+fn judge(handle: &PamHandle, subject: &mut Subject, arguments: Option<&[String]>) -> Result<Accepted, Denial> {
+    let options = AuthOptions::parse(arguments).map_err(|error| Denial::Misconfigured(error.to_string()))?;
+    match subject.service.as_str() {
+        "" => return Err(Denial::Misconfigured("PAM names no service".into())),
+        LOGIN => {
+            return Err(Denial::Misconfigured(
+                "pam_ussh in login: a console has no agent, and the rescue door must stay open".into(),
+            ));
+        }
+        _ => {}
+    }
+    let account = account_of(handle, subject)?;
+    let trust = Trust::load(&options, &account)?;
+    if subject.service == sshd::SERVICE {
+        return sshd::judge(handle, subject, &options, &trust);
+    }
+    challenge(subject, &options, &account, &trust)
+}
+
+/// PAM_USER's account; from here on its canonical name counts, as in sshd.
+fn account_of(handle: &PamHandle, subject: &mut Subject) -> Result<Account, Denial> {
+    let name = handle.user().filter(|name| !name.is_empty()).ok_or(Denial::UnknownUser)?;
+    subject.user = Some(name.clone());
+    match Account::by_name(&name) {
+        Ok(Some(account)) => Ok(account),
+        Ok(None) => Err(Denial::UnknownUser),
+        Err(error) => Err(Denial::Unavailable(format!("account {name}: {error}"))),
+    }
+}
+
+fn challenge(
+    subject: &Subject,
+    options: &AuthOptions,
+    account: &Account,
+    trust: &Trust<'_>,
+) -> Result<Accepted, Denial> {
+    let caller = Caller::find(options, subject)?;
+    let (mut agent, left) = caller.connect(options.timeout)?;
+    let now = SystemClock.now();
+    // Nobody here would run a forced command, and no record proves where the caller sits.
+    let demand = trust.demand(CriticalOptions::Refuse { origin: None }, now)?;
+    let context = ChallengeContext {
+        host: process::host_name(),
+        service: subject.service.clone(),
+        user: account.name.clone(),
+        ruser: subject.ruser.clone().unwrap_or_default(),
+        tty: subject.tty.clone().unwrap_or_default(),
+        now,
+    };
+    let patience = Patience { total: left, touch: TOUCH };
+    match decide(&mut agent, &demand, &context, patience, &SystemClock) {
+        Ok(accepted) => Ok(Accepted { certificate: accepted.certificate, proof: Proof::Challenge(accepted.proof) }),
+        Err(DecisionError::Agent(error)) => Err(Denial::AgentUnreachable(error.to_string())),
+        Err(DecisionError::Random) => Err(Denial::Unavailable("no random numbers".into())),
+        Err(DecisionError::NoneAccepted(tried)) => {
+            if options.debug {
+                answer::debug(subject, &tried);
+            }
+            Err(Denial::of_tried(tried))
+        }
+    }
+}

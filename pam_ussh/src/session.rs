@@ -1,0 +1,81 @@
+//! `session` in sshd's stack: the record of the connection, for ussh-hostd. Prints nothing: what is said here lands in the output of scp and sftp.
+//!
+//! sshd runs it once per connection, in the process that must be ended to end the connection. The line must come before any pam_env that reads the user's file.
+
+use std::path::Path;
+
+use ussh_core::certificate::Certificate;
+use ussh_core::clock::{Clock, SystemClock};
+use ussh_core::record::{SPOOL, SessionRecord, VERSION};
+use ussh_os::account::Account;
+use ussh_os::pam_module::{PamHandle, PamReturn};
+use ussh_os::process;
+
+use crate::answer::{self, Denial, Subject};
+use crate::options::{SessionOptions, SpoolFailure};
+use crate::sshd;
+
+/// The hook of open_session.
+pub fn open(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) -> PamReturn {
+    let subject = Subject::of(handle);
+    let options = match options(&subject, arguments.as_deref()) {
+        Ok(options) => options,
+        Err(denial) => return answer::session_refused(&subject, &denial),
+    };
+    let written = record(handle, &subject).and_then(|record| {
+        record.write(Path::new(SPOOL)).map_err(|error| Denial::Unavailable(format!("record in {SPOOL}: {error}")))
+    });
+    match (written, options.spool_failure) {
+        (Ok(()), _) => answer::session_recorded(&subject, options.debug),
+        (Err(denial), SpoolFailure::Refuse) => answer::session_refused(&subject, &denial),
+        (Err(denial), SpoolFailure::Allow) => answer::session_unwatched(&subject, &denial),
+    }
+}
+
+/// The hook of close_session.
+pub fn close(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) -> PamReturn {
+    let subject = Subject::of(handle);
+    let removed = options(&subject, arguments.as_deref()).and_then(|options| {
+        record(handle, &subject)?
+            .remove(Path::new(SPOOL))
+            .map_err(|error| Denial::Unavailable(format!("record in {SPOOL}: {error}")))?;
+        Ok(options)
+    });
+    match removed {
+        Ok(options) => answer::session_recorded(&subject, options.debug),
+        Err(denial) => answer::session_refused(&subject, &denial),
+    }
+}
+
+fn options(subject: &Subject, arguments: Option<&[String]>) -> Result<SessionOptions, Denial> {
+    if subject.service != sshd::SERVICE {
+        return Err(Denial::Misconfigured("pam_ussh in session: its place is sshd's stack only".into()));
+    }
+    SessionOptions::parse(arguments).map_err(|error| Denial::Misconfigured(error.to_string()))
+}
+
+fn record(handle: &PamHandle, subject: &Subject) -> Result<SessionRecord, Denial> {
+    let unavailable = |what: &str, error: std::io::Error| Denial::Unavailable(format!("{what}: {error}"));
+    let certificate = governing(sshd::certificates(handle)?)?;
+    let name = handle.user().ok_or(Denial::UnknownUser)?;
+    let account = Account::by_name(&name).map_err(|error| unavailable("account", error))?.ok_or(Denial::UnknownUser)?;
+    let pid = std::process::id();
+    Ok(SessionRecord {
+        version: VERSION,
+        pid,
+        start_time: process::start_time(pid).map_err(|error| unavailable("start time", error))?,
+        boot_id: process::boot_id().map_err(|error| unavailable("boot id", error))?,
+        user: account.name,
+        uid: account.uid,
+        rhost: subject.rhost.clone().unwrap_or_default(),
+        certificate: certificate.map(|certificate| certificate.to_openssh("")),
+        opened: SystemClock.now(),
+    })
+}
+
+/// Of several certificates the one that ends first. One that cannot be read must not leave the session unwatched.
+fn governing(certificates: Vec<Option<Certificate>>) -> Result<Option<Certificate>, Denial> {
+    let readable: Option<Vec<Certificate>> = certificates.into_iter().collect();
+    let readable = readable.ok_or_else(|| Denial::Unavailable("a certificate of this login cannot be read".into()))?;
+    Ok(readable.into_iter().min_by_key(Certificate::valid_before))
+}

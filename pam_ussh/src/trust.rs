@@ -1,0 +1,105 @@
+//! What the line names, read: CA keys, principals, the revocation list, the group. Every file must be one that root alone can change.
+
+use std::path::Path;
+
+use ussh_core::ca_file::TrustedCas;
+use ussh_core::certificate::CertificateKind;
+use ussh_core::clock::UnixTime;
+use ussh_core::principals::PrincipalList;
+use ussh_core::revoked::RevokedKeys;
+use ussh_core::trusted_file::{TrustedFileError, read_trusted};
+use ussh_core::verdict::{CriticalOptions, Demand, PrincipalDemand};
+use ussh_os::account::{Account, group_id};
+
+use crate::answer::Denial;
+use crate::options::{AuthOptions, Principals};
+
+/// Longest CA or principals file, in bytes.
+const MAX_TEXT: usize = 1024 * 1024;
+/// Longest revocation list, in bytes: some millions of serials.
+const MAX_REVOKED: usize = 64 * 1024 * 1024;
+
+/// All that a certificate for one account is measured by.
+#[derive(Debug)]
+pub struct Trust<'a> {
+    account: &'a Account,
+    options: &'a AuthOptions,
+    cas: TrustedCas,
+    principals: Option<PrincipalList>,
+    revoked: Option<RevokedKeys>,
+}
+
+impl<'a> Trust<'a> {
+    /// Checks the group, reads the files.
+    /// # Errors
+    /// [`Denial`]
+    pub fn load(options: &'a AuthOptions, account: &'a Account) -> Result<Self, Denial> {
+        if let Some(group) = &options.group {
+            demand_member(account, group)?;
+        }
+        let cas = TrustedCas::parse(&read(&options.ca_file, MAX_TEXT)?);
+        if cas.keys().is_empty() {
+            return Err(Denial::Misconfigured(format!("{} holds no CA key", options.ca_file.display())));
+        }
+        let principals = match &options.principals {
+            Principals::None => None,
+            Principals::List(list) => Some(list.clone()),
+            Principals::File(pattern) => {
+                let path = pattern.expand(&account.name, account.uid).ok_or(Denial::NoPrincipals)?;
+                Some(read_principals(&path)?)
+            }
+        };
+        let revoked = options.revoked_keys.as_deref().map(read_revoked).transpose()?;
+        Ok(Trust { account, options, cas, principals, revoked })
+    }
+
+    /// As a demand on a user certificate.
+    /// # Errors
+    /// [`Denial::Misconfigured`] if names are not demanded in any way: options never allow that.
+    pub fn demand(&self, critical_options: CriticalOptions, now: UnixTime) -> Result<Demand<'_>, Denial> {
+        let principals = match (self.options.require_user_principal, &self.principals) {
+            (true, list) => PrincipalDemand::User(&self.account.name, list.as_ref()),
+            (false, Some(list)) => PrincipalDemand::ListOnly(list),
+            (false, None) => return Err(Denial::Misconfigured("no principals are demanded".into())),
+        };
+        Ok(Demand {
+            cas: &self.cas,
+            kind: CertificateKind::User,
+            now,
+            principals,
+            critical_options,
+            revoked: self.revoked.as_ref(),
+            max_validity: self.options.max_validity,
+            max_age: self.options.max_age,
+        })
+    }
+}
+
+fn demand_member(account: &Account, group: &str) -> Result<(), Denial> {
+    let unavailable = |error: std::io::Error| Denial::Unavailable(format!("groups of {}: {error}", account.name));
+    let wanted = group_id(group).map_err(unavailable)?.ok_or_else(|| Denial::UnknownGroup(group.into()))?;
+    if account.group_ids().map_err(unavailable)?.contains(&wanted) {
+        return Ok(());
+    }
+    Err(Denial::NotInGroup(group.into()))
+}
+
+fn read(path: &Path, max: usize) -> Result<Vec<u8>, Denial> {
+    read_trusted(path, max).map_err(|error| Denial::Misconfigured(error.to_string()))
+}
+
+/// No file means no principals for this user, as in sshd; anything else that keeps it from being read is the administrator's business.
+fn read_principals(path: &Path) -> Result<PrincipalList, Denial> {
+    match read_trusted(path, MAX_TEXT) {
+        Ok(text) => Ok(PrincipalList::parse_file(&text)),
+        Err(TrustedFileError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Err(Denial::NoPrincipals)
+        }
+        Err(error) => Err(Denial::Misconfigured(error.to_string())),
+    }
+}
+
+fn read_revoked(path: &Path) -> Result<RevokedKeys, Denial> {
+    let data = read(path, MAX_REVOKED)?;
+    RevokedKeys::parse(&data).map_err(|error| Denial::Misconfigured(format!("{}: {error}", path.display())))
+}
