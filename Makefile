@@ -42,7 +42,7 @@ release: deps ## release build of everything
 
 .PHONY: demo
 demo: release ## the main job on scratch hosts, told step by step
-	@$(TARGET)/release/ussh-lab demo
+	@$(TARGET)/release/ussh-demo
 
 .PHONY: lab
 lab: release ## a shell on the laptop of a running lab, with a card of things to try

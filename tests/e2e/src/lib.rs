@@ -1,1 +1,13 @@
-//! x
+//! USSH installed on scratch hosts: a laptop, a CA and servers, set up the way the README says.
+//!
+//! The demo, the end-to-end tests and the benchmarks stand on it. Process: theirs, as root; all that it sets up lives in a lab.
+#![forbid(unsafe_code)]
+
+mod build;
+mod certificate;
+mod world;
+
+pub use build::build_folder;
+pub use certificate::{Shown, shown_certificates};
+pub use ussh_lab as lab;
+pub use world::{AGENT, CA_DIR, FEED, POLICY, SSHD_WITH_CERTIFICATES, World, WorldPlan};

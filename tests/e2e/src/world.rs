@@ -1,0 +1,349 @@
+//! A lab with USSH set up on it, as the README says: `laptop`, `ca`, `web1`, `web2`.
+
+use std::time::Duration;
+
+use ussh_lab::{Command, Host, HostPlan, Lab, LabBuilder, LabError, Output, Pty, SSHD_CONFIG, wait_until};
+
+use crate::build::{Role, programs};
+use crate::certificate::{Shown, shown_certificates};
+
+/// The CA's folder on `ca`.
+pub const CA_DIR: &str = "/var/lib/ca";
+/// Where `ussh-hostd sync` finds the feed on a server.
+pub const FEED: &str = "/srv/ussh-feed";
+/// A person's ssh-agent on the laptop, below the home folder.
+pub const AGENT: &str = ".agent.sock";
+
+/// The CA's policy: two groups, and nobody else.
+pub const POLICY: &str = r#"# Rules in order; the first that matches decides.
+
+[[rule]]
+name = "admins"
+groups = ["admins"]
+validity_seconds = 28800
+principals = ["%u"]
+
+[[rule]]
+name = "contractors"
+groups = ["contractors"]
+validity_seconds = 20
+principals = ["%u"]
+"#;
+
+/// sshd_config of a server that takes our certificates and nothing else.
+pub const SSHD_WITH_CERTIFICATES: &str = "\
+TrustedUserCAKeys /etc/ssh/trusted_user_ca
+RevokedKeys /etc/ssh/revoked_keys
+HostKey /etc/ssh/ssh_host_ed25519_key
+HostCertificate /etc/ssh/ssh_host_ed25519_key-cert.pub
+PasswordAuthentication no
+";
+
+const SUDO: &str = "\
+auth     required  pam_ussh.so ca_file=/etc/ssh/trusted_user_ca revoked_keys=/etc/ssh/revoked_keys
+@include common-account
+@include common-session-noninteractive
+";
+
+const SSHD_PAM: &str = "\
+@include common-auth
+account  required  pam_nologin.so
+@include common-account
+session  required  pam_ussh.so
+session  required  pam_loginuid.so
+@include common-session
+session  required  pam_limits.so
+session  required  pam_env.so user_readenv=1 envfile=/etc/default/locale
+@include common-password
+";
+
+const HOSTD: &str = "\
+warn_before_seconds = [8]
+look_before_seconds = 6
+grace_seconds = 2
+
+[sync]
+source = \"file:/srv/ussh-feed\"
+";
+
+const USSH: &str = "\
+ca = \"ca\"
+user_ca_file = \"/etc/ussh/user_ca.pub\"
+known_hosts = \"/etc/ussh/known_hosts\"
+renew_before_seconds = 5
+";
+
+const CA_PAM: &str = "@include common-auth\n@include common-account\n@include common-password\n";
+
+/// How long anything of the set-up may take.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Errors as sentences: a set-up that fails is a failed test, and the lab's report says the rest.
+type Result<T> = std::result::Result<T, LabError>;
+
+/// What a world is to hold.
+#[derive(Clone, Debug)]
+pub struct WorldPlan {
+    name: String,
+    people: Vec<(String, String, Vec<String>)>,
+    servers: Vec<String>,
+    bare: Vec<String>,
+    policy: String,
+}
+
+impl WorldPlan {
+    /// alice (admins), bob and carol (contractors, 20 s); web1 and web2.
+    pub fn new(name: &str) -> Self {
+        WorldPlan {
+            name: name.to_owned(),
+            people: Vec::new(),
+            servers: Vec::new(),
+            bare: Vec::new(),
+            policy: POLICY.to_owned(),
+        }
+        .person("alice", "correct horse", &["admins"])
+        .person("bob", "battery staple", &["contractors"])
+        .person("carol", "trombone", &["contractors"])
+        .server("web1")
+        .server("web2")
+    }
+
+    /// One more person, on every host.
+    #[must_use]
+    pub fn person(mut self, name: &str, password: &str, groups: &[&str]) -> Self {
+        self.people.push((name.to_owned(), password.to_owned(), groups.iter().map(|&g| g.to_owned()).collect()));
+        self
+    }
+
+    /// One more server.
+    #[must_use]
+    pub fn server(mut self, name: &str) -> Self {
+        self.servers.push(name.to_owned());
+        self
+    }
+
+    /// One more host with nothing of ours on it.
+    #[must_use]
+    pub fn bare(mut self, name: &str) -> Self {
+        self.bare.push(name.to_owned());
+        self
+    }
+
+    /// Another policy than [`POLICY`].
+    #[must_use]
+    pub fn policy(mut self, policy: &str) -> Self {
+        policy.clone_into(&mut self.policy);
+        self
+    }
+
+    /// Sets all of it up.
+    ///
+    /// # Errors
+    /// What could not be set up.
+    pub fn start(self) -> Result<World> {
+        let lab = self.lab()?.start()?;
+        let world = World { lab, plan: self };
+        world.set_up_ca()?;
+        for name in &world.plan.servers {
+            world.set_up_server(name)?;
+        }
+        world.set_up_laptop()?;
+        Ok(world)
+    }
+
+    fn lab(&self) -> Result<LabBuilder> {
+        let plan = |name: &str, role: Role| -> Result<HostPlan> {
+            let binds = programs(role).map_err(|reason| LabError::Setup { what: reason, log: String::new() })?;
+            Ok(HostPlan::new(name).binds(binds))
+        };
+        let mut lab = Lab::new(&self.name).plan(plan("laptop", Role::Laptop)?).plan(plan("ca", Role::Ca)?);
+        for name in &self.servers {
+            lab = lab.plan(plan(name, Role::Server)?);
+        }
+        for name in &self.bare {
+            lab = lab.host(name);
+        }
+        for (name, password, groups) in &self.people {
+            let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+            lab = lab.user(name, password, &groups);
+        }
+        Ok(lab)
+    }
+}
+
+/// The hosts, running.
+#[derive(Debug)]
+pub struct World {
+    lab: Lab,
+    plan: WorldPlan,
+}
+
+impl World {
+    /// The lab below.
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// A host by name.
+    pub fn host(&self, name: &str) -> Host {
+        self.lab.host(name)
+    }
+
+    /// A person's password.
+    pub fn password(&self, name: &str) -> &str {
+        self.plan.people.iter().find(|p| p.0 == name).map_or("", |p| p.1.as_str())
+    }
+
+    /// A shell command on a host as a person, with their agent in SSH_AUTH_SOCK (which is there on the laptop only).
+    ///
+    /// # Errors
+    /// It could not be run; an exit code is not an error.
+    pub fn sh(&self, host: &str, user: &str, script: &str) -> Result<Output> {
+        let host = self.host(host);
+        person_command(&host, user, script).run()
+    }
+
+    /// The same on a terminal.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn terminal(&self, host: &str, user: &str, script: &str) -> Result<Pty> {
+        let host = self.host(host);
+        person_command(&host, user, script).terminal()
+    }
+
+    /// `usshca` on the CA's folder.
+    ///
+    /// # Errors
+    /// It could not be run; an exit code is not an error.
+    pub fn usshca(&self, arguments: &str) -> Result<Output> {
+        self.host("ca").run(["sh", "-c", &format!("exec usshca --dir {CA_DIR} {arguments}")])
+    }
+
+    /// `ussh` on the laptop with these arguments, the password typed in when it is asked for. Gives what was shown and the exit code.
+    ///
+    /// # Errors
+    /// No prompt came, or no end.
+    pub fn log_in(&self, user: &str, arguments: &str) -> Result<(i32, String)> {
+        let terminal = self.terminal("laptop", user, &format!("ussh {arguments}"))?;
+        terminal.expect("assword:", SOON)?;
+        terminal.send(&format!("{}\n", self.password(user)))?;
+        let status = terminal.expect_exit(SOON)?;
+        Ok((status.code(), terminal.transcript()))
+    }
+
+    /// The certificates in a person's agent on the laptop, as ssh-keygen shows them.
+    ///
+    /// # Errors
+    /// It could not be run.
+    pub fn certificates(&self, user: &str) -> Result<Vec<Shown>> {
+        Ok(shown_certificates(&self.sh("laptop", user, "ssh-add -L | ssh-keygen -Lf -")?.stdout))
+    }
+
+    /// A person's ssh-agent on the laptop, with nothing in it.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start_agent(&self, host: &str, user: &str) -> Result<()> {
+        let host = self.host(host);
+        let socket = format!("/home/{user}/{AGENT}");
+        host.command(["ssh-agent", "-D", "-a", &socket]).user(user).service(&format!("ssh-agent of {user}"))?;
+        wait_until(SOON, "the agent's socket", || host.exists(&socket))
+    }
+
+    /// Starts the CA's daemon.
+    ///
+    /// # Errors
+    /// It does not listen.
+    pub fn start_ca(&self) -> Result<()> {
+        let ca = self.host("ca");
+        let serve = ca.command(["usshca", "--dir", CA_DIR, "serve"]).service("usshca")?;
+        serve.wait_for_output("listening on", SOON)
+    }
+
+    /// Brings the CA's KRL to a server's feed folder, as a web server or configuration management would.
+    ///
+    /// # Errors
+    /// What could not be copied.
+    pub fn carry_feed(&self, server: &str) -> Result<()> {
+        let ca = self.host("ca");
+        self.usshca("krl --out /srv/krl")?.ok()?;
+        let to = self.host(server);
+        to.run(["mkdir", "-p", FEED])?.ok()?;
+        to.write_file(&format!("{FEED}/user_ca.pub"), 0o644, ca.read_bytes(&format!("{CA_DIR}/public/user_ca.pub"))?)?;
+        to.write_file(&format!("{FEED}/krl"), 0o644, ca.read_bytes("/srv/krl")?)
+    }
+
+    /// A host certificate for the key that lies on `server` now.
+    ///
+    /// # Errors
+    /// The CA refused, or a file could not be copied.
+    pub fn sign_host(&self, server: &str) -> Result<()> {
+        const KEY: &str = "/etc/ssh/ssh_host_ed25519_key";
+        let host = self.host(server);
+        if !host.exists(KEY) {
+            host.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", KEY])?.ok()?;
+        }
+        let public = host.read_bytes(&format!("{KEY}.pub"))?;
+        let argv = ["usshca", "--dir", CA_DIR, "host", "sign", "--name", server, "-"];
+        let signed = self.host("ca").command(argv).stdin(public).run()?.ok()?;
+        host.write_file(&format!("{KEY}-cert.pub"), 0o644, signed.stdout_bytes)
+    }
+
+    /// Writes a server's PAM line for sudo.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn sudo_pam(&self, server: &str, line: &str) -> Result<()> {
+        let rest = SUDO.lines().skip(1).fold(String::new(), |all, l| all + l + "\n");
+        self.host(server).write_file("/etc/pam.d/sudo", 0o644, format!("{line}\n{rest}"))
+    }
+
+    fn set_up_ca(&self) -> Result<()> {
+        let ca = self.host("ca");
+        ca.write_file("/etc/pam.d/usshca", 0o644, CA_PAM)?;
+        ca.script("mkdir -p /srv")?;
+        ca.run(["usshca", "--dir", CA_DIR, "init", "--name", "ca", "--listen", "0.0.0.0:22"])?.ok()?;
+        ca.write_file(&format!("{CA_DIR}/policy.toml"), 0o644, &self.plan.policy)?;
+        self.start_ca()
+    }
+
+    fn set_up_server(&self, name: &str) -> Result<()> {
+        let host = self.host(name);
+        self.sign_host(name)?;
+        self.carry_feed(name)?;
+        host.write_file("/etc/ussh/hostd.toml", 0o644, HOSTD)?;
+        host.run(["ussh-hostd", "sync"])?.ok()?;
+        host.write_file("/etc/pam.d/sudo", 0o644, SUDO)?;
+        host.write_file("/etc/pam.d/su", 0o644, format!("auth sufficient pam_rootok.so\n{SUDO}"))?;
+        host.write_file("/etc/pam.d/sshd", 0o644, SSHD_PAM)?;
+        host.write_file(
+            "/etc/sudoers.d/ussh",
+            0o440,
+            "Defaults timestamp_timeout=0\n%admins ALL=(ALL) ALL\n%contractors ALL=(ALL) ALL\n",
+        )?;
+        host.start_sshd(&format!("{SSHD_CONFIG}{SSHD_WITH_CERTIFICATES}"))?;
+        let hostd = host.command(["ussh-hostd", "run"]).service("ussh-hostd")?;
+        hostd.wait_for_output("watching", SOON)
+    }
+
+    fn set_up_laptop(&self) -> Result<()> {
+        let (ca, laptop) = (self.host("ca"), self.host("laptop"));
+        let public = |name: &str| ca.read_bytes(&format!("{CA_DIR}/public/{name}"));
+        laptop.write_file("/etc/ussh/ussh.toml", 0o644, USSH)?;
+        laptop.write_file("/etc/ussh/user_ca.pub", 0o644, public("user_ca.pub")?)?;
+        laptop.write_file("/etc/ussh/known_hosts", 0o644, public("known_hosts")?)?;
+        laptop.write_file("/etc/ssh/ssh_known_hosts", 0o644, public("known_hosts")?)?;
+        laptop.write_file(
+            "/etc/ssh/ssh_config.d/ussh.conf",
+            0o644,
+            "Host web*\n  ForwardAgent yes\n  StrictHostKeyChecking yes\n",
+        )?;
+        self.plan.people.iter().try_for_each(|(name, ..)| self.start_agent("laptop", name))
+    }
+}
+
+fn person_command<'a>(host: &'a Host, user: &str, script: &str) -> Command<'a> {
+    let command = host.command(["bash", "-c", script]).user(user);
+    if user == "root" { command } else { command.env("SSH_AUTH_SOCK", &format!("/home/{user}/{AGENT}")) }
+}
