@@ -113,13 +113,26 @@ impl<'host> Command<'host> {
     /// # Errors
     /// If it could not be started.
     pub fn terminal(self) -> Result<Pty> {
+        let screen = Arc::default();
+        let (running, master) = self.on_terminal(Arc::clone(&screen) as Arc<dyn Watched>)?;
+        Pty::new(running, File::from(master), screen)
+    }
+
+    /// Runs it to its end on a terminal that is joined to this program's: a person types, and sees what it shows.
+    ///
+    /// # Errors
+    /// If it could not be started, or this program's terminal is lost.
+    pub fn attach(self) -> Result<Status> {
+        let (running, master) = self.on_terminal(Arc::new(Unwatched))?;
+        crate::attach::attach(&running, master)
+    }
+
+    fn on_terminal(&self, output: Arc<dyn Watched>) -> Result<(Running, OwnedFd)> {
         let (near, far) = Channel::pair().doing("making a channel")?;
         self.host.ask(&self.request(true), &[far.as_fd()])?;
         drop(far);
-        let screen = Arc::default();
-        let (running, master) = Running::begin(self.host, near, self.title(), Arc::clone(&screen) as Arc<dyn Watched>)?;
-        let master = master.ok_or_else(|| LabError::setup("no terminal came with the command"))?;
-        Pty::new(running, File::from(master), screen)
+        let (running, master) = Running::begin(self.host, near, self.title(), output)?;
+        Ok((running, master.ok_or_else(|| LabError::setup("no terminal came with the command"))?))
     }
 
     /// Starts it in the background as part of the host: it lives until [`Host::stop_service`], and what it prints is in
@@ -227,6 +240,16 @@ impl Watched for Capture {
     fn printed(&self) -> String {
         let bytes = [content(&self.stdout), content(&self.stderr)].concat();
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+/// What a person sees: nobody else looks.
+#[derive(Debug)]
+struct Unwatched;
+
+impl Watched for Unwatched {
+    fn printed(&self) -> String {
+        String::new()
     }
 }
 

@@ -29,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod attach;
 mod builder;
 mod command;
 mod error;

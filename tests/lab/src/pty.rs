@@ -137,14 +137,6 @@ impl Pty {
         self.running.signal(signal)
     }
 
-    /// The terminal's master side, for a person to be joined to it.
-    ///
-    /// # Errors
-    /// If it cannot be copied.
-    pub fn master(&self) -> Result<File> {
-        self.keyboard.try_clone().doing("copying a terminal")
-    }
-
     /// Waits until no process has the terminal open any more: then the transcript is whole.
     ///
     /// # Errors
