@@ -104,7 +104,12 @@ fn step<T>(step: &'static str, result: Result<T, PamError>) -> Result<T, Failure
 }
 
 /// Keeps the delay that modules asked for, then tells the front. All refusals look alike to it: unknown user, wrong password, locked account.
-fn fail(front: &Channel<FromWorker, ToWorker>, setup: &WorkerSetup, failure: &Failure, delay: Option<Duration>) -> Outcome {
+fn fail(
+    front: &Channel<FromWorker, ToWorker>,
+    setup: &WorkerSetup,
+    failure: &Failure,
+    delay: Option<Duration>,
+) -> Outcome {
     let outcome = outcome(failure);
     log(setup, "Failed", &failure.to_string());
     if let Some(delay) = delay {

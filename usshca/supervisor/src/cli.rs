@@ -140,7 +140,9 @@ pub struct HostSignArgs {
 /// `90d` → seconds. Units as in ssh-keygen's -V and sshd's time formats, one of them.
 fn parse_seconds(text: &str) -> Result<u64, String> {
     let (digits, unit) = match text.char_indices().next_back() {
-        Some((at, unit)) if !unit.is_ascii_digit() => (text.get(..at).unwrap_or_default(), Some(unit.to_ascii_lowercase())),
+        Some((at, unit)) if !unit.is_ascii_digit() => {
+            (text.get(..at).unwrap_or_default(), Some(unit.to_ascii_lowercase()))
+        }
         _ => (text, None),
     };
     let factor = match unit {
@@ -172,24 +174,42 @@ mod tests {
 
     #[test]
     fn reads_times_with_one_unit_and_nothing_else() {
-        for (text, seconds) in [("90d", 7_776_000), ("12H", 43_200), ("1w", 604_800), ("30m", 1800), ("5s", 5), ("60", 60)] {
+        for (text, seconds) in
+            [("90d", 7_776_000), ("12H", 43_200), ("1w", 604_800), ("30m", 1800), ("5s", 5), ("60", 60)]
+        {
             assert_eq!(parse_seconds(text), Ok(seconds), "{text}");
         }
-        for text in ["", "d", "0", "0d", "1h30m", "-1", "+1", "1.5h", "1y", "é", "99999999999999999999", "18446744073709551615w"] {
+        for text in [
+            "",
+            "d",
+            "0",
+            "0d",
+            "1h30m",
+            "-1",
+            "+1",
+            "1.5h",
+            "1y",
+            "é",
+            "99999999999999999999",
+            "18446744073709551615w",
+        ] {
             assert!(parse_seconds(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn names_of_hosts_are_given_alike_to_init_and_host_sign() {
-        let cli = Cli::try_parse_from(["usshca", "init", "--dir", "/d", "--name", "ca", "--name", "ca.example.com"]).unwrap();
+        let cli =
+            Cli::try_parse_from(["usshca", "init", "--dir", "/d", "--name", "ca", "--name", "ca.example.com"]).unwrap();
         match cli.command {
             Command::Init(args) => assert_eq!(args.names, ["ca", "ca.example.com"]),
             other => panic!("{other:?}"),
         }
         let cli = Cli::try_parse_from(["usshca", "host", "sign", "k.pub", "--name", "web1"]).unwrap();
         match cli.command {
-            Command::Admin(AdminCommand::Host(HostCommand::Sign(args))) => assert_eq!((args.names.len(), args.validity), (1, 7_776_000)),
+            Command::Admin(AdminCommand::Host(HostCommand::Sign(args))) => {
+                assert_eq!((args.names.len(), args.validity), (1, 7_776_000))
+            }
             other => panic!("{other:?}"),
         }
         assert!(Cli::try_parse_from(["usshca", "host", "sign", "k.pub"]).is_err());

@@ -143,7 +143,9 @@ fn accounts(config: &Config) -> Result<Option<Accounts>, Failure> {
 fn account(name: &str) -> Result<(u32, u32), Failure> {
     match Account::by_name(name) {
         Ok(Some(account)) if account.uid != 0 => Ok((account.uid, account.gid)),
-        Ok(Some(_)) => Err(Failure::usage(format!("the account {name} is root's: the CA needs accounts without privilege"))),
+        Ok(Some(_)) => {
+            Err(Failure::usage(format!("the account {name} is root's: the CA needs accounts without privilege")))
+        }
         Ok(None) => Err(Failure::usage(format!(
             "there is no account {name}; try: useradd --system --no-create-home --shell /usr/sbin/nologin {name}"
         ))),

@@ -31,10 +31,12 @@ const SHORTAGE_PAUSE: Duration = Duration::from_secs(1);
 /// Connections accepted in one go, so that the others are seen to in between.
 const ACCEPT_BATCH: usize = 16;
 
-const SIGNER_AWAY: &str = "The CA's signer is not available. Try again in a minute; if it stays so, tell the CA's administrators.";
+const SIGNER_AWAY: &str =
+    "The CA's signer is not available. Try again in a minute; if it stays so, tell the CA's administrators.";
 const SIGNER_RESTARTED: &str = "The CA's signer was restarted meanwhile. Please connect again.";
 const BUSY: &str = "The CA has too many logins at the same time. Please try again in a moment.";
-const OUT_OF_ORDER: &str = "The CA cannot check logins at the moment. Try again in a minute; if it stays so, tell the CA's administrators.";
+const OUT_OF_ORDER: &str =
+    "The CA cannot check logins at the moment. Try again in a minute; if it stays so, tell the CA's administrators.";
 const TOO_MANY: &str = "Too many attempts.";
 
 /// All that the supervisor knows.
@@ -223,7 +225,10 @@ impl EventLoop {
             }
             Err(message) => {
                 let user = escape(user.as_bytes(), MAX_FIELD);
-                log::warning(&format!("connection {} from {}: no attempt for {user}: {message}", connection.id, connection.peer));
+                log::warning(&format!(
+                    "connection {} from {}: no attempt for {user}: {message}",
+                    connection.id, connection.peer
+                ));
                 // A front that cannot be told has gone.
                 let _ = connection.channel.send(&FromSupervisor::Refused { message: message.to_owned() });
             }
@@ -313,7 +318,9 @@ fn accept_one(listener: &TcpListener) -> io::Result<Vec<TcpStream>> {
             Ok((stream, _)) => streams.push(stream),
             Err(e) => match e.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::EWOULDBLOCK) => break,
-                Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) if streams.is_empty() => return Err(e),
+                Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) if streams.is_empty() => {
+                    return Err(e);
+                }
                 Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => break,
                 // accept(2): errors of the one connection, not of the listener.
                 _ => {}

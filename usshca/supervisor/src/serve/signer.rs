@@ -10,7 +10,7 @@ use usshca_ipc::signer::{Control, FromSignerControl};
 use crate::failure::Failure;
 use crate::log;
 use crate::prepare::Base;
-use crate::signer_process::{self, SignerProcess, START_PATIENCE};
+use crate::signer_process::{self, START_PATIENCE, SignerProcess};
 
 /// Wait before the first restart; doubled with each failure.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -150,7 +150,10 @@ impl Signer {
     fn down(&mut self, how: &str, now: Instant) -> State {
         let wait = wait_after(self.failures);
         self.failures = self.failures.saturating_add(1);
-        log::error(&format!("signer: {how}; nobody gets a certificate until it is up again; starting it in {:.2} s", wait.as_secs_f32()));
+        log::error(&format!(
+            "signer: {how}; nobody gets a certificate until it is up again; starting it in {:.2} s",
+            wait.as_secs_f32()
+        ));
         State::Down { until: now + wait }
     }
 }

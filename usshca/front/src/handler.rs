@@ -1,0 +1,260 @@
+//! russh's callbacks. Whatever is not named here is refused: every other way to log in, every forwarding, every second channel.
+
+use std::borrow::Cow;
+use std::io;
+use std::time::Duration;
+
+use russh::keys::ssh_key::{Algorithm, Certificate, PrivateKey};
+use russh::server::{Auth, ChannelOpenHandle, Config, Msg, PublicKeyOffer, Response};
+use russh::{Channel as SshChannel, ChannelId, MethodKind, MethodSet, Preferred, Pty, SshId};
+use tokio::sync::watch;
+use usshca_ipc::front::{FromSigner, FrontSetup, ToSigner};
+
+use crate::channel::Channel;
+use crate::login::{Login, Step};
+use crate::session::{self, Job, Session};
+
+/// russh tells every refusal apart from every other by nothing but this floor; PAM's own delays are the worker's.
+const REJECTION_TIME: Duration = Duration::from_millis(50);
+/// Most answers of one response that are looked at.
+const MAX_ANSWERS: usize = 64;
+
+/// Where a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nobody has logged in.
+    Login,
+    /// Somebody has.
+    Session,
+}
+
+/// russh's configuration.
+/// # Errors
+/// Host key or certificate cannot be read.
+pub fn config(setup: &FrontSetup) -> io::Result<Config> {
+    let key = PrivateKey::from_openssh(&setup.host_key).map_err(|_| io::Error::other("host key cannot be read"))?;
+    let certificate = Certificate::from_openssh(&setup.host_certificate).map_err(io::Error::other)?;
+    let grace = Duration::from_secs(setup.login_grace_seconds.into());
+    Ok(Config {
+        server_id: SshId::Standard(Cow::Borrowed("SSH-2.0-usshca")),
+        methods: only_keyboard_interactive(),
+        auth_rejection_time: REJECTION_TIME,
+        // The client's opening question which methods there are: nothing is given away by a quick answer.
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        keys: vec![key],
+        certificates: vec![certificate],
+        // No ssh-rsa, and nothing that we have no key for.
+        preferred: Preferred { key: Cow::Borrowed(&[Algorithm::Ed25519]), ..Preferred::DEFAULT },
+        // Ours count first (setup.max_attempts); this is for requests that never get to PAM.
+        max_auth_attempts: usize::try_from(setup.max_attempts).unwrap_or(usize::MAX).saturating_add(8),
+        // Behind our own deadlines.
+        inactivity_timeout: Some(grace.max(Duration::from_secs(60)).saturating_mul(2)),
+        // It fires before the login is done, and stock clients then disconnect.
+        keepalive_interval: None,
+        window_size: 256 * 1024,
+        channel_buffer_size: 32,
+        ..Config::default()
+    })
+}
+
+fn only_keyboard_interactive() -> MethodSet {
+    MethodSet::from(&[MethodKind::KeyboardInteractive][..])
+}
+
+/// One connection.
+pub struct Handler {
+    login: Login,
+    /// Until the session takes it.
+    signer: Option<Channel<ToSigner, FromSigner>>,
+    phase: watch::Sender<Phase>,
+    ca_name: String,
+    session: Option<Session>,
+}
+
+impl Handler {
+    /// At the start of a connection.
+    pub fn new(
+        login: Login,
+        signer: Channel<ToSigner, FromSigner>,
+        phase: watch::Sender<Phase>,
+        ca_name: String,
+    ) -> Self {
+        Handler { login, signer: Some(signer), phase, ca_name, session: None }
+    }
+
+    /// The session, if `channel` is its channel. (The agent's channel is one too.)
+    fn session_on(&mut self, channel: ChannelId) -> Option<&mut Session> {
+        self.session.as_mut().filter(|s| s.channel == channel)
+    }
+
+    fn start(
+        &mut self,
+        channel: ChannelId,
+        command: &[u8],
+        ssh: &mut russh::server::Session,
+    ) -> Result<(), russh::Error> {
+        match self.job(channel, command, ssh) {
+            Some(job) => {
+                ssh.channel_success(channel)?;
+                tokio::spawn(session::run(job));
+                Ok(())
+            }
+            None => ssh.channel_failure(channel),
+        }
+    }
+
+    /// Once in a connection, on its session's channel, for somebody who has passed PAM.
+    fn job(&mut self, channel: ChannelId, command: &[u8], ssh: &russh::server::Session) -> Option<Job> {
+        let passed = self.login.passed()?.clone();
+        let session = self.session_on(channel).filter(|s| !s.started)?;
+        session.started = true;
+        let (has_pty, forwards_agent) = (session.has_pty, session.forwards_agent);
+        Some(Job {
+            handle: ssh.handle(),
+            channel,
+            has_pty,
+            forwards_agent,
+            command: command.to_vec(),
+            passed,
+            signer: self.signer.take()?,
+            ca_name: self.ca_name.clone(),
+        })
+    }
+}
+
+impl russh::server::Handler for Handler {
+    type Error = russh::Error;
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        user: &str,
+        _submethods: &str,
+        response: Option<Response<'a>>,
+    ) -> Result<Auth, Self::Error> {
+        let step = match response {
+            None => self.login.begin(user).await,
+            Some(answers) => {
+                // russh gives None for an answer that is cut short, and ends there: too few answers, refused as such.
+                let answers = answers.take(MAX_ANSWERS).map(|a| a.to_vec()).collect();
+                self.login.answer(answers).await
+            }
+        };
+        step.map(auth).map_err(|_| russh::Error::Disconnect)
+    }
+
+    /// The default lets every key go on to prove itself.
+    async fn auth_publickey_offered(&mut self, _user: &str, _offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
+        Ok(Auth::Reject { proceed_with_methods: Some(only_keyboard_interactive()), partial_success: false })
+    }
+
+    async fn auth_succeeded(&mut self, _session: &mut russh::server::Session) -> Result<(), Self::Error> {
+        if self.login.passed().is_none() {
+            return Err(russh::Error::Inconsistent);
+        }
+        // Its receiver lives as long as the connection.
+        let _ = self.phase.send(Phase::Session);
+        Ok(())
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: SshChannel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        if self.session.is_none() {
+            self.session = Some(Session::new(channel.id()));
+            reply.accept().await;
+        }
+        // Else dropped, and thereby refused.
+        Ok(())
+    }
+
+    async fn agent_request(
+        &mut self,
+        channel: ChannelId,
+        _session: &mut russh::server::Session,
+    ) -> Result<bool, Self::Error> {
+        let session = self.session_on(channel).filter(|s| !s.started);
+        Ok(session.map(|s| s.forwards_agent = true).is_some())
+    }
+
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        _term: &str,
+        _columns: u32,
+        _rows: u32,
+        _width: u32,
+        _height: u32,
+        _modes: &[(Pty, u32)],
+        ssh: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        match self.session_on(channel).filter(|s| !s.started) {
+            Some(session) => {
+                session.has_pty = true;
+                ssh.channel_success(channel)
+            }
+            None => ssh.channel_failure(channel),
+        }
+    }
+
+    async fn shell_request(&mut self, channel: ChannelId, ssh: &mut russh::server::Session) -> Result<(), Self::Error> {
+        self.start(channel, b"", ssh)
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        command: &[u8],
+        ssh: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        self.start(channel, command, ssh)
+    }
+
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        _name: &str,
+        _value: &str,
+        ssh: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        ssh.channel_failure(channel)
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        channel: ChannelId,
+        _name: &str,
+        ssh: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        ssh.channel_failure(channel)
+    }
+
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        _single: bool,
+        _protocol: &str,
+        _cookie: &str,
+        _screen: u32,
+        ssh: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        ssh.channel_failure(channel)
+    }
+}
+
+fn auth(step: Step) -> Auth {
+    match step {
+        Step::Accept => Auth::Accept,
+        Step::Ask { text, prompts } => Auth::Partial {
+            name: Cow::Borrowed(""),
+            instructions: text.into(),
+            prompts: prompts.into_iter().map(|(prompt, echo)| (prompt.into(), echo)).collect(),
+        },
+        Step::Reject { again } => Auth::Reject {
+            proceed_with_methods: Some(if again { only_keyboard_interactive() } else { MethodSet::empty() }),
+            partial_success: false,
+        },
+    }
+}

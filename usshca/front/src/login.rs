@@ -1,0 +1,287 @@
+//! Keyboard-interactive (RFC 4256) on one side, the PAM worker's conversation on the other.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use ussh_core::escape::{MAX_FIELD, escape};
+use ussh_os::seqpacket::SeqPacket;
+use usshca_ipc::channel::ChannelError;
+use usshca_ipc::front::{FromSupervisor, ToSupervisor};
+use usshca_ipc::worker::{FromWorker, Message, ToWorker};
+
+use crate::channel::Channel;
+use crate::say;
+use crate::text;
+use crate::transport::Hangup;
+
+/// How long text without a prompt waits for what comes next, so that both cost the user one round trip and not two.
+const GATHER: Duration = Duration::from_millis(30);
+/// Most text that is gathered, in bytes.
+const MAX_TEXT: usize = 64 * 1024;
+/// Longest answer, in bytes (PAM_MAX_RESP_SIZE).
+const MAX_ANSWER: usize = 511;
+/// Longest user name, in bytes.
+const MAX_USER: usize = 256;
+
+type Worker = Channel<ToWorker, FromWorker>;
+
+/// What the client is told next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// An INFO_REQUEST: this text, these prompts (true: echoed).
+    Ask {
+        /// May be empty.
+        text: String,
+        /// May be empty: the client answers with nothing, by itself.
+        prompts: Vec<(String, bool)>,
+    },
+    /// Logged in.
+    Accept,
+    /// Not logged in.
+    Reject {
+        /// Whether another attempt may follow.
+        again: bool,
+    },
+}
+
+/// The client has gone.
+#[derive(Debug)]
+pub struct Gone;
+
+/// Who passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// The attempt that passed.
+    pub attempt: u32,
+    /// Canonical account name, for the user's eyes.
+    pub user: String,
+    /// What PAM said at the end and was not shown yet.
+    pub text: String,
+}
+
+/// The login of one connection: at most one user, one attempt at a time.
+pub struct Login {
+    supervisor: Channel<ToSupervisor, FromSupervisor>,
+    hangup: Hangup,
+    max_attempts: u32,
+    attempts: u32,
+    user: Option<String>,
+    state: State,
+}
+
+enum State {
+    /// No attempt is under way.
+    Idle,
+    /// The worker waits for so many answers.
+    Prompted { worker: Worker, attempt: u32, prompts: usize },
+    /// Text was shown, and the worker goes on meanwhile.
+    Shown { worker: Worker, attempt: u32 },
+    /// The last words were shown.
+    Rejected { again: bool },
+    /// Passed: nothing of this comes again.
+    Passed(Passed),
+    /// Nothing is accepted any more.
+    Over,
+}
+
+impl Login {
+    /// Before the first request.
+    pub fn new(supervisor: Channel<ToSupervisor, FromSupervisor>, hangup: Hangup, max_attempts: u32) -> Self {
+        Login { supervisor, hangup, max_attempts, attempts: 0, user: None, state: State::Idle }
+    }
+
+    /// Who passed, if anybody did.
+    pub fn passed(&self) -> Option<&Passed> {
+        match &self.state {
+            State::Passed(passed) => Some(passed),
+            State::Idle | State::Prompted { .. } | State::Shown { .. } | State::Rejected { .. } | State::Over => None,
+        }
+    }
+
+    /// A new request for this user. An attempt under way is given up.
+    /// # Errors
+    /// [`Gone`]
+    pub async fn begin(&mut self, user: &str) -> Result<Step, Gone> {
+        if matches!(self.state, State::Passed(_) | State::Over)
+            || !self.is_the_user(user)
+            || self.attempts >= self.max_attempts
+        {
+            return Ok(self.give_up());
+        }
+        self.state = State::Idle;
+        self.attempts += 1;
+        let asked = self.supervisor.send(&ToSupervisor::StartWorker { user: user.to_owned() }).await;
+        let answer = match asked {
+            Ok(()) => self.unless_gone(self.supervisor.receive()).await?,
+            Err(e) => Err(e),
+        };
+        match answer {
+            Ok((FromSupervisor::Worker { attempt }, descriptors)) => match open(descriptors) {
+                Ok(worker) => self.follow(worker, attempt).await,
+                Err(e) => Ok(self.unavailable(text::UNAVAILABLE, String::new(), &e.to_string())),
+            },
+            Ok((FromSupervisor::Refused { message }, _)) => Ok(self.unavailable(&message, String::new(), "refused")),
+            Err(e) => Ok(self.unavailable(text::UNAVAILABLE, String::new(), &e.to_string())),
+        }
+    }
+
+    /// The client's answers to the last [`Step::Ask`].
+    /// # Errors
+    /// [`Gone`]
+    pub async fn answer(&mut self, answers: Vec<Vec<u8>>) -> Result<Step, Gone> {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Prompted { worker, attempt, prompts } => match checked(answers, prompts) {
+                Some(answers) => match worker.send(&answers).await {
+                    Ok(()) => self.follow(worker, attempt).await,
+                    Err(e) => Ok(self.unavailable(text::UNAVAILABLE, String::new(), &e.to_string())),
+                },
+                None => {
+                    say("the client's answers do not fit the prompts");
+                    Ok(Step::Reject { again: self.again() })
+                }
+            },
+            State::Shown { worker, attempt } if answers.is_empty() => self.follow(worker, attempt).await,
+            State::Rejected { again } => Ok(Step::Reject { again }),
+            State::Shown { .. } | State::Idle | State::Passed(_) | State::Over => Ok(self.give_up()),
+        }
+    }
+
+    /// Goes along with the worker up to the next thing that the client must be told.
+    async fn follow(&mut self, worker: Worker, attempt: u32) -> Result<Step, Gone> {
+        let mut text = String::new();
+        loop {
+            let received = if text.is_empty() {
+                self.unless_gone(worker.receive()).await?
+            } else {
+                match timeout(GATHER, worker.receive()).await {
+                    Ok(received) => received,
+                    Err(_) => {
+                        self.state = State::Shown { worker, attempt };
+                        return Ok(Step::Ask { text, prompts: Vec::new() });
+                    }
+                }
+            };
+            match received.map(|(message, _)| message) {
+                Ok(FromWorker::Converse(messages)) => {
+                    let prompts = sort(messages, &mut text);
+                    if text.len() > MAX_TEXT {
+                        return Ok(self.unavailable(text::UNAVAILABLE, String::new(), "PAM has too much to say"));
+                    }
+                    if !prompts.is_empty() {
+                        self.state = State::Prompted { worker, attempt, prompts: prompts.len() };
+                        return Ok(Step::Ask { text, prompts });
+                    }
+                }
+                Ok(FromWorker::Passed { user }) => {
+                    self.state = State::Passed(Passed { attempt, user, text });
+                    return Ok(Step::Accept);
+                }
+                Ok(FromWorker::Failed { unavailable: true }) => {
+                    return Ok(self.unavailable(text::UNAVAILABLE, text, "the PAM worker could not check"));
+                }
+                Ok(FromWorker::Failed { unavailable: false }) => {
+                    let again = self.again();
+                    if text.is_empty() {
+                        return Ok(Step::Reject { again });
+                    }
+                    self.state = State::Rejected { again };
+                    return Ok(Step::Ask { text, prompts: Vec::new() });
+                }
+                Err(e) => return Ok(self.unavailable(text::UNAVAILABLE, text, &format!("PAM worker: {e}"))),
+            }
+        }
+    }
+
+    async fn unless_gone<T>(&self, future: impl Future<Output = T>) -> Result<T, Gone> {
+        tokio::select! {
+            biased;
+            value = future => Ok(value),
+            () = self.hangup.happened() => Err(Gone),
+        }
+    }
+
+    /// One user in a connection: whoever wants to be another connects anew.
+    fn is_the_user(&mut self, user: &str) -> bool {
+        if user.is_empty() || user.len() > MAX_USER || user.chars().any(char::is_control) {
+            say(&format!("impossible user name {}", escape(user.as_bytes(), MAX_FIELD)));
+            return false;
+        }
+        match &self.user {
+            Some(first) if first != user => {
+                say(&format!("the user was changed to {}", escape(user.as_bytes(), MAX_FIELD)));
+                false
+            }
+            Some(_) => true,
+            None => {
+                self.user = Some(user.to_owned());
+                true
+            }
+        }
+    }
+
+    fn again(&self) -> bool {
+        self.attempts < self.max_attempts
+    }
+
+    fn give_up(&mut self) -> Step {
+        self.state = State::Over;
+        Step::Reject { again: false }
+    }
+
+    /// A true sentence, and no further attempt: it would only fail the same way.
+    fn unavailable(&mut self, sentence: &str, mut text: String, why: &str) -> Step {
+        say(&format!("login unavailable: {why}"));
+        add_line(&mut text, sentence);
+        self.state = State::Rejected { again: false };
+        Step::Ask { text, prompts: Vec::new() }
+    }
+}
+
+fn open(descriptors: Vec<OwnedFd>) -> Result<Worker, ChannelError> {
+    let mut descriptors = descriptors.into_iter();
+    match (descriptors.next(), descriptors.next()) {
+        (Some(descriptor), None) => Ok(Channel::new(SeqPacket::from_fd(descriptor)?)?),
+        _ => Err(ChannelError::Malformed),
+    }
+}
+
+/// One answer per prompt, each of them text that PAM can take.
+fn checked(answers: Vec<Vec<u8>>, prompts: usize) -> Option<ToWorker> {
+    if answers.len() != prompts {
+        return None;
+    }
+    let mut checked = ToWorker { answers: Vec::with_capacity(prompts) };
+    for answer in answers {
+        let answer = String::from_utf8(answer).ok()?;
+        if answer.len() > MAX_ANSWER || answer.contains('\0') {
+            return None;
+        }
+        checked.answers.push(answer);
+    }
+    Some(checked)
+}
+
+/// Appends text to `text`, gives the prompts. (A conv() call that mixes them is shown text first, as INFO_REQUEST has it.)
+fn sort(messages: Vec<Message>, text: &mut String) -> Vec<(String, bool)> {
+    let mut prompts = Vec::new();
+    for message in messages {
+        match message {
+            Message::PromptEchoOff(prompt) => prompts.push((prompt, false)),
+            Message::PromptEchoOn(prompt) => prompts.push((prompt, true)),
+            Message::Info(line) | Message::Error(line) => add_line(text, &line),
+        }
+    }
+    prompts
+}
+
+fn add_line(text: &mut String, line: &str) {
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text.push_str(line);
+}
+
+#[cfg(test)]
+#[path = "login_tests.rs"]
+mod tests;

@@ -1,0 +1,166 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+//! A login against a scripted supervisor and worker.
+
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
+
+use usshca_ipc::channel::Channel as Blocking;
+
+use super::*;
+
+/// The other ends.
+struct Scene {
+    login: Login,
+    supervisor: Blocking<FromSupervisor, ToSupervisor>,
+    client: Option<TcpStream>,
+}
+
+type WorkerEnd = Blocking<FromWorker, ToWorker>;
+
+fn scene() -> Scene {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    let (ours, theirs) = SeqPacket::pair().unwrap();
+    let login = Login::new(Channel::new(ours).unwrap(), Hangup::watch(&server).unwrap(), 3);
+    Scene { login, supervisor: Blocking::new(theirs), client: Some(client) }
+}
+
+impl Scene {
+    /// Lies ready before it is asked for.
+    fn offer_worker(&self, attempt: u32) -> WorkerEnd {
+        let (front, worker) = SeqPacket::pair().unwrap();
+        self.supervisor.send_with(&FromSupervisor::Worker { attempt }, &[front.as_fd()]).unwrap();
+        Blocking::new(worker)
+    }
+}
+
+fn password() -> FromWorker {
+    FromWorker::Converse(vec![Message::Info("Welcome".into()), Message::PromptEchoOff("Password: ".into())])
+}
+
+fn ask(text: &str, prompts: &[(&str, bool)]) -> Step {
+    Step::Ask { text: text.into(), prompts: prompts.iter().map(|(p, e)| ((*p).to_owned(), *e)).collect() }
+}
+
+const PASSED: FromWorker = FromWorker::Passed { user: String::new() };
+const FAILED: FromWorker = FromWorker::Failed { unavailable: false };
+
+#[tokio::test]
+async fn prompts_are_asked_and_answers_reach_the_worker() {
+    let mut s = scene();
+    let worker = s.offer_worker(1);
+    worker.send(&password()).unwrap();
+    assert_eq!(s.login.begin("alice").await.unwrap(), ask("Welcome", &[("Password: ", false)]));
+    assert_eq!(s.supervisor.receive(None).unwrap().message, ToSupervisor::StartWorker { user: "alice".into() });
+    worker.send(&FromWorker::Passed { user: "alice".into() }).unwrap();
+    assert!(s.login.passed().is_none());
+    assert_eq!(s.login.answer(vec![b"secret".to_vec()]).await.unwrap(), Step::Accept);
+    assert_eq!(worker.receive(None).unwrap().message.answers, ["secret"]);
+    assert_eq!(s.login.passed(), Some(&Passed { attempt: 1, user: "alice".into(), text: String::new() }));
+}
+
+#[tokio::test]
+async fn nothing_is_accepted_before_the_worker_says_so() {
+    let mut s = scene();
+    assert_eq!(s.login.answer(vec![]).await.unwrap(), Step::Reject { again: false });
+    assert_eq!(s.login.begin("alice").await.unwrap(), Step::Reject { again: false });
+    assert!(s.login.passed().is_none());
+}
+
+#[tokio::test]
+async fn refuses_too_few_too_many_and_impossible_answers() {
+    for answers in
+        [vec![], vec![b"a".to_vec(), b"b".to_vec()], vec![vec![0xff]], vec![b"a\0b".to_vec()], vec![vec![b'a'; 512]]]
+    {
+        let mut s = scene();
+        let worker = s.offer_worker(1);
+        worker.send(&password()).unwrap();
+        s.login.begin("alice").await.unwrap();
+        worker.send(&PASSED).unwrap();
+        assert_eq!(s.login.answer(answers).await.unwrap(), Step::Reject { again: true });
+        assert!(s.login.passed().is_none());
+    }
+}
+
+#[tokio::test]
+async fn three_attempts_and_no_more() {
+    let mut s = scene();
+    for attempt in 1..=3 {
+        let worker = s.offer_worker(attempt);
+        worker.send(&password()).unwrap();
+        assert!(matches!(s.login.begin("alice").await.unwrap(), Step::Ask { .. }), "{attempt}");
+        worker.send(&FAILED).unwrap();
+        assert_eq!(s.login.answer(vec![b"wrong".to_vec()]).await.unwrap(), Step::Reject { again: attempt < 3 });
+    }
+    let worker = s.offer_worker(4);
+    worker.send(&PASSED).unwrap();
+    assert_eq!(s.login.begin("alice").await.unwrap(), Step::Reject { again: false });
+}
+
+#[tokio::test]
+async fn refuses_another_user_in_the_same_connection() {
+    let mut s = scene();
+    let worker = s.offer_worker(1);
+    worker.send(&password()).unwrap();
+    s.login.begin("alice").await.unwrap();
+    let second = s.offer_worker(2);
+    second.send(&PASSED).unwrap();
+    assert_eq!(s.login.begin("bob").await.unwrap(), Step::Reject { again: false });
+    assert_eq!(s.login.begin("alice").await.unwrap(), Step::Reject { again: false });
+}
+
+#[tokio::test]
+async fn text_alone_is_shown_without_an_answer_to_the_worker() {
+    let mut s = scene();
+    let worker = s.offer_worker(1);
+    worker.send(&FromWorker::Converse(vec![Message::Info("Touch your key".into())])).unwrap();
+    assert_eq!(s.login.begin("alice").await.unwrap(), ask("Touch your key", &[]));
+    worker.send(&PASSED).unwrap();
+    assert_eq!(s.login.answer(vec![]).await.unwrap(), Step::Accept);
+    assert!(worker.receive(Some(Duration::from_millis(1))).is_err(), "the text was answered");
+}
+
+#[tokio::test]
+async fn text_that_is_followed_at_once_costs_no_round_trip() {
+    let mut s = scene();
+    let worker = s.offer_worker(1);
+    worker.send(&FromWorker::Converse(vec![Message::Error("Your password expires in 2 days".into())])).unwrap();
+    worker.send(&PASSED).unwrap();
+    assert_eq!(s.login.begin("alice").await.unwrap(), Step::Accept);
+    assert_eq!(s.login.passed().unwrap().text, "Your password expires in 2 days");
+}
+
+#[tokio::test]
+async fn last_words_are_shown_before_the_rejection() {
+    let mut s = scene();
+    let worker = s.offer_worker(1);
+    worker.send(&FromWorker::Converse(vec![Message::Error("Account locked".into())])).unwrap();
+    worker.send(&FAILED).unwrap();
+    assert_eq!(s.login.begin("alice").await.unwrap(), ask("Account locked", &[]));
+    assert_eq!(s.login.answer(vec![]).await.unwrap(), Step::Reject { again: true });
+}
+
+#[tokio::test]
+async fn a_worker_that_breaks_down_or_a_supervisor_that_refuses_is_told_truthfully_and_ends_it() {
+    let mut s = scene();
+    drop(s.offer_worker(1));
+    assert_eq!(s.login.begin("alice").await.unwrap(), ask(text::UNAVAILABLE, &[]));
+    assert_eq!(s.login.answer(vec![]).await.unwrap(), Step::Reject { again: false });
+
+    let mut s = scene();
+    s.supervisor.send(&FromSupervisor::Refused { message: "Too busy.".into() }).unwrap();
+    assert_eq!(s.login.begin("alice").await.unwrap(), ask("Too busy.", &[]));
+    assert_eq!(s.login.answer(vec![]).await.unwrap(), Step::Reject { again: false });
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_while_pam_works_is_noticed() {
+    let mut s = scene();
+    let worker = s.offer_worker(1);
+    let client = s.client.take();
+    let gone = tokio::spawn(async move { s.login.begin("alice").await.is_err() });
+    drop(client);
+    assert!(gone.await.unwrap());
+    assert!(matches!(worker.receive(Some(Duration::from_secs(10))), Err(ChannelError::Closed)));
+}

@@ -1,0 +1,150 @@
+//! The one session of a connection: which command, what it prints, with which status it ends.
+
+use std::time::Duration;
+
+use russh::server::Handle;
+use russh::{ChannelId, Disconnect};
+use tokio::time::sleep;
+use usshca_ipc::front::{FromSigner, ToSigner};
+
+use crate::certify::{self, Order};
+use crate::channel::Channel;
+use crate::login::Passed;
+use crate::text;
+
+/// SSH_EXTENDED_DATA_STDERR (RFC 4254 §5.2).
+const STDERR: u32 = 1;
+/// sysexits.h EX_USAGE.
+const EX_USAGE: u32 = 64;
+/// How long a client may stay once its session has ended (a multiplexing master would stay for hours).
+const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a session ends with.
+pub struct Report {
+    /// Exit status.
+    pub status: u32,
+    /// Text for stderr.
+    pub text: String,
+}
+
+/// What was asked for.
+pub struct Session {
+    /// The session's channel.
+    pub channel: ChannelId,
+    /// A terminal was asked for, so that the client's is in raw mode.
+    pub has_pty: bool,
+    /// Agent forwarding was asked for.
+    pub forwards_agent: bool,
+    /// Shell or command was asked for.
+    pub started: bool,
+}
+
+impl Session {
+    /// Nothing was asked for yet.
+    pub fn new(channel: ChannelId) -> Self {
+        Session { channel, has_pty: false, forwards_agent: false, started: false }
+    }
+}
+
+/// A session that runs.
+pub struct Job {
+    /// The SSH connection.
+    pub handle: Handle,
+    /// The session's channel.
+    pub channel: ChannelId,
+    /// See [`Session`].
+    pub has_pty: bool,
+    /// See [`Session`].
+    pub forwards_agent: bool,
+    /// As the client sent it; empty for a shell.
+    pub command: Vec<u8>,
+    /// Who logged in.
+    pub passed: Passed,
+    /// The signer.
+    pub signer: Channel<ToSigner, FromSigner>,
+    /// The CA's name.
+    pub ca_name: String,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Command {
+    Certificate,
+    Help,
+    WhoAmI,
+    Unknown,
+}
+
+impl Command {
+    fn parse(line: &[u8]) -> Self {
+        match line.trim_ascii() {
+            b"" => Command::Certificate,
+            b"help" => Command::Help,
+            b"whoami" => Command::WhoAmI,
+            _ => Command::Unknown,
+        }
+    }
+}
+
+/// Runs it to its end, and sends the client away.
+pub async fn run(job: Job) {
+    job.print_to_stderr(&job.passed.text).await;
+    let status = match Command::parse(&job.command) {
+        Command::Certificate => {
+            let report = job.certificate().await;
+            job.print_to_stderr(&report.text).await;
+            report.status
+        }
+        Command::Help => job.print(text::HELP).await,
+        Command::WhoAmI => job.print(&job.passed.user).await,
+        Command::Unknown => {
+            job.print_to_stderr(&text::unknown_command(&job.command)).await;
+            EX_USAGE
+        }
+    };
+    // An error here is a client that has gone.
+    let _ = job.handle.exit_status_request(job.channel, status).await;
+    let _ = job.handle.eof(job.channel).await;
+    let _ = job.handle.close(job.channel).await;
+    sleep(LEAVE_PATIENCE).await;
+    let _ = job.handle.disconnect(Disconnect::ByApplication, "the session has ended".to_owned(), String::new()).await;
+}
+
+impl Job {
+    async fn certificate(&self) -> Report {
+        if !self.forwards_agent {
+            return Report { status: 1, text: text::NO_AGENT.to_owned() };
+        }
+        let order =
+            Order { handle: &self.handle, signer: &self.signer, attempt: self.passed.attempt, ca_name: &self.ca_name };
+        certify::run(&order).await
+    }
+
+    async fn print(&self, text: &str) -> u32 {
+        let text = text::for_terminal(text, self.has_pty);
+        let _ = self.handle.data(self.channel, text.into_bytes()).await;
+        0
+    }
+
+    async fn print_to_stderr(&self, text: &str) {
+        let text = text::for_terminal(text, self.has_pty);
+        if !text.is_empty() {
+            let _ = self.handle.extended_data(self.channel, STDERR, text.into_bytes()).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_command_means_a_certificate_and_anything_unknown_is_refused() {
+        assert_eq!(Command::parse(b""), Command::Certificate);
+        assert_eq!(Command::parse(b"  \n"), Command::Certificate);
+        assert_eq!(Command::parse(b"help"), Command::Help);
+        assert_eq!(Command::parse(b" whoami "), Command::WhoAmI);
+        for unknown in [&b"whoami; id"[..], b"helpme", b"scp -t /", b"id", b"\xff"] {
+            assert_eq!(Command::parse(unknown), Command::Unknown);
+        }
+    }
+}
