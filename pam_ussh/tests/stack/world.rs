@@ -1,0 +1,236 @@
+//! A small world for one test process: its own mount namespace with accounts, PAM services, a log, and agents with keys and certificates made by the real tools.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+pub const ALICE: u32 = 61001;
+pub const BOB: u32 = 61002;
+
+/// Everything lies here: a tmpfs of root's own, so that its files are trusted, and in which set-uid programs count.
+pub const TOP: &str = "/etc/pam.d";
+
+pub struct World {
+    log: UnixDatagram,
+}
+
+/// An ssh-agent of somebody's; gone with the value.
+pub struct Agent {
+    process: Child,
+    pub socket: PathBuf,
+    uid: u32,
+}
+
+/// What came of one PAM call.
+pub struct Outcome {
+    pub success: bool,
+    /// What pamtester printed, and what was said to the user.
+    pub text: String,
+    /// Lines of ours in the log.
+    pub log: Vec<String>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let none: Option<&str> = None;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        let accounts = |file: &str, more: &str| format!("{}{more}", fs::read_to_string(file).unwrap());
+        let passwd = accounts(
+            "/etc/passwd",
+            "alice:x:61001:61001::/nonexistent:/bin/sh\nbob:x:61002:61002::/nonexistent:/bin/sh\n",
+        );
+        let group = accounts("/etc/group", "alice:x:61001:\nbob:x:61002:\nadmins:x:61003:alice\n");
+
+        // The devices that programs need, from outside; the rest of /dev is ours, for the log.
+        let devices = Path::new(TOP).join("dev");
+        tmpfs(TOP);
+        fs::create_dir(&devices).unwrap();
+        bind("/dev", &devices);
+        tmpfs("/dev");
+        for device in ["null", "urandom", "random", "zero", "tty"] {
+            let here = Path::new("/dev").join(device);
+            fs::write(&here, b"").unwrap();
+            bind(devices.join(device), &here);
+        }
+        tmpfs("/run");
+        for (file, text) in [("passwd", passwd), ("group", group)] {
+            let ours = Path::new(TOP).join(file);
+            fs::write(&ours, text).unwrap();
+            bind(&ours, Path::new("/etc").join(file));
+        }
+        for (name, mode) in [("pamtester", 0o4755), ("pam_ussh.so", 0o644)] {
+            let from = if name == "pamtester" { PathBuf::from("/usr/bin/pamtester") } else { library() };
+            let to = Path::new(TOP).join(name);
+            fs::copy(from, &to).unwrap();
+            fs::set_permissions(&to, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let log = UnixDatagram::bind("/dev/log").unwrap();
+        log.set_nonblocking(true).unwrap();
+        fs::set_permissions("/dev/log", fs::Permissions::from_mode(0o666)).unwrap();
+
+        let world = World { log };
+        for key in ["ca", "other_ca", "alice", "bob"] {
+            world.run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", key, "-f", &at(key)]);
+        }
+        for (ca_file, key) in [("cas", "ca"), ("other_cas", "other_ca")] {
+            fs::copy(at(&format!("{key}.pub")), at(ca_file)).unwrap();
+        }
+        world
+    }
+
+    /// A service whose stack is these lines; `MODULE` stands for ours.
+    pub fn service(&self, name: &str, lines: &str) {
+        fs::write(at(name), lines.replace("MODULE", &at("pam_ussh.so")) + "\n").unwrap();
+    }
+
+    /// Signs alice's key; the certificate lies beside a copy of the key. Gives the path of that key.
+    pub fn certificate(&self, ca: &str, options: &[&str]) -> String {
+        let _ = fs::remove_file(at("alice-cert.pub"));
+        let ca = at(ca);
+        let public = at("alice.pub");
+        let mut arguments = vec!["-q", "-s", &ca, "-I", "alice"];
+        arguments.extend(options);
+        arguments.push(&public);
+        self.run("ssh-keygen", &arguments);
+        at("alice")
+    }
+
+    pub fn certificate_line(&self) -> String {
+        let text = fs::read_to_string(at("alice-cert.pub")).unwrap();
+        let words: Vec<&str> = text.split_whitespace().take(2).collect();
+        format!("publickey {}", words.join(" "))
+    }
+
+    /// Calls PAM as `uid` through a set-uid program, as sudo would be. `environment`: of the process.
+    pub fn pam(&self, uid: u32, environment: &[(&str, &str)], arguments: &[&str]) -> Outcome {
+        while self.next_line().is_some() {}
+        let id = uid.to_string();
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", &id, "--regid", &id, "--clear-groups", &at("pamtester")]).args(arguments);
+        command.env_clear().env("PATH", "/usr/bin:/bin").envs(environment.iter().copied()).stdin(Stdio::null());
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+        let log = std::iter::from_fn(|| self.next_line())
+            .filter_map(|line| line.split_once("pam_ussh[").map(|(_, rest)| rest.to_owned()));
+        let log = log.filter_map(|rest| rest.split_once("]: ").map(|(_, text)| text.to_owned())).collect();
+        Outcome { success: status.success(), text, log }
+    }
+
+    pub fn run(&self, program: &str, arguments: &[&str]) {
+        let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().expect(program);
+        assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Starts an agent of somebody's in a folder of that person's own.
+    pub fn agent(&self, name: &str, uid: u32) -> Agent {
+        let folder = PathBuf::from(at(&format!("agent-{name}")));
+        fs::create_dir(&folder).unwrap();
+        chown(&folder, Some(uid), Some(uid)).unwrap();
+        let socket = folder.join("s");
+        let mut process = as_uid(uid, "ssh-agent")
+            .args(["-D", "-a"])
+            .arg(&socket)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // It prints where it listens once it does.
+        let mut first = [0u8; 1];
+        std::io::Read::read_exact(process.stdout.as_mut().unwrap(), &mut first).unwrap();
+        Agent { process, socket, uid }
+    }
+
+    fn next_line(&self) -> Option<String> {
+        let mut buffer = [0u8; 4096];
+        let length = self.log.recv(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    }
+}
+
+impl Agent {
+    /// ssh-add in its owner's name: the key, and the certificate that lies beside it.
+    pub fn add(&self, key: &str) {
+        // ssh-add reads keys of its user's own only.
+        let folder = self.socket.parent().unwrap();
+        for file in ["", ".pub", "-cert.pub"] {
+            if let Ok(data) = fs::read(format!("{key}{file}")) {
+                let copy = folder.join(format!("key{file}"));
+                fs::write(&copy, data).unwrap();
+                fs::set_permissions(&copy, fs::Permissions::from_mode(0o600)).unwrap();
+                chown(&copy, Some(self.uid), Some(self.uid)).unwrap();
+            }
+        }
+        let status = as_uid(self.uid, "ssh-add")
+            .arg("-q")
+            .arg(folder.join("key"))
+            .env("SSH_AUTH_SOCK", &self.socket)
+            .status()
+            .unwrap();
+        assert!(status.success());
+        for file in ["key", "key.pub", "key-cert.pub"] {
+            let _ = fs::remove_file(folder.join(file));
+        }
+    }
+
+    pub fn empty(&self) {
+        let status =
+            as_uid(self.uid, "ssh-add").args(["-q", "-D"]).env("SSH_AUTH_SOCK", &self.socket).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// SIGSTOP: it is there, and does not answer.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A path below [`TOP`].
+pub fn at(name: &str) -> String {
+    format!("{TOP}/{name}")
+}
+
+fn as_uid(uid: u32, program: &str) -> Command {
+    let id = uid.to_string();
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid", &id, "--regid", &id, "--clear-groups", program])
+        .env_remove("SSH_AUTH_SOCK")
+        .stdin(Stdio::null());
+    command
+}
+
+fn tmpfs(on: &str) {
+    mount(Some("tmpfs"), on, Some("tmpfs"), MsFlags::empty(), Some("mode=0755")).unwrap();
+}
+
+fn bind(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    let none: Option<&str> = None;
+    mount(Some(from.as_ref()), to.as_ref(), none, MsFlags::MS_BIND, none).unwrap();
+}
+
+/// Cargo puts the library beside the tests that it builds it for.
+fn library() -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().join("libpam_ussh.so")
+}
