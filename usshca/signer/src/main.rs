@@ -1,1 +1,129 @@
-fn main(){}
+//! `usshca-signer`: holds the CA keys, the policy and the inventory, and alone signs.
+//!
+//! Process: one. uid: its own, no network, no capability, a seccomp filter.
+//! Trusted: the supervisor (control channel) and the state folder. Untrusted: everything that a front says; a PAM worker is believed by its kernel-attested identity.
+#![forbid(unsafe_code)]
+
+mod admin;
+mod ca;
+mod ca_keys;
+mod inventory;
+mod log;
+mod policy;
+mod server;
+mod state;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::process::ExitCode;
+
+use ussh_core::clock::SystemClock;
+use ussh_os::process;
+use ussh_os::sandbox::{self, Profile};
+use ussh_os::seqpacket::{SeqPacket, SeqPacketListener};
+use usshca_ipc::channel::{Channel, ChannelError, decode};
+use usshca_ipc::signer::{FromSignerControl, SignerSetup, descriptors};
+
+use crate::ca::Ca;
+use crate::ca_keys::{CaKeyError, CaKeys};
+use crate::inventory::{Inventory, InventoryError};
+use crate::policy::{Policy, PolicyError};
+use crate::server::{ControlChannel, ServeError, Server};
+use crate::state::{StateError, StateFolder};
+
+/// Longest setup, in bytes (most of it is the policy).
+const MAX_SETUP: u64 = 4 * 1024 * 1024;
+
+/// Why the signer cannot serve.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("{0}")]
+    State(#[from] StateError),
+    #[error("{0}")]
+    Keys(#[from] CaKeyError),
+    #[error("{0}")]
+    Policy(#[from] PolicyError),
+    #[error("{0}")]
+    Inventory(#[from] InventoryError),
+    #[error("{0}")]
+    Serve(#[from] ServeError),
+    #[error("setup: {0}")]
+    Setup(io::Error),
+    #[error("setup {0}")]
+    SetupMessage(ChannelError),
+    #[error("cannot protect its memory: {0}")]
+    Harden(io::Error),
+    #[error("cannot enter the sandbox: {0}")]
+    Sandbox(io::Error),
+}
+
+fn main() -> ExitCode {
+    let control = match control_channel() {
+        Ok(control) => control,
+        Err(e) => {
+            log::warning(&format!("there is no supervisor: {e}; `usshca serve` starts this program"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match start_and_serve(control) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            log::warning(&format!("cannot serve: {e}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn control_channel() -> io::Result<SeqPacket> {
+    let socket = SeqPacket::from_fd(process::inherited_descriptor(descriptors::CONTROL)?)?;
+    socket.attest_sender()?;
+    Ok(socket)
+}
+
+fn start_and_serve(socket: SeqPacket) -> Result<(), StartError> {
+    let control: ControlChannel = Channel::new(socket);
+    match start() {
+        Ok((state, setup, ca, listener)) => {
+            let ready = control.send(&FromSignerControl::Ready);
+            ready.map_err(ServeError::from)?;
+            let served = Server::new(ca, &setup, control, listener)?.run();
+            // Until here nobody else works on this state.
+            drop(state);
+            Ok(served?)
+        }
+        Err(e) => {
+            // It is logged in any case.
+            let _ = control.send(&FromSignerControl::Failed(e.to_string()));
+            Err(e)
+        }
+    }
+}
+
+type Started = (StateFolder, SignerSetup, Ca, Option<SeqPacketListener>);
+
+fn start() -> Result<Started, StartError> {
+    let setup_file = process::inherited_descriptor(descriptors::SETUP).map_err(StartError::Setup)?;
+    let setup = read_setup(File::from(setup_file))?;
+    let listener = match setup.listens {
+        true => Some(listening_socket().map_err(StartError::Setup)?),
+        false => None,
+    };
+    process::harden_memory().map_err(StartError::Harden)?;
+    let state = StateFolder::open(&setup.state)?;
+    let keys = CaKeys::load(&state)?;
+    let inventory = Inventory::open(&state.file("inventory.db"))?;
+    let policy = Policy::parse(&setup.policy)?;
+    sandbox::enter(Profile::Signer).map_err(StartError::Sandbox)?;
+    let ca = Ca::new(keys, policy, inventory, Box::new(SystemClock));
+    Ok((state, setup, ca, listener))
+}
+
+fn read_setup(file: File) -> Result<SignerSetup, StartError> {
+    let mut bytes = Vec::new();
+    file.take(MAX_SETUP).read_to_end(&mut bytes).map_err(StartError::Setup)?;
+    decode(&bytes).map_err(StartError::SetupMessage)
+}
+
+fn listening_socket() -> io::Result<SeqPacketListener> {
+    SeqPacketListener::from_fd(process::inherited_descriptor(descriptors::ADMIN)?)
+}

@@ -1,0 +1,376 @@
+//! Issuing and revoking. The order of an issue: serial and row on disk → sign → signed certificate on disk → out of the process.
+
+use std::net::SocketAddr;
+
+use ussh_core::audit;
+use ussh_core::certificate::{Certificate, CertificateKind, CertificateOption};
+use ussh_core::clock::{Clock, UnixTime};
+use ussh_core::issue::{CertificateTemplate, IssueError};
+use ussh_core::keys::{KeyError, PrivateKey, PublicKey};
+use ussh_core::revoked::{KrlTemplate, RevokedError, RevokedKeys};
+
+use crate::ca_keys::CaKeys;
+use crate::inventory::{Asked, Inventory, InventoryError, Kind, Outcome, Planned, Revocation};
+use crate::log;
+use crate::policy::{Grant, Policy, PolicyRefusal};
+
+/// A revoked certificate stays in the KRL for so long after its end, in seconds: a host's clock may be behind.
+const KRL_MARGIN: u64 = 3600;
+/// How long before now a host certificate starts, in seconds: a client's clock may be behind.
+const HOST_BACKDATE: u64 = 300;
+/// Longest validity of a host certificate, in seconds: ten years.
+const MAX_HOST_VALIDITY: u64 = 3653 * 86_400;
+/// Most names of a host.
+const MAX_HOST_NAMES: usize = 64;
+
+/// Keys, policy and inventory together.
+pub struct Ca {
+    keys: CaKeys,
+    policy: Policy,
+    inventory: Inventory,
+    clock: Box<dyn Clock>,
+}
+
+/// Somebody who passed PAM, by the word of a PAM worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// Canonical account name.
+    pub user: String,
+    /// Its groups by name.
+    pub groups: Vec<String>,
+    /// When the statement came.
+    pub login_time: UnixTime,
+}
+
+/// A user certificate that is signed and on disk.
+#[derive(Clone, Debug)]
+pub struct IssuedUser {
+    /// The certificate.
+    pub certificate: Certificate,
+    /// Seconds until it ends.
+    pub lifetime_seconds: u32,
+    /// The agent asks before each use.
+    pub confirm: bool,
+    /// The rule that decided.
+    pub rule: String,
+}
+
+/// What is asked for a host.
+#[derive(Clone, Debug)]
+pub struct HostRequest {
+    /// Wire form of its key.
+    pub public_key: Vec<u8>,
+    /// Its names.
+    pub principals: Vec<String>,
+    /// Seconds from now.
+    pub validity_seconds: u64,
+}
+
+/// Why nothing was issued.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// Policy.
+    #[error("{0}")]
+    Policy(#[from] PolicyRefusal),
+    /// The subject key.
+    #[error("the key cannot be certified: {0}")]
+    Key(KeyError),
+    /// The subject key is a CA's.
+    #[error("the key is a CA's own")]
+    CaKey,
+    /// A host request out of its bounds.
+    #[error("{0}")]
+    Host(String),
+    /// The certificate would not be one.
+    #[error("{0}")]
+    Sign(#[from] IssueError),
+    /// The inventory, or the clock.
+    #[error("{0}")]
+    Inventory(#[from] InventoryError),
+}
+
+impl Refused {
+    /// A sentence for the user who asked, and what to try. It does not say which rule decided.
+    pub fn for_user(&self) -> String {
+        match self {
+            Refused::Policy(_) => "The CA's policy gives your account no certificate. Ask the people who run the CA.",
+            Refused::Key(_) | Refused::CaKey | Refused::Host(_) => "The CA cannot certify this key.",
+            Refused::Inventory(InventoryError::ClockBehind { .. }) => {
+                "The CA's clock is wrong, so that it issues nothing. Tell the people who run the CA."
+            }
+            Refused::Sign(_) | Refused::Inventory(_) => {
+                "The CA cannot issue certificates at the moment. Try again later, or tell the people who run the CA."
+            }
+        }
+        .to_owned()
+    }
+}
+
+/// Why there is no KRL.
+#[derive(Debug, thiserror::Error)]
+pub enum KrlError {
+    /// The inventory.
+    #[error("{0}")]
+    Inventory(#[from] InventoryError),
+    /// What was made does not read.
+    #[error("the new KRL does not read: {0}")]
+    Unreadable(#[from] RevokedError),
+    /// It reads as another one.
+    #[error("the new KRL reads as another one")]
+    Different,
+}
+
+impl Ca {
+    /// Keys, policy and inventory are loaded and checked.
+    pub fn new(keys: CaKeys, policy: Policy, inventory: Inventory, clock: Box<dyn Clock>) -> Self {
+        Ca { keys, policy, inventory, clock }
+    }
+
+    /// The present.
+    pub fn now(&self) -> UnixTime {
+        self.clock.now()
+    }
+
+    /// The inventory, to read and to note outcomes.
+    pub fn inventory(&mut self) -> &mut Inventory {
+        &mut self.inventory
+    }
+
+    /// The CA's public keys: for users, for hosts.
+    pub fn public_keys(&self) -> (PublicKey, PublicKey) {
+        (self.keys.user.public_key(), self.keys.host.public_key())
+    }
+
+    /// Issues a user certificate. Everything in it but the key comes from the statement and from policy.
+    /// # Errors
+    /// [`Refused`]; a refusal is a row of the inventory too.
+    pub fn issue_user(&mut self, passed: &Passed, public_key: &[u8], peer: SocketAddr) -> Result<IssuedUser, Refused> {
+        let now = self.now();
+        let mut asked = Asked {
+            kind: Kind::User,
+            key_id: passed.user.clone(),
+            fingerprint: String::new(),
+            asked: now,
+            source: peer.ip().to_canonical().to_string(),
+            authenticated: "pam".to_owned(),
+            rule: String::new(),
+        };
+        let issued = self.decide_and_sign_user(passed, public_key, &mut asked);
+        match &issued {
+            Ok(issued) => {
+                let detail = format!("for {} from {peer} rule \"{}\"", passed.user, issued.rule);
+                log::decision(&audit::certificate_line("Issued", &issued.certificate, &detail));
+            }
+            Err(refused) => self.record_refusal(&asked, refused),
+        }
+        issued
+    }
+
+    fn decide_and_sign_user(
+        &mut self,
+        passed: &Passed,
+        public_key: &[u8],
+        asked: &mut Asked,
+    ) -> Result<IssuedUser, Refused> {
+        let key = self.subject_key(public_key)?;
+        asked.fingerprint = key.fingerprint();
+        let decided = self.policy.decide(&passed.user, &passed.groups);
+        asked.rule = decided.as_ref().map_or_else(PolicyRefusal::rule, |grant| &grant.rule).to_owned();
+        let grant = decided?;
+        let now = asked.asked;
+        let template = CertificateTemplate {
+            public_key: key,
+            serial: 0,
+            kind: CertificateKind::User,
+            key_id: passed.user.clone(),
+            principals: grant.principals.clone(),
+            valid_after: UnixTime(now.0.saturating_sub(grant.backdate_seconds)),
+            valid_before: UnixTime(now.0.saturating_add(grant.validity_seconds)),
+            critical_options: critical_options(&grant),
+            extensions: extensions(&grant, passed.login_time.min(now)),
+        };
+        let certificate = self.reserve_sign_commit(template, asked)?;
+        let left = certificate.valid_before().0.saturating_sub(self.now().0);
+        Ok(IssuedUser {
+            certificate,
+            // Not 0: an agent takes that as "for ever".
+            lifetime_seconds: u32::try_from(left).unwrap_or(u32::MAX).max(1),
+            confirm: grant.confirm,
+            rule: grant.rule,
+        })
+    }
+
+    /// Issues a host certificate; `by` is who asked.
+    /// # Errors
+    /// [`Refused`]; a refusal is a row of the inventory too.
+    pub fn issue_host(&mut self, request: &HostRequest, by: &str) -> Result<Certificate, Refused> {
+        let key_id = request.principals.first().map_or("", String::as_str);
+        let mut asked = Asked {
+            kind: Kind::Host,
+            key_id: ussh_core::escape::escape(key_id.as_bytes(), ussh_core::escape::MAX_FIELD),
+            fingerprint: String::new(),
+            asked: self.now(),
+            source: "admin".to_owned(),
+            authenticated: by.to_owned(),
+            rule: String::new(),
+        };
+        let issued = self.check_and_sign_host(request, &mut asked);
+        match &issued {
+            Ok(certificate) => log::decision(&audit::certificate_line("Issued host", certificate, by)),
+            Err(refused) => self.record_refusal(&asked, refused),
+        }
+        issued
+    }
+
+    fn check_and_sign_host(&mut self, request: &HostRequest, asked: &mut Asked) -> Result<Certificate, Refused> {
+        let key = self.subject_key(&request.public_key)?;
+        asked.fingerprint = key.fingerprint();
+        check_host(request, &key).map_err(Refused::Host)?;
+        let now = asked.asked;
+        let template = CertificateTemplate {
+            public_key: key,
+            serial: 0,
+            kind: CertificateKind::Host,
+            key_id: asked.key_id.clone(),
+            principals: request.principals.clone(),
+            valid_after: UnixTime(now.0.saturating_sub(HOST_BACKDATE)),
+            valid_before: UnixTime(now.0.saturating_add(request.validity_seconds)),
+            critical_options: Vec::new(),
+            extensions: Vec::new(),
+        };
+        self.reserve_sign_commit(template, asked)
+    }
+
+    fn subject_key(&self, blob: &[u8]) -> Result<PublicKey, Refused> {
+        let key = PublicKey::from_blob(blob).map_err(Refused::Key)?;
+        let (user_ca, host_ca) = self.public_keys();
+        if key == user_ca || key == host_ca {
+            return Err(Refused::CaKey);
+        }
+        Ok(key)
+    }
+
+    /// The one place where a CA key signs a certificate.
+    fn reserve_sign_commit(
+        &mut self,
+        mut template: CertificateTemplate,
+        asked: &Asked,
+    ) -> Result<Certificate, Refused> {
+        let planned = Planned {
+            principals: template.principals.clone(),
+            valid_after: template.valid_after,
+            valid_before: template.valid_before,
+        };
+        let serial = self.inventory.reserve(asked, &planned)?;
+        template.serial = serial;
+        match template.sign(self.ca_key(asked.kind)) {
+            Ok(certificate) => {
+                self.inventory.mark_signed(serial, certificate.blob())?;
+                Ok(certificate)
+            }
+            Err(e) => {
+                // Whether or not this can be noted, the row stands there and nothing was signed.
+                if let Err(failed) = self.inventory.mark_unsigned(serial, &e.to_string()) {
+                    log::warning(&format!("serial {serial} stays reserved: {failed}"));
+                }
+                Err(e.into())
+            }
+        }
+    }
+
+    fn ca_key(&self, kind: Kind) -> &PrivateKey {
+        match kind {
+            Kind::User => &self.keys.user,
+            Kind::Host => &self.keys.host,
+        }
+    }
+
+    /// A failed signature has its row already.
+    fn record_refusal(&mut self, asked: &Asked, refused: &Refused) {
+        log::warning(&format!("Refusing a certificate to \"{}\" from {}: {refused}", asked.key_id, asked.source));
+        if matches!(refused, Refused::Sign(_)) {
+            return;
+        }
+        if let Err(e) = self.inventory.record_refusal(asked, &refused.to_string()) {
+            log::warning(&format!("the refusal could not be recorded: {e}"));
+        }
+    }
+
+    /// Notes what became of a certificate.
+    pub fn note_outcome(&mut self, serial: u64, outcome: &Outcome) -> Result<(), InventoryError> {
+        match outcome {
+            Outcome::Delivered => log::info(&format!("serial {serial} delivered")),
+            Outcome::Undelivered(why) => log::warning(&format!("serial {serial} undelivered: {why}")),
+        }
+        self.inventory.note_outcome(serial, outcome)
+    }
+
+    /// Revokes a serial; `by` is who asked.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn revoke(&mut self, serial: u64, by: &str, reason: &str) -> Result<Revocation, InventoryError> {
+        let done = self.inventory.revoke(serial, self.clock.now(), by, reason)?;
+        log::info(&format!("revoke serial {serial} by {by}: {done:?} {reason}"));
+        Ok(done)
+    }
+
+    /// The KRL of all that is revoked and not over, for both CAs.
+    /// # Errors
+    /// [`KrlError`]
+    pub fn krl(&mut self) -> Result<Vec<u8>, KrlError> {
+        let now = self.now();
+        let since = UnixTime(now.0.saturating_sub(KRL_MARGIN));
+        let (user_ca, host_ca) = self.public_keys();
+        let serials = vec![
+            (user_ca, self.inventory.revoked_serials(Kind::User, since)?),
+            (host_ca, self.inventory.revoked_serials(Kind::Host, since)?),
+        ];
+        let version = self.inventory.next_krl_version(now)?;
+        let krl = KrlTemplate { version, generated: now, comment: "usshca".to_owned(), serials }.to_bytes();
+        let read = RevokedKeys::parse(&krl)?;
+        if read.version() != Some(version) || read.generated() != Some(now) {
+            return Err(KrlError::Different);
+        }
+        Ok(krl)
+    }
+}
+
+fn critical_options(grant: &Grant) -> Vec<CertificateOption> {
+    let command = grant.force_command.as_deref().map(|c| CertificateOption::string("force-command", c));
+    let networks = grant.source_address.as_deref().map(|n| CertificateOption::string("source-address", n));
+    command.into_iter().chain(networks).collect()
+}
+
+fn extensions(grant: &Grant, login_time: UnixTime) -> Vec<CertificateOption> {
+    let flags = grant.extensions.iter().map(|name| CertificateOption::flag(name));
+    flags.chain([CertificateOption::login_time(login_time)]).collect()
+}
+
+fn check_host(request: &HostRequest, key: &PublicKey) -> Result<(), String> {
+    if key.is_fido() {
+        return Err("a key that a person must touch cannot be a host key".to_owned());
+    }
+    if request.principals.is_empty() || request.principals.len() > MAX_HOST_NAMES {
+        return Err(format!("a host has 1 to {MAX_HOST_NAMES} names"));
+    }
+    if let Some(name) = request.principals.iter().find(|n| !is_host_name(n)) {
+        let name = ussh_core::escape::escape(name.as_bytes(), 64);
+        return Err(format!(
+            "\"{name}\" is no host name: small letters, digits, dot, hyphen, underscore and colon; no wildcards"
+        ));
+    }
+    if !(1..=MAX_HOST_VALIDITY).contains(&request.validity_seconds) {
+        return Err(format!("the validity must be 1 to {MAX_HOST_VALIDITY} seconds"));
+    }
+    Ok(())
+}
+
+/// A name or an address as ssh compares it: in small letters (sshconnect.c), without patterns (OpenSSH 10.3 and later would honour them).
+fn is_host_name(name: &str) -> bool {
+    let fit = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_' | b':');
+    !name.is_empty() && name.len() <= 253 && !name.starts_with('-') && name.bytes().all(fit)
+}
+
+#[cfg(test)]
+#[path = "ca_tests.rs"]
+mod tests;

@@ -1,0 +1,317 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+
+const POLICY: &str = r#"
+[[rule]]
+name = "no root"
+users = ["root"]
+deny = true
+[[rule]]
+name = "dev"
+groups = ["dev"]
+validity_seconds = 600
+backdate_seconds = 30
+principals = ["%u", "web"]
+extensions = ["permit-pty"]
+force_command = "/usr/bin/id"
+source_address = ["10.0.0.0/8"]
+confirm = true
+[[rule]]
+name = "staff"
+groups = ["staff"]
+validity_seconds = 3600
+principals = ["%u"]
+"#;
+
+/// A clock that tests turn.
+#[derive(Clone)]
+struct TestClock(Arc<AtomicU64>);
+
+impl Clock for TestClock {
+    fn now(&self) -> UnixTime {
+        UnixTime(self.0.load(Ordering::Relaxed))
+    }
+}
+
+struct World {
+    dir: tempfile::TempDir,
+    clock: TestClock,
+    ca: Ca,
+}
+
+fn keys() -> CaKeys {
+    CaKeys { user: PrivateKey::generate_ed25519().unwrap(), host: PrivateKey::generate_ed25519().unwrap() }
+}
+
+fn world() -> World {
+    // Of today: ssh-keygen and our own checks have the real clock.
+    let clock = TestClock(Arc::new(AtomicU64::new(ussh_core::clock::SystemClock.now().0)));
+    let dir = tempfile::tempdir().unwrap();
+    let inventory = Inventory::open(&dir.path().join("inventory.db")).unwrap();
+    let ca = Ca::new(keys(), Policy::parse(POLICY).unwrap(), inventory, Box::new(clock.clone()));
+    World { dir, clock, ca }
+}
+
+impl World {
+    fn issue(&mut self, user: &str, groups: &[&str]) -> Result<IssuedUser, Refused> {
+        let key = PrivateKey::generate_ed25519().unwrap().public_key();
+        self.issue_for(user, groups, key.blob())
+    }
+
+    fn issue_for(&mut self, user: &str, groups: &[&str], key: &[u8]) -> Result<IssuedUser, Refused> {
+        let passed = Passed {
+            user: user.into(),
+            groups: groups.iter().map(|&g| g.to_owned()).collect(),
+            login_time: self.clock.now(),
+        };
+        self.ca.issue_user(&passed, key, "192.0.2.9:4711".parse().unwrap())
+    }
+
+    fn rows(&mut self) -> Vec<usshca_ipc::admin::Entry> {
+        self.ca.inventory().list(u64::MAX, 500).unwrap()
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> std::path::PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    /// `ssh-keygen -Q`: true = revoked.
+    fn ssh_keygen_revokes(&self, krl: &[u8], certificate: &Certificate) -> bool {
+        let krl = self.write("krl", krl);
+        let cert = self.write("c-cert.pub", certificate.to_openssh("x").as_bytes());
+        let out = Command::new("ssh-keygen").arg("-Q").arg("-f").args([&krl, &cert]).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert_eq!(said.contains("REVOKED"), !out.status.success(), "{out:?}");
+        assert!(said.contains("REVOKED") || said.contains(": ok"), "{out:?}");
+        !out.status.success()
+    }
+}
+
+fn ssh_keygen_l(path: &Path) -> String {
+    let Output { status, stdout, stderr } =
+        Command::new("ssh-keygen").env("TZ", "UTC").arg("-Lf").arg(path).output().unwrap();
+    assert!(status.success(), "{stderr:?}");
+    String::from_utf8(stdout).unwrap()
+}
+
+#[test]
+fn ssh_keygen_reads_in_the_certificate_what_policy_says() {
+    let mut world = world();
+    let issued = world.issue("alice", &["dev"]).unwrap();
+    let path = world.write("id-cert.pub", issued.certificate.to_openssh("alice").as_bytes());
+    let text = ssh_keygen_l(&path);
+    let has = |line: &str| assert!(text.lines().any(|l| l.trim() == line), "{line} in\n{text}");
+    has("Type: ssh-ed25519-cert-v01@openssh.com user certificate");
+    has("Key ID: \"alice\"");
+    has(&format!("Serial: {}", issued.certificate.serial()));
+    has("alice");
+    has("web");
+    has("force-command /usr/bin/id");
+    has("source-address 10.0.0.0/8");
+    has("permit-pty");
+    has(&format!("Signing CA: ED25519 {} (using ssh-ed25519)", world.ca.public_keys().0.fingerprint()));
+    assert!(text.contains("login-time@ussh"), "{text}");
+    assert!(!text.contains("permit-X11"), "{text}");
+    let certificate = &issued.certificate;
+    let now = world.clock.now().0;
+    assert_eq!((certificate.valid_after().0, certificate.valid_before().0), (now - 30, now + 600));
+    assert_eq!(certificate.login_time().0, now);
+    assert_eq!((issued.lifetime_seconds, issued.confirm, issued.rule.as_str()), (600, true, "dev"));
+    let row = world.rows().remove(0);
+    assert_eq!((row.serial, row.outcome.as_str(), row.rule.as_str()), (certificate.serial(), "signed", "dev"));
+    assert_eq!((row.from.as_str(), row.authenticated.as_str(), row.kind.as_str()), ("192.0.2.9", "pam", "user"));
+    assert_eq!(row.principals, ["alice", "web"]);
+    assert_eq!(row.fingerprint, certificate.public_key().fingerprint());
+}
+
+#[test]
+fn refusals_are_rows_with_their_reason_and_tell_the_user_no_rule() {
+    let mut world = world();
+    for (user, groups, reason, rule) in [
+        ("root", &["staff"][..], "refused: the rule denies", "no root"),
+        ("dave", &["other"][..], "refused: no rule of the policy matches", ""),
+        ("a,b", &["staff"][..], "refused: the account name cannot be a principal", ""),
+    ] {
+        let refused = world.issue(user, groups).unwrap_err();
+        assert!(!refused.for_user().contains("no root"));
+        let row = world.rows().remove(0);
+        assert_eq!((row.serial, row.key_id.as_str()), (0, user));
+        assert_eq!((row.outcome.as_str(), row.rule.as_str()), (reason, rule));
+    }
+    assert!(world.issue("carol", &["staff"]).is_ok());
+}
+
+#[test]
+fn refuses_keys_that_are_none_and_the_cas_own() {
+    let mut world = world();
+    let (user_ca, host_ca) = world.ca.public_keys();
+    for blob in [user_ca.blob(), host_ca.blob()] {
+        assert!(matches!(world.issue_for("carol", &["staff"], blob), Err(Refused::CaKey)));
+    }
+    let certificate = world.issue("carol", &["staff"]).unwrap().certificate;
+    for blob in [&b""[..], b"junk", certificate.blob()] {
+        assert!(matches!(world.issue_for("carol", &["staff"], blob), Err(Refused::Key(_))));
+    }
+    assert_eq!(world.rows().len(), 6);
+}
+
+#[test]
+fn refuses_when_the_clock_is_behind_the_newest_row() {
+    let mut world = world();
+    world.issue("carol", &["staff"]).unwrap();
+    world.clock.0.fetch_sub(1, Ordering::Relaxed);
+    let refused = world.issue("carol", &["staff"]).unwrap_err();
+    assert!(matches!(refused, Refused::Inventory(InventoryError::ClockBehind { .. })));
+    assert!(refused.for_user().contains("clock"), "{}", refused.for_user());
+    assert!(world.rows()[0].outcome.starts_with("refused: the CA's clock is behind"), "{:?}", world.rows()[0]);
+    // Another try at the same time is refused too: the row of the refusal is no new "newest".
+    assert!(world.issue("carol", &["staff"]).is_err());
+    world.clock.0.fetch_add(1, Ordering::Relaxed);
+    assert!(world.issue("carol", &["staff"]).is_ok());
+}
+
+/// The order of an issue: a key that cannot sign has its row all the same.
+#[test]
+fn the_row_is_there_before_the_key_signs() {
+    let mut world = world();
+    let template = CertificateTemplate {
+        public_key: PrivateKey::generate_ed25519().unwrap().public_key(),
+        serial: 0,
+        kind: CertificateKind::User,
+        key_id: "carol".into(),
+        principals: vec![],
+        valid_after: UnixTime(1),
+        valid_before: UnixTime(2),
+        critical_options: vec![],
+        extensions: vec![],
+    };
+    let asked = Asked {
+        kind: Kind::User,
+        key_id: "carol".into(),
+        fingerprint: String::new(),
+        asked: world.clock.now(),
+        source: "x".into(),
+        authenticated: "pam".into(),
+        rule: "r".into(),
+    };
+    assert!(matches!(world.ca.reserve_sign_commit(template, &asked), Err(Refused::Sign(_))));
+    let rows = world.rows();
+    assert_eq!(rows.len(), 1);
+    assert_ne!(rows[0].serial, 0);
+    assert!(rows[0].outcome.starts_with("refused: refused to sign: no principals"), "{:?}", rows[0]);
+}
+
+#[test]
+fn nothing_leaves_when_the_signed_certificate_cannot_be_recorded() {
+    let mut world = world();
+    let sabotage = rusqlite::Connection::open(world.dir.path().join("inventory.db")).unwrap();
+    sabotage
+        .execute_batch(
+            "CREATE TRIGGER full BEFORE UPDATE ON certificate WHEN new.state = 'signed' BEGIN SELECT RAISE(ABORT, 'disk full'); END",
+        )
+        .unwrap();
+    let refused = world.issue("carol", &["staff"]).unwrap_err();
+    assert!(refused.for_user().contains("at the moment"), "{}", refused.for_user());
+    let reserved = world.rows().into_iter().find(|r| r.serial != 0).unwrap();
+    assert_eq!(reserved.outcome, "reserved");
+    // And nothing is signed when the row cannot be written at all.
+    sabotage
+        .execute_batch("CREATE TRIGGER none BEFORE INSERT ON certificate BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+        .unwrap();
+    let count = world.rows().len();
+    assert!(matches!(world.issue("carol", &["staff"]), Err(Refused::Inventory(_))));
+    assert_eq!(world.rows().len(), count);
+}
+
+#[test]
+fn ssh_keygen_finds_in_the_krl_what_was_revoked_and_nothing_else() {
+    let mut world = world();
+    let empty = world.ca.krl().unwrap();
+    let certificates: Vec<_> = (0..3).map(|_| world.issue("carol", &["staff"]).unwrap().certificate).collect();
+    let host_key = PrivateKey::generate_ed25519().unwrap().public_key();
+    let request = |name: &str| HostRequest {
+        public_key: host_key.blob().to_vec(),
+        principals: vec![name.into()],
+        validity_seconds: 3600,
+    };
+    let hosts =
+        [world.ca.issue_host(&request("web1"), "a").unwrap(), world.ca.issue_host(&request("web2"), "a").unwrap()];
+    for certificate in certificates.iter().chain(&hosts) {
+        assert!(!world.ssh_keygen_revokes(&empty, certificate));
+    }
+    assert_eq!(world.ca.revoke(certificates[1].serial(), "admin", "lost").unwrap(), Revocation::Done);
+    assert_eq!(world.ca.revoke(hosts[0].serial(), "admin", "").unwrap(), Revocation::Done);
+    assert_eq!(world.ca.revoke(certificates[1].serial(), "admin", "").unwrap(), Revocation::Already);
+    assert_eq!(world.ca.revoke(1, "admin", "").unwrap(), Revocation::Unknown);
+    let krl = world.ca.krl().unwrap();
+    let revoked: Vec<bool> = certificates.iter().chain(&hosts).map(|c| world.ssh_keygen_revokes(&krl, c)).collect();
+    assert_eq!(revoked, [false, true, false, true, false]);
+    let (first, second) = (RevokedKeys::parse(&empty).unwrap(), RevokedKeys::parse(&krl).unwrap());
+    assert!(second.version() > first.version());
+    assert!(second.revokes(&certificates[1]) && !second.revokes(&certificates[0]));
+    // Over, and an hour more: no longer listed.
+    world.clock.0.fetch_add(3600 + KRL_MARGIN, Ordering::Relaxed);
+    let later = world.ca.krl().unwrap();
+    assert!(!world.ssh_keygen_revokes(&later, &certificates[1]));
+}
+
+#[test]
+fn a_serial_of_one_ca_revokes_nothing_of_the_other() {
+    let mut world = world();
+    let user = world.issue("carol", &["staff"]).unwrap().certificate;
+    world.ca.revoke(user.serial(), "admin", "").unwrap();
+    let krl = world.ca.krl().unwrap();
+    let template = CertificateTemplate {
+        public_key: PrivateKey::generate_ed25519().unwrap().public_key(),
+        serial: user.serial(),
+        kind: CertificateKind::Host,
+        key_id: "web1".into(),
+        principals: vec!["web1".into()],
+        valid_after: UnixTime(1),
+        valid_before: UnixTime::FOREVER,
+        critical_options: vec![],
+        extensions: vec![],
+    };
+    let host = template.sign(&world.ca.keys.host).unwrap();
+    assert!(world.ssh_keygen_revokes(&krl, &user) && !world.ssh_keygen_revokes(&krl, &host));
+}
+
+#[test]
+fn host_certificates_are_checked_and_recorded() {
+    let mut world = world();
+    let key = PrivateKey::generate_ed25519().unwrap().public_key();
+    let good = HostRequest {
+        public_key: key.blob().to_vec(),
+        principals: vec!["web1".into(), "web1.example.com".into(), "2001:db8::1".into()],
+        validity_seconds: 86_400,
+    };
+    let certificate = world.ca.issue_host(&good, "admin uid 0").unwrap();
+    let text = ssh_keygen_l(&world.write("h-cert.pub", certificate.to_openssh("web1").as_bytes()));
+    assert!(text.contains("ssh-ed25519-cert-v01@openssh.com host certificate"), "{text}");
+    assert!(text.contains(&format!("Signing CA: ED25519 {}", world.ca.public_keys().1.fingerprint())), "{text}");
+    assert!(text.contains("web1.example.com") && text.contains("Critical Options: (none)"), "{text}");
+    let row = world.rows().remove(0);
+    assert_eq!((row.kind.as_str(), row.from.as_str(), row.authenticated.as_str()), ("host", "admin", "admin uid 0"));
+    assert_eq!((row.key_id.as_str(), row.outcome.as_str()), ("web1", "signed"));
+
+    for name in ["", "*", "web*", "we?b", "!web", "web,1", "Web1", "web 1", "-web", "wéb", "web1\n", "web/1"] {
+        let request = HostRequest { principals: vec!["web1".into(), name.into()], ..good.clone() };
+        assert!(matches!(world.ca.issue_host(&request, "a"), Err(Refused::Host(_))), "{name:?}");
+        assert!(world.rows()[0].outcome.starts_with("refused: "), "{name:?}");
+    }
+    for validity_seconds in [0, MAX_HOST_VALIDITY + 1, u64::MAX] {
+        let request = HostRequest { validity_seconds, ..good.clone() };
+        assert!(matches!(world.ca.issue_host(&request, "a"), Err(Refused::Host(_))), "{validity_seconds}");
+    }
+    let none = HostRequest { principals: vec![], ..good.clone() };
+    assert!(matches!(world.ca.issue_host(&none, "a"), Err(Refused::Host(_))));
+    let own = HostRequest { public_key: world.ca.public_keys().1.blob().to_vec(), ..good };
+    assert!(matches!(world.ca.issue_host(&own, "a"), Err(Refused::CaKey)));
+}

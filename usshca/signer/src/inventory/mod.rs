@@ -1,0 +1,314 @@
+//! The inventory: every certificate that was ever asked for, in SQLite. Each change is on disk (fsync) before its function returns.
+
+mod read;
+mod schema;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, named_params};
+use ussh_core::clock::UnixTime;
+
+/// Bits of a serial below the epoch.
+const COUNTER_BITS: u32 = 40;
+
+/// Why the inventory did not do as it was asked. Nothing was changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum InventoryError {
+    /// SQLite.
+    #[error("inventory: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// The file cannot be used.
+    #[error("{path}: {problem}")]
+    File {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Made by a later version of this program.
+    #[error("the inventory has form {0}, which is newer than this program")]
+    Newer(i64),
+    /// The clock was ahead once, or is behind now.
+    #[error("the CA's clock is behind: it says {}, and the inventory's newest row is of {}", now.0, newest.0)]
+    ClockBehind {
+        /// What the clock says.
+        now: UnixTime,
+        /// Of the newest row.
+        newest: UnixTime,
+    },
+    /// All 2^40 serials of this database's epoch are used.
+    #[error("this database has no serials left")]
+    NoSerials,
+    /// No random numbers.
+    #[error("no random numbers for the epoch")]
+    NoRandom,
+    /// A row is not in the state in which this may be done to it.
+    #[error("serial {serial} cannot become \"{to}\" now")]
+    State {
+        /// Its serial.
+        serial: u64,
+        /// What it was to become.
+        to: &'static str,
+    },
+    /// A time beyond what SQLite holds.
+    #[error("a time out of range")]
+    Time,
+}
+
+/// For users or for hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Signed by the user CA.
+    User,
+    /// Signed by the host CA.
+    Host,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Kind::User => "user",
+            Kind::Host => "host",
+        }
+    }
+}
+
+/// Who asked for what: all of a row that is known before it is decided.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// For a user or for a host.
+    pub kind: Kind,
+    /// Key ID.
+    pub key_id: String,
+    /// Of the subject key.
+    pub fingerprint: String,
+    /// When.
+    pub asked: UnixTime,
+    /// Peer address, or `admin`.
+    pub source: String,
+    /// How authenticated.
+    pub authenticated: String,
+    /// The rule that decided, or nothing.
+    pub rule: String,
+}
+
+/// What is to be signed.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// In the certificate's order.
+    pub principals: Vec<String>,
+    /// Inclusive.
+    pub valid_after: UnixTime,
+    /// Exclusive.
+    pub valid_before: UnixTime,
+}
+
+/// What became of a signed certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The agent took it.
+    Delivered,
+    /// It did not, or nobody knows; why.
+    Undelivered(String),
+}
+
+/// What a revocation met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revocation {
+    /// Revoked now.
+    Done,
+    /// It was before.
+    Already,
+    /// No such serial.
+    Unknown,
+}
+
+/// The open database.
+#[derive(Debug)]
+pub struct Inventory {
+    connection: Connection,
+}
+
+impl Inventory {
+    /// Opens, or makes, the database. The folder is the signer's own.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn open(path: &Path) -> Result<Self, InventoryError> {
+        create_private(path)?;
+        let mut connection = Connection::open(path)?;
+        connection.busy_timeout(Duration::from_secs(5))?;
+        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+        if mode != "wal" {
+            let problem = format!("SQLite cannot use write-ahead logging here (journal mode {mode})");
+            return Err(InventoryError::File { path: path.to_owned(), problem });
+        }
+        // FULL: a commit is on disk when it returns.
+        connection
+            .execute_batch("PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;")?;
+        schema::migrate(&mut connection)?;
+        Ok(Inventory { connection })
+    }
+
+    /// Gives the next serial to a row in state `reserved`.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn reserve(&mut self, asked: &Asked, planned: &Planned) -> Result<u64, InventoryError> {
+        let transaction = self.begin()?;
+        let (epoch, counter, newest): (i64, i64, i64) = transaction
+            .prepare_cached("SELECT epoch, counter, newest FROM ca")?
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let now = sql_time(asked.asked)?;
+        if now < newest {
+            return Err(InventoryError::ClockBehind { now: asked.asked, newest: UnixTime(newest.cast_unsigned()) });
+        }
+        let counter = counter + 1;
+        if counter >> COUNTER_BITS != 0 {
+            return Err(InventoryError::NoSerials);
+        }
+        let serial = epoch << COUNTER_BITS | counter;
+        transaction.prepare_cached("UPDATE ca SET counter = ?1, newest = ?2")?.execute([counter, now])?;
+        insert(&transaction, serial, asked, Some(planned), "reserved", "")?;
+        transaction.commit()?;
+        Ok(serial.cast_unsigned())
+    }
+
+    /// A row for somebody who gets nothing. It never fails on the clock: a refusal is safe at any time.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn record_refusal(&mut self, asked: &Asked, reason: &str) -> Result<(), InventoryError> {
+        let now = sql_time(asked.asked)?;
+        let transaction = self.begin()?;
+        transaction.prepare_cached("UPDATE ca SET newest = max(newest, ?1)")?.execute([now])?;
+        insert(&transaction, 0, asked, None, "refused", reason)?;
+        Ok(transaction.commit()?)
+    }
+
+    /// `reserved` → `signed`, with the certificate's wire form.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn mark_signed(&mut self, serial: u64, certificate: &[u8]) -> Result<(), InventoryError> {
+        let sql = "UPDATE certificate SET state = 'signed', certificate = ?2 WHERE serial = ?1 AND serial <> 0 AND state = 'reserved'";
+        let changed = self.connection.prepare_cached(sql)?.execute((serial.cast_signed(), certificate))?;
+        one_row(changed, serial, "signed")
+    }
+
+    /// `reserved` → `refused`: the key would not sign.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn mark_unsigned(&mut self, serial: u64, reason: &str) -> Result<(), InventoryError> {
+        let sql = "UPDATE certificate SET state = 'refused', detail = ?2 WHERE serial = ?1 AND serial <> 0 AND state = 'reserved'";
+        let changed = self.connection.prepare_cached(sql)?.execute((serial.cast_signed(), reason))?;
+        one_row(changed, serial, "refused")
+    }
+
+    /// `signed` → `delivered` or `undelivered`, once.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn note_outcome(&mut self, serial: u64, outcome: &Outcome) -> Result<(), InventoryError> {
+        let (state, detail) = match outcome {
+            Outcome::Delivered => ("delivered", ""),
+            Outcome::Undelivered(why) => ("undelivered", why.as_str()),
+        };
+        let sql =
+            "UPDATE certificate SET state = ?2, detail = ?3 WHERE serial = ?1 AND serial <> 0 AND state = 'signed'";
+        let changed = self.connection.prepare_cached(sql)?.execute((serial.cast_signed(), state, detail))?;
+        one_row(changed, serial, state)
+    }
+
+    /// Revokes. Rows that were only reserved too: a crash may have hidden that they were signed.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn revoke(&mut self, serial: u64, now: UnixTime, by: &str, reason: &str) -> Result<Revocation, InventoryError> {
+        let transaction = self.begin()?;
+        let revoked: Option<Option<i64>> = transaction
+            .prepare_cached("SELECT revoked FROM certificate WHERE serial = ?1 AND serial <> 0")?
+            .query_row([serial.cast_signed()], |row| row.get(0))
+            .optional()?;
+        match revoked {
+            None => return Ok(Revocation::Unknown),
+            Some(Some(_)) => return Ok(Revocation::Already),
+            Some(None) => {}
+        }
+        transaction
+            .prepare_cached("UPDATE certificate SET revoked = ?2, revoked_by = ?3, revocation_reason = ?4 WHERE serial = ?1 AND serial <> 0")?
+            .execute((serial.cast_signed(), sql_time(now)?, by, reason))?;
+        transaction.commit()?;
+        Ok(Revocation::Done)
+    }
+
+    /// The next KRL's version: above every one before, and at least the time.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn next_krl_version(&mut self, now: UnixTime) -> Result<u64, InventoryError> {
+        let sql = "UPDATE ca SET krl_version = max(krl_version + 1, ?1) RETURNING krl_version";
+        let version: i64 = self.connection.query_row(sql, [sql_time(now)?], |row| row.get(0))?;
+        Ok(version.cast_unsigned())
+    }
+
+    fn begin(&mut self) -> Result<Transaction<'_>, InventoryError> {
+        Ok(self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
+    }
+}
+
+fn insert(
+    transaction: &Transaction<'_>,
+    serial: i64,
+    asked: &Asked,
+    planned: Option<&Planned>,
+    state: &str,
+    detail: &str,
+) -> Result<(), InventoryError> {
+    let (principals, valid_after, valid_before) = match planned {
+        None => (String::new(), 0, 0),
+        Some(p) => (p.principals.join("\n"), sql_time(p.valid_after)?, sql_time(p.valid_before)?),
+    };
+    transaction
+        .prepare_cached(
+            "INSERT INTO certificate
+                (serial, kind, key_id, principals, fingerprint, valid_after, valid_before, asked, source, authenticated, rule, state, detail)
+             VALUES
+                (:serial, :kind, :key_id, :principals, :fingerprint, :valid_after, :valid_before, :asked, :source, :authenticated, :rule, :state, :detail)",
+        )?
+        .execute(named_params! {
+            ":serial": serial,
+            ":kind": asked.kind.as_str(),
+            ":key_id": asked.key_id,
+            ":principals": principals,
+            ":fingerprint": asked.fingerprint,
+            ":valid_after": valid_after,
+            ":valid_before": valid_before,
+            ":asked": sql_time(asked.asked)?,
+            ":source": asked.source,
+            ":authenticated": asked.authenticated,
+            ":rule": asked.rule,
+            ":state": state,
+            ":detail": detail,
+        })?;
+    Ok(())
+}
+
+fn one_row(changed: usize, serial: u64, to: &'static str) -> Result<(), InventoryError> {
+    if changed == 1 { Ok(()) } else { Err(InventoryError::State { serial, to }) }
+}
+
+fn sql_time(time: UnixTime) -> Result<i64, InventoryError> {
+    i64::try_from(time.0).map_err(|_| InventoryError::Time)
+}
+
+/// Makes the file with mode 0600 before SQLite would with 0644; SQLite gives its other files the same mode.
+fn create_private(path: &Path) -> Result<(), InventoryError> {
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+    let file_error = |problem: String| InventoryError::File { path: path.to_owned(), problem };
+    let options = || std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = options().map_err(|e| file_error(e.to_string()))?;
+    let metadata = file.metadata().map_err(|e| file_error(e.to_string()))?;
+    let own = ussh_os::process::effective_uid();
+    if !metadata.is_file() || metadata.uid() != own || metadata.mode() & 0o177 != 0 {
+        return Err(file_error(format!("must be a regular file of uid {own} with mode 0600")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

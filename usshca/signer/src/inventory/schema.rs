@@ -1,0 +1,65 @@
+//! The database's form, and how an older one becomes the present one.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::InventoryError;
+
+/// One step per entry; `user_version` counts the steps taken. Steps are never changed, only added.
+///
+/// `serial` is a u64 in SQLite's i64, bit for bit; 0 where nothing was to be signed. Times are seconds since the epoch. Principals are separated by newlines, which none can hold.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE ca (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        epoch INTEGER NOT NULL CHECK (epoch BETWEEN 0 AND 16777215),
+        counter INTEGER NOT NULL,
+        newest INTEGER NOT NULL,
+        krl_version INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE certificate (
+        row INTEGER PRIMARY KEY AUTOINCREMENT,
+        serial INTEGER NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('user', 'host')),
+        key_id TEXT NOT NULL,
+        principals TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        valid_after INTEGER NOT NULL,
+        valid_before INTEGER NOT NULL,
+        asked INTEGER NOT NULL,
+        source TEXT NOT NULL,
+        authenticated TEXT NOT NULL,
+        rule TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('reserved', 'signed', 'delivered', 'undelivered', 'refused')),
+        detail TEXT NOT NULL DEFAULT '',
+        certificate BLOB,
+        revoked INTEGER,
+        revoked_by TEXT,
+        revocation_reason TEXT
+    ) STRICT;
+    CREATE UNIQUE INDEX certificate_serial ON certificate (serial) WHERE serial <> 0;
+    CREATE INDEX certificate_revoked ON certificate (kind, valid_before) WHERE revoked IS NOT NULL;
+"];
+
+/// Brings the database to the present form. A new one gets its epoch: 24 random bits, once.
+pub fn migrate(connection: &mut Connection) -> Result<(), InventoryError> {
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let done = usize::try_from(version).unwrap_or(usize::MAX);
+    let Some(steps) = MIGRATIONS.get(done..) else {
+        return Err(InventoryError::Newer(version));
+    };
+    for (step, sql) in (version + 1..).zip(steps) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(sql)?;
+        if step == 1 {
+            transaction.execute("INSERT INTO ca VALUES (1, ?1, 0, 0, 0)", [random_epoch()?])?;
+        }
+        transaction.pragma_update(None, "user_version", step)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn random_epoch() -> Result<i64, InventoryError> {
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes).map_err(|_| InventoryError::NoRandom)?;
+    Ok(i64::from(u32::from_be_bytes(bytes) >> 8))
+}

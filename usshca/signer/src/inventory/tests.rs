@@ -1,0 +1,199 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+use super::*;
+
+const NOW: UnixTime = UnixTime(1_800_000_000);
+
+fn asked(kind: Kind, at: u64) -> Asked {
+    Asked {
+        kind,
+        key_id: "alice".into(),
+        fingerprint: "SHA256:x".into(),
+        asked: UnixTime(at),
+        source: "192.0.2.1".into(),
+        authenticated: "pam".into(),
+        rule: "staff".into(),
+    }
+}
+
+fn planned(until: u64) -> Planned {
+    Planned { principals: vec!["alice".into(), "web".into()], valid_after: NOW, valid_before: UnixTime(until) }
+}
+
+fn new() -> (tempfile::TempDir, Inventory) {
+    let dir = tempfile::tempdir().unwrap();
+    let inventory = Inventory::open(&dir.path().join("inventory.db")).unwrap();
+    (dir, inventory)
+}
+
+fn reserve(inventory: &mut Inventory) -> u64 {
+    inventory.reserve(&asked(Kind::User, NOW.0), &planned(NOW.0 + 60)).unwrap()
+}
+
+#[test]
+fn serials_are_an_epoch_and_a_counter_and_never_zero() {
+    let (dir, mut inventory) = new();
+    let first = reserve(&mut inventory);
+    let second = reserve(&mut inventory);
+    assert_eq!(first & 0xff_ffff_ffff, 1);
+    assert_eq!(second, first + 1);
+    drop(inventory);
+    // The epoch is the database's, not the process's.
+    let mut again = Inventory::open(&dir.path().join("inventory.db")).unwrap();
+    assert_eq!(reserve(&mut again), first + 2);
+    let (_other, mut other) = new();
+    let mut epochs = vec![first >> 40, reserve(&mut other) >> 40];
+    let (_third, mut third) = new();
+    epochs.push(reserve(&mut third) >> 40);
+    epochs.dedup();
+    assert!(epochs.len() > 1, "{epochs:?}");
+}
+
+#[test]
+fn a_serial_with_the_highest_bit_set_is_kept_and_found() {
+    let (_dir, mut inventory) = new();
+    inventory.connection.execute("UPDATE ca SET epoch = 16777215, counter = 1099511627774", []).unwrap();
+    let serial = reserve(&mut inventory);
+    assert_eq!(serial, u64::MAX);
+    assert_eq!(inventory.find(serial).unwrap().unwrap().entry.serial, serial);
+    assert_eq!(inventory.revoke(serial, NOW, "admin", "").unwrap(), Revocation::Done);
+    assert_eq!(inventory.revoked_serials(Kind::User, NOW).unwrap(), [serial]);
+    // And that was the last one.
+    let error = inventory.reserve(&asked(Kind::User, NOW.0), &planned(NOW.0 + 60)).unwrap_err();
+    assert!(matches!(error, InventoryError::NoSerials), "{error}");
+}
+
+#[test]
+fn a_reservation_survives_a_process_that_is_gone() {
+    let (dir, mut inventory) = new();
+    let serial = reserve(&mut inventory);
+    // No checkpoint, no close: what a kill leaves behind.
+    std::mem::forget(inventory);
+    let mut again = Inventory::open(&dir.path().join("inventory.db")).unwrap();
+    let found = again.find(serial).unwrap().unwrap();
+    assert_eq!((found.entry.outcome.as_str(), found.certificate), ("reserved", None));
+    assert_eq!(found.entry.principals, ["alice", "web"]);
+    assert_ne!(reserve(&mut again), serial);
+    assert_eq!(again.revoke(serial, NOW, "admin", "").unwrap(), Revocation::Done);
+    assert_eq!(again.revoked_serials(Kind::User, NOW).unwrap(), [serial]);
+}
+
+#[test]
+fn a_row_goes_through_its_states_once() {
+    let (_dir, mut inventory) = new();
+    let serial = reserve(&mut inventory);
+    let outcome = |i: &Inventory| i.find(serial).unwrap().unwrap().entry.outcome;
+    assert!(matches!(
+        inventory.note_outcome(serial, &Outcome::Delivered),
+        Err(InventoryError::State { to: "delivered", .. })
+    ));
+    inventory.mark_signed(serial, b"blob").unwrap();
+    assert_eq!(outcome(&inventory), "signed");
+    assert!(inventory.mark_signed(serial, b"another").is_err());
+    assert!(inventory.mark_unsigned(serial, "x").is_err());
+    inventory.note_outcome(serial, &Outcome::Undelivered("no agent was forwarded".into())).unwrap();
+    assert_eq!(outcome(&inventory), "undelivered: no agent was forwarded");
+    assert!(inventory.note_outcome(serial, &Outcome::Delivered).is_err());
+    assert_eq!(inventory.find(serial).unwrap().unwrap().certificate.as_deref(), Some(&b"blob"[..]));
+    assert!(inventory.mark_signed(0, b"blob").is_err());
+}
+
+#[test]
+fn a_clock_behind_the_newest_row_refuses_and_a_refusal_does_not_turn_it_back() {
+    let (_dir, mut inventory) = new();
+    reserve(&mut inventory);
+    let behind = |i: &mut Inventory, at| i.reserve(&asked(Kind::User, at), &planned(NOW.0 + 60));
+    assert!(matches!(behind(&mut inventory, NOW.0 - 1), Err(InventoryError::ClockBehind { newest: NOW, .. })));
+    inventory.record_refusal(&asked(Kind::User, NOW.0 - 1), "the clock").unwrap();
+    assert!(matches!(behind(&mut inventory, NOW.0 - 1), Err(InventoryError::ClockBehind { newest: NOW, .. })));
+    assert!(behind(&mut inventory, NOW.0).is_ok());
+    inventory.record_refusal(&asked(Kind::User, NOW.0 + 5), "no rule").unwrap();
+    assert!(behind(&mut inventory, NOW.0 + 4).is_err());
+    // A reservation that was refused took no serial.
+    let rows = inventory.list(u64::MAX, 10).unwrap();
+    assert_eq!(rows.iter().map(|r| r.serial & 0xff).collect::<Vec<_>>(), [0, 2, 0, 1]);
+}
+
+#[test]
+fn refusals_are_rows_without_a_serial_and_cannot_be_revoked() {
+    let (_dir, mut inventory) = new();
+    inventory.record_refusal(&asked(Kind::User, NOW.0), "no rule of the policy matches").unwrap();
+    inventory.record_refusal(&asked(Kind::User, NOW.0), "again").unwrap();
+    let rows = inventory.list(u64::MAX, 10).unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!((rows[1].serial, rows[1].outcome.as_str()), (0, "refused: no rule of the policy matches"));
+    assert_eq!(inventory.revoke(0, NOW, "admin", "").unwrap(), Revocation::Unknown);
+    assert!(inventory.find(0).unwrap().is_none());
+}
+
+#[test]
+fn revokes_once_and_lists_what_is_revoked_and_not_over() {
+    let (_dir, mut inventory) = new();
+    let user = reserve(&mut inventory);
+    let short = inventory.reserve(&asked(Kind::User, NOW.0), &planned(NOW.0 + 10)).unwrap();
+    let host = inventory.reserve(&asked(Kind::Host, NOW.0), &planned(NOW.0 + 60)).unwrap();
+    let good = reserve(&mut inventory);
+    for serial in [user, short, host] {
+        assert_eq!(inventory.revoke(serial, NOW, "admin uid 0", "lost").unwrap(), Revocation::Done);
+    }
+    assert_eq!(inventory.revoke(user, NOW, "admin uid 1", "again").unwrap(), Revocation::Already);
+    assert_eq!(inventory.revoke(good + 1, NOW, "admin", "").unwrap(), Revocation::Unknown);
+    let found = inventory.find(user).unwrap().unwrap();
+    assert_eq!(found.entry.revoked, Some(NOW.0));
+    assert_eq!((found.revoked_by.as_deref(), found.revocation_reason.as_deref()), (Some("admin uid 0"), Some("lost")));
+    let revoked = |kind, at| inventory.revoked_serials(kind, UnixTime(at)).unwrap();
+    assert_eq!(revoked(Kind::User, NOW.0 + 9), [short, user]);
+    assert_eq!(revoked(Kind::User, NOW.0 + 10), [user]);
+    assert_eq!(revoked(Kind::User, NOW.0 + 60), [] as [u64; 0]);
+    assert_eq!(revoked(Kind::Host, NOW.0), [host]);
+}
+
+#[test]
+fn krl_versions_only_rise() {
+    let (dir, mut inventory) = new();
+    assert_eq!(inventory.next_krl_version(NOW).unwrap(), NOW.0);
+    assert_eq!(inventory.next_krl_version(NOW).unwrap(), NOW.0 + 1);
+    assert_eq!(inventory.next_krl_version(UnixTime(5)).unwrap(), NOW.0 + 2);
+    std::mem::forget(inventory);
+    let mut again = Inventory::open(&dir.path().join("inventory.db")).unwrap();
+    assert_eq!(again.next_krl_version(NOW).unwrap(), NOW.0 + 3);
+    assert_eq!(again.next_krl_version(UnixTime(NOW.0 + 100)).unwrap(), NOW.0 + 100);
+}
+
+#[test]
+fn lists_page_by_page_newest_first() {
+    let (_dir, mut inventory) = new();
+    let serials: Vec<u64> = (0..5).map(|_| reserve(&mut inventory)).collect();
+    let page = inventory.list(u64::MAX, 2).unwrap();
+    assert_eq!(page.iter().map(|r| r.serial).collect::<Vec<_>>(), [serials[4], serials[3]]);
+    let rest = inventory.list(page[1].row, 10).unwrap();
+    assert_eq!(rest.len(), 3);
+    assert_eq!(inventory.list(rest[2].row, 10).unwrap(), []);
+    assert_eq!(inventory.list(0, 10).unwrap(), []);
+}
+
+#[test]
+fn commits_reach_the_disk_and_the_file_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let (dir, inventory) = new();
+    let pragma = |name: &str| inventory.connection.query_row(&format!("PRAGMA {name}"), [], |r| r.get::<_, i64>(0));
+    assert_eq!(pragma("synchronous").unwrap(), 2);
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+    }
+    drop(inventory);
+    let path = dir.path().join("inventory.db");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(matches!(Inventory::open(&path), Err(InventoryError::File { .. })));
+}
+
+#[test]
+fn refuses_a_database_of_a_later_version_and_one_that_is_none() {
+    let (dir, inventory) = new();
+    inventory.connection.pragma_update(None, "user_version", 2).unwrap();
+    drop(inventory);
+    let path = dir.path().join("inventory.db");
+    assert!(matches!(Inventory::open(&path), Err(InventoryError::Newer(2))));
+    std::fs::write(&path, "junk junk junk junk junk junk junk junk junk junk").unwrap();
+    assert!(matches!(Inventory::open(&path), Err(InventoryError::Database(_))));
+}

@@ -1,0 +1,262 @@
+//! Fronts and PAM workers: a worker's statement lets its connection's front ask for one certificate.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use ussh_core::escape::{MAX_FIELD, escape};
+use ussh_os::agent_socket::Peer;
+use ussh_os::seqpacket::SeqPacket;
+use usshca_ipc::channel::{Channel, ChannelError};
+use usshca_ipc::front::{Delivery, FromSigner, ToSigner};
+use usshca_ipc::worker::{Statement, StatementReply};
+
+use super::{Flow, Heard, Server, hear};
+use crate::ca::Passed;
+use crate::inventory::Outcome;
+use crate::log;
+use crate::policy::MAX_NAME;
+
+/// How long a statement is good for an issue.
+pub(super) const STATEMENT_LIFE: Duration = Duration::from_secs(60);
+/// Most groups in a statement.
+const MAX_GROUPS: usize = 4096;
+
+/// One connection's front. Untrusted.
+pub struct Front {
+    channel: Channel<FromSigner, ToSigner>,
+    /// The supervisor's getpeername.
+    peer: SocketAddr,
+    /// The last attempt that the supervisor announced.
+    last_attempt: u32,
+    /// By attempt.
+    statements: BTreeMap<u32, Kept>,
+    /// Serials issued here whose outcome is not known.
+    open: BTreeSet<u64>,
+}
+
+/// A statement that waits for its one issue.
+struct Kept {
+    passed: Passed,
+    since: Instant,
+}
+
+/// One attempt's PAM worker, which has not spoken yet.
+pub struct Worker {
+    channel: Channel<StatementReply, Statement>,
+    /// As the supervisor announced.
+    pid: i32,
+}
+
+impl Front {
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.socket().as_fd()
+    }
+}
+
+impl Worker {
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.socket().as_fd()
+    }
+}
+
+impl Server {
+    pub(super) fn add_front(&mut self, connection: u64, peer: SocketAddr, socket: SeqPacket) {
+        if self.fronts.contains_key(&connection) {
+            log::warning(&format!("connection {connection} announced twice: the second one is not taken"));
+            return;
+        }
+        let front = Front {
+            channel: Channel::new(socket),
+            peer,
+            last_attempt: 0,
+            statements: BTreeMap::new(),
+            open: BTreeSet::new(),
+        };
+        self.fronts.insert(connection, front);
+    }
+
+    pub(super) fn add_worker(&mut self, key: (u64, u32), pid: i32, socket: SeqPacket) {
+        let (connection, attempt) = key;
+        let Some(front) = self.fronts.get_mut(&connection) else {
+            // It ended while its worker was started.
+            log::info(&format!("connection {connection} is gone: its worker is not listened to"));
+            return;
+        };
+        if attempt <= front.last_attempt || pid <= 0 {
+            log::warning(&format!("connection {connection}: attempt {attempt} (pid {pid}) is not taken"));
+            return;
+        }
+        if let Err(e) = socket.attest_sender() {
+            log::warning(&format!("connection {connection}: its worker cannot be attested: {e}"));
+            return;
+        }
+        front.last_attempt = attempt;
+        self.workers.insert(key, Worker { channel: Channel::new(socket), pid });
+    }
+
+    /// A worker speaks once.
+    pub(super) fn on_worker(&mut self, key: (u64, u32)) -> Flow {
+        let Some(worker) = self.workers.get(&key) else {
+            return Flow::Continue;
+        };
+        let (connection, attempt) = key;
+        let heard = hear(&worker.channel);
+        if matches!(heard, Heard::Nothing) {
+            return Flow::Continue;
+        }
+        let Some(worker) = self.workers.remove(&key) else {
+            return Flow::Continue;
+        };
+        match heard {
+            Heard::Message(statement, sender) => {
+                let reply = self.judge(key, worker.pid, statement, sender);
+                // A worker that is gone has told its front nothing.
+                if worker.channel.send(&reply).is_err()
+                    && let Some(front) = self.fronts.get_mut(&connection)
+                {
+                    front.statements.remove(&attempt);
+                }
+            }
+            // PAM said no.
+            Heard::Nothing | Heard::Gone(ChannelError::Closed) => {}
+            Heard::Gone(e) => log::warning(&format!("connection {connection}: worker of attempt {attempt}: {e}")),
+        }
+        Flow::Continue
+    }
+
+    fn judge(&mut self, key: (u64, u32), pid: i32, statement: Statement, sender: Option<Peer>) -> StatementReply {
+        let (connection, attempt) = key;
+        let now = self.ca.now();
+        if sender.map(|s| (s.pid, s.uid)) != Some((pid, self.worker_uid)) {
+            let expected = format!("pid {pid} of uid {}", self.worker_uid);
+            log::warning(&format!(
+                "connection {connection}: a statement from {sender:?} instead of {expected}: not taken"
+            ));
+            return StatementReply::Rejected;
+        }
+        if statement.user.is_empty() || statement.user.len() > MAX_NAME || statement.groups.len() > MAX_GROUPS {
+            log::warning(&format!("connection {connection}: a statement without a usable account: not taken"));
+            return StatementReply::Rejected;
+        }
+        let Some(front) = self.fronts.get_mut(&connection) else {
+            return StatementReply::Rejected;
+        };
+        log::info(&format!(
+            "connection {connection} from {}: {} (uid {}) passed PAM in attempt {attempt}",
+            front.peer, statement.user, statement.uid
+        ));
+        let passed = Passed { user: statement.user, groups: statement.groups, login_time: now };
+        front.statements.insert(attempt, Kept { passed, since: Instant::now() });
+        StatementReply::Kept
+    }
+
+    pub(super) fn on_front(&mut self, connection: u64) -> Flow {
+        let Some(front) = self.fronts.get(&connection) else {
+            return Flow::Continue;
+        };
+        match hear(&front.channel) {
+            Heard::Message(ToSigner::Issue { attempt, public_key }, _) => self.issue(connection, attempt, &public_key),
+            Heard::Message(ToSigner::Outcome { serial, delivery }, _) => self.outcome(connection, serial, delivery),
+            Heard::Nothing => {}
+            Heard::Gone(ChannelError::Closed) => self.lose_front(connection),
+            Heard::Gone(e) => {
+                log::warning(&format!("connection {connection}: front: {e}: closed"));
+                self.lose_front(connection);
+            }
+        }
+        Flow::Continue
+    }
+
+    fn issue(&mut self, connection: u64, attempt: u32, public_key: &[u8]) {
+        let Some(front) = self.fronts.get_mut(&connection) else {
+            return;
+        };
+        // Taken, whatever comes of it: one statement, one issue.
+        let Some(kept) = front.statements.remove(&attempt) else {
+            self.misbehaved(connection, &format!("asks for a certificate in attempt {attempt}, which has not passed"));
+            return;
+        };
+        if kept.since.elapsed() > self.statement_life {
+            log::warning(&format!("connection {connection}: asks too late for a certificate"));
+            let message = "It took too long since you logged in. Log in again.".to_owned();
+            return self.tell(connection, &FromSigner::Refused { message });
+        }
+        let peer = front.peer;
+        match self.ca.issue_user(&kept.passed, public_key, peer) {
+            Ok(issued) => {
+                let serial = issued.certificate.serial();
+                if let Some(front) = self.fronts.get_mut(&connection) {
+                    front.open.insert(serial);
+                }
+                let reply = FromSigner::Issued {
+                    certificate: issued.certificate.blob().to_vec(),
+                    lifetime_seconds: issued.lifetime_seconds,
+                    confirm: issued.confirm,
+                    comment: format!("ussh {} serial {serial}", kept.passed.user),
+                    rule: issued.rule,
+                };
+                self.tell(connection, &reply);
+            }
+            Err(refused) => self.tell(connection, &FromSigner::Refused { message: refused.for_user() }),
+        }
+    }
+
+    fn outcome(&mut self, connection: u64, serial: u64, delivery: Delivery) {
+        let Some(front) = self.fronts.get_mut(&connection) else {
+            return;
+        };
+        if !front.open.remove(&serial) {
+            self.misbehaved(connection, &format!("tells of serial {serial}, which is not open here"));
+            return;
+        }
+        let outcome = match delivery {
+            Delivery::Delivered => Outcome::Delivered,
+            Delivery::Refused(why) if why.is_empty() => Outcome::Undelivered("no reason given".to_owned()),
+            Delivery::Refused(why) => Outcome::Undelivered(escape(why.as_bytes(), MAX_FIELD)),
+        };
+        match self.ca.note_outcome(serial, &outcome) {
+            Ok(()) => self.tell(connection, &FromSigner::Noted),
+            Err(e) => {
+                log::warning(&format!("the outcome of serial {serial} could not be noted: {e}"));
+                let message = "The CA could not note the delivery.".to_owned();
+                self.tell(connection, &FromSigner::Refused { message });
+            }
+        }
+    }
+
+    fn tell(&mut self, connection: u64, reply: &FromSigner) {
+        let Some(front) = self.fronts.get(&connection) else {
+            return;
+        };
+        if let Err(e) = front.channel.send(reply) {
+            log::warning(&format!("connection {connection}: front: {e}: closed"));
+            self.lose_front(connection);
+        }
+    }
+
+    /// What no front of ours does: it gets no second try.
+    fn misbehaved(&mut self, connection: u64, what: &str) {
+        log::warning(&format!("connection {connection}: front {what}: refused and closed"));
+        self.tell(connection, &FromSigner::Refused { message: "The CA refuses this request.".to_owned() });
+        self.lose_front(connection);
+    }
+
+    fn lose_front(&mut self, connection: u64) {
+        self.end_front(connection, "the connection ended before the delivery was confirmed");
+    }
+
+    /// Forgets a front, its workers and statements; what was issued and not confirmed is noted as such.
+    pub(super) fn end_front(&mut self, connection: u64, why: &str) {
+        let Some(front) = self.fronts.remove(&connection) else {
+            return;
+        };
+        self.workers.retain(|(of, _), _| *of != connection);
+        for serial in front.open {
+            if let Err(e) = self.ca.note_outcome(serial, &Outcome::Undelivered(why.to_owned())) {
+                log::warning(&format!("the outcome of serial {serial} could not be noted: {e}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The event loop: one thread, one message at a time, in the order of their weight (control, workers, fronts, administrators).
+//!
+//! Trusted: the control channel. Everything else is held to what the supervisor said of it and to what the kernel says of its sender.
+
+mod admins;
+mod fronts;
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use ussh_os::agent_socket::Peer;
+use ussh_os::seqpacket::{SeqPacket, SeqPacketListener};
+use usshca_ipc::channel::{Channel, ChannelError};
+use usshca_ipc::signer::{Control, FromSignerControl, SignerSetup};
+
+use self::admins::Admin;
+use self::fronts::{Front, Worker};
+use crate::ca::Ca;
+use crate::log;
+
+/// The supervisor's channel.
+pub type ControlChannel = Channel<FromSignerControl, Control>;
+
+/// Why the signer cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// poll failed.
+    #[error("poll: {0}")]
+    Poll(#[from] Errno),
+    /// The supervisor cannot be understood.
+    #[error("control {0}")]
+    Control(#[from] ChannelError),
+    /// A socket could not be set up.
+    #[error("socket: {0}")]
+    Socket(#[from] std::io::Error),
+}
+
+/// All that the signer serves.
+pub struct Server {
+    ca: Ca,
+    control: ControlChannel,
+    /// Who made the control channel.
+    supervisor: Peer,
+    worker_uid: u32,
+    /// How long a statement is good for an issue.
+    statement_life: Duration,
+    admin_uids: Vec<u32>,
+    listener: Option<SeqPacketListener>,
+    /// By connection number.
+    fronts: BTreeMap<u64, Front>,
+    /// By connection and attempt.
+    workers: BTreeMap<(u64, u32), Worker>,
+    /// By a number of our own.
+    admins: BTreeMap<u64, Admin>,
+    next_admin: u64,
+}
+
+/// Whom a descriptor in poll's list belongs to, in the order in which they are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Control,
+    Worker((u64, u32)),
+    Front(u64),
+    Listener,
+    Admin(u64),
+}
+
+/// Whether to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    Continue,
+    Stop,
+}
+
+/// What a look at a channel gave.
+enum Heard<T> {
+    Message(T, Option<Peer>),
+    /// Nothing there after all.
+    Nothing,
+    /// It ended, or broke.
+    Gone(ChannelError),
+}
+
+impl Server {
+    /// `control` must be attested already.
+    /// # Errors
+    /// [`ServeError`]
+    pub fn new(
+        ca: Ca,
+        setup: &SignerSetup,
+        control: ControlChannel,
+        listener: Option<SeqPacketListener>,
+    ) -> Result<Self, ServeError> {
+        let supervisor = control.socket().peer()?;
+        control.socket().set_nonblocking(true)?;
+        Ok(Server {
+            ca,
+            control,
+            supervisor,
+            worker_uid: setup.worker_uid,
+            statement_life: fronts::STATEMENT_LIFE,
+            admin_uids: setup.admin_uids.clone(),
+            listener,
+            fronts: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            admins: BTreeMap::new(),
+            next_admin: 0,
+        })
+    }
+
+    /// Serves until the supervisor is gone.
+    /// # Errors
+    /// [`ServeError`]
+    pub fn run(mut self) -> Result<(), ServeError> {
+        let ended = self.serve();
+        let open: Vec<u64> = self.fronts.keys().copied().collect();
+        for connection in open {
+            self.end_front(connection, "the CA stopped before the delivery was confirmed");
+        }
+        ended
+    }
+
+    fn serve(&mut self) -> Result<(), ServeError> {
+        loop {
+            for source in self.wait()? {
+                let flow = match source {
+                    Source::Control => self.on_control()?,
+                    Source::Worker(key) => self.on_worker(key),
+                    Source::Front(connection) => self.on_front(connection),
+                    Source::Listener => self.on_listener(),
+                    Source::Admin(id) => self.on_admin(id),
+                };
+                if flow == Flow::Stop {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Waits until somebody has something to say (or can be told the rest of something).
+    fn wait(&self) -> Result<Vec<Source>, ServeError> {
+        let mut sources = vec![Source::Control];
+        let mut fds = vec![PollFd::new(self.control.socket(), PollFlags::IN)];
+        for (key, worker) in &self.workers {
+            sources.push(Source::Worker(*key));
+            fds.push(PollFd::from_borrowed_fd(worker.as_fd(), PollFlags::IN));
+        }
+        for (connection, front) in &self.fronts {
+            sources.push(Source::Front(*connection));
+            fds.push(PollFd::from_borrowed_fd(front.as_fd(), PollFlags::IN));
+        }
+        if let Some(listener) = self.listener.as_ref().filter(|_| self.has_room_for_admin()) {
+            sources.push(Source::Listener);
+            fds.push(PollFd::new(listener, PollFlags::IN));
+        }
+        for (id, admin) in &self.admins {
+            sources.push(Source::Admin(*id));
+            let waits_for = if admin.is_owed_nothing() { PollFlags::IN } else { PollFlags::OUT };
+            fds.push(PollFd::from_borrowed_fd(admin.as_fd(), waits_for));
+        }
+        loop {
+            match poll(&mut fds, None) {
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+                Ok(_) => break,
+            }
+        }
+        let ready = sources.into_iter().zip(fds).filter(|(_, fd)| !fd.revents().is_empty());
+        Ok(ready.map(|(source, _)| source).collect())
+    }
+
+    fn on_control(&mut self) -> Result<Flow, ServeError> {
+        let mut received = match self.control.receive(None) {
+            Ok(received) => received,
+            Err(ChannelError::Closed) => return Ok(Flow::Stop),
+            Err(ChannelError::Io(e)) if e.kind() == ErrorKind::WouldBlock => return Ok(Flow::Continue),
+            // This process has too many descriptors to take another one: that connection fails, and the next one may not.
+            Err(ChannelError::Io(e)) if e.kind() == ErrorKind::InvalidData => {
+                log::warning(&format!("a descriptor from the supervisor was lost: {e}"));
+                return Ok(Flow::Continue);
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let sender = received.sender.map(|s| (s.pid, s.uid));
+        if sender != Some((self.supervisor.pid, self.supervisor.uid)) {
+            log::warning(&format!("a control message from {sender:?}, who is not the supervisor: not taken"));
+            return Ok(Flow::Continue);
+        }
+        let (Some(fd), None) = (received.descriptors.pop(), received.descriptors.pop()) else {
+            log::warning("a control message without exactly one descriptor: not taken");
+            return Ok(Flow::Continue);
+        };
+        let socket = SeqPacket::from_fd(fd)?;
+        socket.set_nonblocking(true)?;
+        match received.message {
+            Control::NewFront { connection, peer } => self.add_front(connection, peer, socket),
+            Control::NewWorker { connection, attempt, worker_pid } => {
+                self.add_worker((connection, attempt), worker_pid, socket);
+            }
+            Control::NewAdmin => self.add_admin(socket),
+        }
+        Ok(Flow::Continue)
+    }
+}
+
+/// Takes one message off a channel that does not block.
+fn hear<Out, In>(channel: &Channel<Out, In>) -> Heard<In>
+where
+    Out: serde::Serialize,
+    In: serde::de::DeserializeOwned,
+{
+    match channel.receive(None) {
+        Ok(received) => Heard::Message(received.message, received.sender),
+        Err(ChannelError::Io(e)) if e.kind() == ErrorKind::WouldBlock => Heard::Nothing,
+        Err(e) => Heard::Gone(e),
+    }
+}
+
+#[cfg(test)]
+mod tests;
