@@ -2,8 +2,8 @@
 //!
 //! Untrusted: the path, what lies there, and how long it takes to get there (a FUSE folder of the user's may hang for ever).
 //!
-//! A short-lived child takes on the user's identity and calls connect() on a descriptor that it shares with us. So this process never changes its own credentials
-//! and cannot fail to get them back, and a lookup that hangs dies with the child at the deadline. The child sends no SIGCHLD and no `wait` of the host's sees it.
+//! A short-lived child takes on the user's identity and calls connect() on its copy of our descriptor: the socket behind both is one. So this process never changes its own
+//! credentials and cannot fail to get them back, and a lookup that hangs ends for us at the deadline. The child sends no SIGCHLD and no `wait` of the host's sees it.
 
 use std::io;
 use std::mem;
@@ -49,7 +49,7 @@ pub enum ConnectError {
     Timeout,
 }
 
-/// Connects with uid's full identity (uid, gid, supplementary groups `groups`, no capability): a short-lived child does it on a shared descriptor.
+/// Connects with uid's full identity (uid, gid, supplementary groups `groups`, no capability): a short-lived child does it.
 /// Leaves no child, handler, mask or credential changed behind. The peer's uid must be `uid`.
 /// When the caller already runs as uid with no privilege, or uid is root and so is the caller, it just connects.
 /// # Errors
@@ -134,6 +134,10 @@ fn connect_within(fd: &OwnedFd, address: &UnixAddr, deadline: Instant) -> Result
 /// The child's exit status when it could not become the user. Errno values are all below.
 const NO_IDENTITY: i32 = 255;
 
+/// How long a killed child is waited for. Only in a file system of the user's making can it take longer (fs/fuse/dev.c `request_wait_answer`): then it is left behind, holding
+/// nothing but its own copy of the socket, until that file system lets it go.
+const GRACE: Duration = Duration::from_millis(200);
+
 fn connect_in_child(
     fd: &OwnedFd,
     address: &UnixAddr,
@@ -158,6 +162,10 @@ fn connect_in_child(
     let in_time = wait_readable(child.as_fd(), Some(deadline));
     if !matches!(in_time, Ok(true)) {
         kill(&child)?;
+        if !wait_readable(child.as_fd(), Some(Instant::now() + GRACE))? {
+            restored?;
+            return Err(ConnectError::Timeout);
+        }
     }
     let status = reap(&child)?;
     restored?;
@@ -182,10 +190,10 @@ struct ChildJob<'a> {
     parent: libc::pid_t,
 }
 
-/// clone(2) with a shared descriptor table, a copy of the memory, a pidfd, and *no* signal at its end.
+/// clone(2) as a fork with a pidfd and *no* signal at its end.
 fn clone_child(job: &ChildJob<'_>) -> io::Result<OwnedFd> {
     let mut pidfd: RawFd = -1;
-    let flags = libc::CLONE_FILES | libc::CLONE_PIDFD;
+    let flags = libc::CLONE_PIDFD;
     // SAFETY: clone(2) without CLONE_VM and with a null stack is a fork: the child runs on its copy of this stack. The first three arguments have this order on
     // every architecture but s390 (clone(2), NOTES); the third takes the pidfd. The child calls nothing but `run_child`, which makes async-signal-safe calls only.
     let pid = unsafe {
@@ -223,6 +231,7 @@ fn run_child(job: &ChildJob<'_>) -> ! {
     // PR_SET_PDEATHSIG is reset by that change too, so it comes after; the getppid check covers a parent that died before it.
     unsafe {
         let ready = libc::syscall(libc::SYS_prctl, libc::PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
+            && close_all_but(job.fd)
             && libc::syscall(libc::SYS_setgroups, job.groups.len(), job.groups.as_ptr()) == 0
             && libc::syscall(libc::SYS_setresgid, job.gid, job.gid, job.gid) == 0
             && libc::syscall(libc::SYS_setresuid, job.uid, job.uid, job.uid) == 0
@@ -237,6 +246,16 @@ fn run_child(job: &ChildJob<'_>) -> ! {
             libc::_exit(0);
         }
         libc::_exit(*libc::__errno_location())
+    }
+}
+
+/// # Safety
+/// In the child only, where nobody else uses the descriptors.
+unsafe fn close_all_but(fd: RawFd) -> bool {
+    // SAFETY: system calls on plain values (close_range(2)); the caller's contract.
+    unsafe {
+        (fd == 0 || libc::syscall(libc::SYS_close_range, 0, fd - 1, 0) == 0)
+            && libc::syscall(libc::SYS_close_range, fd + 1, libc::c_uint::MAX, 0) == 0
     }
 }
 

@@ -11,6 +11,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+use ussh_os::agent_socket::{ConnectError, connect_as};
 use ussh_os::process::{ChildSetup, effective_uid, spawn};
 use ussh_os::sandbox::{self, Profile};
 
@@ -33,6 +38,7 @@ fn main() {
         ("a_second_thread_keeps_the_sandbox_shut", a_second_thread_keeps_the_sandbox_shut),
         ("the_empty_root_must_be_empty_and_root_s", the_empty_root_must_be_empty_and_root_s),
         ("limits_hold", limits_hold),
+        ("a_lookup_that_never_ends_costs_the_timeout", a_lookup_that_never_ends_costs_the_timeout),
     ];
     for (name, fact) in facts {
         fact();
@@ -250,6 +256,18 @@ fn limits_hold() {
     assert_eq!(finish(child).0, ["files: 24"]);
 }
 
+/// A file system of the user's own that answers no lookup: once not even its start, once it takes the question and keeps it.
+fn a_lookup_that_never_ends_costs_the_timeout() {
+    if effective_uid() != 0 || !Path::new("/dev/fuse").exists() {
+        return;
+    }
+    for role in ["child-fuse-dead", "child-fuse-mute"] {
+        let output = Command::new(std::env::current_exe().unwrap()).arg(role).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "timeout\n");
+    }
+}
+
 // ---- the child's side ----
 
 fn child(role: &str) {
@@ -257,6 +275,7 @@ fn child(role: &str) {
         "child-front" | "child-front-exec" => sandbox::enter(Profile::Front).unwrap(),
         "child-signer" | "child-signer-exec" => sandbox::enter(Profile::Signer).unwrap(),
         "child-root" => return child_root(),
+        "child-fuse-dead" | "child-fuse-mute" => return child_fuse(role == "child-fuse-mute"),
         "child-limits" => sandbox::limit(Some(1 << 30), Some(60), Some(16)).unwrap(),
         "child-threaded" => {}
         _ => panic!("{role}"),
@@ -288,6 +307,44 @@ fn child(role: &str) {
     drop(sender);
     if let Some(thread) = thread {
         let _ = thread.join();
+    }
+}
+
+/// Mounts a FUSE file system in a mount namespace of its own, and connects to a path in it as its user.
+fn child_fuse(answer_init: bool) {
+    const USER: u32 = 61001;
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").unwrap();
+    let options = format!("fd={},rootmode=40000,user_id={USER},group_id={USER}", device.as_raw_fd());
+    mount(Some("test"), "/mnt", Some("fuse"), MsFlags::empty(), Some(options.as_str())).unwrap();
+    let mut server = device.try_clone().unwrap();
+    if answer_init {
+        std::thread::spawn(move || {
+            // linux/fuse.h: fuse_in_header is length, opcode, unique, …; INIT (26) is answered with fuse_out_header and fuse_init_out, everything else with silence.
+            let mut request = vec![0u8; 1 << 17];
+            while let Ok(length) = server.read(&mut request) {
+                let [_, _, _, _, opcode, _, _, _, ..] = request[..length] else { return };
+                if opcode == 26 {
+                    let mut reply = Vec::new();
+                    reply.extend((16u32 + 64).to_ne_bytes());
+                    reply.extend(0u32.to_ne_bytes());
+                    reply.extend(&request[8..16]);
+                    reply.extend([7u32, 31, 4096, 0].map(u32::to_ne_bytes).concat());
+                    reply.extend([0u32, 4096, 1, 0].map(u32::to_ne_bytes).concat());
+                    reply.resize(16 + 64, 0);
+                    server.write_all(&reply).unwrap();
+                }
+            }
+        });
+    }
+    let start = Instant::now();
+    let result = connect_as(USER, USER, &[], Path::new("/mnt/folder/agent"), Duration::from_millis(300));
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    match result {
+        Err(ConnectError::Timeout) => println!("timeout"),
+        other => println!("{other:?}"),
     }
 }
 
