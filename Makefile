@@ -11,8 +11,6 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TOOLS := build/tools
 CARGO_DENY_VERSION := 0.20.2
-TRIXIE := /var/cache/ussh-lab/trixie
-export USSH_TRIXIE_ROOT := $(TRIXIE)
 
 .PHONY: help
 help: ## this list
@@ -25,8 +23,8 @@ deps: ## install the Debian packages that building and testing need (once; needs
 	@packaging/dev/install-packages
 
 .PHONY: trixie
-trixie: deps ## a Debian 13 root for lab hosts (OpenSSH 10, sudo-rs), made once
-	@packaging/dev/make-trixie-root $(TRIXIE)
+trixie: build ## a Debian 13 root for lab hosts (OpenSSH 10, sudo-rs), made once
+	@$(TARGET)/debug/ussh-lab trixie
 
 # ---- building --------------------------------------------------------------------------------------------------
 
@@ -46,7 +44,7 @@ demo: release ## the main job on scratch hosts, told step by step
 
 .PHONY: lab
 lab: release ## a shell on the laptop of a running lab, with a card of things to try
-	@$(TARGET)/release/ussh-lab shell
+	@$(TARGET)/release/ussh-demo shell
 
 # ---- judging ---------------------------------------------------------------------------------------------------
 

@@ -1,37 +1,62 @@
 //! `ussh-demo`: a laptop, a CA and servers on this machine, and the main job played on them, each step proved by a stock tool.
 //!
-//! Exit status: 0 if every step was what it says, 1 if one was not, 2 if the hosts could not be set up.
+//! `ussh-demo shell` sets the same hosts up and leaves a person on the laptop.
+//!
+//! Exit status: 0 if every step was what it says, 1 if one was not, 2 if the hosts could not be set up, 64 for wrong arguments.
 #![forbid(unsafe_code)]
 
 mod certificates;
 mod hosts;
 mod sessions;
+mod shell;
 mod story;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use story::Story;
-use ussh_e2e::WorldPlan;
+use ussh_e2e::{World, WorldPlan};
+
+const USAGE: &str = "\
+usage: ussh-demo          play the main job on scratch hosts, step by step, with proof
+       ussh-demo shell    the same hosts, and a shell on the laptop
+
+It needs root.";
 
 fn main() -> ExitCode {
-    let mut story = Story::begin(std::io::stdout().is_terminal());
-    story.say("Setting up a laptop, a CA (ca), two servers (web1, web2), a laptop with nothing of ours on it (stock) and a server without a certificate (rogue) …");
-    let world = match WorldPlan::new("demo")
-        .person("dave", "tr0ub4dor", &["visitors"])
-        .policy(POLICY)
-        .bare("stock")
-        .bare("rogue")
-        .start()
-    {
-        Ok(world) => world,
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => with_hosts(demo),
+        ["shell"] => with_hosts(shell::shell),
+        ["--help" | "-h"] => {
+            println!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            ExitCode::from(64)
+        }
+    }
+}
+
+/// Sets the hosts up and hands them over.
+fn with_hosts(then: fn(&World) -> ExitCode) -> ExitCode {
+    println!(
+        "Setting up a laptop, a CA (ca), two servers (web1, web2), a laptop with nothing of ours on it (stock), and a server without a certificate (rogue) …"
+    );
+    let plan = WorldPlan::new("demo").person("dave", "tr0ub4dor", &["visitors"]).policy(POLICY);
+    match plan.bare("stock").bare("rogue").start() {
+        Ok(world) => then(&world),
         Err(error) => {
             eprintln!("ussh-demo: the hosts could not be set up: {error}");
-            return ExitCode::from(2);
+            ExitCode::from(2)
         }
-    };
-    let w = &world;
+    }
+}
 
+/// The main job, step by step.
+fn demo(w: &World) -> ExitCode {
+    let mut story = Story::begin(std::io::stdout().is_terminal());
     story.step("a", "an empty agent, one password, and a command runs on web1", |s| certificates::first_login(w, s));
     story.step("b", "the agent holds one certificate, as policy says, and drops it at its end", |s| {
         certificates::in_the_agent(w, s)
@@ -39,7 +64,7 @@ fn main() -> ExitCode {
     story.step("c", "the second time nothing is asked; a stock `ssh -A ca` does as well as `ussh`", |s| {
         certificates::without_asking(w, s)
     });
-    story.step("d", "sudo on web1 asks the agent, and nothing but a good certificate of one's own will do", |s| {
+    story.step("d", "sudo on web1 asks the agent: nothing but a good certificate of one's own will do", |s| {
         sessions::sudo(w, s)
     });
     story.step("e", "a live session ends with its certificate, unless it was renewed", |s| sessions::live(w, s));
@@ -53,7 +78,7 @@ fn main() -> ExitCode {
     if story.end() {
         ExitCode::SUCCESS
     } else {
-        println!("{}", world.lab().report());
+        println!("{}", w.lab().report());
         ExitCode::FAILURE
     }
 }

@@ -6,6 +6,7 @@ use ussh_lab::{Command, Host, HostPlan, Lab, LabBuilder, LabError, Output, Pty, 
 
 use crate::build::{Role, programs};
 use crate::certificate::{Shown, shown_certificates};
+use crate::unattended::{ASKPASS, ASKPASS_PATH};
 
 /// The CA's folder on `ca`.
 pub const CA_DIR: &str = "/var/lib/ca";
@@ -73,6 +74,9 @@ known_hosts = \"/etc/ussh/known_hosts\"
 renew_before_seconds = 5
 ";
 
+/// A login shell on the laptop finds its agent.
+const PROFILE: &str = "[ ! -S \"$HOME/.agent.sock\" ] || export SSH_AUTH_SOCK=\"$HOME/.agent.sock\"\n";
+
 const CA_PAM: &str = "@include common-auth\n@include common-account\n@include common-password\n";
 
 /// How long anything of the set-up may take.
@@ -112,6 +116,13 @@ impl WorldPlan {
     #[must_use]
     pub fn person(mut self, name: &str, password: &str, groups: &[&str]) -> Self {
         self.people.push((name.to_owned(), password.to_owned(), groups.iter().map(|&g| g.to_owned()).collect()));
+        self
+    }
+
+    /// No servers but those that are named after this: what is tried concerns the CA alone.
+    #[must_use]
+    pub fn without_servers(mut self) -> Self {
+        self.servers.clear();
         self
     }
 
@@ -330,9 +341,11 @@ impl World {
     fn set_up_laptop(&self) -> Result<()> {
         let (ca, laptop) = (self.host("ca"), self.host("laptop"));
         let public = |name: &str| ca.read_bytes(&format!("{CA_DIR}/public/{name}"));
+        laptop.write_file(ASKPASS_PATH, 0o755, ASKPASS)?;
         laptop.write_file("/etc/ussh/ussh.toml", 0o644, USSH)?;
         laptop.write_file("/etc/ussh/user_ca.pub", 0o644, public("user_ca.pub")?)?;
         laptop.write_file("/etc/ussh/known_hosts", 0o644, public("known_hosts")?)?;
+        laptop.write_file("/etc/profile.d/agent.sh", 0o644, PROFILE)?;
         laptop.write_file("/etc/ssh/ssh_known_hosts", 0o644, public("known_hosts")?)?;
         laptop.write_file(
             "/etc/ssh/ssh_config.d/ussh.conf",
