@@ -5,9 +5,12 @@
 
 mod build;
 mod certificate;
+mod inventory;
+mod unattended;
 mod world;
 
 pub use build::build_folder;
 pub use certificate::{Shown, shown_certificates};
+pub use inventory::Row;
 pub use ussh_lab as lab;
 pub use world::{AGENT, CA_DIR, FEED, POLICY, SSHD_WITH_CERTIFICATES, World, WorldPlan};

@@ -1,0 +1,52 @@
+//! What `usshca list` says of every certificate.
+
+use serde::Deserialize;
+use ussh_lab::LabError;
+
+use crate::world::World;
+
+/// One row of the CA's inventory, as `usshca list --json` shows it; what no test asks for is left out.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Row {
+    /// 0 for a refusal.
+    pub serial: u64,
+    /// `user` or `host`.
+    pub kind: String,
+    /// Whom it names.
+    pub key_id: String,
+    /// Principals.
+    pub principals: Vec<String>,
+    /// Address it was asked from.
+    pub from: String,
+    /// The rule that decided.
+    pub rule: String,
+    /// `reserved`, `signed`, `delivered`, `undelivered: why`, `refused: why`.
+    pub outcome: String,
+    /// Seconds since the epoch, if revoked.
+    pub revoked: Option<u64>,
+}
+
+impl World {
+    /// All rows of the inventory, newest first.
+    ///
+    /// # Errors
+    /// `usshca list` failed, or shows what is no row.
+    pub fn inventory(&self) -> Result<Vec<Row>, LabError> {
+        let listed = self.usshca("list --json")?.ok()?;
+        let row = |line: &str| {
+            serde_json::from_str(line)
+                .map_err(|error| LabError::Setup { what: format!("usshca list: {error}"), log: line.to_owned() })
+        };
+        listed.stdout.lines().map(row).collect()
+    }
+
+    /// The rows of one person's user certificates, newest first.
+    ///
+    /// # Errors
+    /// As [`World::inventory`].
+    pub fn rows_of(&self, user: &str) -> Result<Vec<Row>, LabError> {
+        let mut rows = self.inventory()?;
+        rows.retain(|row| row.kind == "user" && row.key_id == user);
+        Ok(rows)
+    }
+}
