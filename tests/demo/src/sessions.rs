@@ -20,7 +20,7 @@ pub fn sudo(world: &World, story: &Story) -> Told {
     story.show(
         "web1",
         "grep auth /etc/pam.d/sudo; grep timestamp /etc/sudoers.d/ussh",
-        &format!("{}\n{}", pam.lines().next().unwrap_or(""), "Defaults timestamp_timeout=0"),
+        &format!("{}\n{}", pam.lines().next().unwrap_or(""), "Defaults timestamp_timeout=0, passwd_tries=1, !pam_silent"),
     );
 
     let none = world.sh("laptop", "alice", "ssh -a web1 sudo id -u </dev/null")?;

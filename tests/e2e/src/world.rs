@@ -1,8 +1,9 @@
 //! A lab with USSH set up on it, as the README says: `laptop`, `ca`, `web1`, `web2`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use ussh_lab::{Command, Host, HostPlan, Lab, LabBuilder, LabError, Output, Pty, SSHD_CONFIG, wait_until};
+use ussh_lab::{Bind, Command, Host, HostPlan, Lab, LabBuilder, LabError, Output, Pty, SSHD_CONFIG, wait_until};
 
 use crate::build::{Role, programs};
 use crate::certificate::{Shown, shown_certificates};
@@ -93,6 +94,7 @@ pub struct WorldPlan {
     servers: Vec<String>,
     bare: Vec<String>,
     policy: String,
+    binds: Vec<Bind>,
 }
 
 impl WorldPlan {
@@ -104,6 +106,7 @@ impl WorldPlan {
             servers: Vec::new(),
             bare: Vec::new(),
             policy: POLICY.to_owned(),
+            binds: Vec::new(),
         }
         .person("alice", "correct horse", &["admins"])
         .person("bob", "battery staple", &["contractors"])
@@ -147,6 +150,13 @@ impl WorldPlan {
         self
     }
 
+    /// Shows a file or folder of the machine on every host, read only.
+    #[must_use]
+    pub fn bind_all(mut self, source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+        self.binds.push(Bind { source: source.into(), target: target.into() });
+        self
+    }
+
     /// Sets all of it up.
     ///
     /// # Errors
@@ -173,6 +183,9 @@ impl WorldPlan {
         }
         for name in &self.bare {
             lab = lab.host(name);
+        }
+        for bind in &self.binds {
+            lab = lab.bind_all(&bind.source, &bind.target);
         }
         for (name, password, groups) in &self.people {
             let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
@@ -331,7 +344,7 @@ impl World {
         host.write_file(
             "/etc/sudoers.d/ussh",
             0o440,
-            "Defaults timestamp_timeout=0\n%admins ALL=(ALL) ALL\n%contractors ALL=(ALL) ALL\n",
+            "Defaults timestamp_timeout=0, passwd_tries=1, !pam_silent\n%admins ALL=(ALL) ALL\n%contractors ALL=(ALL) ALL\n",
         )?;
         host.start_sshd(&format!("{SSHD_CONFIG}{SSHD_WITH_CERTIFICATES}"))?;
         let hostd = host.command(["ussh-hostd", "run"]).service("ussh-hostd")?;
