@@ -68,7 +68,8 @@ pub fn sshd_stack(world: &World, story: &Story) -> Told {
     let config = SSHD_CONFIG.replace("KbdInteractiveAuthentication no", "KbdInteractiveAuthentication yes");
     web2.stop_service("sshd")?;
     web2.start_sshd(&format!("{config}{SSHD_WITH_CERTIFICATES}{methods}\n"))?;
-    story.show("web2", "grep auth /etc/pam.d/sshd; grep Methods /etc/ssh/sshd_config", &format!("{line}\n{methods}"));
+    let setup = "grep pam_ussh /etc/pam.d/sshd; grep Methods /etc/ssh/sshd_config";
+    story.show("web2", setup, &web2.run(["sh", "-c", setup])?.ok()?.stdout);
 
     let good = world.sh("laptop", "alice", "ssh web2 hostname </dev/null")?;
     story.show(
