@@ -1,1 +1,111 @@
-fn main(){}
+//! `ussh-bench`: USSH beside what it stands in for (sshd, pam_permit, ssh), on scratch hosts of this machine, run in turn.
+//!
+//! Process: root, outside of the hosts. The same program is bound into the hosts, where its verb `time-in-turn` is the clock: as an ordinary user,
+//! so that the way into the host is no part of what is measured.
+//! Exit status: 0 if everything ran, 1 if a run failed (or, with `--strict`, a goal was missed), 2 for a wrong command line.
+#![forbid(unsafe_code)]
+
+mod comparisons;
+mod row;
+mod statistics;
+mod table;
+mod timer;
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::comparisons::Bench;
+use crate::table::Report;
+
+/// Measures USSH beside what it stands in for, on scratch hosts, and prints a table of ratios. Needs root.
+#[derive(Debug, Parser)]
+#[command(name = "ussh-bench", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    /// How often each of the two commands of a comparison is run, in turn, after one pair that is not counted
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// A missed goal is a failure
+    #[arg(long)]
+    strict: bool,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Runs two commands in turn and prints the microseconds that each took, as JSON
+    #[command(hide = true)]
+    TimeInTurn {
+        /// How often each is run
+        #[arg(short = 'n', value_parser = clap::value_parser!(u32).range(1..=1000))]
+        runs: u32,
+        /// The one command, `--`, the other
+        #[arg(last = true, required = true)]
+        commands: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match &cli.verb {
+        Some(Verb::TimeInTurn { runs, commands }) => time_in_turn(*runs, commands),
+        None => bench(&cli),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("ussh-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn time_in_turn(runs: u32, commands: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
+    println!("{}", serde_json::to_string(&timer::time_in_turn(runs, commands)?)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bench(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
+    eprintln!("ussh-bench: setting up a laptop, a CA, a server and a host with nothing but sshd …");
+    let bench = Bench::start(cli.runs)?;
+    let report = Report { machine: bench.machine()?, rows: bench.compare_all()? };
+    if cli.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", report.to_text());
+    }
+    let missed = report.rows.iter().any(|row| row.reached == Some(false));
+    Ok(if missed && cli.strict { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn both_commands_may_have_options_of_their_own() {
+        let words = ["ussh-bench", "time-in-turn", "-n", "3", "--", "ssh", "-A", "ca", "--", "ssh", "-v", "host"];
+        let cli = Cli::try_parse_from(words).ok().and_then(|cli| cli.verb);
+        let Some(Verb::TimeInTurn { runs: 3, commands }) = cli else { unreachable!("{cli:?}") };
+        assert_eq!(commands, ["ssh", "-A", "ca", "--", "ssh", "-v", "host"]);
+    }
+
+    #[test]
+    fn refuses_no_runs_and_too_many() {
+        for runs in ["0", "1001", "-1", "many"] {
+            assert!(Cli::try_parse_from(["ussh-bench", "--runs", runs]).is_err(), "{runs}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The hosts, and what is compared on them.
+
+use std::error::Error;
+use std::time::Duration;
+
+use ussh_e2e::lab::{Command, Host, LabError, SSHD_CONFIG};
+use ussh_e2e::{AGENT, World, WorldPlan};
+
+use crate::row::{Comparison, Goal, Row};
+use crate::table::Machine;
+use crate::timer::Series;
+
+/// Where this very program lies in the hosts.
+const TIMER: &str = "/usr/libexec/ussh-bench";
+/// A host with nothing of ours on it, whose sshd asks for the password.
+const STOCK: &str = "stock";
+/// Whoever runs the commands.
+const USER: &str = "alice";
+/// Prints the password, as a person would type it. Below the home folder.
+const ASKPASS: &str = ".askpass";
+/// `true` once more: sudo takes it through the service [`PERMIT`].
+const TRUE_BY_PERMIT: &str = "/usr/local/bin/true-by-permit";
+/// The PAM service of sudo's baseline.
+const PERMIT: &str = "sudo-permit";
+/// Longest time for one run of A and one of B, on a machine that is busy.
+const PAIR: Duration = Duration::from_secs(5);
+
+/// sshd that asks the same PAM lines as the CA, by keyboard-interactive, and nothing else; so its clients try nothing else first.
+const SSHD_WITH_PASSWORDS: &str = "\
+PasswordAuthentication no
+PubkeyAuthentication no
+HostKey /etc/ssh/ssh_host_ed25519_key
+HostCertificate /etc/ssh/ssh_host_ed25519_key-cert.pub
+";
+
+const LOGIN: Comparison = Comparison {
+    title: "login at the CA",
+    a: "ssh -A ca: stock ssh types the password (askpass) at the CA; a new key and certificate are in the agent at its end, the old ones removed",
+    b: "ssh stock true: sshd's own keyboard-interactive login with the same auth and account lines of PAM, the same askpass, host certificate too",
+    goal: Goal::RatioAtMost(0.5),
+};
+
+const SUDO: Comparison = Comparison {
+    title: "sudo, agent on the host",
+    a: "sudo true through `auth required pam_ussh.so`: the agent, an ssh-agent on the same host, signs a challenge with the certificate's key",
+    b: "sudo true through `auth required pam_permit.so`; all else is the same in both, and sudo's ticket cache is off",
+    goal: Goal::None,
+};
+
+const SUDO_FORWARDED: Comparison = Comparison {
+    title: "sudo, agent forwarded",
+    a: "as above, with the laptop's ssh-agent, forwarded by `ssh -A`; the clock runs on the server all the same",
+    b: "as above",
+    goal: Goal::None,
+};
+
+const USSH: Comparison = Comparison {
+    title: "ussh with a good certificate",
+    a: "ussh web1 true",
+    b: "ssh web1 true, with the same certificate",
+    goal: Goal::MillisecondsOverAtMost(8.0),
+};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// The hosts, and how often each command is run.
+#[derive(Debug)]
+pub struct Bench {
+    world: World,
+    runs: u32,
+}
+
+impl Bench {
+    /// Sets the hosts up.
+    ///
+    /// # Errors
+    /// What could not be set up.
+    pub fn start(runs: u32) -> Result<Self> {
+        let world = WorldPlan::new("bench").bare(STOCK).bind_all(std::env::current_exe()?, TIMER).start()?;
+        let bench = Bench { world, runs };
+        bench.set_up_laptop()?;
+        bench.set_up_stock()?;
+        bench.set_up_sudo()?;
+        Ok(bench)
+    }
+
+    /// What it all runs on.
+    ///
+    /// # Errors
+    /// The machine does not say.
+    pub fn machine(&self) -> Result<Machine> {
+        let version = |host: &str, command: &[&str]| -> Result<String> {
+            let output = self.world.host(host).run(command)?.ok()?;
+            let text = output.stdout + &output.stderr;
+            Ok(text.lines().next().unwrap_or_default().split(',').next().unwrap_or_default().to_owned())
+        };
+        let load = std::fs::read_to_string("/proc/loadavg")?;
+        Ok(Machine {
+            ssh: version("laptop", &["ssh", "-V"])?,
+            sudo: version("web1", &["sudo", "-V"])?,
+            cores: std::thread::available_parallelism()?.get(),
+            load_average: load.split(' ').next().unwrap_or_default().parse()?,
+        })
+    }
+
+    /// All of them, in this order: the login leaves the certificate with which the others work.
+    ///
+    /// # Errors
+    /// A run failed, or did not do what it is there for.
+    pub fn compare_all(&self) -> Result<Vec<Row>> {
+        let rows = || -> Result<_> { Ok(vec![self.login()?, self.sudo()?, self.sudo_forwarded()?, self.ussh()?]) };
+        rows().inspect_err(|_| eprintln!("{}", self.world.lab().report()))
+    }
+
+    fn login(&self) -> Result<Row> {
+        let laptop = self.world.host("laptop");
+        let row = self.compare(LOGIN, self.on(&laptop, "ssh -A ca", &format!("ssh {STOCK} true")))?;
+        // What is left of the logins is what a person has after one.
+        let held = self.world.certificates(USER)?.len();
+        if held == 1 { Ok(row) } else { Err(format!("{held} certificates are in the agent after the logins").into()) }
+    }
+
+    fn sudo(&self) -> Result<Row> {
+        let web1 = self.world.host("web1");
+        self.check_sudo(&web1)?;
+        let (ours, permit) = sudo_commands();
+        self.compare(SUDO, self.on(&web1, &ours, &permit))
+    }
+
+    fn sudo_forwarded(&self) -> Result<Row> {
+        let (ours, permit) = sudo_commands();
+        let laptop = self.world.host("laptop");
+        let there = format!("ssh -A web1 {}", self.timer(&ours, &permit));
+        self.compare(SUDO_FORWARDED, person(&laptop, &there).timeout(self.patience()))
+    }
+
+    fn ussh(&self) -> Result<Row> {
+        self.compare(USSH, self.on(&self.world.host("laptop"), "ussh web1 true", "ssh web1 true"))
+    }
+
+    /// Runs the timer and judges what it says.
+    fn compare(&self, comparison: Comparison, timer: Command<'_>) -> Result<Row> {
+        eprintln!("ussh-bench: {}, {} runs of each …", comparison.title, self.runs);
+        let series: Series = serde_json::from_str(&timer.run()?.ok()?.stdout)?;
+        let row = Row::new(comparison, &series).filter(|row| u32::try_from(row.runs) == Ok(self.runs));
+        row.ok_or_else(|| format!("the timer did not do {} runs of each", self.runs).into())
+    }
+
+    /// The timer with two commands, on a host.
+    fn on<'a>(&self, host: &'a Host, a: &str, b: &str) -> Command<'a> {
+        person(host, &format!("exec {}", self.timer(a, b))).timeout(self.patience())
+    }
+
+    fn timer(&self, a: &str, b: &str) -> String {
+        format!("{TIMER} time-in-turn -n {} -- {a} -- {b}", self.runs)
+    }
+
+    /// One pair more: the first is not counted.
+    fn patience(&self) -> Duration {
+        PAIR.saturating_mul(self.runs.saturating_add(1))
+    }
+
+    /// Each of the two is what the table says of it: one asks the agent, the other does not.
+    fn check_sudo(&self, web1: &Host) -> Result<()> {
+        let (ours, permit) = sudo_commands();
+        person(web1, &format!("env -u SSH_AUTH_SOCK {ours}")).run()?.refused()?;
+        person(web1, &format!("env -u SSH_AUTH_SOCK {permit}")).run()?.ok()?;
+        Ok(())
+    }
+
+    fn set_up_laptop(&self) -> Result<()> {
+        Ok(self.give_password(&self.world.host("laptop"))?)
+    }
+
+    fn set_up_stock(&self) -> Result<()> {
+        let (ca, stock) = (self.world.host("ca"), self.world.host(STOCK));
+        self.world.sign_host(STOCK)?;
+        // The CA opens no PAM session, so this one is as short as can be.
+        let pam = ca.read_file("/etc/pam.d/usshca")? + "session required pam_permit.so\n";
+        stock.write_file("/etc/pam.d/sshd", 0o644, pam)?;
+        let config = SSHD_CONFIG.replace("KbdInteractiveAuthentication no", "KbdInteractiveAuthentication yes");
+        stock.start_sshd(&format!("{config}{SSHD_WITH_PASSWORDS}"))?;
+        Ok(())
+    }
+
+    fn set_up_sudo(&self) -> Result<()> {
+        let web1 = self.world.host("web1");
+        web1.run(["cp", "/usr/bin/true", TRUE_BY_PERMIT])?.ok()?;
+        let ours = web1.read_file("/etc/pam.d/sudo")?;
+        let rest = ours.lines().filter(|line| !line.starts_with("auth")).fold(String::new(), |all, l| all + l + "\n");
+        web1.write_file(&format!("/etc/pam.d/{PERMIT}"), 0o644, format!("auth required pam_permit.so\n{rest}"))?;
+        let by_permit = format!("Defaults!{TRUE_BY_PERMIT} pam_service={PERMIT}\n");
+        web1.write_file("/etc/sudoers.d/bench", 0o440, by_permit)?;
+
+        // A certificate for an agent on the server itself: by a login at the CA from there.
+        let known = self.world.host("laptop").read_bytes("/etc/ssh/ssh_known_hosts")?;
+        web1.write_file("/etc/ssh/ssh_known_hosts", 0o644, known)?;
+        self.give_password(&web1)?;
+        self.world.start_agent("web1", USER)?;
+        person(&web1, "ssh -A ca").run()?.ok()?;
+        Ok(())
+    }
+
+    fn give_password(&self, host: &Host) -> std::result::Result<(), LabError> {
+        let script = format!("#!/bin/sh\necho '{}'\n", self.world.password(USER));
+        host.write_file_as(USER, &format!("/home/{USER}/{ASKPASS}"), 0o700, script)
+    }
+}
+
+/// Ours, and the baseline.
+fn sudo_commands() -> (String, String) {
+    ("sudo /usr/bin/true".to_owned(), format!("sudo {TRUE_BY_PERMIT}"))
+}
+
+/// A shell command as the person, with agent and password at hand.
+fn person<'a>(host: &'a Host, script: &str) -> Command<'a> {
+    host.command(["sh", "-c", script])
+        .user(USER)
+        .env("SSH_AUTH_SOCK", &format!("/home/{USER}/{AGENT}"))
+        .env("SSH_ASKPASS", &format!("/home/{USER}/{ASKPASS}"))
+        .env("SSH_ASKPASS_REQUIRE", "force")
+}

@@ -1,0 +1,126 @@
+//! One comparison: what ran, how long it took, and whether that is good enough.
+
+use serde::Serialize;
+
+use crate::statistics::{Spread, median, milliseconds};
+use crate::timer::Series;
+
+/// What a comparison is about.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Comparison {
+    /// A few words.
+    pub title: &'static str,
+    /// What A is: ours.
+    pub a: &'static str,
+    /// What B is: the baseline.
+    pub b: &'static str,
+    /// How good A is to be.
+    pub goal: Goal,
+}
+
+/// How good A is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    /// Median of A over median of B: at most this.
+    RatioAtMost(f64),
+    /// Median of A minus median of B: at most this many milliseconds.
+    MillisecondsOverAtMost(f64),
+    /// The figures are for the reader.
+    None,
+}
+
+/// A comparison that was made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// What was compared.
+    #[serde(flatten)]
+    pub comparison: Comparison,
+    /// Runs of A, and of B.
+    pub runs: usize,
+    /// A's times.
+    pub a_times: Spread,
+    /// B's times.
+    pub b_times: Spread,
+    /// Median of A over median of B.
+    pub ratio: f64,
+    /// The median of A's n-th over B's n-th: the two ran one after the other, so that what else the machine did met both.
+    pub pairwise_ratio: f64,
+    /// Median of A minus median of B, in milliseconds.
+    pub difference_ms: f64,
+    /// The median of A's n-th minus B's n-th, in milliseconds.
+    pub pairwise_difference_ms: f64,
+    /// Whether the goal was reached, if there is one.
+    pub reached: Option<bool>,
+}
+
+impl Row {
+    /// Judges a series; `None` if it is empty, or has an A without a B.
+    pub fn new(comparison: Comparison, series: &Series) -> Option<Self> {
+        if series.a.len() != series.b.len() {
+            return None;
+        }
+        let pairs: Vec<(f64, f64)> =
+            series.a.iter().zip(&series.b).map(|(&a, &b)| (milliseconds(a), milliseconds(b))).collect();
+        let (a_times, b_times) = (Spread::of(&series.a)?, Spread::of(&series.b)?);
+        let ratio = a_times.median_ms / b_times.median_ms;
+        let difference_ms = a_times.median_ms - b_times.median_ms;
+        Some(Row {
+            comparison,
+            runs: pairs.len(),
+            a_times,
+            b_times,
+            ratio,
+            pairwise_ratio: median(&pairs.iter().map(|(a, b)| a / b).collect::<Vec<_>>())?,
+            difference_ms,
+            pairwise_difference_ms: median(&pairs.iter().map(|(a, b)| a - b).collect::<Vec<_>>())?,
+            reached: match comparison.goal {
+                Goal::RatioAtMost(most) => Some(ratio <= most),
+                Goal::MillisecondsOverAtMost(most) => Some(difference_ms <= most),
+                Goal::None => None,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+
+    fn row(goal: Goal, a: &[u64], b: &[u64]) -> Option<Row> {
+        let comparison = Comparison { title: "t", a: "a", b: "b", goal };
+        Row::new(comparison, &Series { a: a.to_vec(), b: b.to_vec() })
+    }
+
+    #[test]
+    fn a_ratio_is_reached_at_its_bound_and_missed_above() {
+        let at = |a| row(Goal::RatioAtMost(0.5), &[a], &[2000]).unwrap().reached;
+        assert_eq!((at(1000), at(1001)), (Some(true), Some(false)));
+    }
+
+    #[test]
+    fn a_difference_is_reached_at_its_bound_and_missed_above() {
+        let at = |a| row(Goal::MillisecondsOverAtMost(8.0), &[a], &[2000]).unwrap().reached;
+        assert_eq!((at(10_000), at(10_001)), (Some(true), Some(false)));
+    }
+
+    #[test]
+    fn without_a_goal_nothing_is_reached_or_missed() {
+        assert_eq!(row(Goal::None, &[1], &[2]).unwrap().reached, None);
+    }
+
+    #[test]
+    fn pairs_tell_what_a_machine_that_slows_down_hides() {
+        // Both twice as slow in the second half; A is always half of B.
+        let row = row(Goal::None, &[1000, 1000, 2000, 2000, 2000], &[2000, 2000, 4000, 4000, 4000]).unwrap();
+        assert_eq!((row.pairwise_ratio, row.ratio), (0.5, 0.5));
+        assert_eq!((row.difference_ms, row.pairwise_difference_ms, row.runs), (-2.0, -2.0, 5));
+    }
+
+    #[test]
+    fn no_row_without_a_partner_for_each_run() {
+        assert!(row(Goal::None, &[], &[]).is_none());
+        assert!(row(Goal::None, &[1, 2], &[1]).is_none());
+    }
+}
