@@ -24,8 +24,31 @@ const MAX_ANSWERS: usize = 64;
 pub enum Phase {
     /// Nobody has logged in.
     Login,
-    /// Somebody has.
+    /// Somebody has, and asked for nothing yet.
+    LoggedIn,
+    /// A session is open.
     Session,
+}
+
+impl Phase {
+    /// How long it may take.
+    pub fn patience(self, grace: Duration) -> Duration {
+        match self {
+            Phase::Login => grace,
+            Phase::LoggedIn => Duration::from_secs(10),
+            // Key, certificate, delivery, and a person who confirms it at the agent.
+            Phase::Session => Duration::from_secs(120),
+        }
+    }
+
+    /// What is said when it took longer.
+    pub fn overtime(self) -> &'static str {
+        match self {
+            Phase::Login => "The login took too long.",
+            Phase::LoggedIn => "No session was opened. For a certificate: ssh -A, without -N.",
+            Phase::Session => "The session took too long.",
+        }
+    }
 }
 
 /// russh's configuration.
@@ -55,6 +78,11 @@ pub fn config(setup: &FrontSetup) -> io::Result<Config> {
         channel_buffer_size: 32,
         ..Config::default()
     })
+}
+
+/// A name that no client goes on with. (An empty list makes OpenSSH's ask for a password that nobody takes: sshconnect2.c `authmethod_get`.)
+fn nothing_more() -> MethodSet {
+    MethodSet::from(&[MethodKind::None][..])
 }
 
 fn only_keyboard_interactive() -> MethodSet {
@@ -152,7 +180,7 @@ impl russh::server::Handler for Handler {
             return Err(russh::Error::Inconsistent);
         }
         // Its receiver lives as long as the connection.
-        let _ = self.phase.send(Phase::Session);
+        let _ = self.phase.send(Phase::LoggedIn);
         Ok(())
     }
 
@@ -164,6 +192,7 @@ impl russh::server::Handler for Handler {
     ) -> Result<(), Self::Error> {
         if self.session.is_none() {
             self.session = Some(Session::new(channel.id()));
+            let _ = self.phase.send(Phase::Session);
             reply.accept().await;
         }
         // Else dropped, and thereby refused.
@@ -253,7 +282,7 @@ fn auth(step: Step) -> Auth {
             prompts: prompts.into_iter().map(|(prompt, echo)| (prompt.into(), echo)).collect(),
         },
         Step::Reject { again } => Auth::Reject {
-            proceed_with_methods: Some(if again { only_keyboard_interactive() } else { MethodSet::empty() }),
+            proceed_with_methods: Some(if again { only_keyboard_interactive() } else { nothing_more() }),
             partial_success: false,
         },
     }

@@ -40,7 +40,7 @@ pub enum Step {
     Accept,
     /// Not logged in.
     Reject {
-        /// Whether another attempt may follow.
+        /// Whether the client is told that another attempt may follow.
         again: bool,
     },
 }
@@ -77,7 +77,7 @@ enum State {
     Prompted { worker: Worker, attempt: u32, prompts: usize },
     /// Text was shown, and the worker goes on meanwhile.
     Shown { worker: Worker, attempt: u32 },
-    /// The last words were shown.
+    /// The last words of an attempt were shown.
     Rejected { again: bool },
     /// Passed: nothing of this comes again.
     Passed(Passed),
@@ -138,7 +138,7 @@ impl Login {
                 },
                 None => {
                     say("the client's answers do not fit the prompts");
-                    Ok(Step::Reject { again: self.again() })
+                    Ok(Step::Reject { again: true })
                 }
             },
             State::Shown { worker, attempt } if answers.is_empty() => self.follow(worker, attempt).await,
@@ -181,11 +181,11 @@ impl Login {
                     return Ok(self.unavailable(text::UNAVAILABLE, text, "the PAM worker could not check"));
                 }
                 Ok(FromWorker::Failed { unavailable: false }) => {
-                    let again = self.again();
+                    // The last attempt too: a client that counts for itself then says what it always says.
                     if text.is_empty() {
-                        return Ok(Step::Reject { again });
+                        return Ok(Step::Reject { again: true });
                     }
-                    self.state = State::Rejected { again };
+                    self.state = State::Rejected { again: true };
                     return Ok(Step::Ask { text, prompts: Vec::new() });
                 }
                 Err(e) => return Ok(self.unavailable(text::UNAVAILABLE, text, &format!("PAM worker: {e}"))),
@@ -218,10 +218,6 @@ impl Login {
                 true
             }
         }
-    }
-
-    fn again(&self) -> bool {
-        self.attempts < self.max_attempts
     }
 
     fn give_up(&mut self) -> Step {

@@ -25,8 +25,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use russh::Disconnect;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use ussh_os::process;
 use ussh_os::sandbox::{self, Profile};
 use ussh_os::seqpacket::SeqPacket;
@@ -47,8 +48,8 @@ const ADDRESS_SPACE: u64 = 512 << 20;
 const CPU_SECONDS: u64 = 30;
 /// Open files.
 const OPEN_FILES: u64 = 32;
-/// How long a connection may go on once the user has logged in: key, certificate, delivery, a person who confirms it at the agent.
-const SESSION: Duration = Duration::from_secs(120);
+/// How long it takes at most to send the client away.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     match run() {
@@ -108,17 +109,16 @@ async fn serve(
     mut phases: watch::Receiver<Phase>,
     grace: Duration,
 ) {
-    let connection = async {
-        match russh::server::run_stream(config, transport, handler).await {
-            Ok(running) => running.await,
-            Err(e) => Err(e),
-        }
-    };
-    tokio::pin!(connection);
     let mut deadline = Instant::now() + grace;
+    let greeted = timeout_at(deadline, russh::server::run_stream(config, transport, handler)).await;
+    let mut running = match greeted {
+        Ok(Ok(running)) => running,
+        Ok(Err(e)) => return say(&format!("connection ended: {e}")),
+        Err(_) => return say(Phase::Login.overtime()),
+    };
     loop {
         tokio::select! {
-            result = &mut connection => {
+            result = &mut running => {
                 if let Err(e) = result {
                     say(&format!("connection ended: {e}"));
                 }
@@ -126,16 +126,16 @@ async fn serve(
             }
             Ok(()) = phases.changed() => {
                 let phase = *phases.borrow();
-                match phase {
-                    Phase::Login => {}
-                    Phase::Session => deadline = Instant::now() + SESSION,
-                }
+                deadline = Instant::now() + phase.patience(grace);
             }
             () = sleep_until(deadline) => {
-                let phase = *phases.borrow();
-                match phase {
-                    Phase::Login => say("login grace time is over"),
-                    Phase::Session => say("session took too long"),
+                let why = phases.borrow().overtime();
+                say(why);
+                let handle = running.handle();
+                let told = handle.disconnect(Disconnect::ByApplication, why.to_owned(), String::new()).await;
+                if told.is_ok() {
+                    // A client that is still there reads them and goes.
+                    let _ = timeout(LAST_WORDS, running).await;
                 }
                 return;
             }

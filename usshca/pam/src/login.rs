@@ -56,7 +56,9 @@ pub fn run(worker: Worker) -> Outcome {
     };
     match pass(&mut pam, &signer) {
         Ok(user) => {
-            log(&setup, "Accepted", &format!("as {user}"));
+            // PAM's modules may have made another name of it.
+            let detail = if user == setup.user { String::new() } else { format!(" as {user}") };
+            log(&setup, "Accepted", &detail);
             // Whether it arrives or not: the statement is made. pam_end comes after this, so that a module that breaks down in it keeps nobody out.
             let _ = front.send(&FromWorker::Passed { user });
             Outcome::Passed
@@ -111,7 +113,7 @@ fn fail(
     delay: Option<Duration>,
 ) -> Outcome {
     let outcome = outcome(failure);
-    log(setup, "Failed", &failure.to_string());
+    log(setup, "Failed", &format!(": {failure}"));
     if let Some(delay) = delay {
         keep_delay(front, delay);
     }
@@ -150,7 +152,7 @@ fn is_breakdown(code: i32) -> bool {
 
 fn log(setup: &WorkerSetup, what: &str, detail: &str) {
     let user = escape(setup.user.as_bytes(), MAX_FIELD);
-    eprintln!("{what} keyboard-interactive/pam for {user} from {}: {detail}", setup.rhost);
+    eprintln!("{what} keyboard-interactive/pam for {user} from {}{detail}", setup.rhost);
 }
 
 #[cfg(test)]

@@ -14,6 +14,12 @@ pub fn run(layout: &Layout) -> Result<(), Failure> {
     println!("PAM service {}: there", base.config.pam_service);
     base.host_identity()?;
     println!("{}: good, with a certificate that is valid now", layout.host_key.display());
+    if ussh_os::seqpacket::connect(&layout.admin_socket).is_ok() {
+        println!(
+            "CA keys, policy and inventory: a signer is at work on them (a changed policy is read at the next start)"
+        );
+        return Ok(());
+    }
     let signer = signer_process::start(&base, None)?;
     let ready = signer.wait_ready();
     signer.finish();

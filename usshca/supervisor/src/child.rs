@@ -13,7 +13,7 @@ use ussh_os::process::{ProcessHandle, start_time};
 use usshca_ipc::channel::encode;
 
 /// Most lines of one process that are logged; a process that says more is drained in silence.
-const MAX_LINES: usize = 200;
+const MAX_LINES: usize = 50;
 /// Longest line that is kept, in bytes.
 const MAX_LINE: usize = 1024;
 

@@ -57,7 +57,10 @@ pub fn run(layout: &Layout, args: &ServeArgs) -> Result<(), Failure> {
     let event_loop = EventLoop::new(Ground { base, host }, listeners, signer)?;
     log::info(&format!("listening on {addresses}"));
     notify::ready(ready_fd);
-    event_loop.run()
+    let ended = event_loop.run();
+    // One that is left behind does no harm: the next start sees that nobody answers on it.
+    let _ = std::fs::remove_file(&layout.admin_socket);
+    ended
 }
 
 fn bind(base: &Base) -> Result<Vec<TcpListener>, Failure> {

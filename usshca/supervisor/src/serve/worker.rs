@@ -64,6 +64,8 @@ pub enum StartError {
 pub fn start(base: &Base, signer: &Signer, attempt: &Attempt<'_>) -> Result<(Worker, SeqPacket), StartError> {
     let (front_end, to_front) = SeqPacket::pair()?;
     let (signer_end, to_signer) = SeqPacket::pair()?;
+    // On before the worker exists: what it says shall never be there without a sender.
+    signer_end.attest_sender()?;
     let (setup_reader, setup_writer) = io::pipe()?;
     let (log, log_writer) = LogPipe::new()?;
     let child = process::spawn(
