@@ -3,7 +3,7 @@
 //! Every process is held by pidfd and start time, so that nothing here ever reaches another one that got the same number. /proc is the kernel's word, but the paths in
 //! /proc/net/unix are the session user's: what listens at such a path is proved by the peer's process ID, not by the path.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use ussh_os::process::{ProcessHandle, start_time};
 use ussh_os::terminal;
 
+use crate::last_word::LastWord;
 use crate::spool::ConnectionId;
 
 /// Most of /proc/net/unix that is read, bytes.
@@ -99,14 +100,40 @@ impl Connection {
         unless_gone(self.monitor.signal(nix::libc::SIGKILL))
     }
 
-    /// Writes to every terminal of the connection; gives how many took it.
-    pub fn tell(&self, text: &str) -> usize {
-        let pids = std::iter::once(self.id.pid).chain(sshd_children(self.id.pid).into_iter().map(|c| c.pid));
-        let terminals: BTreeSet<u32> = pids.flat_map(|pid| terminal::ptys_of(pid).unwrap_or_default()).collect();
-        if self.monitor_ended() {
-            return 0;
+    /// Writes to every terminal of the connection.
+    pub fn tell(&self, text: &str) -> Told {
+        // The monitor holds its child's terminals as well, and reads them only if there is no child.
+        let mut readers = BTreeMap::new();
+        for pid in std::iter::once(self.id.pid).chain(sshd_children(self.id.pid).into_iter().map(|c| c.pid)) {
+            readers.extend(terminal::ptys_of(pid).unwrap_or_default().into_iter().map(|number| (number, pid)));
         }
-        terminals.into_iter().filter(|n| terminal::write_to_pty(*n, text).is_ok()).count()
+        if self.monitor_ended() {
+            return Told::default();
+        }
+        let told = readers.into_iter().filter_map(|(number, reader)| {
+            let last_word = LastWord::before_writing(reader);
+            terminal::write_to_pty(number, text).is_ok().then_some(last_word)
+        });
+        Told { last_words: told.collect() }
+    }
+}
+
+/// Terminals that took a message.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Of each, what tells when it has been passed on.
+    last_words: Vec<Option<LastWord>>,
+}
+
+impl Told {
+    /// How many.
+    pub fn terminals(&self) -> usize {
+        self.last_words.len()
+    }
+
+    /// Whether it is passed on everywhere, as far as it ever will be.
+    pub fn is_out(&self) -> bool {
+        self.last_words.iter().flatten().all(|word| word.is_out())
     }
 }
 

@@ -16,6 +16,8 @@ mod session;
 
 mod connection;
 
+mod last_word;
+
 mod look;
 
 mod watch;

@@ -23,13 +23,16 @@ use ussh_core::record::SessionRecord;
 use ussh_os::process;
 
 use crate::config::Config;
-use crate::connection::Connection;
+use crate::connection::{Connection, Told};
 use crate::look::{Answer, Look, Lookers, NotRenewed};
 use crate::report::{Report, Severity, on_terminal, span};
 use crate::session::{Action, Cause, Event, Now, Session};
 use crate::spool::{ConnectionId, Found, Spool};
 use crate::trust::{Reload, TrustStore};
 use crate::watch::{Asked, Changes, ClockChange, FileWatch, Signals};
+
+/// From one look to the next whether sshd has passed a last message on: it takes some 100 µs.
+const LAST_WORD_EVERY: Duration = Duration::from_millis(2);
 
 /// Why the daemon did not start, or gave up.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +120,8 @@ struct Held {
     session: Session,
     /// When its end was begun (elapsed).
     ending_since: Option<Duration>,
+    /// The last message on its terminals, until it is passed on.
+    last_word: Option<Told>,
     /// Why the last look found nothing: reported when it changes.
     last_reason: Option<NotRenewed>,
 }
@@ -209,7 +214,10 @@ impl Daemon {
         let now = self.now();
         let due = self.held.values().filter_map(|h| h.session.wake_in(now)).min();
         let scan = self.next_scan.saturating_sub(now.elapsed);
-        let timeout = due.map_or(scan, |d| d.min(scan));
+        let mut timeout = due.map_or(scan, |d| d.min(scan));
+        if self.held.values().any(|h| h.last_word.is_some()) {
+            timeout = timeout.min(LAST_WORD_EVERY);
+        }
 
         let mut fds =
             vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(self.clock.as_fd(), PollFlags::POLLIN)];
@@ -239,6 +247,11 @@ impl Daemon {
         }
         let ids: Vec<ConnectionId> = self.held.keys().copied().collect();
         for id in ids {
+            if let Some(held) = self.held.get_mut(&id)
+                && held.last_word.take_if(|told| told.is_out()).is_some()
+            {
+                self.happened(id, Event::LastWordOut);
+            }
             self.happened(id, Event::Time);
         }
     }
@@ -325,7 +338,16 @@ impl Daemon {
         let login = login.and_then(Result::ok);
         let current = login.as_ref().map(|login| self.spool.current(id, login));
         let session = Session::new(self.now(), current.as_ref().map(Certificate::valid_before), &self.config.timing);
-        let held = Held { record, login, current, connection, session, ending_since: None, last_reason: None };
+        let held = Held {
+            record,
+            login,
+            current,
+            connection,
+            session,
+            ending_since: None,
+            last_word: None,
+            last_reason: None,
+        };
         let who = held.who();
         match &held.current {
             Some(certificate) => self.report.certificate(Severity::Info, "Watching session of", certificate, &who),
@@ -473,7 +495,12 @@ impl Daemon {
             span(left)
         );
         let told = held.connection.tell(&on_terminal(&text));
-        let detail = format!("{}: runs out in {} and is not renewed; terminals told: {told}", held.who(), span(left));
+        let detail = format!(
+            "{}: runs out in {} and is not renewed; terminals told: {}",
+            held.who(),
+            span(left),
+            told.terminals()
+        );
         self.report.certificate(Severity::Info, "Warning session of", certificate, &detail);
     }
 
@@ -498,7 +525,8 @@ impl Daemon {
             }
         };
         let told = held.connection.tell(&on_terminal(sentence));
-        let detail = format!("{}: {reason}; terminals told: {told}", held.who());
+        let detail = format!("{}: {reason}; terminals told: {}", held.who(), told.terminals());
+        held.last_word = Some(told);
         match &held.current {
             Some(certificate) => self.report.certificate(Severity::Notice, "Ending session of", certificate, &detail),
             None => self.report.line(Severity::Notice, &format!("Ending session of {detail}")),
@@ -507,6 +535,7 @@ impl Daemon {
 
     fn terminate(&mut self, id: ConnectionId) {
         let Some(held) = self.held.get_mut(&id) else { return };
+        held.last_word = None;
         // Held before the monitor ends: afterwards they are nobody's children.
         held.connection.hold_children();
         if let Err(e) = held.connection.terminate() {

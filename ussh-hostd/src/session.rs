@@ -16,8 +16,8 @@ use crate::config::Timing;
 const MAX_DEFAULT_WINDOW: Duration = Duration::from_secs(60);
 /// Shortest and longest time from one look to the next.
 const LOOK_EVERY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
-/// From the last message on the terminals to SIGTERM: sshd exits without relaying what it has not read yet, and nothing tells when it has.
-const LAST_WORD: Duration = Duration::from_millis(100);
+/// Longest wait for the last message on the terminals to be passed on, before SIGTERM: sshd may be stopped, and its client may take no more.
+const LAST_WORD: Duration = Duration::from_millis(250);
 /// From one report on a process that SIGKILL does not end to the next.
 const STUCK_EVERY: Duration = Duration::from_secs(60);
 
@@ -53,6 +53,8 @@ pub enum Event {
     NotRenewed,
     /// Files changed, and the verdict on the session's certificate is now a no (time apart).
     Refused(Refusal),
+    /// The last message has left for the client, or there is no terminal that it could have been shown on.
+    LastWordOut,
 }
 
 /// What is to be done about it.
@@ -83,7 +85,7 @@ enum Phase {
     Live,
     /// Past its end, and the one look that it still gets has until then (elapsed).
     LastLook { until: Duration },
-    /// The terminals are told; SIGTERM at `terminate_at` (elapsed).
+    /// The terminals are told; SIGTERM when sshd has passed that on, at `terminate_at` (elapsed) in any case.
     Announced { terminate_at: Duration },
     /// SIGTERM sent; SIGKILL at `kill_at` (elapsed).
     Terminated { kill_at: Duration },
@@ -146,6 +148,7 @@ impl Session {
             Event::Renewed { valid_before } => self.on_renewed(now, valid_before),
             Event::NotRenewed => self.on_not_renewed(now),
             Event::Refused(refusal) => self.on_refused(now, refusal),
+            Event::LastWordOut => self.on_last_word_out(now),
         }
     }
 
@@ -207,10 +210,7 @@ impl Session {
                 Some(left) => self.approach_end(now, left),
             },
             Phase::LastLook { until } if now.elapsed >= until => self.begin_end(now, Cause::Expired),
-            Phase::Announced { terminate_at } if now.elapsed >= terminate_at => {
-                self.phase = Phase::Terminated { kill_at: now.elapsed.saturating_add(self.timing.grace) };
-                vec![Action::Terminate]
-            }
+            Phase::Announced { terminate_at } if now.elapsed >= terminate_at => self.terminate(now),
             Phase::Terminated { kill_at } if now.elapsed >= kill_at => {
                 self.phase = Phase::Killed { again_at: now.elapsed.saturating_add(self.timing.grace) };
                 vec![Action::Kill]
@@ -275,6 +275,18 @@ impl Session {
 
     fn on_refused(&mut self, now: Now, refusal: Refusal) -> Vec<Action> {
         if self.is_ending() { Vec::new() } else { self.begin_end(now, Cause::Refused(refusal)) }
+    }
+
+    fn on_last_word_out(&mut self, now: Now) -> Vec<Action> {
+        match self.phase {
+            Phase::Announced { .. } => self.terminate(now),
+            Phase::Live | Phase::LastLook { .. } | Phase::Terminated { .. } | Phase::Killed { .. } => Vec::new(),
+        }
+    }
+
+    fn terminate(&mut self, now: Now) -> Vec<Action> {
+        self.phase = Phase::Terminated { kill_at: now.elapsed.saturating_add(self.timing.grace) };
+        vec![Action::Terminate]
     }
 
     fn begin_end(&mut self, now: Now, cause: Cause) -> Vec<Action> {

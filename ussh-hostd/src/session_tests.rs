@@ -166,6 +166,17 @@ fn kills_the_child_after_grace_and_itself_only_later() {
 }
 
 #[test]
+fn ends_as_soon_as_the_last_word_is_out() {
+    let mut session = hour();
+    assert!(session.on(at(10), Event::LastWordOut).is_empty(), "nothing was said");
+    session.on(at(10), Event::Refused(Refusal::Revoked));
+    assert_eq!(session.on(at(10), Event::LastWordOut), [Action::Terminate]);
+    assert!(session.on(at(10), Event::LastWordOut).is_empty(), "once");
+    assert!(session.on(at(11), Event::Time).is_empty());
+    assert_eq!(session.on(at(12), Event::Time), [Action::Kill], "grace counts from SIGTERM");
+}
+
+#[test]
 fn session_without_a_certificate_is_left_alone() {
     let mut session = Session::new(at(0), None, &timing());
     assert_eq!(session.wake_in(at(0)), None);
