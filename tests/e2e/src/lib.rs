@@ -3,14 +3,18 @@
 //! The demo, the end-to-end tests and the benchmarks stand on it. Process: theirs, as root; all that it sets up lives in a lab.
 #![forbid(unsafe_code)]
 
+mod agent;
 mod build;
 mod certificate;
+mod forge;
 mod inventory;
 mod unattended;
 mod world;
 
+pub use agent::{PersonAgent, Shell, WAY_IN};
 pub use build::build_folder;
 pub use certificate::{Shown, shown_certificates};
+pub use forge::{Forged, Forgery};
 pub use inventory::Row;
 pub use ussh_lab as lab;
 pub use world::{AGENT, CA_DIR, FEED, POLICY, SSHD_WITH_CERTIFICATES, World, WorldPlan};

@@ -339,6 +339,8 @@ impl World {
         host.write_file("/etc/ussh/hostd.toml", 0o644, HOSTD)?;
         host.run(["ussh-hostd", "sync"])?.ok()?;
         host.write_file("/etc/pam.d/sudo", 0o644, SUDO)?;
+        // Debian's sudo asks another service for a login shell.
+        host.write_file("/etc/pam.d/sudo-i", 0o644, SUDO)?;
         host.write_file("/etc/pam.d/su", 0o644, format!("auth sufficient pam_rootok.so\n{SUDO}"))?;
         host.write_file("/etc/pam.d/sshd", 0o644, SSHD_PAM)?;
         host.write_file(
@@ -348,7 +350,7 @@ impl World {
         )?;
         host.start_sshd(&format!("{SSHD_CONFIG}{SSHD_WITH_CERTIFICATES}"))?;
         let hostd = host.command(["ussh-hostd", "run"]).service("ussh-hostd")?;
-        hostd.wait_for_output("watching", SOON)
+        hostd.wait_for_output("Watching", SOON)
     }
 
     fn set_up_laptop(&self) -> Result<()> {
