@@ -39,7 +39,7 @@ pub struct InitArgs {
     /// The CA's name, for what users read [default: the first host name]
     #[arg(long, value_name = "NAME")]
     pub ca_name: Option<String>,
-    /// Address to listen on; may be repeated [default: 0.0.0.0:22 for root, 127.0.0.1:2222 else]
+    /// Address to listen on; may be repeated [default: port 22 on all addresses; with --dir port 2222]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Vec<std::net::SocketAddr>,
 }
@@ -162,7 +162,7 @@ fn parse_seconds(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    #![allow(clippy::wildcard_enum_match_arm, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use clap::CommandFactory;
 
     use super::*;

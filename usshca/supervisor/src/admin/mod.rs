@@ -1,11 +1,92 @@
-//! Admin verbs.
+//! The verbs for administrators. Each asks the signer: the CA's own if it runs, else one for the moment, on the same state and under the same lock.
 
+mod files;
+mod host;
+mod link;
+mod list;
+mod table;
+mod time;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+use serde_json::json;
+use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::layout::Layout;
 
-use crate::cli::AdminCommand;
+pub use self::files::{certificate_path, replace_file};
+pub use self::link::Link;
+use crate::cli::{AdminCommand, HostCommand, KrlArgs, RevokeArgs};
 use crate::failure::Failure;
 
+/// Mode of files for everybody to read.
+const PUBLIC: u32 = 0o644;
+
 /// Runs one verb.
-pub fn run(_layout: &Layout, _verb: AdminCommand) -> Result<(), Failure> {
-    Err(Failure::internal("not there yet"))
+pub fn run(layout: &Layout, verb: AdminCommand) -> Result<(), Failure> {
+    match verb {
+        AdminCommand::List(args) => list::list(layout, &args),
+        AdminCommand::Show(args) => list::show(layout, &args),
+        AdminCommand::Revoke(args) => revoke(layout, args),
+        AdminCommand::Krl(args) => krl(layout, &args),
+        AdminCommand::Host(HostCommand::Sign(args)) => host::sign(layout, &args),
+    }
+}
+
+fn revoke(layout: &Layout, args: RevokeArgs) -> Result<(), Failure> {
+    let link = Link::open(layout)?;
+    let serial = args.serial;
+    let Reply::Revoked { already } = link.ask(&Request::Revoke { serial, reason: args.reason })? else {
+        return Err(unexpected());
+    };
+    let hint = "hosts refuse it from their next KRL on";
+    print(&match (args.json, already) {
+        // A string: JSON's numbers lose digits above 2^53 in many readers.
+        (true, _) => format!("{}\n", json!({ "serial": serial.to_string(), "already": already })),
+        (false, false) => format!("revoked serial {serial}; {hint}\n"),
+        (false, true) => format!("serial {serial} was revoked before\n"),
+    })
+}
+
+fn krl(layout: &Layout, args: &KrlArgs) -> Result<(), Failure> {
+    let to_file = args.output.as_deref().filter(|path| *path != Path::new("-"));
+    if to_file.is_none() && io::stdout().is_terminal() {
+        return Err(Failure::usage("a KRL is binary, and standard output is a terminal; try --out FILE"));
+    }
+    let krl = receive_krl(&Link::open(layout)?)?;
+    match to_file {
+        Some(path) => replace_file(path, &krl, PUBLIC),
+        None => write_stdout(&krl),
+    }
+}
+
+fn receive_krl(link: &Link) -> Result<Vec<u8>, Failure> {
+    let mut krl = Vec::new();
+    let mut reply = link.ask(&Request::Krl)?;
+    while let Reply::Krl { chunk, more } = reply {
+        krl.extend_from_slice(&chunk);
+        if !more {
+            return Ok(krl);
+        }
+        reply = link.next()?;
+    }
+    Err(unexpected())
+}
+
+/// An answer to another question.
+fn unexpected() -> Failure {
+    Failure::internal("the signer gave an answer to another question")
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    write_stdout(text.as_bytes())
+}
+
+/// A reader that has had enough (`| head`) is no failure.
+fn write_stdout(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::internal(format!("standard output: {e}"))),
+        _ => Ok(()),
+    }
 }

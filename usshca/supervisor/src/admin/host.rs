@@ -1,0 +1,98 @@
+//! `usshca host sign`.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use serde_json::json;
+use ussh_core::keys::{KeyError, PublicKey};
+use usshca_ipc::admin::{Reply, Request};
+use usshca_ipc::layout::Layout;
+
+use super::{Link, PUBLIC, certificate_path, print, replace_file, unexpected};
+use crate::cli::HostSignArgs;
+use crate::failure::Failure;
+
+/// Longest public key file, in bytes.
+const MAX_KEY_FILE: u64 = 64 * 1024;
+
+/// Signs a host's public key and puts the certificate beside it.
+pub fn sign(layout: &Layout, args: &HostSignArgs) -> Result<(), Failure> {
+    let stdio = Path::new("-");
+    let key = read_key(&args.key)?;
+    let request = Request::HostSign {
+        public_key: key.to_blob(),
+        // ssh compares them in small letters.
+        principals: args.names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        validity_seconds: args.validity,
+    };
+    let Reply::HostCertificate { line, serial } = Link::open(layout)?.ask(&request)? else {
+        return Err(unexpected());
+    };
+    let to = match &args.output {
+        Some(path) => path.clone(),
+        None if args.key == stdio => stdio.to_owned(),
+        None => certificate_path(&args.key),
+    };
+    let file = (to != stdio).then_some(to.as_path());
+    if let Some(path) = file {
+        replace_file(path, format!("{line}\n").as_bytes(), PUBLIC)
+            .map_err(|e| Failure { message: format!("{e} (the certificate has serial {serial})"), ..e })?;
+    }
+    print(&match (args.json, file) {
+        (true, _) => format!(
+            "{}\n",
+            json!({ "serial": serial.to_string(), "certificate": line, "file": file.map(Path::to_string_lossy) })
+        ),
+        (false, None) => format!("{line}\n"),
+        (false, Some(path)) => format!("{}: host certificate with serial {serial}\n", path.display()),
+    })
+}
+
+fn read_key(path: &Path) -> Result<PublicKey, Failure> {
+    let shown = path.display();
+    let mut text = String::new();
+    let read = if path == Path::new("-") {
+        io::stdin().lock().take(MAX_KEY_FILE).read_to_string(&mut text)
+    } else {
+        File::open(path).and_then(|file| file.take(MAX_KEY_FILE).read_to_string(&mut text))
+    };
+    read.map_err(|e| Failure::usage(format!("{shown}: {e}")))?;
+    parse_key(&text).map_err(|problem| Failure::usage(format!("{shown}: {problem}")))
+}
+
+fn parse_key(text: &str) -> Result<PublicKey, String> {
+    if text.contains("PRIVATE KEY") {
+        return Err("a private key; it stays on its host: give the file that ends in .pub".to_owned());
+    }
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    match (lines.next(), lines.next()) {
+        (Some(line), None) => PublicKey::from_openssh(line).map_err(|e| {
+            let hint = if e == KeyError::IsCertificate { "; give the plain public key" } else { "" };
+            format!("{e}{hint}")
+        }),
+        (None, _) => Err("empty; give a public key".to_owned()),
+        (Some(_), Some(_)) => Err("more than one line; give one public key".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use ussh_core::keys::PrivateKey;
+
+    use super::*;
+
+    #[test]
+    fn takes_one_plain_public_key_and_nothing_else() {
+        let private = PrivateKey::generate_ed25519().unwrap();
+        let key = private.public_key();
+        let line = key.to_openssh("root@web1");
+        assert_eq!(parse_key(&line).unwrap(), key);
+        assert_eq!(parse_key(&format!("\n{line}\n\n")).unwrap(), key);
+        assert!(parse_key(&format!("{line}\n{line}\n")).unwrap_err().contains("more than one"));
+        assert!(parse_key("").unwrap_err().contains("empty"));
+        assert!(parse_key("junk").is_err());
+        assert!(parse_key(&private.to_openssh("x").unwrap()).unwrap_err().contains("private key"));
+    }
+}

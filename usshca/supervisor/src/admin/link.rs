@@ -1,0 +1,101 @@
+//! A connection with the signer.
+
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use ussh_os::process;
+use ussh_os::seqpacket::{self, SeqPacket};
+use usshca_ipc::admin::{Reply, Request};
+use usshca_ipc::channel::{Channel, ChannelError};
+use usshca_ipc::layout::Layout;
+use usshca_ipc::signer::Control;
+
+use crate::failure::Failure;
+use crate::prepare::Base;
+use crate::signer_process::{self, SignerProcess};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A connection with the CA's signer, or with one of our own that ends with it.
+pub struct Link {
+    channel: Option<Channel<Request, Reply>>,
+    own: Option<SignerProcess>,
+}
+
+impl Link {
+    /// With the running signer; if none runs, with one for the moment.
+    pub fn open(layout: &Layout) -> Result<Self, Failure> {
+        let path = layout.admin_socket.display();
+        match seqpacket::connect(&layout.admin_socket) {
+            Ok(socket) => Self::running(socket),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                Self::own(&Base::load(layout)?)
+            }
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+                Err(Failure::refused(format!("{path}: {e}; this is for root, or for the account that runs the CA")))
+            }
+            Err(e) => Err(Failure::unavailable(format!("{path}: {e}"))),
+        }
+    }
+
+    /// With a signer of our own, on the same state; it holds the lock, so that there is never a second one.
+    pub fn own(base: &Base) -> Result<Self, Failure> {
+        let signer = signer_process::start(base, None)?;
+        if let Err(failure) = signer.wait_ready() {
+            signer.finish();
+            return Err(failure);
+        }
+        let failed = |e: &dyn std::fmt::Display| Failure::internal(format!("the signer cannot be asked: {e}"));
+        let (ours, theirs) = SeqPacket::pair().map_err(|e| failed(&e))?;
+        signer.control.send_with(&Control::NewAdmin, &[theirs.as_fd()]).map_err(|e| failed(&e))?;
+        Ok(Link { channel: Some(Channel::new(ours)), own: Some(signer) })
+    }
+
+    /// Somebody else's socket in this place could say "revoked" and revoke nothing.
+    fn running(socket: SeqPacket) -> Result<Self, Failure> {
+        match socket.peer() {
+            Ok(peer) if peer.uid == 0 || peer.uid == process::effective_uid() => {
+                Ok(Link { channel: Some(Channel::new(socket)), own: None })
+            }
+            Ok(peer) => Err(Failure::refused(format!("the admin socket belongs to uid {}, not to this CA", peer.uid))),
+            Err(e) => Err(Failure::unavailable(format!("the admin socket: {e}"))),
+        }
+    }
+
+    /// Asks; a refusal is a failure.
+    pub fn ask(&self, request: &Request) -> Result<Reply, Failure> {
+        self.channel()?.send(request).map_err(unavailable)?;
+        self.next()
+    }
+
+    /// The next answer to the same question.
+    pub fn next(&self) -> Result<Reply, Failure> {
+        let reply = self.channel()?.receive(Some(PATIENCE)).map_err(unavailable)?.message;
+        if let Reply::Refused(why) = reply { Err(Failure::refused(why)) } else { Ok(reply) }
+    }
+
+    fn channel(&self) -> Result<&Channel<Request, Reply>, Failure> {
+        self.channel.as_ref().ok_or_else(|| Failure::internal("the connection with the signer is closed"))
+    }
+}
+
+impl Drop for Link {
+    /// A signer of our own puts its database in order before it ends.
+    fn drop(&mut self) {
+        self.channel = None;
+        if let Some(own) = self.own.take() {
+            own.finish();
+        }
+    }
+}
+
+fn unavailable(error: ChannelError) -> Failure {
+    let hint = match &error {
+        ChannelError::Closed => "it closed the connection; are you one of the CA's administrators?".to_owned(),
+        ChannelError::Io(e) if e.kind() == ErrorKind::TimedOut => "it does not answer; look at the CA's log".to_owned(),
+        ChannelError::Io(_) | ChannelError::Malformed => error.to_string(),
+    };
+    Failure::unavailable(format!("the CA's signer: {hint}"))
+}

@@ -1,0 +1,227 @@
+//! `usshca list` and `usshca show`.
+
+use serde_json::{Value, json};
+use ussh_core::escape::{MAX_FIELD, escape};
+use usshca_ipc::admin::{Entry, Reply, Request, Shown};
+use usshca_ipc::layout::Layout;
+
+use super::time::utc;
+use super::{Link, print, table, unexpected};
+use crate::cli::{ListArgs, ShowArgs};
+use crate::failure::Failure;
+
+/// Rows asked for at a time.
+const PAGE: u32 = 500;
+const HEAD: [&str; 8] = ["SERIAL", "KEY ID", "PRINCIPALS", "VALID UNTIL", "OUTCOME", "FROM", "RULE", "REVOKED"];
+
+/// Lists the inventory, newest first.
+pub fn list(layout: &Layout, args: &ListArgs) -> Result<(), Failure> {
+    let entries = receive(&Link::open(layout)?, args.limit.unwrap_or(u64::MAX))?;
+    if args.json {
+        let lines: Vec<String> = entries.iter().map(|e| format!("{}\n", to_json(e))).collect();
+        return print(&lines.concat());
+    }
+    let rows: Vec<Vec<String>> = entries.iter().map(to_row).collect();
+    print(&table::render(&HEAD, &rows))
+}
+
+fn receive(link: &Link, limit: u64) -> Result<Vec<Entry>, Failure> {
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut before = u64::MAX;
+    loop {
+        let left = limit.saturating_sub(entries.len() as u64);
+        if left == 0 {
+            return Ok(entries);
+        }
+        let limit = u32::try_from(left).unwrap_or(PAGE).min(PAGE);
+        let Reply::List(rows) = link.ask(&Request::List { before, limit })? else {
+            return Err(unexpected());
+        };
+        match rows.last() {
+            // Rows only go down: or this would never end.
+            Some(last) if last.row < before => before = last.row,
+            _ => return Ok(entries),
+        }
+        entries.extend(rows);
+    }
+}
+
+/// Shows all that is known of one certificate.
+pub fn show(layout: &Layout, args: &ShowArgs) -> Result<(), Failure> {
+    let Reply::Shown(shown) = Link::open(layout)?.ask(&Request::Show { serial: args.serial })? else {
+        return Err(unexpected());
+    };
+    print(&if args.json { format!("{}\n", shown_json(&shown)) } else { shown_text(&shown) })
+}
+
+fn shown_text(shown: &Shown) -> String {
+    let entry = &shown.entry;
+    let mut lines = vec![
+        ("serial", entry.serial.to_string()),
+        ("kind", plain(&entry.kind)),
+        ("key ID", plain(&entry.key_id)),
+        ("principals", principals(entry)),
+        ("key", plain(&entry.fingerprint)),
+        ("valid from", utc(entry.valid_after)),
+        ("valid until", utc(entry.valid_before)),
+        ("asked", utc(entry.asked)),
+        ("from", plain(&entry.from)),
+        ("authenticated", plain(&entry.authenticated)),
+        ("rule", plain(&entry.rule)),
+        ("outcome", plain(&entry.outcome)),
+    ];
+    if let Some(revoked) = entry.revoked {
+        let by = plain(shown.revoked_by.as_deref().unwrap_or_default());
+        let why = plain(shown.revocation_reason.as_deref().unwrap_or_default());
+        lines.push((
+            "revoked",
+            format!("{} by {by}{}", utc(revoked), if why.is_empty() { why } else { format!(": {why}") }),
+        ));
+    }
+    if let Some(certificate) = &shown.certificate {
+        lines.push(("certificate", plain_long(certificate)));
+    }
+    lines.into_iter().map(|(name, value)| format!("{name:14} {value}").trim_end().to_owned() + "\n").collect()
+}
+
+fn shown_json(shown: &Shown) -> Value {
+    let mut value = to_json(&shown.entry);
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("certificate".to_owned(), json!(shown.certificate));
+        fields.insert("revoked_by".to_owned(), json!(shown.revoked_by));
+        fields.insert("revocation_reason".to_owned(), json!(shown.revocation_reason));
+    }
+    value
+}
+
+/// Times are seconds since the epoch; the serial is a string, since JSON's numbers lose digits above 2^53 in many readers.
+fn to_json(entry: &Entry) -> Value {
+    json!({
+        "row": entry.row,
+        "serial": entry.serial.to_string(),
+        "kind": entry.kind,
+        "key_id": entry.key_id,
+        "principals": entry.principals,
+        "fingerprint": entry.fingerprint,
+        "valid_after": entry.valid_after,
+        "valid_before": entry.valid_before,
+        "asked": entry.asked,
+        "from": entry.from,
+        "authenticated": entry.authenticated,
+        "rule": entry.rule,
+        "outcome": entry.outcome,
+        "revoked": entry.revoked,
+    })
+}
+
+/// A refusal has neither serial nor validity.
+fn to_row(entry: &Entry) -> Vec<String> {
+    let of_certificate = |value: String| if entry.serial == 0 { "-".to_owned() } else { value };
+    vec![
+        of_certificate(entry.serial.to_string()),
+        plain(&entry.key_id),
+        of_certificate(principals(entry)),
+        of_certificate(utc(entry.valid_before)),
+        plain(&entry.outcome),
+        plain(&entry.from),
+        dash_if_empty(plain(&entry.rule)),
+        entry.revoked.map_or_else(|| "-".to_owned(), utc),
+    ]
+}
+
+fn principals(entry: &Entry) -> String {
+    plain(&entry.principals.join(","))
+}
+
+fn dash_if_empty(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+/// What others chose must not steer the terminal.
+fn plain(text: &str) -> String {
+    escape(text.as_bytes(), MAX_FIELD)
+}
+
+fn plain_long(text: &str) -> String {
+    escape(text.as_bytes(), usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+
+    fn entry() -> Entry {
+        Entry {
+            row: 3,
+            serial: u64::MAX,
+            kind: "user".into(),
+            key_id: "alice\x1b[2J".into(),
+            principals: vec!["alice".into(), "web".into()],
+            fingerprint: "SHA256:x".into(),
+            valid_after: 1,
+            valid_before: 1_769_860_800,
+            asked: 1,
+            from: "192.0.2.1".into(),
+            authenticated: "pam".into(),
+            rule: "staff".into(),
+            outcome: "delivered".into(),
+            revoked: None,
+        }
+    }
+
+    #[test]
+    fn a_row_reads_as_it_is_and_steers_no_terminal() {
+        let expected = [
+            "18446744073709551615",
+            "alice\\x1b[2J",
+            "alice,web",
+            "2026-01-31T12:00:00Z",
+            "delivered",
+            "192.0.2.1",
+            "staff",
+            "-",
+        ];
+        assert_eq!(to_row(&entry()), expected);
+        let revoked = Entry { revoked: Some(0), ..entry() };
+        assert_eq!(to_row(&revoked)[7], "1970-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn a_refusal_shows_no_serial_and_no_validity() {
+        let refusal = Entry {
+            serial: 0,
+            principals: vec![],
+            valid_before: 0,
+            rule: String::new(),
+            outcome: "refused: no rule of the policy matches".into(),
+            ..entry()
+        };
+        assert_eq!(
+            to_row(&refusal)[..7],
+            ["-", "alice\\x1b[2J", "-", "-", "refused: no rule of the policy matches", "192.0.2.1", "-"]
+        );
+    }
+
+    #[test]
+    fn json_keeps_every_digit_of_a_serial() {
+        let value = to_json(&entry());
+        assert_eq!(value["serial"], "18446744073709551615");
+        assert_eq!(value["key_id"], "alice\u{1b}[2J");
+        assert_eq!(value["revoked"], Value::Null);
+    }
+
+    #[test]
+    fn show_tells_who_revoked_and_why() {
+        let shown = Shown {
+            entry: Entry { revoked: Some(0), ..entry() },
+            certificate: Some("ssh-ed25519-cert-v01@openssh.com AAAA".into()),
+            revoked_by: Some("admin uid 0".into()),
+            revocation_reason: Some("laptop lost".into()),
+        };
+        let text = shown_text(&shown);
+        assert!(text.contains("revoked        1970-01-01T00:00:00Z by admin uid 0: laptop lost\n"), "{text}");
+        assert!(text.contains("certificate    ssh-ed25519-cert-v01@openssh.com AAAA\n"), "{text}");
+        assert_eq!(shown_json(&shown)["revocation_reason"], "laptop lost");
+    }
+}

@@ -1,0 +1,138 @@
+//! `usshca init`: a working CA in one command. All of it is made in folders beside the final places and moved there at the end, so that a kill leaves nothing half-made.
+//!
+//! The CA machine's own host certificate comes from a signer, as every other one, so that it stands in the inventory.
+
+mod accounts;
+mod pam;
+mod stage;
+mod text;
+
+use ussh_core::keys::{KeyError, PrivateKey, PublicKey};
+use ussh_os::process;
+use usshca_ipc::admin::{Reply, Request};
+use usshca_ipc::layout::Layout;
+
+use self::accounts::Owner;
+use self::stage::Stage;
+use crate::admin::{Link, certificate_path};
+use crate::cli::InitArgs;
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::prepare::Base;
+
+/// How long the CA machine's own host certificate is valid, in seconds: five years. Without a valid one nobody reaches the CA.
+const HOST_VALIDITY: u64 = 5 * 365 * 86_400;
+/// Private keys.
+const SECRET: u32 = 0o600;
+/// Everything else.
+const PUBLIC: u32 = 0o644;
+
+/// Makes a working CA.
+pub fn run(layout: &Layout, args: &InitArgs) -> Result<(), Failure> {
+    // Keys are made in this process: no core dump shall hold them.
+    process::harden_memory().map_err(|e| Failure::internal(format!("cannot protect this process's memory: {e}")))?;
+    let names = host_names(args)?;
+    let ca_name = args.ca_name.clone().or_else(|| names.first().cloned()).unwrap_or_default();
+    let config_text = text::config(layout, &ca_name, &names, &args.listen);
+    let config = Config::parse(&config_text, &layout.config).map_err(|e| Failure::usage(e.to_string()))?;
+
+    let stage = Stage::new(layout)?;
+    let owner = accounts::ensure(&config)?;
+    let host_key = make_files(&stage, owner, &config_text, &ca_name)?;
+    certify(&stage, &host_key, &names)?;
+    let pam = pam::ensure(&config.pam_service)?;
+    stage.publish()?;
+    report(layout, &config, &pam);
+    Ok(())
+}
+
+/// ssh compares host names in small letters.
+fn host_names(args: &InitArgs) -> Result<Vec<String>, Failure> {
+    let mut names: Vec<String> = args.names.iter().map(|name| name.to_ascii_lowercase()).collect();
+    if names.is_empty() {
+        names.push(process::host_name().to_ascii_lowercase());
+    }
+    if names.iter().any(String::is_empty) {
+        return Err(Failure::usage("this machine has no host name; try --name ca.example.com"));
+    }
+    Ok(names)
+}
+
+/// Everything but what a signer makes. Gives the machine's new host key.
+fn make_files(stage: &Stage, signer: Option<Owner>, config: &str, ca_name: &str) -> Result<PublicKey, Failure> {
+    let layout = stage.layout();
+    let (user_ca, host_ca, host_key) = (new_key()?, new_key()?, new_key()?);
+    stage.file(&layout.config, config, PUBLIC, None)?;
+    stage.file(&layout.policy, text::POLICY, PUBLIC, None)?;
+
+    stage.folder(&layout.state, 0o700, signer)?;
+    for (name, key, comment) in
+        [("user_ca", &user_ca, format!("user CA of {ca_name}")), ("host_ca", &host_ca, format!("host CA of {ca_name}"))]
+    {
+        let public = key.public_key().to_openssh(&comment);
+        let secret = key.to_openssh(&comment).map_err(key_failure)?;
+        stage.file(&layout.state.join(name), &secret, SECRET, signer)?;
+        stage.file(&layout.state.join(format!("{name}.pub")), &format!("{public}\n"), PUBLIC, signer)?;
+    }
+
+    let host_comment = format!("host key of {ca_name}");
+    let secret = host_key.to_openssh(&host_comment).map_err(key_failure)?;
+    stage.file(&layout.host_key, &secret, SECRET, None)?;
+    let public = host_key.public_key().to_openssh(&host_comment);
+    stage.file(&layout.host_key.with_extension("pub"), &format!("{public}\n"), PUBLIC, None)?;
+
+    stage.folder(&layout.public, 0o755, None)?;
+    let user_line = user_ca.public_key().to_openssh(&format!("user CA of {ca_name}"));
+    let host_line = host_ca.public_key().to_openssh(&format!("host CA of {ca_name}"));
+    stage.file(&layout.public.join("user_ca.pub"), &format!("{user_line}\n"), PUBLIC, None)?;
+    stage.file(&layout.public.join("host_ca.pub"), &format!("{host_line}\n"), PUBLIC, None)?;
+    stage.file(&layout.public.join("known_hosts"), &format!("@cert-authority * {host_line}\n"), PUBLIC, None)?;
+    Ok(host_key.public_key())
+}
+
+fn new_key() -> Result<PrivateKey, Failure> {
+    PrivateKey::generate_ed25519().map_err(key_failure)
+}
+
+fn key_failure(error: KeyError) -> Failure {
+    Failure::internal(format!("making a key: {error}"))
+}
+
+/// By a signer, which makes the inventory at that.
+fn certify(stage: &Stage, host_key: &PublicKey, names: &[String]) -> Result<(), Failure> {
+    let layout = stage.layout();
+    let base = Base::load(layout)?;
+    let link = Link::own(&base).map_err(|e| {
+        let hint = "; the signer's account must be able to enter every folder above (mode 0711 or 0755)";
+        let hint = if e.message.contains("ermission denied") { hint } else { "" };
+        Failure { message: format!("{e}{hint}"), ..e }
+    })?;
+    let request = Request::HostSign {
+        public_key: host_key.to_blob(),
+        principals: names.to_vec(),
+        validity_seconds: HOST_VALIDITY,
+    };
+    let Reply::HostCertificate { line, .. } = link.ask(&request)? else {
+        return Err(Failure::internal("the signer gave an answer to another question"));
+    };
+    drop(link);
+    stage.file(&certificate_path(&layout.host_key.with_extension("pub")), &format!("{line}\n"), PUBLIC, None)?;
+    base.host_identity().map(drop)
+}
+
+fn report(layout: &Layout, config: &Config, pam: &str) {
+    let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
+    let dir = match layout.config.parent() {
+        Some(dir) if *layout != Layout::system() => format!(" --dir {}", dir.display()),
+        _ => String::new(),
+    };
+    let public = layout.public.display();
+    println!("A new CA, \"{}\":", config.ca_name);
+    println!("  configuration   {}", layout.config.display());
+    println!("  policy          {} (who gets what: read it before you serve)", layout.policy.display());
+    println!("  state           {} (the CA keys and the inventory: back it up)", layout.state.display());
+    println!("  for servers     {public}/user_ca.pub (sshd's TrustedUserCAKeys)");
+    println!("  for everybody   {public}/known_hosts (add to /etc/ssh/ssh_known_hosts)");
+    println!("  PAM             {pam}");
+    println!("Start it: usshca{dir} serve      it will listen on {}", listen.join(", "));
+}

@@ -1,0 +1,304 @@
+//! `usshca init` and the administrators' verbs, as an ordinary user and without a running CA: each verb starts a real signer for the moment.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+/// Somebody without privilege (`nobody`), where the tests run as root: as root `init` would make accounts on this machine.
+const NOBODY: u32 = 65534;
+
+struct World {
+    dir: tempfile::TempDir,
+}
+
+/// Folder with the programs as they are installed, where everybody can get at them.
+fn programs() -> &'static Path {
+    static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAMS.get_or_init(|| {
+        let usshca = Path::new(env!("CARGO_BIN_EXE_usshca"));
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "usshca-signer"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .unwrap();
+        assert!(built.success());
+        let folder = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap().keep();
+        for name in ["usshca", "usshca-signer"] {
+            fs::copy(usshca.with_file_name(name), folder.join(name)).unwrap();
+        }
+        // These must be there, and are not run here.
+        for name in ["usshca-front", "usshca-pam"] {
+            fs::write(folder.join(name), "").unwrap();
+        }
+        folder
+    })
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
+fn world() -> World {
+    let dir = tempfile::tempdir().unwrap();
+    if is_root() {
+        chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    World { dir }
+}
+
+impl World {
+    fn ca(&self) -> PathBuf {
+        self.dir.path().join("ca")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(programs().join("usshca"));
+        command.arg("--dir").arg(self.ca()).args(arguments).current_dir(self.dir.path());
+        if is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// What a verb that succeeds prints.
+    fn good(&self, arguments: &[&str]) -> String {
+        let out = self.run(arguments);
+        assert!(out.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    /// Exit code and message of a verb that fails.
+    fn bad(&self, arguments: &[&str]) -> (i32, String) {
+        let out = self.run(arguments);
+        (out.status.code().unwrap(), String::from_utf8(out.stderr).unwrap())
+    }
+
+    fn init() -> World {
+        let world = world();
+        world.good(&["init", "--name", "ca", "--name", "CA.example.com", "--listen", "127.0.0.1:2022"]);
+        world
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.ca().join(name)).unwrap()
+    }
+
+    /// A host's public key, in the world's folder.
+    fn host_key(&self, name: &str) -> String {
+        let path = self.dir.path().join(name);
+        let made =
+            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&path).status().unwrap();
+        assert!(made.success());
+        format!("{name}.pub")
+    }
+
+    fn ssh_keygen_l(&self, file: &Path) -> String {
+        let out = Command::new("ssh-keygen").arg("-Lf").arg(self.dir.path().join(file)).output().unwrap();
+        assert!(out.status.success(), "{out:?}");
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    fn serials(&self) -> Vec<String> {
+        let lines = self.good(&["list", "--json"]);
+        let rows = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        rows.map(|row| row["serial"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn init_makes_a_ca_that_ssh_keygen_understands() {
+    let world = World::init();
+    let ca = world.ca();
+    for (name, expected) in [
+        ("", 0o755),
+        ("usshca.toml", 0o644),
+        ("policy.toml", 0o644),
+        ("state", 0o700),
+        ("state/user_ca", 0o600),
+        ("state/host_ca", 0o600),
+        ("state/inventory.db", 0o600),
+        ("ssh_host_ed25519_key", 0o600),
+        ("ssh_host_ed25519_key-cert.pub", 0o644),
+        ("public", 0o755),
+        ("public/user_ca.pub", 0o644),
+        ("public/known_hosts", 0o644),
+    ] {
+        assert_eq!(mode(&ca.join(name)), expected, "{name}");
+    }
+    let text = world.ssh_keygen_l(Path::new("ca/ssh_host_ed25519_key-cert.pub"));
+    assert!(text.contains("host certificate") && text.contains("ca.example.com"), "{text}");
+    let host_ca = world.read("public/host_ca.pub");
+    assert_eq!(world.read("public/known_hosts"), format!("@cert-authority * {host_ca}"));
+    assert_ne!(world.read("public/user_ca.pub"), host_ca);
+    assert_eq!(world.read("public/user_ca.pub"), world.read("state/user_ca.pub"));
+    // The CA's own host certificate stands in the inventory.
+    let serials = world.serials();
+    assert_eq!(serials.len(), 1);
+    assert!(text.contains(&format!("Serial: {}", serials[0])), "{text}");
+    assert_eq!(fs::read_dir(world.dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn init_touches_nothing_that_is_there() {
+    let world = World::init();
+    let before = world.read("public/user_ca.pub");
+    let (code, said) = world.bad(&["init"]);
+    assert_eq!(code, 1);
+    assert!(said.contains("there is a CA already"), "{said}");
+    assert_eq!(world.read("public/user_ca.pub"), before);
+    assert_eq!(fs::read_dir(world.dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn init_that_cannot_finish_leaves_nothing() {
+    let world = world();
+    let (code, said) = world.bad(&["init", "--name", "*.example.com"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("no wildcards"), "{said}");
+    let (code, _) = world.bad(&["init", "--name", "ca", "--ca-name", "\u{1b}[2J"]);
+    assert_eq!(code, 64);
+    assert_eq!(fs::read_dir(world.dir.path()).unwrap().count(), 0);
+}
+
+/// Killed at moments that differ from round to round: there is a whole CA in the end, or none.
+#[test]
+fn a_killed_init_leaves_a_whole_ca_or_none() {
+    for milliseconds in [1, 3, 6, 10, 15, 20, 30, 40, 60, 90] {
+        let world = world();
+        let mut child =
+            world.command(&["init", "--name", "ca"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // The time itself is what is tried here.
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if world.ca().exists() {
+            assert_eq!(world.serials().len(), 1);
+        } else {
+            world.good(&["init", "--name", "ca"]);
+        }
+    }
+}
+
+#[test]
+fn the_first_policy_is_good_and_denies_root() {
+    let world = World::init();
+    let policy = world.read("policy.toml");
+    assert!(policy.contains("users = [\"root\"]\ndeny = true"), "{policy}");
+    // With its example in force as well.
+    let example = policy.replace("# [[rule]]", "[[rule]]").replace("# name", "name").replace("# groups", "groups");
+    let example = example.replace("# validity", "validity").replace("# principals", "principals");
+    let example = example.replace("# confirm", "confirm").replace("# source", "source");
+    let example = example.replace("# backdate", "backdate").replace("# extensions", "extensions");
+    let example = example.replace("# force", "force");
+    assert_ne!(example, policy);
+    fs::write(world.ca().join("policy.toml"), &example).unwrap();
+    world.good(&["list"]);
+    fs::write(world.ca().join("policy.toml"), policy.replace("deny", "denie")).unwrap();
+    let (code, said) = world.bad(&["list"]);
+    assert_eq!(code, 64);
+    assert!(said.contains("denie") && said.contains("line"), "{said}");
+}
+
+#[test]
+fn host_sign_writes_the_certificate_beside_the_key() {
+    let world = World::init();
+    let key = world.host_key("web1");
+    if is_root() {
+        chown(world.dir.path().join(&key), Some(NOBODY), None).unwrap();
+    }
+    let said = world.good(&["host", "sign", &key, "--name", "Web1", "--name", "web1.example.com", "--validity", "2d"]);
+    let text = world.ssh_keygen_l(Path::new("web1-cert.pub"));
+    assert!(text.contains("Key ID: \"web1\"") && text.contains("web1.example.com"), "{text}");
+    assert_eq!(mode(&world.dir.path().join("web1-cert.pub")), 0o644);
+    let serial = world.serials().remove(0);
+    assert!(said.contains(&serial) && text.contains(&serial), "{said}");
+
+    // Standard input to standard output, and nothing else there.
+    let mut child = world
+        .command(&["host", "sign", "-", "--name", "web1"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let public = fs::read(world.dir.path().join(&key)).unwrap();
+    child.stdin.take().unwrap().write_all(&public).unwrap();
+    let out = child.wait_with_output().unwrap();
+    let line = String::from_utf8(out.stdout).unwrap();
+    assert!(line.starts_with("ssh-ed25519-cert-v01@openssh.com ") && line.lines().count() == 1, "{line}");
+
+    for (names, problem) in [(&["*"][..], "no wildcards"), (&["web1", "a,b"][..], "no host name")] {
+        let mut arguments = vec!["host", "sign", key.as_str()];
+        arguments.extend(names.iter().flat_map(|name| ["--name", name]));
+        let (code, said) = world.bad(&arguments);
+        assert_eq!(code, 1);
+        assert!(said.contains(problem), "{said}");
+    }
+    let (code, said) = world.bad(&["host", "sign", "web1", "--name", "web1"]);
+    assert_eq!(code, 64);
+    assert!(said.contains("ermission") || said.contains("private key"), "{said}");
+}
+
+#[test]
+fn revoke_and_krl_are_understood_by_ssh_keygen() {
+    let world = World::init();
+    let serial = world.serials().remove(0);
+    let certificate = world.ca().join("ssh_host_ed25519_key-cert.pub");
+    let is_revoked = |krl: &str| {
+        let out = Command::new("ssh-keygen").arg("-Qf").arg(world.dir.path().join(krl)).arg(&certificate).output();
+        String::from_utf8(out.unwrap().stdout).unwrap().contains("REVOKED")
+    };
+    world.good(&["krl", "--out", "krl"]);
+    assert_eq!(mode(&world.dir.path().join("krl")), 0o644);
+    assert!(!is_revoked("krl"));
+    assert!(world.good(&["revoke", &serial, "--reason", "machine lost"]).contains("revoked serial"));
+    assert!(world.good(&["revoke", &serial]).contains("before"));
+    world.good(&["krl", "--out", "krl"]);
+    assert!(is_revoked("krl"));
+    fs::write(world.dir.path().join("piped"), world.run(&["krl"]).stdout).unwrap();
+    assert!(is_revoked("piped"));
+
+    let (code, said) = world.bad(&["revoke", "12345"]);
+    assert_eq!(code, 1);
+    assert!(said.contains("no certificate with serial 12345"), "{said}");
+    assert_eq!(world.bad(&["revoke", "alice"]).0, 64);
+
+    let shown = world.good(&["show", &serial]);
+    assert!(shown.contains("machine lost") && shown.contains("ssh-ed25519-cert-v01@openssh.com AAAA"), "{shown}");
+    assert_eq!(world.bad(&["show", "12345"]).0, 1);
+    let table = world.good(&["list"]);
+    assert!(table.starts_with("SERIAL") && table.lines().count() == 2, "{table}");
+    assert!(table.contains(&serial) && table.contains("ca,ca.example.com"), "{table}");
+}
+
+#[test]
+fn without_a_ca_every_verb_says_what_to_do() {
+    let world = world();
+    for verb in [&["list"][..], &["revoke", "1"], &["krl", "--out", "krl"]] {
+        let (code, said) = world.bad(verb);
+        assert_eq!(code, 64, "{said}");
+        assert!(said.contains("usshca init"), "{said}");
+    }
+    assert_eq!(fs::read_dir(world.dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn list_stops_quietly_when_nobody_reads_on() {
+    let world = World::init();
+    let mut child = world.command(&["list"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let out = child.wait_with_output().unwrap();
+    assert!(out.stderr.is_empty(), "{out:?}");
+}
