@@ -233,12 +233,18 @@ pub fn conclude(handle: &PamHandle, silent: bool, subject: &Subject, verdict: Re
         Ok(accepted) => accept(subject, &accepted),
         Err(denial) => {
             log(subject, &denial);
-            if !silent {
+            if may_speak(silent, &subject.service) {
                 handle.say(Style::Error, denial.user_text());
             }
             denial.code()
         }
     }
+}
+
+/// Whether the user is told. sudo authenticates with PAM_SILENT whatever its user asked for (1.9.13, plugins/sudoers/auth/pam.c `sudo_pam_verify`), and without the sentence would say
+/// "incorrect password" to somebody whom nobody asked for one.
+fn may_speak(silent: bool, service: &str) -> bool {
+    !silent || matches!(service, "sudo" | "sudo-i")
 }
 
 fn log(subject: &Subject, denial: &Denial) {
@@ -355,6 +361,13 @@ mod tests {
             assert!(text.ends_with('.') && text.len() < 200 && text.is_ascii(), "{text}");
         }
         assert_eq!(Denial::NotInGroup("g".into()).user_text(), Denial::NoCertificate.user_text());
+    }
+
+    #[test]
+    fn keeps_silent_when_asked_to_but_in_sudo() {
+        assert!(may_speak(false, "su") && may_speak(false, "sudo"));
+        assert!(!may_speak(true, "su") && !may_speak(true, "sudoers") && !may_speak(true, ""));
+        assert!(may_speak(true, "sudo") && may_speak(true, "sudo-i"));
     }
 
     #[test]

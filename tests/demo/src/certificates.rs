@@ -80,6 +80,7 @@ pub fn without_asking(world: &World, story: &Story) -> Told {
     terminal.expect("assword:", SOON)?;
     terminal.send(&format!("{}\n", world.password("alice")))?;
     let status = terminal.expect_exit(SOON)?;
+    terminal.expect_close(SOON)?;
     story.show("alice@stock", "ssh -A ca", &terminal.transcript());
     ensure(status.success(), || format!("ssh -A ca: {status}"))?;
     let there = world.sh("stock", "alice", "ssh-add -l; ssh -o BatchMode=yes web1 hostname")?;

@@ -42,6 +42,7 @@ pub fn inventory(world: &World, story: &Story) -> Told {
     terminal.expect("assword:", SOON)?;
     terminal.send(&format!("{}\n", world.password("alice")))?;
     let status = terminal.expect_exit(SOON)?;
+    terminal.expect_close(SOON)?;
     story.show("alice@stock", "ssh-add -x; ssh -A ca      # a locked agent", &terminal.transcript());
     ensure(!status.success(), || "the CA says that a locked agent took the certificate".into())?;
 
@@ -94,14 +95,15 @@ pub fn sshd_stack(world: &World, story: &Story) -> Told {
             ca.read_bytes(&format!("/srv/i/{file}"))?,
         )?;
     }
-    web2.make_folder_as("alice", "/home/alice/.ssh", 0o700)?;
-    web2.write_file_as("alice", "/home/alice/.ssh/authorized_keys", 0o600, ca.read_bytes("/srv/i/k.pub")?)?;
     let ssh = "SSH_AUTH_SOCK= ssh -o IdentitiesOnly=yes -i ~/.i/k web2 hostname </dev/null";
 
     let long = world.sh("laptop", "alice", ssh)?;
     story.show("alice@laptop", "ssh web2 hostname                # a certificate for 7 days", &long.stderr);
     ensure(long.status.code() == 255, || long.to_string())?;
+    // Now sshd takes the key by itself, and its PAM stack is what stands in the way.
     laptop.remove_file("/home/alice/.i/k-cert.pub")?;
+    web2.make_folder_as("alice", "/home/alice/.ssh", 0o700)?;
+    web2.write_file_as("alice", "/home/alice/.ssh/authorized_keys", 0o600, ca.read_bytes("/srv/i/k.pub")?)?;
     let bare = world.sh("laptop", "alice", ssh)?;
     story.show("alice@laptop", "ssh web2 hostname                # the same key without it", &bare.stderr);
     ensure(bare.status.code() == 255, || bare.to_string())?;

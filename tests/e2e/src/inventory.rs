@@ -1,6 +1,7 @@
 //! What `usshca list` says of every certificate.
 
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use ussh_lab::LabError;
 
 use crate::world::World;
@@ -9,6 +10,7 @@ use crate::world::World;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Row {
     /// 0 for a refusal.
+    #[serde(deserialize_with = "from_text")]
     pub serial: u64,
     /// `user` or `host`.
     pub kind: String,
@@ -24,6 +26,11 @@ pub struct Row {
     pub outcome: String,
     /// Seconds since the epoch, if revoked.
     pub revoked: Option<u64>,
+}
+
+/// JSON's numbers lose digits of a serial in many readers, so that it is text.
+fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
 }
 
 impl World {

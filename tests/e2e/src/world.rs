@@ -39,6 +39,7 @@ RevokedKeys /etc/ssh/revoked_keys
 HostKey /etc/ssh/ssh_host_ed25519_key
 HostCertificate /etc/ssh/ssh_host_ed25519_key-cert.pub
 PasswordAuthentication no
+LogLevel VERBOSE
 ";
 
 const SUDO: &str = "\
@@ -253,6 +254,7 @@ impl World {
         terminal.expect("assword:", SOON)?;
         terminal.send(&format!("{}\n", self.password(user)))?;
         let status = terminal.expect_exit(SOON)?;
+        terminal.expect_close(SOON)?;
         Ok((status.code(), terminal.transcript()))
     }
 
@@ -346,7 +348,7 @@ impl World {
         host.write_file(
             "/etc/sudoers.d/ussh",
             0o440,
-            "Defaults timestamp_timeout=0, passwd_tries=1, !pam_silent\n%admins ALL=(ALL) ALL\n%contractors ALL=(ALL) ALL\n",
+            "Defaults timestamp_timeout=0, passwd_tries=1\n%admins ALL=(ALL) ALL\n%contractors ALL=(ALL) ALL\n",
         )?;
         host.start_sshd(&format!("{SSHD_CONFIG}{SSHD_WITH_CERTIFICATES}"))?;
         let hostd = host.command(["ussh-hostd", "run"]).service("ussh-hostd")?;
