@@ -9,6 +9,7 @@ use russh::server::{Auth, ChannelOpenHandle, Config, Msg, PublicKeyOffer, Respon
 use russh::{Channel as SshChannel, ChannelId, MethodKind, MethodSet, Preferred, Pty, SshId};
 use tokio::sync::watch;
 use usshca_ipc::front::{FromSigner, FrontSetup, ToSigner};
+use zeroize::Zeroizing;
 
 use crate::channel::Channel;
 use crate::login::{Login, Step};
@@ -163,7 +164,7 @@ impl russh::server::Handler for Handler {
             None => self.login.begin(user).await,
             Some(answers) => {
                 // russh gives None for an answer that is cut short, and ends there: too few answers, refused as such.
-                let answers = answers.take(MAX_ANSWERS).map(|a| a.to_vec()).collect();
+                let answers = answers.take(MAX_ANSWERS).map(|a| Zeroizing::new(a.to_vec())).collect();
                 self.login.answer(answers).await
             }
         };

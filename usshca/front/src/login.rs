@@ -9,6 +9,7 @@ use ussh_os::seqpacket::SeqPacket;
 use usshca_ipc::channel::ChannelError;
 use usshca_ipc::front::{FromSupervisor, ToSupervisor};
 use usshca_ipc::worker::{FromWorker, Message, ToWorker};
+use zeroize::Zeroizing;
 
 use crate::channel::Channel;
 use crate::say;
@@ -25,6 +26,9 @@ const MAX_ANSWER: usize = 511;
 const MAX_USER: usize = 256;
 
 type Worker = Channel<ToWorker, FromWorker>;
+
+/// What was typed at a prompt: a password, likely. Wiped on drop.
+pub type Answer = Zeroizing<Vec<u8>>;
 
 /// What the client is told next.
 #[derive(Debug, PartialEq, Eq)]
@@ -129,9 +133,9 @@ impl Login {
     /// The client's answers to the last [`Step::Ask`].
     /// # Errors
     /// [`Gone`]
-    pub async fn answer(&mut self, answers: Vec<Vec<u8>>) -> Result<Step, Gone> {
+    pub async fn answer(&mut self, answers: Vec<Answer>) -> Result<Step, Gone> {
         match std::mem::replace(&mut self.state, State::Idle) {
-            State::Prompted { worker, attempt, prompts } => match checked(answers, prompts) {
+            State::Prompted { worker, attempt, prompts } => match checked(&answers, prompts) {
                 Some(answers) => match worker.send(&answers).await {
                     Ok(()) => self.follow(worker, attempt).await,
                     Err(e) => Ok(self.unavailable(text::UNAVAILABLE, String::new(), &e.to_string())),
@@ -243,17 +247,17 @@ fn open(descriptors: Vec<OwnedFd>) -> Result<Worker, ChannelError> {
 }
 
 /// One answer per prompt, each of them text that PAM can take.
-fn checked(answers: Vec<Vec<u8>>, prompts: usize) -> Option<ToWorker> {
+fn checked(answers: &[Answer], prompts: usize) -> Option<ToWorker> {
     if answers.len() != prompts {
         return None;
     }
     let mut checked = ToWorker { answers: Vec::with_capacity(prompts) };
     for answer in answers {
-        let answer = String::from_utf8(answer).ok()?;
+        let answer = std::str::from_utf8(answer).ok()?;
         if answer.len() > MAX_ANSWER || answer.contains('\0') {
             return None;
         }
-        checked.answers.push(answer);
+        checked.answers.push(answer.to_owned());
     }
     Some(checked)
 }

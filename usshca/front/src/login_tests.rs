@@ -35,6 +35,10 @@ impl Scene {
     }
 }
 
+fn typed(answers: &[&[u8]]) -> Vec<Answer> {
+    answers.iter().map(|a| Zeroizing::new(a.to_vec())).collect()
+}
+
 fn password() -> FromWorker {
     FromWorker::Converse(vec![Message::Info("Welcome".into()), Message::PromptEchoOff("Password: ".into())])
 }
@@ -55,7 +59,7 @@ async fn prompts_are_asked_and_answers_reach_the_worker() {
     assert_eq!(s.supervisor.receive(None).unwrap().message, ToSupervisor::StartWorker { user: "alice".into() });
     worker.send(&FromWorker::Passed { user: "alice".into() }).unwrap();
     assert!(s.login.passed().is_none());
-    assert_eq!(s.login.answer(vec![b"secret".to_vec()]).await.unwrap(), Step::Accept);
+    assert_eq!(s.login.answer(typed(&[b"secret"])).await.unwrap(), Step::Accept);
     assert_eq!(worker.receive(None).unwrap().message.answers, ["secret"]);
     assert_eq!(s.login.passed(), Some(&Passed { attempt: 1, user: "alice".into(), text: String::new() }));
 }
@@ -70,15 +74,15 @@ async fn nothing_is_accepted_before_the_worker_says_so() {
 
 #[tokio::test]
 async fn refuses_too_few_too_many_and_impossible_answers() {
-    for answers in
-        [vec![], vec![b"a".to_vec(), b"b".to_vec()], vec![vec![0xff]], vec![b"a\0b".to_vec()], vec![vec![b'a'; 512]]]
-    {
+    let long = [b'a'; 512];
+    let cases: [&[&[u8]]; 5] = [&[], &[b"a", b"b"], &[b"\xff"], &[b"a\0b"], &[&long]];
+    for answers in cases {
         let mut s = scene();
         let worker = s.offer_worker(1);
         worker.send(&password()).unwrap();
         s.login.begin("alice").await.unwrap();
         worker.send(&PASSED).unwrap();
-        assert_eq!(s.login.answer(answers).await.unwrap(), Step::Reject { again: true });
+        assert_eq!(s.login.answer(typed(answers)).await.unwrap(), Step::Reject { again: true });
         assert!(s.login.passed().is_none());
     }
 }
@@ -91,7 +95,7 @@ async fn three_attempts_and_no_more() {
         worker.send(&password()).unwrap();
         assert!(matches!(s.login.begin("alice").await.unwrap(), Step::Ask { .. }), "{attempt}");
         worker.send(&FAILED).unwrap();
-        assert_eq!(s.login.answer(vec![b"wrong".to_vec()]).await.unwrap(), Step::Reject { again: true });
+        assert_eq!(s.login.answer(typed(&[b"wrong"])).await.unwrap(), Step::Reject { again: true });
     }
     let worker = s.offer_worker(4);
     worker.send(&PASSED).unwrap();

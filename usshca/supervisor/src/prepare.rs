@@ -174,7 +174,8 @@ fn read_text(layout: &Layout, path: &Path) -> Result<String, Failure> {
         _ => read_trusted(path, MAX_FILE),
     };
     let bytes = read.map_err(|e| {
-        let hint = if is_missing(&e) { "; is there a CA here? `usshca init` makes one" } else { "" };
+        let hint =
+            if path == layout.config && is_missing(&e) { "; is there a CA here? `usshca init` makes one" } else { "" };
         Failure::usage(format!("{e}{hint}"))
     })?;
     String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{}: not UTF-8", path.display())))

@@ -279,10 +279,11 @@ impl EventLoop {
     }
 
     fn accept(&mut self, now: Instant) {
+        // A pause that is over must not wake the loop again.
+        self.accept_after = self.accept_after.filter(|after| now < *after);
         if !self.accepts(now) {
             return;
         }
-        self.accept_after = None;
         let mut accepted = Vec::new();
         for listener in &self.listeners {
             match accept_one(listener) {
