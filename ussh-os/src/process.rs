@@ -133,7 +133,7 @@ impl ProcessHandle {
 /// How a child shall run.
 #[derive(Debug, Default)]
 pub struct ChildSetup {
-    /// (uid, gid): setgroups([]), setresgid, setresuid. `None`: unchanged.
+    /// (uid, gid): an empty bounding set, setgroups([]), setresgid, setresuid. `None`: unchanged.
     pub identity: Option<(u32, u32)>,
     /// Descriptors it gets, in order, as 3, 4, 5, …; everything else above 2 is closed.
     pub descriptors: Vec<OwnedFd>,
@@ -218,6 +218,7 @@ fn prepare_child(
         check(unsafe { libc::unshare(libc::CLONE_NEWNET) }.into())?;
     }
     if let Some((uid, gid)) = identity {
+        drop_bounding_set()?;
         // SAFETY: system calls on plain values; an empty list is not read (setgroups(2), setresgid(2), setresuid(2)).
         unsafe {
             check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()))?;
@@ -232,6 +233,19 @@ fn prepare_child(
         // SAFETY: getppid cannot fail (getppid(2)).
         if unsafe { libc::getppid() } != parent {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+    }
+    Ok(())
+}
+
+/// Before the uid: CAP_SETPCAP goes with it, and the program itself could not empty the set any more.
+fn drop_bounding_set() -> io::Result<()> {
+    for number in 0..=63 {
+        // SAFETY: a system call on plain values (prctl(2)).
+        match check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_CAPBSET_DROP, number, 0, 0, 0) }) {
+            // The first number that this kernel does not know.
+            Err(error) if number > 0 && error.raw_os_error() == Some(libc::EINVAL) => return Ok(()),
+            other => other?,
         }
     }
     Ok(())

@@ -110,7 +110,7 @@ fn identity_network_and_death_signal() {
     let setup =
         ChildSetup { identity: Some((61001, 61002)), die_with_parent: true, no_network: true, ..ChildSetup::default() };
     let text = shell(
-        "grep -E '^(Uid|Gid|Groups|CapEff|CapPrm):' /proc/self/status >&3; cat /proc/self/net/dev | grep -c : >&3",
+        "grep -E '^(Uid|Gid|Groups|CapEff|CapPrm|CapBnd):' /proc/self/status >&3; cat /proc/self/net/dev | grep -c : >&3",
         setup,
     );
     let squeezed: Vec<String> =
@@ -123,6 +123,7 @@ fn identity_network_and_death_signal() {
             "Groups:",
             "CapPrm: 0000000000000000",
             "CapEff: 0000000000000000",
+            "CapBnd: 0000000000000000",
             "1"
         ]
     );
