@@ -7,36 +7,44 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, Weak};
 
 /// Somebody without privilege (`nobody`), where the tests run as root: as root `init` would make accounts on this machine.
 const NOBODY: u32 = 65534;
 
 struct World {
     dir: tempfile::TempDir,
+    programs: Arc<tempfile::TempDir>,
 }
 
-/// Folder with the programs as they are installed, where everybody can get at them.
-fn programs() -> &'static Path {
-    static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAMS.get_or_init(|| {
-        let usshca = Path::new(env!("CARGO_BIN_EXE_usshca"));
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "usshca-signer"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .unwrap();
-        assert!(built.success());
-        let folder = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap().keep();
-        for name in ["usshca", "usshca-signer"] {
-            fs::copy(usshca.with_file_name(name), folder.join(name)).unwrap();
-        }
-        // These must be there, and are not run here.
-        for name in ["usshca-front", "usshca-pam"] {
-            fs::write(folder.join(name), "").unwrap();
-        }
+/// Folder with the programs as they are installed, where everybody can get at them. Gone with the last test that uses it.
+fn programs() -> Arc<tempfile::TempDir> {
+    static PROGRAMS: Mutex<Weak<tempfile::TempDir>> = Mutex::new(Weak::new());
+    let mut programs = PROGRAMS.lock().unwrap();
+    programs.upgrade().unwrap_or_else(|| {
+        let folder = Arc::new(install());
+        *programs = Arc::downgrade(&folder);
         folder
     })
+}
+
+fn install() -> tempfile::TempDir {
+    let usshca = Path::new(env!("CARGO_BIN_EXE_usshca"));
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", "usshca-signer"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .unwrap();
+    assert!(built.success());
+    let folder = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
+    for name in ["usshca", "usshca-signer"] {
+        fs::copy(usshca.with_file_name(name), folder.path().join(name)).unwrap();
+    }
+    // These must be there, and are not run here.
+    for name in ["usshca-front", "usshca-pam"] {
+        fs::write(folder.path().join(name), "").unwrap();
+    }
+    folder
 }
 
 fn is_root() -> bool {
@@ -48,7 +56,7 @@ fn world() -> World {
     if is_root() {
         chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
     }
-    World { dir }
+    World { dir, programs: programs() }
 }
 
 impl World {
@@ -57,7 +65,7 @@ impl World {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(programs().join("usshca"));
+        let mut command = Command::new(self.programs.path().join("usshca"));
         command.arg("--dir").arg(self.ca()).args(arguments).current_dir(self.dir.path());
         if is_root() {
             command.uid(NOBODY).gid(NOBODY);
