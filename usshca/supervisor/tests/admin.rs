@@ -32,6 +32,7 @@ fn install() -> tempfile::TempDir {
     let usshca = Path::new(env!("CARGO_BIN_EXE_usshca"));
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--package", "usshca-signer"])
+        .args((!cfg!(debug_assertions)).then_some("--release"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .unwrap();
