@@ -1,6 +1,8 @@
 //! A lab with USSH set up on it, as the README says: `laptop`, `ca`, `web1`, `web2`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ussh_lab::{Bind, Command, Host, HostPlan, Lab, LabBuilder, LabError, Output, Pty, SSHD_CONFIG, wait_until};
@@ -93,6 +95,8 @@ pub struct WorldPlan {
     name: String,
     people: Vec<(String, String, Vec<String>)>,
     servers: Vec<String>,
+    /// Of servers that stand on another root than the machine's.
+    roots: BTreeMap<String, PathBuf>,
     bare: Vec<String>,
     policy: String,
     binds: Vec<Bind>,
@@ -105,6 +109,7 @@ impl WorldPlan {
             name: name.to_owned(),
             people: Vec::new(),
             servers: Vec::new(),
+            roots: BTreeMap::new(),
             bare: Vec::new(),
             policy: POLICY.to_owned(),
             binds: Vec::new(),
@@ -135,6 +140,13 @@ impl WorldPlan {
     pub fn server(mut self, name: &str) -> Self {
         self.servers.push(name.to_owned());
         self
+    }
+
+    /// One more server, on another root than the machine's.
+    #[must_use]
+    pub fn server_on(mut self, name: &str, root: impl Into<PathBuf>) -> Self {
+        self.roots.insert(name.to_owned(), root.into());
+        self.server(name)
     }
 
     /// One more host with nothing of ours on it.
@@ -180,7 +192,11 @@ impl WorldPlan {
         };
         let mut lab = Lab::new(&self.name).plan(plan("laptop", Role::Laptop)?).plan(plan("ca", Role::Ca)?);
         for name in &self.servers {
-            lab = lab.plan(plan(name, Role::Server)?);
+            let server = plan(name, Role::Server)?;
+            lab = lab.plan(match self.roots.get(name) {
+                Some(root) => server.base(root),
+                None => server,
+            });
         }
         for name in &self.bare {
             lab = lab.host(name);
@@ -314,6 +330,34 @@ impl World {
         let argv = ["usshca", "--dir", CA_DIR, "host", "sign", "--name", server, "-"];
         let signed = self.host("ca").command(argv).stdin(public).run()?.ok()?;
         host.write_file(&format!("{KEY}-cert.pub"), 0o644, signed.stdout_bytes)
+    }
+
+    /// How much a host has logged.
+    pub fn log_position(&self, host: &str) -> usize {
+        self.host(host).log().len()
+    }
+
+    /// What a host has logged since that position. All that was sent to its syslog before this call is in it.
+    ///
+    /// # Errors
+    /// Its syslog takes nothing any more.
+    pub fn logged_since(&self, host: &str, position: usize) -> Result<String> {
+        static MARKS: AtomicU32 = AtomicU32::new(0);
+        let host = self.host(host);
+        let mark = format!("mark-{}-of-the-test", MARKS.fetch_add(1, Ordering::Relaxed));
+        // Datagrams of one socket keep their order.
+        host.run(["logger", "-t", "mark", &mark])?.ok()?;
+        let mut log = String::new();
+        wait_until(SOON, "syslog", || {
+            log = host.log();
+            log.contains(&mark)
+        })?;
+        Ok(log
+            .get(position..)
+            .unwrap_or_default()
+            .lines()
+            .filter(|line| !line.contains("mark-"))
+            .fold(String::new(), |all, line| all + line + "\n"))
     }
 
     /// Writes a server's PAM line for sudo.
