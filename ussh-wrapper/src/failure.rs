@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, raise};
 use crate::arguments::UsageError;
 use crate::config::ConfigError;
 use crate::exec::ExecError;
-use crate::login::LoginError;
+use crate::login::{LoginError, Prompting};
 use crate::user_agent::AgentProblem;
 
 /// EX_USAGE: a verb of ours was used wrongly.
@@ -70,7 +70,12 @@ impl Failure {
             Failure::Login(LoginError::KnownHosts(_)) => {
                 Some("install the CA's known_hosts file as your administrator gives it out")
             }
-            Failure::Login(LoginError::Failed { .. }) => Some("see what ssh said above; then try `ussh --login`"),
+            Failure::Login(LoginError::Failed { prompting: Prompting::Impossible, .. }) => {
+                Some("there is no terminal to ask on: run `ussh` in one, or set SSH_ASKPASS")
+            }
+            Failure::Login(LoginError::Failed { prompting: Prompting::Possible, .. }) => {
+                Some("see what ssh said above; then try `ussh --login`")
+            }
             Failure::Login(LoginError::NothingCame { .. }) => {
                 Some("check `user_ca_file`, this machine's clock, and that the CA may use agent forwarding")
             }

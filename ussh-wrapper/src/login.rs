@@ -4,7 +4,7 @@ mod command;
 mod known_hosts;
 mod signals;
 
-pub use command::login_arguments;
+pub use command::{Prompting, login_arguments};
 pub use known_hosts::KnownHostsError;
 
 use std::io;
@@ -25,7 +25,6 @@ use crate::config::{CA_VARIABLE, CaAddress, CaUser, Config, SYSTEM_FILE};
 use crate::exec::{ExecError, find_ssh};
 use crate::guard::{CaSide, Guard, GuardError, PrivateDirectory};
 use crate::user_agent::{AgentProblem, UserAgent};
-use command::Prompting;
 use signals::Signals;
 
 /// Why there is no new certificate.
@@ -61,6 +60,8 @@ pub enum LoginError {
         user: String,
         /// How ssh ended.
         status: String,
+        /// Whether somebody could be asked.
+        prompting: Prompting,
     },
     /// The CA was content, but no good certificate is in the agent.
     #[error("the CA {ca} was content, but no good certificate has come{reason}")]
@@ -97,7 +98,8 @@ pub fn log_in(config: &Config, agent: &UserAgent, judge: &Judge) -> Result<Certi
 
     let side = CaSide::new(agent.clone(), judge.clone(), Box::new(SystemClock));
     let guard = Guard::open(side, PrivateDirectory::new(uid)?, uid)?;
-    let arguments = login_arguments(config, ca, &user, &guard.socket(), Prompting::of_this_process());
+    let prompting = Prompting::of_this_process();
+    let arguments = login_arguments(config, ca, &user, &guard.socket(), prompting);
     let (status, side) = run(&ssh, &arguments, guard)?;
     if std::env::var_os("USSH_DEBUG").is_some() {
         let (requests, refused) = side.counts();
@@ -105,7 +107,7 @@ pub fn log_in(config: &Config, agent: &UserAgent, judge: &Judge) -> Result<Certi
     }
     match good_among(side.added(), agent, judge)? {
         Some(certificate) => Ok(certificate),
-        None => Err(explain(ca, &user, status, &side)),
+        None => Err(explain(ca, &user, prompting, status, &side)),
     }
 }
 
@@ -148,26 +150,34 @@ fn run(ssh: &Path, arguments: &[String], mut guard: Guard) -> Result<(io::Result
     // Private keys pass through this process. ssh is dumpable again by its exec.
     nix::sys::prctl::set_dumpable(false).map_err(io::Error::from)?;
     let mut child = spawn(ssh, arguments)?;
-    // Only now: a child inherits blocked signals, and ssh must get its Ctrl-C.
-    let signals = Signals::block()?;
-    let served = match ProcessHandle::open(child.id(), process::start_time(child.id())?) {
-        Ok(handle) => guard.serve(handle.as_fd(), signals.as_fd(), &mut || signals.pass_on(&handle)),
-        // It has ended already, and was reaped because our parent had us ignore SIGCHLD.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error.into()),
-    };
-    if served.is_err() {
+    let attended = attend(&child, &mut guard);
+    if attended.is_err() {
         // Without its agent it would only ask for a password in vain.
         let _ = child.kill();
     }
     let status = child.wait();
+    // The socket and its folder go before a signal can end us.
     let side = guard.into_side();
-    let interrupted = signals.end()?;
-    served?;
-    match interrupted {
+    match attended?.end()? {
         Some(signal) => Err(LoginError::Interrupted(signal)),
         None => Ok((status, side)),
     }
+}
+
+/// Until ssh has ended; the signals are still blocked then.
+fn attend(child: &Child, guard: &mut Guard) -> Result<Signals, LoginError> {
+    // Only now: a child inherits blocked signals, and ssh must get its Ctrl-C.
+    let signals = Signals::block()?;
+    let opened = process::start_time(child.id()).and_then(|start| ProcessHandle::open(child.id(), start));
+    match opened {
+        Ok(handle) => {
+            guard.serve(handle.as_fd(), signals.as_fd(), &mut || signals.pass_on(&handle))?;
+        }
+        // It has ended already, and was reaped because our parent had us ignore SIGCHLD.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(signals)
 }
 
 fn spawn(ssh: &Path, arguments: &[String]) -> Result<Child, LoginError> {
@@ -194,14 +204,20 @@ fn good_among(added: &[Identity], agent: &UserAgent, judge: &Judge) -> Result<Op
         .find(|certificate| came(certificate) && judge.verify(certificate, now).is_ok()))
 }
 
-fn explain(ca: &CaAddress, user: &CaUser, status: io::Result<ExitStatus>, side: &CaSide) -> LoginError {
+fn explain(
+    ca: &CaAddress,
+    user: &CaUser,
+    prompting: Prompting,
+    status: io::Result<ExitStatus>,
+    side: &CaSide,
+) -> LoginError {
     let ca = ca.clone();
     match (status, side.last_not_added()) {
         (_, Some(reason)) => {
             LoginError::NothingCame { ca, reason: format!("; the one it offered was not taken: {reason}") }
         }
         (Ok(status), None) if !status.success() => {
-            LoginError::Failed { ca, user: user.as_str().to_owned(), status: status.to_string() }
+            LoginError::Failed { ca, user: user.as_str().to_owned(), status: status.to_string(), prompting }
         }
         (_, None) => LoginError::NothingCame { ca, reason: String::new() },
     }

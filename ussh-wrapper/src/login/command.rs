@@ -73,11 +73,12 @@ fn options(config: &Config, guarded: &Path, prompting: Prompting) -> Vec<(&'stat
         ("PubkeyAuthentication", "no".to_owned()),
         ("PasswordAuthentication", "no".to_owned()),
         ("HostbasedAuthentication", "no".to_owned()),
-        ("IdentityAgent", "none".to_owned()),
         ("IdentitiesOnly", "yes".to_owned()),
         ("IdentityFile", "none".to_owned()),
         // The guarded agent is all that it gets. Without it the login would be for nothing.
         ("ForwardAgent", guarded.display().to_string()),
+        // ssh drops the forwarding if it finds no agent for itself (ssh.c `check_agent_present`).
+        ("IdentityAgent", guarded.display().to_string()),
         ("ExitOnForwardFailure", "yes".to_owned()),
         ("ForwardX11", "no".to_owned()),
         ("Tunnel", "no".to_owned()),

@@ -46,7 +46,7 @@ fn ssh_reads_the_arguments_as_they_are_meant() {
         ("passwordauthentication", "no"),
         ("kbdinteractiveauthentication", "yes"),
         ("preferredauthentications", "keyboard-interactive"),
-        ("identityagent", "none"),
+        ("identityagent", "/dev/null"),
         ("batchmode", "no"),
         ("connecttimeout", "7"),
         ("requesttty", "false"),
