@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use russh::server::Handle;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use ussh_core::agent::{Constraints, Identity};
 use ussh_core::certificate::Certificate;
@@ -57,10 +58,7 @@ pub async fn run(order: &Order<'_>) -> Report {
 
 async fn certify(order: &Order<'_>) -> Result<String, Refusal> {
     // Before the signer is asked: without an agent no serial is spent.
-    let opened = timeout(OPEN_PATIENCE, order.handle.channel_open_agent()).await;
-    let Ok(Ok(channel)) = opened else {
-        return Err(Refusal(text::AGENT_SILENT.to_owned()));
-    };
+    let channel = open_agent(order.handle).await.ok_or_else(|| Refusal(text::AGENT_SILENT.to_owned()))?;
     let mut agent = Agent::new(channel.into_stream());
     let held = agent.list().await.map_err(|e| {
         say(&format!("agent: {e}"));
@@ -85,6 +83,22 @@ async fn certify(order: &Order<'_>) -> Result<String, Refusal> {
         say("old certificates were left in the agent");
     }
     Ok(text::delivered(&issued.certificate, &issued.rule, order.ca_name, SystemClock.now()))
+}
+
+/// Opens a channel to the agent. One that the client confirms too late is closed at once: OpenSSH's client stays as long as a channel is open.
+async fn open_agent(handle: &Handle) -> Option<russh::Channel<russh::server::Msg>> {
+    let (sender, opened) = oneshot::channel();
+    let handle = handle.clone();
+    tokio::spawn(async move {
+        let Ok(channel) = handle.channel_open_agent().await else {
+            return;
+        };
+        if let Err(late) = sender.send(channel) {
+            // An error is a client that has gone.
+            let _ = late.close().await;
+        }
+    });
+    timeout(OPEN_PATIENCE, opened).await.ok()?.ok()
 }
 
 async fn issue(order: &Order<'_>, key: &PrivateKey) -> Result<Issued, Refusal> {

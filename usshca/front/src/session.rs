@@ -16,8 +16,9 @@ use crate::text;
 const STDERR: u32 = 1;
 /// sysexits.h EX_USAGE.
 const EX_USAGE: u32 = 64;
-/// How long a client may stay once its session has ended (a multiplexing master would stay for hours).
-const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a client may stay once its session has ended. Not for hours, as a multiplexing master would; but OpenSSH's client waits for its own agent before it looks at
+/// anything else, and when it is sent away it drops what it has not shown yet.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a session ends with.
 pub struct Report {
