@@ -1,0 +1,58 @@
+//! Fifty people log in at the same moment.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use ussh_e2e::WorldPlan;
+use ussh_e2e::lab::{Process, wait_until};
+
+const PEOPLE: usize = 50;
+
+/// All of them, on a machine that does other things too. One login takes some 0.1 s of processor time.
+const SANE: Duration = Duration::from_secs(30);
+
+#[test]
+fn fifty_people_at_once_get_one_certificate_each_in_their_own_name() {
+    let people: Vec<(String, String)> = (1..=PEOPLE).map(|n| (format!("user{n:02}"), format!("secret {n}"))).collect();
+    let mut plan = WorldPlan::new("crowd").without_servers();
+    for (name, password) in &people {
+        plan = plan.person(name, password, &["admins"]);
+    }
+    let world = plan.start().unwrap();
+    let _watch = world.lab().watch();
+
+    // Each of them waits at the gate until it is opened: then all connect.
+    world.host("laptop").script("mkdir -p /srv; mkfifo -m 666 /srv/gate").unwrap();
+    let login = |(name, password): &(String, String)| {
+        world.unattended(name, password, "read -r < /srv/gate; exec ssh -A ca").unwrap()
+    };
+    let logins: Vec<Process> = people.iter().map(login).collect();
+    let opened = Instant::now();
+    let gate = world.host("laptop").spawn_as("root", ["bash", "-c", "yes 1<>/srv/gate"]).unwrap();
+    for ((name, _), login) in people.iter().zip(&logins) {
+        let ended = login.wait(SANE).unwrap().ok().unwrap();
+        assert!(ended.stderr.contains(&format!("for {name} is in your agent")), "{ended}");
+    }
+    let took = opened.elapsed();
+    drop(gate);
+    assert!(took < SANE, "{took:?}");
+    println!("{PEOPLE} logins at once took {took:?}");
+
+    let mut serials = BTreeSet::new();
+    for (name, _) in &people {
+        let shown = world.certificates(name).unwrap();
+        assert_eq!(shown.len(), 1, "{name}: {shown:?}");
+        assert_eq!((&shown[0].key_id, &shown[0].principals), (name, &vec![name.clone()]));
+        assert!(serials.insert(shown[0].serial), "serial {} was given twice", shown[0].serial);
+    }
+    let rows = world.inventory().unwrap();
+    let delivered: BTreeSet<u64> =
+        rows.iter().filter(|r| r.kind == "user" && r.outcome == "delivered").map(|r| r.serial).collect();
+    assert_eq!(delivered, serials);
+
+    for process in ["usshca-front", "usshca-pam"] {
+        wait_until(SANE, &format!("no {process} to be left"), || world.processes("ca", process).unwrap().is_empty())
+            .unwrap();
+    }
+}

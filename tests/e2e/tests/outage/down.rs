@@ -1,0 +1,70 @@
+//! The CA's daemon does not run.
+
+use ussh_e2e::{CA_DIR, WorldPlan};
+
+use super::{UNAVAILABLE, assert_login_works, end, small_world, stop_ca};
+
+#[test]
+fn with_a_good_certificate_nobody_notices_that_the_ca_is_down_and_others_are_told() {
+    let world = WorldPlan::new("down").without_servers().server("web1").start().unwrap();
+    let _watch = world.lab().watch();
+    assert_login_works(&world, "alice");
+    stop_ca(&world);
+
+    let alice = world.sh("laptop", "alice", "ussh web1 id -un").unwrap().ok().unwrap();
+    assert_eq!((alice.stdout.as_str(), alice.stderr.as_str()), ("alice\n", ""));
+
+    let refused = |script: &str| {
+        let (code, seen) = end(&world.terminal("laptop", "bob", script).unwrap());
+        assert_eq!(code, UNAVAILABLE, "{seen}");
+        assert!(seen.contains("ussh: the login at the CA ca as bob failed"), "{seen}");
+        seen
+    };
+    assert!(refused("ussh web1 id").contains("port 22: Connection refused"));
+
+    world
+        .host("laptop")
+        .write_file_as("bob", "/home/bob/.config/ussh/ussh.toml", 0o600, "connect_timeout_seconds = 1\n")
+        .unwrap();
+    world.lab().remove_host("ca").unwrap();
+    let seen = refused("ussh web1 id");
+    assert!(seen.contains("port 22: Connection timed out") || seen.contains("port 22: No route to host"), "{seen}");
+    // Still not.
+    world.sh("laptop", "alice", "ussh web1 true").unwrap().ok().unwrap();
+}
+
+#[test]
+fn admins_can_do_all_of_their_work_without_the_daemon() {
+    let world = small_world("admin");
+    let _watch = world.lab().watch();
+    assert_login_works(&world, "alice");
+    let with_daemon = world.inventory().unwrap();
+    stop_ca(&world);
+    assert_eq!(world.inventory().unwrap(), with_daemon);
+
+    let serial = world.certificates("alice").unwrap()[0].serial;
+    world.usshca(&format!("show {serial}")).unwrap().ok().unwrap();
+    world.usshca(&format!("revoke {serial} --reason lost")).unwrap().ok().unwrap();
+    world.usshca("krl --out /srv/krl").unwrap().ok().unwrap();
+    let ca = world.host("ca");
+    let blob = world.sh("laptop", "alice", "ssh-add -L").unwrap().stdout;
+    ca.write_file("/srv/alice-cert.pub", 0o644, blob).unwrap();
+    let asked = ca.run(["ssh-keygen", "-Q", "-f", "/srv/krl", "/srv/alice-cert.pub"]).unwrap().refused().unwrap();
+    assert!(asked.stdout.contains("REVOKED"), "{asked}");
+    ca.script("ssh-keygen -q -t ed25519 -N '' -f /srv/web9").unwrap();
+    world.usshca("host sign --name web9 /srv/web9.pub").unwrap().ok().unwrap();
+
+    // Nobody but root, and whoever the files do not let in gets nothing told.
+    for verb in ["list", "krl", &format!("revoke {serial}")] {
+        let bob = ca.run_as("bob", ["sh", "-c", &format!("exec /usr/sbin/usshca --dir {CA_DIR} {verb}")]).unwrap();
+        let bob = bob.refused().unwrap();
+        assert!(!bob.stdout.contains("alice"), "{bob}");
+    }
+
+    // The daemon finds what was done meanwhile.
+    world.start_ca().unwrap();
+    let rows = world.inventory().unwrap();
+    assert!(rows.iter().any(|row| row.serial == serial && row.revoked.is_some()), "{rows:?}");
+    assert!(rows.iter().any(|row| row.kind == "host" && row.key_id == "web9"), "{rows:?}");
+    assert_login_works(&world, "alice");
+}

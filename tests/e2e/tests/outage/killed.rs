@@ -1,0 +1,209 @@
+//! One process of the CA is killed, and the others live.
+
+use ussh_e2e::lab::{Pty, Signal, wait_until};
+use ussh_e2e::{CA_DIR, Row, World};
+
+use super::{
+    SOON, UNAVAILABLE, assert_all_accounted_for, assert_login_works, at_the_prompt, daemon_log, end, go_on, process,
+    signal, small_world, wait_until_gone,
+};
+
+/// How often a front is killed, each time a little later after its connection has come. A login takes some 150 ms.
+const MOMENTS: u32 = 10;
+const STEP_MILLISECONDS: u32 = 20;
+
+#[test]
+fn a_front_that_is_killed_at_the_prompt_takes_its_own_connection_along_and_nothing_else() {
+    let world = small_world("front");
+    let _watch = world.lab().watch();
+    let alice = at_the_prompt(&world, "alice");
+    let front = process(&world, "usshca-front");
+    let bob = at_the_prompt(&world, "bob");
+    signal(&world, "-KILL", front);
+
+    // A stock ssh does not look at its connection while it waits for the keyboard.
+    let (code, seen) = go_on(&world, "alice", &alice);
+    assert_eq!(code, UNAVAILABLE, "{seen}");
+    assert!(seen.contains("closed by") || seen.contains("Connection to ca closed"), "{seen}");
+    assert!(seen.contains("ussh: the login at the CA ca as alice failed"), "{seen}");
+    wait_until(SOON, "one worker", || world.processes("ca", "usshca-pam").unwrap().len() == 1).unwrap();
+    assert!(daemon_log(&world).contains("the front broke down"));
+
+    // Who came at the same time is not concerned, and the next one neither.
+    assert_eq!(go_on(&world, "bob", &bob).0, 0);
+    assert_login_works(&world, "alice");
+    assert_all_accounted_for(&world, &["alice", "bob"]);
+    for user in ["alice", "bob"] {
+        let rows = world.rows_of(user).unwrap();
+        assert_eq!((rows.len(), rows[0].outcome.as_str()), (1, "delivered"));
+    }
+}
+
+#[test]
+fn whenever_a_front_is_killed_each_certificate_in_the_agent_has_its_row() {
+    let world = small_world("fronts");
+    let _watch = world.lab().watch();
+    let ca = world.host("ca");
+    for moment in 0..MOMENTS {
+        let login = world.unattended("alice", world.password("alice"), "exec ussh --login").unwrap();
+        // The moments are what is tried here; nothing waits for them.
+        ca.script(&format!(
+            "until front=$(grep -lx usshca-front /proc/[0-9]*/comm 2>/dev/null); do :; done; sleep {:.3}; \
+             front=${{front%/comm}}; kill -KILL ${{front#/proc/}} || true",
+            f64::from(moment * STEP_MILLISECONDS) / 1000.0
+        ))
+        .unwrap();
+        let ended = login.wait(SOON).unwrap();
+        assert!([0, UNAVAILABLE].contains(&ended.status.code()), "{ended}");
+    }
+    assert_all_accounted_for(&world, &["alice"]);
+    wait_until_gone(&world, "usshca-front");
+    wait_until_gone(&world, "usshca-pam");
+    assert_login_works(&world, "alice");
+}
+
+#[test]
+fn a_certificate_that_its_agent_takes_after_the_front_was_killed_stands_in_the_inventory() {
+    let world = small_world("front-late");
+    let _watch = world.lab().watch();
+    let alice = with_the_certificate_on_its_way(&world);
+    signal(&world, "-KILL", process(&world, "usshca-front"));
+    wait_until(SOON, "the row to say so", || row_of_alice(&world).outcome.starts_with("undelivered")).unwrap();
+    agent(&world, Signal::SIGCONT);
+    // ussh looks into the agent, and finds it there.
+    assert_eq!(end(&alice).0, 0);
+    assert_all_accounted_for(&world, &["alice"]);
+    assert_eq!(world.certificates("alice").unwrap()[0].serial, row_of_alice(&world).serial);
+}
+
+#[test]
+fn a_certificate_that_was_signed_before_the_signer_was_killed_stands_in_the_inventory() {
+    let world = small_world("signer-late");
+    let _watch = world.lab().watch();
+    let alice = with_the_certificate_on_its_way(&world);
+    signal(&world, "-KILL", process(&world, "usshca-signer"));
+    agent(&world, Signal::SIGCONT);
+    assert_eq!(end(&alice).0, 0);
+    wait_until_up_again(&world);
+    let row = row_of_alice(&world);
+    assert_eq!((row.outcome.as_str(), row.revoked), ("signed", None));
+    assert_eq!(world.certificates("alice").unwrap()[0].serial, row.serial);
+    assert_all_accounted_for(&world, &["alice"]);
+    assert!(row_of_alice(&world).revoked.is_some());
+}
+
+#[test]
+fn a_signer_that_is_killed_before_it_hears_the_request_has_issued_nothing_and_the_user_is_told() {
+    let world = small_world("signer-early");
+    let _watch = world.lab().watch();
+    let alice = world.terminal("laptop", "alice", "exec ssh -A ca").unwrap();
+    alice.expect("assword:", SOON).unwrap();
+    // Her agent is asked what it holds before the signer is.
+    agent(&world, Signal::SIGSTOP);
+    alice.send(&format!("{}\n", world.password("alice"))).unwrap();
+    wait_until_gone(&world, "usshca-pam");
+    let signer = process(&world, "usshca-signer");
+    signal(&world, "-STOP", signer);
+    agent(&world, Signal::SIGCONT);
+    wait_until(SOON, "the front to ask the signer", || asks_the_signer(&world)).unwrap();
+    signal(&world, "-KILL", signer);
+
+    let (code, seen) = end(&alice);
+    assert_eq!(code, 1, "{seen}");
+    assert!(seen.contains("The CA's signer is not available, so there is no certificate"), "{seen}");
+    wait_until_up_again(&world);
+    assert_eq!(world.rows_of("alice").unwrap(), []);
+    assert_eq!(world.certificates("alice").unwrap(), []);
+    assert_login_works(&world, "alice");
+}
+
+/// alice has logged in, her certificate is signed, and her agent, which is frozen, has not taken it yet.
+fn with_the_certificate_on_its_way(world: &World) -> Pty {
+    let alice = at_the_prompt(world, "alice");
+    agent(world, Signal::SIGSTOP);
+    alice.send(&format!("{}\n", world.password("alice"))).unwrap();
+    let signed = || world.rows_of("alice").unwrap().first().is_some_and(|row| row.outcome == "signed");
+    wait_until(SOON, "the certificate to be signed", signed).unwrap();
+    alice
+}
+
+fn agent(world: &World, signal: Signal) {
+    world.host("laptop").service("ssh-agent of alice").unwrap().signal(signal).unwrap();
+}
+
+/// The last one.
+fn row_of_alice(world: &World) -> Row {
+    world.rows_of("alice").unwrap().remove(0)
+}
+
+fn wait_until_up_again(world: &World) {
+    wait_until(SOON, "the signer to be up again", || daemon_log(world).contains("signer: up again")).unwrap();
+}
+
+#[test]
+fn a_pam_worker_that_is_killed_lets_nobody_in_and_the_user_is_told() {
+    let world = small_world("worker");
+    let _watch = world.lab().watch();
+    let alice = at_the_prompt(&world, "alice");
+    signal(&world, "-KILL", process(&world, "usshca-pam"));
+    let (code, seen) = go_on(&world, "alice", &alice);
+    assert_eq!(code, UNAVAILABLE, "{seen}");
+    assert!(seen.contains("The CA cannot check logins at the moment"), "{seen}");
+    assert_eq!(world.rows_of("alice").unwrap(), []);
+    assert_login_works(&world, "alice");
+}
+
+#[test]
+fn a_signer_that_is_killed_is_started_again_and_who_was_waiting_is_told() {
+    let world = small_world("signer");
+    let _watch = world.lab().watch();
+    let (alice, bob) = (at_the_prompt(&world, "alice"), at_the_prompt(&world, "bob"));
+    let signer = process(&world, "usshca-signer");
+
+    // In the middle of a question: it is frozen, alice's worker asks, and then it dies.
+    signal(&world, "-STOP", signer);
+    alice.send(&format!("{}\n", world.password("alice"))).unwrap();
+    wait_until(SOON, "alice's password to be checked", || asks_the_signer(&world)).unwrap();
+    signal(&world, "-KILL", signer);
+    for (user, (code, seen)) in [("alice", end(&alice)), ("bob", go_on(&world, "bob", &bob))] {
+        assert_eq!(code, UNAVAILABLE, "{user}: {seen}");
+        assert!(seen.contains("The CA cannot check logins at the moment"), "{user}: {seen}");
+        assert_eq!(world.rows_of(user).unwrap(), []);
+    }
+
+    // Back by itself, as another process, with the same keys and rows.
+    wait_until_up_again(&world);
+    assert_ne!(process(&world, "usshca-signer"), signer);
+    for user in ["alice", "bob"] {
+        assert_login_works(&world, user);
+    }
+    assert_all_accounted_for(&world, &["alice", "bob"]);
+}
+
+/// Whether a message waits in a packet socket of the CA. While the signer is frozen, the one that stays is a worker's statement.
+fn asks_the_signer(world: &World) -> bool {
+    let sockets = world.host("ca").run(["ss", "-xH"]).unwrap().ok().unwrap().stdout;
+    let unread = |line: &str| {
+        let mut words = line.split_whitespace();
+        words.next() == Some("u_seq") && words.nth(1).is_some_and(|queue| queue != "0")
+    };
+    sockets.lines().any(unread)
+}
+
+#[test]
+fn while_the_signer_cannot_start_users_are_told_before_they_type_a_password_and_then_it_comes_back() {
+    let world = small_world("no-signer");
+    let _watch = world.lab().watch();
+    let ca = world.host("ca");
+    ca.script(&format!("mv {CA_DIR}/state/user_ca {CA_DIR}/state/away")).unwrap();
+    signal(&world, "-KILL", process(&world, "usshca-signer"));
+    wait_until(SOON, "the log to say so", || daemon_log(&world).contains("signer: cannot serve")).unwrap();
+
+    let (code, seen) = end(&world.terminal("laptop", "alice", "ussh --login").unwrap());
+    assert_eq!(code, UNAVAILABLE, "{seen}");
+    assert!(seen.contains("The CA's signer is not available") && !seen.contains("assword"), "{seen}");
+
+    ca.script(&format!("mv {CA_DIR}/state/away {CA_DIR}/state/user_ca")).unwrap();
+    wait_until_up_again(&world);
+    assert_login_works(&world, "alice");
+}

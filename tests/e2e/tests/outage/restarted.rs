@@ -1,0 +1,65 @@
+//! The whole daemon ends, told to or not, and is started again.
+
+use std::collections::BTreeSet;
+
+use ussh_e2e::lab::wait_until;
+
+use super::{
+    SOON, UNAVAILABLE, assert_all_accounted_for, assert_login_works, at_the_prompt, daemon_log, end, go_on, process,
+    signal, small_world, wait_until_gone,
+};
+
+#[test]
+fn sigterm_lets_who_is_logging_in_finish_and_nobody_else_begin() {
+    let world = small_world("sigterm");
+    let _watch = world.lab().watch();
+    let alice = at_the_prompt(&world, "alice");
+    let supervisor = world.host("ca").service("usshca").unwrap();
+    signal(&world, "-TERM", supervisor.pid());
+    wait_until(SOON, "the log to say so", || daemon_log(&world).contains("connections may finish")).unwrap();
+
+    let (code, seen) = end(&world.terminal("laptop", "bob", "ussh --login").unwrap());
+    assert_eq!(code, UNAVAILABLE, "{seen}");
+    assert!(seen.contains("Connection refused"), "{seen}");
+    let (code, seen) = go_on(&world, "alice", &alice);
+    assert_eq!(code, 0, "{seen}");
+    let ended = supervisor.wait(SOON).unwrap();
+    assert!(ended.success(), "{ended}");
+    wait_until_gone(&world, "usshca");
+    let rows = assert_all_accounted_for(&world, &["alice"]);
+    assert_eq!((rows[0].key_id.as_str(), rows[0].outcome.as_str()), ("alice", "delivered"));
+
+    world.start_ca().unwrap();
+    assert_login_works(&world, "bob");
+}
+
+#[test]
+fn killed_as_a_whole_it_starts_again_with_every_row_and_never_gives_a_serial_twice() {
+    let world = small_world("killed");
+    let _watch = world.lab().watch();
+    let mut serials = BTreeSet::new();
+    for round in 0..3 {
+        for user in ["alice", "bob"] {
+            assert_login_works(&world, user);
+            assert!(serials.insert(world.certificates(user).unwrap()[0].serial), "round {round}: given twice");
+        }
+        // In the middle of two logins: one at the prompt, one under way.
+        let carol = at_the_prompt(&world, "carol");
+        let alice = world.unattended("alice", world.password("alice"), "exec ussh --login").unwrap();
+        wait_until(SOON, "two fronts", || world.processes("ca", "usshca-front").unwrap().len() == 2).unwrap();
+        // The supervisor alone: its children die with it.
+        signal(&world, "-KILL", process(&world, "usshca"));
+        wait_until_gone(&world, "usshca");
+        assert_eq!(go_on(&world, "carol", &carol).0, UNAVAILABLE);
+        alice.wait(SOON).unwrap();
+
+        let offline = assert_all_accounted_for(&world, &["alice", "bob"]);
+        world.start_ca().unwrap();
+        let rows = world.inventory().unwrap();
+        assert_eq!(rows.len(), offline.len());
+        let listed: BTreeSet<u64> = rows.iter().map(|row| row.serial).collect();
+        assert!(serials.is_subset(&listed), "a certificate is no longer listed");
+        serials.extend(listed.into_iter().filter(|serial| *serial != 0));
+    }
+    assert_login_works(&world, "carol");
+}
