@@ -22,7 +22,7 @@ pub fn open(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) -
         Ok(options) => options,
         Err(denial) => return answer::session_refused(&subject, &denial),
     };
-    let written = record(handle, &subject).and_then(|record| {
+    let written = login_record(handle, &subject).and_then(|record| {
         record.write(Path::new(SPOOL)).map_err(|error| Denial::Unavailable(format!("record in {SPOOL}: {error}")))
     });
     match (written, options.spool_failure) {
@@ -36,7 +36,8 @@ pub fn open(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) -
 pub fn close(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) -> PamReturn {
     let subject = Subject::of(handle);
     let removed = options(&subject, arguments.as_deref()).and_then(|options| {
-        record(handle, &subject)?
+        // Its name alone counts here; what PAM's environment says of the login by now may be the user's own words.
+        record(handle, &subject, None)?
             .remove(Path::new(SPOOL))
             .map_err(|error| Denial::Unavailable(format!("record in {SPOOL}: {error}")))?;
         Ok(options)
@@ -54,9 +55,12 @@ fn options(subject: &Subject, arguments: Option<&[String]>) -> Result<SessionOpt
     SessionOptions::parse(arguments).map_err(|error| Denial::Misconfigured(error.to_string()))
 }
 
-fn record(handle: &PamHandle, subject: &Subject) -> Result<SessionRecord, Denial> {
+fn login_record(handle: &PamHandle, subject: &Subject) -> Result<SessionRecord, Denial> {
+    record(handle, subject, governing(sshd::certificates(handle)?)?)
+}
+
+fn record(handle: &PamHandle, subject: &Subject, certificate: Option<Certificate>) -> Result<SessionRecord, Denial> {
     let unavailable = |what: &str, error: std::io::Error| Denial::Unavailable(format!("{what}: {error}"));
-    let certificate = governing(sshd::certificates(handle)?)?;
     let name = handle.user().ok_or(Denial::UnknownUser)?;
     let account = Account::by_name(&name).map_err(|error| unavailable("account", error))?.ok_or(Denial::UnknownUser)?;
     let pid = std::process::id();

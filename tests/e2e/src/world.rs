@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ussh_lab::{Bind, Command, Host, HostPlan, Lab, LabBuilder, LabError, Output, Pty, SSHD_CONFIG, wait_until};
@@ -128,6 +128,12 @@ impl WorldPlan {
         self
     }
 
+    /// `count` more people of no particular name, each in the group, for [`World::somebody`].
+    #[must_use]
+    pub fn people(self, count: usize, group: &str) -> Self {
+        (0..count).fold(self, |plan, number| plan.person(&person_name(number), "secret", &[group]))
+    }
+
     /// No servers but those that are named after this: what is tried concerns the CA alone.
     #[must_use]
     pub fn without_servers(mut self) -> Self {
@@ -176,7 +182,7 @@ impl WorldPlan {
     /// What could not be set up.
     pub fn start(self) -> Result<World> {
         let lab = self.lab()?.start()?;
-        let world = World { lab, plan: self };
+        let world = World { lab, plan: self, taken: AtomicUsize::new(0) };
         world.set_up_ca()?;
         for name in &world.plan.servers {
             world.set_up_server(name)?;
@@ -217,9 +223,27 @@ impl WorldPlan {
 pub struct World {
     lab: Lab,
     plan: WorldPlan,
+    /// How many of [`WorldPlan::people`] are taken.
+    taken: AtomicUsize,
+}
+
+fn person_name(number: usize) -> String {
+    format!("person{number:02}")
 }
 
 impl World {
+    /// The next of [`WorldPlan::people`]: everybody is somebody else, so that tests do not read each other's logs.
+    ///
+    /// # Errors
+    /// Nobody is left: the plan wants more people.
+    pub fn somebody(&self) -> Result<String> {
+        let name = person_name(self.taken.fetch_add(1, Ordering::Relaxed));
+        if self.plan.people.iter().any(|person| person.0 == name) {
+            return Ok(name);
+        }
+        Err(LabError::Setup { what: format!("there is no {name}"), log: String::new() })
+    }
+
     /// The lab below.
     pub fn lab(&self) -> &Lab {
         &self.lab

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ussh_e2e::lab::{Output, trixie_root, wait_until};
@@ -17,24 +16,12 @@ const NO_AGENT: &str = "There is no SSH agent in this session: log in again with
 const AGENT_SILENT: &str =
     "Your SSH agent does not answer: see \"ssh-add -l\", or log in again with \"ussh\" or \"ssh -A\".";
 
-/// Everybody is somebody else, so that tests do not read each other's logs.
-const PEOPLE: usize = 48;
+static WORLD: LazyLock<World> =
+    LazyLock::new(|| WorldPlan::new("sudo").without_servers().server("web1").people(40, "admins").start().unwrap());
 
-static WORLD: LazyLock<World> = LazyLock::new(|| {
-    let plan = WorldPlan::new("sudo").without_servers().server("web1");
-    (0..PEOPLE).map(person).fold(plan, |plan, name| plan.person(&name, "secret", &["admins"])).start().unwrap()
-});
-
-fn person(number: usize) -> String {
-    format!("person{number:02}")
-}
-
-/// The next of them, with an empty agent of their own and a way into web1 that needs no certificate.
+/// Somebody else each time, with an empty agent of their own and a way into web1 that needs no certificate.
 fn somebody() -> PersonAgent<'static> {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    assert!(number < PEOPLE, "more tests than people");
-    let name = person(number);
+    let name = WORLD.somebody().unwrap();
     WORLD.make_way_in(&name, "web1").unwrap();
     WORLD.new_agent(&name).unwrap()
 }
