@@ -98,7 +98,7 @@ impl<'world> PersonAgent<'world> {
     pub fn shell(&self, ssh: &str) -> Result<Shell, LabError> {
         // Without line editing what is typed is echoed as it is.
         let terminal = self.terminal(&format!("exec {ssh} -t bash --norc --noprofile --noediting"))?;
-        terminal.expect("$ ", SOON)?;
+        terminal.expect_any(&["$ ", "# "], SOON)?;
         let (one, two) = READY.split_at(2);
         terminal.send(&format!("PS1='{one}'\"{two}\"\n"))?;
         terminal.expect(READY, SOON)?;
