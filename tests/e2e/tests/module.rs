@@ -28,11 +28,8 @@ fn needed(program: &str) -> Vec<String> {
 /// The crates that a package is built of, by name.
 fn crates(package: &str) -> Vec<String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let tree = printed(
-        Command::new(cargo)
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args(["tree", "--offline", "--locked", "-e", "normal", "--prefix", "none", "-p", package]),
-    );
+    let arguments = "tree --offline --locked -e normal --prefix none -p".split(' ').chain([package]);
+    let tree = printed(Command::new(cargo).current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments));
     tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }
 
