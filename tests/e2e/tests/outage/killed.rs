@@ -104,6 +104,7 @@ fn a_signer_that_is_killed_before_it_hears_the_request_has_issued_nothing_and_th
     wait_until_gone(&world, "usshca-pam");
     let signer = process(&world, "usshca-signer");
     signal(&world, "-STOP", signer);
+    assert!(!asks_the_signer(&world));
     agent(&world, Signal::SIGCONT);
     wait_until(SOON, "the front to ask the signer", || asks_the_signer(&world)).unwrap();
     signal(&world, "-KILL", signer);
@@ -162,6 +163,7 @@ fn a_signer_that_is_killed_is_started_again_and_who_was_waiting_is_told() {
 
     // In the middle of a question: it is frozen, alice's worker asks, and then it dies.
     signal(&world, "-STOP", signer);
+    assert!(!asks_the_signer(&world));
     alice.send(&format!("{}\n", world.password("alice"))).unwrap();
     wait_until(SOON, "alice's password to be checked", || asks_the_signer(&world)).unwrap();
     signal(&world, "-KILL", signer);
