@@ -61,6 +61,13 @@ const USSH: Comparison = Comparison {
     goal: Goal::MillisecondsOverAtMost(8.0),
 };
 
+const USSH_ALONE: Comparison = Comparison {
+    title: "ussh, without the ssh",
+    a: "ussh --check, which does what ussh does before it becomes ssh: configuration, the agent's certificates, the verdict on them",
+    b: "true, a process that does nothing; the difference is ussh's share in the row above, where ssh's own time varies by more",
+    goal: Goal::None,
+};
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// The hosts, and how often each command is run.
@@ -109,7 +116,9 @@ impl Bench {
     /// # Errors
     /// A run failed, or did not do what it is there for.
     pub fn compare_all(&self) -> Result<Vec<Row>> {
-        let rows = || -> Result<_> { Ok(vec![self.login()?, self.sudo()?, self.sudo_forwarded()?, self.ussh()?]) };
+        let rows = || -> Result<_> {
+            Ok(vec![self.login()?, self.sudo()?, self.sudo_forwarded()?, self.ussh()?, self.ussh_alone()?])
+        };
         rows().inspect_err(|_| eprintln!("{}", self.world.lab().report()))
     }
 
@@ -148,6 +157,10 @@ impl Bench {
 
     fn ussh(&self) -> Result<Row> {
         self.compare(USSH, self.on(&self.world.host("laptop"), "ussh web1 true", "ssh web1 true"))
+    }
+
+    fn ussh_alone(&self) -> Result<Row> {
+        self.compare(USSH_ALONE, self.on(&self.world.host("laptop"), "ussh --check", "true"))
     }
 
     /// Runs the timer and judges what it says.
