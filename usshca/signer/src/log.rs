@@ -21,7 +21,8 @@ pub fn decision(line: &str) {
 
 fn write(severity: Severity, line: &str) {
     // There is nobody left to tell when stderr is gone, and a machine without syslog still has stderr.
-    let _ = writeln!(std::io::stderr(), "usshca-signer: {line}");
+    // In one write, since the supervisor writes there too.
+    let _ = std::io::stderr().write_all(format!("usshca-signer: {line}\n").as_bytes());
     if !cfg!(test) {
         let _ = syslog::authpriv("usshca-signer", severity, line);
     }

@@ -1,11 +1,14 @@
 //! The supervisor's log: one line per decision, to stderr and to syslog's authpriv.
 
+use std::io::Write;
+
 use ussh_os::syslog::{self, Severity};
 
 /// Logs one line. Hand over raw text: it is escaped here.
 pub fn log(severity: Severity, text: &str) {
     let line = ussh_core::audit::line(text);
-    eprintln!("usshca: {line}");
+    // In one write, since the signer writes there too; eprintln! would do it in three, and panic if stderr is gone.
+    let _ = std::io::stderr().write_all(format!("usshca: {line}\n").as_bytes());
     // A machine without syslog still has stderr.
     let _ = syslog::authpriv("usshca", severity, &line);
 }
