@@ -68,17 +68,15 @@ async fn certify(order: &Order<'_>) -> Result<String, Refusal> {
     let key = PrivateKey::generate_ed25519().map_err(|e| broken(&e.to_string()))?;
     let issued = issue(order, &key).await?;
     let serial = issued.certificate.serial();
-    match agent.add(&issued.certificate, &key, &issued.comment, &issued.constraints).await {
-        Ok(()) => note(order, serial, Delivery::Delivered).await,
-        Err(e) => {
-            note(order, serial, Delivery::Refused(e.to_string())).await;
-            return Err(Refusal(text::AGENT_REFUSED.to_owned()));
-        }
+    if let Err(e) = agent.add(&issued.certificate, &key, &issued.comment, &issued.constraints).await {
+        note(order, serial, Delivery::Refused(e.to_string())).await;
+        return Err(Refusal(text::AGENT_REFUSED.to_owned()));
     }
     // Not needed any more: the agent has it.
     drop(key);
-    // Only now: until the new one was there, the old one was better than none.
-    let tidied = timeout(TIDY_PATIENCE, tidy(&mut agent, &held, &issued.certificate)).await;
+    // The old ones go only now: until the new one was there, they were better than none. The signer's disk and the user's agent need not wait for each other.
+    let tidy = timeout(TIDY_PATIENCE, tidy(&mut agent, &held, &issued.certificate));
+    let ((), tidied) = tokio::join!(note(order, serial, Delivery::Delivered), tidy);
     if tidied.is_err() {
         say("old certificates were left in the agent");
     }
