@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,9 @@ const PREFIX: &str = "ussh-lab.";
 /// How long a dead process may still count as living in its cgroup.
 const SETTLE: Duration = Duration::from_secs(10);
 
+/// How often a lab's folder is made anew: each time it takes another keeper that starts at the same moment.
+const MOST_TRIES: usize = 100;
+
 /// A lab's folder, locked while its keeper lives: a lock that nobody holds marks what a killed keeper left.
 pub(super) struct LabFolder {
     path: PathBuf,
@@ -30,14 +34,20 @@ impl LabFolder {
     pub(super) fn create(id: &str) -> Result<Self> {
         remove_abandoned(Path::new(MOUNT));
         let path = folder(id);
-        fs::create_dir(&path).doing(format!("making cgroup {}", path.display()))?;
-        let lock = File::open(&path).doing("opening the lab's cgroup")?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).doing("locking the lab's cgroup")?;
-        // Between the first line and the lock another keeper may have taken the folder for an abandoned one.
-        if !path.exists() {
-            return Err(LabError::setup("the lab's cgroup vanished while it was made"));
+        // Between the folder and its lock another keeper may take it for an abandoned one: it holds the lock while it removes the folder, and then that one is made anew.
+        for _ in 0..MOST_TRIES {
+            fs::create_dir(&path).doing(format!("making cgroup {}", path.display()))?;
+            let lock = match File::open(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                other => other.doing("opening the lab's cgroup")?,
+            };
+            rustix::io::retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive))
+                .doing("locking the lab's cgroup")?;
+            if is_at(&lock, &path) {
+                return Ok(LabFolder { path, _lock: lock });
+            }
         }
-        Ok(LabFolder { path, _lock: lock })
+        Err(LabError::setup("the lab's cgroup vanished whenever it was made"))
     }
 
     /// Removes the folder and all in it, once its last process is gone.
@@ -75,11 +85,19 @@ fn remove_abandoned(root: &Path) {
         if entry.file_name().to_string_lossy().starts_with(PREFIX)
             && let Ok(folder) = File::open(entry.path())
             && flock(&folder, FlockOperation::NonBlockingLockExclusive).is_ok()
+            // What was opened may be gone, and its keeper have made the folder anew.
+            && is_at(&folder, &entry.path())
         {
             // Not ours to wait for: a process still in it keeps it, until a later lab comes by.
             let _ = remove_tree(&entry.path(), Duration::ZERO);
         }
     }
+}
+
+/// Whether what is open is what is at `path` now. With the lock held that stays so.
+fn is_at(open: &File, path: &Path) -> bool {
+    let (Ok(open), Ok(there)) = (open.metadata(), fs::metadata(path)) else { return false };
+    (open.dev(), open.ino()) == (there.dev(), there.ino())
 }
 
 /// Removes a folder tree whose processes are gone, or about to be for at most `settle`.
