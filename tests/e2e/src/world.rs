@@ -416,7 +416,7 @@ impl World {
         host.write_file(
             "/etc/sudoers.d/ussh",
             0o440,
-            "Defaults timestamp_timeout=0, passwd_tries=1\n%admins ALL=(ALL) ALL\n%contractors ALL=(ALL) ALL\n",
+            "Defaults timestamp_timeout=0, passwd_tries=1, noninteractive_auth\n%admins ALL=(ALL) ALL\n%contractors ALL=(ALL) ALL\n",
         )?;
         host.start_sshd(&format!("{SSHD_CONFIG}{SSHD_WITH_CERTIFICATES}"))?;
         let hostd = host.command(["ussh-hostd", "run"]).service("ussh-hostd")?;
