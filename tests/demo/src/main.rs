@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         [] => with_hosts(demo),
         ["shell"] => with_hosts(shell::shell),
         ["--help" | "-h"] => {
-            println!("{USAGE}");
+            tell!("{USAGE}");
             ExitCode::SUCCESS
         }
         _ => {
@@ -41,8 +41,8 @@ fn main() -> ExitCode {
 
 /// Sets the hosts up and hands them over.
 fn with_hosts(then: fn(&World) -> ExitCode) -> ExitCode {
-    println!(
-        "Setting up a laptop, a CA (ca), two servers (web1, web2), a laptop with nothing of ours on it (stock), and a server without a certificate (rogue) …"
+    tell!(
+        "Setting up a laptop, a CA (ca), two servers (web1, web2), a laptop with nothing of ours on it (stock)\nand a host without a certificate (rogue) …"
     );
     let plan = WorldPlan::new("demo").person("dave", "tr0ub4dor", &["visitors"]).policy(POLICY);
     match plan.bare("stock").bare("rogue").start() {
@@ -78,7 +78,7 @@ fn demo(w: &World) -> ExitCode {
     if story.end() {
         ExitCode::SUCCESS
     } else {
-        println!("{}", w.lab().report());
+        tell!("{}", w.lab().report());
         ExitCode::FAILURE
     }
 }

@@ -16,6 +16,9 @@ pub fn sudo(world: &World, story: &Story) -> Told {
     let root = world.sh("laptop", "alice", "ssh -A web1 sudo id -u </dev/null")?;
     story.show("alice@laptop", "ssh -A web1 sudo id -u", &root.stdout);
     ensure(root.success() && root.stdout == "0\n", || root.to_string())?;
+    let more = world.sh("laptop", "alice", "ssh -A web1 'sudo -i id -u; sudo -n id -u' </dev/null")?;
+    story.show("alice@laptop", "ssh -A web1 'sudo -i id -u; sudo -n id -u'", &more.stdout);
+    ensure(more.success() && more.stdout == "0\n0\n", || more.to_string())?;
     let setup = "grep pam_ussh /etc/pam.d/sudo; grep Defaults /etc/sudoers.d/ussh";
     let lines = world.host("web1").run(["sh", "-c", setup])?.ok()?.stdout;
     story.show("web1", setup, &lines);
@@ -28,6 +31,8 @@ pub fn sudo(world: &World, story: &Story) -> Told {
     world.sh("laptop", "alice", "ssh-add -D")?.ok()?;
     let seen = in_shell(&session, "sudo id -u")?;
     refused(story, "the agent was emptied", "sudo id -u", &seen, "")?;
+    let seen = in_shell(&session, "sudo -i id -u")?;
+    refused(story, "and likewise", "sudo -i id -u", &seen, "")?;
 
     forge(world, "alice", "bob", "-5m:+1h", "")?;
     let seen = in_shell(&session, "sudo id -u")?;

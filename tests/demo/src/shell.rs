@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use ussh_e2e::{AGENT, World};
 
+use crate::tell;
+
 /// What there is to try.
 const CARD: &str = "\
-  You are alice on laptop. Passwords: alice PASSWORD_ALICE, bob PASSWORD_BOB.
+  You are alice on laptop. Your password is `PASSWORD_ALICE`, bob's is `PASSWORD_BOB`.
 
   ssh-add -l                          your agent is empty
   ussh web1                           the CA asks for your password, then you are on web1
@@ -23,9 +25,13 @@ const CARD: &str = "\
 /// A shell for alice, until she leaves it.
 pub fn shell(world: &World) -> ExitCode {
     let card = CARD.replace("PASSWORD_ALICE", world.password("alice")).replace("PASSWORD_BOB", world.password("bob"));
-    println!("\n{card}");
+    tell!("\n{card}");
     let laptop = world.host("laptop");
     let bash = laptop.command(["bash"]).user("alice").env("SSH_AUTH_SOCK", &format!("/home/alice/{AGENT}"));
+    let bash = match std::env::var("TERM") {
+        Ok(kind) => bash.env("TERM", &kind),
+        Err(_) => bash,
+    };
     match bash.attach() {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {

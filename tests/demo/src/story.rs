@@ -1,9 +1,23 @@
 //! Telling the demo: steps, what proves them, and the table at the end.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// What a step answers: nothing, or why it is not what it says.
 pub type Told = Result<(), Box<dyn std::error::Error>>;
+
+/// Prints a line. Whoever no longer listens (`| head`) ends the demo, without a word more.
+#[macro_export]
+macro_rules! tell {
+    ($($text:tt)*) => { $crate::story::tell(format_args!($($text)*)) };
+}
+
+/// See the macro.
+pub fn tell(text: std::fmt::Arguments<'_>) {
+    if writeln!(std::io::stdout(), "{text}").is_err() {
+        std::process::exit(141);
+    }
+}
 
 /// One step that has been told.
 struct Step {
@@ -28,38 +42,38 @@ impl Story {
 
     /// A heading with some words on what is about to happen.
     pub fn say(&self, text: &str) {
-        println!("{}", self.paint("2", text));
+        tell!("{}", self.paint("2", text));
     }
 
     /// A command as a person would type it, and what it printed.
     pub fn show(&self, host: &str, command: &str, output: &str) {
-        println!("  {} {command}", self.paint("36", &format!("{host}$")));
+        tell!("  {} {command}", self.paint("36", &format!("{host}$")));
         for line in output.lines().filter(|l| !l.trim().is_empty()) {
-            println!("    {line}");
+            tell!("    {line}");
         }
     }
 
     /// Runs one step and keeps how it went. The next step runs in any case.
     pub fn step(&mut self, letter: &'static str, title: &'static str, run: impl FnOnce(&Story) -> Told) {
-        println!("\n{} {title}", self.paint("1", &format!("[{letter}]")));
+        tell!("\n{} {title}", self.paint("1", &format!("[{letter}]")));
         let start = Instant::now();
         let failure = run(self).err().map(|error| error.to_string());
         match &failure {
-            None => println!("  {}", self.paint("32", "as it says")),
-            Some(reason) => println!("  {} {reason}", self.paint("31", "NOT what it says:")),
+            None => tell!("  {}", self.paint("32", "as it says")),
+            Some(reason) => tell!("  {} {reason}", self.paint("31", "NOT what it says:")),
         }
         self.steps.push(Step { letter, title, took: start.elapsed(), failure });
     }
 
     /// The table; true if every step was what it says.
     pub fn end(&self) -> bool {
-        println!("\n{}", self.paint("1", "step  time      result  what"));
+        tell!("\n{}", self.paint("1", "step  time      result  what"));
         for step in &self.steps {
             let result = if step.failure.is_none() { self.paint("32", "ok    ") } else { self.paint("31", "FAILED") };
-            println!("{:<4}  {:>6.2} s  {result}  {}", step.letter, step.took.as_secs_f64(), step.title);
+            tell!("{:<4}  {:>6.2} s  {result}  {}", step.letter, step.took.as_secs_f64(), step.title);
         }
         let failed = self.steps.iter().filter(|s| s.failure.is_some()).count();
-        println!(
+        tell!(
             "{:<4}  {:>6.2} s  {} of {} steps were what they say",
             "all",
             self.started.elapsed().as_secs_f64(),

@@ -45,7 +45,11 @@ fn relay(master: &File, resizes: bool) -> Result<()> {
         }
         let wanted = if open { PollFlags::IN } else { PollFlags::empty() };
         let mut polled = [PollFd::new(master, PollFlags::IN), PollFd::from_borrowed_fd(input.as_fd(), wanted)];
-        rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, Some(&RESIZE))).doing("polling")?;
+        let ready = rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, Some(&RESIZE))).doing("polling")?;
+        // A shell that was not yet ready for the end of its input has not seen it.
+        if ready == 0 && !open {
+            (&mut &*master).write_all(END_OF_INPUT).doing("typing into the command's terminal")?;
+        }
         let [shown, typed] = polled.map(|polled| !polled.revents().is_empty());
         if shown {
             // The end of a terminal is an error, EIO.
