@@ -1,8 +1,9 @@
 //! The CA's daemon does not run.
 
-use ussh_e2e::{CA_DIR, WorldPlan};
+use ussh_e2e::lab::wait_until;
+use ussh_e2e::{CA_DIR, World, WorldPlan};
 
-use super::{UNAVAILABLE, assert_login_works, end, small_world, stop_ca};
+use super::{SOON, UNAVAILABLE, assert_login_works, end, small_world, stop_ca};
 
 #[test]
 fn with_a_good_certificate_nobody_notices_that_the_ca_is_down_and_others_are_told() {
@@ -67,4 +68,23 @@ fn admins_can_do_all_of_their_work_without_the_daemon() {
     assert!(rows.iter().any(|row| row.serial == serial && row.revoked.is_some()), "{rows:?}");
     assert!(rows.iter().any(|row| row.kind == "host" && row.key_id == "web9"), "{rows:?}");
     assert_login_works(&world, "alice");
+}
+
+#[test]
+fn the_ca_serves_on_when_nobody_reads_its_stderr_any_more() {
+    let world = small_world("deaf");
+    let _watch = world.lab().watch();
+    stop_ca(&world);
+    // head(1) leaves after the first line, and takes the reading end of the pipe with it.
+    let script = format!("usshca --dir {CA_DIR} serve 2>&1 | head -n 1");
+    let ca = world.host("ca");
+    let _serve = ca.command(["sh", "-c", &script]).spawn().unwrap();
+    wait_until(SOON, "the end of head", || world.processes("ca", "head").unwrap().is_empty() && ca_listens(&world))
+        .unwrap();
+    assert_login_works(&world, "alice");
+    assert_login_works(&world, "alice");
+}
+
+fn ca_listens(world: &World) -> bool {
+    world.sh("laptop", "alice", "exec 3<>/dev/tcp/ca/22").unwrap().success()
 }
