@@ -22,6 +22,8 @@ const ASKPASS: &str = ".askpass";
 const TRUE_BY_PERMIT: &str = "/usr/local/bin/true-by-permit";
 /// The PAM service of sudo's baseline.
 const PERMIT: &str = "sudo-permit";
+/// How many times more often a pair is run whose two differ by less than each of them varies.
+const CLOSE: u32 = 3;
 /// Longest time for one run of A and one of B, on a machine that is busy.
 const PAIR: Duration = Duration::from_secs(5);
 
@@ -125,7 +127,8 @@ impl Bench {
     fn login(&self) -> Result<Row> {
         let laptop = self.world.host("laptop");
         let before = self.delivered()?;
-        let row = self.compare(LOGIN, self.on(&laptop, "ssh -A ca", &format!("ssh {STOCK} true")))?;
+        let row =
+            self.compare(LOGIN, self.runs, timed(&laptop, self.runs, "ssh -A ca", &format!("ssh {STOCK} true")))?;
         // Each login brought a certificate, and what all of them left is what a person has after one.
         let delivered = self.delivered()?.saturating_sub(before);
         let held = self.world.certificates(USER)?.len();
@@ -145,44 +148,32 @@ impl Bench {
         let web1 = self.world.host("web1");
         self.check_sudo(&web1)?;
         let (ours, permit) = sudo_commands();
-        self.compare(SUDO, self.on(&web1, &ours, &permit))
+        self.compare(SUDO, self.runs, timed(&web1, self.runs, &ours, &permit))
     }
 
     fn sudo_forwarded(&self) -> Result<Row> {
         let (ours, permit) = sudo_commands();
         let laptop = self.world.host("laptop");
-        let there = format!("ssh -A web1 {}", self.timer(&ours, &permit));
-        self.compare(SUDO_FORWARDED, person(&laptop, &there).timeout(self.patience()))
+        let there = format!("ssh -A web1 {}", timer(self.runs, &ours, &permit));
+        self.compare(SUDO_FORWARDED, self.runs, person(&laptop, &there).timeout(patience(self.runs)))
     }
 
     fn ussh(&self) -> Result<Row> {
-        self.compare(USSH, self.on(&self.world.host("laptop"), "ussh web1 true", "ssh web1 true"))
+        let (laptop, runs) = (self.world.host("laptop"), self.runs.saturating_mul(CLOSE));
+        self.compare(USSH, runs, timed(&laptop, runs, "ussh web1 true", "ssh web1 true"))
     }
 
     fn ussh_alone(&self) -> Result<Row> {
-        self.compare(USSH_ALONE, self.on(&self.world.host("laptop"), "ussh --check", "true"))
+        let (laptop, runs) = (self.world.host("laptop"), self.runs.saturating_mul(CLOSE));
+        self.compare(USSH_ALONE, runs, timed(&laptop, runs, "ussh --check", "true"))
     }
 
     /// Runs the timer and judges what it says.
-    fn compare(&self, comparison: Comparison, timer: Command<'_>) -> Result<Row> {
-        eprintln!("ussh-bench: {}, {} runs of each …", comparison.title, self.runs);
+    fn compare(&self, comparison: Comparison, runs: u32, timer: Command<'_>) -> Result<Row> {
+        eprintln!("ussh-bench: {}, {runs} runs of each …", comparison.title);
         let series: Series = serde_json::from_str(&timer.run()?.ok()?.stdout)?;
-        let row = Row::new(comparison, &series).filter(|row| u32::try_from(row.runs) == Ok(self.runs));
-        row.ok_or_else(|| format!("the timer did not do {} runs of each", self.runs).into())
-    }
-
-    /// The timer with two commands, on a host.
-    fn on<'a>(&self, host: &'a Host, a: &str, b: &str) -> Command<'a> {
-        person(host, &format!("exec {}", self.timer(a, b))).timeout(self.patience())
-    }
-
-    fn timer(&self, a: &str, b: &str) -> String {
-        format!("{TIMER} time-in-turn -n {} -- {a} -- {b}", self.runs)
-    }
-
-    /// One pair more: the first is not counted.
-    fn patience(&self) -> Duration {
-        PAIR.saturating_mul(self.runs.saturating_add(1))
+        let row = Row::new(comparison, &series).filter(|row| u32::try_from(row.runs) == Ok(runs));
+        row.ok_or_else(|| format!("the timer did not do {runs} runs of each").into())
     }
 
     /// Each of the two is what the table says of it: one asks the agent, the other does not.
@@ -230,6 +221,20 @@ impl Bench {
         let script = format!("#!/bin/sh\necho '{}'\n", self.world.password(USER));
         host.write_file_as(USER, &format!("/home/{USER}/{ASKPASS}"), 0o700, script)
     }
+}
+
+/// The timer with two commands, on a host.
+fn timed<'a>(host: &'a Host, runs: u32, a: &str, b: &str) -> Command<'a> {
+    person(host, &format!("exec {}", timer(runs, a, b))).timeout(patience(runs))
+}
+
+fn timer(runs: u32, a: &str, b: &str) -> String {
+    format!("{TIMER} time-in-turn -n {runs} -- {a} -- {b}")
+}
+
+/// One pair more: the first is not counted.
+fn patience(runs: u32) -> Duration {
+    PAIR.saturating_mul(runs.saturating_add(1))
 }
 
 /// Ours, and the baseline.

@@ -24,7 +24,7 @@ use crate::table::Report;
 #[derive(Debug, Parser)]
 #[command(name = "ussh-bench", version, args_conflicts_with_subcommands = true)]
 struct Cli {
-    /// How often each of the two commands of a comparison is run, in turn, after one pair that is not counted
+    /// How often each of the two commands of a comparison is run, in turn, after one pair that is not counted (three times as often where they hardly differ)
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
     /// Print JSON instead of a table
@@ -43,7 +43,7 @@ enum Verb {
     #[command(hide = true)]
     TimeInTurn {
         /// How often each is run
-        #[arg(short = 'n', value_parser = clap::value_parser!(u32).range(1..=1000))]
+        #[arg(short = 'n', value_parser = clap::value_parser!(u32).range(1..=3000))]
         runs: u32,
         /// The one command, `--`, the other
         #[arg(last = true, required = true)]
