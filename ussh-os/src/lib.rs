@@ -5,6 +5,8 @@
 
 pub mod account;
 pub mod agent_socket;
+#[cfg(any(feature = "pam-application", feature = "pam-module"))]
+mod pam_abi;
 #[cfg(feature = "pam-application")]
 pub mod pam_application;
 #[cfg(feature = "pam-module")]

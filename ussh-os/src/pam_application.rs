@@ -11,6 +11,10 @@ use std::time::Duration;
 
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::pam_abi::{
+    PAM_ERROR_MSG, PAM_RHOST, PAM_SUCCESS, PAM_TEXT_INFO, PAM_TTY, RawConversation, RawMessage, RawResponse,
+};
+
 /// One message of a conversation. Text that is no UTF-8 has replacement characters; nothing else in it is changed: escape before printing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PamMessage {
@@ -54,45 +58,18 @@ pub struct PamError {
 pub const NEW_AUTHTOK_REQD: i32 = 12;
 
 // security/_pam_types.h
-const PAM_SUCCESS: c_int = 0;
 const PAM_SYSTEM_ERR: c_int = 4;
 const PAM_CONV_ERR: c_int = 19;
 const PAM_USER: c_int = 2;
-const PAM_TTY: c_int = 3;
-const PAM_RHOST: c_int = 4;
 const PAM_FAIL_DELAY: c_int = 10;
 const PAM_PROMPT_ECHO_OFF: c_int = 1;
 const PAM_PROMPT_ECHO_ON: c_int = 2;
-const PAM_ERROR_MSG: c_int = 3;
-const PAM_TEXT_INFO: c_int = 4;
 const PAM_DISALLOW_NULL_AUTHTOK: c_int = 1;
 const PAM_CHANGE_EXPIRED_AUTHTOK: c_int = 0x20;
 const PAM_MAX_NUM_MSG: usize = 32;
 const PAM_MAX_RESP_SIZE: usize = 512;
 
-/// `struct pam_message`
-#[repr(C)]
-struct RawMessage {
-    style: c_int,
-    text: *const c_char,
-}
-
-/// `struct pam_response`
-#[repr(C)]
-struct RawResponse {
-    text: *mut c_char,
-    retcode: c_int,
-}
-
-type ConverseFn = unsafe extern "C" fn(c_int, *const *const RawMessage, *mut *mut RawResponse, *mut c_void) -> c_int;
 type FailDelayFn = unsafe extern "C" fn(c_int, c_uint, *mut c_void);
-
-/// `struct pam_conv`
-#[repr(C)]
-struct RawConversation {
-    converse: ConverseFn,
-    appdata: *mut c_void,
-}
 
 /// `pam_handle_t`
 type RawHandle = c_void;
@@ -142,7 +119,7 @@ impl<C: Conversation> PamApplication<C> {
     pub fn start(service: &str, user: &str, conversation: C) -> Result<Self, PamError> {
         let (service, user) = (c_string(service)?, c_string(user)?);
         let shared = Box::into_raw(Box::new(Shared { conversation, delay_microseconds: Cell::new(0) }));
-        let raw = RawConversation { converse: converse::<C>, appdata: shared.cast() };
+        let raw = RawConversation { converse: Some(converse::<C>), appdata: shared.cast() };
         let mut handle = ptr::null_mut();
         // SAFETY: all pointers are valid during the call; libpam copies the strings and the struct (pam_start(3)). `appdata` lives until Drop, after pam_end.
         let code = unsafe { pam_start(service.as_ptr(), user.as_ptr(), &raw const raw, &raw mut handle) };

@@ -6,6 +6,10 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
+use crate::pam_abi::{
+    PAM_ERROR_MSG, PAM_RHOST, PAM_SUCCESS, PAM_TEXT_INFO, PAM_TTY, RawConversation, RawMessage, RawResponse,
+};
+
 /// What a hook answers. There is no PAM_IGNORE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PamReturn {
@@ -37,39 +41,12 @@ impl PamReturn {
     }
 }
 
-const PAM_SUCCESS: c_int = 0;
 const PAM_SERVICE: c_int = 1;
-const PAM_TTY: c_int = 3;
-const PAM_RHOST: c_int = 4;
 const PAM_CONV: c_int = 5;
 const PAM_RUSER: c_int = 8;
-const PAM_ERROR_MSG: c_int = 3;
-const PAM_TEXT_INFO: c_int = 4;
 const PAM_SILENT: c_int = 0x8000;
 /// More arguments than any line of ours has.
 const MAX_ARGUMENTS: c_int = 256;
-
-/// `struct pam_message`
-#[repr(C)]
-struct RawMessage {
-    style: c_int,
-    text: *const c_char,
-}
-
-/// `struct pam_response`
-#[repr(C)]
-struct RawResponse {
-    text: *mut c_char,
-    retcode: c_int,
-}
-
-/// `struct pam_conv`
-#[repr(C)]
-struct RawConversation {
-    converse:
-        Option<unsafe extern "C" fn(c_int, *const *const RawMessage, *mut *mut RawResponse, *mut c_void) -> c_int>,
-    appdata: *mut c_void,
-}
 
 type Cleanup = unsafe extern "C" fn(*mut c_void, *mut c_void, c_int);
 

@@ -57,5 +57,5 @@ pub use process::Process;
 pub use pty::Pty;
 pub use sshd::SSHD_CONFIG;
 pub use trixie::{make_trixie_root, trixie_root};
-pub use wait::{wait_for, wait_until};
+pub use wait::{rounds, wait_for, wait_until};
 pub use wire::{Bind, MARK, Status};

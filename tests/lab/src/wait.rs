@@ -33,6 +33,11 @@ pub fn wait_until(timeout: Duration, what: &str, mut condition: impl FnMut() -> 
     wait_for(timeout, what, || condition().then_some(()))
 }
 
+/// How often a test tries something that chance has a part in: `usual`, or `soak` times under `make soak` (USSH_SOAK=1).
+pub fn rounds(usual: u32, soak: u32) -> u32 {
+    if std::env::var_os("USSH_SOAK").is_some_and(|value| value == "1") { soak } else { usual }
+}
+
 /// A lock that a panicking test cannot spoil: what a failing test leaves is what the report must show.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

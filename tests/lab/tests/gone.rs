@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ussh_lab::{HostPlan, Lab, MARK, SSHD_CONFIG, wait_for, wait_until};
+use ussh_lab::{HostPlan, Lab, MARK, SSHD_CONFIG, rounds, wait_for, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -54,7 +54,7 @@ fn nothing_is_left_when_the_maker_is_killed_at_any_moment() {
         start.elapsed()
     };
     wait_until_gone(&name, &before);
-    for round in 0..10_u32 {
+    for round in 0..rounds(10, 200) {
         let maker = machine.start_maker(&name);
         std::thread::sleep(set_up * 2 * random(1000) / 1000);
         kill(maker);

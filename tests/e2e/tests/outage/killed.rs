@@ -1,6 +1,6 @@
 //! One process of the CA is killed, and the others live.
 
-use ussh_e2e::lab::{Pty, Signal, wait_until};
+use ussh_e2e::lab::{Pty, Signal, rounds, wait_until};
 use ussh_e2e::{CA_DIR, Row, World};
 
 use super::{
@@ -8,9 +8,11 @@ use super::{
     signal, small_world, wait_until_gone,
 };
 
-/// How often a front is killed, each time a little later after its connection has come. A login takes some 150 ms.
-const MOMENTS: u32 = 10;
-const STEP_MILLISECONDS: u32 = 20;
+/// How often a front is killed, each time a little later after its connection has come, over a span in which a login ends: it takes some 150 ms.
+fn moments() -> u32 {
+    rounds(10, 200)
+}
+const SPAN_SECONDS: f64 = 0.2;
 
 #[test]
 fn a_front_that_is_killed_at_the_prompt_takes_its_own_connection_along_and_nothing_else() {
@@ -44,13 +46,13 @@ fn whenever_a_front_is_killed_each_certificate_in_the_agent_has_its_row() {
     let world = small_world("fronts");
     let _watch = world.lab().watch();
     let ca = world.host("ca");
-    for moment in 0..MOMENTS {
+    for moment in 0..moments() {
         let login = world.unattended("alice", world.password("alice"), "exec ussh --login").unwrap();
         // The moments are what is tried here; nothing waits for them.
         ca.script(&format!(
             "until front=$(grep -lx usshca-front /proc/[0-9]*/comm 2>/dev/null); do :; done; sleep {:.3}; \
              front=${{front%/comm}}; kill -KILL ${{front#/proc/}} || true",
-            f64::from(moment * STEP_MILLISECONDS) / 1000.0
+            SPAN_SECONDS * f64::from(moment) / f64::from(moments())
         ))
         .unwrap();
         let ended = login.wait(SOON).unwrap();
