@@ -188,6 +188,14 @@ pub fn verify(certificate: &Certificate, demand: &Demand<'_>) -> Result<Verified
     Ok(VerifiedCertificate { certificate: certificate.clone() })
 }
 
+/// The source-address of `certificate` alone: whoever compares two certificates of one session asks for it apart from the other options.
+/// # Errors
+/// [`Refusal`]: there is one, and it is malformed or does not include `origin`.
+pub fn source_address_allows(certificate: &Certificate, origin: Option<IpAddr>) -> Result<(), Refusal> {
+    let mut options = certificate.critical_options().iter().filter(|o| o.name == SOURCE_ADDRESS);
+    options.try_for_each(|option| check_source_address(option, CriticalOptions::Refuse { origin }))
+}
+
 fn check_ca(certificate: &Certificate, demand: &Demand<'_>) -> Result<(), Refusal> {
     if demand.cas.contains(certificate.ca()) {
         return Ok(());

@@ -4,6 +4,7 @@
 //! that the daemon waits for nobody. Privilege: root, but the connect is made with the identity of the process that holds the listener (`ussh_os::agent_socket`).
 //! Untrusted: everything at the other end. An agent that hangs counts as one that has nothing.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -19,6 +20,7 @@ use ussh_os::agent_socket::connect_as;
 
 use crate::connection::{Listener, listeners};
 use crate::spool::ConnectionId;
+use crate::terms::LoginTerms;
 use crate::trust::Trust;
 
 /// Most looks at one time, and most of them at one user's agents: one user's hanging agents never stop the looks at others'.
@@ -40,6 +42,8 @@ pub struct Look {
     pub uid: u32,
     /// The certificate it lives by.
     pub current: Certificate,
+    /// What a newer one must still allow.
+    pub terms: LoginTerms,
     /// To judge by.
     pub trust: Arc<Trust>,
     /// For the challenge; its time is set when it is made.
@@ -204,14 +208,21 @@ impl Look {
         let now = clock.now();
         let context = ChallengeContext { now, ..self.context.clone() };
         let demand = self.trust.demand(now);
-        let newer = |c: &Certificate| c.same_lineage(&self.current) && c.valid_before() > self.current.valid_before();
+        // One that allows less must not stand before one that will do; why it was passed over is worth a word.
+        let lesser = RefCell::new(None);
+        let newer = |c: &Certificate| {
+            let newer = c.same_lineage(&self.current) && c.valid_before() > self.current.valid_before();
+            newer && self.terms.allow(c).map_err(|reason| lesser.replace(Some(reason))).is_ok()
+        };
         let patience = Patience { total: left / 2, touch: left / 2 };
         match decide_among(agent, &newer, &demand, &context, patience, clock) {
             Ok(accepted) => Ok(Box::new(accepted)),
             Err(DecisionError::Agent(e)) => Err(NotRenewed::NoAnswer(e.to_string())),
             Err(DecisionError::Random) => Err(NotRenewed::Failed("no random numbers".into())),
             Err(DecisionError::NoneAccepted(tried)) => {
-                Err(tried.first().map_or(NotRenewed::NothingNewer, |t| NotRenewed::NotAccepted(t.reason.to_string())))
+                let tried = tried.first().map(|t| t.reason.to_string());
+                let reason = tried.or_else(|| lesser.take().map(|reason| reason.to_string()));
+                Err(reason.map_or(NotRenewed::NothingNewer, NotRenewed::NotAccepted))
             }
         }
     }

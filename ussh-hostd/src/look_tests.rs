@@ -7,11 +7,13 @@ use ussh_core::keys::PrivateKey;
 use ussh_os::process::effective_uid;
 
 use super::*;
-use crate::test_support::{Ca, from_now, honest, serve_agent, this_process};
+use crate::test_support::{Ca, from_now, honest, record_of, serve_agent, this_process};
 
 fn look(ca: &Ca, revoked: &[u64]) -> Look {
     let (current, _) = ca.issue("alice", 1, 60);
+    let terms = LoginTerms::new(&current, &record_of(this_process(), Some(&current)));
     Look {
+        terms,
         id: this_process(),
         uid: effective_uid(),
         current,
@@ -81,6 +83,20 @@ fn revoked_certificate_renews_nothing_and_hides_no_good_one() {
     assert_eq!(revoked, NotRenewed::NotAccepted("certificate is revoked".into()));
     let accepted = ask(&look, vec![ca.issue("alice", 2, 900), ca.issue("alice", 3, 600)], honest).unwrap();
     assert_eq!(accepted.certificate.certificate().serial(), 3);
+}
+
+#[test]
+fn certificate_that_allows_less_than_the_login_renews_nothing_and_hides_no_good_one() {
+    let ca = Ca::new();
+    let look = look(&ca, &[]);
+    let lesser = || ca.issue_with("alice", 2, 900, &["bob"], &[]);
+    let refused = ask(&look, vec![lesser()], honest).unwrap_err();
+    assert!(matches!(&refused, NotRenewed::NotAccepted(why) if why.contains("principal")), "{refused:?}");
+    let elsewhere = ca.issue_with("alice", 3, 900, &["alice"], &[("source-address", "203.0.113.9/32")]);
+    let refused = ask(&look, vec![elsewhere], honest).unwrap_err();
+    assert!(matches!(&refused, NotRenewed::NotAccepted(why) if why.contains("source-address")), "{refused:?}");
+    let accepted = ask(&look, vec![lesser(), ca.issue("alice", 4, 600)], honest).unwrap();
+    assert_eq!(accepted.certificate.certificate().serial(), 4);
 }
 
 #[test]

@@ -12,6 +12,8 @@ mod trust;
 
 mod spool;
 
+mod terms;
+
 mod session;
 
 mod connection;

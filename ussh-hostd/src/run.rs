@@ -28,6 +28,7 @@ use crate::look::{Answer, Look, Lookers, NotRenewed};
 use crate::report::{Report, Severity, on_terminal, span};
 use crate::session::{Action, Cause, Event, Now, Session};
 use crate::spool::{ConnectionId, Found, Spool};
+use crate::terms::LoginTerms;
 use crate::trust::{Reload, TrustStore};
 use crate::watch::{Asked, Changes, ClockChange, FileWatch, Signals};
 
@@ -118,6 +119,8 @@ struct Held {
     current: Option<Certificate>,
     connection: Connection,
     session: Session,
+    /// What a newer one must still allow; `None` without a login's certificate.
+    terms: Option<LoginTerms>,
     /// When its end was begun (elapsed).
     ending_since: Option<Duration>,
     /// The last message on its terminals, until it is passed on.
@@ -336,12 +339,19 @@ impl Daemon {
         // One that cannot be read is a refusal, not a session without a certificate.
         let malformed = login.as_ref().and_then(|l| l.as_ref().err().cloned());
         let login = login.and_then(Result::ok);
-        let current = login.as_ref().map(|login| self.spool.current(id, login));
+        let terms = login.as_ref().map(|login| LoginTerms::new(login, &record));
+        // A renewal that an earlier version took may allow less than the login.
+        let allowed = |c: &Certificate| terms.as_ref().is_some_and(|terms| terms.allow(c).is_ok());
+        let current = login.as_ref().map(|login| {
+            let newest = self.spool.current(id, login);
+            if allowed(&newest) { newest } else { login.clone() }
+        });
         let session = Session::new(self.now(), current.as_ref().map(Certificate::valid_before), &self.config.timing);
         let held = Held {
             record,
             login,
             current,
+            terms,
             connection,
             session,
             ending_since: None,
@@ -413,6 +423,8 @@ impl Daemon {
         let verified = trust.verdict(newer, now).map_err(|e| NotRenewed::NotAccepted(e.to_string()))?;
         let lineage =
             held.current.as_ref().is_some_and(|c| newer.same_lineage(c) && newer.valid_before() > c.valid_before());
+        let terms = held.terms.as_ref().ok_or(NotRenewed::NothingNewer)?;
+        terms.allow(newer).map_err(|e| NotRenewed::NotAccepted(e.to_string()))?;
         if !accepted.proof.is_for(&verified) || !lineage || held.session.is_ending() {
             return Err(NotRenewed::NothingNewer);
         }
@@ -470,7 +482,7 @@ impl Daemon {
     fn look(&mut self, id: ConnectionId) {
         let Some(held) = self.held.get(&id) else { return };
         let trust = self.trust.for_renewals();
-        let (Some(current), Some(trust)) = (held.current.clone(), trust) else {
+        let (Some(current), Some(terms), Some(trust)) = (held.current.clone(), held.terms.clone(), trust) else {
             let why = "the CA file or the revocation list is not usable".into();
             return self.take_answer(id, Err(NotRenewed::Failed(why)));
         };
@@ -482,8 +494,8 @@ impl Daemon {
             tty: String::new(),
             now: UnixTime(self.now().wall.as_secs()),
         };
-        let look =
-            Look { id, uid: held.record.uid, current, trust, context, timeout: self.config.timing.agent_timeout };
+        let (uid, timeout) = (held.record.uid, self.config.timing.agent_timeout);
+        let look = Look { id, uid, current, terms, trust, context, timeout };
         self.lookers.begin(look);
     }
 

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use ussh_core::agent::{Identity, Request, frame};
 use ussh_core::ca_file::TrustedCas;
-use ussh_core::certificate::{Certificate, CertificateKind};
+use ussh_core::certificate::{Certificate, CertificateKind, CertificateOption};
 use ussh_core::clock::{Clock, SystemClock, UnixTime};
 use ussh_core::issue::CertificateTemplate;
 use ussh_core::keys::PrivateKey;
@@ -36,16 +36,28 @@ impl Ca {
 
     /// A key with a certificate that ends `seconds` from now.
     pub fn issue(&self, key_id: &str, serial: u64, seconds: i64) -> (Certificate, PrivateKey) {
+        self.issue_with(key_id, serial, seconds, &[key_id], &[])
+    }
+
+    /// The same with these principals and critical options.
+    pub fn issue_with(
+        &self,
+        key_id: &str,
+        serial: u64,
+        seconds: i64,
+        principals: &[&str],
+        options: &[(&str, &str)],
+    ) -> (Certificate, PrivateKey) {
         let key = PrivateKey::generate_ed25519().unwrap();
         let template = CertificateTemplate {
             public_key: key.public_key(),
             serial,
             kind: CertificateKind::User,
             key_id: key_id.into(),
-            principals: vec![key_id.into()],
+            principals: principals.iter().map(|p| (*p).into()).collect(),
             valid_after: from_now(-3600),
             valid_before: from_now(seconds),
-            critical_options: Vec::new(),
+            critical_options: options.iter().map(|(name, value)| CertificateOption::string(name, value)).collect(),
             extensions: Vec::new(),
         };
         (template.sign(&self.0).unwrap(), key)

@@ -77,7 +77,8 @@ impl Trust {
     }
 
     /// What is demanded of a user certificate at `now`. sshd enforces the critical options of the connection's own certificate, and which account a principal
-    /// may enter was sshd's decision at the login: what ties a newer certificate to the session is its lineage, which the caller compares.
+    /// may enter was sshd's decision at the login: what ties a newer certificate to the session is its lineage, which the caller compares, and what it must still allow
+    /// is in `terms`.
     pub fn demand(&self, now: UnixTime) -> Demand<'_> {
         Demand {
             cas: &self.cas,
