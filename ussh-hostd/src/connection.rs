@@ -15,6 +15,7 @@ use ussh_os::process::{ProcessHandle, start_time};
 use ussh_os::terminal;
 
 use crate::last_word::LastWord;
+use crate::programs::Programs;
 use crate::spool::ConnectionId;
 
 /// Most of /proc/net/unix that is read, bytes.
@@ -29,6 +30,8 @@ pub struct Connection {
     monitor: ProcessHandle,
     /// sshd's children that were seen so far.
     children: Vec<(ConnectionId, ProcessHandle)>,
+    /// What the session had running when its end was begun.
+    programs: Programs,
 }
 
 impl Connection {
@@ -36,7 +39,12 @@ impl Connection {
     /// # Errors
     /// `NotFound`: it has ended; others as the kernel says.
     pub fn open(id: ConnectionId) -> io::Result<Self> {
-        Ok(Connection { id, monitor: ProcessHandle::open(id.pid, id.start_time)?, children: Vec::new() })
+        Ok(Connection {
+            id,
+            monitor: ProcessHandle::open(id.pid, id.start_time)?,
+            children: Vec::new(),
+            programs: Programs::default(),
+        })
     }
 
     /// To poll on: readable when the monitor has ended.
@@ -68,6 +76,18 @@ impl Connection {
         }
     }
 
+    /// What the session had running and [`Connection::hang_up`] was told.
+    pub fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// Holds everything that descends from the monitor but sshd's own children. To be called before the monitor ends: afterwards they are nobody's children.
+    pub fn hold_programs(&mut self) {
+        self.hold_children();
+        let sshd: Vec<ConnectionId> = self.children.iter().map(|(id, _)| *id).collect();
+        self.programs.hold(self.id, &self.monitor, &sshd);
+    }
+
     /// SIGTERM to the monitor: it closes the PAM session, the terminal and the forwards.
     /// # Errors
     /// As the kernel says.
@@ -75,11 +95,12 @@ impl Connection {
         unless_gone(self.monitor.signal(nix::libc::SIGTERM))
     }
 
-    /// SIGKILL to sshd's children: the monitor then closes the session by itself. Without one (root's login up to 9.7 has none) to the monitor.
+    /// SIGKILL to what the session had running and to sshd's children: the monitor then closes the session by itself. Without one (root's login up to 9.7 has none) to the monitor.
     /// # Errors
     /// As the kernel says.
     pub fn kill(&mut self) -> io::Result<()> {
         self.hold_children();
+        self.programs.kill();
         if self.children().next().is_none() {
             return self.kill_monitor();
         }
@@ -137,7 +158,7 @@ impl Told {
     }
 }
 
-fn has_ended(handle: &ProcessHandle) -> bool {
+pub(crate) fn has_ended(handle: &ProcessHandle) -> bool {
     // A pidfd that cannot be polled is not taken for an ended process.
     handle.wait_end(Duration::ZERO).unwrap_or(false)
 }
@@ -162,12 +183,21 @@ fn program_of(pid: u32) -> Option<(u64, u64)> {
     Some((m.dev(), m.ino()))
 }
 
-fn children_of(pid: u32) -> Vec<u32> {
-    // sshd has one thread. The file needs CONFIG_PROC_CHILDREN; without it every process is asked for its parent.
-    match std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")) {
-        Ok(list) => list.split_ascii_whitespace().filter_map(|p| p.parse().ok()).collect(),
-        Err(_) => all_processes().filter(|p| parent_of(*p) == Some(pid)).collect(),
+pub(crate) fn children_of(pid: u32) -> Vec<u32> {
+    // Each thread has its own. The file needs CONFIG_PROC_CHILDREN; without it every process is asked for its parent.
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let mut children = Vec::new();
+    for thread in threads.flatten() {
+        match std::fs::read_to_string(thread.path().join("children")) {
+            Ok(list) => children.extend(list.split_ascii_whitespace().filter_map(|p| p.parse::<u32>().ok())),
+            // The thread has ended, or the kernel has no such file.
+            Err(_) if thread.path().exists() => {
+                return all_processes().filter(|p| parent_of(*p) == Some(pid)).collect();
+            }
+            Err(_) => {}
+        }
     }
+    children
 }
 
 fn all_processes() -> impl Iterator<Item = u32> {

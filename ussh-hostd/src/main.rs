@@ -16,6 +16,8 @@ mod terms;
 
 mod session;
 
+mod programs;
+
 mod connection;
 
 mod last_word;

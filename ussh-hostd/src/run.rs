@@ -229,7 +229,8 @@ impl Daemon {
         for held in self.held.values() {
             let connection = &held.connection;
             if connection.monitor_ended() {
-                fds.extend(connection.children().map(|child| PollFd::new(child.as_fd(), PollFlags::POLLIN)));
+                let left = connection.children().chain(connection.programs().living());
+                fds.extend(left.map(|process| PollFd::new(process.as_fd(), PollFlags::POLLIN)));
             } else {
                 fds.push(PollFd::new(connection.monitor().as_fd(), PollFlags::POLLIN));
             }
@@ -448,10 +449,14 @@ impl Daemon {
                 }
                 continue;
             }
+            if held.connection.programs().living().next().is_some() {
+                // Hung up on, and killed after the grace.
+                continue;
+            }
             if let Some(since) = held.ending_since {
-                let took = self.started.elapsed().saturating_sub(since);
-                self.report
-                    .line(Severity::Info, &format!("Session ended after {} ms: {}", took.as_millis(), held.who()));
+                let took = self.started.elapsed().saturating_sub(since).as_millis();
+                let programs = ended_with_it(held.connection.programs().count());
+                self.report.line(Severity::Info, &format!("Session ended after {took} ms, {programs}: {}", held.who()));
             }
             self.held.remove(&id);
             self.forget_files(id);
@@ -549,10 +554,11 @@ impl Daemon {
         let Some(held) = self.held.get_mut(&id) else { return };
         held.last_word = None;
         // Held before the monitor ends: afterwards they are nobody's children.
-        held.connection.hold_children();
+        held.connection.hold_programs();
         if let Err(e) = held.connection.terminate() {
             self.report.line(Severity::Error, &format!("Cannot end {}: {e}", held.who()));
         }
+        held.connection.programs().hang_up();
     }
 
     fn kill(&mut self, id: ConnectionId, after: &str, kill: impl FnOnce(&mut Connection) -> io::Result<()>) {
@@ -563,6 +569,16 @@ impl Daemon {
             self.report.line(Severity::Error, &format!("Cannot end {}: {e}", held.who()));
         }
     }
+}
+
+/// Of a session whose processes have all ended, as far as they were its own when its end was begun.
+fn ended_with_it(programs: usize) -> String {
+    let many = match programs {
+        0 => "no process".to_owned(),
+        1 => "1 process".to_owned(),
+        n => format!("{n} processes"),
+    };
+    format!("{many} with it; programs that had left it before are not touched")
 }
 
 /// What came in, besides what is looked at anyway.

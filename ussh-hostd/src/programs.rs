@@ -1,0 +1,220 @@
+//! What a session had running when its end was begun: everything that descends from its sshd processes at that moment.
+//!
+//! sshd ends only itself and its terminals; a program without a terminal would go on. A program that has left the session before (forked twice, so that init is
+//! its parent: daemons, tmux, `at`, the user's service manager) is not found by its parents, and goes on. See docs/sessions.md.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use nix::libc::{SIGCONT, SIGHUP, SIGKILL, SIGSTOP};
+use ussh_os::process::{ProcessHandle, start_time};
+
+use crate::connection::{children_of, has_ended};
+use crate::spool::ConnectionId;
+
+/// Most that are held for one session; each costs a descriptor.
+const MAX_HELD: usize = 1024;
+
+/// Processes held by pidfd.
+#[derive(Debug, Default)]
+pub struct Programs {
+    held: Vec<(ConnectionId, ProcessHandle)>,
+}
+
+impl Programs {
+    /// Finds and holds what descends from `root`, which is held as `handle`, but for those `left_out`; this very process is never among them.
+    pub fn hold(&mut self, root: ConnectionId, handle: &ProcessHandle, left_out: &[ConnectionId]) {
+        let found = descendants_of(root.pid).into_iter();
+        let found = found.filter_map(|pid| Some(ConnectionId { pid, start_time: start_time(pid).ok()? }));
+        let mut opened = Vec::new();
+        for id in found {
+            let known = left_out.contains(&id) || self.held.iter().any(|(held, _)| *held == id);
+            if known || id.pid == std::process::id() || self.held.len() + opened.len() >= MAX_HELD {
+                continue;
+            }
+            if let Ok(handle) = ProcessHandle::open(id.pid, id.start_time) {
+                opened.push((id, handle));
+            }
+        }
+        // A number may have gone to another process before it was opened: whoever is held now and still descends from a living root always did.
+        let still = descendants_of(root.pid);
+        if !has_ended(handle) {
+            self.held.extend(opened.into_iter().filter(|(id, _)| still.contains(&id.pid)));
+        }
+    }
+
+    /// How many were held.
+    pub fn count(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Those that still live.
+    pub fn living(&self) -> impl Iterator<Item = &ProcessHandle> {
+        self.held.iter().map(|(_, handle)| handle).filter(|handle| !has_ended(handle))
+    }
+
+    /// SIGHUP, as a terminal that goes away would send it (without one nobody else does), and SIGCONT, so that a stopped one takes it.
+    pub fn hang_up(&self) {
+        for program in self.living() {
+            signal(program, SIGHUP);
+            signal(program, SIGCONT);
+        }
+    }
+
+    /// SIGKILL to what lives still, and to what it has started since.
+    pub fn kill(&mut self) {
+        let mut position = 0;
+        while let Some((id, handle)) = self.held.get(position) {
+            if !has_ended(handle) {
+                // Stopped, so that nothing new is started behind the look.
+                signal(handle, SIGSTOP);
+                let known: Vec<ConnectionId> = self.held.iter().map(|(id, _)| *id).collect();
+                let mut young = Programs::default();
+                young.hold(*id, handle, &known);
+                young.held.truncate(MAX_HELD.saturating_sub(known.len()));
+                self.held.extend(young.held);
+            }
+            position += 1;
+        }
+        self.living().for_each(|program| signal(program, SIGKILL));
+    }
+}
+
+/// One that ends meanwhile, or that the kernel does not let us reach, is seen by the caller: it counts as living or not.
+fn signal(program: &ProcessHandle, signal: i32) {
+    let _: io::Result<()> = program.signal(signal);
+}
+
+/// Process IDs at this moment, parents before children.
+fn descendants_of(root: u32) -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
+    let mut to_ask = vec![root];
+    while let Some(pid) = to_ask.pop() {
+        to_ask.extend(children_of(pid).into_iter().filter(|child| found.insert(*child)));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use std::io::{BufRead, BufReader};
+    use std::process::{Child, Command, Stdio};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::connection::Connection;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// A process in the monitor's place that runs `script` in a shell, and the numbers that the script writes.
+    fn session(script: &str, numbers: usize) -> (Child, Connection, Vec<(u32, ProcessHandle)>) {
+        let mut monitor = Command::new("/usr/bin/env")
+            .args(["perl", "-e", "system('/bin/sh', '-c', $ARGV[0]); sleep 60", script])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(monitor.stdout.take().unwrap()).lines().take(numbers);
+        let held = lines.map(|line| {
+            let pid: u32 = line.unwrap().parse().unwrap();
+            (pid, ProcessHandle::open(pid, start_time(pid).unwrap()).unwrap())
+        });
+        let held = held.collect();
+        let id = ConnectionId { pid: monitor.id(), start_time: start_time(monitor.id()).unwrap() };
+        (monitor, Connection::open(id).unwrap(), held)
+    }
+
+    fn end(mut monitor: Child) {
+        monitor.kill().unwrap();
+        monitor.wait().unwrap();
+    }
+
+    #[test]
+    fn descendants_end_with_the_session_although_they_have_no_terminal() {
+        let (monitor, mut connection, held) = session("sleep 61 >&- & echo $!; sleep 62 >&- & echo $!; wait", 2);
+        connection.hold_programs();
+        connection.programs().hang_up();
+        assert_eq!(connection.programs().count(), 3, "the shell and both of its children");
+        end(monitor);
+        for (pid, program) in held {
+            assert!(program.wait_end(PATIENCE).unwrap(), "{pid} lives on");
+        }
+        assert_eq!(connection.programs().living().count(), 0);
+    }
+
+    #[test]
+    fn sshds_own_child_is_left_to_sshd() {
+        // A fork of the monitor runs its program, as sshd's child does; what that runs is the session's.
+        let script = "$| = 1; unless (fork) { unless (fork) { exec 'sleep', 68 } print \"$$\\n\"; sleep 69 } sleep 70";
+        let mut monitor = Command::new("perl").args(["-e", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(monitor.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let child: u32 = line.trim().parse().unwrap();
+        let id = ConnectionId { pid: monitor.id(), start_time: start_time(monitor.id()).unwrap() };
+        let mut connection = Connection::open(id).unwrap();
+        connection.hold_programs();
+        let programs: Vec<u32> = connection.programs().held.iter().map(|(id, _)| id.pid).collect();
+        assert_eq!(programs, children_of(child));
+        connection.programs().hang_up();
+        assert!(connection.programs().held[0].1.wait_end(PATIENCE).unwrap());
+        assert_eq!(connection.children().count(), 1, "still there");
+        connection.kill_children().unwrap();
+        end(monitor);
+    }
+
+    #[test]
+    fn what_ignores_the_hangup_or_is_stopped_is_killed_with_what_it_started_since() {
+        let script = "trap '' HUP; sleep 61 >&- & echo $!; kill -STOP $!; echo $$; sleep 63; sleep 64";
+        let (monitor, mut connection, held) = session(script, 2);
+        connection.hold_programs();
+        connection.programs().hang_up();
+        end(monitor);
+        let (_, stopped) = &held[0];
+        let (shell, _) = held[1];
+        // Its running child ends, and it starts the next one, which nobody has seen yet.
+        let first = connection.programs().count();
+        let running = *children_of(shell).iter().find(|pid| **pid != held[0].0).unwrap();
+        ProcessHandle::open(running, start_time(running).unwrap()).unwrap().signal(SIGKILL).unwrap();
+        let deadline = std::time::Instant::now() + PATIENCE;
+        let next = loop {
+            let children = children_of(shell);
+            if let Some(next) = children.into_iter().find(|pid| *pid != held[0].0 && *pid != running) {
+                break ProcessHandle::open(next, start_time(next).unwrap()).unwrap();
+            }
+            assert!(std::time::Instant::now() < deadline, "no second child");
+        };
+        assert!(connection.programs().living().count() >= 2, "the hangup was ignored");
+        connection.kill().unwrap();
+        assert!(connection.programs().count() > first);
+        for program in [stopped, &held[1].1, &next] {
+            assert!(program.wait_end(PATIENCE).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_has_left_the_session_before_is_not_reached() {
+        let (monitor, mut connection, held) = session("(sleep 65 >&- & echo $!); sleep 66 >&-", 1);
+        let (left, handle) = &held[0];
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while descendants_of(monitor.id()).contains(left) && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        connection.hold_programs();
+        connection.programs().hang_up();
+        connection.kill().unwrap();
+        end(monitor);
+        assert!(!has_ended(handle), "only the session's own");
+        handle.signal(SIGKILL).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_held_for_a_session_that_is_gone() {
+        let (monitor, mut connection, held) = session("echo $$; trap '' HUP; sleep 67 >&-", 1);
+        end(monitor);
+        connection.hold_programs();
+        connection.programs().hang_up();
+        assert_eq!(connection.programs().count(), 0);
+        held[0].1.signal(SIGKILL).unwrap();
+    }
+}
