@@ -9,6 +9,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use ussh_core::ca_file::TrustedCas;
+use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::keys::{KeyError, PublicKey};
 use ussh_core::revoked::{RevokedError, RevokedKeys};
 use ussh_core::trusted_file::{TrustedFileError, read_trusted};
@@ -20,6 +21,8 @@ use crate::trust::{MAX_CA_FILE, MAX_REVOKED};
 const USER_CA: &str = "user_ca.pub";
 const KRL: &str = "krl";
 const KNOWN_HOSTS: &str = "known_hosts";
+/// How far ahead of this clock a KRL may lie, seconds: clocks differ, but not by a day.
+const MAX_AHEAD: u64 = 24 * 3600;
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +78,18 @@ pub enum SyncError {
         installed: u64,
         /// Seconds since the epoch.
         installed_generated: u64,
+    },
+    /// No true list could follow it.
+    #[error("{path}: version {version}, generated at {generated}: lies in the future (now {now})")]
+    InTheFuture {
+        /// The feed's file.
+        path: PathBuf,
+        /// Its version, which is a time at least.
+        version: u64,
+        /// Seconds since the epoch.
+        generated: u64,
+        /// Seconds since the epoch.
+        now: u64,
     },
     /// A line of known_hosts that is not a host CA's.
     #[error("{path}: line {line}: must be @cert-authority, host patterns and a key")]
@@ -170,8 +185,16 @@ fn check_krl(source: &SyncConfig, target: &Path) -> Result<Checked, SyncError> {
     let data = read_trusted(&path, MAX_REVOKED)?;
     let krl = RevokedKeys::parse(&data).map_err(|e| SyncError::Krl { path: path.clone(), source: e })?;
     let Some((version, generated)) = krl.version().zip(krl.generated()) else { return Err(SyncError::NotAKrl(path)) };
-    if let Some((installed, installed_generated)) = installed_krl(target)?
-        && (version < installed || generated.0 < installed_generated)
+    let (offered, now) = (Age { version, generated: generated.0 }, SystemClock.now().0);
+    if offered.lies_in_future(now) {
+        return Err(SyncError::InTheFuture { path, version, generated: generated.0, now });
+    }
+    let installed = installed_krl(target)?;
+    let absurd = installed.filter(|age| age.lies_in_future(now)).map_or_else(String::new, |age| {
+        format!(", in place of version {}, generated at {}, which lies in the future", age.version, age.generated)
+    });
+    if let Some(Age { version: installed, generated: installed_generated }) = installed
+        && !offered.may_follow(installed, installed_generated, now)
     {
         return Err(SyncError::GoesBack {
             path,
@@ -181,13 +204,40 @@ fn check_krl(source: &SyncConfig, target: &Path) -> Result<Checked, SyncError> {
             installed_generated,
         });
     }
-    Ok(Checked { target: target.into(), data, what: format!("KRL version {version}") })
+    Ok(Checked { target: target.into(), data, what: format!("KRL version {version}{absurd}") })
+}
+
+/// What orders one KRL and the next. A version is a count or, as usshca makes it, at least the time in seconds.
+#[derive(Clone, Copy, Debug)]
+struct Age {
+    version: u64,
+    /// Seconds since the epoch.
+    generated: u64,
+}
+
+impl Age {
+    fn lies_in_future(self, now: u64) -> bool {
+        self.version.max(self.generated) > now.saturating_add(MAX_AHEAD)
+    }
+
+    /// Neither number goes back. An installed one that lies in the future orders nothing: where that is the version, the list must be generated later.
+    fn may_follow(self, installed: u64, installed_generated: u64, now: u64) -> bool {
+        let latest = now.saturating_add(MAX_AHEAD);
+        match (installed > latest, installed_generated > latest) {
+            (false, false) => self.version >= installed && self.generated >= installed_generated,
+            (true, false) => self.generated > installed_generated,
+            (false, true) => self.version >= installed,
+            (true, true) => true,
+        }
+    }
 }
 
 /// Version and generation time of the installed KRL. `None`: there is none, or it is broken or a plain list, so that nothing can be older than it.
-fn installed_krl(target: &Path) -> Result<Option<(u64, u64)>, SyncError> {
+fn installed_krl(target: &Path) -> Result<Option<Age>, SyncError> {
     match read_trusted(target, MAX_REVOKED) {
-        Ok(data) => Ok(RevokedKeys::parse(&data).ok().and_then(|krl| Some((krl.version()?, krl.generated()?.0)))),
+        Ok(data) => Ok(RevokedKeys::parse(&data)
+            .ok()
+            .and_then(|krl| Some(Age { version: krl.version()?, generated: krl.generated()?.0 }))),
         Err(TrustedFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e.into()),
     }

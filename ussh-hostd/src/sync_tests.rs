@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 use std::os::unix::fs::MetadataExt;
 
+use ussh_core::clock::UnixTime;
+
 use super::*;
 use crate::test_support::{Ca, from_now, trusted_folder};
 
@@ -110,6 +112,47 @@ fn refuses_a_krl_that_goes_back() {
     }
     host.write("feed/krl", host.ca.krl(5, from_now(-50), &[7]));
     sync(&host.config).unwrap();
+}
+
+#[test]
+fn refuses_a_krl_from_the_future() {
+    let host = Host::new();
+    let (day, now) = (24 * 3600, from_now(0).0);
+    for (version, generated) in [
+        (99_999_999_999, from_now(0)),
+        (u64::MAX, from_now(0)),
+        (now + day as u64 + 60, from_now(0)),
+        (6, from_now(day + 60)),
+    ] {
+        host.write("feed/krl", host.ca.krl(version, generated, &[7]));
+        host.refuses("lies in the future");
+    }
+    host.write("feed/krl", host.ca.krl(now + 60, from_now(day - 60), &[7]));
+    sync(&host.config).unwrap();
+}
+
+#[test]
+fn installed_krl_from_the_future_gives_way_to_a_true_one() {
+    let absurd = 99_999_999_999;
+    for (version, generated) in [(absurd, from_now(-100)), (5, UnixTime(absurd)), (absurd, UnixTime(absurd))] {
+        let host = Host::new();
+        host.write("revoked", host.ca.krl(version, generated, &[]));
+        let outcome = sync(&host.config).unwrap();
+        assert!(outcome.lines[0].contains("which lies in the future"), "{outcome:?}");
+        assert_eq!(host.read("revoked"), host.read("feed/krl"));
+        assert!(!sync(&host.config).unwrap().changed);
+    }
+}
+
+#[test]
+fn what_still_orders_an_installed_krl_from_the_future_holds() {
+    let absurd = 99_999_999_999;
+    for (version, generated) in [(absurd, from_now(0)), (absurd, from_now(50)), (7, UnixTime(absurd))] {
+        let host = Host::new();
+        host.write("revoked", host.ca.krl(version, generated, &[]));
+        host.write("feed/krl", host.ca.krl(6, from_now(-10), &[7]));
+        host.refuses("going back");
+    }
 }
 
 #[test]
