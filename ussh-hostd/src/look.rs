@@ -100,10 +100,15 @@ impl Lookers {
         &self.bell
     }
 
-    /// Begins a look, or puts it in the queue. Each is answered exactly once.
+    /// Begins a look, or puts it in the queue. Each is answered exactly once, unless it is forgotten.
     pub fn begin(&mut self, look: Look) {
         self.waiting.push_back(look);
         self.start_waiting();
+    }
+
+    /// Drops a connection's look that has not been started: it is not answered, and others' come to their turn.
+    pub fn forget(&mut self, id: ConnectionId) {
+        self.waiting.retain(|look| look.id != id);
     }
 
     /// Takes the answers that have come.

@@ -208,6 +208,20 @@ fn one_users_looks_leave_room_for_others() {
 }
 
 #[test]
+fn look_of_an_ended_session_does_not_stand_before_others() {
+    let ca = Ca::new();
+    let mut lookers = Lookers::new().unwrap();
+    lookers.running.insert(1000, MAX_LOOKS_PER_UID);
+    let other = Look { id: ConnectionId { pid: u32::MAX, start_time: 2 }, ..nobody(&ca, 1000) };
+    let (ended, lives) = (nobody(&ca, 1000), other);
+    let (gone, left) = (ended.id, lives.id);
+    lookers.begin(ended);
+    lookers.begin(lives);
+    lookers.forget(gone);
+    assert_eq!(lookers.waiting.iter().map(|look| look.id).collect::<Vec<_>>(), [left]);
+}
+
+#[test]
 fn worker_that_dies_answers_all_the_same() {
     let lookers = Lookers::new().unwrap();
     let id = this_process();

@@ -532,6 +532,7 @@ impl Daemon {
         let elapsed = self.started.elapsed();
         let Some(held) = self.held.get_mut(&id) else { return };
         held.ending_since = Some(elapsed);
+        self.lookers.forget(id);
         let (sentence, reason) = match cause {
             Cause::Expired => (
                 "your certificate has run out: this session ends now. Run `ussh` on your own machine and connect again.",

@@ -2,8 +2,8 @@
 //!
 //! A session lives until its certificate's `valid_before`. The end is kept on two clocks, the wall clock and the time that has passed since the end was set; the
 //! earlier one counts, so that a clock set back prolongs nothing. Before each warning, and repeatedly in the last stretch, the session's own agent is looked at;
-//! only a look that found nothing warns. At the end nothing is waited for, but for one case: a session whose agent could not be looked at before (this daemon was
-//! down, the clock jumped) gets one look first.
+//! only a look that found nothing warns. At the end nothing is waited for, but for one case: a session for whose agent no look was even begun before (this daemon was
+//! down, the clock jumped) gets one look first. A look that waits for its turn or for an answer at the end counts as a no.
 
 use std::time::Duration;
 
@@ -235,11 +235,11 @@ impl Session {
     }
 
     fn reach_end(&mut self, now: Now) -> Vec<Action> {
-        if self.looked {
+        if self.looked || self.looking {
             return self.begin_end(now, Cause::Expired);
         }
         self.phase = Phase::LastLook { until: now.elapsed.saturating_add(self.timing.agent_timeout) };
-        if self.looking { Vec::new() } else { self.look() }
+        self.look()
     }
 
     fn look(&mut self) -> Vec<Action> {

@@ -98,6 +98,16 @@ fn hanging_look_does_not_delay_the_end() {
 }
 
 #[test]
+fn first_look_that_still_waits_at_the_end_does_not_delay_it() {
+    let mut session = Session::new(at(0), Some(until(20)), &timing());
+    assert_eq!(session.on(at(14), Event::Time), [Action::Look]);
+    assert!(session.on(at(19), Event::Time).is_empty());
+    assert_eq!(session.wake_in(at(19)), Some(secs(1)));
+    assert_eq!(session.on(at(20), Event::Time), [Action::Announce(Cause::Expired)]);
+    assert!(session.on(at(20), Event::Renewed { valid_before: until(7200) }).is_empty());
+}
+
+#[test]
 fn certificate_that_comes_after_the_end_has_begun_changes_nothing() {
     let mut session = about_to_end();
     session.on(at(3600), Event::Time);
