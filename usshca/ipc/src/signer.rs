@@ -27,6 +27,8 @@ pub struct SignerSetup {
     pub worker_uid: u32,
     /// Whether a listening admin socket comes as descriptor 5.
     pub listens: bool,
+    /// Whether there is no inventory yet, and it is to make one: `usshca init` alone says so. Else a missing one is a lost one.
+    pub creates: bool,
 }
 
 /// Supervisor → signer. Each brings one descriptor.

@@ -52,7 +52,7 @@ fn world() -> World {
     // Of today: ssh-keygen and our own checks have the real clock.
     let clock = TestClock(Arc::new(AtomicU64::new(ussh_core::clock::SystemClock.now().0)));
     let dir = tempfile::tempdir().unwrap();
-    let inventory = Inventory::open(&dir.path().join("inventory.db")).unwrap();
+    let inventory = Inventory::create(&dir.path().join("inventory.db")).unwrap();
     let ca = Ca::new(keys(), Policy::parse(POLICY).unwrap(), inventory, Box::new(clock.clone()));
     World { dir, clock, ca }
 }

@@ -111,7 +111,8 @@ fn start() -> Result<Started, StartError> {
     process::harden_memory().map_err(StartError::Harden)?;
     let state = StateFolder::open(&setup.state)?;
     let keys = CaKeys::load(&state)?;
-    let inventory = Inventory::open(&state.file("inventory.db"))?;
+    let path = state.file("inventory.db");
+    let inventory = if setup.creates { Inventory::create(&path)? } else { Inventory::open(&path)? };
     let policy = Policy::parse(&setup.policy)?;
     sandbox::enter(Profile::Signer).map_err(StartError::Sandbox)?;
     let ca = Ca::new(keys, policy, inventory, Box::new(SystemClock));

@@ -51,7 +51,12 @@ fn put_key(dir: &Path, name: &str, key: &PrivateKey) {
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
 }
 
+/// As the CA does: only the first signer on a state makes the inventory.
 fn start(state: &Path, policy: &str) -> Signer {
+    start_as(state, policy, !state.join("inventory.db").exists())
+}
+
+fn start_as(state: &Path, policy: &str, creates: bool) -> Signer {
     let (ours, theirs) = SeqPacket::pair().unwrap();
     let uid = process::effective_uid();
     let setup = SignerSetup {
@@ -60,6 +65,7 @@ fn start(state: &Path, policy: &str) -> Signer {
         admin_uids: vec![uid],
         worker_uid: uid,
         listens: false,
+        creates,
     };
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(&encode(&setup).unwrap()).unwrap();
@@ -77,7 +83,10 @@ fn started(state: &Path) -> Signer {
 }
 
 fn failure(state: &Path, policy: &str) -> String {
-    let mut signer = start(state, policy);
+    failed(start(state, policy))
+}
+
+fn failed(mut signer: Signer) -> String {
     let said = signer.said();
     assert!(!signer.child.wait().unwrap().success());
     match said {
@@ -244,4 +253,15 @@ fn after_a_kill_everything_that_left_is_in_the_inventory() {
     }
     let file = File::open(state.path().join("inventory.db")).unwrap();
     assert!(file.metadata().unwrap().len() > 0);
+}
+
+#[test]
+fn a_signer_whose_inventory_is_lost_says_so_and_makes_no_new_one() {
+    let state = state();
+    started(state.path()).end();
+    started(state.path()).end();
+    fs::remove_file(state.path().join("inventory.db")).unwrap();
+    let why = failed(start_as(state.path(), POLICY, false));
+    assert!(why.contains("inventory is missing") && why.contains("backup"), "{why}");
+    assert!(!state.path().join("inventory.db").exists());
 }

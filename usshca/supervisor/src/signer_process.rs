@@ -27,12 +27,22 @@ pub struct SignerProcess {
 
 /// Starts a signer with the policy as it is now. `listener`: the listening admin socket, if it shall have one.
 pub fn start(base: &Base, listener: Option<OwnedFd>) -> Result<SignerProcess, Failure> {
+    start_with(base, listener, false)
+}
+
+/// Starts the first signer of a new CA, which makes the inventory. Of `usshca init` only: a lost inventory must never become an empty one.
+pub fn start_first(base: &Base) -> Result<SignerProcess, Failure> {
+    start_with(base, None, true)
+}
+
+fn start_with(base: &Base, listener: Option<OwnedFd>, creates: bool) -> Result<SignerProcess, Failure> {
     let setup = SignerSetup {
         state: base.layout.state.clone(),
         policy: base.policy()?,
         admin_uids: vec![base.owner_uid()],
         worker_uid: base.owner_uid(),
         listens: listener.is_some(),
+        creates,
     };
     spawn(base, &setup, listener).map_err(|e| Failure::internal(format!("the signer could not be started: {e}")))
 }

@@ -6,11 +6,15 @@ mod schema;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, named_params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, named_params};
 use ussh_core::clock::UnixTime;
 
 /// Bits of a serial below the epoch.
 const COUNTER_BITS: u32 = 40;
+/// Largest database that is looked through at each start, in bytes.
+const MAX_CHECKED: u64 = 64 << 20;
+/// Never with SQLITE_OPEN_CREATE.
+const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
 /// Why the inventory did not do as it was asked. Nothing was changed then.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +29,16 @@ pub enum InventoryError {
         path: PathBuf,
         /// What is wrong.
         problem: String,
+    },
+    /// It was there once: init makes one with the CA keys.
+    #[error(
+        "{path}: the inventory is {how}. All certificates and revocations stand in it, so that nothing is issued or revoked without it: put back a backup (docs/operations.md)"
+    )]
+    Lost {
+        /// Where it should be.
+        path: PathBuf,
+        /// Missing or empty.
+        how: &'static str,
     },
     /// Made by a later version of this program.
     #[error("the inventory has form {0}, which is newer than this program")]
@@ -131,12 +145,34 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Opens, or makes, the database. The folder is the signer's own.
+    /// Makes the database of a new CA. The folder is the signer's own.
+    /// # Errors
+    /// [`InventoryError`]; there is one already, for example.
+    pub fn create(path: &Path) -> Result<Self, InventoryError> {
+        create_private(path)?;
+        let inventory = Self::connect(path)?;
+        // A kill right after this leaves a database, not an empty file with all of it in the log beside.
+        inventory.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(inventory)
+    }
+
+    /// Opens the database. It is never made here: a lost inventory is not an empty one, which would know of no revocation.
     /// # Errors
     /// [`InventoryError`]
     pub fn open(path: &Path) -> Result<Self, InventoryError> {
-        create_private(path)?;
-        let mut connection = Connection::open(path)?;
+        check_private(path)?;
+        let connection = Connection::open_with_flags(path, FLAGS)?;
+        if schema::version(&connection)? == 0 {
+            return Err(InventoryError::Lost { path: path.to_owned(), how: "empty" });
+        }
+        drop(connection);
+        let inventory = Self::connect(path)?;
+        inventory.check(path)?;
+        Ok(inventory)
+    }
+
+    fn connect(path: &Path) -> Result<Self, InventoryError> {
+        let mut connection = Connection::open_with_flags(path, FLAGS)?;
         connection.busy_timeout(Duration::from_secs(5))?;
         let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         if mode != "wal" {
@@ -148,6 +184,22 @@ impl Inventory {
             .execute_batch("PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;")?;
         schema::migrate(&mut connection)?;
         Ok(Inventory { connection })
+    }
+
+    /// Looks for damage, in a database that is small enough for that to take well below a second.
+    fn check(&self, path: &Path) -> Result<(), InventoryError> {
+        let file_error = |problem: String| InventoryError::File { path: path.to_owned(), problem };
+        let size = path.metadata().map_err(|e| file_error(e.to_string()))?.len();
+        if size > MAX_CHECKED {
+            return Ok(());
+        }
+        let found: String = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        match found.as_str() {
+            "ok" => Ok(()),
+            _ => Err(file_error(format!(
+                "is damaged ({found}); put back a backup. Nothing is issued or revoked until then"
+            ))),
+        }
     }
 
     /// Gives the next serial to a row in state `reserved`.
@@ -298,16 +350,25 @@ fn sql_time(time: UnixTime) -> Result<i64, InventoryError> {
 
 /// Makes the file with mode 0600 before SQLite would with 0644; SQLite gives its other files the same mode.
 fn create_private(path: &Path) -> Result<(), InventoryError> {
-    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+    use std::os::unix::fs::OpenOptionsExt;
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    made.map(drop).map_err(|e| InventoryError::File { path: path.to_owned(), problem: e.to_string() })
+}
+
+fn check_private(path: &Path) -> Result<(), InventoryError> {
+    use std::os::unix::fs::MetadataExt;
     let file_error = |problem: String| InventoryError::File { path: path.to_owned(), problem };
-    let options = || std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-    let file = options().map_err(|e| file_error(e.to_string()))?;
-    let metadata = file.metadata().map_err(|e| file_error(e.to_string()))?;
+    let lost = |how| InventoryError::Lost { path: path.to_owned(), how };
+    let metadata = match path.symlink_metadata() {
+        Ok(metadata) => metadata,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(lost("missing")),
+        Err(e) => return Err(file_error(e.to_string())),
+    };
     let own = ussh_os::process::effective_uid();
     if !metadata.is_file() || metadata.uid() != own || metadata.mode() & 0o177 != 0 {
         return Err(file_error(format!("must be a regular file of uid {own} with mode 0600")));
     }
-    Ok(())
+    if metadata.len() == 0 { Err(lost("empty")) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -39,9 +39,14 @@ const MIGRATIONS: [&str; 1] = ["
     CREATE INDEX certificate_revoked ON certificate (kind, valid_before) WHERE revoked IS NOT NULL;
 "];
 
+/// How many steps were taken; 0: none, there is nothing in it.
+pub fn version(connection: &Connection) -> Result<i64, InventoryError> {
+    Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
+}
+
 /// Brings the database to the present form. A new one gets its epoch: 24 random bits, once.
 pub fn migrate(connection: &mut Connection) -> Result<(), InventoryError> {
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let version = version(connection)?;
     let done = usize::try_from(version).unwrap_or(usize::MAX);
     let Some(steps) = MIGRATIONS.get(done..) else {
         return Err(InventoryError::Newer(version));

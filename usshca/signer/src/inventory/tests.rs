@@ -21,7 +21,7 @@ fn planned(until: u64) -> Planned {
 
 fn new() -> (tempfile::TempDir, Inventory) {
     let dir = tempfile::tempdir().unwrap();
-    let inventory = Inventory::open(&dir.path().join("inventory.db")).unwrap();
+    let inventory = Inventory::create(&dir.path().join("inventory.db")).unwrap();
     (dir, inventory)
 }
 
@@ -196,4 +196,51 @@ fn refuses_a_database_of_a_later_version_and_one_that_is_none() {
     assert!(matches!(Inventory::open(&path), Err(InventoryError::Newer(2))));
     std::fs::write(&path, "junk junk junk junk junk junk junk junk junk junk").unwrap();
     assert!(matches!(Inventory::open(&path), Err(InventoryError::Database(_))));
+}
+
+#[test]
+fn a_lost_inventory_never_becomes_an_empty_one() {
+    let (dir, mut inventory) = new();
+    let serial = reserve(&mut inventory);
+    inventory.revoke(serial, NOW, "admin", "").unwrap();
+    drop(inventory);
+    let path = dir.path().join("inventory.db");
+    let lost = |change: &dyn Fn()| {
+        change();
+        let before = std::fs::metadata(&path).map(|m| m.len()).ok();
+        let error = Inventory::open(&path).unwrap_err();
+        assert!(matches!(error, InventoryError::Lost { .. }), "{error}");
+        assert!(error.to_string().contains("backup"), "{error}");
+        assert_eq!(std::fs::metadata(&path).map(|m| m.len()).ok(), before);
+    };
+    // Nor does making one write over another.
+    assert!(Inventory::create(&path).is_err());
+    assert_eq!(Inventory::open(&path).unwrap().revoked_serials(Kind::User, NOW).unwrap(), [serial]);
+    let whole = std::fs::read(&path).unwrap();
+    lost(&|| std::fs::write(&path, "").unwrap());
+    lost(&|| std::fs::remove_file(&path).unwrap());
+    // A database without any form yet.
+    lost(&|| {
+        rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE x (y)").unwrap();
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    });
+    std::fs::write(&path, whole).unwrap();
+    assert!(Inventory::open(&path).is_ok());
+}
+
+#[test]
+fn refuses_a_database_that_is_damaged_inside() {
+    let (dir, mut inventory) = new();
+    for _ in 0..50 {
+        reserve(&mut inventory);
+    }
+    drop(inventory);
+    let path = dir.path().join("inventory.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let last_page = bytes.len() - 4096;
+    bytes[last_page..].fill(0xa5);
+    std::fs::write(&path, bytes).unwrap();
+    let error = Inventory::open(&path).unwrap_err();
+    assert!(matches!(error, InventoryError::File { .. } | InventoryError::Database(_)), "{error}");
 }

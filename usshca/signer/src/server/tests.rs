@@ -57,12 +57,18 @@ fn world_where(worker_uid: u32, admin_uids: Vec<u32>, change: fn(&mut Server)) -
     let (ours, theirs) = SeqPacket::pair().unwrap();
     theirs.attest_sender().unwrap();
     let keys = CaKeys { user: PrivateKey::generate_ed25519().unwrap(), host: PrivateKey::generate_ed25519().unwrap() };
-    let setup =
-        SignerSetup { state: dir.path().to_owned(), policy: POLICY.to_owned(), admin_uids, worker_uid, listens: true };
+    let setup = SignerSetup {
+        state: dir.path().to_owned(),
+        policy: POLICY.to_owned(),
+        admin_uids,
+        worker_uid,
+        listens: true,
+        creates: true,
+    };
     let listener = SeqPacketListener::bind(&dir.path().join("admin.sock"), 0o600).unwrap();
     let database = dir.path().join("inventory.db");
     let thread = std::thread::spawn(move || {
-        let inventory = Inventory::open(&database).unwrap();
+        let inventory = Inventory::create(&database).unwrap();
         let ca = Ca::new(keys, Policy::parse(POLICY).unwrap(), inventory, Box::new(SystemClock));
         let mut server = Server::new(ca, &setup, Channel::new(theirs), Some(listener)).unwrap();
         change(&mut server);

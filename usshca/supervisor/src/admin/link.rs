@@ -42,7 +42,15 @@ impl Link {
 
     /// With a signer of our own, on the same state; it holds the lock, so that there is never a second one.
     pub fn own(base: &Base) -> Result<Self, Failure> {
-        let signer = signer_process::start(base, None)?;
+        Self::with(signer_process::start(base, None)?)
+    }
+
+    /// With the first signer of a new CA, which makes the inventory.
+    pub fn first(base: &Base) -> Result<Self, Failure> {
+        Self::with(signer_process::start_first(base)?)
+    }
+
+    fn with(signer: SignerProcess) -> Result<Self, Failure> {
         if let Err(failure) = signer.wait_ready() {
             signer.finish();
             return Err(failure);

@@ -102,7 +102,7 @@ fn key_failure(error: KeyError) -> Failure {
 fn certify(stage: &Stage, host_key: &PublicKey, names: &[String]) -> Result<(), Failure> {
     let layout = stage.layout();
     let base = Base::load(layout)?;
-    let link = Link::own(&base).map_err(|e| {
+    let link = Link::first(&base).map_err(|e| {
         let hint = "; the signer's account must be able to enter every folder above (mode 0711 or 0755)";
         let hint = if e.message.contains("ermission denied") { hint } else { "" };
         Failure { message: format!("{e}{hint}"), ..e }
