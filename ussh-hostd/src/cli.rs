@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use ussh_core::clock::{Clock, SystemClock};
+use ussh_os::process;
 
 use crate::config::Config;
 use crate::report::{Report, Severity};
@@ -75,6 +76,16 @@ enum Verb {
     Status(Format),
 }
 
+impl Verb {
+    /// Whether nobody else can do it: the session records are root's to read, the trusted files root's to write.
+    fn is_roots(&self) -> bool {
+        match self {
+            Verb::Run | Verb::Sync | Verb::Sessions(_) | Verb::Status(_) => true,
+            Verb::Check => false,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Args)]
 struct Format {
     /// Print JSON
@@ -93,6 +104,9 @@ pub fn main() -> ExitCode {
             return if wrong { USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
+    if cli.verb.is_roots() && process::effective_uid() != 0 {
+        return fail(FAILED, "must be run by root");
+    }
     let config = match Config::load(cli.config.as_deref()) {
         Ok(config) => config,
         Err(e) => return fail(CONFIG, &e.to_string()),

@@ -45,7 +45,7 @@ pub enum ConfigError {
 
 /// One number or a list of them.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "must be a number of seconds or a list of them, as 60 or [300, 60]")]
 enum OneOrMany {
     One(u64),
     Many(Vec<u64>),
@@ -292,7 +292,8 @@ mod tests {
             ("look_before_seconds = 0", "1 to"),
             ("warn_before_seconds = []", "list of 1"),
             ("warn_before_seconds = [0]", "1 to"),
-            ("warn_before_seconds = '5m'", "warn_before_seconds"),
+            ("warn_before_seconds = '5m'", "must be a number of seconds or a list of them"),
+            ("warn_before_seconds = [60, -1]", "must be a number of seconds or a list of them"),
             ("[sync]\nsource = '/srv/feed'", "file:"),
             ("[sync]\nsource = 'file:feed'", "absolute"),
             ("[sync]\nsource = 'ssh:ca'", "file:"),

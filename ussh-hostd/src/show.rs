@@ -3,16 +3,17 @@
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use ussh_core::certificate::Certificate;
 use ussh_core::clock::UnixTime;
 use ussh_core::escape::escape;
+use ussh_core::trusted_file::TrustedFileError;
 use ussh_os::process;
 
 use crate::config::Config;
 use crate::report::span;
 use crate::spool::{ConnectionId, Found, Spool};
-use crate::trust::Trust;
+use crate::trust::{Trust, TrustError};
 
 /// Longest name or key ID in a table, bytes.
 const MAX_CELL: usize = 64;
@@ -41,12 +42,17 @@ pub struct SessionRow {
 pub struct CertificateCells {
     /// Escaped.
     pub key_id: String,
-    /// Serial.
+    /// Serial; in JSON a string, as usshca writes it: many readers lose digits above 2^53.
+    #[serde(serialize_with = "as_text")]
     pub serial: u64,
     /// Seconds since the epoch, exclusive; `None`: never ends.
     pub valid_before: Option<u64>,
     /// It came after the login.
     pub renewed: bool,
+}
+
+fn as_text<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(number)
 }
 
 /// State of a session.
@@ -190,7 +196,7 @@ impl Status {
             ca_keys: trust.as_ref().ok().map(|t| t.cas().keys().len()),
             krl_version: revoked.and_then(|r| r.version()),
             krl_age_seconds: revoked.and_then(|r| r.generated()).map(|g| now.0.saturating_sub(g.0)),
-            trust_problem: trust.as_ref().err().map(ToString::to_string),
+            trust_problem: trust.as_ref().err().map(with_advice),
             sessions: Spool::new(&config.spool).list()?.connections.len(),
         })
     }
@@ -221,9 +227,19 @@ fn daemon_pid(lock: &Path) -> Option<u32> {
     ConnectionId::parse(text.trim_end()).filter(|id| id.lives()).map(|id| id.pid)
 }
 
+/// What is wrong, and what helps where it is only that nothing has been fetched yet.
+fn with_advice(error: &TrustError) -> String {
+    match error {
+        TrustError::File(TrustedFileError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            format!("{error}: run `ussh-hostd sync`")
+        }
+        TrustError::File(_) | TrustError::NoCa(_) | TrustError::Revoked { .. } => error.to_string(),
+    }
+}
+
 /// What is wrong beyond the configuration's own text; empty: nothing.
 pub fn problems(config: &Config) -> Vec<String> {
-    let mut problems: Vec<String> = Trust::load(config).err().map(|e| e.to_string()).into_iter().collect();
+    let mut problems: Vec<String> = Trust::load(config).err().as_ref().map(with_advice).into_iter().collect();
     if let Some(sync) = &config.sync
         && !sync.folder.is_dir()
     {
@@ -233,4 +249,34 @@ pub fn problems(config: &Config) -> Vec<String> {
         problems.push("[sync] needs a file for revoked_keys, which is \"none\"".into());
     }
     problems
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+    use crate::test_support::{Ca, from_now, trusted_folder};
+
+    #[test]
+    fn serial_keeps_all_its_digits_in_json() {
+        let cells = CertificateCells { key_id: "alice".into(), serial: u64::MAX, valid_before: None, renewed: false };
+        let json = serde_json::to_value(cells).unwrap();
+        assert_eq!(json["serial"], "18446744073709551615");
+    }
+
+    #[test]
+    fn missing_file_comes_with_what_fetches_it_and_a_broken_one_without() {
+        let folder = trusted_folder();
+        let text = format!("ca_file = '{0}/ca'\nrevoked_keys = '{0}/revoked'", folder.path().display());
+        let config = Config::parse(&text, Path::new("t")).unwrap();
+        let ca = Ca::new();
+        for (name, data) in [("ca", ca.line().into_bytes()), ("revoked", ca.krl(1, from_now(0), &[]))] {
+            let [problem] = problems(&config).try_into().unwrap();
+            assert!(problem.contains(name) && problem.ends_with(": run `ussh-hostd sync`"), "{problem}");
+            std::fs::write(folder.path().join(name), data).unwrap();
+        }
+        assert_eq!(problems(&config), [""; 0]);
+        std::fs::write(folder.path().join("revoked"), "junk").unwrap();
+        assert!(!problems(&config).concat().contains("sync"));
+    }
 }

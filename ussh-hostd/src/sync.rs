@@ -14,7 +14,7 @@ use ussh_core::keys::{KeyError, PublicKey};
 use ussh_core::revoked::{RevokedError, RevokedKeys};
 use ussh_core::trusted_file::{TrustedFileError, read_trusted};
 
-use crate::config::{Config, SyncConfig};
+use crate::config::{Config, DEFAULT_PATH, SyncConfig};
 use crate::trust::{MAX_CA_FILE, MAX_REVOKED};
 
 /// The feed's files.
@@ -28,7 +28,10 @@ const MAX_AHEAD: u64 = 24 * 3600;
 #[derive(Debug, thiserror::Error)]
 pub enum SyncError {
     /// The configuration names no source.
-    #[error("no [sync] source is configured")]
+    #[error(
+        "no [sync] source is configured: write into {DEFAULT_PATH} (or the file that --config names) the two lines [sync] and source = \"file:/FOLDER\", \
+         with the folder that holds {USER_CA} and {KRL}"
+    )]
     NoSource,
     /// The configuration names no file that the feed's revocation list could go to.
     #[error("revoked_keys is \"none\", so there is no place for the feed's revocation list")]

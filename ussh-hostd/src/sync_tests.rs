@@ -266,7 +266,10 @@ fn two_syncs_do_not_mix() {
 fn needs_a_source_and_a_place() {
     let host = Host::new();
     let no_source = Config { sync: None, ..host.config.clone() };
-    assert!(matches!(sync(&no_source), Err(SyncError::NoSource)));
+    let advice = sync(&no_source).unwrap_err().to_string();
+    for part in ["/etc/ussh/hostd.toml", "[sync]", "source = \"file:/", "user_ca.pub", "krl"] {
+        assert!(advice.contains(part), "{part}: {advice}");
+    }
     let no_place = Config { revoked_keys: None, ..host.config.clone() };
     assert!(matches!(sync(&no_place), Err(SyncError::NoRevokedKeys)));
 }
