@@ -1,5 +1,6 @@
 //! The inventory: every certificate that was ever asked for, in SQLite. Each change is on disk (fsync) before its function returns.
 
+mod mark;
 mod read;
 mod schema;
 
@@ -8,6 +9,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, named_params};
 use ussh_core::clock::UnixTime;
+
+use self::mark::Mark;
+use crate::log;
 
 /// Bits of a serial below the epoch.
 const COUNTER_BITS: u32 = 40;
@@ -142,6 +146,8 @@ pub enum Revocation {
 #[derive(Debug)]
 pub struct Inventory {
     connection: Connection,
+    /// The high-water mark, beside the database.
+    mark_path: PathBuf,
 }
 
 impl Inventory {
@@ -153,6 +159,7 @@ impl Inventory {
         let inventory = Self::connect(path)?;
         // A kill right after this leaves a database, not an empty file with all of it in the log beside.
         inventory.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        inventory.advance_mark()?;
         Ok(inventory)
     }
 
@@ -168,6 +175,7 @@ impl Inventory {
         drop(connection);
         let inventory = Self::connect(path)?;
         inventory.check(path)?;
+        inventory.compare_with_mark()?;
         Ok(inventory)
     }
 
@@ -183,7 +191,40 @@ impl Inventory {
         connection
             .execute_batch("PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;")?;
         schema::migrate(&mut connection)?;
-        Ok(Inventory { connection })
+        Ok(Inventory { connection, mark_path: path.with_file_name("serials") })
+    }
+
+    /// An older database would give serials a second time: it gets a new epoch, which was not in use, and goes on above the last KRL.
+    fn compare_with_mark(&self) -> Result<(), InventoryError> {
+        let (here, mark) = (self.progress()?, Mark::read(&self.mark_path)?);
+        let Some(problem) = here.behind(mark.as_ref()) else {
+            return Ok(());
+        };
+        let last = mark.unwrap_or(here);
+        let mut epoch = schema::random_epoch()?;
+        while epoch == here.epoch || epoch == last.epoch {
+            epoch = schema::random_epoch()?;
+        }
+        let krl_version = here.krl_version.max(last.krl_version);
+        self.connection.execute("UPDATE ca SET epoch = ?1, counter = 0, krl_version = ?2", [epoch, krl_version])?;
+        log::warning(&format!(
+            "the inventory was put back from a backup: {problem}. Certificates that were issued or revoked since the backup are unknown here: revoke again what was revoked; what was issued since cannot be revoked one by one. Serials go on in a new range, from {}",
+            (epoch << COUNTER_BITS | 1).cast_unsigned()
+        ));
+        self.advance_mark()
+    }
+
+    fn progress(&self) -> Result<Mark, InventoryError> {
+        let sql =
+            "SELECT epoch, counter, krl_version, (SELECT count(*) FROM certificate WHERE revoked IS NOT NULL) FROM ca";
+        Ok(self.connection.prepare_cached(sql)?.query_row([], |row| {
+            Ok(Mark { epoch: row.get(0)?, counter: row.get(1)?, krl_version: row.get(2)?, revoked: row.get(3)? })
+        })?)
+    }
+
+    /// After a commit, before anybody hears of what was committed.
+    fn advance_mark(&self) -> Result<(), InventoryError> {
+        self.progress()?.write(&self.mark_path)
     }
 
     /// Looks for damage, in a database that is small enough for that to take well below a second.
@@ -222,6 +263,7 @@ impl Inventory {
         transaction.prepare_cached("UPDATE ca SET counter = ?1, newest = ?2")?.execute([counter, now])?;
         insert(&transaction, serial, asked, Some(planned), "reserved", "")?;
         transaction.commit()?;
+        self.advance_mark()?;
         Ok(serial.cast_unsigned())
     }
 
@@ -286,6 +328,7 @@ impl Inventory {
             .prepare_cached("UPDATE certificate SET revoked = ?2, revoked_by = ?3, revocation_reason = ?4 WHERE serial = ?1 AND serial <> 0")?
             .execute((serial.cast_signed(), sql_time(now)?, by, reason))?;
         transaction.commit()?;
+        self.advance_mark()?;
         Ok(Revocation::Done)
     }
 
@@ -295,6 +338,7 @@ impl Inventory {
     pub fn next_krl_version(&mut self, now: UnixTime) -> Result<u64, InventoryError> {
         let sql = "UPDATE ca SET krl_version = max(krl_version + 1, ?1) RETURNING krl_version";
         let version: i64 = self.connection.query_row(sql, [sql_time(now)?], |row| row.get(0))?;
+        self.advance_mark()?;
         Ok(version.cast_unsigned())
     }
 

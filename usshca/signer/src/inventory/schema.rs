@@ -63,7 +63,8 @@ pub fn migrate(connection: &mut Connection) -> Result<(), InventoryError> {
     Ok(())
 }
 
-fn random_epoch() -> Result<i64, InventoryError> {
+/// 24 random bits.
+pub fn random_epoch() -> Result<i64, InventoryError> {
     let mut bytes = [0; 4];
     getrandom::fill(&mut bytes).map_err(|_| InventoryError::NoRandom)?;
     Ok(i64::from(u32::from_be_bytes(bytes) >> 8))

@@ -244,3 +244,72 @@ fn refuses_a_database_that_is_damaged_inside() {
     let error = Inventory::open(&path).unwrap_err();
     assert!(matches!(error, InventoryError::File { .. } | InventoryError::Database(_)), "{error}");
 }
+
+/// The database as a backup keeps it, without its mark.
+fn copy(dir: &tempfile::TempDir, inventory: Inventory) -> Vec<u8> {
+    drop(inventory);
+    std::fs::read(dir.path().join("inventory.db")).unwrap()
+}
+
+#[test]
+fn an_older_database_put_back_gives_no_serial_twice_and_no_older_krl() {
+    let (dir, mut inventory) = new();
+    let path = dir.path().join("inventory.db");
+    let first = reserve(&mut inventory);
+    let backup = copy(&dir, inventory);
+    let mut inventory = Inventory::open(&path).unwrap();
+    assert_eq!(reserve(&mut inventory), first + 1);
+    let krl = inventory.next_krl_version(NOW).unwrap();
+    drop(inventory);
+
+    std::fs::write(&path, backup).unwrap();
+    let mut inventory = Inventory::open(&path).unwrap();
+    let next = reserve(&mut inventory);
+    assert_ne!(next >> 40, first >> 40);
+    assert_eq!(next & 0xff_ffff_ffff, 1);
+    assert_eq!(inventory.next_krl_version(UnixTime(5)).unwrap(), krl + 1);
+    drop(inventory);
+    // Once: it is the newest from now on.
+    assert_eq!(reserve(&mut Inventory::open(&path).unwrap()), next + 1);
+}
+
+#[test]
+fn a_database_that_lost_nothing_but_a_revocation_is_an_older_one_too() {
+    let (dir, mut inventory) = new();
+    let path = dir.path().join("inventory.db");
+    let first = reserve(&mut inventory);
+    let backup = copy(&dir, inventory);
+    Inventory::open(&path).unwrap().revoke(first, NOW, "admin", "").unwrap();
+    std::fs::write(&path, backup).unwrap();
+    assert_ne!(reserve(&mut Inventory::open(&path).unwrap()) >> 40, first >> 40);
+}
+
+#[test]
+fn a_database_without_its_mark_gets_a_new_epoch() {
+    let (dir, mut inventory) = new();
+    let first = reserve(&mut inventory);
+    drop(inventory);
+    std::fs::remove_file(dir.path().join("serials")).unwrap();
+    let mut inventory = Inventory::open(&dir.path().join("inventory.db")).unwrap();
+    assert_ne!(reserve(&mut inventory) >> 40, first >> 40);
+}
+
+#[test]
+fn a_kill_between_database_and_mark_changes_nothing() {
+    let (dir, mut inventory) = new();
+    let first = reserve(&mut inventory);
+    let mark = std::fs::read(dir.path().join("serials")).unwrap();
+    assert_eq!(reserve(&mut inventory), first + 1);
+    std::mem::forget(inventory);
+    std::fs::write(dir.path().join("serials"), mark).unwrap();
+    let mut inventory = Inventory::open(&dir.path().join("inventory.db")).unwrap();
+    assert_eq!(reserve(&mut inventory), first + 2);
+}
+
+#[test]
+fn no_serial_is_given_whose_mark_cannot_be_written() {
+    let (dir, mut inventory) = new();
+    std::fs::create_dir(dir.path().join("serials.new")).unwrap();
+    assert!(inventory.reserve(&asked(Kind::User, NOW.0), &planned(NOW.0 + 60)).is_err());
+    assert!(inventory.next_krl_version(NOW).is_err());
+}

@@ -1,0 +1,158 @@
+//! The high-water mark: how far the inventory had come, in a file beside it that a backup leaves out. By it an older database that was put back is known.
+//!
+//! Order: the database commits, then the mark is written, then the caller hears of it. So a database may be ahead of its mark (a kill in between), and is never behind it
+//! unless it is an older one.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::{COUNTER_BITS, InventoryError};
+
+/// Longest mark, in bytes: four numbers and their names.
+const MAX_FILE: u64 = 256;
+
+/// How far a database has come. Within an epoch each of the other numbers only rises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Upper bits of its serials.
+    pub epoch: i64,
+    /// Last serial's lower bits.
+    pub counter: i64,
+    /// Certificates that are revoked.
+    pub revoked: i64,
+    /// Last KRL's version.
+    pub krl_version: i64,
+}
+
+impl Mark {
+    /// Reads the file; `None`: there is none, or none that can be understood, and so nothing to compare with.
+    /// # Errors
+    /// It cannot be read.
+    pub fn read(path: &Path) -> Result<Option<Self>, InventoryError> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(file_error(path, &e)),
+        };
+        let mut bytes = Vec::new();
+        file.take(MAX_FILE).read_to_end(&mut bytes).map_err(|e| file_error(path, &e))?;
+        Ok(std::str::from_utf8(&bytes).ok().and_then(Self::parse))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.strip_suffix('\n')?.split('\n');
+        let mut number = |name| -> Option<i64> {
+            let digits = lines.next()?.strip_prefix(name)?.strip_prefix(' ')?;
+            digits.parse().ok().filter(|n| *n >= 0)
+        };
+        let mark = Mark {
+            epoch: number("epoch")?,
+            counter: number("counter")?,
+            revoked: number("revoked")?,
+            krl_version: number("krl_version")?,
+        };
+        lines.next().is_none().then_some(mark)
+    }
+
+    /// Writes the file; it is on disk, whole, when this returns.
+    /// # Errors
+    /// As the kernel says; the file is as it was then.
+    pub fn write(&self, path: &Path) -> Result<(), InventoryError> {
+        let text = format!(
+            "epoch {}\ncounter {}\nrevoked {}\nkrl_version {}\n",
+            self.epoch, self.counter, self.revoked, self.krl_version
+        );
+        let new = path.with_extension("new");
+        let write = || -> io::Result<()> {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&new, path)?;
+            File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+        };
+        write().map_err(|e| file_error(path, &e))
+    }
+
+    /// What is wrong with a database that has come as far as `self`, by the mark beside it; `None`: nothing.
+    pub fn behind(&self, mark: Option<&Mark>) -> Option<String> {
+        let Some(mark) = mark else {
+            return Some(
+                "there is no usable state/serials beside it: whether it is the newest cannot be known".to_owned(),
+            );
+        };
+        if self.epoch != mark.epoch {
+            return Some(format!(
+                "it is another one than was used last: lost are the serials {} to {} as far as they do not stand in it, and all revocations since",
+                serial(mark.epoch, 1),
+                serial(mark.epoch, mark.counter)
+            ));
+        }
+        let serials = (self.counter < mark.counter).then(|| {
+            format!(
+                "lost are the serials {} to {}",
+                serial(self.epoch, self.counter + 1),
+                serial(mark.epoch, mark.counter)
+            )
+        });
+        let revoked =
+            (self.revoked < mark.revoked).then(|| format!("{} revocations are lost", mark.revoked - self.revoked));
+        let krl = (self.krl_version < mark.krl_version)
+            .then(|| format!("the last KRL had version {}, not {}", mark.krl_version, self.krl_version));
+        let all: Vec<String> = [serials, revoked, krl].into_iter().flatten().collect();
+        (!all.is_empty()).then(|| format!("it is an older one: {}", all.join("; ")))
+    }
+}
+
+fn serial(epoch: i64, counter: i64) -> u64 {
+    (epoch << COUNTER_BITS | counter).cast_unsigned()
+}
+
+fn file_error(path: &Path, error: &io::Error) -> InventoryError {
+    InventoryError::File { path: path.to_owned(), problem: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+
+    const MARK: Mark = Mark { epoch: 7, counter: 100, revoked: 3, krl_version: 1000 };
+
+    #[test]
+    fn reads_what_it_wrote_and_nothing_that_is_torn() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("serials");
+        assert_eq!(Mark::read(&path).unwrap(), None);
+        MARK.write(&path).unwrap();
+        assert_eq!(Mark::read(&path).unwrap(), Some(MARK));
+        let whole = fs::read_to_string(&path).unwrap();
+        for end in 0..whole.len() {
+            fs::write(&path, &whole[..end]).unwrap();
+            assert_eq!(Mark::read(&path).unwrap(), None, "{end}");
+        }
+        for other in [whole.replace("100\n", "-100\n"), format!("{whole}x\n"), whole.replace("epoch", "epoc")] {
+            fs::write(&path, other).unwrap();
+            assert_eq!(Mark::read(&path).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_database_is_behind_in_any_one_number_and_never_for_being_ahead() {
+        assert_eq!(MARK.behind(Some(&MARK)), None);
+        let ahead = Mark { counter: 101, revoked: 4, krl_version: 1001, ..MARK };
+        assert_eq!(ahead.behind(Some(&MARK)), None);
+        for older in [
+            Mark { counter: 99, ..ahead },
+            Mark { revoked: 2, ..ahead },
+            Mark { krl_version: 999, ..ahead },
+            Mark { epoch: 8, ..ahead },
+        ] {
+            assert!(older.behind(Some(&MARK)).is_some(), "{older:?}");
+        }
+        assert!(MARK.behind(None).is_some());
+        let lost = Mark { counter: 98, ..MARK }.behind(Some(&MARK)).unwrap();
+        assert!(lost.contains(&format!("{} to {}", (7_u64 << 40) + 99, (7_u64 << 40) + 100)), "{lost}");
+    }
+}
