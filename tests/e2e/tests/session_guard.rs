@@ -149,7 +149,7 @@ fn rows(world: &World, host: &str) -> Vec<Value> {
 }
 
 fn row_of(world: &World, host: &str, serial: u64) -> Option<Value> {
-    rows(world, host).into_iter().find(|row| row["certificate"]["serial"] == serial)
+    rows(world, host).into_iter().find(|row| row["certificate"]["serial"] == serial.to_string())
 }
 
 fn is_in_utmp(world: &World, host: &str, user: &str) -> bool {
@@ -245,6 +245,46 @@ fn a_certificate_of_another_lineage_renews_nothing() {
     let log_in = session.agent.sh("ssh -o BatchMode=yes web2 id -un").unwrap().ok().unwrap();
     assert_eq!(log_in.stdout.trim(), user);
     session.ends_on_time();
+}
+
+#[test]
+fn a_certificate_that_allows_less_than_the_login_renews_nothing() {
+    let _watch = WORLD.lab().watch();
+    let session = session(&WORLD, "web1", SHORT, "ssh -A");
+    let user = session.user().to_owned();
+    add(&session.agent, |good| good.principals(&["somebody"]).validity("-5m:+1h"));
+    add(&session.agent, |good| good.principals(&[&user]).option("force-command=/bin/true").validity("-5m:+1h"));
+    add(&session.agent, |good| good.principals(&[&user]).option("source-address=203.0.113.9/32").validity("-5m:+1h"));
+    session.ends_on_time();
+    assert!(session.log().iter().any(|line| line.contains("Session not renewed: ")), "{:?}", session.log());
+}
+
+#[test]
+fn programs_without_a_terminal_end_with_their_session() {
+    let _watch = WORLD.lab().watch();
+    let session = session(&WORLD, "web1", SHORT, "ssh -A");
+    let runs = |seconds: &str| {
+        WORLD.host("web1").run(["pgrep", "-x", "-f", &format!("sleep {seconds}")]).unwrap().status.success()
+    };
+    let script = "sleep 4711 & nohup sleep 4712 & (sleep 4713 &) ; wait";
+    let without_terminal = session
+        .agent
+        .world()
+        .host("laptop")
+        .command(["ssh", "-T", "web1", script])
+        .user(session.user())
+        .env("SSH_AUTH_SOCK", session.agent.socket())
+        .spawn()
+        .unwrap();
+    wait_until(SOON, "its programs", || ["4711", "4712", "4713"].into_iter().all(runs)).unwrap();
+    without_terminal.wait(SOON).unwrap();
+    session.shell.terminal().expect_exit(SOON).unwrap();
+    session.was_in_time();
+    wait_until(SOON, "its programs to end", || !runs("4711") && !runs("4712")).unwrap();
+    assert!(runs("4713"), "it had left the session: docs/sessions.md says that it goes on");
+    WORLD.host("web1").run(["pkill", "-x", "-f", "sleep 4713"]).unwrap().ok().unwrap();
+    let told = |line: &String| line.contains("]: Session ended after ") && line.contains(" processes with it; ");
+    wait_until(SOON, "the end in the log", || session.log().iter().any(told)).unwrap();
 }
 
 #[test]
