@@ -23,8 +23,9 @@ const CONFIG: u8 = 78;
 /// Keeps every SSH session on this host only as long as its certificate is good.
 ///
 /// A session that was opened with a user certificate lives until that certificate runs out. Shortly before, its own forwarded agent is asked for a newer certificate
-/// of the same key ID and CA, with proof that the agent holds the key: found, the session goes on, and its user sees nothing; not found, its terminals are warned,
-/// and at the end the session is closed, with its forwarded ports. A session whose certificate is revoked is closed at once. Sessions without a certificate are left alone.
+/// of the same key ID and CA that still allows the login (account, force-command, client address), with proof that the agent holds the key: found, the session goes
+/// on, and its user sees nothing; not found, its terminals are warned, and at the end the session is closed, with its forwarded ports and its programs, but not with
+/// those that had left it before (daemons, tmux). A session whose certificate is revoked is closed at once. Sessions without a certificate are left alone.
 ///
 /// Sessions are known from the records that pam_ussh.so writes (a `session` line in sshd's PAM stack). Nobody is locked out while this daemon is down, and
 /// it takes up every open session when it is started again.
