@@ -6,10 +6,10 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use ussh_core::agent::{Agent, Constraints};
@@ -233,6 +233,38 @@ fn without_a_good_certificate_and_without_a_ca_ssh_does_not_run() {
     assert_eq!(output.status.code(), Some(78));
     assert!(stderr(&output).contains("no CA is configured"), "{}", stderr(&output));
     assert_eq!(user.recorded(), None);
+}
+
+fn blocks_sigterm(process: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).unwrap();
+    u64::from_str_radix(blocked, 16).unwrap() & (1 << (nix::libc::SIGTERM - 1)) != 0
+}
+
+#[test]
+fn one_signal_ends_a_login_whose_ssh_does_not_hear_it() {
+    let user = User::new();
+    user.write("known_hosts", "@cert-authority * ssh-ed25519 AAAA\n", 0o644);
+    let configured = std::fs::read_to_string(user.path("home/.config/ussh/ussh.toml")).unwrap();
+    user.write(
+        "home/.config/ussh/ussh.toml",
+        &format!("{configured}known_hosts = \"{}\"\nca_user = \"alice\"\n", user.path("known_hosts").display()),
+        0o644,
+    );
+    user.write("deaf.sh", "#!/bin/sh\ntrap '' TERM\necho deaf\nexec /bin/sleep 30\n", 0o644);
+    user.install(&user.path("deaf.sh"), "bin/ssh");
+    let mut ussh = user.ussh(&["--login"]).env("USSH_CA", "ca.example.com").stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(ussh.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == "deaf"));
+    let begun = Instant::now();
+    // Before it blocks the signal it would simply end by it.
+    while !blocks_sigterm(ussh.id()) {
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(ussh.id().cast_signed()), nix::sys::signal::SIGTERM).unwrap();
+    assert_eq!(ussh.wait().unwrap().signal(), Some(nix::libc::SIGTERM));
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -3,13 +3,15 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ussh_core::agent::MAX_FRAME;
 use zeroize::Zeroizing;
 
-/// How long the other side may take to read an answer.
-const WRITE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long ssh may take to make room for an answer: it reads at once, unless the CA sends requests and takes no answers.
+const WRITE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a request may take from its first byte to its last.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A connection and the request that is coming in on it. Requests may hold a private key: they are wiped.
 pub struct Connection {
@@ -18,6 +20,8 @@ pub struct Connection {
     length_read: usize,
     payload: Zeroizing<Vec<u8>>,
     payload_read: usize,
+    /// When the request that is coming in must be complete; none between requests.
+    deadline: Option<Instant>,
 }
 
 /// What one look at a connection gave.
@@ -36,7 +40,19 @@ impl Connection {
     /// The socket's options could not be set.
     pub fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_write_timeout(Some(WRITE_PATIENCE))?;
-        Ok(Connection { stream, length: [0; 4], length_read: 0, payload: Zeroizing::default(), payload_read: 0 })
+        Ok(Connection {
+            stream,
+            length: [0; 4],
+            length_read: 0,
+            payload: Zeroizing::default(),
+            payload_read: 0,
+            deadline: None,
+        })
+    }
+
+    /// When the request that is coming in must be complete; `None`: there is none.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
     }
 
     /// Reads once; to be called when the stream is readable, it does not wait then.
@@ -49,9 +65,13 @@ impl Connection {
             Ok(_) if self.length_read == self.length.len() && self.payload_read == self.payload.len() => {
                 self.length_read = 0;
                 self.payload_read = 0;
+                self.deadline = None;
                 Incoming::Request(std::mem::take(&mut self.payload))
             }
-            Ok(_) => Incoming::Partial,
+            Ok(_) => {
+                self.deadline = self.deadline.or_else(|| Instant::now().checked_add(REQUEST_PATIENCE));
+                Incoming::Partial
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -13,7 +14,8 @@ use super::ca_side::CaSide;
 use super::connection::{Connection, Incoming};
 use super::directory::PrivateDirectory;
 
-/// Most connections at a time; ssh makes one per agent channel.
+/// Most connections at a time; ssh makes one per agent channel. Those beyond it are taken and closed at once: ssh waits for an answer
+/// on each new one before it does anything else, even before it ends by a signal.
 const MAX_CONNECTIONS: usize = 16;
 
 /// The guarded agent does not work; the login cannot go on.
@@ -35,8 +37,8 @@ struct Ready {
     ended: bool,
     woken: bool,
     accept: bool,
-    /// Positions of connections with something to read.
-    readable: Vec<usize>,
+    /// Position of the first connection with something to read.
+    readable: Option<usize>,
 }
 
 impl Guard {
@@ -53,34 +55,40 @@ impl Guard {
         self.directory.socket()
     }
 
-    /// Answers until `end` becomes readable or hangs up. Whenever `wake` is readable, `on_wake` is called (it must read it).
+    /// Answers until `end` becomes readable or hangs up. Whenever `wake` is readable, `on_wake` is called (it must read it);
+    /// also at the moment that it gave last, if any.
     /// # Errors
     /// [`GuardError`]
     pub fn serve(
         &mut self,
         end: BorrowedFd<'_>,
         wake: BorrowedFd<'_>,
-        on_wake: &mut dyn FnMut(),
+        on_wake: &mut dyn FnMut() -> Option<Instant>,
     ) -> Result<(), GuardError> {
         let mut connections: Vec<Connection> = Vec::new();
+        let mut alarm = None;
         loop {
-            let ready = self.wait(end, wake, &connections)?;
-            if ready.woken {
-                on_wake();
+            let ready = self.wait(end, wake, &connections, alarm)?;
+            let now = Instant::now();
+            if ready.woken || alarm.is_some_and(|at| at <= now) {
+                alarm = on_wake();
             }
             if ready.ended {
                 return Ok(());
             }
-            // From the back, so that removing one leaves the positions before it as they are.
-            for position in ready.readable.into_iter().rev() {
-                let keep =
-                    connections.get_mut(position).is_none_or(|connection| Self::advance(connection, &mut self.side));
-                if !keep {
-                    connections.swap_remove(position);
+            // One each time, which is last then: nobody is left out, and a signal waits for one answer at most.
+            if let Some(position) = ready.readable {
+                let mut connection = connections.remove(position);
+                if Self::advance(&mut connection, &mut self.side) {
+                    connections.push(connection);
                 }
             }
+            connections.retain(|connection| connection.deadline().is_none_or(|deadline| now < deadline));
             if ready.accept {
-                connections.extend(self.accept());
+                let accepted = self.accept();
+                if connections.len() < MAX_CONNECTIONS {
+                    connections.extend(accepted);
+                }
             }
         }
     }
@@ -90,13 +98,20 @@ impl Guard {
         self.side
     }
 
-    fn wait(&self, end: BorrowedFd<'_>, wake: BorrowedFd<'_>, connections: &[Connection]) -> Result<Ready, GuardError> {
-        let listening = if connections.len() < MAX_CONNECTIONS { PollFlags::POLLIN } else { PollFlags::empty() };
-        let fixed = [(end, PollFlags::POLLIN), (wake, PollFlags::POLLIN), (self.listener.as_fd(), listening)];
-        let streams = connections.iter().map(|connection| (connection.as_fd(), PollFlags::POLLIN));
+    /// Until something is ready, `alarm` has come or a request's time is over.
+    fn wait(
+        &self,
+        end: BorrowedFd<'_>,
+        wake: BorrowedFd<'_>,
+        connections: &[Connection],
+        alarm: Option<Instant>,
+    ) -> Result<Ready, GuardError> {
+        let fixed = [end, wake, self.listener.as_fd()];
+        let streams = connections.iter().map(Connection::as_fd);
         let mut polled: Vec<PollFd<'_>> =
-            fixed.into_iter().chain(streams).map(|(fd, events)| PollFd::new(fd, events)).collect();
-        match poll(&mut polled, PollTimeout::NONE) {
+            fixed.into_iter().chain(streams).map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        let until = connections.iter().filter_map(Connection::deadline).chain(alarm).min();
+        match poll(&mut polled, until.map_or(PollTimeout::NONE, timeout)) {
             Err(Errno::EINTR) => return Ok(Ready::default()),
             Err(errno) => return Err(io::Error::from(errno).into()),
             Ok(_) => {}
@@ -104,7 +119,7 @@ impl Guard {
         let mut happened = polled.iter().map(|fd| fd.any().unwrap_or(true));
         let mut next = || happened.next().unwrap_or(false);
         let (ended, woken, accept) = (next(), next(), next());
-        let readable = happened.enumerate().filter_map(|(position, is_ready)| is_ready.then_some(position)).collect();
+        let readable = happened.position(|is_ready| is_ready);
         Ok(Ready { ended, woken, accept, readable })
     }
 
@@ -125,4 +140,10 @@ impl Guard {
         }
         Connection::new(stream).ok()
     }
+}
+
+/// Rounded up, so that the moment has come when it is over.
+fn timeout(until: Instant) -> PollTimeout {
+    let left = until.saturating_duration_since(Instant::now());
+    u16::try_from(left.as_millis().saturating_add(1)).unwrap_or(u16::MAX).into()
 }

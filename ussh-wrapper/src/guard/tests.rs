@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use ussh_core::agent::{Agent, AgentError, Constraints, Identity, frame};
@@ -294,9 +294,9 @@ fn a_key_without_a_lifetime_leaves_the_agent_at_its_certificates_end() {
     for constraints in [Constraints::default(), lifetime(u32::MAX)] {
         guarded_at(Box::new(clock), &real, &ca, |socket| pair.add_to(&mut connect(socket), &constraints).unwrap());
         assert_eq!(real.blobs(), [pair.blob()], "{constraints:?}");
-        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(10);
         while !real.blobs().is_empty() {
-            assert!(std::time::Instant::now() < deadline, "{constraints:?}: still there");
+            assert!(Instant::now() < deadline, "{constraints:?}: still there");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -363,6 +363,48 @@ fn a_request_in_single_bytes_is_answered_while_others_go_on() {
         let mut answer = [0; 9];
         slow.read_exact(&mut answer).unwrap();
         assert_eq!(answer, [0, 0, 0, 5, 12, 0, 0, 0, 0]);
+    });
+}
+
+#[test]
+fn connections_beyond_the_cap_are_closed_at_once_and_the_others_go_on() {
+    let (real, ca) = (RealAgent::start(), Ca::new());
+    guarded(&real, &ca, |socket| {
+        let mut idle: Vec<Agent> = (0..16).map(|_| connect(socket)).collect();
+        for agent in &mut idle {
+            assert_eq!(agent.list(), Ok(vec![]));
+        }
+        for _ in 0..3 {
+            let mut surplus = UnixStream::connect(socket).unwrap();
+            surplus.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            assert_eq!(surplus.read(&mut [0; 1]).unwrap(), 0);
+        }
+        assert_eq!(idle[0].list(), Ok(vec![]));
+        idle.pop();
+        // It looks at connections before it takes new ones.
+        assert_eq!(connect(socket).list(), Ok(vec![]), "there is room again");
+    });
+}
+
+#[test]
+fn half_a_request_is_waited_for_five_seconds_and_an_idle_connection_for_ever() {
+    let (real, ca) = (RealAgent::start(), Ca::new());
+    guarded(&real, &ca, |socket| {
+        let mut idle = connect(socket);
+        assert_eq!(idle.list(), Ok(vec![]));
+        let begun = Instant::now();
+        let slow = [&[0, 0][..], &[0, 0, 0, 9], &[0, 0, 0, 9, 11, 0]].map(|half| {
+            let mut stream = UnixStream::connect(socket).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            stream.write_all(half).unwrap();
+            stream
+        });
+        for mut stream in slow {
+            assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
+            assert!(begun.elapsed() >= Duration::from_secs(5), "{:?}", begun.elapsed());
+        }
+        idle.set_deadline(Instant::now() + Duration::from_secs(10));
+        assert_eq!(idle.list(), Ok(vec![]));
     });
 }
 

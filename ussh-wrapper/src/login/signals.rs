@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -11,11 +12,22 @@ use ussh_os::process::ProcessHandle;
 /// Those that would end us.
 const ENDING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
 
+/// How long ssh may take to end by the first signal. It does not hear one while it waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The ending signals, blocked, and readable from a descriptor.
 pub struct Signals {
     fd: SignalFd,
     blocked: SigSet,
-    first: Cell<Option<i32>>,
+    first: Cell<Option<First>>,
+}
+
+/// The first signal that came.
+#[derive(Clone, Copy)]
+struct First {
+    signal: i32,
+    /// When ssh must have ended.
+    deadline: Instant,
 }
 
 impl Signals {
@@ -30,15 +42,23 @@ impl Signals {
         Ok(Signals { fd, blocked, first: Cell::new(None) })
     }
 
-    /// Reads what has come and sends it on. A second one means it: SIGKILL.
-    pub fn pass_on(&self, child: &ProcessHandle) {
+    /// Reads what has come and sends it on. A second one means it: SIGKILL. So does the end of [`PATIENCE`] after the first:
+    /// gives the moment at which to call this again.
+    pub fn pass_on(&self, child: &ProcessHandle) -> Option<Instant> {
         while let Ok(Some(info)) = self.fd.read_signal() {
             let signal = i32::try_from(info.ssi_signo).unwrap_or(nix::libc::SIGTERM);
             let sent = if self.first.get().is_some() { nix::libc::SIGKILL } else { signal };
-            self.first.set(self.first.get().or(Some(signal)));
+            let deadline = Instant::now() + PATIENCE;
+            self.first.set(self.first.get().or(Some(First { signal, deadline })));
             // It may have had the same from the terminal, and be gone.
             let _ = child.signal(sent);
         }
+        let deadline = self.first.get()?.deadline;
+        if Instant::now() < deadline {
+            return Some(deadline);
+        }
+        let _ = child.signal(nix::libc::SIGKILL);
+        None
     }
 
     /// Unblocks; gives the first signal that came. What came since then takes effect now.
@@ -47,7 +67,7 @@ impl Signals {
     pub fn end(self) -> io::Result<Option<i32>> {
         let late = self.fd.read_signal().ok().flatten().and_then(|info| i32::try_from(info.ssi_signo).ok());
         self.blocked.thread_unblock()?;
-        Ok(self.first.get().or(late))
+        Ok(self.first.get().map(|first| first.signal).or(late))
     }
 }
 
