@@ -6,15 +6,17 @@ use ussh_core::agent::{Agent, AgentError, Identity};
 use ussh_core::ca_file::TrustedCas;
 use ussh_core::certificate::{Certificate, CertificateKind};
 use ussh_core::clock::UnixTime;
+use ussh_core::escape::escape;
 use ussh_core::verdict::{CriticalOptions, Demand, PrincipalDemand, Refusal, VerifiedCertificate, verify};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{CaUser, Config, ConfigError};
 use crate::user_file;
 
 /// What a certificate is judged by.
 #[derive(Clone, Debug)]
 pub struct Judge {
     cas: TrustedCas,
+    user: CaUser,
     renew_before_seconds: u64,
 }
 
@@ -25,8 +27,24 @@ pub enum Standing {
     Good,
     /// Valid now, but within `renew_before_seconds` of its end.
     EndsSoon,
-    /// Not valid.
-    Refused(Refusal),
+    /// Not valid, or somebody else's.
+    Refused(NotGood),
+}
+
+/// Why a certificate does not count.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotGood {
+    /// sshd would not take it either.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// Its owner would be recorded, on every server, as who did what is done with it.
+    #[error("its key ID is \"{}\", not \"{}\"", escape(found, 256), wanted.as_str())]
+    SomebodyElses {
+        /// The key ID: the account's name, as the CA writes it.
+        found: Vec<u8>,
+        /// The name that this user has at the CA.
+        wanted: CaUser,
+    },
 }
 
 /// A certificate of our CA in the agent.
@@ -39,24 +57,29 @@ pub struct Held {
 }
 
 impl Judge {
-    /// Reads the trusted CA keys that the configuration names.
+    /// Reads the trusted CA keys that the configuration names. Only certificates of `user` count.
     /// # Errors
     /// [`ConfigError`]
-    pub fn load(config: &Config, uid: u32) -> Result<Self, ConfigError> {
+    pub fn load(config: &Config, user: CaUser, uid: u32) -> Result<Self, ConfigError> {
         let cas = TrustedCas::parse(&user_file::read(&config.user_ca_file, uid)?);
         if cas.keys().is_empty() {
             return Err(ConfigError::NoCaKey(config.user_ca_file.clone()));
         }
-        Ok(Judge::new(cas, config.renew_before_seconds))
+        Ok(Judge::new(cas, user, config.renew_before_seconds))
     }
     /// From keys at hand.
-    pub fn new(cas: TrustedCas, renew_before_seconds: u32) -> Self {
-        Judge { cas, renew_before_seconds: renew_before_seconds.into() }
+    pub fn new(cas: TrustedCas, user: CaUser, renew_before_seconds: u32) -> Self {
+        Judge { cas, user, renew_before_seconds: renew_before_seconds.into() }
     }
-    /// Whether it is a user certificate of our CA that sshd would take from somebody at this moment.
+    /// The name that the user has at the CA.
+    pub fn user(&self) -> &CaUser {
+        &self.user
+    }
+    /// Whether it is this user's certificate, of our CA, and one that sshd would take at this moment.
+    /// The CA writes the account's name as PAM and the account database have it: one that was typed otherwise does not match.
     /// # Errors
-    /// [`Refusal`]
-    pub fn verify(&self, certificate: &Certificate, now: UnixTime) -> Result<VerifiedCertificate, Refusal> {
+    /// [`NotGood`]
+    pub fn verify(&self, certificate: &Certificate, now: UnixTime) -> Result<VerifiedCertificate, NotGood> {
         let demand = Demand {
             cas: &self.cas,
             kind: CertificateKind::User,
@@ -68,7 +91,11 @@ impl Judge {
             max_validity: None,
             max_age: None,
         };
-        verify(certificate, &demand)
+        let verified = verify(certificate, &demand)?;
+        if certificate.key_id() != self.user.as_str().as_bytes() {
+            return Err(NotGood::SomebodyElses { found: certificate.key_id().to_vec(), wanted: self.user.clone() });
+        }
+        Ok(verified)
     }
     /// [`Judge::verify`], and how near the end is.
     pub fn standing(&self, certificate: &Certificate, now: UnixTime) -> Standing {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::{SeqAccess, Visitor};
+use ussh_os::account::Account;
 
 use crate::user_file::{self, UserFileError};
 
@@ -39,6 +40,11 @@ pub struct Config {
     /// How long one CA may take to answer a connection, in seconds (1 to 600).
     pub connect_timeout_seconds: u32,
 }
+
+/// Nobody knows the user's name at the CA.
+#[derive(Debug, thiserror::Error)]
+#[error("no account name for uid {0} that a CA could know: set `ca_user` in the configuration")]
+pub struct NoUserName(u32);
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug)]
@@ -121,6 +127,19 @@ impl Config {
                 .or(system.connect_timeout_seconds)
                 .map_or(DEFAULT_CONNECT_TIMEOUT_SECONDS, |t| t.0),
         })
+    }
+}
+
+impl Config {
+    /// The name that the user has at the CA: `ca_user`, else the local account's.
+    /// # Errors
+    /// [`NoUserName`]
+    pub fn user_at_ca(&self, uid: u32) -> Result<CaUser, NoUserName> {
+        if let Some(user) = &self.ca_user {
+            return Ok(user.clone());
+        }
+        let account = Account::by_uid(uid).ok().flatten().ok_or(NoUserName(uid))?;
+        CaUser::try_from(account.name).map_err(|_| NoUserName(uid))
     }
 }
 

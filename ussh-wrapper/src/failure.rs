@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use nix::sys::signal::{Signal, raise};
 
 use crate::arguments::UsageError;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, NoUserName};
 use crate::exec::ExecError;
 use crate::login::{LoginError, Prompting};
 use crate::user_agent::AgentProblem;
@@ -26,6 +26,9 @@ pub enum Failure {
     /// The configuration.
     #[error("{0}")]
     Config(#[from] ConfigError),
+    /// The user has no name at the CA.
+    #[error("{0}")]
+    NoUserName(#[from] NoUserName),
     /// The agent.
     #[error("{0}")]
     Agent(#[from] AgentProblem),
@@ -55,7 +58,8 @@ impl Failure {
         match self {
             Failure::Usage(_) => USAGE,
             Failure::Config(_)
-            | Failure::Login(LoginError::NoCa | LoginError::KnownHosts(_) | LoginError::NoUserName(_)) => CONFIG,
+            | Failure::NoUserName(_)
+            | Failure::Login(LoginError::NoCa | LoginError::KnownHosts(_)) => CONFIG,
             Failure::Agent(_) | Failure::Login(_) | Failure::Exec(_) => UNAVAILABLE,
         }
     }
@@ -76,17 +80,18 @@ impl Failure {
             Failure::Login(LoginError::Failed { prompting: Prompting::Possible, .. }) => {
                 Some("see what ssh said above; then try `ussh --login`")
             }
+            Failure::Login(LoginError::NothingCame { somebody_elses: true, .. }) => Some(
+                "if that is your own account, spelled as the CA has it, put it into `ca_user`; else tell the CA's administrator",
+            ),
             Failure::Login(LoginError::NothingCame { .. }) => {
                 Some("check `user_ca_file`, this machine's clock, and that the CA may use agent forwarding")
             }
             Failure::Login(LoginError::Unreachable(_)) => Some("check the network and the name of the CA"),
-            Failure::Login(
-                LoginError::NoUserName(_) | LoginError::Ssh(_) | LoginError::Guard(_) | LoginError::Interrupted(_),
-            ) => None,
+            Failure::Login(LoginError::Ssh(_) | LoginError::Guard(_) | LoginError::Interrupted(_)) => None,
             Failure::Config(ConfigError::File(error)) if error.is_missing() => {
                 Some("install it as your administrator gives it out, or name another in /etc/ussh/ussh.toml")
             }
-            Failure::Config(_) | Failure::Exec(_) => None,
+            Failure::Config(_) | Failure::NoUserName(_) | Failure::Exec(_) => None,
         }
     }
 }

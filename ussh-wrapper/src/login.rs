@@ -17,13 +17,12 @@ use std::time::Duration;
 use ussh_core::agent::Identity;
 use ussh_core::certificate::Certificate;
 use ussh_core::clock::{Clock, SystemClock};
-use ussh_os::account::Account;
 use ussh_os::process::{self, ProcessHandle};
 
-use crate::certificates::{Judge, readable_certificate};
+use crate::certificates::{Judge, NotGood, readable_certificate};
 use crate::config::{CA_VARIABLE, CaAddress, CaUser, Config, SYSTEM_FILE};
 use crate::exec::{ExecError, find_ssh};
-use crate::guard::{CaSide, Guard, GuardError, PrivateDirectory};
+use crate::guard::{CaSide, Guard, GuardError, NotAdded, PrivateDirectory};
 use crate::user_agent::{AgentProblem, UserAgent};
 use signals::Signals;
 
@@ -36,9 +35,6 @@ pub enum LoginError {
     /// The CA could not prove itself.
     #[error("{0}")]
     KnownHosts(#[from] KnownHostsError),
-    /// Nobody knows the user's name.
-    #[error("no account name for uid {0}: set `ca_user` in the configuration")]
-    NoUserName(u32),
     /// None of several CAs takes a connection.
     #[error("none of the CAs answers: {0}")]
     Unreachable(String),
@@ -70,6 +66,8 @@ pub enum LoginError {
         ca: CaAddress,
         /// Empty, or why one that came was not taken.
         reason: String,
+        /// Whether that one was for another account.
+        somebody_elses: bool,
     },
     /// The user, or somebody else, wants us to end.
     #[error("interrupted")]
@@ -91,32 +89,29 @@ pub fn log_in(config: &Config, agent: &UserAgent, judge: &Judge) -> Result<Certi
         return Err(LoginError::NoCa);
     }
     known_hosts::check(&config.known_hosts, uid)?;
-    let user = user_at_ca(config.ca_user.as_ref(), uid)?;
     let ssh = find_ssh()?;
+    let user = judge.user();
     let ca = first_that_answers(&config.cas, Duration::from_secs(config.connect_timeout_seconds.into()))?;
     eprintln!("ussh: logging in at {ca} as {}", user.as_str());
 
     let side = CaSide::new(agent.clone(), judge.clone(), Box::new(SystemClock));
     let guard = Guard::open(side, PrivateDirectory::new(uid)?, uid)?;
     let prompting = Prompting::of_this_process();
-    let arguments = login_arguments(config, ca, &user, &guard.socket(), prompting);
+    let arguments = login_arguments(config, ca, user, &guard.socket(), prompting);
     let (status, side) = run(&ssh, &arguments, guard)?;
     if std::env::var_os("USSH_DEBUG").is_some() {
         let (requests, refused) = side.counts();
         eprintln!("ussh: debug: the CA asked the guarded agent {requests} times, {refused} refused");
     }
     match good_among(side.added(), agent, judge)? {
-        Some(certificate) => Ok(certificate),
-        None => Err(explain(ca, &user, prompting, status, &side)),
+        Some(certificate) => {
+            if let Some(reason) = side.last_not_added() {
+                eprintln!("ussh: the CA {ca} also offered a key that was not taken: {reason}");
+            }
+            Ok(certificate)
+        }
+        None => Err(explain(ca, user, prompting, status, &side)),
     }
-}
-
-fn user_at_ca(configured: Option<&CaUser>, uid: u32) -> Result<CaUser, LoginError> {
-    if let Some(user) = configured {
-        return Ok(user.clone());
-    }
-    let account = Account::by_uid(uid).ok().flatten().ok_or(LoginError::NoUserName(uid))?;
-    CaUser::try_from(account.name).map_err(|_| LoginError::NoUserName(uid))
 }
 
 /// One CA is left to ssh, which says best what is wrong with it. Of several the first is taken that accepts a connection.
@@ -214,12 +209,14 @@ fn explain(
     let ca = ca.clone();
     match (status, side.last_not_added()) {
         (_, Some(reason)) => {
-            LoginError::NothingCame { ca, reason: format!("; the one it offered was not taken: {reason}") }
+            let somebody_elses = matches!(reason, NotAdded::NotGood(NotGood::SomebodyElses { .. }));
+            let reason = format!("; the one it offered was not taken: {reason}");
+            LoginError::NothingCame { ca, reason, somebody_elses }
         }
         (Ok(status), None) if !status.success() => {
             LoginError::Failed { ca, user: user.as_str().to_owned(), status: status.to_string(), prompting }
         }
-        (_, None) => LoginError::NothingCame { ca, reason: String::new() },
+        (_, None) => LoginError::NothingCame { ca, reason: String::new(), somebody_elses: false },
     }
 }
 

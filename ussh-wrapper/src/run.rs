@@ -52,7 +52,7 @@ impl Context {
     fn load() -> Result<Self, Failure> {
         let sources = Sources::of_this_process();
         let config = Config::load(&sources)?;
-        let judge = Judge::load(&config, sources.uid)?;
+        let judge = Judge::load(&config, config.user_at_ca(sources.uid)?, sources.uid)?;
         Ok(Context { config, judge })
     }
     fn good_certificate(&self) -> Result<Option<Certificate>, AgentProblem> {

@@ -39,7 +39,7 @@ impl User {
         let user = User { folder, agent, ca: PrivateKey::generate_ed25519().unwrap() };
         user.write(
             "home/.config/ussh/ussh.toml",
-            &format!("user_ca_file = \"{}\"\n", user.path("user_ca.pub").display()),
+            &format!("user_ca_file = \"{}\"\nca_user = \"alice\"\n", user.path("user_ca.pub").display()),
             0o644,
         );
         user.write("user_ca.pub", &format!("{}\n", user.ca.public_key().to_openssh("user CA")), 0o644);
@@ -73,13 +73,16 @@ impl User {
         Agent::new(UnixStream::connect(self.path("agent")).unwrap(), Duration::from_secs(10))
     }
     fn hold_certificate(&self, seconds_left: u64) -> Certificate {
+        self.hold_certificate_of("alice", seconds_left)
+    }
+    fn hold_certificate_of(&self, key_id: &str, seconds_left: u64) -> Certificate {
         let key = PrivateKey::generate_ed25519().unwrap();
         let now = SystemClock.now().0;
         let template = CertificateTemplate {
             public_key: key.public_key(),
             serial: 42,
             kind: CertificateKind::User,
-            key_id: "alice".to_owned(),
+            key_id: key_id.to_owned(),
             principals: vec!["alice".to_owned(), "ops".to_owned()],
             valid_after: UnixTime(now - 60),
             valid_before: UnixTime(now + seconds_left),
@@ -235,10 +238,11 @@ fn without_a_good_certificate_and_without_a_ca_ssh_does_not_run() {
     assert_eq!(user.recorded(), None);
 }
 
-fn blocks_sigterm(process: u32) -> bool {
+/// The mask that `ussh` has while it waits for ssh: SIGHUP, SIGINT, SIGQUIT and SIGTERM. (While it starts it, libc blocks all for a moment.)
+fn passes_signals_on(process: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).unwrap();
-    u64::from_str_radix(blocked, 16).unwrap() & (1 << (nix::libc::SIGTERM - 1)) != 0
+    u64::from_str_radix(blocked, 16).unwrap() == 0x4007
 }
 
 #[test]
@@ -248,7 +252,7 @@ fn one_signal_ends_a_login_whose_ssh_does_not_hear_it() {
     let configured = std::fs::read_to_string(user.path("home/.config/ussh/ussh.toml")).unwrap();
     user.write(
         "home/.config/ussh/ussh.toml",
-        &format!("{configured}known_hosts = \"{}\"\nca_user = \"alice\"\n", user.path("known_hosts").display()),
+        &format!("{configured}known_hosts = \"{}\"\n", user.path("known_hosts").display()),
         0o644,
     );
     user.write("deaf.sh", "#!/bin/sh\ntrap '' TERM\necho deaf\nexec /bin/sleep 30\n", 0o644);
@@ -258,13 +262,29 @@ fn one_signal_ends_a_login_whose_ssh_does_not_hear_it() {
     assert!(lines.any(|line| line.unwrap() == "deaf"));
     let begun = Instant::now();
     // Before it blocks the signal it would simply end by it.
-    while !blocks_sigterm(ussh.id()) {
+    while !passes_signals_on(ussh.id()) {
         assert!(begun.elapsed() < Duration::from_secs(5));
         std::thread::sleep(Duration::from_millis(10));
     }
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(ussh.id().cast_signed()), nix::sys::signal::SIGTERM).unwrap();
     assert_eq!(ussh.wait().unwrap().signal(), Some(nix::libc::SIGTERM));
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_certificate_of_another_account_does_not_count() {
+    let user = User::new();
+    user.hold_certificate_of("mallory", 3600);
+    user.hold_certificate_of("Alice", 3600);
+    let output = user.ussh(&["web1"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(78), "it would log in: {}", stderr(&output));
+    assert_eq!(user.recorded(), None);
+    assert_eq!(user.ussh(&["--check"]).status().unwrap().code(), Some(1));
+    let shown = String::from_utf8(user.ussh(&["--status"]).output().unwrap().stdout).unwrap();
+    assert!(shown.contains("refused (its key ID is \"mallory\", not \"alice\")"), "{shown}");
+    user.hold_certificate(3600);
+    assert_eq!(user.ussh(&["web1"]).status().unwrap().code(), Some(23));
+    assert_eq!(user.ussh(&["--logout"]).output().unwrap().stdout, b"3 certificates removed\n");
 }
 
 #[test]

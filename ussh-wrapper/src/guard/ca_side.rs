@@ -5,10 +5,9 @@ use std::time::Instant;
 use ussh_core::agent::{AgentError, Constraints, Identity, Request, frame, parse_success};
 use ussh_core::certificate::{Certificate, CertificateParseError};
 use ussh_core::clock::{Clock, UnixTime};
-use ussh_core::verdict::Refusal;
 
 use super::lifetime::at_most;
-use crate::certificates::{Judge, readable_certificate};
+use crate::certificates::{Judge, NotGood, readable_certificate};
 use crate::user_agent::{AgentProblem, PATIENCE, UserAgent};
 
 /// Most requests that are looked at in one login; a CA needs a handful.
@@ -41,9 +40,9 @@ pub enum NotAdded {
     /// What came with the key is no certificate.
     #[error("{0}")]
     Unreadable(#[from] CertificateParseError),
-    /// The certificate is not one of our CA for a user, valid now.
+    /// The certificate is not one of our CA for this user, valid now.
     #[error("{0}")]
-    Refused(#[from] Refusal),
+    NotGood(#[from] NotGood),
     /// The user's agent is gone.
     #[error("{0}")]
     NoAgent(#[from] AgentProblem),

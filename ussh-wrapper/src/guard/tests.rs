@@ -18,6 +18,7 @@ use ussh_core::keys::PrivateKey;
 
 use super::*;
 use crate::certificates::Judge;
+use crate::config::CaUser;
 use crate::user_agent::UserAgent;
 
 const HOUR: u64 = 3600;
@@ -130,7 +131,8 @@ fn guarded_at<T: Send>(
     as_ca: impl FnOnce(&Path) -> T + Send,
 ) -> (T, CaSide) {
     let uid = nix::unistd::getuid().as_raw();
-    let judge = Judge::new(TrustedCas::from_keys(vec![ca.0.public_key()]), 60);
+    let user = CaUser::try_from("alice".to_owned()).unwrap();
+    let judge = Judge::new(TrustedCas::from_keys(vec![ca.0.public_key()]), user, 60);
     let side = CaSide::new(UserAgent::at(real.socket()), judge, clock);
     let mut guard = Guard::open(side, PrivateDirectory::under(real.folder.path()).unwrap(), uid).unwrap();
     let socket = guard.socket();
@@ -181,6 +183,9 @@ fn refuses_certificates_that_are_not_good_user_certificates_of_our_ca() {
     let (real, ca, other) = (RealAgent::start(), Ca::new(), Ca::new());
     let cases = [
         ("another CA's", other.issue_now("alice"), "is not trusted"),
+        ("somebody else's", ca.issue_now("mallory"), "its key ID is \"mallory\", not \"alice\""),
+        ("another spelling's", ca.issue_now("Alice"), "its key ID is \"Alice\", not \"alice\""),
+        ("an alias's", ca.issue_now("alice@example.com"), "not \"alice\""),
         ("a host certificate", ca.issue(CertificateKind::Host, "web1", now() - 60, now() + HOUR), "wrong type"),
         ("expired", ca.issue(CertificateKind::User, "alice", now() - HOUR, now() - 1), "has expired"),
         ("not yet valid", ca.issue(CertificateKind::User, "alice", now() + HOUR, now() + 2 * HOUR), "not yet valid"),
@@ -331,9 +336,7 @@ fn stops_answering_after_too_many_requests() {
 fn stops_adding_after_too_many_keys() {
     let (real, ca) = (RealAgent::start(), Ca::new());
     let (results, _) = guarded(&real, &ca, |socket| {
-        (0..17)
-            .map(|n| ca.issue_now(&format!("user{n}")).add_to(&mut connect(socket), &lifetime(60)))
-            .collect::<Vec<_>>()
+        (0..17).map(|_| ca.issue_now("alice").add_to(&mut connect(socket), &lifetime(60))).collect::<Vec<_>>()
     });
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 16);
     assert_eq!(real.blobs().len(), 16);
