@@ -310,7 +310,7 @@ impl Ca {
     /// [`InventoryError`]
     pub fn revoke(&mut self, serial: u64, by: &str, reason: &str) -> Result<Revocation, InventoryError> {
         let done = self.inventory.revoke(serial, self.clock.now(), by, reason)?;
-        log::info(&format!("revoke serial {serial} by {by}: {done:?} {reason}"));
+        log::info(&revocation_line(serial, by, reason, done));
         Ok(done)
     }
 
@@ -332,6 +332,16 @@ impl Ca {
             return Err(KrlError::Different);
         }
         Ok(krl)
+    }
+}
+
+/// Raw text.
+fn revocation_line(serial: u64, by: &str, reason: &str, done: Revocation) -> String {
+    let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    match done {
+        Revocation::Done => format!("Revoked serial {serial} by {by}{reason}"),
+        Revocation::Already => format!("Serial {serial} was revoked before; asked again by {by}{reason}"),
+        Revocation::Unknown => format!("Not revoked: there is no serial {serial}; asked by {by}{reason}"),
     }
 }
 

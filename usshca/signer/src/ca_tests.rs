@@ -315,3 +315,15 @@ fn host_certificates_are_checked_and_recorded() {
     let own = HostRequest { public_key: world.ca.public_keys().1.blob().to_vec(), ..good };
     assert!(matches!(world.ca.issue_host(&own, "a"), Err(Refused::CaKey)));
 }
+
+#[test]
+fn a_revocation_reads_well_in_the_log() {
+    for (done, reason, expected) in [
+        (Revocation::Done, "lost", "Revoked serial 7 by admin uid 0: lost"),
+        (Revocation::Done, "", "Revoked serial 7 by admin uid 0"),
+        (Revocation::Already, "", "Serial 7 was revoked before; asked again by admin uid 0"),
+        (Revocation::Unknown, "lost", "Not revoked: there is no serial 7; asked by admin uid 0: lost"),
+    ] {
+        assert_eq!(revocation_line(7, "admin uid 0", reason, done), expected);
+    }
+}
