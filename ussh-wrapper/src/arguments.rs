@@ -51,18 +51,41 @@ pub enum StatusForm {
     Json,
 }
 
-/// A verb of ours with an argument it does not take.
+/// All our verbs.
+const VERBS: [&str; 7] = ["--login", "--force", "--check", "--status", "--logout", "--help", "--version"];
+/// Most slips in a word (a letter too many, missing, another or swapped) with which a verb is still suggested.
+const MOST_SLIPS: usize = 2;
+
+/// What is wrong with the command line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{verb} does not take the argument {argument:?}")]
-pub struct UsageError {
-    verb: &'static str,
-    argument: OsString,
+pub enum UsageError {
+    /// A verb of ours with an argument it does not take.
+    #[error("{verb} does not take the argument {argument:?}")]
+    Surplus {
+        /// The verb.
+        verb: &'static str,
+        /// The first that is too many.
+        argument: OsString,
+    },
+    /// A long option that is no verb; ssh has none.
+    #[error("no such verb: {argument:?}{}", nearest(argument).map(|verb| format!("; did you mean {verb}?")).unwrap_or_default())]
+    Unknown {
+        /// As it was given.
+        argument: OsString,
+    },
+}
+
+/// The verb that was meant, perhaps.
+fn nearest(argument: &OsStr) -> Option<&'static str> {
+    let argument = argument.to_str()?;
+    let slips = |verb: &'static str| (strsim::osa_distance(argument, verb), verb);
+    VERBS.into_iter().map(slips).min().filter(|(count, _)| *count <= MOST_SLIPS).map(|(_, verb)| verb)
 }
 
 impl Invocation {
     /// Reads the arguments (without the program's own name).
     /// # Errors
-    /// [`UsageError`], for our own verbs only: what is for ssh is ssh's to judge.
+    /// [`UsageError`], for long options in the first place only: what is for ssh is ssh's to judge.
     pub fn classify(mut arguments: Vec<OsString>) -> Result<Self, UsageError> {
         let Some(first) = arguments.first() else {
             return Ok(Invocation::Ensure);
@@ -82,13 +105,14 @@ impl Invocation {
             b"--check" => ("--check", Invocation::Check),
             b"--help" => ("--help", Invocation::Help),
             b"--version" => ("--version", Invocation::Version),
+            [b'-', b'-', _, ..] => return Err(UsageError::Unknown { argument: arguments.remove(0) }),
             _ => {
                 let purpose = Purpose::of(&arguments);
                 return Ok(Invocation::Ssh { arguments, purpose });
             }
         };
         match arguments.into_iter().nth(1) {
-            Some(argument) => Err(UsageError { verb, argument }),
+            Some(argument) => Err(UsageError::Surplus { verb, argument }),
             None => Ok(invocation),
         }
     }
@@ -212,8 +236,8 @@ mod tests {
             "-- --check",
             "web1 --help",
             "-l --force web1",
-            "--statusx",
-            "--stat",
+            "-- --statusx",
+            "-v --statusx",
             "-status",
             "status",
             "login",
@@ -239,6 +263,27 @@ mod tests {
         ] {
             assert!(Invocation::classify(words(line)).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn another_long_option_in_first_place_is_refused_with_the_nearest_verb() {
+        for (line, wanted) in [
+            ("--logn", "; did you mean --login?"),
+            ("--lgoin web1", "; did you mean --login?"),
+            ("--statusx --json", "; did you mean --status?"),
+            ("--stats", "; did you mean --status?"),
+            ("--Force web1", "; did you mean --force?"),
+            ("--logot", "; did you mean --logout?"),
+            ("--json", "no such verb: \"--json\""),
+            ("---", "no such verb: \"---\""),
+            ("--something-else web1", "no such verb: \"--something-else\""),
+        ] {
+            let said = Invocation::classify(words(line)).map_err(|error| error.to_string());
+            assert!(said.as_ref().is_err_and(|said| said.ends_with(wanted)), "{line}: {said:?}");
+        }
+        let unreadable = vec![OsStr::from_bytes(b"--\xff\x1b[2J").to_owned()];
+        let said = Invocation::classify(unreadable).map_err(|error| error.to_string());
+        assert_eq!(said, Err("no such verb: \"--\\xFF\\u{1b}[2J\"".to_owned()));
     }
 
     #[test]

@@ -78,7 +78,10 @@ impl Failure {
                 Some("there is no terminal to ask on: run `ussh` in one, or set SSH_ASKPASS")
             }
             Failure::Login(LoginError::Failed { prompting: Prompting::Possible, .. }) => {
-                Some("see what ssh said above; then try `ussh --login`")
+                Some("see what ssh said above")
+            }
+            Failure::Login(LoginError::NotGiven { .. }) => {
+                Some("see what it said above; if that is not clear, ask its administrators")
             }
             Failure::Login(LoginError::NothingCame { somebody_elses: true, .. }) => Some(
                 "if that is your own account, spelled as the CA has it, put it into `ca_user`; else tell the CA's administrator",

@@ -17,8 +17,11 @@ Usage:
   --logout                  remove the certificates of your CA from the agent
   --help, --version
 
-A good certificate is signed by a key in user_ca_file and is valid for another renew_before_seconds.
-The CA gets to see a guarded agent: it can add keys with certificates of its own, and see and use no other.
+When a host refuses a certificate that looks good here (it may be revoked): ussh --force HOST gets a fresh one first,
+and ussh --login does without going on to a host.
+
+A good certificate is signed by a key in user_ca_file, has your name at the CA as its key ID, and is valid for another renew_before_seconds.
+The CA gets to see a guarded agent: it can add keys with certificates of its own for you, and see and use no other.
 
 Files, each key in the second overriding the first (TOML):
   /etc/ussh/ussh.toml
@@ -35,7 +38,7 @@ Environment:
   USSH_CA         overrides `ca`
   USSH_DEBUG      if set: more on stderr during a login
 
-Exit status: that of ssh; or, before ssh runs, 64 wrong use of a verb,
+Exit status: that of ssh; or, before ssh runs, 64 wrong or unknown verb,
 69 no agent, no CA or no certificate, 78 wrong configuration.
 ";
 

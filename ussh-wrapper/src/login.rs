@@ -59,6 +59,14 @@ pub enum LoginError {
         /// Whether somebody could be asked.
         prompting: Prompting,
     },
+    /// The CA let the user in, but gave no certificate; it says why itself.
+    #[error("the CA {ca} let {user} in, but gave no certificate")]
+    NotGiven {
+        /// The CA.
+        ca: CaAddress,
+        /// The name used there.
+        user: String,
+    },
     /// The CA was content, but no good certificate is in the agent.
     #[error("the CA {ca} was content, but no good certificate has come{reason}")]
     NothingCame {
@@ -212,6 +220,10 @@ fn explain(
             let somebody_elses = matches!(reason, NotAdded::NotGood(NotGood::SomebodyElses { .. }));
             let reason = format!("; the one it offered was not taken: {reason}");
             LoginError::NothingCame { ca, reason, somebody_elses }
+        }
+        // 255 is ssh's own, anything else comes from the session at the CA.
+        (Ok(status), None) if status.code().is_some_and(|code| !matches!(code, 0 | 255)) => {
+            LoginError::NotGiven { ca, user: user.as_str().to_owned() }
         }
         (Ok(status), None) if !status.success() => {
             LoginError::Failed { ca, user: user.as_str().to_owned(), status: status.to_string(), prompting }

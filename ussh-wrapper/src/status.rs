@@ -32,7 +32,8 @@ pub struct Status {
 #[derive(Debug, Serialize)]
 struct Shown {
     key_id: String,
-    serial: u64,
+    /// In decimal. A string, since JSON's numbers lose digits above 2^53 in many readers.
+    serial: String,
     principals: Vec<String>,
     ca: String,
     /// Seconds since the Unix epoch; the first second in which it is not valid. None: never.
@@ -95,7 +96,7 @@ impl Shown {
         };
         Shown {
             key_id: escape(certificate.key_id(), MAX_SHOWN),
-            serial: certificate.serial(),
+            serial: certificate.serial().to_string(),
             principals: certificate.principals().iter().map(|principal| escape(principal, MAX_SHOWN)).collect(),
             ca: certificate.ca().fingerprint(),
             valid_before: end.map(|end| end.0),

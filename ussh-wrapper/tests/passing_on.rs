@@ -62,6 +62,16 @@ impl User {
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
     }
+    /// What a login at a CA needs.
+    fn trust_a_host_ca(&self) {
+        self.write("known_hosts", "@cert-authority * ssh-ed25519 AAAA\n", 0o644);
+        let configured = std::fs::read_to_string(self.path("home/.config/ussh/ussh.toml")).unwrap();
+        self.write(
+            "home/.config/ussh/ussh.toml",
+            &format!("{configured}known_hosts = \"{}\"\n", self.path("known_hosts").display()),
+            0o644,
+        );
+    }
     /// A program, copied by a process of its own: a descriptor that is open for writing here could be inherited by another
     /// test's child, and the kernel would not run the file meanwhile.
     fn install(&self, from: &Path, name: &str) {
@@ -142,7 +152,7 @@ fn with_a_good_certificate_ssh_gets_every_byte_in_the_same_process() {
         &[b"-tt", b"-A", b"-J", b"hop", b"ssh://alice@web1:22", b"--help"],
         &[b"-W", b"web1:22", b"hop"],
         &[b"-V"],
-        &[b"--unknown", b"web1"],
+        &[b"-v", b"--unknown", b"web1"],
     ]
     .iter()
     .map(|line| line.iter().map(|word| OsStr::from_bytes(word).to_owned()).collect())
@@ -248,13 +258,7 @@ fn passes_signals_on(process: u32) -> bool {
 #[test]
 fn one_signal_ends_a_login_whose_ssh_does_not_hear_it() {
     let user = User::new();
-    user.write("known_hosts", "@cert-authority * ssh-ed25519 AAAA\n", 0o644);
-    let configured = std::fs::read_to_string(user.path("home/.config/ussh/ussh.toml")).unwrap();
-    user.write(
-        "home/.config/ussh/ussh.toml",
-        &format!("{configured}known_hosts = \"{}\"\n", user.path("known_hosts").display()),
-        0o644,
-    );
+    user.trust_a_host_ca();
     user.write("deaf.sh", "#!/bin/sh\ntrap '' TERM\necho deaf\nexec /bin/sleep 30\n", 0o644);
     user.install(&user.path("deaf.sh"), "bin/ssh");
     let mut ussh = user.ussh(&["--login"]).env("USSH_CA", "ca.example.com").stderr(Stdio::piped()).spawn().unwrap();
@@ -285,6 +289,31 @@ fn a_certificate_of_another_account_does_not_count() {
     user.hold_certificate(3600);
     assert_eq!(user.ussh(&["web1"]).status().unwrap().code(), Some(23));
     assert_eq!(user.ussh(&["--logout"]).output().unwrap().stdout, b"3 certificates removed\n");
+}
+
+#[test]
+fn what_is_said_after_a_failed_login_fits_who_refused() {
+    let user = User::new();
+    user.trust_a_host_ca();
+    for (code, wanted) in [
+        (
+            255,
+            ["the login at the CA ca.example.com as alice failed (exit status: 255)", "there is no terminal to ask on"],
+        ),
+        (1, ["the CA ca.example.com let alice in, but gave no certificate", "see what it said above"]),
+        (0, ["but no good certificate has come", "check `user_ca_file`"]),
+    ] {
+        user.write("refusing.sh", &format!("#!/bin/sh\nexit {code}\n"), 0o644);
+        user.install(&user.path("refusing.sh"), "bin/ssh");
+        // In a session of its own it has no terminal, wherever this test runs.
+        let in_session = [OsStr::new("--wait"), OsStr::new(env!("CARGO_BIN_EXE_ussh")), OsStr::new("--login")];
+        let mut command = user.command(Path::new("/usr/bin/setsid"), &in_session);
+        let output = command.env("USSH_CA", "ca.example.com").output().unwrap();
+        assert_eq!(output.status.code(), Some(69));
+        for words in wanted {
+            assert!(stderr(&output).contains(words), "{code}: {}", stderr(&output));
+        }
+    }
 }
 
 #[test]
@@ -341,7 +370,7 @@ fn status_shows_agent_and_certificates_with_the_time_left() {
     let json = user.ussh(&["--status", "--json"]).output().unwrap();
     let value: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(value["good"], true);
-    assert_eq!(value["certificates"][0]["serial"], 42);
+    assert_eq!(value["certificates"][0]["serial"], "42");
     assert_eq!(value["certificates"][0]["standing"], "good");
 }
 
@@ -388,6 +417,9 @@ fn verbs_take_no_stray_arguments_and_help_says_how() {
     let output = user.ussh(&["--check", "web1"]).output().unwrap();
     assert_eq!(output.status.code(), Some(64));
     assert!(stderr(&output).contains("--help"));
+    let mistyped = user.ussh(&["--logn"]).output().unwrap();
+    assert_eq!(mistyped.status.code(), Some(64));
+    assert!(stderr(&mistyped).contains("did you mean --login?"), "{}", stderr(&mistyped));
     let help = user.ussh(&["--help"]).output().unwrap();
     assert_eq!(help.status.code(), Some(0));
     let text = String::from_utf8(help.stdout).unwrap();
