@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn nothing_is_held_for_a_session_that_is_gone() {
-        let (monitor, mut connection, held) = session("echo $$; trap '' HUP; sleep 67 >&-", 1);
+        let (monitor, mut connection, held) = session("echo $$; trap '' HUP; exec sleep 67 >&-", 1);
         end(monitor);
         connection.hold_programs();
         connection.programs().hang_up();
