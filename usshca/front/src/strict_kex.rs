@@ -38,6 +38,11 @@ impl StrictKex {
         }
         Ok(())
     }
+
+    /// Whether the client's KEXINIT has come and is good.
+    pub fn is_content(&self) -> bool {
+        self.seen.is_none()
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -79,6 +84,9 @@ fn first_names(packet: &[u8]) -> Option<&[u8]> {
 }
 
 #[cfg(test)]
+pub use tests::an_opening;
+
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
@@ -93,6 +101,11 @@ mod tests {
         all.extend_from_slice(&u32::try_from(payload.len()).unwrap().to_be_bytes());
         all.extend_from_slice(&payload);
         all
+    }
+
+    /// What a good client sends first.
+    pub fn an_opening() -> Vec<u8> {
+        opening("curve25519-sha256,kex-strict-c-v00@openssh.com", SSH_MSG_KEXINIT)
     }
 
     /// However the bytes are cut.

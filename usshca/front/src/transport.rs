@@ -5,10 +5,15 @@ use std::net::TcpStream;
 use std::os::linux::net::TcpStreamExt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 use crate::strict_kex::StrictKex;
+
+/// How long a client may take to say hello: its identification and its KEXINIT. Programs do that by themselves; a person who looks at the host key's fingerprint does so later.
+const HELLO: Duration = Duration::from_secs(10);
 
 /// What russh reads from and writes to.
 pub struct Transport {
@@ -17,6 +22,8 @@ pub struct Transport {
     options: TcpStream,
     /// Watches the first packet go by.
     strict_kex: StrictKex,
+    /// When that packet must have been there.
+    hello_by: Pin<Box<Sleep>>,
 }
 
 impl Transport {
@@ -26,12 +33,21 @@ impl Transport {
     pub fn new(tcp: TcpStream) -> io::Result<Self> {
         tcp.set_nonblocking(true)?;
         let options = tcp.try_clone()?;
-        Ok(Transport { stream: tokio::net::TcpStream::from_std(tcp)?, options, strict_kex: StrictKex::new() })
+        Ok(Transport {
+            stream: tokio::net::TcpStream::from_std(tcp)?,
+            options,
+            strict_kex: StrictKex::new(),
+            hello_by: Box::pin(sleep(HELLO)),
+        })
     }
 }
 
 impl AsyncRead for Transport {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.strict_kex.is_content() && self.hello_by.as_mut().poll(cx).is_ready() {
+            let problem = "it did not begin a key exchange in time";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, problem)));
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let came = buf.filled().get(before..).unwrap_or_default();
@@ -99,6 +115,31 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         (listener.accept().unwrap().0, client)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_begins_no_key_exchange_is_cut_off_early() {
+        use tokio::io::AsyncReadExt;
+        for hello in ["", "SSH-2.0-OpenSSH_9.2\r\n", "SSH-2.0-OpenSSH_9.2\r\n\0\0\x04\0"] {
+            let (server, mut client) = pair();
+            client.write_all(hello.as_bytes()).unwrap();
+            let mut transport = Transport::new(server).unwrap();
+            let began = tokio::time::Instant::now();
+            let read = async { while transport.read_u8().await.is_ok() {} };
+            timeout(HELLO * 2, read).await.unwrap();
+            assert!(began.elapsed() >= HELLO - Duration::from_secs(1), "{:?}", began.elapsed());
+            assert!(began.elapsed() <= HELLO + Duration::from_secs(1), "{:?}", began.elapsed());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_begun_may_take_its_time() {
+        use tokio::io::AsyncReadExt;
+        let (server, mut client) = pair();
+        client.write_all(&crate::strict_kex::an_opening()).unwrap();
+        let mut transport = Transport::new(server).unwrap();
+        let read = async { while transport.read_u8().await.is_ok() {} };
+        assert!(timeout(HELLO * 6, read).await.is_err());
     }
 
     #[tokio::test]

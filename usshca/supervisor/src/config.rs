@@ -40,6 +40,12 @@ pub struct Config {
     /// PAM workers at a time, 1 ..= 10000. An attempt beyond that is refused.
     #[serde(default = "default_workers")]
     pub max_workers: u32,
+    /// Connections at a time from one source (an IPv4 address, or an IPv6 network of 64 bits), 1 ..= 10000. More are closed at once.
+    #[serde(default = "default_connections_per_source")]
+    pub max_connections_per_source: u32,
+    /// PAM workers at a time for one source, 1 ..= 10000. An attempt beyond that is refused.
+    #[serde(default = "default_workers_per_source")]
+    pub max_workers_per_source: u32,
 }
 
 fn default_listen() -> Vec<SocketAddr> {
@@ -65,6 +71,12 @@ fn default_connections() -> u32 {
 }
 fn default_workers() -> u32 {
     100
+}
+fn default_connections_per_source() -> u32 {
+    60
+}
+fn default_workers_per_source() -> u32 {
+    55
 }
 
 /// Why there is no configuration.
@@ -130,6 +142,8 @@ impl Config {
             ("max_attempts", self.max_attempts, 1, 20),
             ("max_connections", self.max_connections, 1, 10_000),
             ("max_workers", self.max_workers, 1, 10_000),
+            ("max_connections_per_source", self.max_connections_per_source, 1, 10_000),
+            ("max_workers_per_source", self.max_workers_per_source, 1, 10_000),
         ];
         bounds
             .into_iter()
@@ -178,6 +192,8 @@ mod tests {
             ("max_attempts = 0", "max_attempts"),
             ("max_connections = 0", "max_connections"),
             ("max_workers = 10001", "max_workers"),
+            ("max_connections_per_source = 0", "max_connections_per_source"),
+            ("max_workers_per_source = 0", "max_workers_per_source"),
             ("pam_service = \"other\"", "pam_service"),
             ("pam_service = \"../shadow\"", "pam_service"),
             ("pam_service = \".x\"", "pam_service"),

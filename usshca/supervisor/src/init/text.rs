@@ -63,7 +63,10 @@ pub fn config(layout: &Layout, ca_name: &str, names: &[String], listen: &[Socket
          # login_grace_seconds = 120\n\
          # max_attempts = 3\n\
          # max_connections = 200\n\
-         # max_workers = 100\n",
+         # max_workers = 100\n\
+         # Of these, from one address (of IPv6: one /64 network). Raise them where many people come from behind one address.\n\
+         # max_connections_per_source = 60\n\
+         # max_workers_per_source = 55\n",
         Value::from(ca_name),
         list(names.iter().map(String::as_str)),
         list(listen.iter().map(ToString::to_string)),

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use crate::log;
 use crate::serve::Ground;
 use crate::serve::connection::{self, Asked, Connection};
 use crate::serve::signer::Signer;
+use crate::serve::source::{Named, Source};
 use crate::serve::worker::{self, Attempt, StartError, Worker};
 
 /// How long connections may go on once the CA is told to end.
@@ -28,13 +29,14 @@ const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
 const REAP_PATIENCE: Duration = Duration::from_secs(10);
 /// How long nothing is accepted after the kernel has run out of something.
 const SHORTAGE_PAUSE: Duration = Duration::from_secs(1);
-/// Connections accepted in one go, so that the others are seen to in between.
+/// Connections accepted in one go at a listener.
 const ACCEPT_BATCH: usize = 16;
 
 const SIGNER_AWAY: &str =
     "The CA's signer is not available. Try again in a minute; if it stays so, tell the CA's administrators.";
 const SIGNER_RESTARTED: &str = "The CA's signer was restarted meanwhile. Please connect again.";
 const BUSY: &str = "The CA has too many logins at the same time. Please try again in a moment.";
+const BUSY_SOURCE: &str = "Too many logins at the same time from your address. Please try again in a moment.";
 const OUT_OF_ORDER: &str =
     "The CA cannot check logins at the moment. Try again in a minute; if it stays so, tell the CA's administrators.";
 const TOO_MANY: &str = "Too many attempts.";
@@ -49,6 +51,8 @@ pub struct EventLoop {
     connections: Vec<Connection>,
     workers: Vec<Worker>,
     last_connection: u64,
+    /// Sources that were over their limit.
+    named: Named,
     /// Nothing is accepted before.
     accept_after: Option<Instant>,
     /// Set once it is stopping: when what still runs is killed.
@@ -72,6 +76,7 @@ impl EventLoop {
             connections: Vec::new(),
             workers: Vec::new(),
             last_connection: 0,
+            named: Named::default(),
             accept_after: None,
             stop_by: None,
         })
@@ -248,8 +253,12 @@ impl EventLoop {
             return Err(TOO_MANY);
         }
         connection.attempts += 1;
-        if self.workers.len() >= usize::try_from(config.max_workers).unwrap_or(usize::MAX) {
+        if self.workers.len() >= limit(config.max_workers) {
             return Err(BUSY);
+        }
+        let source = Source::of(connection.peer.ip());
+        if self.workers.iter().filter(|w| w.source == source).count() >= limit(config.max_workers_per_source) {
+            return Err(BUSY_SOURCE);
         }
         match (self.signer.generation(), connection.signer_generation) {
             (None, _) => return Err(SIGNER_AWAY),
@@ -274,59 +283,78 @@ impl EventLoop {
     }
 
     fn accepts(&self, now: Instant) -> bool {
-        self.connections.len() < usize::try_from(self.ground.base.config.max_connections).unwrap_or(usize::MAX)
+        self.connections.len() < limit(self.ground.base.config.max_connections)
             && self.accept_after.is_none_or(|after| now >= after)
     }
 
     fn accept(&mut self, now: Instant) {
         // A pause that is over must not wake the loop again.
         self.accept_after = self.accept_after.filter(|after| now < *after);
-        if !self.accepts(now) {
-            return;
-        }
-        let mut accepted = Vec::new();
-        for listener in &self.listeners {
-            match accept_one(listener) {
-                Ok(streams) => accepted.extend(streams),
-                Err(e) => {
-                    log::error(&format!("cannot accept connections: {e}; trying again in a second"));
-                    self.accept_after = Some(now + SHORTAGE_PAUSE);
+        for listener in 0..self.listeners.len() {
+            // A batch at most, so that the others are seen to in between; the limit is looked at before each.
+            for _ in 0..ACCEPT_BATCH {
+                if !self.accepts(now) {
+                    return;
                 }
-            }
-        }
-        for stream in accepted {
-            self.last_connection += 1;
-            match connection::start(&self.ground, &self.signer, self.last_connection, stream) {
-                Ok(connection) => {
-                    log::info(&format!("connection {} from {}", connection.id, connection.peer));
-                    self.connections.push(connection);
+                match self.listeners.get(listener).map(accept_one) {
+                    Some(Ok(Accepted::Connection(stream, peer))) => self.admit(stream, peer.ip(), now),
+                    Some(Ok(Accepted::GoneAgain)) => {}
+                    Some(Ok(Accepted::Nothing)) | None => break,
+                    Some(Err(e)) => {
+                        log::error(&format!("cannot accept connections: {e}; trying again in a second"));
+                        self.accept_after = Some(now + SHORTAGE_PAUSE);
+                    }
                 }
-                Err(e) => log::error(&format!("connection {}: no front: {e}", self.last_connection)),
             }
         }
     }
+
+    /// Starts a front, unless its source has as many as one may have.
+    fn admit(&mut self, stream: TcpStream, peer: IpAddr, now: Instant) {
+        let source = Source::of(peer);
+        let most = self.ground.base.config.max_connections_per_source;
+        if self.connections.iter().filter(|c| Source::of(c.peer.ip()) == source).count() >= limit(most) {
+            if self.named.is_due(source, now) {
+                log::warning(&format!(
+                    "{source} has {most} connections (max_connections_per_source); more from there are closed at once"
+                ));
+            }
+            return;
+        }
+        self.last_connection += 1;
+        match connection::start(&self.ground, &self.signer, self.last_connection, stream) {
+            Ok(connection) => {
+                log::info(&format!("connection {} from {}", connection.id, connection.peer));
+                self.connections.push(connection);
+            }
+            Err(e) => log::error(&format!("connection {}: no front: {e}", self.last_connection)),
+        }
+    }
+}
+
+fn limit(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 fn is_ready<'a>(mut descriptors: impl Iterator<Item = BorrowedFd<'a>>, ready: &HashSet<RawFd>) -> bool {
     descriptors.any(|fd| ready.contains(&fd.as_raw_fd()))
 }
 
-/// What waits at this listener, a batch at most. An error is a shortage; a client that went away again is none.
-fn accept_one(listener: &TcpListener) -> io::Result<Vec<TcpStream>> {
-    let mut streams = Vec::new();
-    while streams.len() < ACCEPT_BATCH {
-        match listener.accept() {
-            Ok((stream, _)) => streams.push(stream),
-            Err(e) => match e.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::EWOULDBLOCK) => break,
-                Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) if streams.is_empty() => {
-                    return Err(e);
-                }
-                Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => break,
-                // accept(2): errors of the one connection, not of the listener.
-                _ => {}
-            },
-        }
+enum Accepted {
+    Connection(TcpStream, SocketAddr),
+    /// accept(2): an error of the one connection, not of the listener.
+    GoneAgain,
+    Nothing,
+}
+
+/// The next connection that waits at this listener. An error is a shortage.
+fn accept_one(listener: &TcpListener) -> io::Result<Accepted> {
+    match listener.accept() {
+        Ok((stream, peer)) => Ok(Accepted::Connection(stream, peer)),
+        Err(e) => match e.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::EWOULDBLOCK) => Ok(Accepted::Nothing),
+            Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => Err(e),
+            _ => Ok(Accepted::GoneAgain),
+        },
     }
-    Ok(streams)
 }

@@ -15,6 +15,7 @@ use usshca_ipc::worker::WorkerSetup;
 use crate::child::{Child, LogPipe};
 use crate::prepare::Base;
 use crate::serve::signer::Signer;
+use crate::serve::source::Source;
 
 /// How long a worker may outstay its own deadline before it is killed.
 const OVERTIME: Duration = Duration::from_secs(5);
@@ -25,6 +26,8 @@ const PATH: (&str, &str) = ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/u
 pub struct Worker {
     /// Of which connection.
     pub connection: u64,
+    /// Where that comes from.
+    pub source: Source,
     /// Of which attempt in it, from 1.
     pub attempt: u32,
     /// The process.
@@ -97,7 +100,8 @@ pub fn start(base: &Base, signer: &Signer, attempt: &Attempt<'_>) -> Result<(Wor
     // A few hundred bytes: they fit into the pipe, so that this never waits.
     File::from(std::os::fd::OwnedFd::from(setup_writer)).write_all(&bytes)?;
     let deadline = Instant::now() + attempt.patience + OVERTIME;
-    Ok((Worker { connection, attempt: number, child, log, deadline }, front_end))
+    let source = Source::of(attempt.peer.ip());
+    Ok((Worker { connection, source, attempt: number, child, log, deadline }, front_end))
 }
 
 impl Worker {
