@@ -16,6 +16,10 @@ use usshca_ipc::channel::encode;
 const MAX_LINES: usize = 50;
 /// Longest line that is kept, in bytes.
 const MAX_LINE: usize = 1024;
+/// Most that is read of one process's log in one turn, in bytes: the others wait meanwhile.
+const MAX_TURN: usize = 64 * 1024;
+/// A process that has said more than this in all, in bytes, is up to no good.
+const MAX_LOG: usize = 1 << 20;
 
 /// A child that has not been reaped yet, so that its pid is its own.
 pub struct Child {
@@ -99,6 +103,8 @@ pub struct LogPipe {
     pipe: PipeReader,
     partial: Vec<u8>,
     lines: usize,
+    /// Bytes so far.
+    read: usize,
     open: bool,
 }
 
@@ -109,7 +115,7 @@ impl LogPipe {
     pub fn new() -> io::Result<(Self, OwnedFd)> {
         let (pipe, writer) = io::pipe()?;
         fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        Ok((LogPipe { pipe, partial: Vec::new(), lines: 0, open: true }, writer.into()))
+        Ok((LogPipe { pipe, partial: Vec::new(), lines: 0, read: 0, open: true }, writer.into()))
     }
 
     /// Whether more may come.
@@ -117,23 +123,33 @@ impl LogPipe {
         self.open
     }
 
-    /// Reads what is there and hands over each line, raw.
+    /// Whether it has said so much that it is to be killed.
+    pub fn is_excessive(&self) -> bool {
+        self.read > MAX_LOG
+    }
+
+    /// Nothing more is read.
+    pub fn close(&mut self) {
+        self.open = false;
+    }
+
+    /// Reads what is there, 64 KiB at most, and hands over each line, raw.
     pub fn drain(&mut self, mut each: impl FnMut(&str)) {
         let mut buffer = [0; 4096];
-        loop {
+        let end = self.read.saturating_add(MAX_TURN);
+        while self.open && self.read < end {
             match self.pipe.read(&mut buffer) {
                 Ok(0) => {
                     self.open = false;
                     self.take(b"\n", &mut each);
-                    return;
                 }
-                Ok(n) => self.take(buffer.get(..n).unwrap_or_default(), &mut each),
+                Ok(n) => {
+                    self.read = self.read.saturating_add(n);
+                    self.take(buffer.get(..n).unwrap_or_default(), &mut each);
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => {
-                    self.open = false;
-                    return;
-                }
+                Err(_) => self.open = false,
             }
         }
     }
@@ -198,6 +214,26 @@ mod tests {
     fn a_process_that_talks_without_end_is_drained_in_silence() {
         let (out, _) = lines(&b"a\n".repeat(1000));
         assert_eq!(out.len(), MAX_LINES + 1);
+    }
+
+    #[test]
+    fn a_process_that_writes_without_end_holds_nobody_up_and_is_found_out() {
+        let (mut log, writer) = LogPipe::new().unwrap();
+        let endless = std::thread::spawn(move || {
+            let mut writer = File::from(writer);
+            // Until the reading end is gone.
+            while writer.write_all(&[b'a'; 4096]).is_ok() {}
+        });
+        let mut turns = 0;
+        while !log.is_excessive() {
+            let before = log.read;
+            log.drain(|_| {});
+            assert!(log.read - before <= MAX_TURN);
+            turns += usize::from(log.read > before);
+        }
+        assert!(turns >= MAX_LOG / MAX_TURN && log.is_open(), "{turns}");
+        drop(log);
+        endless.join().unwrap();
     }
 
     #[test]

@@ -13,6 +13,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use ussh_core::escape::{MAX_FIELD, escape};
 use usshca_ipc::front::FromSupervisor;
 
+use crate::child::LogPipe;
 use crate::failure::Failure;
 use crate::log;
 use crate::serve::Ground;
@@ -150,8 +151,9 @@ impl EventLoop {
             let name = format!("connection {} attempt {}", worker.connection, worker.attempt);
             let say = |line: &str| log::info(&format!("{name}: {line}"));
             worker.log.drain(say);
-            if now >= worker.deadline {
-                log::warning(&format!("{name}: takes too long: killed"));
+            if let Some(why) = is_to_be_killed(now, worker.deadline, &worker.log) {
+                log::warning(&format!("{name}: {why}: killed"));
+                worker.log.close();
                 worker.child.kill();
                 worker.deadline = now + REAP_PATIENCE;
             }
@@ -180,8 +182,9 @@ impl EventLoop {
         let name = format!("connection {} from {}", connection.id, connection.peer);
         let say = |line: &str| log::info(&format!("{name}: {line}"));
         connection.log.drain(say);
-        if now >= connection.deadline {
-            log::warning(&format!("{name}: takes too long: killed"));
+        if let Some(why) = is_to_be_killed(now, connection.deadline, &connection.log) {
+            log::warning(&format!("{name}: {why}: killed"));
+            connection.log.close();
             connection.front.kill();
             connection.deadline = now + REAP_PATIENCE;
         }
@@ -330,6 +333,13 @@ impl EventLoop {
             Err(e) => log::error(&format!("connection {}: no front: {e}", self.last_connection)),
         }
     }
+}
+
+fn is_to_be_killed(now: Instant, deadline: Instant, log: &LogPipe) -> Option<&'static str> {
+    if log.is_open() && log.is_excessive() {
+        return Some("says too much");
+    }
+    (now >= deadline).then_some("takes too long")
 }
 
 fn limit(number: u32) -> usize {
