@@ -27,7 +27,7 @@ Files, each key in the second overriding the first (TOML):
   /etc/ussh/ussh.toml
   ~/.config/ussh/ussh.toml
       ca = \"ca.example.com\"                      or \"host:port\", or a list, tried in order
-      ca_user = \"alice\"                          your name at the CA; default: your local one
+      ca_user = \"alice\"                          your account at the CA, spelled as there; default: the local one
       user_ca_file = \"/etc/ussh/user_ca.pub\"     keys that sign user certificates, one a line
       known_hosts = \"/etc/ussh/known_hosts\"      @cert-authority lines, by which the CA's host key is known
       renew_before_seconds = 60
