@@ -32,8 +32,15 @@ pub enum TrustedFileError {
     #[error("{0}: not a regular file")]
     NotRegular(PathBuf),
     /// Owned by someone else than root, or writable by group or others (the file itself or a folder above it).
-    #[error("{0}: bad ownership or modes")]
-    BadOwnership(PathBuf),
+    #[error("{path}: bad ownership or modes ({found}): {wanted}")]
+    BadOwnership {
+        /// The file, or the folder on the way to it.
+        path: PathBuf,
+        /// Whose it is, and its mode.
+        found: String,
+        /// What it must be like, and what to try.
+        wanted: String,
+    },
     /// Larger than the cap.
     #[error("{path}: larger than {max} bytes")]
     TooLarge {
@@ -76,7 +83,23 @@ impl Owner<'_> {
 
     /// Whether nobody but root and the owner can change what this describes.
     pub fn alone_can_change(&self, metadata: &Metadata) -> bool {
-        (metadata.uid() == 0 || metadata.uid() == self.uid) && metadata.mode() & 0o022 == 0
+        self.is_trusted(metadata) && metadata.mode() & 0o022 == 0
+    }
+
+    fn is_trusted(&self, metadata: &Metadata) -> bool {
+        metadata.uid() == 0 || metadata.uid() == self.uid
+    }
+
+    fn complaint(&self, path: PathBuf, metadata: &Metadata) -> TrustedFileError {
+        let found = format!("uid {}, mode {:04o}", metadata.uid(), metadata.mode() & 0o7777);
+        let or_you = if self.uid == 0 { String::new() } else { format!(" (or uid {})", self.uid) };
+        let commands = match (self.is_trusted(metadata), metadata.mode() & 0o022 == 0) {
+            (false, false) => "chown root, chmod go-w",
+            (false, true) => "chown root",
+            (true, _) => "chmod go-w",
+        };
+        let wanted = format!("it must belong to root{or_you} and be writable by nobody else; try {commands}");
+        TrustedFileError::BadOwnership { path, found, wanted }
     }
 }
 
@@ -91,7 +114,7 @@ fn read_owned(path: &Path, max: usize, owner: &Owner<'_>) -> Result<Vec<u8>, Tru
         return Err(TrustedFileError::NotRegular(real));
     }
     if !owner.alone_can_change(&metadata) {
-        return Err(TrustedFileError::BadOwnership(real));
+        return Err(owner.complaint(real, &metadata));
     }
     read_capped(&file, max)
         .map_err(|e| io_error(path, e))?
@@ -170,7 +193,7 @@ fn push_front(ahead: &mut VecDeque<OsString>, path: &Path) {
 fn check_folder(folder: &Path, metadata: &Metadata, owner: &Owner<'_>) -> Result<(), TrustedFileError> {
     let is_above = owner.below.is_some_and(|top| top != folder && top.starts_with(folder));
     if !is_above && !owner.alone_can_change(metadata) {
-        return Err(TrustedFileError::BadOwnership(folder.to_owned()));
+        return Err(owner.complaint(folder.to_owned(), metadata));
     }
     Ok(())
 }

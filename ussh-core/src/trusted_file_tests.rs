@@ -55,7 +55,7 @@ impl Top {
 
     fn refused_for(&self, name: &str) -> PathBuf {
         match self.read(name) {
-            Err(TrustedFileError::BadOwnership(path)) => path,
+            Err(TrustedFileError::BadOwnership { path, .. }) => path,
             other => panic!("{other:?}"),
         }
     }
@@ -78,6 +78,20 @@ fn refuses_a_file_that_group_or_others_can_write() {
         top.mode("etc/ca", mode);
         assert_eq!(top.refused_for("etc/ca"), top.at("etc/ca"), "{mode:o}");
     }
+}
+
+#[test]
+fn says_what_is_wrong_where_and_what_to_try() {
+    let top = Top::new();
+    top.mode("etc", 0o775);
+    let said = top.read("etc/ca").unwrap_err().to_string();
+    let or_you = if top.uid == 0 { String::new() } else { format!(" (or uid {})", top.uid) };
+    let expected = format!(
+        "{}: bad ownership or modes (uid {}, mode 0775): it must belong to root{or_you} and be writable by nobody else; try chmod go-w",
+        top.at("etc").display(),
+        top.uid
+    );
+    assert_eq!(said, expected);
 }
 
 #[test]
@@ -105,7 +119,7 @@ fn refuses_another_owners_file_and_folder() {
     let top = Top::new();
     if top.uid != 0 {
         // Only root can give files away; as another user, the public function sees files that are not root's.
-        assert!(matches!(read_trusted(&top.at("etc/ca"), 16), Err(TrustedFileError::BadOwnership(_))));
+        assert!(matches!(read_trusted(&top.at("etc/ca"), 16), Err(TrustedFileError::BadOwnership { .. })));
         return;
     }
     std::os::unix::fs::chown(top.at("etc/ca"), Some(65534), None).unwrap();
@@ -120,7 +134,7 @@ fn refuses_another_owners_file_and_folder() {
 fn the_public_function_looks_at_folders_up_to_the_root() {
     // The temporary folder is everybody's, sticky bit or not.
     let top = Top::new();
-    assert!(matches!(read_trusted(&top.at("etc/ca"), 16), Err(TrustedFileError::BadOwnership(_))));
+    assert!(matches!(read_trusted(&top.at("etc/ca"), 16), Err(TrustedFileError::BadOwnership { .. })));
     assert!(!read_trusted(Path::new("/etc/passwd"), 1 << 20).unwrap().is_empty());
 }
 
@@ -247,7 +261,7 @@ fn refuses_a_link_to_a_bad_folder_beside_the_one_that_is_trusted() {
     beside.mode("etc", 0o777);
     assert!(matches!(
         read_owned(&top.at("etc/link"), 16, &owner),
-        Err(TrustedFileError::BadOwnership(path)) if path == beside.at("etc")
+        Err(TrustedFileError::BadOwnership { path, .. }) if path == beside.at("etc")
     ));
 }
 
@@ -258,7 +272,7 @@ fn a_folder_named_through_a_link_is_looked_at_all_the_same() {
     let read = || read_trusted_below(&top.at("conf"), top.uid, &top.at("conf/ca"), 16);
     assert_eq!(read().unwrap(), b"key");
     top.mode("etc", 0o775);
-    assert!(matches!(read(), Err(TrustedFileError::BadOwnership(path)) if path == top.at("etc")));
+    assert!(matches!(read(), Err(TrustedFileError::BadOwnership { path, .. }) if path == top.at("etc")));
 }
 
 #[test]
