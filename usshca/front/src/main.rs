@@ -31,6 +31,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use ussh_os::process;
 use ussh_os::sandbox::{self, Profile};
 use ussh_os::seqpacket::SeqPacket;
+use usshca_ipc::by_hand;
 use usshca_ipc::channel::decode;
 use usshca_ipc::front::{FrontSetup, descriptors};
 use zeroize::{Zeroize, Zeroizing};
@@ -52,6 +53,11 @@ const OPEN_FILES: u64 = 32;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
+    if let Some(complaint) = by_hand::complaint("usshca-front") {
+        // Nothing can be done about a closed stderr here.
+        let _ = io::stderr().write_all(complaint.as_bytes());
+        return ExitCode::from(by_hand::EX_USAGE);
+    }
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod by_hand;
 pub mod channel;
 pub mod front;
 pub mod layout;

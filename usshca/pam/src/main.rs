@@ -10,11 +10,12 @@ mod conversation;
 mod login;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
 use ussh_os::process;
 use ussh_os::seqpacket::SeqPacket;
+use usshca_ipc::by_hand;
 use usshca_ipc::channel::{Channel, decode};
 use usshca_ipc::worker::{FromWorker, Statement, StatementReply, ToWorker, WorkerSetup, descriptors};
 use zeroize::Zeroizing;
@@ -35,6 +36,11 @@ pub struct Worker {
 }
 
 fn main() -> ExitCode {
+    if let Some(complaint) = by_hand::complaint("usshca-pam") {
+        // Nothing can be done about a closed stderr here.
+        let _ = io::stderr().write_all(complaint.as_bytes());
+        return ExitCode::from(by_hand::EX_USAGE);
+    }
     // Under Rust's own handlers a module that crashes would "return".
     process::reset_fault_handlers();
     let worker = match start() {
