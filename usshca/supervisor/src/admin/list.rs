@@ -12,6 +12,8 @@ use crate::failure::Failure;
 
 /// Rows asked for at a time.
 const PAGE: u32 = 500;
+/// Longest outcome in the table, in characters; all of it is in `show` and in JSON.
+const OUTCOME_WIDTH: usize = 40;
 const HEAD: [&str; 8] = ["SERIAL", "KEY ID", "PRINCIPALS", "VALID UNTIL", "OUTCOME", "FROM", "RULE", "REVOKED"];
 
 /// Lists the inventory, newest first.
@@ -122,7 +124,7 @@ fn to_row(entry: &Entry) -> Vec<String> {
         plain(&entry.key_id),
         of_certificate(principals(entry)),
         of_certificate(utc(entry.valid_before)),
-        plain(&entry.outcome),
+        shorten(plain(&entry.outcome), OUTCOME_WIDTH),
         plain(&entry.from),
         dash_if_empty(plain(&entry.rule)),
         entry.revoked.map_or_else(|| "-".to_owned(), utc),
@@ -131,6 +133,14 @@ fn to_row(entry: &Entry) -> Vec<String> {
 
 fn principals(entry: &Entry) -> String {
     plain(&entry.principals.join(","))
+}
+
+/// At most so many characters, the last one a sign that there are more.
+fn shorten(text: String, width: usize) -> String {
+    match text.char_indices().nth(width) {
+        Some(_) => text.chars().take(width.saturating_sub(1)).chain(['…']).collect(),
+        None => text,
+    }
 }
 
 fn dash_if_empty(text: String) -> String {
@@ -201,6 +211,15 @@ mod tests {
             to_row(&refusal)[..7],
             ["-", "alice\\x1b[2J", "-", "-", "refused: no rule of the policy matches", "192.0.2.1", "-"]
         );
+    }
+
+    #[test]
+    fn a_long_outcome_is_cut_in_the_table_alone() {
+        let long = Entry { outcome: format!("undelivered: {}", "x".repeat(100)), ..entry() };
+        assert_eq!(to_row(&long)[4], format!("undelivered: {}…", "x".repeat(26)));
+        assert_eq!(to_json(&long)["outcome"].as_str().unwrap().len(), 113);
+        let fits = Entry { outcome: "x".repeat(40), ..entry() };
+        assert_eq!(to_row(&fits)[4], "x".repeat(40));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! A table on a terminal or in a pipe: columns in line, two blanks between.
 
-/// Lines with every column as wide as its widest cell; no blanks at a line's end. Cells must be printable ASCII.
+/// Lines with every column as wide as its widest cell; no blanks at a line's end. Cells hold no control characters, and none that is two columns wide.
 pub fn render(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = head.iter().map(|h| h.len()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.len());
+            *width = (*width).max(cell.chars().count());
         }
     }
     let mut out = String::new();
@@ -32,6 +32,8 @@ mod tests {
             render(&["SERIAL", "KEY ID", "WHY"], &rows),
             "SERIAL  KEY ID  WHY\n1       alice\n123456  b       x\n"
         );
+        let cut = [vec!["ab…".to_owned(), "x".to_owned()], vec!["abc".to_owned(), "y".to_owned()]];
+        assert_eq!(render(&["A", "B"], &cut), "A    B\nab…  x\nabc  y\n");
         assert_eq!(render(&["A", "B"], &[]), "A  B\n");
     }
 }
