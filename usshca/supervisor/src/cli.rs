@@ -4,9 +4,19 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+const EXIT_STATUS: &str = "\
+Exit status:
+   0  done
+   1  refused, or not found
+  64  wrong usage: the command line, or a key file named on it
+  69  not available: the CA does not answer, a signer is at work already, or an address is taken
+  70  something that should not happen
+  73  a file cannot be written
+  78  no CA here, or its configuration, policy, keys, inventory or accounts are wrong";
+
 /// An SSH certificate authority: people log in with a password (PAM) and get a certificate that lasts for hours.
 #[derive(Debug, Parser)]
-#[command(name = "usshca", version, about, arg_required_else_help = true)]
+#[command(name = "usshca", version, about, arg_required_else_help = true, after_help = EXIT_STATUS)]
 pub struct Cli {
     /// Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca
     #[arg(long, global = true, value_name = "DIR")]

@@ -10,12 +10,16 @@ pub enum Exit {
     Ok,
     /// 1: refused, or not found.
     Refused,
-    /// 64: the command line, or the configuration, is wrong (sysexits.h EX_USAGE).
+    /// 64: wrong usage: the command line, or a file named on it for reading (sysexits.h EX_USAGE).
     Usage,
     /// 69: the CA is not available (EX_UNAVAILABLE).
     Unavailable,
     /// 70: something that should not happen (EX_SOFTWARE).
     Internal,
+    /// 73: a file cannot be written (EX_CANTCREAT).
+    Output,
+    /// 78: the configuration, the policy, or what belongs to them is missing or wrong (EX_CONFIG).
+    Config,
 }
 
 impl From<Exit> for ExitCode {
@@ -26,6 +30,8 @@ impl From<Exit> for ExitCode {
             Exit::Usage => 64,
             Exit::Unavailable => 69,
             Exit::Internal => 70,
+            Exit::Output => 73,
+            Exit::Config => 78,
         })
     }
 }
@@ -44,7 +50,7 @@ impl Failure {
     pub fn refused(message: impl Into<String>) -> Self {
         Failure { exit: Exit::Refused, message: message.into() }
     }
-    /// The command line or the configuration is wrong.
+    /// The command line is wrong.
     pub fn usage(message: impl Into<String>) -> Self {
         Failure { exit: Exit::Usage, message: message.into() }
     }
@@ -55,6 +61,14 @@ impl Failure {
     /// Something that should not happen.
     pub fn internal(message: impl Into<String>) -> Self {
         Failure { exit: Exit::Internal, message: message.into() }
+    }
+    /// A file cannot be written.
+    pub fn output(message: impl Into<String>) -> Self {
+        Failure { exit: Exit::Output, message: message.into() }
+    }
+    /// The configuration, or what belongs to it, is missing or wrong.
+    pub fn config(message: impl Into<String>) -> Self {
+        Failure { exit: Exit::Config, message: message.into() }
     }
 }
 

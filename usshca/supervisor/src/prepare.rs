@@ -1,5 +1,6 @@
 //! All that must be in place before the CA serves; `check` looks at the same.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -65,7 +66,7 @@ impl Base {
     /// Reads the configuration, finds accounts and programs.
     pub fn load(layout: &Layout) -> Result<Self, Failure> {
         let text = read_text(layout, &layout.config)?;
-        let config = Config::parse(&text, &layout.config).map_err(|e| Failure::usage(e.to_string()))?;
+        let config = Config::parse(&text, &layout.config).map_err(|e| Failure::config(e.to_string()))?;
         let accounts = accounts(&config)?;
         Ok(Base { layout: layout.clone(), config, programs: programs()?, accounts })
     }
@@ -84,17 +85,18 @@ impl Base {
     pub fn host_identity(&self) -> Result<HostIdentity, Failure> {
         let path = &self.layout.host_key;
         let key = Zeroizing::new(read_text(&self.layout, path)?);
-        let mode = path.metadata().map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?.mode();
+        let mode = path.metadata().map_err(|e| Failure::config(format!("{}: {e}", path.display())))?.mode();
         if mode & 0o077 != 0 {
-            return Err(Failure::usage(format!("{}: others can read it; try: chmod 600 {0}", path.display())));
+            return Err(Failure::config(format!("{}: others can read it; try: chmod 600 {0}", path.display())));
         }
         let certificate_path = with_suffix(path, "-cert.pub");
         let line = read_text(&self.layout, &certificate_path)?;
-        let private = PrivateKey::from_openssh(&key).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
+        let private =
+            PrivateKey::from_openssh(&key).map_err(|e| Failure::config(format!("{}: {e}", path.display())))?;
         let certificate = Certificate::from_openssh(line.trim())
-            .map_err(|e| Failure::usage(format!("{}: {e}", certificate_path.display())))?;
+            .map_err(|e| Failure::config(format!("{}: {e}", certificate_path.display())))?;
         check_host_certificate(&certificate, &private)
-            .map_err(|problem| Failure::usage(format!("{}: {problem}", certificate_path.display())))?;
+            .map_err(|problem| Failure::config(format!("{}: {problem}", certificate_path.display())))?;
         Ok(HostIdentity { key, certificate: certificate.to_openssh("") })
     }
 
@@ -105,7 +107,7 @@ impl Base {
         if PAM_FOLDERS.iter().any(is_there) {
             return Ok(());
         }
-        Err(Failure::usage(format!(
+        Err(Failure::config(format!(
             "/etc/pam.d/{service} is missing, and PAM would fall back to the service \"other\". To let in whoever may log in to this machine, put there:\n\
              @include common-auth\n@include common-account"
         )))
@@ -135,7 +137,7 @@ fn accounts(config: &Config) -> Result<Option<Accounts>, Failure> {
     }
     let found = Accounts { signer: account(&config.signer_user)?, front: account(&config.front_user)? };
     if found.signer.0 == found.front.0 {
-        return Err(Failure::usage("signer_user and front_user have the same uid: each needs its own"));
+        return Err(Failure::config("signer_user and front_user have the same uid: each needs its own"));
     }
     Ok(Some(found))
 }
@@ -144,9 +146,9 @@ fn account(name: &str) -> Result<(u32, u32), Failure> {
     match Account::by_name(name) {
         Ok(Some(account)) if account.uid != 0 => Ok((account.uid, account.gid)),
         Ok(Some(_)) => {
-            Err(Failure::usage(format!("the account {name} is root's: the CA needs accounts without privilege")))
+            Err(Failure::config(format!("the account {name} is root's: the CA needs accounts without privilege")))
         }
-        Ok(None) => Err(Failure::usage(format!(
+        Ok(None) => Err(Failure::config(format!(
             "there is no account {name}; try: useradd --system --no-create-home --shell /usr/sbin/nologin {name}"
         ))),
         Err(e) => Err(Failure::internal(format!("looking up the account {name}: {e}"))),
@@ -159,7 +161,7 @@ fn programs() -> Result<Programs, Failure> {
         let folders = own.parent().into_iter().chain([Path::new(LIBEXEC)]);
         let mut places = folders.map(|folder| folder.join(name));
         places.find(|p| p.is_file()).ok_or_else(|| {
-            Failure::usage(format!("{name} is missing: it belongs beside {} or in {LIBEXEC}", own.display()))
+            Failure::config(format!("{name} is missing: it belongs beside {} or in {LIBEXEC}", own.display()))
         })
     };
     Ok(Programs { front: find("usshca-front")?, pam: find("usshca-pam")?, signer: find("usshca-signer")? })
@@ -174,15 +176,21 @@ fn read_text(layout: &Layout, path: &Path) -> Result<String, Failure> {
         _ => read_trusted(path, MAX_FILE),
     };
     let bytes = read.map_err(|e| {
-        let hint =
-            if path == layout.config && is_missing(&e) { "; is there a CA here? `usshca init` makes one" } else { "" };
-        Failure::usage(format!("{e}{hint}"))
+        let hint = match error_kind(&e) {
+            Some(ErrorKind::NotFound) if path == layout.config => "; is there a CA here? `usshca init` makes one",
+            Some(ErrorKind::PermissionDenied) => "; this is for root, or for the account that runs the CA",
+            _ => "",
+        };
+        Failure::config(format!("{e}{hint}"))
     })?;
-    String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{}: not UTF-8", path.display())))
+    String::from_utf8(bytes).map_err(|_| Failure::config(format!("{}: not UTF-8", path.display())))
 }
 
-fn is_missing(error: &TrustedFileError) -> bool {
-    matches!(error, TrustedFileError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+fn error_kind(error: &TrustedFileError) -> Option<ErrorKind> {
+    match error {
+        TrustedFileError::Io { source, .. } => Some(source.kind()),
+        _ => None,
+    }
 }
 
 /// `…/ssh_host_ed25519_key` → `…/ssh_host_ed25519_key-cert.pub`.

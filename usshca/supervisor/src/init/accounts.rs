@@ -50,7 +50,7 @@ fn make(name: &str) -> Result<(), Failure> {
     let program = ["/usr/sbin/useradd", "/sbin/useradd"].into_iter().find(|p| Path::new(p).exists());
     let by_hand = || format!("make the account yourself: useradd {}", arguments.join(" "));
     let Some(program) = program else {
-        return Err(Failure::usage(format!("there is no account {name}, and no useradd; {}", by_hand())));
+        return Err(Failure::config(format!("there is no account {name}, and no useradd; {}", by_hand())));
     };
     let made = Command::new(program).args(arguments).env_clear().stdin(Stdio::null()).output();
     match made {

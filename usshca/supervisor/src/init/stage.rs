@@ -157,7 +157,11 @@ fn sync_folders(folder: &Path) -> io::Result<()> {
 }
 
 fn failure(path: &Path, error: &io::Error) -> Failure {
-    Failure::usage(format!("{}: {error}", path.display()))
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied => "; it takes root, or with --dir a folder of your own",
+        _ => "",
+    };
+    Failure::output(format!("{}: {error}{hint}", path.display()))
 }
 
 #[cfg(test)]
