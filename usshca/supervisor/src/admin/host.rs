@@ -9,7 +9,8 @@ use ussh_core::keys::{KeyError, PublicKey};
 use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::layout::Layout;
 
-use super::{Link, PUBLIC, certificate_path, print, replace_file, unexpected};
+use super::files::Place;
+use super::{Link, PUBLIC, certificate_path, print, small_letters, unexpected};
 use crate::cli::HostSignArgs;
 use crate::failure::Failure;
 
@@ -22,12 +23,8 @@ pub fn sign(layout: &Layout, args: &HostSignArgs) -> Result<(), Failure> {
     let key = read_key(&args.key)?;
     let request = Request::HostSign {
         public_key: key.to_blob(),
-        // ssh compares them in small letters.
-        principals: args.names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        principals: small_letters(&args.names),
         validity_seconds: args.validity,
-    };
-    let Reply::HostCertificate { line, serial } = Link::open(layout)?.ask(&request)? else {
-        return Err(unexpected());
     };
     let to = match &args.output {
         Some(path) => path.clone(),
@@ -35,8 +32,14 @@ pub fn sign(layout: &Layout, args: &HostSignArgs) -> Result<(), Failure> {
         None => certificate_path(&args.key),
     };
     let file = (to != stdio).then_some(to.as_path());
-    if let Some(path) = file {
-        replace_file(path, format!("{line}\n").as_bytes(), PUBLIC)
+    // Before the certificate is made, so that none is made in vain.
+    let place = file.map(Place::new).transpose()?;
+    let Reply::HostCertificate { line, serial } = Link::open(layout)?.ask(&request)? else {
+        return Err(unexpected());
+    };
+    if let Some(place) = place {
+        place
+            .put(format!("{line}\n").as_bytes(), PUBLIC)
             .map_err(|e| Failure { message: format!("{e} (the certificate has serial {serial})"), ..e })?;
     }
     print(&match (args.json, file) {

@@ -14,7 +14,8 @@ use serde_json::json;
 use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::layout::Layout;
 
-pub use self::files::{certificate_path, replace_file};
+use self::files::Place;
+pub use self::files::certificate_path;
 pub use self::link::Link;
 use crate::cli::{AdminCommand, HostCommand, KrlArgs, RevokeArgs};
 use crate::failure::Failure;
@@ -39,13 +40,29 @@ fn revoke(layout: &Layout, args: RevokeArgs) -> Result<(), Failure> {
     let Reply::Revoked { already } = link.ask(&Request::Revoke { serial, reason: args.reason })? else {
         return Err(unexpected());
     };
-    let hint = "hosts refuse it from their next KRL on";
     print(&match (args.json, already) {
         // A string: JSON's numbers lose digits above 2^53 in many readers.
         (true, _) => format!("{}\n", json!({ "serial": serial.to_string(), "already": already })),
-        (false, false) => format!("revoked serial {serial}; {hint}\n"),
+        (false, false) => format!("revoked serial {serial}; {}\n", next_steps(layout)),
         (false, true) => format!("serial {serial} was revoked before\n"),
     })
+}
+
+fn next_steps(layout: &Layout) -> String {
+    format!(
+        "hosts refuse it once they have the next KRL:\n  \
+         usshca{} krl --out FILE      puts it where the hosts take it from: their feed, file krl\n  \
+         ussh-hostd sync                 on each host",
+        layout_flag(layout)
+    )
+}
+
+/// The part of a command line that names this CA: ` --dir D`, or nothing.
+pub fn layout_flag(layout: &Layout) -> String {
+    match layout.config.parent() {
+        Some(dir) if *layout != Layout::system() => format!(" --dir {}", dir.display()),
+        _ => String::new(),
+    }
 }
 
 fn krl(layout: &Layout, args: &KrlArgs) -> Result<(), Failure> {
@@ -53,9 +70,10 @@ fn krl(layout: &Layout, args: &KrlArgs) -> Result<(), Failure> {
     if to_file.is_none() && io::stdout().is_terminal() {
         return Err(Failure::usage("a KRL is binary, and standard output is a terminal; try --out FILE"));
     }
+    let place = to_file.map(Place::new).transpose()?;
     let krl = receive_krl(&Link::open(layout)?)?;
-    match to_file {
-        Some(path) => replace_file(path, &krl, PUBLIC),
+    match place {
+        Some(place) => place.put(&krl, PUBLIC),
         None => write_stdout(&krl),
     }
 }
@@ -71,6 +89,24 @@ fn receive_krl(link: &Link) -> Result<Vec<u8>, Failure> {
         reply = link.next()?;
     }
     Err(unexpected())
+}
+
+/// ssh compares host names in small letters. Says so, where that changes one.
+pub fn small_letters(names: &[String]) -> Vec<String> {
+    let small = |name: &String| {
+        let small = name.to_ascii_lowercase();
+        if small != *name {
+            let shown = ussh_core::escape::escape(name.as_bytes(), ussh_core::escape::MAX_FIELD);
+            let small = ussh_core::escape::escape(small.as_bytes(), ussh_core::escape::MAX_FIELD);
+            // Nothing can be done about a closed stderr here.
+            let _ = writeln!(
+                io::stderr(),
+                "usshca: note: ssh compares host names in small letters: {shown} becomes {small}"
+            );
+        }
+        small
+    };
+    names.iter().map(small).collect()
 }
 
 /// An answer to another question.

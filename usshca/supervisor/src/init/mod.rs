@@ -14,7 +14,7 @@ use usshca_ipc::layout::Layout;
 
 use self::accounts::Owner;
 use self::stage::Stage;
-use crate::admin::{Link, certificate_path};
+use crate::admin::{Link, certificate_path, layout_flag, small_letters};
 use crate::cli::InitArgs;
 use crate::config::Config;
 use crate::failure::Failure;
@@ -46,9 +46,8 @@ pub fn run(layout: &Layout, args: &InitArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// ssh compares host names in small letters.
 fn host_names(args: &InitArgs) -> Result<Vec<String>, Failure> {
-    let mut names: Vec<String> = args.names.iter().map(|name| name.to_ascii_lowercase()).collect();
+    let mut names: Vec<String> = small_letters(&args.names);
     if names.is_empty() {
         names.push(process::host_name().to_ascii_lowercase());
     }
@@ -122,10 +121,7 @@ fn certify(stage: &Stage, host_key: &PublicKey, names: &[String]) -> Result<(), 
 
 fn report(layout: &Layout, config: &Config, pam: &str) {
     let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
-    let dir = match layout.config.parent() {
-        Some(dir) if *layout != Layout::system() => format!(" --dir {}", dir.display()),
-        _ => String::new(),
-    };
+    let dir = layout_flag(layout);
     let public = layout.public.display();
     println!("A new CA, \"{}\":", config.ca_name);
     println!("  configuration   {}", layout.config.display());
