@@ -29,6 +29,8 @@ pub struct SignerSetup {
     pub listens: bool,
     /// Whether there is no inventory yet, and it is to make one: `usshca init` alone says so. Else a missing one is a lost one.
     pub creates: bool,
+    /// Only the policy is to be read: the signer says what it is like and ends, without a look at the state, and so beside a signer that is at work.
+    pub only_policy: bool,
 }
 
 /// Supervisor → signer. Each brings one descriptor.
@@ -54,11 +56,17 @@ pub enum Control {
     NewAdmin,
 }
 
-/// Signer → supervisor, once, when it is ready.
+/// Signer → supervisor, when it is ready or has an answer.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromSignerControl {
     /// Keys loaded, inventory open, policy read, sandbox entered.
     Ready,
     /// It cannot serve; why. It exits after this.
     Failed(String),
+    /// Another signer is at work on this state. It exits after this.
+    Busy(String),
+    /// A group that the policy names. Of `only_policy`, any number of times.
+    PolicyGroup(String),
+    /// The policy is good, and all of its groups were named. It exits after this.
+    PolicyGood,
 }

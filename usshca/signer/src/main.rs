@@ -14,13 +14,14 @@ mod server;
 mod state;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
 use ussh_core::clock::SystemClock;
 use ussh_os::process;
 use ussh_os::sandbox::{self, Profile};
 use ussh_os::seqpacket::{SeqPacket, SeqPacketListener};
+use usshca_ipc::by_hand;
 use usshca_ipc::channel::{Channel, ChannelError, decode};
 use usshca_ipc::signer::{FromSignerControl, SignerSetup, descriptors};
 
@@ -41,7 +42,7 @@ enum StartError {
     State(#[from] StateError),
     #[error("{0}")]
     Keys(#[from] CaKeyError),
-    #[error("{0}")]
+    #[error("policy.toml: {0}")]
     Policy(#[from] PolicyError),
     #[error("{0}")]
     Inventory(#[from] InventoryError),
@@ -58,6 +59,11 @@ enum StartError {
 }
 
 fn main() -> ExitCode {
+    if let Some(complaint) = by_hand::complaint("usshca-signer") {
+        // Nothing can be done about a closed stderr here.
+        let _ = io::stderr().write_all(complaint.as_bytes());
+        return ExitCode::from(by_hand::EX_USAGE);
+    }
     let control = match control_channel() {
         Ok(control) => control,
         Err(e) => {
@@ -66,7 +72,7 @@ fn main() -> ExitCode {
         }
     };
     match start_and_serve(control) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(e) => {
             log::warning(&format!("cannot serve: {e}"));
             ExitCode::FAILURE
@@ -80,30 +86,51 @@ fn control_channel() -> io::Result<SeqPacket> {
     Ok(socket)
 }
 
-fn start_and_serve(socket: SeqPacket) -> Result<(), StartError> {
+fn start_and_serve(socket: SeqPacket) -> Result<ExitCode, StartError> {
     let control: ControlChannel = Channel::new(socket);
-    match start() {
-        Ok((state, setup, ca, listener)) => {
+    let started = read_setup().and_then(|setup| {
+        if !setup.listens {
+            // Of one verb on somebody's terminal: what they need to know is in the answer.
+            log::of_one_verb();
+        }
+        if setup.only_policy { tell_policy(&setup, &control).map(|()| None) } else { start(setup).map(Some) }
+    });
+    match started {
+        Ok(None) => Ok(ExitCode::SUCCESS),
+        Ok(Some((state, setup, ca, listener))) => {
             let ready = control.send(&FromSignerControl::Ready);
             ready.map_err(ServeError::from)?;
             let served = Server::new(ca, &setup, control, listener)?.run();
             // Until here nobody else works on this state.
             drop(state);
-            Ok(served?)
+            served?;
+            Ok(ExitCode::SUCCESS)
         }
         Err(e) => {
-            // It is logged in any case.
-            let _ = control.send(&FromSignerControl::Failed(e.to_string()));
-            Err(e)
+            let text = e.to_string();
+            let why = match &e {
+                StartError::State(StateError::InUse(_)) => FromSignerControl::Busy(text.clone()),
+                _ => FromSignerControl::Failed(text.clone()),
+            };
+            control.send(&why).map_err(|_| e)?;
+            log::told(&format!("cannot serve: {text}"));
+            Ok(ExitCode::FAILURE)
         }
     }
 }
 
 type Started = (StateFolder, SignerSetup, Ca, Option<SeqPacketListener>);
 
-fn start() -> Result<Started, StartError> {
-    let setup_file = process::inherited_descriptor(descriptors::SETUP).map_err(StartError::Setup)?;
-    let setup = read_setup(File::from(setup_file))?;
+/// Says whether the policy is good, and which groups it names. No lock, no key and no inventory is touched.
+fn tell_policy(setup: &SignerSetup, control: &ControlChannel) -> Result<(), StartError> {
+    let policy = Policy::parse(&setup.policy)?;
+    for group in policy.groups() {
+        control.send(&FromSignerControl::PolicyGroup(group.to_owned())).map_err(ServeError::from)?;
+    }
+    Ok(control.send(&FromSignerControl::PolicyGood).map_err(ServeError::from)?)
+}
+
+fn start(setup: SignerSetup) -> Result<Started, StartError> {
     let listener = match setup.listens {
         true => Some(listening_socket().map_err(StartError::Setup)?),
         false => None,
@@ -119,9 +146,10 @@ fn start() -> Result<Started, StartError> {
     Ok((state, setup, ca, listener))
 }
 
-fn read_setup(file: File) -> Result<SignerSetup, StartError> {
+fn read_setup() -> Result<SignerSetup, StartError> {
+    let file = process::inherited_descriptor(descriptors::SETUP).map_err(StartError::Setup)?;
     let mut bytes = Vec::new();
-    file.take(MAX_SETUP).read_to_end(&mut bytes).map_err(StartError::Setup)?;
+    File::from(file).take(MAX_SETUP).read_to_end(&mut bytes).map_err(StartError::Setup)?;
     decode(&bytes).map_err(StartError::SetupMessage)
 }
 

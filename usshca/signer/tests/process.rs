@@ -57,6 +57,10 @@ fn start(state: &Path, policy: &str) -> Signer {
 }
 
 fn start_as(state: &Path, policy: &str, creates: bool) -> Signer {
+    start_for(state, policy, creates, false)
+}
+
+fn start_for(state: &Path, policy: &str, creates: bool, only_policy: bool) -> Signer {
     let (ours, theirs) = SeqPacket::pair().unwrap();
     let uid = process::effective_uid();
     let setup = SignerSetup {
@@ -66,6 +70,7 @@ fn start_as(state: &Path, policy: &str, creates: bool) -> Signer {
         worker_uid: uid,
         listens: false,
         creates,
+        only_policy,
     };
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(&encode(&setup).unwrap()).unwrap();
@@ -90,8 +95,8 @@ fn failed(mut signer: Signer) -> String {
     let said = signer.said();
     assert!(!signer.child.wait().unwrap().success());
     match said {
-        FromSignerControl::Failed(why) => why,
-        FromSignerControl::Ready => panic!("it started"),
+        FromSignerControl::Failed(why) | FromSignerControl::Busy(why) => why,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -184,6 +189,18 @@ fn a_second_signer_on_the_same_state_refuses_until_the_first_is_gone() {
     let state = state();
     let first = started(state.path());
     assert!(failure(state.path(), POLICY).contains("another signer"));
+    assert!(matches!(start(state.path(), POLICY).said(), FromSignerControl::Busy(_)));
+    // To read a policy it needs no state.
+    let grouped = POLICY.replace("validity", "groups=[\"dev\"]\nvalidity");
+    let mut reader = start_for(state.path(), &grouped, false, true);
+    assert_eq!(reader.said(), FromSignerControl::PolicyGroup("dev".into()));
+    assert_eq!(reader.said(), FromSignerControl::PolicyGood);
+    assert!(reader.child.wait().unwrap().success());
+    let broken = start_for(state.path(), "x", false, true).said();
+    assert!(
+        matches!(&broken, FromSignerControl::Failed(why) if why.starts_with("policy.toml: line 1: ")),
+        "{broken:?}"
+    );
     first.end();
     started(state.path()).end();
 }
@@ -264,4 +281,11 @@ fn a_signer_whose_inventory_is_lost_says_so_and_makes_no_new_one() {
     let why = failed(start_as(state.path(), POLICY, false));
     assert!(why.contains("inventory is missing") && why.contains("backup"), "{why}");
     assert!(!state.path().join("inventory.db").exists());
+}
+
+#[test]
+fn started_by_hand_it_says_who_starts_it() {
+    let out = std::process::Command::new(env!("CARGO_BIN_EXE_usshca-signer")).arg("--help").output().unwrap();
+    assert_eq!(out.status.code(), Some(64));
+    assert!(String::from_utf8(out.stderr).unwrap().contains("`usshca serve`"));
 }

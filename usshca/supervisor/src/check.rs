@@ -1,12 +1,17 @@
 //! `usshca check`: whether `serve` would start, and what stands in its way.
 
+use std::io::{self, Write};
+
 use usshca_ipc::layout::Layout;
 
 use crate::failure::Failure;
+use crate::listen;
+use crate::policy;
 use crate::prepare::Base;
 use crate::signer_process;
 
-/// Looks at all that `serve` looks at, in the same order; starts a signer for a moment, which reads policy, keys and inventory.
+/// Looks at all that `serve` looks at, the policy too while the CA runs; if it does not, starts a signer for a moment, which reads keys and inventory, and tries the addresses.
+/// Warnings do not change the exit status.
 pub fn run(layout: &Layout) -> Result<(), Failure> {
     let base = Base::load(layout)?;
     println!("{}: good", layout.config.display());
@@ -14,9 +19,14 @@ pub fn run(layout: &Layout) -> Result<(), Failure> {
     println!("PAM service {}: there", base.config.pam_service);
     base.host_identity()?;
     println!("{}: good, with a certificate that is valid now", layout.host_key.display());
+    for warning in policy::check(&base)? {
+        // Nothing can be done about a closed stderr here.
+        let _ = writeln!(io::stderr(), "usshca: warning: {warning}");
+    }
+    println!("{}: good", layout.policy.display());
     if ussh_os::seqpacket::connect(&layout.admin_socket).is_ok() {
         println!(
-            "CA keys, policy and inventory: a signer is at work on them (a changed policy is read at the next start)"
+            "CA keys, inventory and addresses: the running CA has them (it reads configuration and policy when it starts)"
         );
         return Ok(());
     }
@@ -24,6 +34,8 @@ pub fn run(layout: &Layout) -> Result<(), Failure> {
     let ready = signer.wait_ready();
     signer.finish();
     ready?;
-    println!("{}: good; CA keys and inventory: good", layout.policy.display());
+    println!("CA keys and inventory: good");
+    listen::bind(&base)?;
+    println!("addresses to listen on: free");
     Ok(())
 }

@@ -11,7 +11,9 @@ mod cli;
 mod config;
 mod failure;
 mod init;
+mod listen;
 mod log;
+mod policy;
 mod prepare;
 mod serve;
 mod signer_process;
@@ -20,6 +22,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use ussh_os::process;
 use usshca_ipc::layout::Layout;
 
 use crate::cli::{Cli, Command};
@@ -42,7 +45,8 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     let layout = match &cli.dir {
         Some(dir) => Layout::in_directory(&absolute(dir)?),
-        None => Layout::system(),
+        None if process::effective_uid() == 0 => Layout::system(),
+        None => return Err(not_root(&Layout::system())),
     };
     match cli.command {
         Command::Init(args) => init::run(&layout, &args),
@@ -58,6 +62,12 @@ fn usage(error: &clap::Error) -> ExitCode {
     let _ = error.print();
     let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if is_answer { Exit::Ok.into() } else { Exit::Usage.into() }
+}
+
+/// The system's CA is root's in all of its parts.
+fn not_root(layout: &Layout) -> Failure {
+    let config = layout.config.display();
+    Failure::refused(format!("this machine's CA ({config}) is for root; try sudo, or --dir DIR for a CA of your own"))
 }
 
 fn absolute(dir: &std::path::Path) -> Result<std::path::PathBuf, Failure> {

@@ -27,22 +27,43 @@ pub struct SignerProcess {
 
 /// Starts a signer with the policy as it is now. `listener`: the listening admin socket, if it shall have one.
 pub fn start(base: &Base, listener: Option<OwnedFd>) -> Result<SignerProcess, Failure> {
-    start_with(base, listener, false)
+    start_with(base, listener, Purpose::Serve)
 }
 
 /// Starts the first signer of a new CA, which makes the inventory. Of `usshca init` only: a lost inventory must never become an empty one.
 pub fn start_first(base: &Base) -> Result<SignerProcess, Failure> {
-    start_with(base, None, true)
+    start_with(base, None, Purpose::Create)
 }
 
-fn start_with(base: &Base, listener: Option<OwnedFd>, creates: bool) -> Result<SignerProcess, Failure> {
+/// The groups that the policy names. Only the policy is read, so that this works beside a signer.
+/// A failure says what is wrong with the policy.
+pub fn policy_groups(base: &Base) -> Result<Vec<String>, Failure> {
+    let reader = start_with(base, None, Purpose::ReadPolicy)?;
+    let groups = reader.receive_groups();
+    reader.finish();
+    groups.map_err(|f| Failure {
+        message: f.message.replacen("policy.toml", &base.layout.policy.to_string_lossy(), 1),
+        ..f
+    })
+}
+
+/// What a signer is started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Serve,
+    Create,
+    ReadPolicy,
+}
+
+fn start_with(base: &Base, listener: Option<OwnedFd>, purpose: Purpose) -> Result<SignerProcess, Failure> {
     let setup = SignerSetup {
         state: base.layout.state.clone(),
         policy: base.policy()?,
         admin_uids: vec![base.owner_uid()],
         worker_uid: base.owner_uid(),
         listens: listener.is_some(),
-        creates,
+        creates: purpose == Purpose::Create,
+        only_policy: purpose == Purpose::ReadPolicy,
     };
     spawn(base, &setup, listener).map_err(|e| Failure::internal(format!("the signer could not be started: {e}")))
 }
@@ -68,11 +89,29 @@ fn spawn(base: &Base, setup: &SignerSetup, listener: Option<OwnedFd>) -> std::io
 impl SignerProcess {
     /// Waits until it is ready.
     pub fn wait_ready(&self) -> Result<(), Failure> {
+        match self.receive()? {
+            FromSignerControl::Ready => Ok(()),
+            FromSignerControl::Failed(why) => Err(Failure::config(format!("the signer cannot serve: {why}"))),
+            FromSignerControl::Busy(why) => Err(Failure::unavailable(why)),
+            FromSignerControl::PolicyGroup(_) | FromSignerControl::PolicyGood => Err(out_of_turn()),
+        }
+    }
+
+    fn receive_groups(&self) -> Result<Vec<String>, Failure> {
+        let mut groups = Vec::new();
+        loop {
+            match self.receive()? {
+                FromSignerControl::PolicyGroup(group) => groups.push(group),
+                FromSignerControl::PolicyGood => return Ok(groups),
+                FromSignerControl::Failed(why) => return Err(Failure::config(why)),
+                FromSignerControl::Ready | FromSignerControl::Busy(_) => return Err(out_of_turn()),
+            }
+        }
+    }
+
+    fn receive(&self) -> Result<FromSignerControl, Failure> {
         match self.control.receive(Some(START_PATIENCE)) {
-            Ok(received) => match received.message {
-                FromSignerControl::Ready => Ok(()),
-                FromSignerControl::Failed(why) => Err(Failure::usage(format!("the signer cannot serve: {why}"))),
-            },
+            Ok(received) => Ok(received.message),
             Err(ChannelError::Closed) => Err(Failure::internal("the signer ended before it was ready")),
             Err(e) => Err(Failure::internal(format!("the signer did not become ready: {e}"))),
         }
@@ -84,4 +123,8 @@ impl SignerProcess {
         drop(control);
         child.end_by(Instant::now() + END_PATIENCE);
     }
+}
+
+fn out_of_turn() -> Failure {
+    Failure::internal("the signer gave an answer to another question")
 }

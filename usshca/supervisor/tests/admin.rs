@@ -88,7 +88,12 @@ impl World {
 
     fn init() -> World {
         let world = world();
-        world.good(&["init", "--name", "ca", "--name", "CA.example.com", "--listen", "127.0.0.1:2022"]);
+        let out = world.run(&["init", "--name", "ca", "--name", "CA.example.com", "--listen", "127.0.0.1:2022"]);
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert!(out.status.success(), "{said}");
+        // No word of the signer's: it is not the log that somebody reads here.
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains("CA.example.com becomes ca.example.com"), "{said}");
         world
     }
 
@@ -212,8 +217,9 @@ fn the_first_policy_is_good_and_denies_root() {
     world.good(&["list"]);
     fs::write(world.ca().join("policy.toml"), policy.replace("deny", "denie")).unwrap();
     let (code, said) = world.bad(&["list"]);
-    assert_eq!(code, 64);
-    assert!(said.contains("denie") && said.contains("line"), "{said}");
+    assert_eq!(code, 78);
+    // Once, on one line.
+    assert!(said.lines().count() == 1 && said.contains("denie") && said.contains("line"), "{said}");
 }
 
 #[test]
@@ -267,7 +273,9 @@ fn revoke_and_krl_are_understood_by_ssh_keygen() {
     world.good(&["krl", "--out", "krl"]);
     assert_eq!(mode(&world.dir.path().join("krl")), 0o644);
     assert!(!is_revoked("krl"));
-    assert!(world.good(&["revoke", &serial, "--reason", "machine lost"]).contains("revoked serial"));
+    let said = world.good(&["revoke", &serial, "--reason", "machine lost"]);
+    assert!(said.contains("revoked serial") && said.contains("ussh-hostd sync"), "{said}");
+    assert!(said.contains(&format!("usshca --dir {} krl --out", world.ca().display())), "{said}");
     assert!(world.good(&["revoke", &serial]).contains("before"));
     world.good(&["krl", "--out", "krl"]);
     assert!(is_revoked("krl"));
@@ -292,7 +300,7 @@ fn without_a_ca_every_verb_says_what_to_do() {
     let world = world();
     for verb in [&["list"][..], &["revoke", "1"], &["krl", "--out", "krl"]] {
         let (code, said) = world.bad(verb);
-        assert_eq!(code, 64, "{said}");
+        assert_eq!(code, 78, "{said}");
         assert!(said.contains("usshca init"), "{said}");
     }
     assert_eq!(fs::read_dir(world.dir.path()).unwrap().count(), 0);
@@ -305,4 +313,38 @@ fn list_stops_quietly_when_nobody_reads_on() {
     drop(child.stdout.take());
     let out = child.wait_with_output().unwrap();
     assert!(out.stderr.is_empty(), "{out:?}");
+}
+
+#[test]
+fn no_certificate_is_made_that_cannot_be_put_in_its_place() {
+    let world = World::init();
+    let key = world.host_key("web1");
+    for out in ["/dev/null", "none/x"] {
+        for arguments in [&["host", "sign", key.as_str(), "--name", "web1", "--out", out][..], &["krl", "--out", out]] {
+            let (code, said) = world.bad(arguments);
+            assert_eq!(code, 73, "{said}");
+            assert!(said.contains(out) && !said.contains(".tmp"), "{said}");
+        }
+    }
+    assert_eq!(world.serials().len(), 1);
+}
+
+#[test]
+fn check_reads_the_policy_while_a_signer_is_at_work() {
+    let world = World::init();
+    // A listener stands for the CA that runs: nothing else is asked of it.
+    let _running = ussh_os::seqpacket::SeqPacketListener::bind(&world.ca().join("admin.sock"), 0o666).unwrap();
+    let config = world.read("usshca.toml").replace("# pam_service = \"usshca\"", "pam_service = \"login\"");
+    fs::write(world.ca().join("usshca.toml"), config).unwrap();
+    let policy = world.read("policy.toml");
+    fs::write(world.ca().join("policy.toml"), policy.replace("users = [\"root\"]", "groups = [\"no-such-group\"]"))
+        .unwrap();
+    let out = world.run(&["check"]);
+    let said = String::from_utf8(out.stderr).unwrap();
+    assert!(out.status.success(), "{said}");
+    assert!(said.contains("warning") && said.contains("no-such-group"), "{said}");
+    fs::write(world.ca().join("policy.toml"), policy.replace("deny", "denie")).unwrap();
+    let (code, said) = world.bad(&["check"]);
+    assert_eq!(code, 78, "{said}");
+    assert!(said.contains("/policy.toml: line ") && said.contains("denie"), "{said}");
 }

@@ -4,6 +4,8 @@
 
 mod parse;
 
+use std::collections::BTreeSet;
+
 pub use self::parse::PolicyError;
 
 /// Longest account name or principal, in bytes.
@@ -103,6 +105,15 @@ impl PolicyRefusal {
 }
 
 impl Policy {
+    /// Every group that a rule is about, once.
+    pub fn groups(&self) -> BTreeSet<&str> {
+        let listed = self.rules.iter().flat_map(|rule| match &rule.subjects {
+            Subjects::Everybody => &[][..],
+            Subjects::Listed { groups, .. } => groups,
+        });
+        listed.map(String::as_str).collect()
+    }
+
     /// Decides for an account, by its canonical name and its groups.
     /// # Errors
     /// [`PolicyRefusal`]

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Effect, Policy, PrincipalTerm, Rule, Subjects, Terms, is_principal};
+use super::{Effect, MAX_NAME, Policy, PrincipalTerm, Rule, Subjects, Terms, is_principal};
 
 /// Longest validity, in seconds: 366 days.
 const MAX_VALIDITY: u64 = 366 * 86_400;
@@ -37,10 +37,15 @@ const DEFAULT_EXTENSIONS: [&str; 4] =
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// Not TOML, an unknown name, a name that is missing, or a value of the wrong type.
-    #[error("policy: {0}")]
-    Syntax(String),
+    #[error("line {line}: {problem}")]
+    Syntax {
+        /// From 1.
+        line: usize,
+        /// One line of text.
+        problem: String,
+    },
     /// A value that makes no sense.
-    #[error("policy, line {line}: rule \"{rule}\": {problem}")]
+    #[error("line {line}: rule \"{rule}\": {problem}")]
     Value {
         /// From 1.
         line: usize,
@@ -50,7 +55,7 @@ pub enum PolicyError {
         problem: String,
     },
     /// No rule at all.
-    #[error("policy: there is no [[rule]], so that nobody would get a certificate")]
+    #[error("there is no [[rule]], so that nobody would get a certificate")]
     NoRules,
 }
 
@@ -92,8 +97,7 @@ impl Policy {
     /// # Errors
     /// [`PolicyError`]
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
-        let parsed: PolicyText =
-            toml::from_str(text).map_err(|e| PolicyError::Syntax(e.to_string().trim_end().to_owned()))?;
+        let parsed: PolicyText = toml::from_str(text).map_err(|e| syntax_error(text, &e))?;
         if parsed.rule.is_empty() {
             return Err(PolicyError::NoRules);
         }
@@ -107,6 +111,12 @@ impl Policy {
         }
         Ok(Policy { rules })
     }
+}
+
+/// In one line: it goes to the log as well, where a picture of the place would be escaped.
+fn syntax_error(text: &str, error: &toml::de::Error) -> PolicyError {
+    let line = line_of(text, error.span().map_or(0, |span| span.start));
+    PolicyError::Syntax { line, problem: error.message().trim().replace('\n', "; ") }
 }
 
 /// The line, from 1, in which a byte stands.
@@ -195,8 +205,13 @@ fn subjects(users: Option<&Spanned<Vec<String>>>, groups: Option<&Spanned<Vec<St
             if names.is_empty() {
                 return problem(at, format!("{key} is an empty list; leave it out if the rule is for everybody"));
             }
-            if names.len() > MAX_LIST || names.iter().any(|n| n.is_empty() || n.contains(char::is_control)) {
-                return problem(at, format!("{key} must hold names, {MAX_LIST} at most"));
+            if names.len() > MAX_LIST
+                || names.iter().any(|n| n.is_empty() || n.len() > MAX_NAME || n.contains(char::is_control))
+            {
+                return problem(
+                    at,
+                    format!("{key} must hold names, {MAX_LIST} at most, each of {MAX_NAME} bytes at most"),
+                );
             }
             Ok(names.clone())
         }

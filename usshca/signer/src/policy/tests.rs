@@ -189,7 +189,8 @@ fn refuses_what_is_not_this_format() {
         "x",
     ] {
         let error = Policy::parse(text).unwrap_err();
-        assert!(matches!(&error, PolicyError::Syntax(e) if e.contains("line")), "{text}: {error}");
+        assert!(matches!(&error, PolicyError::Syntax { .. }), "{text}: {error}");
+        assert!(!error.to_string().contains('\n'), "{text}: {error}");
     }
     assert_eq!(Policy::parse(""), Err(PolicyError::NoRules));
     assert_eq!(Policy::parse("# nothing\n"), Err(PolicyError::NoRules));
@@ -199,4 +200,19 @@ fn refuses_what_is_not_this_format() {
     }
     assert!(Policy::parse("[[rule]]\nname=\"x\"\ndeny=true").is_ok());
     assert!(matches!(Policy::parse("[[rule]]\nname=\"x\"\ndeny=false"), Err(PolicyError::Value { .. })));
+}
+
+#[test]
+fn a_syntax_error_names_its_line_and_what_is_wrong() {
+    let error = rule("denie = true\n").unwrap_err();
+    assert!(matches!(&error, PolicyError::Syntax { line: 5, problem } if problem.contains("denie")), "{error}");
+}
+
+#[test]
+fn names_every_group_once() {
+    let more =
+        "groups = [\"dev\", \"ops\"]\n[[rule]]\nname = \"x\"\nusers = [\"bob\"]\ngroups = [\"dev\"]\ndeny = true\n";
+    assert_eq!(rule(more).unwrap().groups().into_iter().collect::<Vec<_>>(), ["dev", "ops"]);
+    assert!(rule("").unwrap().groups().is_empty());
+    assert!(rule(&format!("groups = [\"{}\"]", "g".repeat(257))).is_err());
 }

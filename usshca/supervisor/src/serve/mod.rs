@@ -20,7 +20,9 @@ use usshca_ipc::layout::Layout;
 
 use crate::cli::ServeArgs;
 use crate::failure::Failure;
+use crate::listen;
 use crate::log;
+use crate::policy;
 use crate::prepare::{Base, HostIdentity};
 
 use self::event_loop::EventLoop;
@@ -48,9 +50,12 @@ pub fn run(layout: &Layout, args: &ServeArgs) -> Result<(), Failure> {
     let base = Base::load(layout)?;
     base.check_pam_service()?;
     let host = base.host_identity()?;
+    for warning in policy::check(&base)? {
+        log::warning(&warning);
+    }
     allow_descriptors(base.config.max_connections)?;
     let admin = listen_for_admins(&base)?;
-    let listeners = bind(&base)?;
+    let listeners = listen::bind(&base)?;
     // Fronts are told that nobody is there until the signer is ready: better a late start than one that refuses.
     let signer = Signer::start(&base, admin.into_fd())?;
 
@@ -64,16 +69,6 @@ pub fn run(layout: &Layout, args: &ServeArgs) -> Result<(), Failure> {
     ended
 }
 
-fn bind(base: &Base) -> Result<Vec<TcpListener>, Failure> {
-    let bind = |address| -> std::io::Result<TcpListener> {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    };
-    let each = base.config.listen.iter();
-    each.map(|a| bind(a).map_err(|e| Failure::unavailable(format!("cannot listen on {a}: {e}")))).collect()
-}
-
 fn addresses(listeners: &[TcpListener]) -> Result<String, Failure> {
     let each: Result<Vec<_>, _> = listeners.iter().map(|l| l.local_addr().map(|a| a.to_string())).collect();
     Ok(each.map_err(|e| Failure::internal(e.to_string()))?.join(", "))
@@ -82,13 +77,13 @@ fn addresses(listeners: &[TcpListener]) -> Result<String, Failure> {
 fn listen_for_admins(base: &Base) -> Result<SeqPacketListener, Failure> {
     let path = &base.layout.admin_socket;
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(|e| Failure::usage(format!("{}: {e}", folder.display())))?;
+        std::fs::create_dir_all(folder).map_err(|e| Failure::output(format!("{}: {e}", folder.display())))?;
     }
     SeqPacketListener::bind(path, ADMIN_SOCKET_MODE).map_err(|e| {
         if e.kind() == std::io::ErrorKind::AddrInUse {
             return Failure::unavailable(format!("{}: another usshca is running here", path.display()));
         }
-        Failure::usage(format!("{}: {e}", path.display()))
+        Failure::output(format!("{}: {e}", path.display()))
     })
 }
 
@@ -101,7 +96,7 @@ fn allow_descriptors(connections: u32) -> Result<(), Failure> {
         return Ok(());
     }
     if hard < needed {
-        return Err(Failure::usage(format!(
+        return Err(Failure::config(format!(
             "max_connections = {connections} needs {needed} open files, and this process may have {hard} (systemd: LimitNOFILE=)"
         )));
     }

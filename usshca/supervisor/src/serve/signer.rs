@@ -105,7 +105,12 @@ impl Signer {
                         self.up(now);
                         return;
                     }
-                    FromSignerControl::Failed(why) => self.down(&format!("cannot serve: {why}"), now),
+                    FromSignerControl::Failed(why) | FromSignerControl::Busy(why) => {
+                        self.down(&format!("cannot serve: {why}"), now)
+                    }
+                    FromSignerControl::PolicyGroup(_) | FromSignerControl::PolicyGood => {
+                        self.down("spoke out of turn", now)
+                    }
                 },
                 Err(ChannelError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => match ended(process) {
                     Some(how) => self.down(&how, now),
