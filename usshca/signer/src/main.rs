@@ -108,10 +108,8 @@ fn start_and_serve(socket: SeqPacket) -> Result<ExitCode, StartError> {
         }
         Err(e) => {
             let text = e.to_string();
-            let why = match &e {
-                StartError::State(StateError::InUse(_)) => FromSignerControl::Busy(text.clone()),
-                _ => FromSignerControl::Failed(text.clone()),
-            };
+            let is_busy = matches!(&e, StartError::State(StateError::InUse(_)));
+            let why = if is_busy { FromSignerControl::Busy } else { FromSignerControl::Failed }(text.clone());
             control.send(&why).map_err(|_| e)?;
             log::told(&format!("cannot serve: {text}"));
             Ok(ExitCode::FAILURE)

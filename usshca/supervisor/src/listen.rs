@@ -22,18 +22,18 @@ pub fn bind(base: &Base) -> Result<Vec<TcpListener>, Failure> {
 /// What failed, and what to try.
 fn explain(address: SocketAddr, error: &io::Error, config: &Path) -> String {
     let config = config.display();
-    let hint = match error.kind() {
-        ErrorKind::AddrInUse => {
-            let who = if address.port() == SSH_PORT { ", perhaps this machine's own sshd" } else { "" };
-            format!(
-                "; another program listens there{who} (ss -ltnp shows which). Give one of them another address or port: the CA's is `listen` in {config}"
-            )
-        }
-        ErrorKind::AddrNotAvailable => format!("; this machine has no such address: see `listen` in {config}"),
-        ErrorKind::PermissionDenied => {
-            format!("; ports below 1024 are root's: take a higher one, `listen` in {config}")
-        }
-        _ => String::new(),
+    let kind = error.kind();
+    let hint = if kind == ErrorKind::AddrInUse {
+        let who = if address.port() == SSH_PORT { ", perhaps this machine's own sshd" } else { "" };
+        format!(
+            "; another program listens there{who} (ss -ltnp shows which). Give one of them another address or port: the CA's is `listen` in {config}"
+        )
+    } else if kind == ErrorKind::AddrNotAvailable {
+        format!("; this machine has no such address: see `listen` in {config}")
+    } else if kind == ErrorKind::PermissionDenied {
+        format!("; ports below 1024 are root's: take a higher one, `listen` in {config}")
+    } else {
+        String::new()
     };
     format!("cannot listen on {address}: {error}{hint}")
 }

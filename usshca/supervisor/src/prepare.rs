@@ -187,10 +187,7 @@ fn read_text(layout: &Layout, path: &Path) -> Result<String, Failure> {
 }
 
 fn error_kind(error: &TrustedFileError) -> Option<ErrorKind> {
-    match error {
-        TrustedFileError::Io { source, .. } => Some(source.kind()),
-        _ => None,
-    }
+    if let TrustedFileError::Io { source, .. } = error { Some(source.kind()) } else { None }
 }
 
 /// `…/ssh_host_ed25519_key` → `…/ssh_host_ed25519_key-cert.pub`.

@@ -157,10 +157,8 @@ fn sync_folders(folder: &Path) -> io::Result<()> {
 }
 
 fn failure(path: &Path, error: &io::Error) -> Failure {
-    let hint = match error.kind() {
-        io::ErrorKind::PermissionDenied => "; it takes root, or with --dir a folder of your own",
-        _ => "",
-    };
+    let denied = error.kind() == io::ErrorKind::PermissionDenied;
+    let hint = if denied { "; it takes root, or with --dir a folder of your own" } else { "" };
     Failure::output(format!("{}: {error}{hint}", path.display()))
 }
 
