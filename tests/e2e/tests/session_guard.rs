@@ -149,7 +149,7 @@ fn rows(world: &World, host: &str) -> Vec<Value> {
 }
 
 fn row_of(world: &World, host: &str, serial: u64) -> Option<Value> {
-    rows(world, host).into_iter().find(|row| row["certificate"]["serial"] == serial.to_string())
+    rows(world, host).into_iter().find(|row| row["certificate"]["serial"].as_str() == Some(serial.to_string().as_str()))
 }
 
 fn is_in_utmp(world: &World, host: &str, user: &str) -> bool {
