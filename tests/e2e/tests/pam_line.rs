@@ -81,6 +81,13 @@ impl Desk {
     }
 }
 
+/// What the log says of a file or folder on web1 that others can change.
+fn bad_ownership(path: &str, commands: &str) -> String {
+    let found = WORLD.host("web1").run(["stat", "-c", "uid %u, mode %04a", path]).unwrap().ok().unwrap().stdout;
+    let wanted = format!("it must belong to root and be writable by nobody else; try {commands}");
+    format!("{path}: bad ownership or modes ({}): {wanted}", found.trim())
+}
+
 fn is_root(shown: &str) -> bool {
     shown.lines().any(|line| line == "0")
 }
@@ -157,11 +164,11 @@ fn refuses_ca_files_that_are_not_roots_alone() {
     desk.accepts("ca_file=/etc/ssh/ca/good-link");
     for (file, reason) in [
         ("/etc/ssh/ca/none", "/etc/ssh/ca/none: No such file or directory (os error 2)"),
-        ("/etc/ssh/ca/everybodys", "/etc/ssh/ca/everybodys: bad ownership or modes"),
-        ("/etc/ssh/ca/groups", "/etc/ssh/ca/groups: bad ownership or modes"),
-        ("/etc/ssh/ca/alices", "/etc/ssh/ca/alices: bad ownership or modes"),
-        ("/etc/ssh/open/ca", "/etc/ssh/open: bad ownership or modes"),
-        ("/etc/ssh/ca/link", "/home/alice: bad ownership or modes"),
+        ("/etc/ssh/ca/everybodys", &bad_ownership("/etc/ssh/ca/everybodys", "chmod go-w")),
+        ("/etc/ssh/ca/groups", &bad_ownership("/etc/ssh/ca/groups", "chmod go-w")),
+        ("/etc/ssh/ca/alices", &bad_ownership("/etc/ssh/ca/alices", "chown root")),
+        ("/etc/ssh/open/ca", &bad_ownership("/etc/ssh/open", "chmod go-w")),
+        ("/etc/ssh/ca/link", &bad_ownership("/home/alice", "chown root")),
         ("/etc/ssh/ca/folder", "/etc/ssh/ca/folder: not a regular file"),
         ("/etc/ssh/ca/fifo", "/etc/ssh/ca/fifo: not a regular file"),
         ("/etc/ssh/ca/long", "/etc/ssh/ca/long: larger than 1048576 bytes"),
@@ -193,7 +200,7 @@ fn refuses_revocation_lists_that_are_none() {
     for (list, reason) in [
         ("none", "misconfigured: /etc/ssh/krl/none: No such file or directory (os error 2)"),
         ("empty", "misconfigured: /etc/ssh/krl/empty: the revocation list is empty"),
-        ("open", "misconfigured: /etc/ssh/krl/open: bad ownership or modes"),
+        ("open", &format!("misconfigured: {}", bad_ownership("/etc/ssh/krl/open", "chmod go-w"))),
         ("ca", "certificate is revoked"),
     ] {
         desk.refuses(&format!("revoked_keys=/etc/ssh/krl/{list}"), reason);
@@ -247,7 +254,7 @@ fn a_file_of_principals_is_found_by_the_users_name() {
     web1.write_file("/etc/ssh/principals/alice", 0o644, "").unwrap();
     desk.refuses(line, "certificate does not name a demanded principal");
     web1.write_file("/etc/ssh/principals/alice", 0o666, "ops\n").unwrap();
-    desk.refuses(line, "misconfigured: /etc/ssh/principals/alice: bad ownership or modes");
+    desk.refuses(line, &format!("misconfigured: {}", bad_ownership("/etc/ssh/principals/alice", "chmod go-w")));
 }
 
 #[test]
