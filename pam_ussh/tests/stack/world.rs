@@ -37,6 +37,8 @@ pub struct Outcome {
 
 impl World {
     pub fn new() -> Self {
+        // In a namespace of its own a program may no longer know its way from the root.
+        let library = library();
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
         let none: Option<&str> = None;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
@@ -65,7 +67,7 @@ impl World {
             bind(&ours, Path::new("/etc").join(file));
         }
         for (name, mode) in [("pamtester", 0o4755), ("pam_ussh.so", 0o644)] {
-            let from = if name == "pamtester" { PathBuf::from("/usr/bin/pamtester") } else { library() };
+            let from = if name == "pamtester" { PathBuf::from("/usr/bin/pamtester") } else { library.clone() };
             let to = Path::new(TOP).join(name);
             fs::copy(from, &to).unwrap();
             fs::set_permissions(&to, fs::Permissions::from_mode(mode)).unwrap();

@@ -34,7 +34,8 @@ fn install() -> tempfile::TempDir {
     assert!(usshca.with_file_name("usshca-signer").is_file(), "build it first: cargo build --workspace");
     let folder = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
     for name in ["usshca", "usshca-signer"] {
-        fs::copy(usshca.with_file_name(name), folder.path().join(name)).unwrap();
+        // By another process: a child that another test forks meanwhile would hold our descriptor open for writing, and the copy could not be run (ETXTBSY).
+        assert!(Command::new("cp").arg(usshca.with_file_name(name)).arg(folder.path()).status().unwrap().success());
     }
     // These must be there, and are not run here.
     for name in ["usshca-front", "usshca-pam"] {

@@ -57,7 +57,8 @@ fn the_machines_own_ca_is_for_root() {
         // From a place where somebody without privilege can get at it.
         let folder = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
         let copy = folder.path().join("usshca");
-        std::fs::copy(env!("CARGO_BIN_EXE_usshca"), &copy).unwrap();
+        // By another process: a child that one of the other tests forks meanwhile would hold our descriptor open for writing, and the copy could not be run (ETXTBSY).
+        assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_usshca")).arg(&copy).status().unwrap().success());
         command = Command::new(copy);
         command.uid(65534).gid(65534).current_dir("/");
         says_it_is_for_root(&mut command);
