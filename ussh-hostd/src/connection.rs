@@ -76,7 +76,7 @@ impl Connection {
         }
     }
 
-    /// What the session had running and [`Connection::hang_up`] was told.
+    /// What the session had running, held by [`Connection::hold_programs`].
     pub fn programs(&self) -> &Programs {
         &self.programs
     }
