@@ -125,6 +125,21 @@ mod tests {
         (monitor, Connection::open(id).unwrap(), held)
     }
 
+    /// A child of `parent` other than `known`, as soon as there is one and it runs its own program: a shell whose child is killed between vfork and exec may wait for ever.
+    fn wait_for_child(parent: u32, known: &[u32]) -> (u32, ProcessHandle) {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            let runs_sleep = |pid: &u32| {
+                std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sleep\0"))
+            };
+            if let Some(child) = children_of(parent).into_iter().find(|pid| !known.contains(pid) && runs_sleep(pid)) {
+                return (child, ProcessHandle::open(child, start_time(child).unwrap()).unwrap());
+            }
+            assert!(std::time::Instant::now() < deadline, "no further child");
+            std::thread::yield_now();
+        }
+    }
+
     fn end(mut monitor: Child) {
         monitor.kill().unwrap();
         monitor.wait().unwrap();
@@ -132,7 +147,8 @@ mod tests {
 
     #[test]
     fn descendants_end_with_the_session_although_they_have_no_terminal() {
-        let (monitor, mut connection, held) = session("sleep 61 >&- & echo $!; sleep 62 >&- & echo $!; wait", 2);
+        let (monitor, mut connection, held) =
+            session("echo $$; sleep 61 >&- & echo $!; sleep 62 >&- & echo $!; wait", 3);
         connection.hold_programs();
         connection.programs().hang_up();
         assert_eq!(connection.programs().count(), 3, "the shell and both of its children");
@@ -167,23 +183,16 @@ mod tests {
     fn what_ignores_the_hangup_or_is_stopped_is_killed_with_what_it_started_since() {
         let script = "trap '' HUP; sleep 61 >&- & echo $!; kill -STOP $!; echo $$; sleep 63; sleep 64";
         let (monitor, mut connection, held) = session(script, 2);
+        let (stopped_pid, stopped) = &held[0];
+        let (shell, _) = held[1];
+        let (running_pid, running) = wait_for_child(shell, &[*stopped_pid]);
         connection.hold_programs();
         connection.programs().hang_up();
         end(monitor);
-        let (_, stopped) = &held[0];
-        let (shell, _) = held[1];
         // Its running child ends, and it starts the next one, which nobody has seen yet.
         let first = connection.programs().count();
-        let running = *children_of(shell).iter().find(|pid| **pid != held[0].0).unwrap();
-        ProcessHandle::open(running, start_time(running).unwrap()).unwrap().signal(SIGKILL).unwrap();
-        let deadline = std::time::Instant::now() + PATIENCE;
-        let next = loop {
-            let children = children_of(shell);
-            if let Some(next) = children.into_iter().find(|pid| *pid != held[0].0 && *pid != running) {
-                break ProcessHandle::open(next, start_time(next).unwrap()).unwrap();
-            }
-            assert!(std::time::Instant::now() < deadline, "no second child");
-        };
+        running.signal(SIGKILL).unwrap();
+        let (_, next) = wait_for_child(shell, &[*stopped_pid, running_pid]);
         assert!(connection.programs().living().count() >= 2, "the hangup was ignored");
         connection.kill().unwrap();
         assert!(connection.programs().count() > first);
