@@ -14,9 +14,6 @@ use crate::options::AuthOptions;
 use crate::sshd;
 use crate::trust::Trust;
 
-/// For all signatures together: a person may have to find the key and touch it.
-const TOUCH: std::time::Duration = std::time::Duration::from_secs(60);
-
 /// The hook.
 pub fn authenticate(handle: &PamHandle, silent: bool, arguments: Option<Vec<String>>) -> PamReturn {
     let mut subject = Subject::of(handle);
@@ -43,7 +40,8 @@ pub fn account(handle: &PamHandle, silent: bool, _arguments: Option<Vec<String>>
 const LOGIN: &str = "login";
 
 fn judge(handle: &PamHandle, subject: &mut Subject, arguments: Option<&[String]>) -> Result<Accepted, Denial> {
-    let options = AuthOptions::parse(arguments).map_err(|error| Denial::Misconfigured(error.to_string()))?;
+    let options =
+        AuthOptions::parse(&subject.service, arguments).map_err(|error| Denial::Misconfigured(error.to_string()))?;
     match subject.service.as_str() {
         "" => return Err(Denial::Misconfigured("PAM names no service".into())),
         LOGIN => {
@@ -91,7 +89,7 @@ fn challenge(
         tty: subject.tty.clone().unwrap_or_default(),
         now,
     };
-    let patience = Patience { total: left, touch: TOUCH };
+    let patience = Patience { total: left, touch: options.touch_timeout };
     match decide(&mut agent, &demand, &context, patience, &SystemClock) {
         Ok(accepted) => Ok(Accepted { certificate: accepted.certificate, proof: Proof::Challenge(accepted.proof) }),
         Err(DecisionError::Agent(error)) => Err(Denial::AgentUnreachable(error.to_string())),

@@ -13,7 +13,7 @@ mod auth;
 mod caller;
 #[allow(unsafe_code)]
 mod entry;
-mod options;
+pub mod options;
 mod session;
 mod sshd;
 mod trust;

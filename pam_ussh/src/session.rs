@@ -52,7 +52,7 @@ fn options(subject: &Subject, arguments: Option<&[String]>) -> Result<SessionOpt
     if subject.service != sshd::SERVICE {
         return Err(Denial::Misconfigured("pam_ussh in session: its place is sshd's stack only".into()));
     }
-    SessionOptions::parse(arguments).map_err(|error| Denial::Misconfigured(error.to_string()))
+    SessionOptions::parse(&subject.service, arguments).map_err(|error| Denial::Misconfigured(error.to_string()))
 }
 
 fn login_record(handle: &PamHandle, subject: &Subject) -> Result<SessionRecord, Denial> {

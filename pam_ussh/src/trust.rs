@@ -1,12 +1,13 @@
 //! What the line names, read: CA keys, principals, the revocation list, the group. Every file must be one that root alone can change.
 
 use std::path::Path;
+use std::time::Duration;
 
 use ussh_core::ca_file::TrustedCas;
 use ussh_core::certificate::CertificateKind;
-use ussh_core::clock::UnixTime;
+use ussh_core::clock::{Clock, SystemClock, UnixTime};
 use ussh_core::principals::PrincipalList;
-use ussh_core::revoked::RevokedKeys;
+use ussh_core::revoked::{NotFresh, RevokedKeys};
 use ussh_core::trusted_file::{TrustedFileError, read_trusted};
 use ussh_core::verdict::{CriticalOptions, Demand, PrincipalDemand};
 use ussh_os::account::{Account, group_id};
@@ -49,7 +50,8 @@ impl<'a> Trust<'a> {
                 Some(read_principals(&path)?)
             }
         };
-        let revoked = options.revoked_keys.as_deref().map(read_revoked).transpose()?;
+        let revoked =
+            options.revoked_keys.as_deref().map(|path| read_revoked(path, options.krl_max_age)).transpose()?;
         Ok(Trust { account, options, cas, principals, revoked })
     }
 
@@ -99,7 +101,18 @@ fn read_principals(path: &Path) -> Result<PrincipalList, Denial> {
     }
 }
 
-fn read_revoked(path: &Path) -> Result<RevokedKeys, Denial> {
+/// The age counts when the list is read: what may become stale while somebody touches a key was fresh when it was asked.
+fn read_revoked(path: &Path, max_age: Option<Duration>) -> Result<RevokedKeys, Denial> {
     let data = read(path, MAX_REVOKED)?;
-    RevokedKeys::parse(&data).map_err(|error| Denial::Misconfigured(format!("{}: {error}", path.display())))
+    let list =
+        RevokedKeys::parse(&data).map_err(|error| Denial::Misconfigured(format!("{}: {error}", path.display())))?;
+    match max_age.map(|max_age| list.check_age(SystemClock.now(), max_age)) {
+        None | Some(Ok(())) => Ok(list),
+        Some(Err(error @ NotFresh::PlainList)) => {
+            Err(Denial::Misconfigured(format!("krl_max_age= with {}: {error}", path.display())))
+        }
+        Some(Err(error @ (NotFresh::Stale { .. } | NotFresh::FromTheFuture { .. }))) => {
+            Err(Denial::Unavailable(format!("{}: {error}", path.display())))
+        }
+    }
 }

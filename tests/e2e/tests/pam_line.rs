@@ -124,7 +124,7 @@ fn refuses_lines_that_it_does_not_understand() {
         ),
         (
             "authorized_principals=alice authorized_principals_file=/etc/ssh/principals",
-            "authorized_principals and authorized_principals_file exclude each other",
+            "authorized_principals and authorized_principals_file exclude each other: keep one of them",
         ),
         ("require_user_principal=perhaps authorized_principals=ops", "option require_user_principal must be yes or no"),
         (

@@ -358,3 +358,26 @@ fn refuses_empty_and_broken_lists() {
     let refused = RevokedKeys::parse(bad.as_bytes()).unwrap_err();
     assert_eq!(refused, RevokedError::Malformed("a bad certificate"));
 }
+
+#[test]
+fn a_krl_is_fresh_up_to_its_last_second() {
+    let generated = |at: u64| {
+        let template = KrlTemplate { version: 1, generated: UnixTime(at), comment: String::new(), serials: vec![] };
+        RevokedKeys::parse(&template.to_bytes()).unwrap()
+    };
+    let list = generated(10_000);
+    let day = Duration::from_secs(86400);
+    assert_eq!(list.check_age(UnixTime(10_000), day), Ok(()));
+    assert_eq!(list.check_age(UnixTime(96_400), day), Ok(()));
+    assert_eq!(list.check_age(UnixTime(96_401), day), Err(NotFresh::Stale { age: 86401, max: 86400 }));
+    assert_eq!(list.check_age(UnixTime(9_700), day), Ok(()), "clocks may differ by five minutes");
+    assert_eq!(list.check_age(UnixTime(9_699), day), Err(NotFresh::FromTheFuture { ahead: 301 }));
+    assert_eq!(generated(0).check_age(UnixTime(u64::MAX), day), Err(NotFresh::Stale { age: u64::MAX, max: 86400 }));
+    assert_eq!(
+        generated(u64::MAX).check_age(UnixTime(0), day),
+        Err(NotFresh::FromTheFuture { ahead: u64::MAX }),
+        "never fresh"
+    );
+    let plain = RevokedKeys::parse(b"# nobody\n").unwrap();
+    assert_eq!(plain.check_age(UnixTime(0), day), Err(NotFresh::PlainList));
+}
