@@ -110,7 +110,8 @@ mod tests {
     /// A process in the monitor's place that runs `script` in a shell, and the numbers that the script writes.
     fn session(script: &str, numbers: usize) -> (Child, Connection, Vec<(u32, ProcessHandle)>) {
         let mut monitor = Command::new("/usr/bin/env")
-            .args(["perl", "-e", "system('/bin/sh', '-c', $ARGV[0]); sleep 60", script])
+            // As sshd leaves it, whatever started this test (nohup).
+            .args(["perl", "-e", "$SIG{HUP} = 'DEFAULT'; system('/bin/sh', '-c', $ARGV[0]); sleep 60", script])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -162,7 +163,7 @@ mod tests {
     #[test]
     fn sshds_own_child_is_left_to_sshd() {
         // A fork of the monitor runs its program, as sshd's child does; what that runs is the session's.
-        let script = "$| = 1; unless (fork) { unless (fork) { exec 'sleep', 68 } print \"$$\\n\"; sleep 69 } sleep 70";
+        let script = "$| = 1; $SIG{HUP} = 'DEFAULT'; unless (fork) { unless (fork) { exec 'sleep', 68 } print \"$$\\n\"; sleep 69 } sleep 70";
         let mut monitor = Command::new("perl").args(["-e", script]).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(monitor.stdout.take().unwrap()).read_line(&mut line).unwrap();
