@@ -58,6 +58,7 @@ soak: build trixie ## the same tests with the full counts (long)
 
 .PHONY: bench
 bench: release ## what is fast enough: a table of ratios
+	@packaging/dev/install-packages libpam-ssh-agent-auth
 	@$(TARGET)/release/ussh-bench
 
 .PHONY: check

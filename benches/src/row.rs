@@ -14,8 +14,8 @@ pub struct Comparison {
     pub a: &'static str,
     /// What B is: the baseline.
     pub b: &'static str,
-    /// How good A is to be.
-    pub goal: Goal,
+    /// How good A is to be: all of these; none, and the figures are for the reader.
+    pub goals: &'static [Goal],
 }
 
 /// How good A is to be.
@@ -26,8 +26,28 @@ pub enum Goal {
     RatioAtMost(f64),
     /// Median of A minus median of B: at most this many milliseconds.
     MillisecondsOverAtMost(f64),
-    /// The figures are for the reader.
-    None,
+    /// Median of A below median of B.
+    Faster,
+}
+
+/// One figure that is no time.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Fact {
+    /// A few words.
+    pub title: &'static str,
+    /// The figure.
+    pub value: f64,
+    /// Its unit.
+    pub unit: &'static str,
+    /// How large it may be.
+    pub at_most: Option<f64>,
+}
+
+impl Fact {
+    /// Whether it is small enough, if that is asked.
+    pub fn reached(&self) -> Option<bool> {
+        self.at_most.map(|most| self.value <= most)
+    }
 }
 
 /// A comparison that was made.
@@ -50,7 +70,7 @@ pub struct Row {
     pub difference_ms: f64,
     /// The median of A's n-th minus B's n-th, in milliseconds.
     pub pairwise_difference_ms: f64,
-    /// Whether the goal was reached, if there is one.
+    /// Whether all goals were reached, if there are any.
     pub reached: Option<bool>,
 }
 
@@ -74,11 +94,13 @@ impl Row {
             pairwise_ratio: median(&pairs.iter().map(|(a, b)| a / b).collect::<Vec<_>>())?,
             difference_ms,
             pairwise_difference_ms: median(&pairs.iter().map(|(a, b)| a - b).collect::<Vec<_>>())?,
-            reached: match comparison.goal {
-                Goal::RatioAtMost(most) => Some(ratio <= most),
-                Goal::MillisecondsOverAtMost(most) => Some(difference_ms <= most),
-                Goal::None => None,
-            },
+            reached: (!comparison.goals.is_empty()).then(|| {
+                comparison.goals.iter().all(|goal| match goal {
+                    Goal::RatioAtMost(most) => ratio <= *most,
+                    Goal::MillisecondsOverAtMost(most) => difference_ms <= *most,
+                    Goal::Faster => ratio < 1.0,
+                })
+            }),
         })
     }
 }
@@ -88,39 +110,51 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
 
-    fn row(goal: Goal, a: &[u64], b: &[u64]) -> Option<Row> {
-        let comparison = Comparison { title: "t", a: "a", b: "b", goal };
+    fn row(goals: &'static [Goal], a: &[u64], b: &[u64]) -> Option<Row> {
+        let comparison = Comparison { title: "t", a: "a", b: "b", goals };
         Row::new(comparison, &Series { a: a.to_vec(), b: b.to_vec() })
     }
 
     #[test]
     fn a_ratio_is_reached_at_its_bound_and_missed_above() {
-        let at = |a| row(Goal::RatioAtMost(0.5), &[a], &[2000]).unwrap().reached;
+        let at = |a| row(&[Goal::RatioAtMost(0.5)], &[a], &[2000]).unwrap().reached;
         assert_eq!((at(1000), at(1001)), (Some(true), Some(false)));
     }
 
     #[test]
     fn a_difference_is_reached_at_its_bound_and_missed_above() {
-        let at = |a| row(Goal::MillisecondsOverAtMost(8.0), &[a], &[2000]).unwrap().reached;
+        let at = |a| row(&[Goal::MillisecondsOverAtMost(8.0)], &[a], &[2000]).unwrap().reached;
         assert_eq!((at(10_000), at(10_001)), (Some(true), Some(false)));
     }
 
     #[test]
+    fn all_goals_must_be_reached() {
+        let of = |a| row(&[Goal::Faster, Goal::MillisecondsOverAtMost(-1.0)], &[a], &[5000]).unwrap().reached;
+        assert_eq!((of(4000), of(4001), of(5000)), (Some(true), Some(false), Some(false)));
+    }
+
+    #[test]
+    fn a_figure_is_small_enough_up_to_its_bound() {
+        let fact = |at_most| Fact { title: "t", value: 5.0, unit: "KiB", at_most }.reached();
+        assert_eq!((fact(Some(5.0)), fact(Some(4.9)), fact(None)), (Some(true), Some(false), None));
+    }
+
+    #[test]
     fn without_a_goal_nothing_is_reached_or_missed() {
-        assert_eq!(row(Goal::None, &[1], &[2]).unwrap().reached, None);
+        assert_eq!(row(&[], &[1], &[2]).unwrap().reached, None);
     }
 
     #[test]
     fn pairs_tell_what_a_machine_that_slows_down_hides() {
         // Both twice as slow in the second half; A is always half of B.
-        let row = row(Goal::None, &[1000, 1000, 2000, 2000, 2000], &[2000, 2000, 4000, 4000, 4000]).unwrap();
+        let row = row(&[], &[1000, 1000, 2000, 2000, 2000], &[2000, 2000, 4000, 4000, 4000]).unwrap();
         assert_eq!((row.pairwise_ratio, row.ratio), (0.5, 0.5));
         assert_eq!((row.difference_ms, row.pairwise_difference_ms, row.runs), (-2.0, -2.0, 5));
     }
 
     #[test]
     fn no_row_without_a_partner_for_each_run() {
-        assert!(row(Goal::None, &[], &[]).is_none());
-        assert!(row(Goal::None, &[1, 2], &[1]).is_none());
+        assert!(row(&[], &[], &[]).is_none());
+        assert!(row(&[], &[1, 2], &[1]).is_none());
     }
 }

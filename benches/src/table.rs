@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::row::{Goal, Row};
+use crate::row::{Fact, Goal, Row};
 use crate::statistics::Spread;
 
 /// What it all ran on.
@@ -27,10 +27,12 @@ pub struct Report {
     pub machine: Machine,
     /// The comparisons.
     pub rows: Vec<Row>,
+    /// What is no time.
+    pub facts: Vec<Fact>,
 }
 
 const COLUMNS: [&str; 9] =
-    ["", "comparison", "n", "A: median (min–max)", "B: median (min–max)", "A/B", "A−B", "goal", "reached"];
+    ["", "comparison", "n", "A: median (min–max)", "B: median (min–max)", "A/B", "A−B", "goals", "reached"];
 
 impl Report {
     /// The table and its legend.
@@ -51,7 +53,16 @@ impl Report {
             text += cells.join("  ").trim_end();
             text.push('\n');
         }
-        text + &self.legend()
+        text + &self.figures() + &self.legend()
+    }
+
+    fn figures(&self) -> String {
+        let line = |fact: &Fact| {
+            let goal =
+                fact.at_most.map(|most| format!("  at most {most:.0}: {}", said(fact.reached()))).unwrap_or_default();
+            format!("{:<32}  {:>9.0} {}{goal}\n", fact.title, fact.value, fact.unit)
+        };
+        self.facts.iter().map(line).fold(String::from("\n"), |text, line| text + &line)
     }
 
     fn legend(&self) -> String {
@@ -79,23 +90,30 @@ fn cells(row: &Row, number: usize) -> [String; 9] {
         spread(row.a_times),
         spread(row.b_times),
         format!("{:.2} ({:.2})", row.ratio, row.pairwise_ratio),
-        format!("{:+.1} ({:+.1})", row.difference_ms, row.pairwise_difference_ms),
-        match row.comparison.goal {
-            Goal::RatioAtMost(most) => format!("A/B ≤ {most:.2}"),
-            Goal::MillisecondsOverAtMost(most) => format!("A−B ≤ {most:.1}"),
-            Goal::None => "none".to_owned(),
-        },
-        match row.reached {
-            Some(true) => "yes",
-            Some(false) => "NO",
-            None => "",
-        }
-        .to_owned(),
+        format!("{:+.2} ({:+.2})", row.difference_ms, row.pairwise_difference_ms),
+        row.comparison.goals.iter().map(goal).collect::<Vec<_>>().join(", "),
+        said(row.reached).to_owned(),
     ]
 }
 
+fn goal(goal: &Goal) -> String {
+    match goal {
+        Goal::RatioAtMost(most) => format!("A/B ≤ {most:.2}"),
+        Goal::MillisecondsOverAtMost(most) => format!("A−B ≤ {most:.1}"),
+        Goal::Faster => "A < B".to_owned(),
+    }
+}
+
+fn said(reached: Option<bool>) -> &'static str {
+    match reached {
+        Some(true) => "yes",
+        Some(false) => "NO",
+        None => "",
+    }
+}
+
 fn spread(of: Spread) -> String {
-    format!("{:.1} ({:.1}–{:.1})", of.median_ms, of.min_ms, of.max_ms)
+    format!("{:.2} ({:.2}–{:.2})", of.median_ms, of.min_ms, of.max_ms)
 }
 
 #[cfg(test)]
@@ -105,18 +123,21 @@ mod tests {
     use crate::row::Comparison;
     use crate::timer::Series;
 
-    fn report(goal: Goal) -> Report {
-        let comparison = Comparison { title: "login", a: "ours", b: "theirs", goal };
+    const FACT: Fact = Fact { title: "peak memory", value: 4321.0, unit: "KiB", at_most: Some(4000.0) };
+
+    fn report(goals: &'static [Goal]) -> Report {
+        let comparison = Comparison { title: "login", a: "ours", b: "theirs", goals };
         let series = Series { a: vec![60_000, 64_000, 70_000], b: vec![250_000, 254_000, 300_000] };
         let machine = Machine { ssh: "OpenSSH_9".into(), sudo: "Sudo 1.9".into(), cores: 2, load_average: 0.5 };
-        Report { machine, rows: vec![Row::new(comparison, &series).unwrap()] }
+        Report { machine, rows: vec![Row::new(comparison, &series).unwrap()], facts: vec![FACT] }
     }
 
     #[test]
     fn a_row_says_how_long_how_much_and_whether_that_is_enough() {
-        let text = report(Goal::RatioAtMost(0.5)).to_text();
+        let text = report(&[Goal::RatioAtMost(0.5)]).to_text();
         let row = text.lines().nth(1).unwrap();
-        for cell in ["login", "3", "64.0 (60.0–70.0)", "254.0 (250.0–300.0)", "0.25 (0.24)", "-190.0 (-190.0)", "yes"]
+        for cell in
+            ["login", "3", "64.00 (60.00–70.00)", "254.00 (250.00–300.00)", "0.25 (0.24)", "-190.00 (-190.00)", "yes"]
         {
             assert!(row.contains(cell), "{cell}: {row}");
         }
@@ -124,22 +145,28 @@ mod tests {
 
     #[test]
     fn a_missed_goal_is_printed_as_such() {
-        let text = report(Goal::RatioAtMost(0.1)).to_text();
+        let text = report(&[Goal::RatioAtMost(0.1)]).to_text();
         assert!(text.lines().nth(1).unwrap().ends_with("NO"), "{text}");
-        let text = report(Goal::MillisecondsOverAtMost(-200.0)).to_text();
+        let text = report(&[Goal::MillisecondsOverAtMost(-200.0)]).to_text();
         assert!(text.lines().nth(1).unwrap().ends_with("NO"), "{text}");
-        assert!(!report(Goal::None).to_text().contains("NO"));
+        assert!(!report(&[]).to_text().lines().nth(1).unwrap().contains("NO"));
+    }
+
+    #[test]
+    fn a_figure_stands_with_its_bound_below_the_table() {
+        let text = report(&[]).to_text();
+        assert!(text.contains("4321 KiB  at most 4000: NO\n"), "{text}");
     }
 
     #[test]
     fn the_legend_says_what_a_and_b_are() {
-        let text = report(Goal::None).to_text();
+        let text = report(&[]).to_text();
         assert!(text.contains("1  A  ours\n   B  theirs\n"), "{text}");
     }
 
     #[test]
     fn columns_stand_below_their_heads() {
-        let text = report(Goal::RatioAtMost(0.5)).to_text();
+        let text = report(&[Goal::RatioAtMost(0.5)]).to_text();
         let at = |line: &str, word: &str| line.find(word).map(|byte| line[..byte].chars().count());
         let (head, row) = (text.lines().next().unwrap(), text.lines().nth(1).unwrap());
         assert_eq!(at(head, "A: median"), at(row, "64.0"));
@@ -148,10 +175,10 @@ mod tests {
 
     #[test]
     fn json_names_every_figure() {
-        let json = serde_json::to_value(report(Goal::RatioAtMost(0.5))).unwrap();
+        let json = serde_json::to_value(report(&[Goal::RatioAtMost(0.5)])).unwrap();
         let row = &json["rows"][0];
         assert_eq!(row["title"], "login");
-        assert_eq!(row["goal"]["ratio_at_most"], 0.5);
+        assert_eq!(row["goals"][0]["ratio_at_most"], 0.5);
         assert_eq!(row["reached"], true);
         assert_eq!(row["a_times"]["median_ms"], 64.0);
         assert_eq!(row["difference_ms"], -190.0);
