@@ -2,24 +2,22 @@
 //!
 //! Untrusted: the path, what lies there, and how long it takes to get there (a FUSE folder of the user's may hang for ever).
 //!
-//! A short-lived child takes on the user's identity and calls connect() on its copy of our descriptor: the socket behind both is one. So this process never changes its own
-//! credentials and cannot fail to get them back, and a lookup that hangs ends for us at the deadline. The child sends no SIGCHLD and no `wait` of the host's sees it.
+//! A short-lived child takes on the user's identity and calls connect() on its copy of our descriptor (`connecting_child`): the socket behind both is one. So this process never
+//! changes its own credentials and cannot fail to get them back, and a lookup that hangs ends for us at the deadline.
 
 use std::io;
-use std::mem;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, SigmaskHow};
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrLike, UnixAddr, sockopt};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, sockopt};
 use nix::sys::time::TimeVal;
-use nix::unistd::{geteuid, getresuid};
+use nix::unistd::getresuid;
 
-use crate::seqpacket::wait_readable;
+use crate::connecting_child::{ConnectJob, connect_in_child};
 
 /// Who is at the other end, by SO_PEERCRED, at the time of its listen().
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +67,7 @@ pub fn connect_as(
     if is_only(uid)? {
         connect_within(&fd, &address, deadline)?;
     } else {
-        connect_in_child(&fd, &address, uid, gid, groups, deadline)?;
+        connect_in_child(&ConnectJob { fd: fd.as_raw_fd(), address: &address, uid, gid, groups }, deadline)?;
     }
 
     let stream = UnixStream::from(fd);
@@ -131,176 +129,11 @@ fn connect_within(fd: &OwnedFd, address: &UnixAddr, deadline: Instant) -> Result
     }
 }
 
-/// The child's exit status when it could not become the user. Errno values are all below.
-const NO_IDENTITY: i32 = 255;
-
-/// How long a killed child is waited for. Only in a file system of the user's making can it take longer (fs/fuse/dev.c `request_wait_answer`): then it is left behind, holding
-/// nothing but its own copy of the socket, until that file system lets it go.
-const GRACE: Duration = Duration::from_millis(200);
-
-fn connect_in_child(
-    fd: &OwnedFd,
-    address: &UnixAddr,
-    uid: u32,
-    gid: u32,
-    groups: &[u32],
-    deadline: Instant,
-) -> Result<(), ConnectError> {
-    if !geteuid().is_root() {
-        return Err(io::Error::from(io::ErrorKind::PermissionDenied).into());
-    }
-    let job = ChildJob { fd: fd.as_raw_fd(), address, uid, gid, groups, parent: std::process::id() as i32 };
-
-    // With every signal blocked from its first instruction on, none of the host's handlers can run in the child.
-    let mut mask = SigSet::empty();
-    nix::sys::signal::pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut mask))
-        .map_err(io::Error::from)?;
-    let child = clone_child(&job);
-    let restored = mask.thread_set_mask().map_err(io::Error::from);
-    let child = child?;
-
-    let in_time = wait_readable(child.as_fd(), Some(deadline));
-    if !matches!(in_time, Ok(true)) {
-        kill(&child)?;
-        if !wait_readable(child.as_fd(), Some(Instant::now() + GRACE))? {
-            restored?;
-            return Err(ConnectError::Timeout);
-        }
-    }
-    let status = reap(&child)?;
-    restored?;
-    match (in_time?, status) {
-        (false, _) => Err(ConnectError::Timeout),
-        (true, Some(0)) => Ok(()),
-        (true, Some(NO_IDENTITY)) => {
-            Err(io::Error::new(io::ErrorKind::PermissionDenied, "cannot take on the user's identity").into())
-        }
-        (true, Some(errno)) => Err(io::Error::from_raw_os_error(errno).into()),
-        (true, None) => Err(io::Error::from(io::ErrorKind::Interrupted).into()),
-    }
-}
-
-/// All that the child needs, prepared: it must not allocate.
-struct ChildJob<'a> {
-    fd: RawFd,
-    address: &'a UnixAddr,
-    uid: u32,
-    gid: u32,
-    groups: &'a [u32],
-    parent: libc::pid_t,
-}
-
-/// clone(2) as a fork with a pidfd and *no* signal at its end.
-fn clone_child(job: &ChildJob<'_>) -> io::Result<OwnedFd> {
-    let mut pidfd: RawFd = -1;
-    let flags = libc::CLONE_PIDFD;
-    // SAFETY: clone(2) without CLONE_VM and with a null stack is a fork: the child runs on its copy of this stack. The first three arguments have this order on
-    // every architecture but s390 (clone(2), NOTES); the third takes the pidfd. The child calls nothing but `run_child`, which makes async-signal-safe calls only.
-    let pid = unsafe {
-        libc::syscall(
-            libc::SYS_clone,
-            flags as libc::c_ulong,
-            std::ptr::null_mut::<libc::c_void>(),
-            &raw mut pidfd,
-            0usize,
-            0usize,
-        )
-    };
-    match pid {
-        0 => run_child(job),
-        -1 => Err(io::Error::last_os_error()),
-        // SAFETY: clone succeeded with CLONE_PIDFD: the descriptor is new and ours (clone(2)).
-        _ => Ok(unsafe { OwnedFd::from_raw_fd(pidfd) }),
-    }
-}
-
-/// `struct __user_cap_header_struct` of linux/capability.h. Version 3 is followed by two structs of three u32.
-#[repr(C)]
-struct CapabilityHeader {
-    version: u32,
-    pid: libc::c_int,
-}
-const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
-
-/// In the child. Raw system calls only: libc's setresuid and setgroups talk to threads that are not there.
-fn run_child(job: &ChildJob<'_>) -> ! {
-    let version = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
-    let nothing = [0u32; 6];
-    // SAFETY: system calls on values and on memory of this process alone: `groups` and `address` outlive the call (setgroups(2), setresgid(2), setresuid(2), prctl(2), capset(2), connect(2)).
-    // PR_SET_DUMPABLE comes first and last, since a change of credentials resets it: the child holds a copy of the host's memory, and the user must not get to it with ptrace.
-    // PR_SET_PDEATHSIG is reset by that change too, so it comes after; the getppid check covers a parent that died before it.
-    unsafe {
-        let ready = libc::syscall(libc::SYS_prctl, libc::PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
-            && close_all_but(job.fd)
-            && libc::syscall(libc::SYS_setgroups, job.groups.len(), job.groups.as_ptr()) == 0
-            && libc::syscall(libc::SYS_setresgid, job.gid, job.gid, job.gid) == 0
-            && libc::syscall(libc::SYS_setresuid, job.uid, job.uid, job.uid) == 0
-            && libc::syscall(libc::SYS_prctl, libc::PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
-            && libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) == 0
-            && libc::syscall(libc::SYS_getppid) == libc::c_long::from(job.parent)
-            && libc::syscall(libc::SYS_capset, &raw const version, nothing.as_ptr()) == 0;
-        if !ready {
-            libc::_exit(NO_IDENTITY);
-        }
-        if libc::syscall(libc::SYS_connect, job.fd, job.address.as_ptr(), job.address.len()) == 0 {
-            libc::_exit(0);
-        }
-        libc::_exit(*libc::__errno_location())
-    }
-}
-
-/// # Safety
-/// In the child only, where nobody else uses the descriptors.
-unsafe fn close_all_but(fd: RawFd) -> bool {
-    // SAFETY: system calls on plain values (close_range(2)); the caller's contract.
-    unsafe {
-        (fd == 0 || libc::syscall(libc::SYS_close_range, 0, fd - 1, 0) == 0)
-            && libc::syscall(libc::SYS_close_range, fd + 1, libc::c_uint::MAX, 0) == 0
-    }
-}
-
-fn kill(child: &OwnedFd) -> io::Result<()> {
-    // SAFETY: a system call on a descriptor that is open; null stands for "as kill(2) does" (pidfd_send_signal(2)).
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            child.as_raw_fd(),
-            libc::SIGKILL,
-            std::ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    };
-    match result {
-        0 => Ok(()),
-        // It has just ended by itself.
-        _ if Errno::last() == Errno::ESRCH => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Waits for the child, which ends soon. Its exit status; `None`: a signal ended it.
-fn reap(child: &OwnedFd) -> io::Result<Option<i32>> {
-    // SAFETY: siginfo_t is plain data for which all zeroes is a valid value (waitid(2)).
-    let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
-    loop {
-        // __WALL: a child without SIGCHLD is not waited for otherwise.
-        // SAFETY: the descriptor is an open pidfd, and `info` is writable during the call (waitid(2)).
-        let result = unsafe {
-            libc::waitid(libc::P_PIDFD, child.as_raw_fd() as libc::id_t, &raw mut info, libc::WEXITED | libc::__WALL)
-        };
-        match result {
-            // SAFETY: waitid succeeded, so `info` describes an ended child and si_status is valid (waitid(2)).
-            0 => return Ok((info.si_code == libc::CLD_EXITED).then(|| unsafe { info.si_status() })),
-            _ if Errno::last() == Errno::EINTR => {}
-            _ => return Err(io::Error::last_os_error()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
+    use nix::unistd::geteuid;
     use std::os::unix::fs::{PermissionsExt, chown};
     use std::os::unix::net::UnixListener;
     use std::path::PathBuf;

@@ -1,0 +1,207 @@
+//! A child that is the user for just one connect(): same memory, a stack of its own, other credentials.
+//!
+//! It shares this process's memory (CLONE_VM): to copy the page tables of a process like sudo's, and to fault its pages in again afterwards, would take longer than all the talk with an
+//! agent. So it may touch nothing but its job and its stack, and makes bare system calls: libc's wrappers would write to the `errno` of the thread that waits for it.
+//! What keeps the user out of that memory while the child has the user's uid: it is not dumpable (no ptrace, no /proc/PID/mem, no core), and every signal that can be blocked is.
+//! The child sends no SIGCHLD, and no `wait` of the host's sees it.
+
+use std::cell::UnsafeCell;
+use std::ffi::c_void;
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::socket::{SockaddrLike, UnixAddr};
+use nix::unistd::geteuid;
+use syscalls::{Sysno, syscall};
+
+use crate::agent_socket::ConnectError;
+use crate::seqpacket::wait_readable;
+
+/// What the child has to do, prepared: it must not allocate.
+pub(crate) struct ConnectJob<'a> {
+    /// The socket, not connected.
+    pub fd: RawFd,
+    /// Where to.
+    pub address: &'a UnixAddr,
+    /// Who the child is to be: user,
+    pub uid: u32,
+    /// group,
+    pub gid: u32,
+    /// and supplementary groups.
+    pub groups: &'a [u32],
+}
+
+/// The child's exit status when it could not become the user. Errno values are all below.
+const NO_IDENTITY: i32 = 255;
+
+/// How long a killed child is waited for. Only in a file system of the user's making can it take longer (fs/fuse/dev.c `request_wait_answer`): then it is left behind, holding
+/// nothing but its own copy of the socket, until that file system lets it go. It runs no instruction any more: the kill comes first.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// Bytes of the child's stack: it calls a dozen functions, none of them recursive.
+const STACK: usize = 16 * 1024;
+
+/// Connects in a child, by the deadline.
+/// # Errors
+/// [`ConnectError`]
+pub(crate) fn connect_in_child(job: &ConnectJob<'_>, deadline: Instant) -> Result<(), ConnectError> {
+    if !geteuid().is_root() {
+        return Err(io::Error::from(io::ErrorKind::PermissionDenied).into());
+    }
+    // A change of credentials takes it from the memory, which is ours too.
+    // SAFETY: a system call on plain values (prctl(2)).
+    let before = unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) };
+    let outcome = run(job, deadline);
+    // Only what it was: 2 (fs.suid_dumpable) keeps users out as 0 does, and cannot be set again.
+    if before == 1 {
+        // SAFETY: as above.
+        unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) };
+    }
+    outcome
+}
+
+fn run(job: &ConnectJob<'_>, deadline: Instant) -> Result<(), ConnectError> {
+    let stack = Box::new(Stack(UnsafeCell::new([0; STACK])));
+    let child = clone_child(job, &stack)?;
+    let in_time = wait_readable(child.as_fd(), Some(deadline));
+    if !matches!(in_time, Ok(true)) {
+        kill(&child)?;
+        if !wait_readable(child.as_fd(), Some(Instant::now() + GRACE))? {
+            // The kernel may still write the end of its call to it.
+            Box::leak(stack);
+            return Err(ConnectError::Timeout);
+        }
+    }
+    let status = reap(&child)?;
+    match (in_time?, status) {
+        (false, _) => Err(ConnectError::Timeout),
+        (true, Some(0)) => Ok(()),
+        (true, Some(NO_IDENTITY)) => {
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, "cannot take on the user's identity").into())
+        }
+        (true, Some(errno)) => Err(io::Error::from_raw_os_error(errno).into()),
+        (true, None) => Err(io::Error::from(io::ErrorKind::Interrupted).into()),
+    }
+}
+
+/// The child's. The kernel and the child write to it while this process holds it: hence the cell.
+#[repr(align(16))]
+struct Stack(UnsafeCell<[u8; STACK]>);
+
+/// clone(2) with the memory in common, a pidfd, and *no* signal at its end.
+fn clone_child(job: &ConnectJob<'_>, stack: &Stack) -> io::Result<OwnedFd> {
+    let mut pidfd: RawFd = -1;
+    // With every signal blocked from its first instruction on, none of the host's handlers can run in the child.
+    let mut mask = SigSet::empty();
+    nix::sys::signal::pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut mask))
+        .map_err(io::Error::from)?;
+    // SAFETY: clone(2) with CLONE_VM needs a stack that outlives the child (the caller waits for its end, or leaks it after the kill) and grows down from its end on every architecture that Rust
+    // has; `run_child` takes the job back as what it is, and the job outlives the child's use of it, since the caller holds it until the child has ended or is killed.
+    let pid = unsafe {
+        let top = stack.0.get().cast::<u8>().add(STACK).cast::<c_void>();
+        let argument = std::ptr::from_ref(job).cast_mut().cast::<c_void>();
+        libc::clone(run_child, top, libc::CLONE_VM | libc::CLONE_PIDFD, argument, &raw mut pidfd)
+    };
+    let failed = io::Error::last_os_error();
+    let restored = mask.thread_set_mask().map_err(io::Error::from);
+    if pid < 0 {
+        return Err(failed);
+    }
+    // SAFETY: clone succeeded with CLONE_PIDFD: the descriptor is new and ours (clone(2)).
+    let child = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    restored.inspect_err(|_| drop(kill(&child)))?;
+    Ok(child)
+}
+
+/// `struct __user_cap_header_struct` of linux/capability.h. Version 3 is followed by two structs of three u32.
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: libc::c_int,
+}
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+/// In the child: the user, and then connect(). Gives nothing back: its exit status says what came of it.
+extern "C" fn run_child(job: *mut c_void) -> libc::c_int {
+    // SAFETY: `clone_child` gave a ConnectJob that lives as long as the child runs.
+    let job = unsafe { &*job.cast::<ConnectJob<'_>>() };
+    let status = match become_user(job) {
+        Err(_) => NO_IDENTITY,
+        // SAFETY: a system call on an address that outlives it (connect(2)).
+        Ok(()) => match unsafe { syscall!(Sysno::connect, job.fd, job.address.as_ptr(), job.address.len()) } {
+            Ok(_) => 0,
+            Err(errno) => errno.into_raw(),
+        },
+    };
+    // SAFETY: ends this task alone; nothing is dropped (exit(2)).
+    unsafe {
+        let _ = syscall!(Sysno::exit, status);
+    }
+    // Not reached: the child has ended.
+    status
+}
+
+/// PR_SET_DUMPABLE comes first and last, since a change of credentials resets it: the child has the host's memory, and the user must not get to it with ptrace.
+/// PR_SET_PDEATHSIG is reset by that change too, so it comes after.
+fn become_user(job: &ConnectJob<'_>) -> Result<(), syscalls::Errno> {
+    let version = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
+    let nothing = [0u32; 6];
+    // SAFETY: system calls on values and on memory that outlives them (prctl(2), close_range(2), setgroups(2), setresgid(2), setresuid(2), capset(2)); descriptors and credentials are this
+    // child's own, CLONE_FILES and CLONE_THREAD being unset.
+    unsafe {
+        syscall!(Sysno::prctl, libc::PR_SET_DUMPABLE, 0, 0, 0, 0)?;
+        if job.fd > 0 {
+            syscall!(Sysno::close_range, 0, job.fd - 1, 0)?;
+        }
+        syscall!(Sysno::close_range, job.fd + 1, libc::c_uint::MAX, 0)?;
+        syscall!(Sysno::setgroups, job.groups.len(), job.groups.as_ptr())?;
+        syscall!(Sysno::setresgid, job.gid, job.gid, job.gid)?;
+        syscall!(Sysno::setresuid, job.uid, job.uid, job.uid)?;
+        syscall!(Sysno::prctl, libc::PR_SET_DUMPABLE, 0, 0, 0, 0)?;
+        syscall!(Sysno::prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0)?;
+        syscall!(Sysno::capset, &raw const version, nothing.as_ptr())?;
+    }
+    Ok(())
+}
+
+fn kill(child: &OwnedFd) -> io::Result<()> {
+    // SAFETY: a system call on a descriptor that is open; null stands for "as kill(2) does" (pidfd_send_signal(2)).
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            child.as_raw_fd(),
+            libc::SIGKILL,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        // It has just ended by itself.
+        _ if Errno::last() == Errno::ESRCH => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Waits for the child, which ends soon. Its exit status; `None`: a signal ended it.
+fn reap(child: &OwnedFd) -> io::Result<Option<i32>> {
+    // SAFETY: siginfo_t is plain data for which all zeroes is a valid value (waitid(2)).
+    let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+    loop {
+        // __WALL: a child without SIGCHLD is not waited for otherwise.
+        // SAFETY: the descriptor is an open pidfd, and `info` is writable during the call (waitid(2)).
+        let result = unsafe {
+            libc::waitid(libc::P_PIDFD, child.as_raw_fd() as libc::id_t, &raw mut info, libc::WEXITED | libc::__WALL)
+        };
+        match result {
+            // SAFETY: waitid succeeded, so `info` describes an ended child and si_status is valid (waitid(2)).
+            0 => return Ok((info.si_code == libc::CLD_EXITED).then(|| unsafe { info.si_status() })),
+            _ if Errno::last() == Errno::EINTR => {}
+            _ => return Err(io::Error::last_os_error()),
+        }
+    }
+}
