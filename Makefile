@@ -11,6 +11,9 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TOOLS := build/tools
 CARGO_DENY_VERSION := 0.20.2
+CARGO_FUZZ_VERSION := 0.13.2
+FUZZ_TARGETS := certificate signature ca_file principals revoked agent decision options auth_info
+SECONDS ?= 60
 
 .PHONY: help
 help: ## this list
@@ -60,6 +63,17 @@ soak: build trixie ## the same tests with the full counts (long)
 bench: release ## what is fast enough: a table of ratios
 	@packaging/dev/install-packages libpam-ssh-agent-auth
 	@$(TARGET)/release/ussh-bench
+
+.PHONY: fuzz
+fuzz: deps $(TOOLS)/bin/cargo-fuzz ## SECONDS=60 of fuzzing for each parser; what it finds lies in tests/fuzz/libfuzzer/artifacts
+	@for target in $(FUZZ_TARGETS); do mkdir -p build/corpus/$$target; done
+	@cd tests/fuzz/libfuzzer && for target in $(FUZZ_TARGETS); do \
+	  RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(abspath $(TARGET))/fuzz $(abspath $(TOOLS))/bin/cargo-fuzz run --fuzz-dir . --release $$target \
+	    $(abspath build)/corpus/$$target $(abspath tests/fuzz/corpus)/$$target -- -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=1024 -print_final_stats=1; \
+	done
+
+$(TOOLS)/bin/cargo-fuzz:
+	$(CARGO) install --locked --quiet --root $(TOOLS) cargo-fuzz@$(CARGO_FUZZ_VERSION)
 
 .PHONY: check
 check: deps $(TOOLS)/bin/cargo-deny ## format, lints, docs, dependencies

@@ -17,3 +17,5 @@ pub mod options;
 mod session;
 mod sshd;
 mod trust;
+
+pub use sshd::parse as parse_auth_info;

@@ -82,7 +82,7 @@ impl Proven {
 }
 
 /// One line per method that has succeeded so far (auth.c `auth2_record_info`); those of publickey are `publickey TYPE BASE64`. Plain keys and other methods are passed over.
-fn parse(auth_info: &str) -> Vec<Result<Certificate, CertificateParseError>> {
+pub fn parse(auth_info: &str) -> Vec<Result<Certificate, CertificateParseError>> {
     let keys = auth_info.lines().filter_map(|line| line.strip_prefix("publickey "));
     keys.filter(|key| key.split(' ').next().is_some_and(|name| name.contains("-cert-v")))
         .map(Certificate::from_openssh)

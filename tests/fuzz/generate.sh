@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Makes the fixtures and the seeds of the corpus, with the real ssh-keygen. Throw-away keys: the private halves are not kept.
+set -euo pipefail
+cd "$(dirname "$0")"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+fixtures=$PWD/fixtures corpus=$PWD/corpus
+mkdir -p "$fixtures"
+for target in certificate signature ca_file principals revoked agent decision options auth_info; do mkdir -p "$corpus/$target"; done
+cd "$work"
+
+keygen() { ssh-keygen -q -N '' -C '' "$@"; }
+blob() { cut -d' ' -f2 "$1" | base64 -d; }
+u32() { printf '%08x' "$1" | sed 's/../\\x&/g' | xargs -0 printf '%b'; }
+string() { u32 "$(stat -c %s "$1")"; cat "$1"; }
+
+# Keys of every type that ssh-keygen makes without a token, and FIDO ones with a made-up point (the Ed25519 and P-256 keys') and application.
+for kind in ed25519 ecdsa-256 ecdsa-384 ecdsa-521 rsa-2048 rsa-3072; do
+  keygen -t "${kind%-*}" $([ "$kind" = "${kind#*-}" ] || echo -b "${kind#*-}") -f "$kind"
+done
+fido() { # NAME TYPE FIELDS: the type's name, the fields as they stand, the application
+  { printf %s "$2" > type; printf 'ssh:' > application; string type; cat "$3"; string application; } > "$1.blob"
+  echo "$2 $(base64 -w0 "$1.blob")" > "$1.pub"
+}
+blob ed25519.pub | tail -c +16 > fields && fido sk-ed25519 sk-ssh-ed25519@openssh.com fields
+blob ecdsa-256.pub | tail -c +24 > fields && fido sk-ecdsa sk-ecdsa-sha2-nistp256@openssh.com fields
+cat {ed25519,ecdsa-256,ecdsa-384,ecdsa-521,rsa-2048,rsa-3072,sk-ed25519,sk-ecdsa}.pub > "$fixtures/keys.pub"
+
+keygen -t ed25519 -f ca
+keygen -t rsa -b 2048 -f rsa_ca
+cat ca.pub rsa_ca.pub > "$fixtures/cas"
+keygen -t ed25519 -f alice
+ssh-keygen -q -s ca -I alice -n alice -z 7 -V 20200101:21000101 alice.pub
+cp alice-cert.pub "$fixtures/alice-cert.pub"
+
+# Certificates: each key type, options of every kind, a host's, one by RSA, one with many principals.
+seed=0
+certify() { # KEY CA ssh-keygen-options
+  cp "$1.pub" one.pub
+  ssh-keygen -q -s "$2" -V 20200101:21000101 "${@:3}" one.pub
+  seed=$((seed + 1))
+  blob one-cert.pub > "$corpus/certificate/$(printf %02d $seed)-$1-$2"
+}
+for key in ed25519 ecdsa-256 ecdsa-384 ecdsa-521 rsa-2048 sk-ed25519 sk-ecdsa; do certify "$key" ca -I alice -n alice -z 7; done
+certify ed25519 rsa_ca -I alice -n alice
+certify ed25519 ca -I web1 -n web1,web1.example.com -h
+certify ed25519 ca -I '' -n alice -O clear -O force-command=/bin/true -O source-address=10.0.0.0/8,fe80::/64 -O verify-required
+certify ed25519 ca -I alice -n "$(seq -s, 40)" -O no-touch-required -O extension:login-time@ussh=12345678 -O critical:odd@example.com=x
+cp alice-cert.pub "$corpus/certificate/line"
+for key in ed25519 ecdsa-256 rsa-2048 sk-ed25519 sk-ecdsa; do blob "$key.pub" > "$corpus/certificate/key-$key"; done
+
+# Signatures as each key type makes them, behind the number of the key in fixtures/keys.pub; and a whole SSHSIG.
+number=0
+for key in ed25519 ecdsa-256 ecdsa-384 ecdsa-521 rsa-2048 rsa-3072; do
+  echo message > m && rm -f m.sig && ssh-keygen -q -Y sign -n pam-ussh@ussh -f "$key" m
+  sed '1d;$d' m.sig | base64 -d > sig
+  # Behind the preamble and the version: key, namespace, reserved, hash, signature (PROTOCOL.sshsig).
+  { printf "\\x0$number"; perl -0777 -ne 'print +(unpack "x10 (N/a)5")[4]' sig; } > "$corpus/signature/$key"
+  cp sig "$corpus/signature/sshsig-$key"
+  number=$((number + 1))
+done
+
+# Files.
+cp "$fixtures/cas" "$corpus/ca_file/two"
+printf '# a comment\n\n\t %s  trailing words\r\nrestrict %s\nssh-rsa AAAA\n' "$(cat ca.pub)" "$(cat ca.pub)" > "$corpus/ca_file/odd"
+cat alice-cert.pub ca.pub > "$corpus/ca_file/certificate-first"
+printf 'alice\n# comment\n  bob # more\nfrom="10.0.0.0/8",expiry-time="20300101" carol\n\nalice,bob' > "$corpus/principals/lines"
+printf 'alice,bob' > "$corpus/principals/list"
+krl() { ssh-keygen -q -k -f "$corpus/revoked/$1" "${@:2}"; }
+printf 'serial: 7\nserial: 10-20\nserial: 1000\nserial: 1003\nserial: 1005\nid: alice\n' > by_ca
+{ echo "key: $(cat ed25519.pub)"; echo "sha1: $(cat rsa-2048.pub)"; echo "sha256: $(cat ecdsa-256.pub)"; } > by_key
+krl empty; krl ca -s ca.pub by_ca; krl any -s none by_ca; krl keys by_key; krl certificate alice-cert.pub; krl both -s ca.pub -z 12 by_ca by_key
+cat ed25519.pub alice-cert.pub > "$corpus/revoked/plain"
+
+# What an agent answers: a listing (with a plain key, a certificate and a thing), a signature, refusals; and the same one after the other, as a whole talk.
+printf comment > c
+blob alice-cert.pub > cert; blob ed25519.pub > key; printf thing > thing
+frame() { u32 "$(stat -c %s "$1")"; cat "$1"; }
+{ printf '\x0c'; u32 3; string thing; string c; string key; string c; string cert; string c; } > listing
+{ printf '\x0c'; u32 0; } > none
+{ printf 'ssh-ed25519' > a; head -c 64 /dev/zero > s; { string a; string s; } > inner; printf '\x0e'; string inner; } > signature
+printf '\x05' > failure
+for one in listing none signature failure; do cp "$one" "$corpus/agent/$one"; done
+{ printf '\x0d'; string cert; string thing; u32 4; } > "$corpus/agent/sign-request"
+{ printf '\x12'; string cert; } > "$corpus/agent/remove-request"
+for talk in 'listing signature' 'listing failure' 'none' 'listing listing' 'failure'; do
+  for one in $talk; do frame "$one"; done > "$corpus/decision/${talk// /-}"
+done
+
+# A PAM line's words, one per line; and sshd's SSH_AUTH_INFO_0.
+printf 'ca_file=/etc/ssh/trusted_user_ca\nrevoked_keys=/etc/ssh/revoked_keys\nauthorized_principals=a,b\ngroup=admins\nmax_age=8h\ndebug' > "$corpus/options/usual"
+printf 'authorized_principals_file=/etc/p/%%u-%%U\nrequire_user_principal=no\ntimeout=3\nagent_socket=/run/a\nmax_validity=1d' > "$corpus/options/files"
+printf 'publickey %s\nkeyboard-interactive/pam\npublickey %s\n' "$(cut -d' ' -f1,2 alice-cert.pub)" "$(cut -d' ' -f1,2 ed25519.pub)" > "$corpus/auth_info/two"
+printf 'hostbased %s\npublickey ssh-new-cert-v01@openssh.com AAAA\npublickey %s' "$(cut -d' ' -f1,2 ed25519.pub)" "$(cut -d' ' -f1,2 alice-cert.pub)" > "$corpus/auth_info/odd"

@@ -1,0 +1,34 @@
+//! Fuzz targets: each reads bytes as a hostile user, agent or file would give them, and panics if something does not hold that must.
+//!
+//! `make fuzz` runs them under libFuzzer (`libfuzzer/`); `make test` replays the corpus. The corpus comes from `generate.sh`, and from what the fuzzer found.
+#![forbid(unsafe_code)]
+// A target's way to say that something does not hold is to panic.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod agent;
+mod certificate;
+mod files;
+mod fixtures;
+mod module;
+
+/// A target: its name, which is its folder in the corpus too, and what it does.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: [Target; 9] = [
+    ("certificate", certificate::certificate),
+    ("signature", certificate::signature),
+    ("ca_file", files::ca_file),
+    ("principals", files::principals),
+    ("revoked", files::revoked),
+    ("agent", agent::messages),
+    ("decision", agent::decision),
+    ("options", module::options),
+    ("auth_info", module::auth_info),
+];
+
+/// Runs a target by its name.
+pub fn run(name: &str, data: &[u8]) {
+    let (_, target) = TARGETS.iter().find(|(known, _)| *known == name).expect("a target of that name");
+    target(data);
+}
