@@ -12,7 +12,10 @@ pub mod pam_application;
 #[cfg(feature = "pam-module")]
 pub mod pam_module;
 pub mod process;
+pub mod process_tree;
 pub mod sandbox;
 pub mod seqpacket;
+pub mod sshd_connection;
 pub mod syslog;
 pub mod terminal;
+pub mod unix_diag;
