@@ -283,6 +283,11 @@ pub fn debug(subject: &Subject, tried: &[Tried]) {
     }
 }
 
+/// One line of what is being done, for `debug`.
+pub fn debug_text(subject: &Subject, text: &str) {
+    authpriv(IDENT, Severity::Debug, &audit::line(&format!("debug: {subject}: {text}")));
+}
+
 /// setcred: there is nothing to set, and PAM_IGNORE in its place would break `sufficient`.
 pub fn nothing_to_set(_: &PamHandle, _: bool, _: Option<Vec<String>>) -> PamReturn {
     PamReturn::Success

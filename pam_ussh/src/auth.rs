@@ -2,14 +2,14 @@
 
 use ussh_core::challenge::ChallengeContext;
 use ussh_core::clock::{Clock, SystemClock};
-use ussh_core::decision::{DecisionError, Patience, decide};
+use ussh_core::decision::{DecisionError, Patience, decide_among};
 use ussh_core::verdict::CriticalOptions;
 use ussh_os::account::Account;
 use ussh_os::pam_module::{PamHandle, PamReturn};
 use ussh_os::process;
 
 use crate::answer::{self, Accepted, Denial, Proof, Subject};
-use crate::caller::Caller;
+use crate::caller::{Caller, NoAnswer, Reached};
 use crate::options::AuthOptions;
 use crate::sshd;
 use crate::trust::Trust;
@@ -76,11 +76,13 @@ fn challenge(
     account: &Account,
     trust: &Trust<'_>,
 ) -> Result<Accepted, Denial> {
-    let caller = Caller::find(options, subject)?;
-    let (mut agent, left) = caller.connect(options.timeout)?;
+    let debug = |text: &str| {
+        if options.debug {
+            answer::debug_text(subject, text);
+        }
+    };
+    let caller = Caller::find(options, subject, &debug)?;
     let now = SystemClock.now();
-    // Nobody here would run a forced command, and no record proves where the caller sits.
-    let demand = trust.demand(CriticalOptions::Refuse { origin: None }, now)?;
     let context = ChallengeContext {
         host: process::host_name(),
         service: subject.service.clone(),
@@ -89,16 +91,22 @@ fn challenge(
         tty: subject.tty.clone().unwrap_or_default(),
         now,
     };
-    let patience = Patience { total: left, touch: options.touch_timeout };
-    match decide(&mut agent, &demand, &context, patience, &SystemClock) {
-        Ok(accepted) => Ok(Accepted { certificate: accepted.certificate, proof: Proof::Challenge(accepted.proof) }),
-        Err(DecisionError::Agent(error)) => Err(Denial::AgentUnreachable(error.to_string())),
-        Err(DecisionError::Random) => Err(Denial::Unavailable("no random numbers".into())),
-        Err(DecisionError::NoneAccepted(tried)) => {
-            if options.debug {
-                answer::debug(subject, &tried);
+    caller.ask(|reached| {
+        let Reached { agent, left, origin, whose } = reached;
+        // Nobody here would run a forced command.
+        let demand = trust.demand(CriticalOptions::RefuseUnlessFrom(origin), now).map_err(NoAnswer::Denied)?;
+        let patience = Patience { total: *left, touch: options.touch_timeout };
+        match decide_among(agent, &|certificate| whose.includes(certificate), &demand, &context, patience, &SystemClock)
+        {
+            Ok(accepted) => Ok(Accepted { certificate: accepted.certificate, proof: Proof::Challenge(accepted.proof) }),
+            Err(DecisionError::Agent(error)) => Err(NoAnswer::Agent(error)),
+            Err(DecisionError::Random) => Err(NoAnswer::Denied(Denial::Unavailable("no random numbers".into()))),
+            Err(DecisionError::NoneAccepted(tried)) => {
+                if options.debug {
+                    answer::debug(subject, &tried);
+                }
+                Err(NoAnswer::Denied(Denial::of_tried(tried)))
             }
-            Err(Denial::of_tried(tried))
         }
-    }
+    })
 }

@@ -4,8 +4,9 @@
 //! Trusted: the PAM line, files that root alone can change, what libpam says of user and service, and in sshd what sshd put into PAM's environment.
 //! Untrusted: the process's environment, the agent and all its answers, certificates until they are judged.
 //!
-//! The modules in the order of the data: the hooks (`entry`), the line (`options`), what the line names (`trust`), who asks and through which agent (`caller`), the two ways to
-//! a proof (`auth`: agent challenge, `sshd`: sshd's own), the record of a session (`session`), and what PAM, the user and the log are told (`answer`).
+//! The modules in the order of the data: the hooks (`entry`), the line (`options`), what the line names (`trust`), who asks and through which agent (`caller`; `search` where it is
+//! not found at once, `origin` where it lies, both by the `records` of live sessions), the two ways to a proof (`auth`: agent challenge, `sshd`: sshd's own), the record of a
+//! session (`session`), and what PAM, the user and the log are told (`answer`).
 #![deny(unsafe_code)]
 
 mod answer;
@@ -14,6 +15,9 @@ mod caller;
 #[allow(unsafe_code)]
 mod entry;
 pub mod options;
+mod origin;
+mod records;
+mod search;
 mod session;
 mod sshd;
 mod trust;

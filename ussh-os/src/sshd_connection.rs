@@ -7,12 +7,11 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use crate::agent_socket::Peer;
 use crate::process_tree::{ProcessId, children_of, parent_of, run_same_program};
-use crate::unix_diag::{OtherEnd, inode_of, other_end, waiting_at};
+use crate::unix_diag::{OtherEnd, other_end, waiting_at};
 
 /// Most of /proc/net/unix that is read, bytes.
 const MAX_NET_UNIX: u64 = 32 * 1024 * 1024;
@@ -86,13 +85,12 @@ fn listeners_of(holder: ProcessId, uid: u32) -> Vec<Listener> {
         .collect()
 }
 
-/// Whether `pid` itself serves this connection: it holds the socket at the other end, or the listening one where the connection still waits. The process ID that
+/// Whether `pid` itself serves the connection at whose near end is our socket with this inode ([`crate::unix_diag::inode_of`]): it holds the socket at the other end, or the listening one where the connection still waits. The process ID that
 /// SO_PEERCRED gives cannot tell: it is a number noted when listen() was called, by a process that may have left the socket to others and its number to sshd since.
 /// `false` also if the other end is in another network namespace. To be believed, `pid` must be the same process before and after.
 /// # Errors
 /// The kernel cannot be asked.
-pub fn holds_other_end(pid: u32, stream: &UnixStream) -> io::Result<bool> {
-    let mine = inode_of(stream)?;
+pub fn holds_other_end(pid: u32, mine: u32) -> io::Result<bool> {
     // Accepted between the two questions, it is seen by the second round.
     for _ in 0..2 {
         if let OtherEnd::Accepted(inode) = other_end(mine)? {
@@ -158,9 +156,10 @@ fn parse_identity(status: &str) -> Option<Identity> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
-    use std::os::unix::net::UnixListener;
+    use std::os::unix::net::{UnixListener, UnixStream};
 
     use super::*;
+    use crate::unix_diag::inode_of;
 
     const TABLE: &[u8] = b"Num       RefCount Protocol Flags    Type St Inode Path\n\
 0000000000000000: 00000002 00000000 00010000 0001 01   100 /tmp/ssh-abc/agent.7\n\
@@ -307,9 +306,9 @@ kill 9, @all;
             assert_eq!(monitors_of(listener.holder), [sshd.id(), listener.holder]);
             let (stream, peer) = sshd.connect(name);
             assert!(listener.is_at(peer), "{name}");
-            assert!(holds_other_end(holder, &stream).unwrap(), "{name}");
+            assert!(holds_other_end(holder, inode_of(&stream).unwrap()).unwrap(), "{name}");
             for other in [sshd.id().pid, std::process::id(), u32::MAX] {
-                assert!(!holds_other_end(other, &stream).unwrap(), "{name} {other}");
+                assert!(!holds_other_end(other, inode_of(&stream).unwrap()).unwrap(), "{name} {other}");
             }
         }
     }
@@ -324,9 +323,9 @@ kill 9, @all;
         assert_eq!(listener.holder.pid, holder, "the table still shows sshd's at that path");
         let (stream, peer) = sshd.connect("agent");
         assert!(!listener.is_at(peer));
-        assert!(!holds_other_end(holder, &stream).unwrap());
+        assert!(!holds_other_end(holder, inode_of(&stream).unwrap()).unwrap());
         let (stream, peer) = sshd.connect("moved");
-        assert!(listener.is_at(peer) && holds_other_end(holder, &stream).unwrap());
+        assert!(listener.is_at(peer) && holds_other_end(holder, inode_of(&stream).unwrap()).unwrap());
     }
 
     #[test]
@@ -344,8 +343,8 @@ kill 9, @all;
         std::fs::rename(sshd.path("old"), sshd.path("agent")).unwrap();
         let (stream, peer) = sshd.connect("agent");
         assert!(sshd.listener("agent").is_at(peer), "by its number alone it is sshd");
-        assert!(!holds_other_end(again, &stream).unwrap());
-        assert!(holds_other_end(holder, &stream).unwrap());
+        assert!(!holds_other_end(again, inode_of(&stream).unwrap()).unwrap());
+        assert!(holds_other_end(holder, inode_of(&stream).unwrap()).unwrap());
     }
 
     #[test]
