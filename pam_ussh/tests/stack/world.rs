@@ -91,12 +91,25 @@ impl World {
         fs::write(at(name), lines.replace("MODULE", &at("pam_ussh.so")) + "\n").unwrap();
     }
 
+    /// A module in C that lies beside this file, built. Gives its path.
+    pub fn c_module(&self, name: &str) -> String {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stack").join(name).with_extension("c");
+        let module = at(&format!("{name}.so"));
+        self.run("cc", &["-Wall", "-Werror", "-shared", "-fPIC", "-o", &module, source.to_str().unwrap(), "-lpam"]);
+        module
+    }
+
     /// Signs alice's key; the certificate lies beside a copy of the key. Gives the path of that key.
     pub fn certificate(&self, ca: &str, options: &[&str]) -> String {
+        self.certificate_for(ca, "alice", options)
+    }
+
+    /// The same with another key ID.
+    pub fn certificate_for(&self, ca: &str, key_id: &str, options: &[&str]) -> String {
         let _ = fs::remove_file(at("alice-cert.pub"));
         let ca = at(ca);
         let public = at("alice.pub");
-        let mut arguments = vec!["-q", "-s", &ca, "-I", "alice"];
+        let mut arguments = vec!["-q", "-s", &ca, "-I", key_id];
         arguments.extend(options);
         arguments.push(&public);
         self.run("ssh-keygen", &arguments);
