@@ -8,6 +8,7 @@ use ussh_core::certificate::Certificate;
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::record::{SPOOL, SessionRecord, VERSION};
 use ussh_os::account::Account;
+use ussh_os::file_size;
 use ussh_os::pam_module::{PamHandle, PamReturn};
 use ussh_os::process;
 
@@ -25,7 +26,10 @@ pub fn open(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) -
         Err(denial) => return answer::session_refused(&subject, &denial),
     };
     let written = login_record(handle, &subject).and_then(|record| {
-        record.write(Path::new(SPOOL)).map_err(|error| Denial::Unavailable(format!("record in {SPOOL}: {error}")))
+        let unavailable = |error: String| Denial::Unavailable(format!("record in {SPOOL}: {error}"));
+        file_size::with_limit_as_error(|| record.write(Path::new(SPOOL)))
+            .map_err(|error| unavailable(error.to_string()))?
+            .map_err(|error| unavailable(error.to_string()))
     });
     match (written, options.spool_failure) {
         (Ok(()), _) => answer::session_recorded(&subject, options.debug),

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod agent_socket;
+pub mod file_size;
 #[cfg(any(feature = "pam-application", feature = "pam-module"))]
 mod pam_abi;
 #[cfg(feature = "pam-application")]

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::world::{ALICE, Agent, BOB, Outcome, World, at};
-use super::{AUTH_ERR, Fact, SERVICE_ERR, UNAVAILABLE};
+use super::{AUTH_ERR, Fact, GOOD, SERVICE_ERR, UNAVAILABLE};
 
 pub const FACTS: &[(&str, Fact)] = &[
     ("account_alone_asks_the_agent", account_alone_asks_the_agent),
@@ -16,7 +16,6 @@ pub const FACTS: &[(&str, Fact)] = &[
     ("an_account_line_that_is_not_understood_lets_not_even_root_pass", a_line_that_is_not_understood),
 ];
 
-const GOOD: [&str; 4] = ["-n", "alice", "-V", "-1m:+1h"];
 /// Where no agent is: who passes has not asked one.
 const NOWHERE: &str = "/nonexistent/agent";
 

@@ -4,6 +4,7 @@
 
 mod account;
 mod log;
+mod traces;
 mod world;
 
 use std::fs;
@@ -22,6 +23,9 @@ const SERVICE_ERR: &str = "Error in service module";
 const SESSION_ERR: &str = "Cannot make/remove an entry for the specified session";
 
 type Fact = fn(&World, &Agent);
+
+/// Options of a certificate that does.
+const GOOD: [&str; 4] = ["-n", "alice", "-V", "-1m:+1h"];
 
 fn main() {
     if !nix::unistd::geteuid().is_root() {
@@ -53,7 +57,7 @@ fn main() {
         ("a_session_is_recorded_and_forgotten", a_session_is_recorded_and_forgotten),
         ("a_session_without_record_is_refused_unless_allowed", a_session_without_record_is_refused_unless_allowed),
     ];
-    for (name, fact) in facts.iter().chain(account::FACTS).chain(log::FACTS) {
+    for (name, fact) in facts.iter().chain(account::FACTS).chain(log::FACTS).chain(traces::FACTS) {
         agent.empty();
         fact(&world, &agent);
         println!("test {name} ... ok");
