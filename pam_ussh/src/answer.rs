@@ -278,7 +278,7 @@ impl<'a> Speaker<'a> {
 
 /// One line of what is being done, for `debug`.
 pub fn debug_text(subject: &Subject, text: &str) {
-    entry("debug", Severity::Debug, subject, log::Certificates::None, text);
+    entry("debug:", Severity::Debug, subject, log::Certificates::None, text);
 }
 
 /// setcred: there is nothing to set, and PAM_IGNORE in its place would break `sufficient`.

@@ -134,7 +134,7 @@ fn fields(entry: &Entry<'_>) -> Vec<(&'static str, String)> {
     let escaped = |text: &str| escape(text.as_bytes(), MAX_FIELD);
     let subject = entry.subject;
     let mut fields = vec![
-        ("USSH_DECISION", escaped(entry.what).to_lowercase()),
+        ("USSH_DECISION", escaped(entry.what.trim_end_matches(':')).to_lowercase()),
         ("USSH_PHASE", subject.phase.name().to_owned()),
         ("USSH_SERVICE", escaped(&subject.service)),
     ];
