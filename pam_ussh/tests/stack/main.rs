@@ -419,7 +419,8 @@ fn a_session_without_record_is_refused_unless_allowed(world: &World, _agent: &Ag
     let good = world.certificate_line();
     let unreadable = &good[..good.len() - 9];
     open_session(world, "", unreadable, &["open_session"]).refused(SESSION_ERR, "cannot be read");
-    open_session(world, "ca_file=/etc/ca", &good, &["open_session"]).refused(SESSION_ERR, "option ca_file is for auth and account only");
+    open_session(world, "ca_file=/etc/ca", &good, &["open_session"])
+        .refused(SESSION_ERR, "option ca_file is for auth and account only");
 
     fs::set_permissions(SPOOL, fs::Permissions::from_mode(0o777)).unwrap();
     open_session(world, "", &good, &["open_session"]).refused(SESSION_ERR, "bad ownership or modes");
