@@ -1,65 +1,21 @@
-//! What PAM, the user and the log are told.
+//! What PAM and the user are told.
 //!
-//! PAM gets success in one place of `auth`, and only for a judged certificate with a proof for that very certificate. Users get one sentence and what to try. The log gets one
-//! line per decision, in OpenSSH's words.
+//! PAM gets success in one place, and only for a judged certificate with a proof for that very certificate; beside it stands the one for those whom `account` exempts. Users get
+//! one sentence and what to try.
 
-use std::fmt;
-
-use ussh_core::audit;
 use ussh_core::certificate::Certificate;
 use ussh_core::challenge::PossessionProof;
 use ussh_core::decision::{NotAccepted, Tried};
 use ussh_core::verdict::{Refusal, VerifiedCertificate};
 use ussh_os::pam_module::{PamHandle, PamReturn, Style};
-use ussh_os::syslog::{Severity, authpriv};
+use ussh_os::syslog::Severity;
 
+use crate::account::Exempt;
+use crate::kept::KeptProof;
+use crate::log::{self, Entry};
 use crate::sshd::LoginProof;
 
-/// Our name in the log.
-const IDENT: &str = "pam_ussh";
-
-/// For whom and where: for the log and the challenge. Any of it may be the user's own words.
-#[derive(Clone, Debug)]
-pub struct Subject {
-    /// PAM_SERVICE; empty if unset.
-    pub service: String,
-    /// PAM_USER, once it has been asked for.
-    pub user: Option<String>,
-    /// PAM_RUSER.
-    pub ruser: Option<String>,
-    /// PAM_RHOST.
-    pub rhost: Option<String>,
-    /// PAM_TTY.
-    pub tty: Option<String>,
-}
-
-impl Subject {
-    /// From the handle; PAM_USER not yet, since asking for it may prompt.
-    pub fn of(handle: &PamHandle) -> Self {
-        Subject {
-            service: handle.service().unwrap_or_default(),
-            user: None,
-            ruser: handle.ruser(),
-            rhost: handle.rhost(),
-            tty: handle.tty(),
-        }
-    }
-}
-
-impl fmt::Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(user) = &self.user {
-            write!(f, "for {user} ")?;
-        }
-        write!(f, "via {}", self.service)?;
-        for (name, value) in [("ruser", &self.ruser), ("tty", &self.tty), ("rhost", &self.rhost)] {
-            if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
-                write!(f, " {name} {value}")?;
-            }
-        }
-        Ok(())
-    }
-}
+pub use crate::log::{Phase, Subject};
 
 /// Proof of possession, by either way.
 #[derive(Debug)]
@@ -69,13 +25,17 @@ pub enum Proof {
     Challenge(PossessionProof),
     /// sshd verified the client's signature in this login.
     Login(LoginProof),
+    /// `auth` has made one in this very handle.
+    Kept(KeptProof),
 }
 
 impl Proof {
-    fn is_for(&self, certificate: &VerifiedCertificate) -> bool {
+    /// Whether it is for this certificate.
+    pub fn is_for(&self, certificate: &VerifiedCertificate) -> bool {
         match self {
             Proof::Challenge(proof) => proof.is_for(certificate),
             Proof::Login(proof) => proof.is_for(certificate),
+            Proof::Kept(proof) => proof.is_for(certificate),
         }
     }
 }
@@ -158,8 +118,9 @@ impl Denial {
         }
     }
 
-    fn log_line(&self, subject: &Subject) -> String {
-        let why = match self {
+    /// For the log alone.
+    fn reason(&self) -> String {
+        match self {
             Denial::Misconfigured(what) => format!("misconfigured: {what}"),
             Denial::Unavailable(what) => format!("cannot check: {what}"),
             Denial::UnknownUser => "no such account".into(),
@@ -169,16 +130,25 @@ impl Denial {
             Denial::NoAgent => "no SSH_AUTH_SOCK".into(),
             Denial::AgentUnreachable(why) => format!("agent: {why}"),
             Denial::NoCertificate => "no certificate".into(),
-            Denial::Refused { certificate, reason, others } => {
-                let others = if *others == 0 { String::new() } else { format!(" (and {others} more tried)") };
-                let detail = format!("{subject}: {reason}{others}");
-                return match certificate {
-                    Some(certificate) => audit::certificate_line("Refusing", certificate, &detail),
-                    None => audit::line(&format!("Refusing unreadable certificate {detail}")),
-                };
-            }
-        };
-        audit::line(&format!("Refusing {subject}: {why}"))
+            Denial::Refused { reason, others: 0, .. } => reason.clone(),
+            Denial::Refused { reason, others, .. } => format!("{reason} (and {others} more tried)"),
+        }
+    }
+
+    fn certificate(&self) -> log::Certificates<'_> {
+        match self {
+            Denial::Refused { certificate: Some(certificate), .. } => log::Certificates::One(certificate),
+            Denial::Refused { certificate: None, .. } => log::Certificates::Unreadable,
+            Denial::Misconfigured(_)
+            | Denial::Unavailable(_)
+            | Denial::UnknownUser
+            | Denial::UnknownGroup(_)
+            | Denial::NotInGroup(_)
+            | Denial::NoPrincipals
+            | Denial::NoAgent
+            | Denial::AgentUnreachable(_)
+            | Denial::NoCertificate => log::Certificates::None,
+        }
     }
 
     /// One sentence and what to try. Never which rule said no.
@@ -248,39 +218,67 @@ fn may_speak(silent: bool, service: &str) -> bool {
 }
 
 fn log(subject: &Subject, denial: &Denial) {
-    authpriv(IDENT, denial.severity(), &denial.log_line(subject));
+    entry("Refusing", denial.severity(), subject, denial.certificate(), &denial.reason());
 }
 
-/// The one success of `auth`.
+fn entry(what: &str, severity: Severity, subject: &Subject, certificate: log::Certificates<'_>, reason: &str) {
+    log::write(&Entry { what, severity, subject, certificate, reason });
+}
+
+/// The one success of `auth`, and of `account` with a proof.
 fn accept(subject: &Subject, accepted: &Accepted) -> PamReturn {
     let Accepted { certificate, proof } = accepted;
+    let shown = log::Certificates::One(certificate.certificate());
     if !proof.is_for(certificate) {
-        let line = audit::certificate_line(
-            "Refusing",
-            certificate.certificate(),
-            &format!("{subject}: proof of another certificate"),
-        );
-        authpriv(IDENT, Severity::Error, &line);
+        entry("Refusing", Severity::Error, subject, shown, "proof of another certificate");
         return PamReturn::AuthErr;
     }
-    authpriv(
-        IDENT,
-        Severity::Info,
-        &audit::certificate_line("Accepted", certificate.certificate(), &subject.to_string()),
-    );
+    let detail = if matches!(proof, Proof::Kept(_)) { "proof made by auth" } else { "" };
+    entry("Accepted", Severity::Info, subject, shown, detail);
+    PamReturn::Success
+}
+
+/// The one success of `account` without a certificate: for those whom only `account` can exempt.
+pub fn exempt(subject: &Subject, exempt: &Exempt) -> PamReturn {
+    entry("Exempted", Severity::Notice, subject, log::Certificates::None, exempt.reason());
     PamReturn::Success
 }
 
 /// Every identity that did not do, for `debug`.
 pub fn debug(subject: &Subject, tried: &[Tried]) {
     for one in tried {
-        let detail = format!("{subject}: {}", one.reason);
-        let line = match &one.certificate {
-            Some(certificate) => audit::certificate_line("debug: tried", certificate, &detail),
-            None => audit::line(&format!("debug: tried unreadable certificate {detail}")),
-        };
-        authpriv(IDENT, Severity::Debug, &line);
+        let certificate = one.certificate.as_ref().map_or(log::Certificates::Unreadable, log::Certificates::One);
+        entry("debug: tried", Severity::Debug, subject, certificate, &one.reason.to_string());
     }
+}
+
+/// What speaks to the person at the key while `auth` or `account` waits.
+#[derive(Debug)]
+pub struct Speaker<'a> {
+    handle: &'a PamHandle,
+    may_speak: bool,
+}
+
+/// When a signature takes its time, and nobody has said anything yet.
+pub const HINT: &str = "Touch your security key, or confirm at your agent.";
+
+impl<'a> Speaker<'a> {
+    /// Through the application's conversation; silent where that is asked for.
+    pub fn new(handle: &'a PamHandle, silent: bool, subject: &Subject) -> Self {
+        Speaker { handle, may_speak: may_speak(silent, &subject.service) }
+    }
+
+    /// One line, at once. Errors are nobody's concern.
+    pub fn say(&self, text: &str) {
+        if self.may_speak {
+            self.handle.say(Style::Info, text);
+        }
+    }
+}
+
+/// One line of what is being done, for `debug`.
+pub fn debug_text(subject: &Subject, text: &str) {
+    entry("debug:", Severity::Debug, subject, log::Certificates::None, text);
 }
 
 /// setcred: there is nothing to set, and PAM_IGNORE in its place would break `sufficient`.
@@ -290,15 +288,17 @@ pub fn nothing_to_set(_: &PamHandle, _: bool, _: Option<Vec<String>>) -> PamRetu
 
 /// chauthtok: a certificate is no password.
 pub fn no_password(handle: &PamHandle, _: bool, _: Option<Vec<String>>) -> PamReturn {
-    let denial = Denial::Misconfigured("pam_ussh in password: it has no passwords to change".into());
-    log(&Subject::of(handle), &denial);
+    let denial = Denial::Misconfigured(
+        "pam_ussh in password: it has no passwords to change; its place is auth, and session of sshd".into(),
+    );
+    log(&Subject::of(handle, Phase::Password), &denial);
     denial.code()
 }
 
 /// The record was written, or removed.
 pub fn session_recorded(subject: &Subject, debug: bool) -> PamReturn {
     if debug {
-        authpriv(IDENT, Severity::Debug, &audit::line(&format!("debug: record up to date {subject}")));
+        entry("debug: record up to date", Severity::Debug, subject, log::Certificates::None, "");
     }
     PamReturn::Success
 }
@@ -312,7 +312,7 @@ pub fn session_refused(subject: &Subject, denial: &Denial) -> PamReturn {
 /// No record, and the line lets the session go on (`spool_failure=allow`).
 pub fn session_unwatched(subject: &Subject, denial: &Denial) -> PamReturn {
     log(subject, denial);
-    authpriv(IDENT, Severity::Warning, &audit::line(&format!("Session goes on unwatched {subject}")));
+    entry("Session goes on unwatched", Severity::Warning, subject, log::Certificates::None, "");
     PamReturn::Success
 }
 
@@ -323,12 +323,24 @@ mod tests {
 
     fn subject() -> Subject {
         Subject {
+            phase: Phase::Auth,
             service: "sudo".into(),
             user: Some("alice".into()),
             ruser: Some("alice".into()),
             rhost: None,
             tty: Some("/dev/pts/3".into()),
         }
+    }
+
+    fn log_line(denial: &Denial, subject: &Subject) -> String {
+        let reason = denial.reason();
+        log::line(&Entry {
+            what: "Refusing",
+            severity: denial.severity(),
+            subject,
+            certificate: denial.certificate(),
+            reason: &reason,
+        })
     }
 
     fn every_denial() -> Vec<Denial> {
@@ -372,9 +384,9 @@ mod tests {
 
     #[test]
     fn the_log_says_for_whom_where_and_why() {
-        let line = Denial::NotInGroup("admins".into()).log_line(&subject());
+        let line = log_line(&Denial::NotInGroup("admins".into()), &subject());
         assert_eq!(line, "Refusing for alice via sudo ruser alice tty /dev/pts/3: not in group admins");
-        let line = Denial::Refused { certificate: None, reason: "truncated".into(), others: 2 }.log_line(&subject());
+        let line = log_line(&Denial::Refused { certificate: None, reason: "truncated".into(), others: 2 }, &subject());
         assert_eq!(
             line,
             "Refusing unreadable certificate for alice via sudo ruser alice tty /dev/pts/3: truncated (and 2 more tried)"
@@ -385,7 +397,7 @@ mod tests {
     fn nobody_writes_lines_of_their_own_into_the_log() {
         let forged = Subject { user: Some("eve\nAccepted certificate".into()), ..subject() };
         for denial in every_denial() {
-            assert!(!denial.log_line(&forged).contains('\n'), "{denial:?}");
+            assert!(!log_line(&denial, &forged).contains('\n'), "{denial:?}");
         }
     }
 

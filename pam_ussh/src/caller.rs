@@ -1,61 +1,198 @@
-//! Who asks, and the agent that this person offers.
+//! Who asks, and through which of this person's agents.
 //!
-//! The environment only hints where to ask: the connection is made with the caller's own rights and only to a process of the caller's own.
+//! The environment only hints where to ask: the connection is made with the caller's own rights and only to a process of the caller's own. Where it leads nowhere (tmux and
+//! screen keep the name of a socket that went with its connection), the caller's live sessions are searched for a forwarded agent: see `search`.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ussh_core::agent::Agent;
+use ussh_core::agent::{Agent, AgentError};
+use ussh_core::certificate::Certificate;
+use ussh_core::record::SPOOL;
 use ussh_os::account::Account;
-use ussh_os::agent_socket::{ConnectError, connect_as};
+use ussh_os::agent_socket::{ConnectError, Peer, connect_as};
 use ussh_os::pam_module::environ_variable;
 use ussh_os::process;
+use ussh_os::unix_diag::inode_of;
 
 use crate::answer::{Denial, Subject};
 use crate::options::AuthOptions;
+use crate::origin::AgentOrigin;
+use crate::records;
+use crate::search::search;
 
 /// The person on this side: the real user of the process that called PAM.
-#[derive(Debug)]
-pub struct Caller {
-    uid: u32,
+pub struct Caller<'a> {
+    pub(crate) uid: u32,
     gid: u32,
     groups: Vec<u32>,
-    socket: PathBuf,
+    /// Where to ask first.
+    pub(crate) socket: Option<PathBuf>,
+    searches: bool,
+    timeout: Duration,
+    /// Where records lie.
+    pub(crate) spool: &'a Path,
+    /// What is told of it.
+    pub(crate) debug: &'a dyn Fn(&str),
 }
 
-impl Caller {
+/// A connected agent, and what may be asked of it.
+#[derive(Debug)]
+pub struct Reached<'a> {
+    /// The agent.
+    pub agent: Agent,
+    /// For all talk with it but signatures.
+    pub left: Duration,
+    /// Where it is.
+    pub origin: AgentOrigin<'a>,
+    /// Whose certificates count.
+    pub whose: Whose<'a>,
+}
+
+/// Whose certificates may be used from an agent.
+#[derive(Clone, Copy, Debug)]
+pub enum Whose<'a> {
+    /// Whatever the verdict takes: the caller named this agent himself.
+    Anybodys,
+    /// Those with this key ID: the agent was searched for.
+    Of(&'a [u8]),
+}
+
+impl Whose<'_> {
+    /// Whether this certificate is one.
+    pub fn includes(&self, certificate: &Certificate) -> bool {
+        match self {
+            Whose::Anybodys => true,
+            Whose::Of(key_id) => certificate.key_id() == *key_id,
+        }
+    }
+}
+
+/// Why a question to one agent came to nothing.
+#[derive(Debug)]
+pub enum NoAnswer {
+    /// The agent gave none.
+    Agent(AgentError),
+    /// It did, and it was no.
+    Denied(Denial),
+}
+
+/// Why one socket led to nothing.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    /// Nobody answers there: another socket may lead to the agent that was meant.
+    pub(crate) is_dead: bool,
+    pub(crate) denial: Denial,
+}
+
+impl<'a> Caller<'a> {
     /// Finds out.
     /// # Errors
     /// [`Denial`]
-    pub fn find(options: &AuthOptions, subject: &Subject) -> Result<Self, Denial> {
+    pub fn find(options: &AuthOptions, subject: &Subject, debug: &'a dyn Fn(&str)) -> Result<Self, Denial> {
         let uid = process::real_uid();
         if uid == 0 {
             demand_root_in_person(subject)?;
         }
-        let socket = match &options.agent_socket {
-            Some(path) => path.clone(),
-            None => environ_variable("SSH_AUTH_SOCK")
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-                .ok_or(Denial::NoAgent)?,
-        };
+        let socket = options
+            .agent_socket
+            .clone()
+            .or_else(|| environ_variable("SSH_AUTH_SOCK").filter(|value| !value.is_empty()).map(PathBuf::from));
         let groups = process::groups().map_err(|error| Denial::Unavailable(format!("groups: {error}")))?;
-        Ok(Caller { uid, gid: process::real_gid(), groups, socket })
+        Ok(Caller {
+            uid,
+            gid: process::real_gid(),
+            groups,
+            socket,
+            searches: options.agent_search,
+            timeout: options.timeout,
+            spool: Path::new(SPOOL),
+            debug,
+        })
     }
 
-    /// Connects, within `timeout`. Gives the agent and what is left of the time.
+    /// Puts the question to the caller's agent; where nobody answers, to those of the caller's live sessions.
     /// # Errors
-    /// [`Denial`]
-    pub fn connect(&self, timeout: Duration) -> Result<(Agent, Duration), Denial> {
+    /// [`Denial`]: the first one, unless another agent came further.
+    pub fn ask<T>(&self, mut question: impl FnMut(&mut Reached<'_>) -> Result<T, NoAnswer>) -> Result<T, Denial> {
         let start = Instant::now();
-        let (stream, _) = connect_as(self.uid, self.gid, &self.groups, &self.socket, timeout)
-            .map_err(|error| self.no_connection(&error))?;
-        let left = timeout.saturating_sub(start.elapsed());
-        Ok((Agent::new(stream, left), left))
+        let left = || self.timeout.saturating_sub(start.elapsed());
+        let failed = match &self.socket {
+            None => Failed { is_dead: true, denial: Denial::NoAgent },
+            Some(path) => {
+                (self.debug)(&format!("asking the agent at {}", path.display()));
+                // A connection that was lost unnoticed leaves a socket that takes everything and gives nothing: half of the time is for what may have come after it.
+                let is_all = !self.searches || !records::are_several(self.spool);
+                match self.ask_at(
+                    path,
+                    Whose::Anybodys,
+                    if is_all { left() } else { left() / 2 },
+                    |_| true,
+                    &mut question,
+                ) {
+                    Ok(answer) => return Ok(answer),
+                    Err(failed) => failed,
+                }
+            }
+        };
+        if !failed.is_dead {
+            return Err(failed.denial);
+        }
+        if !self.searches {
+            (self.debug)("no search: agent_search is off");
+            return Err(failed.denial);
+        }
+        search(self, left, failed.denial, &mut question)
     }
 
-    fn no_connection(&self, error: &ConnectError) -> Denial {
-        Denial::AgentUnreachable(format!("{}: {error}", shown(&self.socket)))
+    /// Connects to one socket, within `share`, and puts the question if it is the right `peer` that listens.
+    pub(crate) fn ask_at<T>(
+        &self,
+        path: &Path,
+        whose: Whose<'_>,
+        share: Duration,
+        is_right: impl FnOnce(Peer) -> bool,
+        question: &mut impl FnMut(&mut Reached<'_>) -> Result<T, NoAnswer>,
+    ) -> Result<T, Failed> {
+        let start = Instant::now();
+        let unreachable = |is_dead: bool, why: &dyn std::fmt::Display| Failed {
+            is_dead,
+            denial: Denial::AgentUnreachable(format!("{}: {why}", path.display())),
+        };
+        let (stream, peer) = connect_as(self.uid, self.gid, &self.groups, path, share)
+            .map_err(|error| unreachable(leads_nowhere(&error), &error))?;
+        if !is_right(peer) {
+            return Err(unreachable(true, &"another process listens there"));
+        }
+        let inode = inode_of(&stream).map_err(|error| unreachable(false, &error))?;
+        let left = share.saturating_sub(start.elapsed());
+        let origin = AgentOrigin { uid: self.uid, peer, inode, spool: self.spool, debug: self.debug };
+        question(&mut Reached { agent: Agent::new(stream, left), left, origin, whose }).map_err(|error| match error {
+            NoAnswer::Agent(error) => unreachable(is_silence(&error), &error),
+            NoAnswer::Denied(denial) => Failed { is_dead: false, denial },
+        })
+    }
+}
+
+/// Nobody is there any more, or never was. A socket that belongs to another user, or may not be used, is not dead: it is the wrong one, and whoever set it shall know.
+fn leads_nowhere(error: &ConnectError) -> bool {
+    match error {
+        ConnectError::Io(error) => matches!(
+            error.kind(),
+            // ECONNREFUSED: nobody listens, or it is no socket at all (net/unix/af_unix.c `unix_find_bsd`).
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::ConnectionRefused
+        ),
+        ConnectError::Timeout => true,
+        ConnectError::Path | ConnectError::WrongPeer(_) => false,
+    }
+}
+
+/// It broke off, or said nothing in time: sshd does the one when the agent behind it is gone, and the other when the client is.
+fn is_silence(error: &AgentError) -> bool {
+    match error {
+        AgentError::Io(_) | AgentError::Timeout => true,
+        AgentError::TooLarge | AgentError::Malformed | AgentError::Refused | AgentError::Key(_) => false,
     }
 }
 
@@ -77,8 +214,4 @@ fn demand_root_in_person(subject: &Subject) -> Result<(), Denial> {
         Ok(_) => Err(no_person()),
         Err(error) => Err(Denial::Unavailable(format!("account {name}: {error}"))),
     }
-}
-
-fn shown(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
 }

@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int, c_void};
 
 use ussh_os::pam_module::{PamReturn, run_hook};
 
-use crate::{answer, auth, session};
+use crate::{account, answer, auth, session};
 
 /// pam_authenticate.
 /// # Safety
@@ -45,7 +45,7 @@ pub unsafe extern "C" fn pam_sm_acct_mgmt(
     argv: *const *const c_char,
 ) -> c_int {
     // SAFETY: libpam's contract for a module's hook (pam_sm_acct_mgmt(3)).
-    unsafe { run_hook(handle, flags, argc, argv, PamReturn::ServiceErr, auth::account) }
+    unsafe { run_hook(handle, flags, argc, argv, PamReturn::ServiceErr, account::check) }
 }
 
 /// pam_open_session.

@@ -8,22 +8,28 @@ use ussh_core::certificate::Certificate;
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::record::{SPOOL, SessionRecord, VERSION};
 use ussh_os::account::Account;
+use ussh_os::file_size;
 use ussh_os::pam_module::{PamHandle, PamReturn};
 use ussh_os::process;
 
-use crate::answer::{self, Denial, Subject};
+use crate::answer::{self, Denial, Phase, Subject};
+use crate::inject;
 use crate::options::{SessionOptions, SpoolFailure};
 use crate::sshd;
 
 /// The hook of open_session.
 pub fn open(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) -> PamReturn {
-    let subject = Subject::of(handle);
+    let arguments = inject::panic_if_told("session", arguments);
+    let subject = Subject::of(handle, Phase::Session);
     let options = match options(&subject, arguments.as_deref()) {
         Ok(options) => options,
         Err(denial) => return answer::session_refused(&subject, &denial),
     };
     let written = login_record(handle, &subject).and_then(|record| {
-        record.write(Path::new(SPOOL)).map_err(|error| Denial::Unavailable(format!("record in {SPOOL}: {error}")))
+        let unavailable = |error: String| Denial::Unavailable(format!("record in {SPOOL}: {error}"));
+        file_size::with_limit_as_error(|| record.write(Path::new(SPOOL)))
+            .map_err(|error| unavailable(error.to_string()))?
+            .map_err(|error| unavailable(error.to_string()))
     });
     match (written, options.spool_failure) {
         (Ok(()), _) => answer::session_recorded(&subject, options.debug),
@@ -34,7 +40,8 @@ pub fn open(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) -
 
 /// The hook of close_session.
 pub fn close(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) -> PamReturn {
-    let subject = Subject::of(handle);
+    let arguments = inject::panic_if_told("session", arguments);
+    let subject = Subject::of(handle, Phase::Session);
     let removed = options(&subject, arguments.as_deref()).and_then(|options| {
         // Its name alone counts here; what PAM's environment says of the login by now may be the user's own words.
         record(handle, &subject, None)?
@@ -50,7 +57,9 @@ pub fn close(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) 
 
 fn options(subject: &Subject, arguments: Option<&[String]>) -> Result<SessionOptions, Denial> {
     if subject.service != sshd::SERVICE {
-        return Err(Denial::Misconfigured("pam_ussh in session: its place is sshd's stack only".into()));
+        return Err(Denial::Misconfigured(
+            "pam_ussh in session: its place is sshd's stack only; elsewhere it goes into auth".into(),
+        ));
     }
     SessionOptions::parse(&subject.service, arguments).map_err(|error| Denial::Misconfigured(error.to_string()))
 }

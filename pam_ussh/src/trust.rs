@@ -58,7 +58,7 @@ impl<'a> Trust<'a> {
     /// As a demand on a user certificate.
     /// # Errors
     /// [`Denial::Misconfigured`] if names are not demanded in any way: options never allow that.
-    pub fn demand(&self, critical_options: CriticalOptions, now: UnixTime) -> Result<Demand<'_>, Denial> {
+    pub fn demand<'b>(&'b self, critical_options: CriticalOptions<'b>, now: UnixTime) -> Result<Demand<'b>, Denial> {
         let principals = match (self.options.require_user_principal, &self.principals) {
             (true, list) => PrincipalDemand::User(&self.account.name, list.as_ref()),
             (false, Some(list)) => PrincipalDemand::ListOnly(list),

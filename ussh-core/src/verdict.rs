@@ -25,8 +25,8 @@ pub enum PrincipalDemand<'a> {
 }
 
 /// Who honours force-command and source-address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CriticalOptions {
+#[derive(Clone, Copy, Debug)]
+pub enum CriticalOptions<'a> {
     /// sshd has judged this certificate and enforces both in this very login.
     EnforcedBySshd,
     /// Nobody would run the command: force-command refuses. source-address refuses unless it matches the proven origin.
@@ -34,6 +34,14 @@ pub enum CriticalOptions {
         /// Where the connection comes from, if a root-written record proves it.
         origin: Option<IpAddr>,
     },
+    /// As [`CriticalOptions::Refuse`], with an origin that is looked for when a certificate names a source-address, and not before: few do.
+    RefuseUnlessFrom(&'a dyn Origin),
+}
+
+/// Where an agent's connection comes from.
+pub trait Origin: std::fmt::Debug {
+    /// The address, if a root-written record proves it at this moment. Asked for every certificate that names a source-address, and each time it is judged.
+    fn address(&self) -> Option<IpAddr>;
 }
 
 /// What is demanded of a certificate.
@@ -48,7 +56,7 @@ pub struct Demand<'a> {
     /// Names.
     pub principals: PrincipalDemand<'a>,
     /// Critical options.
-    pub critical_options: CriticalOptions,
+    pub critical_options: CriticalOptions<'a>,
     /// Revocation list, if the configuration names one.
     pub revoked: Option<&'a RevokedKeys>,
     /// Longest `valid_before - valid_after` that is taken.
@@ -244,7 +252,7 @@ fn check_principals(principals: &[Vec<u8>], demand: PrincipalDemand<'_>) -> Resu
 }
 
 /// auth-options.c `cert_option_list`. For a host certificate ssh knows no critical option at all (sshconnect.c `check_host_cert`).
-fn check_critical_options(certificate: &Certificate, enforcement: CriticalOptions) -> Result<(), Refusal> {
+fn check_critical_options(certificate: &Certificate, enforcement: CriticalOptions<'_>) -> Result<(), Refusal> {
     let mut seen_force_command = false;
     let mut seen_source_address = false;
     for option in certificate.critical_options() {
@@ -269,24 +277,26 @@ fn check_critical_options(certificate: &Certificate, enforcement: CriticalOption
     Ok(())
 }
 
-fn check_force_command(option: &CertificateOption, enforcement: CriticalOptions) -> Result<(), Refusal> {
+fn check_force_command(option: &CertificateOption, enforcement: CriticalOptions<'_>) -> Result<(), Refusal> {
     if option.string_value().is_none_or(|command| command.contains(&0)) {
         return Err(malformed(option));
     }
     match enforcement {
         CriticalOptions::EnforcedBySshd => Ok(()),
-        CriticalOptions::Refuse { .. } => Err(Refusal::ForceCommand),
+        CriticalOptions::Refuse { .. } | CriticalOptions::RefuseUnlessFrom(_) => Err(Refusal::ForceCommand),
     }
 }
 
-fn check_source_address(option: &CertificateOption, enforcement: CriticalOptions) -> Result<(), Refusal> {
+fn check_source_address(option: &CertificateOption, enforcement: CriticalOptions<'_>) -> Result<(), Refusal> {
     let networks = option.string_value().and_then(parse_cidr_list);
     let networks = networks.ok_or_else(|| malformed(option))?;
-    match enforcement {
-        CriticalOptions::EnforcedBySshd => Ok(()),
-        CriticalOptions::Refuse { origin: Some(origin) } if networks.iter().any(|n| n.contains(origin)) => Ok(()),
-        CriticalOptions::Refuse { .. } => Err(Refusal::SourceAddress),
-    }
+    let origin = match enforcement {
+        CriticalOptions::EnforcedBySshd => return Ok(()),
+        CriticalOptions::Refuse { origin } => origin,
+        CriticalOptions::RefuseUnlessFrom(origin) => origin.address(),
+    };
+    let allowed = origin.is_some_and(|origin| networks.iter().any(|network| network.contains(origin)));
+    if allowed { Ok(()) } else { Err(Refusal::SourceAddress) }
 }
 
 /// Unknown extensions are no business of ours; those that sshd knows must be well formed, and so must ours.

@@ -17,8 +17,8 @@ use ussh_core::challenge::ChallengeContext;
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::decision::{Accepted, DecisionError, Patience, decide_among};
 use ussh_os::agent_socket::connect_as;
+use ussh_os::sshd_connection::{Listener, listeners};
 
-use crate::connection::{Listener, listeners};
 use crate::spool::ConnectionId;
 use crate::terms::LoginTerms;
 use crate::trust::Trust;
@@ -200,8 +200,7 @@ impl Look {
         let identity = &listener.identity;
         let (stream, peer) = connect_as(identity.uid, identity.gid, &identity.groups, &listener.path, share)
             .map_err(|e| NotRenewed::NoAnswer(e.to_string()))?;
-        // Whoever listens at the path must be the process that holds the socket: the user can rename sshd's and bind his own there.
-        if u32::try_from(peer.pid) != Ok(listener.holder.pid) || !listener.holder.lives() {
+        if !listener.is_at(peer) {
             return Err(NotRenewed::NoAnswer("another process listens at the agent's path".into()));
         }
         let left = deadline.saturating_duration_since(Instant::now());

@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use std::io;
 
 use nix::libc::{SIGCONT, SIGHUP, SIGKILL, SIGSTOP};
-use ussh_os::process::{ProcessHandle, start_time};
+use ussh_os::process::ProcessHandle;
+use ussh_os::process_tree::children_of;
 
-use crate::connection::{children_of, has_ended};
+use crate::connection::has_ended;
 use crate::spool::ConnectionId;
 
 /// Most that are held for one session; each costs a descriptor.
@@ -25,7 +26,7 @@ impl Programs {
     /// Finds and holds what descends from `root`, which is held as `handle`, but for those `left_out`; this very process is never among them.
     pub fn hold(&mut self, root: ConnectionId, handle: &ProcessHandle, left_out: &[ConnectionId]) {
         let found = descendants_of(root.pid).into_iter();
-        let found = found.filter_map(|pid| Some(ConnectionId { pid, start_time: start_time(pid).ok()? }));
+        let found = found.filter_map(|pid| ConnectionId::of(pid).ok());
         let mut opened = Vec::new();
         for id in found {
             let known = left_out.contains(&id) || self.held.iter().any(|(held, _)| *held == id);
@@ -102,6 +103,8 @@ mod tests {
     use std::process::{Child, Command, Stdio};
     use std::time::Duration;
 
+    use ussh_os::process::start_time;
+
     use super::*;
     use crate::connection::Connection;
 
@@ -122,7 +125,7 @@ mod tests {
             (pid, ProcessHandle::open(pid, start_time(pid).unwrap()).unwrap())
         });
         let held = held.collect();
-        let id = ConnectionId { pid: monitor.id(), start_time: start_time(monitor.id()).unwrap() };
+        let id = ConnectionId::of(monitor.id()).unwrap();
         (monitor, Connection::open(id).unwrap(), held)
     }
 
@@ -168,7 +171,7 @@ mod tests {
         let mut line = String::new();
         BufReader::new(monitor.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let child: u32 = line.trim().parse().unwrap();
-        let id = ConnectionId { pid: monitor.id(), start_time: start_time(monitor.id()).unwrap() };
+        let id = ConnectionId::of(monitor.id()).unwrap();
         let mut connection = Connection::open(id).unwrap();
         connection.hold_programs();
         let programs: Vec<u32> = connection.programs().held.iter().map(|(id, _)| id.pid).collect();

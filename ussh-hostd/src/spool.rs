@@ -12,43 +12,11 @@ use std::path::{Path, PathBuf};
 use ussh_core::certificate::Certificate;
 use ussh_core::record::{RecordError, SessionRecord};
 use ussh_core::trusted_file::read_trusted;
+/// Names a connection: the process that ran open_session.
+pub use ussh_os::process_tree::ProcessId as ConnectionId;
 
 /// Largest sidecar, bytes: a certificate in base64.
 const MAX_RENEWED: usize = 64 * 1024;
-
-/// Names a connection: the process that ran open_session. Unique within one boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionId {
-    /// Process ID.
-    pub pid: u32,
-    /// Field 22 of /proc/PID/stat, clock ticks since boot.
-    pub start_time: u64,
-}
-
-impl ConnectionId {
-    /// From `<pid>-<start_time>`.
-    pub fn parse(stem: &str) -> Option<Self> {
-        let (pid, start_time) = stem.split_once('-')?;
-        let id = ConnectionId { pid: pid.parse().ok()?, start_time: start_time.parse().ok()? };
-        // One spelling only: no signs, no leading zeros.
-        (id.stem() == stem).then_some(id)
-    }
-
-    fn stem(self) -> String {
-        format!("{}-{}", self.pid, self.start_time)
-    }
-
-    /// Whether that very process is still there.
-    pub fn lives(self) -> bool {
-        ussh_os::process::start_time(self.pid).is_ok_and(|t| t == self.start_time)
-    }
-}
-
-impl std::fmt::Display for ConnectionId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "pid {}", self.pid)
-    }
-}
 
 /// What a file in the spool is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

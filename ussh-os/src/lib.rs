@@ -6,6 +6,7 @@
 pub mod account;
 pub mod agent_socket;
 mod connecting_child;
+pub mod file_size;
 #[cfg(any(feature = "pam-application", feature = "pam-module"))]
 mod pam_abi;
 #[cfg(feature = "pam-application")]
@@ -13,7 +14,10 @@ pub mod pam_application;
 #[cfg(feature = "pam-module")]
 pub mod pam_module;
 pub mod process;
+pub mod process_tree;
 pub mod sandbox;
 pub mod seqpacket;
+pub mod sshd_connection;
 pub mod syslog;
 pub mod terminal;
+pub mod unix_diag;

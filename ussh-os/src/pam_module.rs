@@ -2,9 +2,15 @@
 //!
 //! Process: whoever loads the module (sudo, su, sshd, …), as root. Trusted: libpam and the items it keeps; not what a user put into them.
 
+use std::any::Any;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::fs::OpenOptions;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
+use std::sync::{Mutex, PoisonError};
+
+use nix::errno::Errno;
 
 use crate::pam_abi::{
     PAM_ERROR_MSG, PAM_RHOST, PAM_SUCCESS, PAM_TEXT_INFO, PAM_TTY, RawConversation, RawMessage, RawResponse,
@@ -150,22 +156,35 @@ impl PamHandle {
         }
     }
 
-    /// Keeps a flag in the handle (pam_set_data) under a name of ours; true if kept. It lives as long as the handle, in this process only.
-    pub fn set_mark(&self, name: &str, value: u64) -> bool {
-        let (Some(name), Ok(value)) = (mark_name(name), usize::try_from(value)) else { return false };
-        // The number itself is the "pointer": nobody follows it and nothing is to be freed.
-        let data = ptr::without_provenance_mut(value);
-        // SAFETY: the handle is live, the name terminated (libpam copies it); without a cleanup function the data is never looked at (pam_set_data(3)).
-        unsafe { pam_set_data(self.raw, name.as_ptr(), data, None) == PAM_SUCCESS }
+    /// Keeps a value in the handle (pam_set_data) under a name of ours, in place of one kept before; true if kept. It lives as long as the handle, in this process only.
+    pub fn keep<T: Any + Clone + Send>(&self, name: &str, value: T) -> bool {
+        let Some(name) = data_name(name) else { return false };
+        let value: Box<Kept> = Box::new(Box::new(value));
+        let data: *mut c_void = Box::into_raw(value).cast();
+        kept_values().push(data.addr());
+        // SAFETY: the handle is live, the name terminated (libpam copies it), and `forget` is what takes this kind of data back (pam_set_data(3)).
+        let code = unsafe { pam_set_data(self.raw, name.as_ptr(), data, Some(forget)) };
+        if code != PAM_SUCCESS {
+            // SAFETY: libpam did not take it, and nobody else has it.
+            unsafe { forget(ptr::null_mut(), data, code) };
+        }
+        code == PAM_SUCCESS
     }
 
-    /// A flag kept before.
-    pub fn mark(&self, name: &str) -> Option<u64> {
-        let name = mark_name(name)?;
+    /// What was kept before under this name in this handle, if it was [`PamHandle::keep`] of this very library that kept it, and a `T`.
+    pub fn kept<T: Any + Clone + Send>(&self, name: &str) -> Option<T> {
+        let name = data_name(name)?;
         let mut data = ptr::null();
         // SAFETY: the handle is live, the name terminated and `data` writable (pam_get_data(3)).
         let code = unsafe { pam_get_data(self.raw, name.as_ptr(), &raw mut data) };
-        (code == PAM_SUCCESS).then(|| data.addr() as u64)
+        // The names are shared by all modules of a handle: what another one keeps under ours is not followed. Locked until it is copied, or `forget` could be taking it back.
+        let values = kept_values();
+        if code != PAM_SUCCESS || !values.contains(&data.addr()) {
+            return None;
+        }
+        // SAFETY: a pointer that `keep` made and `forget` has not taken back: it points to a live `Kept`, which nobody changes.
+        let value = unsafe { &*data.cast::<Kept>() };
+        value.as_ref().downcast_ref::<T>().cloned()
     }
 
     fn text(&self, item: c_int) -> Option<String> {
@@ -182,9 +201,59 @@ impl PamHandle {
     }
 }
 
-/// The namespace of data is shared by all modules of a handle.
-fn mark_name(name: &str) -> Option<CString> {
+/// What libpam keeps a pointer to for us.
+type Kept = Box<dyn Any + Send>;
+
+/// Addresses of the values that libpam keeps for us, of all handles.
+static KEPT: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
+fn kept_values() -> std::sync::MutexGuard<'static, Vec<usize>> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes a value back: libpam calls it when the handle ends, or another value takes the place (pam_set_data(3)). The library is still loaded then (pam_end.c drops data before modules).
+/// # Safety
+/// `data` is one that `keep` made, or one that it never saw.
+unsafe extern "C" fn forget(_handle: *mut c_void, data: *mut c_void, _status: c_int) {
+    let mut values = kept_values();
+    let Some(place) = values.iter().position(|&value| value == data.addr()) else { return };
+    values.swap_remove(place);
+    if values.is_empty() {
+        values.shrink_to_fit();
+    }
+    // SAFETY: made by `keep` with Box::into_raw, and on the list until now: it is dropped once.
+    let value = unsafe { Box::from_raw(data.cast::<Kept>()) };
+    // The fence for what is called by libpam itself.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
+}
+
+/// The names are shared by all modules of a handle.
+fn data_name(name: &str) -> Option<CString> {
     CString::new(format!("pam_ussh:{name}")).ok()
+}
+
+/// While it lives, descriptors 0 to 2 are open: else a socket or file of ours would get one of them in a host that has them closed, and what the host prints meanwhile would go into it.
+struct StandardDescriptors {
+    _ours: Vec<OwnedFd>,
+}
+
+impl StandardDescriptors {
+    fn fill() -> Self {
+        let mut ours = Vec::new();
+        for number in 0..=2 {
+            // SAFETY: a question on a plain number (fcntl(2) F_GETFD).
+            let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+            if flags != -1 || Errno::last() != Errno::EBADF {
+                continue;
+            }
+            // The lowest free number is this one. Close-on-exec is std's default.
+            match OpenOptions::new().read(true).write(true).open("/dev/null") {
+                Ok(file) if file.as_raw_fd() == number => ours.push(file.into()),
+                _ => {}
+            }
+        }
+        StandardDescriptors { _ours: ours }
+    }
 }
 
 /// `None` for null and for what is no UTF-8.
@@ -214,6 +283,7 @@ pub unsafe fn run_hook(
         return on_panic.code();
     }
     let run = || {
+        let _descriptors = StandardDescriptors::fill();
         // SAFETY: the caller's contract: the handle and the arguments are libpam's.
         let (handle, arguments) = unsafe { (PamHandle::from_raw(raw), arguments(argc, argv)) };
         hook(&handle, flags & PAM_SILENT != 0, arguments)
@@ -334,13 +404,30 @@ mod tests {
     }
 
     #[test]
-    fn marks_are_the_module_s_only() {
+    fn nothing_is_kept_where_libpam_does_not_keep_it() {
         // libpam keeps data for modules while a hook runs; here an application holds the handle. That it is kept there is for pam_ussh's tests to show.
         with_handle(|handle| {
-            assert!(!handle.set_mark("proof", 7));
-            assert_eq!(handle.mark("proof"), None);
-            assert!(!handle.set_mark("a\0b", 7));
+            assert!(!handle.keep("proof", 7u64));
+            assert_eq!(handle.kept::<u64>("proof"), None);
+            assert!(!handle.keep("a\0b", 7u64));
         });
+    }
+
+    #[test]
+    fn a_value_is_dropped_once_and_only_if_it_is_ours() {
+        let counted = std::sync::Arc::new(());
+        let value: Box<Kept> = Box::new(Box::new(std::sync::Arc::clone(&counted)));
+        let data: *mut c_void = Box::into_raw(value).cast();
+        // SAFETY: not on the list: it is not touched.
+        unsafe { forget(ptr::null_mut(), data, 0) };
+        assert_eq!(std::sync::Arc::strong_count(&counted), 2);
+        kept_values().push(data.addr());
+        // SAFETY: made as `keep` makes it; the second call finds it no longer on the list.
+        unsafe {
+            forget(ptr::null_mut(), data, 0);
+            forget(ptr::null_mut(), data, 0);
+        }
+        assert_eq!(std::sync::Arc::strong_count(&counted), 1);
     }
 
     fn run(

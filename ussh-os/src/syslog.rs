@@ -1,4 +1,7 @@
-//! Syslog without leaving anything behind in a host process: no openlog(), one datagram to /dev/log per line, no descriptor kept.
+//! Syslog without leaving anything behind in a host process: no openlog(), one datagram per line, no descriptor kept.
+//!
+//! A line with fields goes to journald where that listens (its native protocol: systemd's docs/JOURNAL_NATIVE_PROTOCOL.md), and to /dev/log where it does not; never to both, since
+//! journald reads both.
 //!
 //! The line carries no time stamp. journald, rsyslog, syslog-ng and busybox take it as optional and put the time of arrival, which is the same moment; ours would have to
 //! be local time, and finding that (TZ, its file) would let the caller of a setuid program have a say in it.
@@ -41,13 +44,20 @@ const DAEMON: u8 = 3;
 const AUTHPRIV: u8 = 10;
 
 const SOCKET: &str = "/dev/log";
+const JOURNAL: &str = "/run/systemd/journal/socket";
 
 /// One line to the authpriv facility as `ident[pid]: text`. `text` must already be escaped. A syslog that does not answer is not waited for; false: not delivered.
 pub fn authpriv(ident: &str, severity: Severity, text: &str) -> bool {
     send(Path::new(SOCKET), &datagram(AUTHPRIV, ident, severity, text))
 }
 
-/// The same for the daemon facility.
+/// One line to the authpriv facility, with fields (names of journald's kind: A to Z, 0 to 9 and _, no _ in front) for whoever keeps them. `text` and values must already be escaped.
+/// A log that does not answer is not waited for; false: not delivered.
+pub fn authpriv_with_fields(ident: &str, severity: Severity, text: &str, fields: &[(&str, &str)]) -> bool {
+    deliver(Path::new(JOURNAL), Path::new(SOCKET), ident, severity, text, fields)
+}
+
+/// The same as [`authpriv`] for the daemon facility.
 pub fn daemon(ident: &str, severity: Severity, text: &str) -> bool {
     send(Path::new(SOCKET), &datagram(DAEMON, ident, severity, text))
 }
@@ -58,6 +68,37 @@ fn datagram(facility: u8, ident: &str, severity: Severity, text: &str) -> Vec<u8
     // Writing to a vector cannot fail.
     let _ = write!(line, "<{priority}>{ident}[{}]: {text}", std::process::id());
     line
+}
+
+fn deliver(journal: &Path, log: &Path, ident: &str, severity: Severity, text: &str, fields: &[(&str, &str)]) -> bool {
+    send(journal, &entry(AUTHPRIV, ident, severity, text, fields))
+        || send(log, &datagram(AUTHPRIV, ident, severity, text))
+}
+
+/// An entry of the journal's native protocol. A value with a line feed in it is written with its length in front, so that no value makes fields of its own.
+fn entry(facility: u8, ident: &str, severity: Severity, text: &str, fields: &[(&str, &str)]) -> Vec<u8> {
+    let (priority, facility) = (severity.number().to_string(), facility.to_string());
+    let pid = std::process::id().to_string();
+    let own = [
+        ("MESSAGE", text),
+        ("PRIORITY", priority.as_str()),
+        ("SYSLOG_FACILITY", facility.as_str()),
+        ("SYSLOG_IDENTIFIER", ident),
+        ("SYSLOG_PID", pid.as_str()),
+    ];
+    let mut entry = Vec::with_capacity(256 + 2 * text.len());
+    for (name, value) in own.iter().chain(fields) {
+        entry.extend_from_slice(name.as_bytes());
+        if value.contains('\n') {
+            entry.push(b'\n');
+            entry.extend_from_slice(&(value.len() as u64).to_le_bytes());
+        } else {
+            entry.push(b'=');
+        }
+        entry.extend_from_slice(value.as_bytes());
+        entry.push(b'\n');
+    }
+    entry
 }
 
 /// Not connected and not blocking: nothing to wait for, and no SIGPIPE to fear.
@@ -103,5 +144,56 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         drop(log);
         assert!(!send(&path, b"gone"));
+    }
+
+    fn at(name: &str) -> std::path::PathBuf {
+        std::env::temp_dir().join(format!("ussh-os-syslog-{name}-{}", std::process::id()))
+    }
+
+    fn received(socket: &UnixDatagram) -> Option<String> {
+        socket.set_nonblocking(true).unwrap();
+        let mut buffer = [0u8; 4096];
+        let length = socket.recv(&mut buffer).ok()?;
+        Some(String::from_utf8(buffer[..length].to_vec()).unwrap())
+    }
+
+    #[test]
+    fn the_journal_gets_an_entry_with_fields_and_syslog_nothing() {
+        let (journal_path, log_path) = (at("journal"), at("log"));
+        let (journal, log) = (UnixDatagram::bind(&journal_path).unwrap(), UnixDatagram::bind(&log_path).unwrap());
+        let write =
+            || deliver(&journal_path, &log_path, "pam_ussh", Severity::Notice, "Refusing", &[("USSH_USER", "alice")]);
+        assert!(write());
+        let pid = std::process::id();
+        assert_eq!(
+            received(&journal).unwrap(),
+            format!(
+                "MESSAGE=Refusing\nPRIORITY=5\nSYSLOG_FACILITY=10\nSYSLOG_IDENTIFIER=pam_ussh\nSYSLOG_PID={pid}\nUSSH_USER=alice\n"
+            )
+        );
+        assert_eq!(received(&log), None);
+
+        // Nobody listens there any more: syslog gets the line.
+        drop(journal);
+        assert!(write());
+        assert_eq!(received(&log).unwrap(), format!("<85>pam_ussh[{pid}]: Refusing"));
+        std::fs::remove_file(&journal_path).unwrap();
+        assert!(write());
+        assert!(received(&log).is_some());
+        drop(log);
+        assert!(!write(), "lost, and said so");
+        std::fs::remove_file(&log_path).unwrap();
+    }
+
+    #[test]
+    fn no_value_makes_fields_of_its_own() {
+        let entry = entry(AUTHPRIV, "x", Severity::Info, "a\nPRIORITY=0", &[("USSH_USER", "b\n_UID=0")]);
+        let pid = format!("SYSLOG_FACILITY=10\nSYSLOG_IDENTIFIER=x\nSYSLOG_PID={}\n", std::process::id());
+        let expected = [
+            &b"MESSAGE\n\x0c\0\0\0\0\0\0\0a\nPRIORITY=0\nPRIORITY=6\n"[..],
+            pid.as_bytes(),
+            b"USSH_USER\n\x08\0\0\0\0\0\0\0b\n_UID=0\n",
+        ];
+        assert_eq!(entry, expected.concat());
     }
 }

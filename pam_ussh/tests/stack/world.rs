@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{Uid, seteuid};
 
 pub const ALICE: u32 = 61001;
 pub const BOB: u32 = 61002;
@@ -77,6 +78,10 @@ impl World {
         fs::set_permissions("/dev/log", fs::Permissions::from_mode(0o666)).unwrap();
 
         let world = World { log };
+        // Without it libpam complains to syslog, and the C library keeps that connection.
+        let deny =
+            ["auth", "account", "password", "session"].map(|facility| format!("{facility} required pam_deny.so"));
+        world.service("other", &deny.join("\n"));
         for key in ["ca", "other_ca", "alice", "bob"] {
             world.run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", key, "-f", &at(key)]);
         }
@@ -91,12 +96,37 @@ impl World {
         fs::write(at(name), lines.replace("MODULE", &at("pam_ussh.so")) + "\n").unwrap();
     }
 
+    /// A module in C that lies beside this file, built. Gives its path.
+    pub fn c_module(&self, name: &str) -> String {
+        self.compile(&format!("{name}.c"), &format!("{name}.so"), &["-shared", "-fPIC"])
+    }
+
+    /// A set-uid program, likewise.
+    pub fn c_program(&self, name: &str) -> String {
+        let program = self.compile(&format!("{name}.c"), name, &[]);
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
+        program
+    }
+
+    fn compile(&self, source: &str, target: &str, options: &[&str]) -> String {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stack").join(source);
+        let target = at(target);
+        let arguments = ["-Wall", "-Wextra", "-Werror", "-o", &target, source.to_str().unwrap(), "-lpam"];
+        self.run("cc", &[options, &arguments].concat());
+        target
+    }
+
     /// Signs alice's key; the certificate lies beside a copy of the key. Gives the path of that key.
     pub fn certificate(&self, ca: &str, options: &[&str]) -> String {
+        self.certificate_for(ca, "alice", options)
+    }
+
+    /// The same with another key ID.
+    pub fn certificate_for(&self, ca: &str, key_id: &str, options: &[&str]) -> String {
         let _ = fs::remove_file(at("alice-cert.pub"));
         let ca = at(ca);
         let public = at("alice.pub");
-        let mut arguments = vec!["-q", "-s", &ca, "-I", "alice"];
+        let mut arguments = vec!["-q", "-s", &ca, "-I", key_id];
         arguments.extend(options);
         arguments.push(&public);
         self.run("ssh-keygen", &arguments);
@@ -111,17 +141,14 @@ impl World {
 
     /// Calls PAM as `uid` through a set-uid program, as sudo would be. `environment`: of the process.
     pub fn pam(&self, uid: u32, environment: &[(&str, &str)], arguments: &[&str]) -> Outcome {
-        while self.next_line().is_some() {}
+        self.logged();
         let id = uid.to_string();
         let mut command = Command::new("setpriv");
         command.args(["--reuid", &id, "--regid", &id, "--clear-groups", &at("pamtester")]).args(arguments);
         command.env_clear().env("PATH", "/usr/bin:/bin").envs(environment.iter().copied()).stdin(Stdio::null());
         let Output { status, stdout, stderr } = command.output().unwrap();
         let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-        let log = std::iter::from_fn(|| self.next_line())
-            .filter_map(|line| line.split_once("pam_ussh[").map(|(_, rest)| rest.to_owned()));
-        let log = log.filter_map(|rest| rest.split_once("]: ").map(|(_, text)| text.to_owned())).collect();
-        Outcome { success: status.success(), text, log }
+        Outcome { success: status.success(), text, log: self.logged() }
     }
 
     pub fn run(&self, program: &str, arguments: &[&str]) {
@@ -129,12 +156,18 @@ impl World {
         assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// A socket in a folder of somebody's, at which that person listens: who that is the kernel notes at listen().
+    pub fn listen_as(&self, name: &str, uid: u32) -> (UnixListener, PathBuf) {
+        let socket = folder_of(name, uid).join("s");
+        seteuid(Uid::from_raw(uid)).unwrap();
+        let listener = UnixListener::bind(&socket);
+        seteuid(Uid::from_raw(0)).unwrap();
+        (listener.unwrap(), socket)
+    }
+
     /// Starts an agent of somebody's in a folder of that person's own.
     pub fn agent(&self, name: &str, uid: u32) -> Agent {
-        let folder = PathBuf::from(at(&format!("agent-{name}")));
-        fs::create_dir(&folder).unwrap();
-        chown(&folder, Some(uid), Some(uid)).unwrap();
-        let socket = folder.join("s");
+        let socket = folder_of(name, uid).join("s");
         let mut process = as_uid(uid, "ssh-agent")
             .args(["-D", "-a"])
             .arg(&socket)
@@ -146,6 +179,13 @@ impl World {
         let mut first = [0u8; 1];
         std::io::Read::read_exact(process.stdout.as_mut().unwrap(), &mut first).unwrap();
         Agent { process, socket, uid }
+    }
+
+    /// The lines of ours that have come to the log since it was looked at last.
+    pub fn logged(&self) -> Vec<String> {
+        std::iter::from_fn(|| self.next_line())
+            .filter_map(|line| Some(line.split_once("pam_ussh[")?.1.split_once("]: ")?.1.to_owned()))
+            .collect()
     }
 
     fn next_line(&self) -> Option<String> {
@@ -211,6 +251,13 @@ impl Drop for Agent {
 /// A path below [`TOP`].
 pub fn at(name: &str) -> String {
     format!("{TOP}/{name}")
+}
+
+fn folder_of(name: &str, uid: u32) -> PathBuf {
+    let folder = PathBuf::from(at(&format!("agent-{name}")));
+    fs::create_dir(&folder).unwrap();
+    chown(&folder, Some(uid), Some(uid)).unwrap();
+    folder
 }
 
 fn as_uid(uid: u32, program: &str) -> Command {

@@ -260,9 +260,9 @@ fn a_list_is_demanded_beside_the_user_or_instead() {
     assert_eq!(with(&["anything"], PrincipalDemand::AnyNonEmpty), Ok(()));
 }
 
-const BY_SSHD: CriticalOptions = CriticalOptions::EnforcedBySshd;
+const BY_SSHD: CriticalOptions<'static> = CriticalOptions::EnforcedBySshd;
 
-fn from(origin: &str) -> CriticalOptions {
+fn from(origin: &str) -> CriticalOptions<'static> {
     CriticalOptions::Refuse { origin: Some(origin.parse().unwrap()) }
 }
 
@@ -332,6 +332,36 @@ fn source_address_must_match_a_proven_origin() {
         ("128.0.0.0/1", "127.255.255.255"),
     ] {
         assert_eq!(with(list, from(origin)), Err(Refusal::SourceAddress), "{list} {origin}");
+    }
+}
+
+#[test]
+fn the_origin_is_looked_for_only_when_a_certificate_names_a_source_address() {
+    #[derive(Debug)]
+    struct Asked(std::cell::Cell<u32>, Option<IpAddr>);
+    impl Origin for Asked {
+        fn address(&self) -> Option<IpAddr> {
+            self.0.set(self.0.get() + 1);
+            self.1
+        }
+    }
+    let f = fixture();
+    let judge = |raw: &RawCertificate, origin: &Asked| {
+        f.verdict(raw, &Demand { critical_options: CriticalOptions::RefuseUnlessFrom(origin), ..f.demand() })
+    };
+    let bound = f.good.clone().critical(b"source-address", &string(b"10.0.0.0/8"));
+    let forced = f.good.clone().critical(b"force-command", &string(b"id"));
+    let inside = Asked(0.into(), Some("10.1.2.3".parse().unwrap()));
+    assert_eq!(judge(&f.good, &inside), Ok(()));
+    assert_eq!(judge(&forced, &inside), Err(Refusal::ForceCommand));
+    assert_eq!(inside.0.get(), 0);
+    assert_eq!(judge(&bound, &inside), Ok(()));
+    assert_eq!(judge(&bound, &inside), Ok(()));
+    assert_eq!(inside.0.get(), 2, "asked anew each time");
+    for origin in [Some("11.0.0.1".parse().unwrap()), None] {
+        let elsewhere = Asked(0.into(), origin);
+        assert_eq!(judge(&bound, &elsewhere), Err(Refusal::SourceAddress));
+        assert_eq!(elsewhere.0.get(), 1);
     }
 }
 

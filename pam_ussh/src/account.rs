@@ -1,0 +1,158 @@
+//! `account`, opt-in by a line of its own: sudo skips `auth` while its ticket is fresh, and asks `account` each time. Here the proof is made again then, so that the end of a
+//! certificate or its revocation counts at once; where `auth` has just made one in the same handle, only the certificate is judged again.
+//!
+//! PAM asks `account` for root's own sudo and su, for cron and for package scripts too: none of them has an agent, and real uid 0 passes.
+
+use ussh_core::clock::{Clock, SystemClock};
+use ussh_core::verdict::CriticalOptions;
+use ussh_os::account::{Account, group_id};
+use ussh_os::pam_module::{PamHandle, PamReturn};
+use ussh_os::process;
+
+use crate::answer::{self, Accepted, Denial, Phase, Speaker, Subject};
+use crate::auth::{self, LOGIN};
+use crate::inject;
+use crate::kept;
+use crate::options::AccountOptions;
+use crate::sshd;
+use crate::trust::Trust;
+
+/// Somebody whom no certificate is asked of. Made in this module only.
+#[derive(Debug)]
+#[must_use]
+pub struct Exempt(Reason);
+
+#[derive(Debug)]
+enum Reason {
+    Root,
+    Group(String),
+}
+
+impl Exempt {
+    /// For the log.
+    pub fn reason(&self) -> &str {
+        match &self.0 {
+            Reason::Root => "real uid 0 is not asked",
+            Reason::Group(text) => text,
+        }
+    }
+
+    /// Root at work: what else runs as real uid 0 is a daemon that acts for somebody, and one that says for whom from afar (PAM_RHOST) must not pass for root. sudo may set that
+    /// item to its own host (sudoers(5), pam_rhost).
+    fn as_root(subject: &Subject, real_uid: u32) -> Option<Self> {
+        let is_here =
+            subject.rhost.as_deref().is_none_or(str::is_empty) || matches!(subject.service.as_str(), "sudo" | "sudo-i");
+        (real_uid == 0 && is_here).then_some(Exempt(Reason::Root))
+    }
+
+    /// PAM_USER is a member of the group that the line exempts.
+    fn as_member(account: &Account, group: &str) -> Result<Option<Self>, Denial> {
+        let unavailable = |error: std::io::Error| Denial::Unavailable(format!("groups of {}: {error}", account.name));
+        let unknown = || Denial::Misconfigured(format!("account_exempt_group={group} does not exist"));
+        let exempt = group_id(group).map_err(unavailable)?.ok_or_else(unknown)?;
+        let is_member = account.group_ids().map_err(unavailable)?.contains(&exempt);
+        Ok(is_member.then(|| Exempt(Reason::Group(format!("member of group {group}")))))
+    }
+}
+
+/// What may pass.
+#[derive(Debug)]
+enum Passing {
+    Proved(Accepted),
+    Exempt(Exempt),
+}
+
+/// The hook.
+pub fn check(handle: &PamHandle, silent: bool, arguments: Option<Vec<String>>) -> PamReturn {
+    let arguments = inject::panic_if_told("account", arguments);
+    let mut subject = Subject::of(handle, Phase::Account);
+    match judge(handle, silent, &mut subject, arguments.as_deref()) {
+        Ok(Passing::Exempt(exempt)) => answer::exempt(&subject, &exempt),
+        Ok(Passing::Proved(accepted)) => answer::conclude(handle, silent, &subject, Ok(accepted)),
+        Err(denial) => answer::conclude(handle, silent, &subject, Err(denial)),
+    }
+}
+
+/// A line that is not understood whole lets nobody pass, not even root: that shows at the first try, and not when some file is missing one day.
+fn judge(
+    handle: &PamHandle,
+    silent: bool,
+    subject: &mut Subject,
+    arguments: Option<&[String]>,
+) -> Result<Passing, Denial> {
+    demand_place(&subject.service)?;
+    let options =
+        AccountOptions::parse(&subject.service, arguments).map_err(|error| Denial::Misconfigured(error.to_string()))?;
+    if let Some(exempt) = Exempt::as_root(subject, process::real_uid()) {
+        subject.user = handle.user();
+        return Ok(Passing::Exempt(exempt));
+    }
+    let account = auth::account_of(handle, subject)?;
+    if let Some(group) = &options.exempt_group
+        && let Some(exempt) = Exempt::as_member(&account, group)?
+    {
+        return Ok(Passing::Exempt(exempt));
+    }
+    let trust = Trust::load(&options.auth, &account)?;
+    if let Some(kept) = kept::find(handle, subject) {
+        // Not good by this line, or not any more: perhaps the agent has another one.
+        let demand = trust.demand(CriticalOptions::Refuse { origin: None }, SystemClock.now())?;
+        if let Ok(accepted) = kept.judge(&demand) {
+            return Ok(Passing::Proved(accepted));
+        }
+    }
+    let speaker = Speaker::new(handle, silent, subject);
+    auth::challenge(subject, &options.auth, &account, &trust, &speaker).map(Passing::Proved)
+}
+
+fn demand_place(service: &str) -> Result<(), Denial> {
+    let text = match service {
+        "" => "PAM names no service",
+        sshd::SERVICE => {
+            "pam_ussh in account of sshd: the certificate cannot be seen there; its place is auth (behind publickey) and session"
+        }
+        LOGIN => {
+            "pam_ussh in account of login: a console has no agent; its place is auth of sudo and su, auth and session of sshd"
+        }
+        _ => return Ok(()),
+    };
+    Err(Denial::Misconfigured(text.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+
+    fn subject(service: &str, rhost: Option<&str>) -> Subject {
+        Subject {
+            phase: Phase::Account,
+            service: service.into(),
+            user: None,
+            ruser: None,
+            rhost: rhost.map(str::to_owned),
+            tty: None,
+        }
+    }
+
+    #[test]
+    fn root_at_work_is_exempt_and_nobody_else_by_uid() {
+        for (service, rhost) in [("sudo", None), ("su", None), ("cron", Some("")), ("sudo", Some("web1"))] {
+            assert!(Exempt::as_root(&subject(service, rhost), 0).is_some(), "{service} {rhost:?}");
+            assert!(Exempt::as_root(&subject(service, rhost), 1000).is_none(), "{service} {rhost:?}");
+        }
+        for service in ["su", "vsftpd", "sshd-2", ""] {
+            assert!(Exempt::as_root(&subject(service, Some("192.0.2.1")), 0).is_none(), "{service}");
+        }
+    }
+
+    #[test]
+    fn wrong_places_are_told_the_right_one() {
+        for (service, place) in [("sshd", "auth (behind publickey) and session"), ("login", "auth of sudo and su")] {
+            let Err(Denial::Misconfigured(text)) = demand_place(service) else { panic!("{service}") };
+            assert!(text.contains(place), "{text}");
+        }
+        assert!(demand_place("").is_err());
+        assert!(demand_place("sudo").is_ok() && demand_place("cron").is_ok());
+    }
+}

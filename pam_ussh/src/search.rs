@@ -1,0 +1,78 @@
+//! The search for a forwarded agent among the caller's live sessions, when SSH_AUTH_SOCK leads nowhere.
+//!
+//! A socket counts only where an sshd process of a recorded connection of this uid listens itself, and only if all those connections are one person's: on a shared account
+//! another person's agent must never answer. From what is found only certificates of that person are taken.
+
+use std::time::Duration;
+
+use ussh_os::sshd_connection::{Listener, listeners};
+
+use crate::answer::Denial;
+use crate::caller::{Caller, Failed, NoAnswer, Reached, Whose};
+use crate::records::OnePerson;
+
+/// Most sockets that are tried (the user's own forwards are among them).
+const MAX_SOCKETS: usize = 8;
+/// Least time that a socket gets.
+const LEAST_SHARE: Duration = Duration::from_millis(200);
+
+/// Puts the question to the agents of the caller's live sessions, newest first, while time is `left`. `first` is why there is a search.
+/// # Errors
+/// [`Denial`]: `first`, unless an agent was found and said more.
+pub(crate) fn search<T>(
+    caller: &Caller<'_>,
+    left: impl Fn() -> Duration,
+    first: Denial,
+    question: &mut impl FnMut(&mut Reached<'_>) -> Result<T, NoAnswer>,
+) -> Result<T, Denial> {
+    let person = match OnePerson::under(caller.uid, caller.spool) {
+        Ok(person) => person,
+        Err(why) => {
+            (caller.debug)(&format!("no search: {why}"));
+            return Err(first);
+        }
+    };
+    let key_id = String::from_utf8_lossy(&person.key_id);
+    let sockets = sockets(caller, &person);
+    (caller.debug)(&format!(
+        "searching {} live sessions of ID \"{key_id}\": {} sockets",
+        person.monitors.len(),
+        sockets.len()
+    ));
+
+    let mut denial = first;
+    for (position, socket) in sockets.iter().enumerate() {
+        // The newest is nearly always the one: half of the time is its own.
+        let share = if position + 1 == sockets.len() { left() } else { left() / 2 };
+        if share < LEAST_SHARE {
+            (caller.debug)("search ended: no time left");
+            break;
+        }
+        (caller.debug)(&format!("asking the agent at {}, of {}", socket.path.display(), socket.holder));
+        let asked = caller.ask_at(&socket.path, Whose::Of(&person.key_id), share, |peer| socket.is_at(peer), question);
+        match asked {
+            Ok(answer) => return Ok(answer),
+            Err(Failed { denial: more, .. }) => denial = telling(denial, more, caller.debug)?,
+        }
+    }
+    Err(denial)
+}
+
+/// Of the newest sessions first. The one that was asked already is left out.
+fn sockets(caller: &Caller<'_>, person: &OnePerson) -> Vec<Listener> {
+    let all = person.monitors.iter().flat_map(|monitor| listeners(*monitor, caller.uid));
+    all.filter(|listener| caller.socket.as_ref() != Some(&listener.path)).take(MAX_SOCKETS).collect()
+}
+
+/// Of two denials the one that says more. An error: that ends the search, since it is no agent's.
+fn telling(one: Denial, other: Denial, debug: &dyn Fn(&str)) -> Result<Denial, Denial> {
+    match (&one, &other) {
+        (_, Denial::AgentUnreachable(why)) => {
+            debug(&format!("passed over: {why}"));
+            Ok(one)
+        }
+        (Denial::Refused { .. }, Denial::Refused { .. } | Denial::NoCertificate) => Ok(one),
+        (_, Denial::Refused { .. } | Denial::NoCertificate) => Ok(other),
+        _ => Err(other),
+    }
+}

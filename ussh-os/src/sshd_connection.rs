@@ -1,0 +1,360 @@
+//! The sshd processes of one connection and their listening Unix sockets: the forwarded agent, and whatever the client had forwarded with `-R`.
+//!
+//! /proc is the kernel's word, but the paths in /proc/net/unix are the session user's: he can rename what sshd bound and bind his own in its place. What listens at such a
+//! path is proved by the process at the other end ([`Listener::is_at`], [`holds_other_end`]), not by the path.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::agent_socket::Peer;
+use crate::process_tree::{ProcessId, children_of, parent_of, run_same_program};
+use crate::unix_diag::{OtherEnd, other_end, waiting_at};
+
+/// Most of /proc/net/unix that is read, bytes.
+const MAX_NET_UNIX: u64 = 32 * 1024 * 1024;
+/// SO_ACCEPTCON in the flags column of /proc/net/unix (net/unix/af_unix.c `unix_seq_show`).
+const LISTENING: u32 = 0x0001_0000;
+
+/// Children of `monitor`, the process that ran open_session, that run its own program: forks of sshd, not what it started for the user. Root's login up to OpenSSH 9.7 has none:
+/// there the monitor itself serves the connection.
+pub fn sshd_children(monitor: u32) -> Vec<ProcessId> {
+    let sshd = children_of(monitor).into_iter().filter(|pid| run_same_program(monitor, *pid));
+    sshd.filter_map(|pid| ProcessId::of(pid).ok()).collect()
+}
+
+/// Those that could be the monitor of the connection which `process` serves, if it is an sshd that does: its parent, and itself.
+pub fn monitors_of(process: ProcessId) -> Vec<ProcessId> {
+    let parent = parent_of(process.pid).filter(|parent| run_same_program(*parent, process.pid));
+    parent.and_then(|parent| ProcessId::of(parent).ok()).into_iter().chain([process]).collect()
+}
+
+/// A listening Unix socket that a process of the connection holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Who holds it.
+    pub holder: ProcessId,
+    /// Where it was bound; the user may have put something else there since.
+    pub path: PathBuf,
+    /// The holder's identity.
+    pub identity: Identity,
+}
+
+impl Listener {
+    /// Whether `peer`, which a connection to the path has met, is the holder: the user can rename sshd's socket and bind his own there.
+    pub fn is_at(&self, peer: Peer) -> bool {
+        u32::try_from(peer.pid) == Ok(self.holder.pid) && self.holder.lives()
+    }
+}
+
+/// Effective identity of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// User ID.
+    pub uid: u32,
+    /// Group ID.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// The listening sockets of a connection's sshd processes that run as `uid`; those that look like sshd's own agent sockets first.
+pub fn listeners(monitor: ProcessId, uid: u32) -> Vec<Listener> {
+    let mut found: Vec<Listener> =
+        sshd_children(monitor.pid).into_iter().chain([monitor]).flat_map(|p| listeners_of(p, uid)).collect();
+    found.sort_by_key(|l| !looks_like_agent(&l.path));
+    found
+}
+
+fn listeners_of(holder: ProcessId, uid: u32) -> Vec<Listener> {
+    let Some(identity) = identity_of(holder.pid).filter(|i| i.uid == uid) else { return Vec::new() };
+    let inodes = socket_inodes(holder.pid);
+    if inodes.is_empty() {
+        return Vec::new();
+    }
+    let mut table = Vec::new();
+    let Ok(file) = File::open(format!("/proc/{}/net/unix", holder.pid)) else { return Vec::new() };
+    if file.take(MAX_NET_UNIX).read_to_end(&mut table).is_err() {
+        return Vec::new();
+    }
+    listening_paths(&table, &inodes)
+        .into_iter()
+        .map(|path| Listener { holder, path, identity: identity.clone() })
+        .collect()
+}
+
+/// Whether `pid` itself serves the connection at whose near end is our socket with this inode ([`crate::unix_diag::inode_of`]): it holds the socket at the other end, or the listening one where the connection still waits. The process ID that
+/// SO_PEERCRED gives cannot tell: it is a number noted when listen() was called, by a process that may have left the socket to others and its number to sshd since.
+/// `false` also if the other end is in another network namespace. To be believed, `pid` must be the same process before and after.
+/// # Errors
+/// The kernel cannot be asked.
+pub fn holds_other_end(pid: u32, mine: u32) -> io::Result<bool> {
+    // Accepted between the two questions, it is seen by the second round.
+    for _ in 0..2 {
+        if let OtherEnd::Accepted(inode) = other_end(mine)? {
+            return Ok(socket_inodes(pid).contains(&inode.into()));
+        }
+        let mut held = socket_inodes(pid).into_iter().filter_map(|inode| u32::try_from(inode).ok());
+        if held.any(|inode| waiting_at(inode).is_ok_and(|waiting| waiting.contains(&mine))) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Inodes of the sockets among a process's descriptors.
+fn socket_inodes(pid: u32) -> BTreeSet<u64> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let links = entries.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    links.filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()).collect()
+}
+
+/// Paths of the listening stream sockets with one of these inodes, out of the text of /proc/net/unix
+/// (`Num RefCount Protocol Flags Type St Inode Path`). A path with a newline can forge a line: see the module's header.
+fn listening_paths(table: &[u8], inodes: &BTreeSet<u64>) -> Vec<PathBuf> {
+    let paths = table.split(|b| *b == b'\n').filter_map(|line| {
+        let mut rest = line;
+        let mut field = || {
+            let start = rest.iter().position(|b| *b != b' ')?;
+            let end = start + rest.get(start..)?.iter().position(|b| *b == b' ')?;
+            let word = std::str::from_utf8(rest.get(start..end)?).ok()?;
+            rest = rest.get(end + 1..)?;
+            Some(word)
+        };
+        let (_num, _references, _protocol) = (field()?, field()?, field()?);
+        let flags = u32::from_str_radix(field()?, 16).ok()?;
+        let (kind, _state, inode) = (field()?, field()?, field()?.parse().ok()?);
+        let wanted = flags & LISTENING != 0 && kind == "0001" && inodes.contains(&inode) && rest.starts_with(b"/");
+        wanted.then(|| PathBuf::from(std::ffi::OsStr::from_bytes(rest)))
+    });
+    paths.collect()
+}
+
+/// sshd's names: `/tmp/ssh-XXXXXXXXXX/agent.PID`, and since 10.1 `~/.ssh/agent/s.*.sshd.*`. Only an order of asking: nothing is decided by it.
+fn looks_like_agent(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let folder = path.parent().and_then(Path::file_name).unwrap_or_default().as_bytes();
+    (name.starts_with(b"agent.") && folder.starts_with(b"ssh-")) || (name.starts_with(b"s.") && folder == b"agent")
+}
+
+/// Effective uid, gid and the groups of a process, from /proc/PID/status.
+fn identity_of(pid: u32) -> Option<Identity> {
+    parse_identity(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+}
+
+fn parse_identity(status: &str) -> Option<Identity> {
+    let numbers = |key: &str| -> Option<Vec<u32>> {
+        let line = status.lines().find_map(|l| l.strip_prefix(key))?;
+        line.split_ascii_whitespace().map(|n| n.parse().ok()).collect()
+    };
+    // Real, effective, saved, file system.
+    Some(Identity { uid: *numbers("Uid:")?.get(1)?, gid: *numbers("Gid:")?.get(1)?, groups: numbers("Groups:")? })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+    use crate::unix_diag::inode_of;
+
+    const TABLE: &[u8] = b"Num       RefCount Protocol Flags    Type St Inode Path\n\
+0000000000000000: 00000002 00000000 00010000 0001 01   100 /tmp/ssh-abc/agent.7\n\
+0000000000000000: 00000002 00000000 00010000 0001 01   101 /tmp/with space\n\
+0000000000000000: 00000003 00000000 00000000 0001 03   102 /tmp/connected\n\
+0000000000000000: 00000002 00000000 00010000 0005 01   103 /tmp/seqpacket\n\
+0000000000000000: 00000002 00000000 00010000 0001 01   104 @abstract\n\
+0000000000000000: 00000002 00000000 00010000 0001 01   105\n\
+0000000000000000: 00000002 00000000 00010000 0001 01   999 /tmp/another-process\n";
+
+    #[test]
+    fn finds_listening_stream_sockets_with_a_path_only() {
+        let inodes = (100..=105).collect();
+        let paths = listening_paths(TABLE, &inodes);
+        assert_eq!(paths, [Path::new("/tmp/ssh-abc/agent.7"), Path::new("/tmp/with space")]);
+    }
+
+    #[test]
+    fn junk_in_the_table_is_skipped() {
+        assert!(listening_paths(b"\n\xff\xff\n0: 1\n0: 1 2 zz 0001 01 100 /x\n", &[100].into()).is_empty());
+    }
+
+    #[test]
+    fn knows_sshds_names() {
+        assert!(looks_like_agent(Path::new("/tmp/ssh-XyzXyzXyz1/agent.77")));
+        assert!(looks_like_agent(Path::new("/home/a/.ssh/agent/s.AbC.sshd.dEf")));
+        assert!(!looks_like_agent(Path::new("/run/user/1/docker.sock")));
+    }
+
+    #[test]
+    fn reads_the_effective_identity() {
+        let status = "Name:\tsshd\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t10 11 \n";
+        assert_eq!(parse_identity(status), Some(Identity { uid: 2, gid: 6, groups: vec![10, 11] }));
+        assert_eq!(parse_identity("Uid:\t1\nGid:\t1 1 1 1\nGroups:\t\n"), None);
+    }
+
+    #[test]
+    fn finds_this_process_own_listener() {
+        let path = std::env::temp_dir().join(format!("ussh-os-listener-{}", std::process::id()));
+        let _listener = UnixListener::bind(&path).unwrap();
+        let me = ProcessId::of(std::process::id()).unwrap();
+        let uid = crate::process::effective_uid();
+        let found = listeners(me, uid);
+        let elsewhere = listeners(me, uid + 1);
+        std::fs::remove_file(&path).unwrap();
+        assert!(found.iter().any(|l| l.path == path && l.holder == me && l.identity.uid == uid), "{found:?}");
+        assert!(elsewhere.is_empty(), "another user's session");
+    }
+
+    /// Stands for sshd's monitor: a program that forks, and serves what it is told to.
+    /// `child PATH`: a fork of it listens there; it never accepts. `accept PATH`: one that accepts. `leave PATH`: one listens there, leaves the socket to a fork of its own and ends.
+    /// `again PID PATH`: as `accept`, in a process with that number. Each says `PID of who listened, PID of who holds it`.
+    const MONITOR: &str = r#"
+use IO::Socket::UNIX; use POSIX (); $| = 1; my @all;
+sub bind_at { my $l = IO::Socket::UNIX->new(Type => SOCK_STREAM, Local => $_[0], Listen => 5) or die "$_[0]: $!"; $l }
+sub serve { my ($l, $accept) = @_; my @c; while (1) { if ($accept) { push @c, scalar $l->accept } else { sleep 60 } } }
+sub forked { my ($path, $accept, $leave) = @_; pipe(my $r, my $w); my $pid = fork;
+  if (!$pid) { close $r; my $l = bind_at($path); my $holder = $$; my $heir = $leave ? fork : 0;
+    if ($heir) { syswrite $w, "$$ $heir
+"; POSIX::_exit(0) }
+    syswrite $w, "$$ $$
+" unless $leave; close $w; serve($l, $accept) }
+  close $w; my $line = <$r>; waitpid($pid, 0) if $leave; push @all, split ' ', $line; $line }
+while (<STDIN>) { my ($what, @rest) = split;
+  if ($what eq 'child') { print forked($rest[0], 0, 0) }
+  if ($what eq 'accept') { print forked($rest[0], 1, 0) }
+  if ($what eq 'leave') { print forked($rest[0], 1, 1) }
+  if ($what eq 'again') { my $line = ''; for (1..200) { unlink $rest[1];
+      open(my $n, '>', '/proc/sys/kernel/ns_last_pid') or die; syswrite $n, $rest[0] - 1; close $n;
+      $line = forked($rest[1], 1, 0); last if $line eq "$rest[0] $rest[0]
+"; my ($p) = split ' ', $line; kill 9, $p; waitpid($p, 0) }
+    print $line } }
+kill 9, @all;
+"#;
+
+    struct Monitor {
+        child: std::process::Child,
+        lines: std::io::Lines<std::io::BufReader<std::process::ChildStdout>>,
+        folder: PathBuf,
+    }
+
+    impl Monitor {
+        fn start(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("ussh-os-sshd-{name}-{}", std::process::id()));
+            std::fs::create_dir(&folder).unwrap();
+            let piped = std::process::Stdio::piped;
+            let mut child = std::process::Command::new("/usr/bin/perl")
+                .args(["-e", MONITOR])
+                .stdin(piped())
+                .stdout(piped())
+                .spawn()
+                .unwrap();
+            let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+            Monitor { child, lines, folder }
+        }
+
+        fn id(&self) -> ProcessId {
+            ProcessId::of(self.child.id()).unwrap()
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.folder.join(name)
+        }
+
+        /// Who listened, and who holds the socket.
+        fn tell(&mut self, command: &str, name: &str) -> (u32, u32) {
+            let path = self.path(name);
+            let stdin = self.child.stdin.as_mut().unwrap();
+            std::io::Write::write_all(stdin, format!("{command} {}\n", path.display()).as_bytes()).unwrap();
+            let line = self.lines.next().unwrap().unwrap();
+            let (listened, holds) = line.split_once(' ').unwrap();
+            (listened.parse().unwrap(), holds.parse().unwrap())
+        }
+
+        fn connect(&self, name: &str) -> (UnixStream, Peer) {
+            let stream = UnixStream::connect(self.path(name)).unwrap();
+            let peer = crate::agent_socket::peer_of(&stream).unwrap();
+            (stream, peer)
+        }
+
+        fn listener(&self, name: &str) -> Listener {
+            let found = listeners(self.id(), crate::process::effective_uid());
+            found.into_iter().find(|listener| listener.path == self.path(name)).unwrap()
+        }
+    }
+
+    impl Drop for Monitor {
+        fn drop(&mut self) {
+            // At the end of its input it ends its forks.
+            drop(self.child.stdin.take());
+            self.child.wait().unwrap();
+            std::fs::remove_dir_all(&self.folder).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_connection_to_sshds_own_socket_is_served_by_its_holder_accepted_or_not() {
+        let mut sshd = Monitor::start("own");
+        for (command, name) in [("child", "waits"), ("accept", "accepts")] {
+            let (_, holder) = sshd.tell(command, name);
+            let listener = sshd.listener(name);
+            assert_eq!(listener.holder.pid, holder);
+            assert!(sshd_children(sshd.id().pid).contains(&listener.holder));
+            assert_eq!(monitors_of(listener.holder), [sshd.id(), listener.holder]);
+            let (stream, peer) = sshd.connect(name);
+            assert!(listener.is_at(peer), "{name}");
+            assert!(holds_other_end(holder, inode_of(&stream).unwrap()).unwrap(), "{name}");
+            for other in [sshd.id().pid, std::process::id(), u32::MAX] {
+                assert!(!holds_other_end(other, inode_of(&stream).unwrap()).unwrap(), "{name} {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_socket_that_took_the_place_of_sshds_is_not_taken_for_it() {
+        let mut sshd = Monitor::start("place");
+        let (_, holder) = sshd.tell("accept", "agent");
+        std::fs::rename(sshd.path("agent"), sshd.path("moved")).unwrap();
+        let _mine = UnixListener::bind(sshd.path("agent")).unwrap();
+        let listener = sshd.listener("agent");
+        assert_eq!(listener.holder.pid, holder, "the table still shows sshd's at that path");
+        let (stream, peer) = sshd.connect("agent");
+        assert!(!listener.is_at(peer));
+        assert!(!holds_other_end(holder, inode_of(&stream).unwrap()).unwrap());
+        let (stream, peer) = sshd.connect("moved");
+        assert!(listener.is_at(peer) && holds_other_end(holder, inode_of(&stream).unwrap()).unwrap());
+    }
+
+    #[test]
+    fn a_number_that_sshd_got_from_whoever_listened_makes_it_nobodys_socket() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let mut sshd = Monitor::start("number");
+        let (listened, holder) = sshd.tell("leave", "old");
+        assert_ne!(listened, holder);
+        assert!(!ProcessId::of(listened).is_ok_and(ProcessId::lives), "it has ended");
+        let (again, _) = sshd.tell(&format!("again {listened}"), "agent");
+        assert_eq!(again, listened, "the kernel gave the number once more");
+        std::fs::rename(sshd.path("agent"), sshd.path("moved")).unwrap();
+        std::fs::rename(sshd.path("old"), sshd.path("agent")).unwrap();
+        let (stream, peer) = sshd.connect("agent");
+        assert!(sshd.listener("agent").is_at(peer), "by its number alone it is sshd");
+        assert!(!holds_other_end(again, inode_of(&stream).unwrap()).unwrap());
+        assert!(holds_other_end(holder, inode_of(&stream).unwrap()).unwrap());
+    }
+
+    #[test]
+    fn a_program_that_sshd_started_is_none_of_its_processes() {
+        let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let (sshd, program) = (sshd_children(std::process::id()), ProcessId::of(child.id()).unwrap());
+        let monitors = monitors_of(program);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!sshd.contains(&program));
+        assert_eq!(monitors, [program]);
+    }
+}

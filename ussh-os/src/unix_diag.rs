@@ -1,0 +1,184 @@
+//! What the kernel knows of Unix sockets and tells nowhere else: which socket is at the other end of a connection (sock_diag(7), net/unix/diag.c).
+//!
+//! Sockets are named by their inode, as in `/proc/PID/fd/N -> socket:[INODE]`. Questions are answered for the network namespace of this process.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use nix::sys::socket::{
+    self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recvfrom, sendto,
+};
+
+/// linux/sock_diag.h
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// linux/netlink.h
+const NLMSG_ERROR: u16 = 2;
+const NLM_F_REQUEST: u16 = 1;
+const HEADER: usize = 16;
+/// linux/unix_diag.h `struct unix_diag_msg`
+const MESSAGE: usize = 16;
+const UDIAG_SHOW_PEER: u32 = 0x04;
+const UDIAG_SHOW_ICONS: u32 = 0x08;
+/// linux/unix_diag.h, the numbers of attributes.
+const UNIX_DIAG_PEER: u16 = 2;
+const UNIX_DIAG_ICONS: u16 = 3;
+/// Bits of an attribute's type that are none of its number (linux/netlink.h NLA_F_NESTED, NLA_F_NET_BYTEORDER).
+const ATTRIBUTE_FLAGS: u16 = 0xc000;
+/// The kernel answers with a page at most (net/unix/diag.c `unix_diag_get_exact`).
+const ANSWER: usize = 64 * 1024;
+
+/// Where a connection stands on the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherEnd {
+    /// Accepted: the socket of whoever accepted it.
+    Accepted(u32),
+    /// Nobody has accepted it yet, or whoever did has closed it.
+    Nobody,
+}
+
+/// The socket of `stream` itself.
+/// # Errors
+/// fstat failed.
+pub fn inode_of(stream: &UnixStream) -> io::Result<u32> {
+    // get_next_ino() gives 32 bits (fs/inode.c).
+    u32::try_from(nix::sys::stat::fstat(stream)?.st_ino).map_err(io::Error::other)
+}
+
+/// The other end of the connected socket `inode`.
+/// # Errors
+/// The kernel cannot be asked (no unix_diag), or knows no such socket.
+pub fn other_end(inode: u32) -> io::Result<OtherEnd> {
+    let answer = ask(inode, UDIAG_SHOW_PEER)?;
+    let peer =
+        attribute(&answer, UNIX_DIAG_PEER).and_then(|value| value.first_chunk().copied()).map(u32::from_ne_bytes);
+    Ok(match peer {
+        None | Some(0) => OtherEnd::Nobody,
+        Some(peer) => OtherEnd::Accepted(peer),
+    })
+}
+
+/// The connected sockets that wait to be accepted by the listening socket `inode`; none for another kind of socket.
+/// # Errors
+/// As [`other_end`].
+pub fn waiting_at(inode: u32) -> io::Result<Vec<u32>> {
+    let answer = ask(inode, UDIAG_SHOW_ICONS)?;
+    let waiting = attribute(&answer, UNIX_DIAG_ICONS).unwrap_or_default();
+    Ok(waiting.chunks_exact(4).filter_map(|one| Some(u32::from_ne_bytes(*one.first_chunk()?))).collect())
+}
+
+/// The attributes of the answer.
+fn ask(inode: u32, show: u32) -> io::Result<Vec<u8>> {
+    let kernel =
+        socket::socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)?;
+    sendto(kernel.as_raw_fd(), &request(inode, show), &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+    receive(&kernel, inode)
+}
+
+/// `struct nlmsghdr`, then `struct unix_diag_req`: one socket, in any state, whatever its cookie.
+fn request(inode: u32, show: u32) -> Vec<u8> {
+    let mut request = Vec::with_capacity(40);
+    request.extend(40_u32.to_ne_bytes());
+    request.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    request.extend(NLM_F_REQUEST.to_ne_bytes());
+    request.extend([0; 8]);
+    request.extend([libc::AF_UNIX as u8, 0, 0, 0]);
+    for word in [u32::MAX, inode, show, u32::MAX, u32::MAX] {
+        request.extend(word.to_ne_bytes());
+    }
+    request
+}
+
+/// The kernel answers while it is asked: it is there already.
+fn receive(kernel: &OwnedFd, inode: u32) -> io::Result<Vec<u8>> {
+    let mut answer = vec![0; ANSWER];
+    loop {
+        let (length, from) = recvfrom::<NetlinkAddr>(kernel.as_raw_fd(), &mut answer)?;
+        // Port 0 is the kernel; what anybody else sends here is no answer.
+        if from.is_some_and(|from| from.pid() == 0) {
+            answer.truncate(length);
+            return attributes(&answer, inode);
+        }
+    }
+}
+
+fn attributes(answer: &[u8], inode: u32) -> io::Result<Vec<u8>> {
+    let malformed = || io::Error::from(io::ErrorKind::InvalidData);
+    let half = |at: usize| answer.get(at..)?.first_chunk().copied().map(u16::from_ne_bytes);
+    let word = |at: usize| answer.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes);
+    match half(4).ok_or_else(malformed)? {
+        SOCK_DIAG_BY_FAMILY if word(HEADER + 4) == Some(inode) => {
+            Ok(answer.get(HEADER + MESSAGE..).ok_or_else(malformed)?.to_vec())
+        }
+        NLMSG_ERROR => {
+            let error = word(HEADER).ok_or_else(malformed)?.cast_signed();
+            Err(io::Error::from_raw_os_error(error.saturating_neg()))
+        }
+        _ => Err(malformed()),
+    }
+}
+
+/// `struct nlattr`: length with its own four bytes, type, value, padding to a multiple of four.
+fn attribute(mut attributes: &[u8], number: u16) -> Option<&[u8]> {
+    loop {
+        let length = usize::from(u16::from_ne_bytes(*attributes.first_chunk()?));
+        let kind = u16::from_ne_bytes(*attributes.get(2..)?.first_chunk()?);
+        let value = attributes.get(4..length)?;
+        if kind & !ATTRIBUTE_FLAGS == number {
+            return Some(value);
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn inode(socket: impl AsFd) -> u32 {
+        nix::sys::stat::fstat(socket.as_fd()).unwrap().st_ino.try_into().unwrap()
+    }
+
+    #[test]
+    fn tells_who_is_at_the_other_end_before_and_after_it_is_accepted() {
+        let path = std::env::temp_dir().join(format!("ussh-os-diag-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let stream = UnixStream::connect(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let mine = inode_of(&stream).unwrap();
+        assert_eq!(other_end(mine).unwrap(), OtherEnd::Nobody);
+        assert_eq!(waiting_at(inode(&listener)).unwrap(), [mine]);
+
+        let (accepted, _) = listener.accept().unwrap();
+        assert_eq!(other_end(mine).unwrap(), OtherEnd::Accepted(inode(&accepted)));
+        assert_eq!(waiting_at(inode(&listener)).unwrap(), []);
+        assert_eq!(waiting_at(mine).unwrap(), [], "it does not listen");
+
+        drop(accepted);
+        assert_eq!(other_end(mine).unwrap(), OtherEnd::Nobody);
+    }
+
+    #[test]
+    fn a_socket_that_is_not_there_is_an_error() {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let gone = inode_of(&one).unwrap();
+        drop(one);
+        assert_eq!(other_end(gone).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_malformed_answer_is_an_error_and_no_attribute_is_found_in_junk() {
+        assert!(attributes(&[], 1).is_err());
+        assert!(attributes(&[0; 15], 1).is_err());
+        assert!(attributes(&[0; 64], 1).is_err(), "neither an answer nor an error");
+        for junk in [&[][..], &[4], &[0, 0, 0, 0], &[3, 0, 2, 0], &[200, 0, 2, 0, 1], &[8, 0, 2, 0, 1, 2, 3]] {
+            assert_eq!(attribute(junk, UNIX_DIAG_PEER), None, "{junk:?}");
+        }
+        let two = [6, 0, 9, 0, 7, 7, 0, 0, 8, 0, 2, 0, 1, 2, 3, 4];
+        assert_eq!(attribute(&two, UNIX_DIAG_PEER), Some(&[1, 2, 3, 4][..]));
+    }
+}
