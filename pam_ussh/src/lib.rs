@@ -20,4 +20,6 @@ mod records;
 mod search;
 mod session;
 mod sshd;
+#[cfg(test)]
+mod testing;
 mod trust;

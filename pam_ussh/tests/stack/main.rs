@@ -94,7 +94,11 @@ fn a_good_certificate_is_accepted_and_logged(world: &World, agent: &Agent) {
     assert!(outcome.log[0].contains("(serial 7) signed by ED25519 CA SHA256:"), "{:?}", outcome.log);
     assert!(outcome.log[0].ends_with(" for alice via ussh-test ruser alice"), "{:?}", outcome.log);
     assert_eq!(outcome.text, "pamtester: successfully authenticated\n");
-    auth(world, agent, "max_validity=2h max_age=10m timeout=5 debug").accepted();
+    let mut outcome = auth(world, agent, "max_validity=2h max_age=10m timeout=5 debug");
+    let asking = format!("asking the agent at {}", agent.socket.display());
+    assert!(outcome.log[0].starts_with("debug: ") && outcome.log[0].ends_with(&asking), "{:?}", outcome.log);
+    outcome.log.remove(0);
+    outcome.accepted();
 }
 
 fn a_certificate_that_is_not_good_is_refused_for_its_reason(world: &World, agent: &Agent) {
