@@ -84,17 +84,17 @@ pub fn challenge(
         }
     };
     let caller = Caller::find(options, subject, &debug)?;
-    let now = SystemClock.now();
-    let context = ChallengeContext {
-        host: process::host_name(),
-        service: subject.service.clone(),
-        user: account.name.clone(),
-        ruser: subject.ruser.clone().unwrap_or_default(),
-        tty: subject.tty.clone().unwrap_or_default(),
-        now,
-    };
     caller.ask(|reached| {
         let Reached { agent, left, origin, whose } = reached;
+        let now = SystemClock.now();
+        let context = ChallengeContext {
+            host: process::host_name(),
+            service: subject.service.clone(),
+            user: account.name.clone(),
+            ruser: subject.ruser.clone().unwrap_or_default(),
+            tty: subject.tty.clone().unwrap_or_default(),
+            now,
+        };
         // Nobody here would run a forced command.
         let demand = trust.demand(CriticalOptions::RefuseUnlessFrom(origin), now).map_err(NoAnswer::Denied)?;
         let patience = Patience { total: *left, touch: options.touch_timeout };

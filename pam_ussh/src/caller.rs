@@ -29,7 +29,7 @@ pub struct Caller<'a> {
     groups: Vec<u32>,
     /// Where to ask first.
     pub(crate) socket: Option<PathBuf>,
-    searches: bool,
+    pub(crate) searches: bool,
     timeout: Duration,
     /// Where records lie.
     pub(crate) spool: &'a Path,
@@ -110,6 +110,18 @@ impl<'a> Caller<'a> {
             spool: Path::new(SPOOL),
             debug,
         })
+    }
+
+    /// This user, with `socket` as SSH_AUTH_SOCK.
+    #[cfg(test)]
+    pub(crate) fn for_test(
+        socket: Option<PathBuf>,
+        timeout: Duration,
+        spool: &'a Path,
+        debug: &'a dyn Fn(&str),
+    ) -> Self {
+        let (uid, gid) = (process::real_uid(), process::real_gid());
+        Caller { uid, gid, groups: Vec::new(), socket, searches: true, timeout, spool, debug }
     }
 
     /// Puts the question to the caller's agent; where nobody answers, to those of the caller's live sessions.

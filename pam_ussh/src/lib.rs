@@ -25,6 +25,8 @@ mod records;
 mod search;
 mod session;
 mod sshd;
+#[cfg(test)]
+mod testing;
 mod trust;
 
 pub use sshd::parse as parse_auth_info;

@@ -126,3 +126,7 @@ impl Held {
         self.handle.wait_end(Duration::ZERO).unwrap_or(true)
     }
 }
+
+#[cfg(test)]
+#[path = "origin_tests.rs"]
+mod tests;

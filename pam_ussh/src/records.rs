@@ -58,6 +58,9 @@ pub enum NotOnePerson {
     /// Who that is, nothing tells.
     #[error("{0} of this uid logged in without a certificate")]
     WithoutCertificate(ProcessId),
+    /// Its certificate names nobody.
+    #[error("the certificate of {0} has an empty key ID")]
+    Nameless(ProcessId),
     /// A shared account.
     #[error("live sessions of this uid have different key IDs")]
     SeveralPeople,
@@ -84,7 +87,7 @@ impl OnePerson {
             let line = record.certificate.as_deref().ok_or(NotOnePerson::WithoutCertificate(monitor))?;
             let certificate = Certificate::from_openssh(line).map_err(|error| unreadable(error.to_string()))?;
             match certificate.key_id() {
-                b"" => return Err(NotOnePerson::WithoutCertificate(monitor)),
+                b"" => return Err(NotOnePerson::Nameless(monitor)),
                 other if key_id.as_deref().is_some_and(|known| known != other) => {
                     return Err(NotOnePerson::SeveralPeople);
                 }
@@ -100,10 +103,10 @@ impl OnePerson {
 
 /// The records of living processes.
 fn live(spool: &Path) -> Result<Vec<(ProcessId, SessionRecord)>, NotOnePerson> {
-    let names = names(spool).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => NotOnePerson::Nobody,
-        _ => NotOnePerson::NoRecords(error.to_string()),
-    })?;
+    let names = match names(spool) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(NotOnePerson::Nobody),
+        other => other.map_err(|error| NotOnePerson::NoRecords(error.to_string()))?,
+    };
     let mut records = Vec::new();
     for name in names {
         let monitor = name.map_err(|error| NotOnePerson::NoRecords(error.to_string()))?;
@@ -127,3 +130,7 @@ fn names(spool: &Path) -> std::io::Result<impl Iterator<Item = std::io::Result<O
     Ok(entries
         .map(|entry| Ok(entry?.file_name().to_str().and_then(|name| ProcessId::parse(name.strip_suffix(".json")?)))))
 }
+
+#[cfg(test)]
+#[path = "records_tests.rs"]
+mod tests;

@@ -76,3 +76,7 @@ fn telling(one: Denial, other: Denial, debug: &dyn Fn(&str)) -> Result<Denial, D
         _ => Err(other),
     }
 }
+
+#[cfg(test)]
+#[path = "search_tests.rs"]
+mod tests;
