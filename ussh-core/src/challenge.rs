@@ -17,10 +17,15 @@
 //!
 //! What is signed is what `ssh-keygen -Y sign -n pam-ussh@ussh` would sign of that message with SHA-512. It begins with
 //! `SSHSIG`, where a login's begins with the length of a session identifier, so that neither passes for the other.
+//!
+//! An SSHSIG shows the agent a hash only. One that knows the extension `challenge@ussh` is sent the message itself ([`ChallengeMessage`]) and makes the same SSHSIG of it: docs/challenge.md.
+
+use std::fmt;
 
 use sha2::{Digest, Sha512};
 
 use crate::clock::UnixTime;
+use crate::escape::escape;
 use crate::keys::KeyError;
 use crate::verdict::VerifiedCertificate;
 use crate::wire::{Reader, WireError, WireWrite};
@@ -55,6 +60,61 @@ pub struct ChallengeContext {
     pub tty: String,
     /// When.
     pub now: UnixTime,
+}
+
+/// Longest name in a message (host, service, user, PAM_RUSER, tty), bytes. None is as long; an agent shows them to a person.
+pub const MAX_NAME: usize = 1024;
+
+/// A message, read: what an agent is asked to sign when it is sent in clear. All of it is the asking host's word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChallengeMessage {
+    /// Who asks, for whom, where.
+    pub context: ChallengeContext,
+    /// SHA-256 over the certificate's wire form.
+    pub certificate_digest: [u8; 32],
+    /// The bytes.
+    message: Vec<u8>,
+}
+
+impl ChallengeMessage {
+    /// Reads it to its last byte. `None`: not a message of [`VERSION`], or with a name that is no text or longer than [`MAX_NAME`].
+    pub fn parse(message: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(message);
+        if reader.byte().ok()? != VERSION || reader.string().ok()?.len() != NONCE_LEN {
+            return None;
+        }
+        let mut name = || {
+            let bytes = reader.string().ok().filter(|bytes| bytes.len() <= MAX_NAME)?;
+            String::from_utf8(bytes.to_vec()).ok()
+        };
+        let (host, service, user, ruser, tty) = (name()?, name()?, name()?, name()?, name()?);
+        let certificate_digest = reader.string().ok()?.try_into().ok()?;
+        let now = UnixTime(reader.u64().ok()?);
+        reader.finish().ok()?;
+        let context = ChallengeContext { host, service, user, ruser, tty, now };
+        Some(ChallengeMessage { context, certificate_digest, message: message.to_vec() })
+    }
+
+    /// What is to be signed: the same as [`Challenge::signed_data`] on the other side.
+    pub fn signed_data(&self) -> Vec<u8> {
+        signed_data(&self.message)
+    }
+}
+
+/// For a person: `web1: sudo as alice on /dev/pts/3`. Escaped, and each name cut to 64 bytes.
+impl fmt::Display for ChallengeMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |name: &str| escape(name.as_bytes(), 64);
+        let ChallengeContext { host, service, user, ruser, tty, .. } = &self.context;
+        write!(f, "{}: {} as {}", shown(host), shown(service), shown(user))?;
+        if !ruser.is_empty() && ruser != user {
+            write!(f, ", asked by {}", shown(ruser))?;
+        }
+        if !tty.is_empty() {
+            write!(f, " on {}", shown(tty))?;
+        }
+        Ok(())
+    }
 }
 
 /// One challenge for one certificate, good once.

@@ -1,13 +1,14 @@
 //! The whole decision: does this agent hold a good certificate for this demand, and the key to it?
 
+use std::cell::Cell;
 use std::cmp::Reverse;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::agent::{Agent, AgentError, Identity, RSA_SHA2_512, after};
+use crate::agent::{Agent, AgentError, ClearAnswer, Identity, RSA_SHA2_512, Waiting, after};
 use crate::certificate::Certificate;
 use crate::challenge::{Challenge, ChallengeContext, PossessionProof};
 use crate::clock::Clock;
-use crate::verdict::{Demand, Refusal, VerifiedCertificate, verify};
+use crate::verdict::{Demand, Refusal, VerifiedCertificate, check_content, verify};
 
 /// Most signatures asked for in one decision.
 pub const MAX_SIGNATURES: usize = 8;
@@ -65,71 +66,105 @@ pub enum DecisionError {
     Random,
 }
 
-/// Limits on the time an agent may take: a decision lasts at most `total` and `touch` together.
+/// Limits on the time an agent may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// For all talk with the agent but signatures.
+    /// For all talk with the agent but signatures; after a key that took too long, for a new connection once more.
     pub total: Duration,
-    /// For all signatures together: nothing on the wire tells a key that a person touches or confirms from one that
-    /// answers at once (ssh-add -c leaves no trace in the listing).
+    /// For each signature: nothing on the wire tells a key that a person touches or confirms from one that answers at once (ssh-add -c leaves no trace in the listing).
     pub touch: Duration,
+    /// For all signatures together, of which there are at most [`MAX_SIGNATURES`]. `None`: as long as each has.
+    pub all_touches: Option<Duration>,
 }
 
-/// Lists, judges (newest certificate first, FIDO keys last), challenges; the first that passes all is the answer. Time
-/// (and revocation) are judged again after the signature with `clock`. At most [`MAX_SIGNATURES`] signatures. Plain
-/// keys are passed over; an identity that fails hides none behind it, but an agent that breaks off ends it all.
-/// # Errors
-/// [`DecisionError`]
-pub fn decide(
-    agent: &mut Agent,
-    demand: &Demand<'_>,
-    context: &ChallengeContext,
-    patience: Patience,
-    clock: &dyn Clock,
-) -> Result<Accepted, DecisionError> {
-    decide_among(agent, &|_| true, demand, context, patience, clock)
+/// How long a signature may take before the person is told that it is waited for.
+pub const HINT_AFTER: Duration = Duration::from_secs(1);
+
+/// The person at the key. All of it is called by the waiting thread itself; a deadline that passes meanwhile is passed.
+pub trait Person {
+    /// A FIDO key is to be asked.
+    fn before_touch(&self) {}
+    /// A signature has taken more than [`HINT_AFTER`]. Told at most once in a decision.
+    fn waiting(&self) {}
+    /// Asked when a signal came during the wait: whether the person gave up.
+    fn gave_up(&self) -> bool {
+        false
+    }
 }
 
-/// As [`decide`], among those certificates only that `wanted` takes: the others are passed over like plain keys.
+/// Nobody to talk to.
+#[derive(Debug)]
+pub struct Nobody;
+
+impl Person for Nobody {}
+
+/// One more connection to the same agent, within the given time.
+pub type Reconnect<'a> = dyn Fn(Duration) -> Result<Agent, AgentError> + 'a;
+
+/// What a decision goes by, beside the demand.
+#[derive(Clone, Copy)]
+pub struct Asking<'a> {
+    /// What is under the challenge's signature.
+    pub context: &'a ChallengeContext,
+    /// Certificates that count; all others are passed over like plain keys.
+    pub wanted: &'a dyn Fn(&Certificate) -> bool,
+    /// Time limits.
+    pub patience: Patience,
+    /// For the judgement after the signature.
+    pub clock: &'a dyn Clock,
+    /// Who is told.
+    pub person: &'a dyn Person,
+    /// A key that breaks the connection, or takes too long, costs only itself if there is a new one.
+    pub reconnect: Option<&'a Reconnect<'a>>,
+}
+
+impl<'a> Asking<'a> {
+    /// All certificates count, nobody is told, and there is one connection only.
+    pub fn new(context: &'a ChallengeContext, patience: Patience, clock: &'a dyn Clock) -> Self {
+        Asking { context, wanted: &|_| true, patience, clock, person: &Nobody, reconnect: None }
+    }
+}
+
+/// Lists, judges (newest certificate first, FIDO keys last), challenges; the first that passes all is the answer. Time is judged again after the signature, by `asking.clock`.
+/// At most [`MAX_SIGNATURES`] signatures are asked for. Plain keys are passed over; an identity that fails, in whatever way, hides none behind it.
 /// # Errors
 /// [`DecisionError`]
-pub fn decide_among(
-    agent: &mut Agent,
-    wanted: &dyn Fn(&Certificate) -> bool,
-    demand: &Demand<'_>,
-    context: &ChallengeContext,
-    patience: Patience,
-    clock: &dyn Clock,
-) -> Result<Accepted, DecisionError> {
-    agent.set_deadline(after(patience.total));
+pub fn decide(agent: &mut Agent, demand: &Demand<'_>, asking: &Asking<'_>) -> Result<Accepted, DecisionError> {
+    agent.set_deadline(after(asking.patience.total));
     let identities = agent.list()?;
     let mut tried = Vec::new();
-    let candidates = judge(identities, wanted, demand, &mut tried);
-
-    agent.set_deadline(after(patience.touch));
-    for (position, candidate) in candidates.iter().enumerate() {
-        let reason = if position < MAX_SIGNATURES {
-            let challenge = Challenge::new(candidate, context).map_err(|_| DecisionError::Random)?;
-            match prove(agent, challenge, candidate, demand, clock) {
-                Ok(accepted) => return Ok(accepted),
-                Err(reason) => reason,
-            }
-        } else {
-            NotAccepted::TooManyCandidates
+    let candidates = select(identities, demand, asking, &mut tried);
+    let mut talk = Talk { agent, asking, all: asking.patience.all_touches.map(after), hinted: Cell::new(false) };
+    let mut signatures = 0;
+    for candidate in candidates {
+        let reason = match talk.try_one(&candidate, demand, &mut signatures) {
+            Ok(accepted) => return Ok(accepted),
+            Err(Stop::Random) => return Err(DecisionError::Random),
+            Err(Stop::Not(reason)) => reason,
         };
-        tried.push(Tried { certificate: Some(candidate.certificate().clone()), reason });
+        let interrupted = reason == NotAccepted::Agent(AgentError::Interrupted);
+        tried.push(Tried { certificate: Some(candidate.certificate), reason });
+        if interrupted {
+            break;
+        }
     }
     Err(DecisionError::NoneAccepted(tried))
 }
 
-/// The certificates that pass the verdict, in the order in which they are to be challenged; the others go to `tried`.
-fn judge(
+/// A certificate whose content is good. Its CA's signature has not been looked at.
+struct Candidate {
+    certificate: Certificate,
+    takes_clear_challenges: bool,
+}
+
+/// The certificates that may do, in the order in which they are to be challenged; the others go to `tried`.
+fn select(
     identities: Vec<Identity>,
-    wanted: &dyn Fn(&Certificate) -> bool,
     demand: &Demand<'_>,
+    asking: &Asking<'_>,
     tried: &mut Vec<Tried>,
-) -> Vec<VerifiedCertificate> {
-    let mut candidates: Vec<VerifiedCertificate> = Vec::new();
+) -> Vec<Candidate> {
+    let mut candidates: Vec<Candidate> = Vec::new();
     for identity in identities {
         if !Certificate::is_certificate_blob(&identity.blob) {
             continue;
@@ -141,39 +176,126 @@ fn judge(
                 continue;
             }
         };
-        if !wanted(&certificate) {
+        if !(asking.wanted)(&certificate) {
             continue;
         }
-        match verify(&certificate, demand) {
+        match check_content(&certificate, demand) {
             // An agent may list one certificate twice: it is one candidate.
-            Ok(verified) if candidates.iter().any(|c| c.certificate() == verified.certificate()) => {}
-            Ok(verified) => candidates.push(verified),
+            Ok(()) if candidates.iter().any(|known| known.certificate == certificate) => {}
+            Ok(()) => {
+                candidates.push(Candidate { takes_clear_challenges: identity.takes_clear_challenges(), certificate })
+            }
             Err(refusal) => tried.push(Tried { certificate: Some(certificate), reason: refusal.into() }),
         }
     }
     candidates.sort_by_key(|candidate| {
-        let certificate = candidate.certificate();
+        let certificate = &candidate.certificate;
         (certificate.public_key().is_fido(), Reverse((certificate.valid_after(), certificate.valid_before())))
     });
     candidates
 }
 
-/// Has the agent sign the challenge, checks what it gives, and judges once more: a touch takes its time.
-fn prove(
-    agent: &mut Agent,
-    challenge: Challenge,
-    candidate: &VerifiedCertificate,
-    demand: &Demand<'_>,
-    clock: &dyn Clock,
-) -> Result<Accepted, NotAccepted> {
-    let certificate = candidate.certificate();
-    let flags = if certificate.public_key().type_name() == "ssh-rsa" { RSA_SHA2_512 } else { 0 };
-    let signature = agent
-        .sign(certificate.blob(), &challenge.signed_data(), flags)
-        .map_err(|e| if e == AgentError::Refused { NotAccepted::AgentRefused } else { NotAccepted::Agent(e) })?;
-    let proof = challenge.check(candidate, &signature).map_err(NotAccepted::BadProof)?;
-    let certificate = verify(certificate, &Demand { now: clock.now(), ..*demand })?;
-    Ok(Accepted { certificate, proof })
+enum Stop {
+    Random,
+    Not(NotAccepted),
+}
+
+impl<E: Into<NotAccepted>> From<E> for Stop {
+    fn from(reason: E) -> Self {
+        Stop::Not(reason.into())
+    }
+}
+
+impl From<AgentError> for NotAccepted {
+    fn from(error: AgentError) -> Self {
+        if error == AgentError::Refused { NotAccepted::AgentRefused } else { NotAccepted::Agent(error) }
+    }
+}
+
+/// The talk with one agent, over one connection after the other if need be.
+struct Talk<'t> {
+    agent: &'t mut Agent,
+    asking: &'t Asking<'t>,
+    /// The end of all signatures.
+    all: Option<Instant>,
+    hinted: Cell<bool>,
+}
+
+impl Talk<'_> {
+    /// The CA's signature, the challenge, and what time has brought meanwhile: a touch takes its time.
+    fn try_one(
+        &mut self,
+        candidate: &Candidate,
+        demand: &Demand<'_>,
+        signatures: &mut usize,
+    ) -> Result<Accepted, Stop> {
+        let verified = verify(&candidate.certificate, demand)?;
+        if *signatures >= MAX_SIGNATURES {
+            return Err(NotAccepted::TooManyCandidates.into());
+        }
+        *signatures += 1;
+        let challenge = Challenge::new(&verified, self.asking.context).map_err(|_| Stop::Random)?;
+        let signature = self.sign(candidate, &challenge)?;
+        let proof = challenge.check(&verified, &signature).map_err(NotAccepted::BadProof)?;
+        let certificate = verified.verify_again(&Demand { now: self.asking.clock.now(), ..*demand })?;
+        Ok(Accepted { certificate, proof })
+    }
+
+    fn sign(&mut self, candidate: &Candidate, challenge: &Challenge) -> Result<Vec<u8>, AgentError> {
+        self.connect_again_if_broken()?;
+        let key = candidate.certificate.public_key();
+        if key.is_fido() {
+            self.asking.person.before_touch();
+        }
+        let end = after(self.asking.patience.touch);
+        self.agent.set_deadline(self.all.map_or(end, |all| all.min(end)));
+        let hint = Hint { person: self.asking.person, at: after(HINT_AFTER), hinted: &self.hinted };
+        let flags = if key.type_name() == "ssh-rsa" { RSA_SHA2_512 } else { 0 };
+        let blob = candidate.certificate.blob();
+        if candidate.takes_clear_challenges
+            && let ClearAnswer::Signature(signature) = self.agent.sign_clear(blob, challenge.message(), flags, &hint)?
+        {
+            return Ok(signature);
+        }
+        self.agent.sign_waiting(blob, &challenge.signed_data(), flags, &hint)
+    }
+
+    /// ssh-agent serves one client at a time: while it waits for the touch that nobody gave, a new connection may get no answer either.
+    fn connect_again_if_broken(&mut self) -> Result<(), AgentError> {
+        if !self.agent.is_broken() {
+            return Ok(());
+        }
+        let Some(reconnect) = self.asking.reconnect else {
+            return Err(AgentError::Io("given up before".into()));
+        };
+        let left = self.all.map_or(self.asking.patience.total, |all| {
+            all.saturating_duration_since(Instant::now()).min(self.asking.patience.total)
+        });
+        *self.agent = reconnect(left)?;
+        Ok(())
+    }
+}
+
+/// Tells the person once that something is waited for.
+struct Hint<'a> {
+    person: &'a dyn Person,
+    at: Instant,
+    hinted: &'a Cell<bool>,
+}
+
+impl Waiting for Hint<'_> {
+    fn notice(&self) -> Option<Instant> {
+        (!self.hinted.get()).then_some(self.at)
+    }
+
+    fn told(&self) {
+        self.hinted.set(true);
+        self.person.waiting();
+    }
+
+    fn interrupted(&self) -> bool {
+        self.person.gave_up()
+    }
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use super::*;
-use crate::agent::{Constraints, frame};
+use crate::agent::{Constraints, Request, frame};
 use crate::ca_file::TrustedCas;
 use crate::certificate::CertificateKind;
+use crate::challenge::ChallengeMessage;
 use crate::clock::{FixedClock, UnixTime};
 use crate::issue::CertificateTemplate;
 use crate::keys::{KeyError, PrivateKey};
@@ -15,7 +16,21 @@ use crate::test_agents::{
     Answer, NOW, RealAgent, SoftAgent, SoftFido, context, demand, hang, new_key, receive, scripted, template,
 };
 
-const PATIENCE: Patience = Patience { total: Duration::from_secs(10), touch: Duration::from_secs(10) };
+const PATIENCE: Patience = patience(Duration::from_secs(10), Duration::from_secs(10));
+
+const fn patience(total: Duration, touch: Duration) -> Patience {
+    Patience { total, touch, all_touches: None }
+}
+
+/// As the callers ask who have nothing more to say.
+fn ask(
+    agent: &mut Agent,
+    demand: &Demand<'_>,
+    patience: Patience,
+    clock: &dyn Clock,
+) -> Result<Accepted, DecisionError> {
+    decide(agent, demand, &Asking::new(&context(), patience, clock))
+}
 
 struct World {
     ca: PrivateKey,
@@ -42,7 +57,7 @@ impl World {
     }
 
     fn decide(&self, agent: &mut Agent) -> Result<Accepted, DecisionError> {
-        decide(agent, &demand(&self.cas), &context(), PATIENCE, &FixedClock(NOW))
+        ask(agent, &demand(&self.cas), PATIENCE, &FixedClock(NOW))
     }
 
     fn accepted(&self, agent: SoftAgent) -> Certificate {
@@ -77,7 +92,9 @@ fn among_wanted_certificates_no_other_is_asked_told_or_accepted() {
     let (other_key, other) = world.pair(|t| t.serial = 1234);
     let (_, refused) = world.pair(|t| t.valid_before = NOW);
     let decide = |is_wanted: &dyn Fn(&Certificate) -> bool, agent: SoftAgent| {
-        decide_among(&mut agent.start(), is_wanted, &demand(&world.cas), &context(), PATIENCE, &FixedClock(NOW))
+        let (context, clock) = (context(), FixedClock(NOW));
+        let asking = Asking { wanted: is_wanted, ..Asking::new(&context, PATIENCE, &clock) };
+        super::decide(&mut agent.start(), &demand(&world.cas), &asking)
     };
     let agent = SoftAgent::default().with_untouchable(other.blob()).with_key(wanted.blob(), key);
     let accepted = decide(&|c| *c == wanted, agent).unwrap();
@@ -296,7 +313,7 @@ fn a_certificate_that_runs_out_while_the_key_is_touched_is_refused() {
     let end = certificate.valid_before();
     let decide_at = |now: UnixTime, key: PrivateKey| {
         let mut agent = SoftAgent::default().with_key(certificate.blob(), key).start();
-        decide(&mut agent, &demand(&world.cas), &context(), PATIENCE, &Moving(Cell::new(now.0)))
+        ask(&mut agent, &demand(&world.cas), PATIENCE, &Moving(Cell::new(now.0)))
     };
     let pem = key.to_openssh("").unwrap();
     assert!(decide_at(UnixTime(end.0 - 1), key).is_ok());
@@ -309,10 +326,10 @@ fn a_certificate_that_runs_out_while_the_key_is_touched_is_refused() {
 #[test]
 fn a_mute_agent_costs_the_total_patience_and_no_more() {
     let world = World::new();
-    let patience = Patience { total: Duration::from_millis(150), touch: Duration::from_secs(60) };
+    let patience = patience(Duration::from_millis(150), Duration::from_secs(60));
     let mut agent = scripted(Duration::from_secs(60), hang);
     let start = Instant::now();
-    let result = decide(&mut agent, &demand(&world.cas), &context(), patience, &FixedClock(NOW));
+    let result = ask(&mut agent, &demand(&world.cas), patience, &FixedClock(NOW));
     assert!(matches!(result, Err(DecisionError::Agent(AgentError::Timeout))));
     assert!(start.elapsed() < Duration::from_secs(10));
 }
@@ -320,10 +337,10 @@ fn a_mute_agent_costs_the_total_patience_and_no_more() {
 #[test]
 fn an_agent_that_never_signs_costs_the_touch_patience_once() {
     let world = World::new();
-    let patience = Patience { total: Duration::from_secs(60), touch: Duration::from_millis(150) };
+    let patience = patience(Duration::from_secs(60), Duration::from_millis(150));
     let agent = (0..4).fold(SoftAgent::default(), |agent, _| agent.with(world.good().1.blob(), |_, _| Answer::Silence));
     let start = Instant::now();
-    let result = decide(&mut agent.start(), &demand(&world.cas), &context(), patience, &FixedClock(NOW));
+    let result = ask(&mut agent.start(), &demand(&world.cas), patience, &FixedClock(NOW));
     let reasons = reasons(result);
     assert!(start.elapsed() < Duration::from_secs(10));
     assert_eq!(reasons[0], NotAccepted::Agent(AgentError::Timeout));
@@ -335,12 +352,12 @@ fn an_agent_that_never_signs_costs_the_touch_patience_once() {
 fn a_person_has_longer_than_the_total_patience() {
     let world = World::new();
     let (key, certificate) = world.good();
-    let patience = Patience { total: Duration::from_secs(2), touch: Duration::from_secs(20) };
+    let patience = patience(Duration::from_secs(2), Duration::from_secs(20));
     let agent = SoftAgent::default().with(certificate.blob(), move |data, _| {
         std::thread::sleep(Duration::from_millis(2200));
         Answer::Frame(frame::signature(&key.sign(data).unwrap()))
     });
-    assert!(decide(&mut agent.start(), &demand(&world.cas), &context(), patience, &FixedClock(NOW)).is_ok());
+    assert!(ask(&mut agent.start(), &demand(&world.cas), patience, &FixedClock(NOW)).is_ok());
 }
 
 #[test]
@@ -404,4 +421,205 @@ fn ssh_agent_with_an_rsa_certificate_passes() {
     std::fs::write(ssh_agent.folder().join("rsa-cert.pub"), certificate.to_openssh("")).unwrap();
     ssh_agent.run("ssh-add", &["-q", "rsa"], b"");
     assert_eq!(world.decide(&mut ssh_agent.connect()).unwrap().certificate.certificate(), &certificate);
+}
+
+/// Connections to agents, one after the other.
+fn connections(agents: Vec<SoftAgent>) -> impl Fn(Duration) -> Result<Agent, AgentError> {
+    let agents = std::cell::RefCell::new(agents.into_iter());
+    move |_| agents.borrow_mut().next().map(SoftAgent::start).ok_or_else(|| AgentError::Io("no more".into()))
+}
+
+#[test]
+fn a_key_that_hangs_or_breaks_off_costs_only_itself() {
+    let world = World::new();
+    let (key, good) = world.pair(|t| t.valid_after = UnixTime(1_699_999_000));
+    let (hanging, closing) = (world.good().1, world.good().1);
+    let pem = key.to_openssh("").unwrap();
+    let agent = || {
+        SoftAgent::default()
+            .with(hanging.blob(), |_, _| Answer::Silence)
+            .with_untouchable(closing.blob())
+            .with_key(good.blob(), PrivateKey::from_openssh(&pem).unwrap())
+    };
+    let reconnect = connections(vec![agent(), agent()]);
+    let (context, clock) = (context(), FixedClock(NOW));
+    let patience = patience(Duration::from_secs(20), Duration::from_millis(200));
+    let asking = Asking { reconnect: Some(&reconnect), ..Asking::new(&context, patience, &clock) };
+    let start = Instant::now();
+    let accepted = decide(&mut agent().start(), &demand(&world.cas), &asking).unwrap();
+    assert_eq!(*accepted.certificate.certificate(), good);
+    assert!((Duration::from_millis(200)..Duration::from_secs(10)).contains(&start.elapsed()));
+}
+
+#[test]
+fn all_signatures_together_have_an_end_too() {
+    let world = World::new();
+    let certificates: Vec<_> = (0..4).map(|_| world.good().1).collect();
+    let agent =
+        || certificates.iter().fold(SoftAgent::default(), |agent, one| agent.with(one.blob(), |_, _| Answer::Silence));
+    let reconnect = connections((0..4).map(|_| agent()).collect());
+    let (context, clock) = (context(), FixedClock(NOW));
+    let patience = Patience {
+        all_touches: Some(Duration::from_millis(300)),
+        ..patience(Duration::from_secs(20), Duration::from_millis(200))
+    };
+    let asking = Asking { reconnect: Some(&reconnect), ..Asking::new(&context, patience, &clock) };
+    let start = Instant::now();
+    let reasons = reasons(decide(&mut agent().start(), &demand(&world.cas), &asking));
+    assert_eq!(reasons, vec![NotAccepted::Agent(AgentError::Timeout); 4]);
+    assert!(start.elapsed() < Duration::from_millis(2000), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_signature_of_the_ca_that_does_not_verify_costs_no_signature_of_the_agent() {
+    let world = World::new();
+    let (key, good) = world.pair(|t| t.valid_after = UnixTime(1_699_999_000));
+    let mut agent = SoftAgent::default();
+    for _ in 0..=MAX_SIGNATURES {
+        let mut blob = world.good().1.blob().to_vec();
+        *blob.last_mut().unwrap() ^= 1;
+        agent = agent.with_untouchable(&blob);
+    }
+    assert_eq!(world.accepted(agent.with_key(good.blob(), key)), good);
+}
+
+#[derive(Default)]
+struct Watcher {
+    touches: Cell<u32>,
+    hints: Cell<u32>,
+}
+
+impl Person for Watcher {
+    fn before_touch(&self) {
+        self.touches.set(self.touches.get() + 1);
+    }
+    fn waiting(&self) {
+        self.hints.set(self.hints.get() + 1);
+    }
+}
+
+#[test]
+fn a_person_is_told_before_a_touch_and_once_when_it_takes_longer() {
+    let world = World::new();
+    let fido = || {
+        let key = SoftFido::new();
+        (template(&key.public_key()).sign(&world.ca).unwrap(), key)
+    };
+    let ((first, _), (second, key)) = (fido(), fido());
+    let slowly = |answer: Box<dyn Fn(&[u8]) -> Vec<u8> + Send>| {
+        move |data: &[u8], _: u32| {
+            std::thread::sleep(HINT_AFTER + Duration::from_millis(100));
+            Answer::Frame(answer(data))
+        }
+    };
+    let agent = SoftAgent::default()
+        .with(first.blob(), slowly(Box::new(|_| frame::failure())))
+        .with(second.blob(), slowly(Box::new(move |data| frame::signature(&key.sign(data, 1)))));
+    let (context, clock, watcher) = (context(), FixedClock(NOW), Watcher::default());
+    let asking = Asking { person: &watcher, ..Asking::new(&context, PATIENCE, &clock) };
+    assert!(decide(&mut agent.start(), &demand(&world.cas), &asking).is_ok());
+    assert_eq!((watcher.touches.get(), watcher.hints.get()), (2, 1));
+
+    let (key, certificate) = world.good();
+    let agent = SoftAgent::default().with_key(certificate.blob(), key);
+    let watcher = Watcher::default();
+    let asking = Asking { person: &watcher, ..asking };
+    assert!(decide(&mut agent.start(), &demand(&world.cas), &asking).is_ok());
+    assert_eq!((watcher.touches.get(), watcher.hints.get()), (0, 0), "a key that answers at once");
+}
+
+/// An agent with one identity that claims the extension in its comment, and answers it by `answer`; asked for an SSHSIG, it signs it.
+fn clear(
+    certificate: &Certificate,
+    pem: &str,
+    answer: impl Fn(ChallengeMessage, &PrivateKey) -> Vec<u8> + Send + 'static,
+) -> Agent {
+    let (blob, key) = (certificate.blob().to_vec(), PrivateKey::from_openssh(pem).unwrap());
+    scripted(Duration::from_secs(10), move |mut stream| {
+        while let Some(payload) = receive(&mut stream) {
+            let frame = match Request::parse(&payload) {
+                Request::List => frame::identities(&[Identity {
+                    blob: blob.clone(),
+                    comment: b"key of alice challenge@ussh".to_vec(),
+                }]),
+                Request::Challenge { blob: asked, message, .. } => {
+                    assert_eq!(asked, blob);
+                    answer(message, &key)
+                }
+                Request::Sign { data, .. } => frame::signature(&key.sign(&data).unwrap()),
+                other => panic!("{other:?}"),
+            };
+            std::io::Write::write_all(&mut stream, &frame).unwrap();
+        }
+    })
+}
+
+#[test]
+fn an_agent_that_is_told_the_challenge_in_clear_proves_the_same() {
+    let world = World::new();
+    let (key, certificate) = world.good();
+    let digest = certificate.digest();
+    let mut agent = clear(&certificate, &key.to_openssh("").unwrap(), move |message, key| {
+        assert_eq!(message.context, context());
+        assert_eq!(message.certificate_digest, digest);
+        assert_eq!(message.to_string(), "web1: sudo as alice on /dev/pts/3");
+        frame::clear_signature(&key.sign(&message.signed_data()).unwrap())
+    });
+    let accepted = world.decide(&mut agent).unwrap();
+    assert!(accepted.proof.is_for(&accepted.certificate));
+}
+
+#[test]
+fn an_agent_that_declines_signs_another_text_or_by_another_key_proves_nothing() {
+    let world = World::new();
+    let (key, certificate) = world.good();
+    let pem = key.to_openssh("").unwrap();
+    let bad = || vec![NotAccepted::BadProof(KeyError::BadSignature)];
+    type Answering = Box<dyn Fn(ChallengeMessage, &PrivateKey) -> Vec<u8> + Send>;
+    let cases: Vec<(Answering, Vec<NotAccepted>)> = vec![
+        (Box::new(|_, _| frame::extension_failure()), vec![NotAccepted::AgentRefused]),
+        (Box::new(|m, k| frame::clear_signature(&k.sign(&[&m.signed_data()[..], b"x"].concat()).unwrap())), bad()),
+        (Box::new(|m, _| frame::clear_signature(&new_key().sign(&m.signed_data()).unwrap())), bad()),
+        (Box::new(|_, _| frame::clear_signature(b"")), bad()),
+        (
+            Box::new(|m, k| frame::signature(&k.sign(&m.signed_data()).unwrap())),
+            vec![NotAccepted::Agent(AgentError::Malformed)],
+        ),
+        (Box::new(|_, _| frame::success()), vec![NotAccepted::Agent(AgentError::Malformed)]),
+    ];
+    for (answer, expected) in cases {
+        assert_eq!(reasons(world.decide(&mut clear(&certificate, &pem, answer))), expected);
+    }
+}
+
+#[test]
+fn a_stock_agent_under_the_extensions_name_is_asked_for_an_sshsig() {
+    let world = World::new();
+    let (key, certificate) = world.good();
+    let mut agent = clear(&certificate, &key.to_openssh("").unwrap(), |_, _| frame::failure());
+    assert!(world.decide(&mut agent).is_ok());
+
+    let ssh_agent = RealAgent::start();
+    ssh_agent.connect().add_certificate(&certificate, &key, "mine challenge@ussh", &Constraints::default()).unwrap();
+    assert!(world.decide(&mut ssh_agent.connect()).is_ok(), "ssh-agent answers an extension that it does not know");
+}
+
+#[test]
+fn a_message_is_read_to_its_last_byte_or_not_at_all() {
+    let world = World::new();
+    let verified = verify(&world.good().1, &demand(&world.cas)).unwrap();
+    let challenge = Challenge::new(&verified, &context()).unwrap();
+    let message = challenge.message();
+    assert_eq!(ChallengeMessage::parse(message).unwrap().signed_data(), challenge.signed_data());
+    for end in 0..message.len() {
+        assert_eq!(ChallengeMessage::parse(&message[..end]), None);
+    }
+    assert_eq!(ChallengeMessage::parse(&[message, &[0]].concat()), None);
+    let other_version = [&[2], &message[1..]].concat();
+    assert_eq!(ChallengeMessage::parse(&other_version), None);
+    let long = ChallengeContext { user: "u".repeat(crate::challenge::MAX_NAME + 1), ..context() };
+    assert_eq!(ChallengeMessage::parse(Challenge::new(&verified, &long).unwrap().message()), None);
+    let odd = ChallengeContext { user: "eve\x1b[2J\nroot".into(), ruser: "mallory".into(), ..context() };
+    let shown = ChallengeMessage::parse(Challenge::new(&verified, &odd).unwrap().message()).unwrap().to_string();
+    assert_eq!(shown, "web1: sudo as eve\\x1b[2J\\x0aroot, asked by mallory on /dev/pts/3");
 }

@@ -177,6 +177,27 @@ const SHOWN_NAME: usize = 64;
 /// # Errors
 /// [`Refusal`], the first check that failed.
 pub fn verify(certificate: &Certificate, demand: &Demand<'_>) -> Result<VerifiedCertificate, Refusal> {
+    check_content(certificate, demand)?;
+    // A CA on a FIDO key must have been touched; sshd does not look.
+    certificate
+        .ca()
+        .verify(certificate.signed_data(), certificate.signature(), FidoDemand::Presence)
+        .map_err(Refusal::BadCaSignature)?;
+    Ok(VerifiedCertificate { certificate: certificate.clone() })
+}
+
+impl VerifiedCertificate {
+    /// Judges once more, at another time or by another list. The CA's signature was checked over these very bytes: it does not change.
+    /// # Errors
+    /// As [`verify`].
+    pub fn verify_again(self, demand: &Demand<'_>) -> Result<Self, Refusal> {
+        check_content(&self.certificate, demand)?;
+        Ok(self)
+    }
+}
+
+/// All checks but that of the CA's signature, which takes a hundred times as long as they do together: for whoever has many to choose from. A yes is worth nothing without [`verify`].
+pub(crate) fn check_content(certificate: &Certificate, demand: &Demand<'_>) -> Result<(), Refusal> {
     check_ca(certificate, demand)?;
     if certificate.kind() != demand.kind {
         return Err(Refusal::WrongKind);
@@ -188,12 +209,7 @@ pub fn verify(certificate: &Certificate, demand: &Demand<'_>) -> Result<Verified
     if demand.revoked.is_some_and(|list| list.revokes(certificate)) {
         return Err(Refusal::Revoked);
     }
-    // A CA on a FIDO key must have been touched; sshd does not look.
-    certificate
-        .ca()
-        .verify(certificate.signed_data(), certificate.signature(), FidoDemand::Presence)
-        .map_err(Refusal::BadCaSignature)?;
-    Ok(VerifiedCertificate { certificate: certificate.clone() })
+    Ok(())
 }
 
 /// The source-address of `certificate` alone: whoever compares two certificates of one session asks for it apart from the other options.

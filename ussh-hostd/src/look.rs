@@ -15,7 +15,7 @@ use ussh_core::agent::Agent;
 use ussh_core::certificate::Certificate;
 use ussh_core::challenge::ChallengeContext;
 use ussh_core::clock::{Clock, SystemClock};
-use ussh_core::decision::{Accepted, DecisionError, Patience, decide_among};
+use ussh_core::decision::{Accepted, Asking, DecisionError, Patience, decide};
 use ussh_os::agent_socket::connect_as;
 use ussh_os::sshd_connection::{Listener, listeners};
 
@@ -218,8 +218,9 @@ impl Look {
             let newer = c.same_lineage(&self.current) && c.valid_before() > self.current.valid_before();
             newer && self.terms.allow(c).map_err(|reason| lesser.replace(Some(reason))).is_ok()
         };
-        let patience = Patience { total: left / 2, touch: left / 2 };
-        match decide_among(agent, &newer, &demand, &context, patience, clock) {
+        let patience = Patience { total: left / 2, touch: left / 2, all_touches: Some(left / 2) };
+        let asking = Asking { wanted: &newer, ..Asking::new(&context, patience, clock) };
+        match decide(agent, &demand, &asking) {
             Ok(accepted) => Ok(Box::new(accepted)),
             Err(DecisionError::Agent(e)) => Err(NotRenewed::NoAnswer(e.to_string())),
             Err(DecisionError::Random) => Err(NotRenewed::Failed("no random numbers".into())),

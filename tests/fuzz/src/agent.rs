@@ -8,7 +8,7 @@ use std::time::Duration;
 use ussh_core::agent::{Agent, MAX_IDENTITIES, Request, parse_identities, parse_signature, parse_success};
 use ussh_core::challenge::ChallengeContext;
 use ussh_core::clock::{Clock, UnixTime};
-use ussh_core::decision::{Patience, decide};
+use ussh_core::decision::{Asking, Patience, decide};
 
 use crate::fixtures;
 
@@ -48,7 +48,8 @@ pub fn decision(data: &[u8]) {
         now: demand.now,
     };
     let limit = Duration::from_secs(2);
-    let patience = Patience { total: limit, touch: limit };
+    let patience = Patience { total: limit, touch: limit, all_touches: Some(limit) };
     let mut agent = Agent::new(near, limit);
-    assert!(decide(&mut agent, &demand, &context, patience, &At(demand.now)).is_err());
+    let clock = At(demand.now);
+    assert!(decide(&mut agent, &demand, &Asking::new(&context, patience, &clock)).is_err());
 }

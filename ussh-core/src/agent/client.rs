@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
-use super::message::{parse_identities, parse_signature, parse_success};
+use super::message::{ClearAnswer, parse_clear_answer, parse_identities, parse_signature, parse_success};
 use super::{AgentError, Constraints, Identity, MAX_FRAME, frame};
 use crate::certificate::Certificate;
 use crate::keys::PrivateKey;
@@ -15,19 +15,43 @@ use crate::keys::PrivateKey;
 /// anew (af_unix.c `unix_stream_sendmsg`): a slow reader would stretch the deadline.
 const WRITE_CHUNK: usize = 4096;
 
+/// Bytes read at once: most answers come whole.
+const READ_CHUNK: usize = 4096;
+
 /// A connected agent. Every call ends by the deadline set last.
 #[derive(Debug)]
 pub struct Agent {
     stream: UnixStream,
     deadline: Instant,
+    /// What the agent has said beyond the answer that was read.
+    unread: Vec<u8>,
     /// A round trip broke off: what comes next on the stream would be the answer to an older question.
     broken: bool,
 }
 
+/// What happens while an answer is waited for. The deadline holds whatever these do, but for the time that they take themselves.
+pub trait Waiting {
+    /// When to be [told](Waiting::told), if there is no answer by then.
+    fn notice(&self) -> Option<Instant> {
+        None
+    }
+    /// Told once, at [`Waiting::notice`].
+    fn told(&self) {}
+    /// Asked when a signal has come: whether the wait shall end.
+    fn interrupted(&self) -> bool {
+        false
+    }
+}
+
+/// Nobody cares.
+struct Patiently;
+
+impl Waiting for Patiently {}
+
 impl Agent {
     /// Takes a connected stream, blocking or not. Whose agent it is is the caller's to know.
     pub fn new(stream: UnixStream, patience: Duration) -> Self {
-        Agent { stream, deadline: after(patience), broken: false }
+        Agent { stream, deadline: after(patience), unread: Vec::new(), broken: false }
     }
 
     /// Sets the instant by which every further call must be done.
@@ -46,7 +70,38 @@ impl Agent {
     /// # Errors
     /// [`AgentError`]
     pub fn sign(&mut self, blob: &[u8], data: &[u8], flags: u32) -> Result<Vec<u8>, AgentError> {
-        parse_signature(&self.round_trip(&frame::sign(blob, data, flags))?)
+        self.sign_waiting(blob, data, flags, &Patiently)
+    }
+
+    /// Signs, and lets `waiting` know.
+    /// # Errors
+    /// [`AgentError`]
+    pub fn sign_waiting(
+        &mut self,
+        blob: &[u8],
+        data: &[u8],
+        flags: u32,
+        waiting: &dyn Waiting,
+    ) -> Result<Vec<u8>, AgentError> {
+        parse_signature(&self.exchange(&frame::sign(blob, data, flags), waiting)?)
+    }
+
+    /// Sends a challenge in clear; the agent makes the SSHSIG of it itself.
+    /// # Errors
+    /// [`AgentError`]
+    pub fn sign_clear(
+        &mut self,
+        blob: &[u8],
+        message: &[u8],
+        flags: u32,
+        waiting: &dyn Waiting,
+    ) -> Result<ClearAnswer, AgentError> {
+        parse_clear_answer(&self.exchange(&frame::clear_challenge(blob, message, flags), waiting)?)
+    }
+
+    /// Whether a call broke off, so that all further ones fail.
+    pub fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// Adds a key with its certificate.
@@ -83,13 +138,17 @@ impl Agent {
     /// # Errors
     /// [`AgentError`]
     pub fn round_trip(&mut self, frame: &[u8]) -> Result<Zeroizing<Vec<u8>>, AgentError> {
+        self.exchange(frame, &Patiently)
+    }
+
+    fn exchange(&mut self, frame: &[u8], waiting: &dyn Waiting) -> Result<Zeroizing<Vec<u8>>, AgentError> {
         if self.broken {
             return Err(AgentError::Io("given up before".into()));
         }
         if frame.len() > 4 + MAX_FRAME {
             return Err(AgentError::TooLarge);
         }
-        let answer = self.send(frame).and_then(|()| self.receive());
+        let answer = self.send(frame).and_then(|()| self.receive(waiting));
         self.broken = answer.is_err();
         answer
     }
@@ -111,37 +170,54 @@ impl Agent {
         Ok(())
     }
 
-    fn receive(&mut self) -> Result<Zeroizing<Vec<u8>>, AgentError> {
-        let mut length = [0; 4];
-        self.read_exact(&mut length)?;
-        let length = usize::try_from(u32::from_be_bytes(length)).map_err(|_| AgentError::TooLarge)?;
-        match length {
-            0 => return Err(AgentError::Malformed),
-            1..=MAX_FRAME => {}
-            _ => return Err(AgentError::TooLarge),
-        }
-        let mut payload = Zeroizing::new(vec![0; length]);
-        self.read_exact(&mut payload)?;
-        Ok(payload)
-    }
-
-    fn read_exact(&mut self, mut buffer: &mut [u8]) -> Result<(), AgentError> {
-        while !buffer.is_empty() {
-            self.stream.set_read_timeout(Some(self.time_left()?)).map_err(io_error)?;
-            match self.stream.read(buffer) {
+    fn receive(&mut self, waiting: &dyn Waiting) -> Result<Zeroizing<Vec<u8>>, AgentError> {
+        let mut notice = waiting.notice();
+        let mut chunk = Zeroizing::new([0; READ_CHUNK]);
+        let mut received = Zeroizing::new(std::mem::take(&mut self.unread));
+        loop {
+            if let Some(length) = payload_length(&received)? {
+                let end = length.saturating_add(4);
+                if received.len() >= end {
+                    self.unread = received.split_off(end);
+                    received.drain(..4);
+                    return Ok(received);
+                }
+            }
+            let left = self.time_left()?;
+            let until_notice = notice.map(|at| at.saturating_duration_since(Instant::now()));
+            if until_notice.is_some_and(|time| time.is_zero()) {
+                notice = None;
+                waiting.told();
+                continue;
+            }
+            let wait = until_notice.map_or(left, |time| time.min(left));
+            self.stream.set_read_timeout(Some(wait)).map_err(io_error)?;
+            match self.stream.read(chunk.as_mut_slice()) {
                 Ok(0) => return Err(closed()),
-                Ok(n) => buffer = std::mem::take(&mut buffer).get_mut(n..).unwrap_or_default(),
+                Ok(n) => received.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted && waiting.interrupted() => {
+                    return Err(AgentError::Interrupted);
+                }
                 Err(e) if is_retry(&e) => {}
                 Err(e) => return Err(io_error(e)),
             }
         }
-        Ok(())
     }
 
     /// Until the deadline: asked before every system call, so that an agent that sends byte by byte gains nothing.
     fn time_left(&self) -> Result<Duration, AgentError> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(AgentError::Timeout) } else { Ok(left) }
+    }
+}
+
+/// What a frame's first four bytes say, once they are there.
+fn payload_length(received: &[u8]) -> Result<Option<usize>, AgentError> {
+    let Some(length) = received.first_chunk() else { return Ok(None) };
+    match usize::try_from(u32::from_be_bytes(*length)).map_err(|_| AgentError::TooLarge)? {
+        0 => Err(AgentError::Malformed),
+        length @ 1..=MAX_FRAME => Ok(Some(length)),
+        _ => Err(AgentError::TooLarge),
     }
 }
 

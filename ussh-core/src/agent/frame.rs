@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::{Constraints, Identity, number};
+use super::{CHALLENGE_EXTENSION, Constraints, Identity, number};
 use crate::certificate::Certificate;
 use crate::keys::{KeyError, PrivateKey};
 use crate::wire::WireWrite;
@@ -19,6 +19,29 @@ pub fn sign(blob: &[u8], data: &[u8], flags: u32) -> Vec<u8> {
     payload.put_string(data);
     payload.put_u32(flags);
     wrap(&payload)
+}
+
+/// EXTENSION `challenge@ussh`: `message` is the challenge in clear.
+pub fn clear_challenge(blob: &[u8], message: &[u8], flags: u32) -> Vec<u8> {
+    let mut payload = vec![number::EXTENSION];
+    payload.put_string(CHALLENGE_EXTENSION.as_bytes());
+    payload.put_string(blob);
+    payload.put_string(message);
+    payload.put_u32(flags);
+    wrap(&payload)
+}
+
+/// EXTENSION_RESPONSE to a challenge in clear: `signature` in wire form.
+pub fn clear_signature(signature: &[u8]) -> Vec<u8> {
+    let mut payload = vec![number::EXTENSION_RESPONSE];
+    payload.put_string(CHALLENGE_EXTENSION.as_bytes());
+    payload.put_string(signature);
+    wrap(&payload)
+}
+
+/// EXTENSION_FAILURE: an extension that is known, and a no.
+pub fn extension_failure() -> Vec<u8> {
+    wrap(&[number::EXTENSION_FAILURE])
 }
 
 /// ADD_ID_CONSTRAINED (ADD_IDENTITY if there is no constraint) of an Ed25519 or ECDSA key with its certificate.

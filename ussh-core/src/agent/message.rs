@@ -3,7 +3,8 @@
 
 use zeroize::Zeroizing;
 
-use super::{AgentError, Constraints, Identity, MAX_IDENTITIES, number};
+use super::{AgentError, CHALLENGE_EXTENSION, Constraints, Identity, MAX_IDENTITIES, number};
+use crate::challenge::ChallengeMessage;
 use crate::keys::KeyType;
 use crate::wire::{Reader, WireError};
 
@@ -37,6 +38,15 @@ pub enum Request {
         /// Key or certificate.
         blob: Vec<u8>,
     },
+    /// SSH_AGENTC_EXTENSION (27) of the name `challenge@ussh`.
+    Challenge {
+        /// Certificate.
+        blob: Vec<u8>,
+        /// What is to be signed, in clear.
+        message: ChallengeMessage,
+        /// As for [`Request::Sign`].
+        flags: u32,
+    },
     /// Any other number, malformed content included. 0 (reserved) for an empty payload.
     Other(u8),
 }
@@ -52,6 +62,7 @@ impl Request {
             number::REQUEST_IDENTITIES => reader.finish().map(|()| Request::List),
             number::SIGN_REQUEST => parse_sign(reader),
             number::REMOVE_IDENTITY => parse_remove(reader),
+            number::EXTENSION => return parse_challenge(reader).unwrap_or(Request::Other(kind)),
             number::ADD_IDENTITY | number::ADD_ID_CONSTRAINED => {
                 return parse_add(payload, kind, reader).unwrap_or(Request::Other(kind));
             }
@@ -76,6 +87,9 @@ impl std::fmt::Debug for Request {
                 .field("constraints", constraints)
                 .field("payload", &format_args!("***"))
                 .finish(),
+            Request::Challenge { blob, message, flags } => {
+                f.debug_struct("Challenge").field("blob", blob).field("message", message).field("flags", flags).finish()
+            }
             Request::Remove { blob } => f.debug_struct("Remove").field("blob", blob).finish(),
             Request::Other(number) => f.debug_tuple("Other").field(number).finish(),
         }
@@ -93,6 +107,17 @@ fn parse_remove(mut reader: Reader<'_>) -> Result<Request, WireError> {
     let blob = reader.string()?.to_vec();
     reader.finish()?;
     Ok(Request::Remove { blob })
+}
+
+fn parse_challenge(mut reader: Reader<'_>) -> Option<Request> {
+    if reader.string().ok()? != CHALLENGE_EXTENSION.as_bytes() {
+        return None;
+    }
+    let blob = reader.string().ok()?.to_vec();
+    let message = ChallengeMessage::parse(reader.string().ok()?)?;
+    let flags = reader.u32().ok()?;
+    reader.finish().ok()?;
+    Some(Request::Challenge { blob, message, flags })
 }
 
 /// One private field of an added certificate, after its blob.
@@ -191,6 +216,31 @@ pub fn parse_signature(payload: &[u8]) -> Result<Vec<u8>, AgentError> {
     let signature = reader.string().map_err(malformed)?.to_vec();
     reader.finish().map_err(malformed)?;
     Ok(signature)
+}
+
+/// What an agent says to a challenge in clear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClearAnswer {
+    /// The signature's wire form.
+    Signature(Vec<u8>),
+    /// It does not know the extension, whatever its comments say.
+    Unknown,
+}
+
+/// Reads the payload of an answer to a challenge in clear.
+/// # Errors
+/// [`AgentError::Refused`]: SSH_AGENT_EXTENSION_FAILURE, the agent or its person declined; [`AgentError::Malformed`].
+pub fn parse_clear_answer(payload: &[u8]) -> Result<ClearAnswer, AgentError> {
+    if payload == [number::FAILURE] {
+        return Ok(ClearAnswer::Unknown);
+    }
+    let mut reader = answer(payload, number::EXTENSION_RESPONSE)?;
+    if reader.string().map_err(malformed)? != CHALLENGE_EXTENSION.as_bytes() {
+        return Err(AgentError::Malformed);
+    }
+    let signature = reader.string().map_err(malformed)?.to_vec();
+    reader.finish().map_err(malformed)?;
+    Ok(ClearAnswer::Signature(signature))
 }
 
 /// Reads the payload of an answer to add or remove.

@@ -8,9 +8,9 @@ mod client;
 pub mod frame;
 mod message;
 
-pub use client::Agent;
 pub(crate) use client::after;
-pub use message::{Request, parse_identities, parse_signature, parse_success};
+pub use client::{Agent, Waiting};
+pub use message::{ClearAnswer, Request, parse_clear_answer, parse_identities, parse_signature, parse_success};
 
 /// Longest payload either way, in bytes (ssh-agent's own limit: AGENT_MAX_LEN).
 pub const MAX_FRAME: usize = 256 * 1024;
@@ -37,6 +37,9 @@ pub enum AgentError {
     /// SSH_AGENT_FAILURE.
     #[error("the agent refused")]
     Refused,
+    /// Whoever waits does not want to any more.
+    #[error("interrupted")]
+    Interrupted,
     /// A key of ours that cannot be sent to an agent.
     #[error("{0}")]
     Key(crate::keys::KeyError),
@@ -49,6 +52,16 @@ pub struct Identity {
     pub blob: Vec<u8>,
     /// Any bytes.
     pub comment: Vec<u8>,
+}
+
+/// Name of the extension by which an agent is sent a challenge in clear (docs/challenge.md).
+pub const CHALLENGE_EXTENSION: &str = "challenge@ussh";
+
+impl Identity {
+    /// Whether the agent says that it takes challenges for this identity in clear: the last word of the comment is the extension's name. A stock agent is so never asked in vain.
+    pub fn takes_clear_challenges(&self) -> bool {
+        self.comment.rsplit(|byte| *byte == b' ').next() == Some(CHALLENGE_EXTENSION.as_bytes())
+    }
 }
 
 /// Constraints on an added key.
@@ -71,7 +84,9 @@ mod number {
     pub const ADD_IDENTITY: u8 = 17;
     pub const REMOVE_IDENTITY: u8 = 18;
     pub const ADD_ID_CONSTRAINED: u8 = 25;
+    pub const EXTENSION: u8 = 27;
     pub const EXTENSION_FAILURE: u8 = 28;
+    pub const EXTENSION_RESPONSE: u8 = 29;
     /// authfd.h SSH2_AGENT_FAILURE and SSH_COM_AGENT2_FAILURE: refusals of agents older than the draft.
     pub const OLD_FAILURES: [u8; 2] = [30, 102];
 
