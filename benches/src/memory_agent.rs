@@ -46,9 +46,11 @@ fn answer_all(mut stream: UnixStream, identity: &Identity, key: &PrivateKey) -> 
         let answer = match Request::parse(&payload) {
             Request::List => frame::identities(std::slice::from_ref(identity)),
             Request::Sign { blob, data, .. } if blob == identity.blob => frame::signature(&key.sign(&data)?),
-            Request::Sign { .. } | Request::AddCertificate { .. } | Request::Remove { .. } | Request::Other(_) => {
-                frame::failure()
-            }
+            Request::Sign { .. }
+            | Request::AddCertificate { .. }
+            | Request::Remove { .. }
+            | Request::Challenge { .. }
+            | Request::Other(_) => frame::failure(),
         };
         stream.write_all(&answer)?;
     }

@@ -2,13 +2,13 @@
 
 use ussh_core::challenge::ChallengeContext;
 use ussh_core::clock::{Clock, SystemClock};
-use ussh_core::decision::{DecisionError, Patience, decide_among};
+use ussh_core::decision::{Asking, DecisionError, Patience, Person, decide};
 use ussh_core::verdict::CriticalOptions;
 use ussh_os::account::Account;
 use ussh_os::pam_module::{PamHandle, PamReturn};
 use ussh_os::process;
 
-use crate::answer::{self, Accepted, Denial, Phase, Proof, Speaker, Subject};
+use crate::answer::{self, Accepted, Denial, HINT, Phase, Proof, Speaker, Subject};
 use crate::caller::{Caller, NoAnswer, Reached};
 use crate::inject;
 use crate::kept;
@@ -76,7 +76,7 @@ pub fn challenge(
     options: &AuthOptions,
     account: &Account,
     trust: &Trust<'_>,
-    _speaker: &Speaker<'_>,
+    speaker: &Speaker<'_>,
 ) -> Result<Accepted, Denial> {
     let debug = |text: &str| {
         if options.debug {
@@ -85,7 +85,7 @@ pub fn challenge(
     };
     let caller = Caller::find(options, subject, &debug)?;
     caller.ask(|reached| {
-        let Reached { agent, left, origin, whose } = reached;
+        let Reached { agent, left, origin, whose, reconnect } = reached;
         let now = SystemClock.now();
         let context = ChallengeContext {
             host: process::host_name(),
@@ -97,10 +97,20 @@ pub fn challenge(
         };
         // Nobody here would run a forced command.
         let demand = trust.demand(CriticalOptions::RefuseUnlessFrom(origin), now).map_err(NoAnswer::Denied)?;
-        let patience = Patience { total: *left, touch: options.touch_timeout };
-        match decide_among(agent, &|certificate| whose.includes(certificate), &demand, &context, patience, &SystemClock)
-        {
-            Ok(accepted) => Ok(Accepted { certificate: accepted.certificate, proof: Proof::Challenge(accepted.proof) }),
+        let asking = Asking {
+            context: &context,
+            wanted: &|certificate| whose.includes(certificate),
+            patience: Patience { total: *left, touch: options.touch_timeout, all_touches: None },
+            clock: &SystemClock,
+            person: &AtTheKey { speaker, cue: options.cue.as_deref() },
+            reconnect: Some(*reconnect),
+        };
+        match decide(agent, &demand, &asking) {
+            Ok(accepted) => {
+                let certificate =
+                    trust.judge_again(accepted.certificate, &demand, &SystemClock).map_err(NoAnswer::Denied)?;
+                Ok(Accepted { certificate, proof: Proof::Challenge(accepted.proof) })
+            }
             Err(DecisionError::Agent(error)) => Err(NoAnswer::Agent(error)),
             Err(DecisionError::Random) => Err(NoAnswer::Denied(Denial::Unavailable("no random numbers".into()))),
             Err(DecisionError::NoneAccepted(tried)) => {
@@ -111,4 +121,22 @@ pub fn challenge(
             }
         }
     })
+}
+
+/// Tells the person what is waited for, each thing once.
+struct AtTheKey<'a> {
+    speaker: &'a Speaker<'a>,
+    cue: Option<&'a str>,
+}
+
+impl Person for AtTheKey<'_> {
+    fn before_touch(&self) {
+        if let Some(text) = self.cue {
+            self.speaker.say(text);
+        }
+    }
+
+    fn waiting(&self) {
+        self.speaker.say(HINT);
+    }
 }

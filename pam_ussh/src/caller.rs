@@ -3,12 +3,14 @@
 //! The environment only hints where to ask: the connection is made with the caller's own rights and only to a process of the caller's own. Where it leads nowhere (tmux and
 //! screen keep the name of a socket that went with its connection), the caller's live sessions are searched for a forwarded agent: see `search`.
 
+use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ussh_core::agent::{Agent, AgentError};
 use ussh_core::certificate::Certificate;
+use ussh_core::decision::Reconnect;
 use ussh_core::record::SPOOL;
 use ussh_os::account::Account;
 use ussh_os::agent_socket::{ConnectError, Peer, connect_as};
@@ -38,7 +40,6 @@ pub struct Caller<'a> {
 }
 
 /// A connected agent, and what may be asked of it.
-#[derive(Debug)]
 pub struct Reached<'a> {
     /// The agent.
     pub agent: Agent,
@@ -48,6 +49,8 @@ pub struct Reached<'a> {
     pub origin: AgentOrigin<'a>,
     /// Whose certificates count.
     pub whose: Whose<'a>,
+    /// A new connection to the very same agent, after one that broke or hung.
+    pub reconnect: &'a Reconnect<'a>,
 }
 
 /// Whose certificates may be used from an agent.
@@ -177,13 +180,27 @@ impl<'a> Caller<'a> {
         if !is_right(peer) {
             return Err(unreachable(true, &"another process listens there"));
         }
-        let inode = inode_of(&stream).map_err(|error| unreachable(false, &error))?;
+        let inode = Cell::new(inode_of(&stream).map_err(|error| unreachable(false, &error))?);
         let left = share.saturating_sub(start.elapsed());
-        let origin = AgentOrigin { uid: self.uid, peer, inode, spool: self.spool, debug: self.debug };
-        question(&mut Reached { agent: Agent::new(stream, left), left, origin, whose }).map_err(|error| match error {
+        let origin = AgentOrigin { uid: self.uid, peer, inode: &inode, spool: self.spool, debug: self.debug };
+        let reconnect = |patience| self.reconnect(path, peer, &inode, patience);
+        let mut reached = Reached { agent: Agent::new(stream, left), left, origin, whose, reconnect: &reconnect };
+        question(&mut reached).map_err(|error| match error {
             NoAnswer::Agent(error) => unreachable(is_silence(&error), &error),
             NoAnswer::Denied(denial) => Failed { is_dead: false, denial },
         })
+    }
+
+    /// To the one who listened before, and nobody else; the origin is looked for by the connection that is in use.
+    fn reconnect(&self, path: &Path, before: Peer, inode: &Cell<u32>, patience: Duration) -> Result<Agent, AgentError> {
+        let failed = |error: &dyn std::fmt::Display| AgentError::Io(error.to_string());
+        let (stream, peer) =
+            connect_as(self.uid, self.gid, &self.groups, path, patience).map_err(|error| failed(&error))?;
+        if peer != before {
+            return Err(failed(&"another process listens there now"));
+        }
+        inode.set(inode_of(&stream).map_err(|error| failed(&error))?);
+        Ok(Agent::new(stream, patience))
     }
 }
 
@@ -204,7 +221,11 @@ fn leads_nowhere(error: &ConnectError) -> bool {
 fn is_silence(error: &AgentError) -> bool {
     match error {
         AgentError::Io(_) | AgentError::Timeout => true,
-        AgentError::TooLarge | AgentError::Malformed | AgentError::Refused | AgentError::Key(_) => false,
+        AgentError::TooLarge
+        | AgentError::Malformed
+        | AgentError::Refused
+        | AgentError::Interrupted
+        | AgentError::Key(_) => false,
     }
 }
 

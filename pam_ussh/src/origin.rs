@@ -4,6 +4,7 @@
 //! connection to the agent: the agent then is at the other end of sshd's own, wherever its socket lies and whatever the user calls it. Everything else has no origin: an
 //! ssh-agent of this host, a socket that the user forwards by other means, a session without a record.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -23,8 +24,8 @@ pub struct AgentOrigin<'a> {
     pub uid: u32,
     /// Who listened: a hint where to look, no more.
     pub peer: Peer,
-    /// Inode of our end of the connection.
-    pub inode: u32,
+    /// Inode of our end of the connection that is in use.
+    pub inode: &'a Cell<u32>,
     /// Where records lie.
     pub spool: &'a Path,
     /// What is told of it.
@@ -83,7 +84,7 @@ impl AgentOrigin<'_> {
         if record.uid != self.uid {
             return Err(NoOrigin::OtherUid(record.uid));
         }
-        match holds_other_end(pid, self.inode) {
+        match holds_other_end(pid, self.inode.get()) {
             Ok(true) => {}
             Ok(false) => return Err(NoOrigin::NotHeld(pid)),
             Err(error) => return Err(NoOrigin::Unavailable(format!("sock_diag: {error}"))),

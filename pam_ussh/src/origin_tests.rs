@@ -36,7 +36,7 @@ impl World {
         let origin = AgentOrigin {
             uid: process::real_uid(),
             peer: Peer { pid: peer.unwrap_or(real.pid), ..real },
-            inode: inode_of(stream).unwrap(),
+            inode: &std::cell::Cell::new(inode_of(stream).unwrap()),
             spool: &self.folder.spool(),
             debug: &|text| told.borrow_mut().push_str(text),
         };

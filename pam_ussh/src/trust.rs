@@ -1,5 +1,6 @@
 //! What the line names, read: CA keys, principals, the revocation list, the group. Every file must be one that root alone can change.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use ussh_core::clock::{Clock, SystemClock, UnixTime};
 use ussh_core::principals::PrincipalList;
 use ussh_core::revoked::{NotFresh, RevokedKeys};
 use ussh_core::trusted_file::{TrustedFileError, read_trusted};
-use ussh_core::verdict::{CriticalOptions, Demand, PrincipalDemand};
+use ussh_core::verdict::{CriticalOptions, Demand, PrincipalDemand, VerifiedCertificate};
 use ussh_os::account::{Account, group_id};
 
 use crate::answer::Denial;
@@ -28,6 +29,26 @@ pub struct Trust<'a> {
     cas: TrustedCas,
     principals: Option<PrincipalList>,
     revoked: Option<RevokedKeys>,
+    /// What the revocation list's file was just before it was read.
+    revoked_file: Option<FileState>,
+}
+
+/// What tells one content of a file from another, as far as its folder entry goes: a list is put in place by a rename.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileState {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl FileState {
+    fn of(path: &Path) -> Option<Self> {
+        let m = std::fs::metadata(path).ok()?;
+        let (modified, changed) = ((m.mtime(), m.mtime_nsec()), (m.ctime(), m.ctime_nsec()));
+        Some(FileState { device: m.dev(), inode: m.ino(), size: m.size(), modified, changed })
+    }
 }
 
 impl<'a> Trust<'a> {
@@ -50,9 +71,10 @@ impl<'a> Trust<'a> {
                 Some(read_principals(&path)?)
             }
         };
+        let revoked_file = options.revoked_keys.as_deref().and_then(FileState::of);
         let revoked =
             options.revoked_keys.as_deref().map(|path| read_revoked(path, options.krl_max_age)).transpose()?;
-        Ok(Trust { account, options, cas, principals, revoked })
+        Ok(Trust { account, options, cas, principals, revoked, revoked_file })
     }
 
     /// As a demand on a user certificate.
@@ -73,6 +95,32 @@ impl<'a> Trust<'a> {
             revoked: self.revoked.as_ref(),
             max_validity: self.options.max_validity,
             max_age: self.options.max_age,
+        })
+    }
+}
+
+impl Trust<'_> {
+    /// By the revocation list as it is now, if it is another than the one that was read: a signature may have taken a minute, and the person who revokes does not know.
+    /// # Errors
+    /// [`Denial`]
+    pub fn judge_again(
+        &self,
+        certificate: VerifiedCertificate,
+        demand: &Demand<'_>,
+        clock: &dyn Clock,
+    ) -> Result<VerifiedCertificate, Denial> {
+        let Some(path) = self.options.revoked_keys.as_deref() else { return Ok(certificate) };
+        let now = FileState::of(path);
+        if now.is_some() && now == self.revoked_file {
+            return Ok(certificate);
+        }
+        let revoked = read_revoked(path, self.options.krl_max_age)?;
+        let shown = certificate.certificate().clone();
+        let demand = Demand { revoked: Some(&revoked), now: clock.now(), ..*demand };
+        certificate.verify_again(&demand).map_err(|refusal| Denial::Refused {
+            certificate: Some(Box::new(shown)),
+            reason: refusal.to_string(),
+            others: 0,
         })
     }
 }

@@ -119,7 +119,9 @@ pub fn serve_agent(
                 Some((_, key)) => frame::signature(&sign(key, &data)),
                 None => frame::failure(),
             },
-            Request::AddCertificate { .. } | Request::Remove { .. } | Request::Other(_) => frame::failure(),
+            Request::AddCertificate { .. } | Request::Remove { .. } | Request::Challenge { .. } | Request::Other(_) => {
+                frame::failure()
+            }
         };
         // The asker may have gone: it has its deadline.
         let _ = stream.write_all(&answer);

@@ -93,7 +93,7 @@ impl CaSide {
                 }
             }
             Request::Remove { blob } => self.remove(&blob),
-            Request::Sign { .. } | Request::Other(_) => None,
+            Request::Sign { .. } | Request::Challenge { .. } | Request::Other(_) => None,
         }
     }
 
