@@ -61,7 +61,7 @@ impl<'a> Trust<'a> {
         }
         let cas = TrustedCas::parse(&read(&options.ca_file, MAX_TEXT)?);
         if cas.keys().is_empty() {
-            return Err(Denial::Misconfigured(format!("{} holds no CA key", options.ca_file.display())));
+            return Err(Denial::Misconfigured(no_ca_key(&options.ca_file, &cas)));
         }
         let principals = match &options.principals {
             Principals::None => None,
@@ -132,6 +132,17 @@ fn demand_member(account: &Account, group: &str) -> Result<(), Denial> {
         return Ok(());
     }
     Err(Denial::NotInGroup(group.into()))
+}
+
+/// Like sshd we read no further than the first line of junk: a `cert-authority` or another option before the key is junk here.
+fn no_ca_key(path: &Path, cas: &TrustedCas) -> String {
+    match cas.junk_at() {
+        None => format!("{} holds no CA key", path.display()),
+        Some(line) => format!(
+            "{} holds no CA key: line {line} is none (write the key alone, `TYPE BASE64 COMMENT`), and reading stops there",
+            path.display()
+        ),
+    }
 }
 
 fn read(path: &Path, max: usize) -> Result<Vec<u8>, Denial> {

@@ -7,6 +7,7 @@ use crate::keys::{KeyError, PublicKey};
 #[derive(Clone, Debug, Default)]
 pub struct TrustedCas {
     keys: Vec<PublicKey>,
+    junk_at: Option<usize>,
 }
 
 impl TrustedCas {
@@ -15,7 +16,7 @@ impl TrustedCas {
     /// A type that we do not take (ssh-dss) is junk, as it is for OpenSSH 10; an RSA key that is too short is skipped.
     pub fn parse(text: &[u8]) -> Self {
         let mut keys = Vec::new();
-        for line in text.split(|b| *b == b'\n') {
+        for (number, line) in text.split(|b| *b == b'\n').enumerate() {
             let indent = line.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
             if matches!(line.get(indent), None | Some(b'#')) {
                 continue;
@@ -23,20 +24,24 @@ impl TrustedCas {
             match PublicKey::from_line(line) {
                 Ok(key) => keys.push(key),
                 Err(KeyError::TooShort(_)) => {}
-                Err(KeyError::IsCertificate) if Certificate::from_line(line).is_ok() => {}
-                Err(_) => break,
+                Err(KeyError::IsCertificate) if Certificate::from_line(line).is_ok_and(|one| one.is_signed()) => {}
+                Err(_) => return TrustedCas { keys, junk_at: Some(number + 1) },
             }
         }
-        TrustedCas { keys }
+        TrustedCas { keys, junk_at: None }
     }
 
     /// From keys at hand.
     pub fn from_keys(keys: Vec<PublicKey>) -> Self {
-        TrustedCas { keys }
+        TrustedCas { keys, junk_at: None }
     }
     /// In the file's order.
     pub fn keys(&self) -> &[PublicKey] {
         &self.keys
+    }
+    /// Number of the line, from 1, at which reading stopped; what stands below it is not trusted. `None`: all was read.
+    pub fn junk_at(&self) -> Option<usize> {
+        self.junk_at
     }
     /// Whether this very key is among them.
     pub fn contains(&self, key: &PublicKey) -> bool {

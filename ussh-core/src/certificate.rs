@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::UnixTime;
 use crate::escape::{MAX_FIELD, escape};
-use crate::keys::{KeyError, KeyType, PublicKey, is_certificate_name, split_line, to_line};
+use crate::keys::{FidoDemand, KeyError, KeyType, PublicKey, is_certificate_name, split_line, to_line};
 use crate::wire::{Reader, WireError, WireWrite};
 
 /// Most principals that are read (sshkey.h SSHKEY_CERT_MAX_PRINCIPALS).
@@ -251,6 +251,11 @@ impl Certificate {
     /// The CA's signature, in wire form.
     pub(crate) fn signature(&self) -> &[u8] {
         &self.signature
+    }
+
+    /// Whether the CA that it names has signed it, which says nothing of that CA. OpenSSH reads no certificate of which this is not so (sshkey.c `cert_parse`); we ask when we trust a CA.
+    pub(crate) fn is_signed(&self) -> bool {
+        self.ca.verify(self.signed_data(), &self.signature, FidoDemand::Presence).is_ok()
     }
 
     /// `login-time@ussh`, or else `valid_after`. Of several the earliest; a malformed one is 1970, older than any limit.

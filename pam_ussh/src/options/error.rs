@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::table::Spec;
+
 /// What is wrong, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionError {
@@ -52,14 +54,17 @@ pub enum Problem {
         facilities: &'static [super::Facility],
     },
     /// `name=` with nothing behind it, or without the `=` where a value must be.
-    #[error("option {0} has no value")]
+    #[error("option {0} has no value: give it one, or leave it out")]
     NoValue(String),
     /// `debug=…`.
     #[error("option {0} takes no value")]
     NeedlessValue(String),
     /// Given twice.
-    #[error("option {0} is repeated")]
-    Repeated(String),
+    #[error("option {name} is repeated: {write}", write = if Spec::takes_names(name) { "write one, with all names in it" } else { "keep one of them" })]
+    Repeated {
+        /// The option.
+        name: &'static str,
+    },
     /// A value that is not one of this option.
     #[error("option {0} must be {1}")]
     Value(String, &'static str),
@@ -85,9 +90,10 @@ impl Problem {
             | Problem::Misnamed { name, .. }
             | Problem::NoValue(name)
             | Problem::NeedlessValue(name)
-            | Problem::Repeated(name)
             | Problem::Value(name, _) => Some(name),
-            Problem::WrongFacility { name, .. } | Problem::Contradiction { name, .. } => Some(name),
+            Problem::Repeated { name } | Problem::WrongFacility { name, .. } | Problem::Contradiction { name, .. } => {
+                Some(name)
+            }
         }
     }
 

@@ -66,7 +66,7 @@ impl Options {
             let value = check(spec, facility, value).map_err(Problem::on_line)?;
             let given = Given { value: value.into(), origin: Origin::Line };
             if options.insert(spec.name, given).is_some() {
-                return Err(Problem::Repeated(name.into()).on_line());
+                return Err(Problem::Repeated { name: spec.name }.on_line());
             }
         }
         Ok(Options(options))

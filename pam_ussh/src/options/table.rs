@@ -101,6 +101,11 @@ impl Spec {
         })
     }
 
+    /// Whether the option of this name takes a list of names.
+    pub fn takes_names(name: &str) -> bool {
+        Spec::by_name(name).is_some_and(|spec| spec.kind == Kind::Names)
+    }
+
     /// Whether it may stand on such a line.
     pub fn is_for(&self, facility: Facility) -> bool {
         self.facilities.contains(&facility)

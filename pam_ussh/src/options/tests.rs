@@ -140,11 +140,15 @@ fn refuses_empty_and_needless_values_and_repetitions() {
         if spec.kind == Kind::Flag {
             assert_eq!(complaint(&[&with_value]), format!("option {name} takes no value"));
             assert_eq!(complaint(&[&format!("{name}=")]), format!("option {name} takes no value"));
-            assert_eq!(complaint(&[name, name]), format!("option {name} is repeated"));
+            assert_eq!(complaint(&[name, name]), format!("option {name} is repeated: keep one of them"));
         } else {
-            assert_eq!(complaint(&[&format!("{name}=")]), format!("option {name} has no value"));
-            assert_eq!(complaint(&[name]), format!("option {name} has no value"));
-            assert_eq!(complaint(&[&with_value, &with_value]), format!("option {name} is repeated"));
+            assert_eq!(
+                complaint(&[&format!("{name}=")]),
+                format!("option {name} has no value: give it one, or leave it out")
+            );
+            assert_eq!(complaint(&[name]), format!("option {name} has no value: give it one, or leave it out"));
+            let write = if spec.kind == Kind::Names { "write one, with all names in it" } else { "keep one of them" };
+            assert_eq!(complaint(&[&with_value, &with_value]), format!("option {name} is repeated: {write}"));
         }
     }
 }
@@ -297,5 +301,93 @@ fn no_option_is_let_through_and_forgotten() {
             assert_eq!(is_refused, !spec.is_for(facility), "{line:?} in {facility}: {problem:?}");
             assert!(!matches!(problem, Some(Problem::Unknown(_))), "{line:?} in {facility}: {problem:?}");
         }
+    }
+}
+
+/// uber/pam-ussh at fd32aed, pam_ussh.go `pamAuthenticate`: ca_file, group, authorized_principals, authorized_principals_file; each argument is cut at `=`, what is unknown is passed over.
+#[test]
+fn lines_for_uber_pam_ussh_work_unchanged() {
+    let ops = || Principals::List(PrincipalList::from_comma_list("ops,root").unwrap());
+    for (line, expected) in [
+        (&[][..], defaults()),
+        (&["ca_file=/etc/ssh/user_ca"], AuthOptions { ca_file: "/etc/ssh/user_ca".into(), ..defaults() }),
+        (&["authorized_principals=ops,root"], AuthOptions { principals: ops(), ..defaults() }),
+        (&["group=admins"], AuthOptions { group: Some("admins".into()), ..defaults() }),
+        // Its README's example.
+        (
+            &["ca_file=/etc/ssh/user_ca", "authorized_principals_file=/etc/ssh/root_authorized_principals"],
+            AuthOptions {
+                ca_file: "/etc/ssh/user_ca".into(),
+                principals: Principals::File(FilePattern::parse("/etc/ssh/root_authorized_principals").unwrap()),
+                ..defaults()
+            },
+        ),
+        (
+            &["ca_file=/etc/ssh/user_ca", "group=admins", "authorized_principals=ops,root"],
+            AuthOptions {
+                ca_file: "/etc/ssh/user_ca".into(),
+                group: Some("admins".into()),
+                principals: ops(),
+                ..defaults()
+            },
+        ),
+    ] {
+        assert_eq!(auth(line).unwrap(), expected, "{line:?}");
+    }
+}
+
+/// Each of these it takes, and does something else than its writer meant, or lets in whom nobody named.
+#[test]
+fn lines_for_uber_pam_ussh_that_were_unsafe_are_refused_with_what_to_write() {
+    for (line, what_it_did, complaint) in [
+        (&["cafile=/etc/ssh/user_ca"][..], "passed over: the default CA counts", "unknown option cafile"),
+        (
+            &["no_require_user_principal"],
+            "passed over",
+            "unknown option no_require_user_principal; write require_user_principal=no",
+        ),
+        (&["ca_file="], "reads no file", "option ca_file has no value: give it one, or leave it out"),
+        (&["ca_file"], "panics inside sudo", "option ca_file has no value: give it one, or leave it out"),
+        (&["ca_file=user_ca"], "the CA of the folder that the user is in", "option ca_file must be an absolute path"),
+        (&["ca_file=/a", "ca_file=/b"], "the last wins", "option ca_file is repeated: keep one of them"),
+        (&["group="], "everybody", "option group has no value: give it one, or leave it out"),
+        (&["group=a", "group=b"], "the last wins", "option group is repeated: keep one of them"),
+        (
+            &["authorized_principals="],
+            "a certificate with an empty name",
+            "option authorized_principals has no value: give it one, or leave it out",
+        ),
+        (
+            &["authorized_principals=ops,"],
+            "a certificate with an empty name as well",
+            "option authorized_principals must be names with commas between them, none of them empty",
+        ),
+        (
+            &["authorized_principals=ops", "authorized_principals=dba"],
+            "both lists together, against its README",
+            "option authorized_principals is repeated: write one, with all names in it",
+        ),
+        (
+            &["authorized_principals=ops", "authorized_principals_file=/p"],
+            "the file alone",
+            "authorized_principals and authorized_principals_file exclude each other: keep one of them",
+        ),
+        (
+            &["authorized_principals_file=/p", "authorized_principals=ops"],
+            "both together, against its README",
+            "authorized_principals and authorized_principals_file exclude each other: keep one of them",
+        ),
+        (
+            &["authorized_principals_file=principals"],
+            "a file of the folder that the user is in",
+            "option authorized_principals_file must be an absolute path, with no %-sequences but %u, %U and %%",
+        ),
+        (
+            &["authorized_principals_file=/etc/%h"],
+            "a file of this very name",
+            "option authorized_principals_file must be an absolute path, with no %-sequences but %u, %U and %%",
+        ),
+    ] {
+        assert_eq!(auth(line).unwrap_err().to_string(), complaint, "{line:?}: {what_it_did}");
     }
 }

@@ -216,8 +216,8 @@ fn a_line_that_is_not_understood_lets_nobody_in(world: &World, agent: &Agent) {
     agent.add(&world.certificate("ca", &["-n", "alice", "-V", "-1m:+1h"]));
     for (options, why) in [
         ("grup=admins", "unknown option grup"),
-        ("group=", "option group has no value"),
-        ("debug debug", "option debug is repeated"),
+        ("group=", "option group has no value: give it one, or leave it out"),
+        ("debug debug", "option debug is repeated: keep one of them"),
         ("require_user_principal=no", "require_user_principal=no needs"),
         ("max_validity=8 h", "unknown option h"),
     ] {

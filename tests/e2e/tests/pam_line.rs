@@ -105,19 +105,19 @@ fn refuses_lines_that_it_does_not_understand() {
     let _watch = WORLD.lab().watch();
     let desk = desk();
     for (options, reason) in [
-        ("group=", "option group has no value"),
-        ("group", "option group has no value"),
-        ("revoked_keys=", "option revoked_keys has no value"),
-        ("ca_file=", "option ca_file has no value"),
-        ("authorized_principals=", "option authorized_principals has no value"),
+        ("group=", "option group has no value: give it one, or leave it out"),
+        ("group", "option group has no value: give it one, or leave it out"),
+        ("revoked_keys=", "option revoked_keys has no value: give it one, or leave it out"),
+        ("ca_file=", "option ca_file has no value: give it one, or leave it out"),
+        ("authorized_principals=", "option authorized_principals has no value: give it one, or leave it out"),
         ("ca_fil=/etc/ssh/trusted_user_ca", "unknown option ca_fil"),
         ("revoked_key=/etc/ssh/revoked_keys", "unknown option revoked_key"),
         ("Debug", "unknown option Debug"),
         ("nullok", "unknown option nullok"),
         ("debug=yes", "option debug takes no value"),
-        ("debug debug", "option debug is repeated"),
-        ("group=admins group=admins", "option group is repeated"),
-        ("ca_file=/etc/ssh/trusted_user_ca ca_file=/etc/ssh/other", "option ca_file is repeated"),
+        ("debug debug", "option debug is repeated: keep one of them"),
+        ("group=admins group=admins", "option group is repeated: keep one of them"),
+        ("ca_file=/etc/ssh/trusted_user_ca ca_file=/etc/ssh/other", "option ca_file is repeated: keep one of them"),
         (
             "require_user_principal=no",
             "require_user_principal=no needs authorized_principals= or authorized_principals_file=",
@@ -174,7 +174,10 @@ fn refuses_ca_files_that_are_not_roots_alone() {
         ("/etc/ssh/ca/long", "/etc/ssh/ca/long: larger than 1048576 bytes"),
         ("/etc/ssh/ca/empty", "/etc/ssh/ca/empty holds no CA key"),
         ("/etc/ssh/ca/comment", "/etc/ssh/ca/comment holds no CA key"),
-        ("/etc/ssh/ca/nonsense", "/etc/ssh/ca/nonsense holds no CA key"),
+        (
+            "/etc/ssh/ca/nonsense",
+            "/etc/ssh/ca/nonsense holds no CA key: line 1 is none (write the key alone, `TYPE BASE64 COMMENT`), and reading stops there",
+        ),
     ] {
         desk.refuses(&format!("ca_file={file}"), &format!("misconfigured: {reason}"));
     }

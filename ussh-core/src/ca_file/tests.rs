@@ -7,6 +7,8 @@ struct Keys {
     first: PublicKey,
     second: PublicKey,
     certificate: String,
+    /// The same, and its CA has not signed it.
+    unsigned: String,
     weak: String,
 }
 
@@ -15,11 +17,15 @@ fn keys() -> Keys {
     let first = keygen.generate("a", "ed25519").public_key();
     let second = keygen.generate("b", "ecdsa-256").public_key();
     let certificate = keygen.certify("a", "b", &["-I", "id", "-n", "x"]);
+    let mut unsigned = certificate.blob().to_vec();
+    *unsigned.last_mut().unwrap() ^= 1;
+    assert!(!keygen.reads_certificate(&unsigned));
     keygen.run(&["-q", "-t", "rsa", "-b", "1024", "-N", "", "-f", "weak"]);
     Keys {
         first,
         second,
         certificate: certificate.to_openssh(""),
+        unsigned: Certificate::parse(&unsigned).unwrap().to_openssh(""),
         weak: keygen.read_text("weak.pub").trim_end().into(),
     }
 }
@@ -42,6 +48,7 @@ fn reads_what_sshd_reads() {
         let cas = TrustedCas::parse(text.as_bytes());
         assert_eq!(cas.keys(), [k.first.clone(), k.second.clone()], "{text}");
         assert!(cas.contains(&k.first) && cas.contains(&k.second));
+        assert_eq!(cas.junk_at(), None);
     }
     let latin1 = [a.as_bytes(), b" caf\xe9\n", b.as_bytes()].concat();
     assert_eq!(TrustedCas::parse(&latin1).keys().len(), 2);
@@ -64,9 +71,11 @@ fn stops_at_the_first_line_of_junk() {
         b.replacen("nistp256", "nistp384", 1),
         k.certificate.replacen("AAAA", "AAAB", 1),
         format!("{}A", k.certificate),
+        k.unsigned,
     ] {
         let cas = TrustedCas::parse(format!("{a}\n{junk}\n{b}\n").as_bytes());
         assert_eq!(cas.keys(), std::slice::from_ref(&k.first), "{junk:?}");
+        assert_eq!(cas.junk_at(), Some(2), "{junk:?}");
     }
     assert!(TrustedCas::parse(b"").keys().is_empty());
 }

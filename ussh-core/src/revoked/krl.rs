@@ -18,6 +18,8 @@ const CERT_SERIAL_RANGE: u8 = 0x21;
 const CERT_SERIAL_BITMAP: u8 = 0x22;
 const CERT_KEY_ID: u8 = 0x23;
 const CERT_EXTENSION: u8 = 0x39;
+/// Shortest RSA key that OpenSSH reads, in bits (sshkey.h SSH_RSA_MINIMUM_MODULUS_SIZE).
+const OPENSSH_MIN_RSA_BITS: u32 = 1024;
 /// Longest bitmap that OpenSSH reads, in bytes without leading zeros (sshbuf.h SSHBUF_MAX_BIGNUM).
 const MAX_BITMAP: usize = 16384 / 8;
 
@@ -43,7 +45,7 @@ pub(super) fn parse(body: &[u8]) -> Result<RevokedKeys, RevokedError> {
         return Err(RevokedError::Malformed("unknown flags"));
     }
     let _reserved = reader.string()?;
-    let _comment = reader.string()?;
+    let _comment = c_string(reader.string()?, "NUL in the comment")?;
     let mut revoked = RevokedKeys { header: Some((version, generated)), ..RevokedKeys::default() };
     while !reader.rest().is_empty() {
         let section = reader.byte()?;
@@ -80,7 +82,7 @@ fn read_hashes<const N: usize>(mut data: Reader<'_>, hashes: &mut Vec<[u8; N]>) 
 
 /// No extension is known; one that is not critical may be passed over.
 fn check_extension(mut data: Reader<'_>) -> Result<(), RevokedError> {
-    let _name = data.string()?;
+    let _name = c_string(data.string()?, "NUL in an extension's name")?;
     let critical = data.byte()?;
     let _contents = data.string()?;
     data.finish()?;
@@ -112,7 +114,7 @@ fn parse_certificates(mut data: Reader<'_>) -> Result<RevokedCertificates, Revok
             }
             CERT_KEY_ID => {
                 while !part.rest().is_empty() {
-                    revoked.key_ids.push(read_key_id(part.string()?)?.to_vec());
+                    revoked.key_ids.push(c_string(part.string()?, "NUL in a key ID")?.to_vec());
                 }
             }
             CERT_EXTENSION => {
@@ -132,7 +134,7 @@ fn read_scope(blob: &[u8]) -> Result<CaScope, RevokedError> {
     }
     match PublicKey::from_blob(blob) {
         Ok(ca) => Ok(CaScope::Only(ca)),
-        Err(KeyError::TooShort(_)) => Ok(CaScope::Nobody),
+        Err(KeyError::TooShort(bits)) if bits >= OPENSSH_MIN_RSA_BITS => Ok(CaScope::Nobody),
         Err(_) => Err(RevokedError::Malformed("a CA's key")),
     }
 }
@@ -166,7 +168,7 @@ fn read_bitmap(offset: u64, number: &[u8]) -> Result<SerialBitmap, RevokedError>
 }
 
 /// A C string on the wire: OpenSSH drops one NUL at its end and refuses any other (`sshbuf_get_cstring`).
-fn read_key_id(key_id: &[u8]) -> Result<&[u8], RevokedError> {
-    let key_id = key_id.strip_suffix(b"\0").unwrap_or(key_id);
-    if key_id.contains(&0) { Err(RevokedError::Malformed("NUL in a key ID")) } else { Ok(key_id) }
+fn c_string<'a>(value: &'a [u8], complaint: &'static str) -> Result<&'a [u8], RevokedError> {
+    let value = value.strip_suffix(b"\0").unwrap_or(value);
+    if value.contains(&0) { Err(RevokedError::Malformed(complaint)) } else { Ok(value) }
 }

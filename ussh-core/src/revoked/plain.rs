@@ -9,8 +9,9 @@ use crate::keys::{KeyError, PublicKey};
 pub(super) fn parse(text: &[u8]) -> Result<RevokedKeys, RevokedError> {
     let mut revoked = RevokedKeys::default();
     let mut has_comment = false;
-    for line in text.split(|b| *b == b'\n').map(<[u8]>::trim_ascii) {
-        match line.first() {
+    for line in text.split(|b| *b == b'\n') {
+        // As sshd skips: a carriage return on a line of its own is no blank line for it, but junk.
+        match line.iter().find(|b| !matches!(b, b' ' | b'\t')) {
             None => continue,
             Some(b'#') => {
                 has_comment = true;
@@ -24,7 +25,8 @@ pub(super) fn parse(text: &[u8]) -> Result<RevokedKeys, RevokedError> {
             Err(KeyError::TooShort(_)) => has_comment = true,
             Err(KeyError::IsCertificate) => {
                 let certificate = Certificate::from_line(line);
-                let certificate = certificate.map_err(|_| RevokedError::Malformed("a bad certificate"))?;
+                let certificate = certificate.ok().filter(Certificate::is_signed);
+                let certificate = certificate.ok_or(RevokedError::Malformed("a bad certificate"))?;
                 revoked.keys.push(certificate.public_key().to_blob());
             }
             Err(_) => return Err(RevokedError::Malformed("neither a KRL nor a list of keys")),

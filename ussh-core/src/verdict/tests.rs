@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::certificate::CertificateParseError;
-use crate::keys::{KeyError, PrivateKey};
+use crate::keys::{KeyError, PrivateKey, PublicKey};
 use crate::revoked::KrlTemplate;
 use crate::testing::{Keygen, NOW, RawCertificate, SoftFido, TOUCHED, string};
 
@@ -113,6 +113,64 @@ fn takes_rsa_ca_with_sha2_and_refuses_sha1() {
         let demand = Demand { cas: &cas, ..f.demand() };
         let ours = verify(&certificate, &demand).map(|_| ());
         assert_eq!(ours, verdict.map_err(Refusal::BadCaSignature), "{algorithm}");
+    }
+}
+
+/// A key of any type that OpenSSH takes by default, and how it signs.
+enum AnyKey {
+    Plain(PrivateKey),
+    Fido(SoftFido),
+}
+
+impl AnyKey {
+    fn of_every_type(keygen: &Keygen) -> Vec<AnyKey> {
+        let plain = ["ed25519", "ecdsa-256", "ecdsa-384", "ecdsa-521", "rsa-2048", "rsa-4096"];
+        let mut keys: Vec<AnyKey> = plain.iter().map(|kind| AnyKey::Plain(keygen.generate(kind, kind))).collect();
+        keys.extend(["ed25519", "ecdsa-256"].map(|kind| {
+            let name = format!("sk-{kind}");
+            AnyKey::Fido(SoftFido::new(keygen.generate(&name, kind)))
+        }));
+        keys
+    }
+
+    fn public(&self) -> PublicKey {
+        match self {
+            AnyKey::Plain(key) => key.public_key(),
+            AnyKey::Fido(key) => key.public.clone(),
+        }
+    }
+
+    fn certify(&self, key: &PublicKey) -> Vec<u8> {
+        let raw = RawCertificate::new(key);
+        match self {
+            AnyKey::Plain(ca) => raw.sign(ca),
+            AnyKey::Fido(ca) => raw.sign_with(&ca.public, |message| ca.sign(message, TOUCHED)),
+        }
+    }
+}
+
+#[test]
+fn takes_every_key_type_under_a_ca_of_every_key_type() {
+    let keygen = Keygen::new();
+    let f = fixture();
+    let keys = AnyKey::of_every_type(&keygen);
+    for ca in &keys {
+        let cas = TrustedCas::from_keys(vec![ca.public()]);
+        let demand = Demand { cas: &cas, ..f.demand() };
+        for key in &keys {
+            let pair = format!("{} under {}", key.public().type_name(), ca.public().type_name());
+            let blob = ca.certify(&key.public());
+            assert!(keygen.reads_certificate(&blob), "{pair}");
+            let certificate = Certificate::parse(&blob).unwrap();
+            assert!(verify(&certificate, &demand).is_ok(), "{pair}");
+
+            let mut forged = blob.clone();
+            let at = forged.windows(7).position(|window| window == [&[0, 5][..], b"alice"].concat()).unwrap();
+            forged[at + 6] = b'f';
+            let forged = Certificate::parse(&forged).unwrap();
+            let refused = verify(&forged, &demand).map(|_| ()).unwrap_err();
+            assert_eq!(refused, Refusal::BadCaSignature(KeyError::BadSignature), "{pair}");
+        }
     }
 }
 
