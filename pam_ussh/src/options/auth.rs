@@ -42,7 +42,7 @@ pub struct AuthOptions {
     pub timeout: Duration,
     /// For all signatures: a person may have to touch or confirm. 1 s to 5 min.
     pub touch_timeout: Duration,
-    /// What the user is told when a key waits for a touch; one line, at most [`MAX_CUE`] characters. `None`: nothing.
+    /// What the user is told when a key waits for a touch; one line, at most 200 characters. `None`: nothing.
     pub cue: Option<String>,
     /// Instead of SSH_AUTH_SOCK.
     pub agent_socket: Option<PathBuf>,

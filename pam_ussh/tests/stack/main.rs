@@ -43,9 +43,15 @@ fn main() {
         ("a_bad_identity_hides_no_good_one", a_bad_identity_hides_no_good_one),
         ("a_plain_key_is_no_certificate", a_plain_key_is_no_certificate),
         ("revoked_is_refused_and_so_is_a_broken_list", revoked_is_refused_and_so_is_a_broken_list),
+        ("a_krl_that_is_too_old_is_refused_as_stale", a_krl_that_is_too_old_is_refused_as_stale),
         ("group_decides", group_decides),
         ("lists_of_principals_decide", lists_of_principals_decide),
         ("a_line_that_is_not_understood_lets_nobody_in", a_line_that_is_not_understood_lets_nobody_in),
+        ("the_file_gives_what_the_line_leaves_open", the_file_gives_what_the_line_leaves_open),
+        (
+            "a_file_that_is_not_understood_or_trusted_lets_nobody_in",
+            a_file_that_is_not_understood_or_trusted_lets_nobody_in,
+        ),
         ("files_that_others_can_change_are_not_trusted", files_that_others_can_change_are_not_trusted),
         ("only_the_caller_s_own_agent_counts", only_the_caller_s_own_agent_counts),
         ("a_frozen_agent_costs_the_timeout", a_frozen_agent_costs_the_timeout),
@@ -185,12 +191,49 @@ fn revoked_is_refused_and_so_is_a_broken_list(world: &World, agent: &Agent) {
     }
 }
 
+fn a_krl_that_is_too_old_is_refused_as_stale(world: &World, agent: &Agent) {
+    agent.add(&world.certificate("ca", &["-n", "alice", "-V", "-1m:+1h", "-z", "7"]));
+    let list = at("krl");
+    fs::write(at("spec"), "serial: 8\n").unwrap();
+    world.run("ssh-keygen", &["-q", "-k", "-f", &list, "-s", &at("ca.pub"), &at("spec")]);
+    let line = format!("revoked_keys={list} krl_max_age=1h");
+    auth(world, agent, &line).accepted();
+
+    // PROTOCOL.krl: magic, format version, krl_version, generated_date.
+    let mut krl = fs::read(&list).unwrap();
+    let generated = u64::from_be_bytes(krl[20..28].try_into().unwrap());
+    let mut dated = |generated: u64| {
+        krl[20..28].copy_from_slice(&generated.to_be_bytes());
+        fs::write(&list, &krl).unwrap();
+        auth(world, agent, &line)
+    };
+    dated(generated - 3000).accepted();
+    let stale = dated(generated - 4000);
+    stale.refused(UNAVAILABLE, "the revocation list is stale: ");
+    assert!(stale.log[0].contains("cannot check: ") && stale.log[0].ends_with(" more than the 3600 s allowed"));
+    assert!(stale.text.contains("Your certificate could not be checked on this host"), "{}", stale.text);
+    dated(generated + 4000).refused(UNAVAILABLE, "ahead of this host's clock: its age cannot be told");
+    auth(world, agent, &format!("revoked_keys={list}")).accepted();
+
+    fs::write(&list, "# nobody\n").unwrap();
+    auth(world, agent, &line).refused(SERVICE_ERR, "a plain list does not say when it was made");
+    auth(world, agent, "krl_max_age=1h").refused(SERVICE_ERR, "krl_max_age= needs revoked_keys=");
+}
+
 fn group_decides(world: &World, agent: &Agent) {
     agent.add(&world.certificate("ca", &["-n", "alice", "-V", "-1m:+1h"]));
     auth(world, agent, "group=admins").accepted();
     auth(world, agent, "group=alice").accepted();
     auth(world, agent, "group=bob").refused(PERM_DENIED, "not in group bob");
     auth(world, agent, "group=no-such-group").refused(SERVICE_ERR, "group=no-such-group does not exist");
+
+    // What docs/deviations.md says to write where uber/pam-ussh let everybody in who is not a member.
+    let exemption = "auth [success=done default=ignore] pam_succeed_if.so quiet user notingroup admins";
+    world.service("ussh-test", &format!("{exemption}\nauth required MODULE ca_file={} group=admins", at("cas")));
+    let no_agent =
+        |uid, name| world.pam(uid, &[], &["-I", &format!("ruser={name}"), "ussh-test", name, "authenticate"]);
+    assert!(no_agent(BOB, "bob").success, "not a member, exempt");
+    no_agent(ALICE, "alice").refused(UNAVAILABLE, "no SSH_AUTH_SOCK");
 }
 
 fn lists_of_principals_decide(world: &World, agent: &Agent) {
@@ -225,6 +268,66 @@ fn a_line_that_is_not_understood_lets_nobody_in(world: &World, agent: &Agent) {
         outcome.refused(SERVICE_ERR, why);
         assert!(outcome.text.contains("pam_ussh is not set up rightly"), "{}", outcome.text);
     }
+}
+
+/// One `auth` line that names this file, and says nothing else but `options`.
+fn auth_by_file(world: &World, agent: &Agent, text: &str, options: &str) -> Outcome {
+    let file = at("pam_ussh.toml");
+    fs::write(&file, text).unwrap();
+    world.service("ussh-test", &format!("auth required MODULE config={file} {options}"));
+    let socket = agent.socket.to_str().unwrap();
+    world.pam(ALICE, &[("SSH_AUTH_SOCK", socket)], &["-I", "ruser=alice", "ussh-test", "alice", "authenticate"])
+}
+
+fn the_file_gives_what_the_line_leaves_open(world: &World, agent: &Agent) {
+    agent.add(&world.certificate("ca", &["-n", "alice", "-V", "-10m:+1h"]));
+    let cas = format!("ca_file = \"{}\"\n", at("cas"));
+    let other_cas = format!("ca_file = \"{}\"\n", at("other_cas"));
+    let by_file = |text: &str, options: &str| auth_by_file(world, agent, text, options);
+    by_file(&format!("[default]\n{cas}"), "").accepted();
+    by_file(&format!("[default]\n{other_cas}"), "").refused(AUTH_ERR, "is not trusted");
+    by_file(&format!("[default]\n{other_cas}[service.ussh-test]\n{cas}"), "").accepted();
+    by_file(&format!("[default]\n{cas}[service.ussh-test]\n{other_cas}"), "").refused(AUTH_ERR, "is not trusted");
+    by_file(&format!("[default]\n{cas}[service.sudo]\n{other_cas}"), "").accepted();
+    let strict = format!("[default]\n{cas}max_age_seconds = 60\n");
+    by_file(&strict, "").refused(AUTH_ERR, "more than the 60 s allowed");
+    by_file(&strict, "max_age=11m").accepted();
+    by_file(&format!("[default]\n{cas}\n[service.sudo]\ngroup = \"bob\"\n"), "").accepted();
+    by_file(&format!("[default]\n{cas}\n[service.ussh-test]\ngroup = \"bob\"\n"), "")
+        .refused(PERM_DENIED, "not in group bob");
+}
+
+fn a_file_that_is_not_understood_or_trusted_lets_nobody_in(world: &World, agent: &Agent) {
+    agent.add(&world.certificate("ca", &["-n", "alice", "-V", "-10m:+1h"]));
+    let file = at("pam_ussh.toml");
+    let good = format!("[default]\nca_file = \"{}\"\n", at("cas"));
+    let by_file = |text: &str| auth_by_file(world, agent, text, "");
+    by_file(&good).accepted();
+    for (text, why) in [
+        (format!("{good}grup = \"admins\"\n"), format!("misconfigured: {file} [default]: unknown option grup")),
+        (
+            format!("{good}[service.su]\ngrup = \"admins\"\n"),
+            format!("misconfigured: {file} [service.su]: unknown option grup"),
+        ),
+        (format!("{good}max_age_seconds = \n"), format!("misconfigured: {file}: line 3: ")),
+        (format!("{good}#{}\n", "x".repeat(65536)), format!("misconfigured: {file}: larger than 65536 bytes")),
+    ] {
+        by_file(&text).refused(SERVICE_ERR, &why);
+    }
+    fs::write(&file, &good).unwrap();
+    let again = |why: &str| {
+        let socket = agent.socket.to_str().unwrap();
+        world
+            .pam(ALICE, &[("SSH_AUTH_SOCK", socket)], &["-I", "ruser=alice", "ussh-test", "alice", "authenticate"])
+            .refused(SERVICE_ERR, why);
+    };
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o664)).unwrap();
+    again(&format!("misconfigured: {file}: bad ownership or modes"));
+    fs::remove_file(&file).unwrap();
+    again(&format!("misconfigured: {file}: No such file or directory"));
+    std::os::unix::fs::symlink("/dev/zero", &file).unwrap();
+    again("misconfigured: /dev");
+    fs::remove_file(&file).unwrap();
 }
 
 fn files_that_others_can_change_are_not_trusted(world: &World, agent: &Agent) {

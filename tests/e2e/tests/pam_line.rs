@@ -147,6 +147,31 @@ fn refuses_lines_that_it_does_not_understand() {
 }
 
 #[test]
+fn the_usual_file_gives_what_the_line_leaves_open() {
+    const FILE: &str = "/etc/ussh/pam_ussh.toml";
+    let _watch = WORLD.lab().watch();
+    let desk = desk();
+    let web1 = WORLD.host("web1");
+    let write = |mode, text: &str| web1.write_file(FILE, mode, text).unwrap();
+    web1.script("install -d -m 755 /etc/ussh").unwrap();
+    desk.accepts("");
+    write(0o644, "[default]\nmax_validity_seconds = 60\n");
+    desk.refuses("", "certificate is valid for 3900 s, longer than the 60 s allowed");
+    write(0o644, "[default]\nmax_validity_seconds = 60\n[service.sudo]\nmax_validity_seconds = 61\n");
+    desk.refuses("", "certificate is valid for 3900 s, longer than the 61 s allowed");
+    desk.accepts("max_validity=2h");
+    write(0o644, "[service.su]\ngrup = \"admins\"\n");
+    desk.refuses("", &format!("misconfigured: {FILE} [service.su]: unknown option grup"));
+    write(0o666, "");
+    desk.refuses("", &format!("misconfigured: {}", bad_ownership(FILE, "chmod go-w")));
+    web1.script(&format!("ln -sf nowhere {FILE}")).unwrap();
+    desk.refuses("", &format!("misconfigured: {FILE}: No such file or directory (os error 2)"));
+    web1.script(&format!("rm {FILE}")).unwrap();
+    desk.accepts("");
+    desk.refuses(&format!("config={FILE}"), &format!("misconfigured: {FILE}: No such file or directory (os error 2)"));
+}
+
+#[test]
 fn refuses_ca_files_that_are_not_roots_alone() {
     let _watch = WORLD.lab().watch();
     let desk = desk();
