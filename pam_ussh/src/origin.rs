@@ -89,10 +89,7 @@ impl AgentOrigin<'_> {
             Ok(false) => return Err(NoOrigin::NotHeld(pid)),
             Err(error) => return Err(NoOrigin::Unavailable(format!("sock_diag: {error}"))),
         }
-        // All that was read is of these two processes only if they have lived all the while, and are still what they were to each other.
-        if !monitors_of(sshd.id).contains(&monitor.id) || sshd.has_ended() || monitor.has_ended() {
-            return Err(NoOrigin::Ended);
-        }
+        are_still(&sshd, &monitor)?;
         let address = record.rhost.parse().map_err(|_| NoOrigin::NoAddress)?;
         Ok((address, monitor.id))
     }
@@ -108,6 +105,12 @@ impl AgentOrigin<'_> {
         }
         Err(NoOrigin::NoRecord(sshd.pid))
     }
+}
+
+/// All that was read is of these two processes only if they have lived all the while, and are still what they were to each other.
+fn are_still(sshd: &Held, monitor: &Held) -> Result<(), NoOrigin> {
+    let is_so = monitors_of(sshd.id).contains(&monitor.id) && !sshd.has_ended() && !monitor.has_ended();
+    if is_so { Ok(()) } else { Err(NoOrigin::Ended) }
 }
 
 /// A process that is told from any other that gets its number.

@@ -8,6 +8,7 @@ mod build;
 mod certificate;
 mod forge;
 mod inventory;
+mod leftover;
 mod unattended;
 mod world;
 
@@ -16,5 +17,6 @@ pub use build::build_folder;
 pub use certificate::{Shown, shown_certificates};
 pub use forge::{Forged, Forgery};
 pub use inventory::Row;
+pub use leftover::{Leftover, Relay};
 pub use ussh_lab as lab;
 pub use world::{AGENT, CA_DIR, FEED, POLICY, SSHD_WITH_CERTIFICATES, World, WorldPlan};

@@ -287,7 +287,7 @@ fn refuses_a_revoked_certificate_and_names_its_serial() {
 #[test]
 fn refuses_critical_options_that_it_cannot_honour() {
     is_refused("force-command cannot be honoured here", |good| good.option("force-command=/bin/true"));
-    is_refused("source-address does not allow this origin", |good| good.option("source-address=10.77.0.0/16"));
+    is_refused("source-address does not allow this origin", |good| good.option("source-address=192.0.2.0/24"));
     is_refused("unknown critical option perhaps@example.com", |good| good.option("critical:perhaps@example.com=1"));
     let _watch = WORLD.lab().watch();
     let (attempt, serial) = sudo_with(|good| good.option("extension:perhaps@example.com=1"));
