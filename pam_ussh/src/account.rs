@@ -9,7 +9,8 @@ use ussh_os::account::{Account, group_id};
 use ussh_os::pam_module::{PamHandle, PamReturn};
 use ussh_os::process;
 
-use crate::answer::{self, Accepted, Denial, Phase, Speaker, Subject};
+use crate::answer::{self, Accepted, Denial, Phase, Subject};
+use crate::attendant::Speaker;
 use crate::auth::{self, LOGIN};
 use crate::inject;
 use crate::kept;

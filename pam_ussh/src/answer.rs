@@ -3,6 +3,7 @@
 //! PAM gets success in one place, and only for a judged certificate with a proof for that very certificate; beside it stands the one for those whom `account` exempts. Users get
 //! one sentence and what to try.
 
+use ussh_core::agent::AgentError;
 use ussh_core::certificate::Certificate;
 use ussh_core::challenge::PossessionProof;
 use ussh_core::decision::{NotAccepted, Tried};
@@ -69,6 +70,8 @@ pub enum Denial {
     NoAgent,
     /// No connection to the agent, or it broke off.
     AgentUnreachable(String),
+    /// The person at the key gave up (Ctrl-C).
+    Interrupted,
     /// Nothing that calls itself a certificate.
     NoCertificate,
     /// Judged, and not good.
@@ -85,6 +88,9 @@ pub enum Denial {
 impl Denial {
     /// Of all that was tried, the one that came furthest: most likely the one that was meant.
     pub fn of_tried(tried: Vec<Tried>) -> Self {
+        if tried.iter().any(|one| one.reason == NotAccepted::Agent(AgentError::Interrupted)) {
+            return Denial::Interrupted;
+        }
         let others = tried.len().saturating_sub(1);
         match tried.into_iter().max_by_key(|one| progress(&one.reason)) {
             None => Denial::NoCertificate,
@@ -97,7 +103,9 @@ impl Denial {
     fn code(&self) -> PamReturn {
         match self {
             Denial::Misconfigured(_) | Denial::UnknownGroup(_) => PamReturn::ServiceErr,
-            Denial::Unavailable(_) | Denial::NoAgent | Denial::AgentUnreachable(_) => PamReturn::AuthInfoUnavail,
+            Denial::Unavailable(_) | Denial::NoAgent | Denial::AgentUnreachable(_) | Denial::Interrupted => {
+                PamReturn::AuthInfoUnavail
+            }
             Denial::NotInGroup(_) => PamReturn::PermDenied,
             Denial::UnknownUser | Denial::NoPrincipals | Denial::NoCertificate | Denial::Refused { .. } => {
                 PamReturn::AuthErr
@@ -113,6 +121,7 @@ impl Denial {
             | Denial::NoPrincipals
             | Denial::NoAgent
             | Denial::AgentUnreachable(_)
+            | Denial::Interrupted
             | Denial::NoCertificate
             | Denial::Refused { .. } => Severity::Notice,
         }
@@ -129,6 +138,7 @@ impl Denial {
             Denial::NoPrincipals => "no authorized principals for this user".into(),
             Denial::NoAgent => "no SSH_AUTH_SOCK".into(),
             Denial::AgentUnreachable(why) => format!("agent: {why}"),
+            Denial::Interrupted => "interrupted by the user".into(),
             Denial::NoCertificate => "no certificate".into(),
             Denial::Refused { reason, others: 0, .. } => reason.clone(),
             Denial::Refused { reason, others, .. } => format!("{reason} (and {others} more tried)"),
@@ -147,6 +157,7 @@ impl Denial {
             | Denial::NoPrincipals
             | Denial::NoAgent
             | Denial::AgentUnreachable(_)
+            | Denial::Interrupted
             | Denial::NoCertificate => log::Certificates::None,
         }
     }
@@ -164,6 +175,7 @@ impl Denial {
             Denial::AgentUnreachable(_) => {
                 "Your SSH agent does not answer: see \"ssh-add -l\", or log in again with \"ussh\" or \"ssh -A\"."
             }
+            Denial::Interrupted => "Interrupted while your SSH agent was asked: try again.",
             Denial::UnknownUser
             | Denial::NotInGroup(_)
             | Denial::NoPrincipals
@@ -213,7 +225,7 @@ pub fn conclude(handle: &PamHandle, silent: bool, subject: &Subject, verdict: Re
 
 /// Whether the user is told. sudo authenticates with PAM_SILENT whatever its user asked for (1.9.13, plugins/sudoers/auth/pam.c `sudo_pam_verify`), and without the sentence would say
 /// "incorrect password" to somebody whom nobody asked for one.
-fn may_speak(silent: bool, service: &str) -> bool {
+pub fn may_speak(silent: bool, service: &str) -> bool {
     !silent || matches!(service, "sudo" | "sudo-i")
 }
 
@@ -249,30 +261,6 @@ pub fn debug(subject: &Subject, tried: &[Tried]) {
     for one in tried {
         let certificate = one.certificate.as_ref().map_or(log::Certificates::Unreadable, log::Certificates::One);
         entry("debug: tried", Severity::Debug, subject, certificate, &one.reason.to_string());
-    }
-}
-
-/// What speaks to the person at the key while `auth` or `account` waits.
-#[derive(Debug)]
-pub struct Speaker<'a> {
-    handle: &'a PamHandle,
-    may_speak: bool,
-}
-
-/// When a signature takes its time, and nobody has said anything yet.
-pub const HINT: &str = "Touch your security key, or confirm at your agent.";
-
-impl<'a> Speaker<'a> {
-    /// Through the application's conversation; silent where that is asked for.
-    pub fn new(handle: &'a PamHandle, silent: bool, subject: &Subject) -> Self {
-        Speaker { handle, may_speak: may_speak(silent, &subject.service) }
-    }
-
-    /// One line, at once. Errors are nobody's concern.
-    pub fn say(&self, text: &str) {
-        if self.may_speak {
-            self.handle.say(Style::Info, text);
-        }
     }
 }
 
@@ -353,6 +341,7 @@ mod tests {
             Denial::NoPrincipals,
             Denial::NoAgent,
             Denial::AgentUnreachable("x".into()),
+            Denial::Interrupted,
             Denial::NoCertificate,
             Denial::Refused { certificate: None, reason: "x".into(), others: 0 },
         ]

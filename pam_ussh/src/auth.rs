@@ -1,14 +1,16 @@
 //! `auth`: by an agent challenge in sudo, su, doas and the like, by sshd's own proof in sshd.
 
+use ussh_core::agent::AgentError;
 use ussh_core::challenge::ChallengeContext;
 use ussh_core::clock::{Clock, SystemClock};
-use ussh_core::decision::{Asking, DecisionError, Patience, Person, decide};
+use ussh_core::decision::{Asking, DecisionError, Patience, decide};
 use ussh_core::verdict::CriticalOptions;
 use ussh_os::account::Account;
 use ussh_os::pam_module::{PamHandle, PamReturn};
 use ussh_os::process;
 
-use crate::answer::{self, Accepted, Denial, HINT, Phase, Proof, Speaker, Subject};
+use crate::answer::{self, Accepted, Denial, Phase, Proof, Subject};
+use crate::attendant::{AtTheKey, Speaker};
 use crate::caller::{Caller, NoAnswer, Reached};
 use crate::inject;
 use crate::kept;
@@ -102,7 +104,7 @@ pub fn challenge(
             wanted: &|certificate| whose.includes(certificate),
             patience: Patience { total: *left, touch: options.touch_timeout, all_touches: None },
             clock: &SystemClock,
-            person: &AtTheKey { speaker, cue: options.cue.as_deref() },
+            person: &AtTheKey::new(speaker, options.cue.as_deref()),
             reconnect: Some(*reconnect),
         };
         match decide(agent, &demand, &asking) {
@@ -111,6 +113,7 @@ pub fn challenge(
                     trust.judge_again(accepted.certificate, &demand, &SystemClock).map_err(NoAnswer::Denied)?;
                 Ok(Accepted { certificate, proof: Proof::Challenge(accepted.proof) })
             }
+            Err(DecisionError::Agent(AgentError::Interrupted)) => Err(NoAnswer::Denied(Denial::Interrupted)),
             Err(DecisionError::Agent(error)) => Err(NoAnswer::Agent(error)),
             Err(DecisionError::Random) => Err(NoAnswer::Denied(Denial::Unavailable("no random numbers".into()))),
             Err(DecisionError::NoneAccepted(tried)) => {
@@ -121,22 +124,4 @@ pub fn challenge(
             }
         }
     })
-}
-
-/// Tells the person what is waited for, each thing once.
-struct AtTheKey<'a> {
-    speaker: &'a Speaker<'a>,
-    cue: Option<&'a str>,
-}
-
-impl Person for AtTheKey<'_> {
-    fn before_touch(&self) {
-        if let Some(text) = self.cue {
-            self.speaker.say(text);
-        }
-    }
-
-    fn waiting(&self) {
-        self.speaker.say(HINT);
-    }
 }

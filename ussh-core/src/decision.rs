@@ -86,7 +86,7 @@ pub trait Person {
     fn before_touch(&self) {}
     /// A signature has taken more than [`HINT_AFTER`]. Told at most once in a decision.
     fn waiting(&self) {}
-    /// Asked when a signal came during the wait: whether the person gave up.
+    /// Asked some times a second during a wait: whether the person gave up.
     fn gave_up(&self) -> bool {
         false
     }
@@ -131,7 +131,7 @@ impl<'a> Asking<'a> {
 /// [`DecisionError`]
 pub fn decide(agent: &mut Agent, demand: &Demand<'_>, asking: &Asking<'_>) -> Result<Accepted, DecisionError> {
     agent.set_deadline(after(asking.patience.total));
-    let identities = agent.list()?;
+    let identities = agent.list_waiting(&Listing(asking.person))?;
     let mut tried = Vec::new();
     let candidates = select(identities, demand, asking, &mut tried);
     let mut talk = Talk { agent, asking, all: asking.patience.all_touches.map(after), hinted: Cell::new(false) };
@@ -273,6 +273,15 @@ impl Talk<'_> {
         });
         *self.agent = reconnect(left)?;
         Ok(())
+    }
+}
+
+/// Nothing is told of a listing, which no person is asked about; but the person may give up.
+struct Listing<'a>(&'a dyn Person);
+
+impl Waiting for Listing<'_> {
+    fn interrupted(&self) -> bool {
+        self.0.gave_up()
     }
 }
 

@@ -623,3 +623,51 @@ fn a_message_is_read_to_its_last_byte_or_not_at_all() {
     let shown = ChallengeMessage::parse(Challenge::new(&verified, &odd).unwrap().message()).unwrap().to_string();
     assert_eq!(shown, "web1: sudo as eve\\x1b[2J\\x0aroot, asked by mallory on /dev/pts/3");
 }
+
+/// Gives up at the given look.
+struct GivesUp {
+    looks: Cell<usize>,
+    hints: Cell<usize>,
+}
+
+impl GivesUp {
+    fn at(look: usize) -> Self {
+        GivesUp { looks: Cell::new(look), hints: Cell::new(0) }
+    }
+}
+
+impl Person for GivesUp {
+    fn waiting(&self) {
+        self.hints.set(self.hints.get() + 1);
+    }
+
+    fn gave_up(&self) -> bool {
+        self.looks.set(self.looks.get() - 1);
+        self.looks.get() == 0
+    }
+}
+
+#[test]
+fn a_person_who_gives_up_ends_it_without_any_signal_and_no_other_key_is_asked() {
+    let world = World::new();
+    let (_, mute) = world.pair(|t| t.valid_after = UnixTime(1_699_999_999));
+    let (_, older) = world.pair(|t| t.valid_after = UnixTime(1_699_999_000));
+    let agent = SoftAgent::default()
+        .with(mute.blob(), |_, _| Answer::Silence)
+        .with(older.blob(), |_, _| panic!("the person has given up"));
+    let (context, clock, person) = (context(), FixedClock(NOW), GivesUp::at(3));
+    let asking = Asking { person: &person, ..Asking::new(&context, PATIENCE, &clock) };
+    let start = Instant::now();
+    let reasons = reasons(decide(&mut agent.start(), &demand(&world.cas), &asking));
+    assert_eq!(reasons, [NotAccepted::Agent(AgentError::Interrupted)]);
+    assert!(start.elapsed() >= Duration::from_millis(200) && start.elapsed() < Duration::from_secs(8));
+    assert_eq!((person.looks.get(), person.hints.get()), (0, 0), "before any hint");
+}
+
+#[test]
+fn a_person_may_give_up_while_the_agent_lists() {
+    let (world, context, clock, person) = (World::new(), context(), FixedClock(NOW), GivesUp::at(2));
+    let asking = Asking { person: &person, ..Asking::new(&context, PATIENCE, &clock) };
+    let result = decide(&mut scripted(Duration::from_secs(60), hang), &demand(&world.cas), &asking);
+    assert!(matches!(result, Err(DecisionError::Agent(AgentError::Interrupted))), "{result:?}");
+}

@@ -5,6 +5,8 @@ use std::ptr;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 
+use crate::interrupt::is_waiting_signal;
+
 /// Runs `work` with SIGXFSZ held back in this thread, and taken away if `work` caused it: a write beyond the limit is an error then (EFBIG), and nothing more. The mask is put back,
 /// and a signal that had been waiting before still waits.
 /// # Errors
@@ -45,9 +47,7 @@ fn one() -> SigSet {
 }
 
 fn is_waiting() -> bool {
-    let mut waiting = SigSet::empty().as_ref().to_owned();
-    // SAFETY: a writable set (sigpending(2)), initialised above.
-    unsafe { libc::sigpending(&raw mut waiting) == 0 && libc::sigismember(&raw const waiting, libc::SIGXFSZ) == 1 }
+    is_waiting_signal(Signal::SIGXFSZ)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod account;
 pub mod agent_socket;
 mod connecting_child;
 pub mod file_size;
+pub mod interrupt;
 #[cfg(any(feature = "pam-application", feature = "pam-module"))]
 mod pam_abi;
 #[cfg(feature = "pam-application")]

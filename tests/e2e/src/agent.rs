@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use ussh_lab::{LabError, Output, Pty, Status, wait_until};
+use ussh_lab::{Command, LabError, Output, Pty, Status, wait_until};
 
 use crate::world::World;
 
@@ -11,6 +11,14 @@ use crate::world::World;
 const SOON: Duration = Duration::from_secs(20);
 /// Longest time for one command in a shell: an agent that hangs costs some.
 const PATIENCE: Duration = Duration::from_secs(75);
+/// The program that stands for the person who is asked: it waits until the answer is there.
+const ASKPASS_PATH: &str = "/srv/confirm";
+const ASKPASS: &str = "#!/bin/sh\nuntil [ -s \"$ANSWER\" ]; do sleep 0.05; done\nexit \"$(cat \"$ANSWER\")\"\n";
+
+fn answer_of(user: &str) -> String {
+    format!("/srv/answer-of-{user}")
+}
+
 /// How a shell says that it is ready: no prompt of bash's ends like this by itself.
 const READY: &str = "ready> ";
 
@@ -28,10 +36,32 @@ impl World {
     /// # Errors
     /// It does not come up.
     pub fn new_agent(&self, user: &str) -> Result<PersonAgent<'_>, LabError> {
+        self.start_agent_with(user, |agent| agent)
+    }
+
+    /// The same, which asks a person before it uses a key that was added with `ssh-add -c`: see [`PersonAgent::confirm`].
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn new_confirming_agent(&self, user: &str) -> Result<PersonAgent<'_>, LabError> {
+        let laptop = self.host("laptop");
+        laptop.write_file(ASKPASS_PATH, 0o755, ASKPASS)?;
+        laptop.remove_file(&answer_of(user))?;
+        let answer = answer_of(user);
+        self.start_agent_with(user, |agent| {
+            agent.env("SSH_ASKPASS", ASKPASS_PATH).env("DISPLAY", ":0").env("ANSWER", &answer)
+        })
+    }
+
+    fn start_agent_with(
+        &self,
+        user: &str,
+        with: impl for<'a> FnOnce(Command<'a>) -> Command<'a>,
+    ) -> Result<PersonAgent<'_>, LabError> {
         static AGENTS: AtomicU32 = AtomicU32::new(0);
         let socket = format!("/home/{user}/.agent-{}.sock", AGENTS.fetch_add(1, Ordering::Relaxed));
         let laptop = self.host("laptop");
-        laptop.command(["ssh-agent", "-D", "-a", &socket]).user(user).service(&socket)?;
+        with(laptop.command(["ssh-agent", "-D", "-a", &socket]).user(user)).service(&socket)?;
         wait_until(SOON, "the agent's socket", || laptop.exists(&socket))?;
         Ok(PersonAgent { world: self, user: user.to_owned(), socket })
     }
@@ -71,6 +101,14 @@ impl<'world> PersonAgent<'world> {
     /// Its socket on the laptop.
     pub fn socket(&self) -> &str {
         &self.socket
+    }
+
+    /// Answers what the agent asks, now or next: it is one of [`World::new_confirming_agent`].
+    ///
+    /// # Errors
+    /// The laptop cannot be written to.
+    pub fn confirm(&self, yes: bool) -> Result<(), LabError> {
+        self.world.host("laptop").write_file(&answer_of(&self.user), 0o644, if yes { "0" } else { "1" })
     }
 
     /// A shell command on the laptop, with this agent.

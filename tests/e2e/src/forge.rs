@@ -160,6 +160,14 @@ impl Forged {
         self.add(agent, "ssh-add -q $f && ssh-add -q -d $f.plain")
     }
 
+    /// As [`Forged::add_to`]; the agent is to ask before each use.
+    ///
+    /// # Errors
+    /// ssh-add would not.
+    pub fn add_confirmed_to(&self, agent: &PersonAgent<'_>) -> Result<(), LabError> {
+        self.add(agent, "ssh-add -q -c $f && ssh-add -q -d $f.plain")
+    }
+
     /// Puts the key into an agent, without the certificate.
     ///
     /// # Errors

@@ -37,11 +37,14 @@ pub trait Waiting {
     }
     /// Told once, at [`Waiting::notice`].
     fn told(&self) {}
-    /// Asked when a signal has come: whether the wait shall end.
+    /// Asked when a signal has come, and every [`LOOK_EVERY`] (a signal that the host has blocked only waits): whether the wait shall end.
     fn interrupted(&self) -> bool {
         false
     }
 }
+
+/// How often [`Waiting::interrupted`] is asked.
+pub const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Nobody cares.
 struct Patiently;
@@ -63,7 +66,14 @@ impl Agent {
     /// # Errors
     /// [`AgentError`]
     pub fn list(&mut self) -> Result<Vec<Identity>, AgentError> {
-        parse_identities(&self.round_trip(&frame::list())?)
+        self.list_waiting(&Patiently)
+    }
+
+    /// Lists, and lets `waiting` know.
+    /// # Errors
+    /// [`AgentError`]
+    pub fn list_waiting(&mut self, waiting: &dyn Waiting) -> Result<Vec<Identity>, AgentError> {
+        parse_identities(&self.exchange(&frame::list(), waiting)?)
     }
 
     /// Signs. The agent may ask a person first: give it the time.
@@ -190,14 +200,12 @@ impl Agent {
                 waiting.told();
                 continue;
             }
-            let wait = until_notice.map_or(left, |time| time.min(left));
+            let wait = until_notice.map_or(left, |time| time.min(left)).min(LOOK_EVERY);
             self.stream.set_read_timeout(Some(wait)).map_err(io_error)?;
             match self.stream.read(chunk.as_mut_slice()) {
                 Ok(0) => return Err(closed()),
                 Ok(n) => received.extend_from_slice(chunk.get(..n).unwrap_or_default()),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted && waiting.interrupted() => {
-                    return Err(AgentError::Interrupted);
-                }
+                Err(e) if is_retry(&e) && waiting.interrupted() => return Err(AgentError::Interrupted),
                 Err(e) if is_retry(&e) => {}
                 Err(e) => return Err(io_error(e)),
             }

@@ -9,7 +9,7 @@ pub mod frame;
 mod message;
 
 pub(crate) use client::after;
-pub use client::{Agent, Waiting};
+pub use client::{Agent, LOOK_EVERY, Waiting};
 pub use message::{ClearAnswer, Request, parse_clear_answer, parse_identities, parse_signature, parse_success};
 
 /// Longest payload either way, in bytes (ssh-agent's own limit: AGENT_MAX_LEN).

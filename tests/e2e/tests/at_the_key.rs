@@ -1,0 +1,144 @@
+//! A person at the key: who is told what while sudo and su wait, and what Ctrl-C does to them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use ussh_e2e::lab::trixie_root;
+use ussh_e2e::{Forgery, PersonAgent, Shell, WAY_IN, World, WorldPlan};
+
+const SOON: Duration = Duration::from_secs(20);
+const HINT: &str = "Touch your security key, or confirm at your agent.";
+const INTERRUPTED: &str = "Interrupted while your SSH agent was asked: try again.";
+const LINE: &str = "auth required pam_ussh.so ca_file=/etc/ssh/trusted_user_ca";
+const CTRL_C: &str = "\u{3}";
+const CTRL_BACKSLASH: &str = "\u{1c}";
+
+static WORLD: LazyLock<World> = LazyLock::new(|| {
+    let world = WorldPlan::new("at-the-key").without_servers().server("web1").people(8, "admins").start().unwrap();
+    world.sudo_pam("web1", LINE).unwrap();
+    world
+});
+
+/// A shell on a server, and an agent that asks its person first.
+fn desk<'world>(world: &'world World, user: &str, server: &str) -> (PersonAgent<'world>, Shell) {
+    world.make_way_in(user, server).unwrap();
+    let agent = world.new_confirming_agent(user).unwrap();
+    let good = world.forge(&Forgery::of(user).principals(&[user, "root"])).unwrap();
+    good.add_confirmed_to(&agent).unwrap();
+    let shell = agent.shell(&format!("{WAY_IN} {server}")).unwrap();
+    (agent, shell)
+}
+
+fn somebody() -> String {
+    WORLD.somebody().unwrap()
+}
+
+/// Types a command and waits until the module has said this.
+fn start(shell: &Shell, command: &str, said: &str) {
+    shell.terminal().send(&format!("{command}\n")).unwrap();
+    shell.terminal().expect(said, SOON).unwrap();
+}
+
+/// The terminal takes lines and shows what is typed, and nobody of this user's runs as root.
+fn all_is_well(shell: &Shell) {
+    let modes = shell.run("stty -a").unwrap();
+    for mode in ["isig", "icanon", "echo"] {
+        assert!(modes.split_whitespace().any(|one| one == mode), "{mode}: {modes}");
+    }
+    assert_eq!(shell.run("pgrep -t $(tty | cut -c6-) -x 'sudo|su|sudo-rs'").unwrap(), "");
+    assert_eq!(shell.run("echo still $((40 + 2))").unwrap(), "still 42\n");
+}
+
+#[test]
+fn a_signature_that_takes_its_time_is_explained_and_one_that_does_not_is_not() {
+    let _watch = WORLD.lab().watch();
+    let (agent, shell) = desk(&WORLD, &somebody(), "web1");
+    start(&shell, "sudo id -u", HINT);
+    agent.confirm(true).unwrap();
+    assert_eq!(shell.terminal().expect("ready> ", SOON).unwrap(), "\n0\n");
+    // It is confirmed at once from now on.
+    let shown = shell.run("sudo id -u").unwrap();
+    assert!(shown.ends_with("0\n") && !shown.contains(HINT), "{shown}");
+}
+
+#[test]
+fn a_person_who_says_no_is_refused() {
+    let _watch = WORLD.lab().watch();
+    let (agent, shell) = desk(&WORLD, &somebody(), "web1");
+    agent.confirm(false).unwrap();
+    let shown = shell.run("sudo id -u").unwrap();
+    assert!(shown.contains("No certificate that is good for this") && !shown.contains("\n0\n"), "{shown}");
+}
+
+#[test]
+fn a_touch_costs_its_own_time_and_no_more() {
+    let _watch = WORLD.lab().watch();
+    let user = somebody();
+    let (_agent, shell) = desk(&WORLD, &user, "web1");
+    let web1 = WORLD.host("web1");
+    web1.write_file("/etc/pam.d/sudo-i", 0o644, format!("{LINE} touch_timeout=2\n")).unwrap();
+    let before = WORLD.log_position("web1");
+    let since = Instant::now();
+    let shown = shell.run("sudo -i id -u").unwrap();
+    let took = since.elapsed();
+    assert!(shown.contains(HINT) && shown.contains("No certificate that is good for this"), "{shown}");
+    assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(10), "{took:?}");
+    let log = WORLD.logged_since("web1", before).unwrap();
+    let told =
+        |line: &str| line.contains(&format!("for {user} via sudo-i ")) && line.ends_with(": agent: no answer in time");
+    assert!(log.lines().any(told), "{log}");
+}
+
+#[test]
+fn ctrl_c_ends_sudo_at_once_and_leaves_the_terminal_as_it_was() {
+    let _watch = WORLD.lab().watch();
+    // With as many tries as sudo usually has: it must not go on to the second.
+    WORLD.host("web1").write_file("/etc/sudoers.d/ussh-tries", 0o440, "Defaults passwd_tries=3\n").unwrap();
+    for key in [CTRL_C, CTRL_BACKSLASH] {
+        // Each time somebody else: an agent that is busy with its question has no time for another, and ssh waits for it too.
+        let user = somebody();
+        let (_agent, shell) = desk(&WORLD, &user, "web1");
+        let before = WORLD.log_position("web1");
+        start(&shell, "sudo id -u; echo status $?", HINT);
+        let since = Instant::now();
+        shell.terminal().send(key).unwrap();
+        let shown = shell.terminal().expect("ready> ", SOON).unwrap();
+        assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+        let lines: Vec<&str> = shown.lines().skip(1).collect();
+        assert!(lines[0].ends_with(INTERRUPTED), "{shown}");
+        assert_eq!(lines[1..], ["sudo: 1 incorrect password attempt", "status 1"], "{shown}");
+        let log = WORLD.logged_since("web1", before).unwrap();
+        let refused = |line: &&str| line.contains(&format!("Refusing for {user} via sudo "));
+        let refused: Vec<&str> = log.lines().filter(refused).collect();
+        assert!(refused.len() == 1 && refused[0].ends_with(": interrupted by the user"), "asked once: {log}");
+        all_is_well(&shell);
+    }
+}
+
+#[test]
+fn ctrl_c_ends_su_by_the_signal_itself() {
+    let _watch = WORLD.lab().watch();
+    let (_agent, shell) = desk(&WORLD, &somebody(), "web1");
+    start(&shell, "su root -c 'id -u'", HINT);
+    shell.terminal().send(CTRL_C).unwrap();
+    let shown = shell.terminal().expect("ready> ", SOON).unwrap();
+    assert!(!shown.contains("\n0\n"), "{shown}");
+    all_is_well(&shell);
+}
+
+#[test]
+fn ctrl_c_ends_sudo_rs() {
+    let plan = WorldPlan::new("at-the-key-rs").without_servers().server_on("web13", trixie_root().unwrap());
+    let world = plan.start().unwrap();
+    world.host("web13").write_file("/etc/sudoers.d/ussh", 0o440, "%admins ALL=(ALL) ALL\n").unwrap();
+    world.sudo_pam("web13", LINE).unwrap();
+    let (_agent, shell) = desk(&world, "alice", "web13");
+    start(&shell, "sudo-rs id -u; echo status $?", HINT);
+    let since = Instant::now();
+    shell.terminal().send(CTRL_C).unwrap();
+    let shown = shell.terminal().expect("ready> ", SOON).unwrap();
+    assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+    assert!(!shown.contains("\n0\n"), "{shown}");
+    all_is_well(&shell);
+}
