@@ -59,7 +59,7 @@ impl Exempt {
 /// What may pass.
 #[derive(Debug)]
 enum Passing {
-    Proved(Accepted),
+    Proved(Box<Accepted>),
     Exempt(Exempt),
 }
 
@@ -69,7 +69,7 @@ pub fn check(handle: &PamHandle, silent: bool, arguments: Option<Vec<String>>) -
     let mut subject = Subject::of(handle, Phase::Account);
     match judge(handle, silent, &mut subject, arguments.as_deref()) {
         Ok(Passing::Exempt(exempt)) => answer::exempt(&subject, &exempt),
-        Ok(Passing::Proved(accepted)) => answer::conclude(handle, silent, &subject, Ok(accepted)),
+        Ok(Passing::Proved(accepted)) => answer::conclude(handle, silent, &subject, Ok(*accepted)),
         Err(denial) => answer::conclude(handle, silent, &subject, Err(denial)),
     }
 }
@@ -99,11 +99,11 @@ fn judge(
         // Not good by this line, or not any more: perhaps the agent has another one.
         let demand = trust.demand(CriticalOptions::Refuse { origin: None }, SystemClock.now())?;
         if let Ok(accepted) = kept.judge(&demand) {
-            return Ok(Passing::Proved(accepted));
+            return Ok(Passing::Proved(Box::new(accepted)));
         }
     }
     let speaker = Speaker::new(handle, silent, subject);
-    auth::challenge(subject, &options.auth, &account, &trust, &speaker).map(Passing::Proved)
+    auth::challenge(subject, &options.auth, &account, &trust, &speaker).map(|accepted| Passing::Proved(Box::new(accepted)))
 }
 
 fn demand_place(service: &str) -> Result<(), Denial> {
