@@ -13,6 +13,7 @@ use ussh_os::syslog::Severity;
 use crate::account::Exempt;
 use crate::kept::KeptProof;
 use crate::log::{self, Entry};
+use crate::place::{self, Misplaced};
 use crate::sshd::LoginProof;
 
 pub use crate::log::{Phase, Subject};
@@ -82,6 +83,12 @@ pub enum Denial {
     },
 }
 
+impl From<Misplaced> for Denial {
+    fn from(misplaced: Misplaced) -> Self {
+        Denial::Misconfigured(misplaced.to_string())
+    }
+}
+
 impl Denial {
     /// Of all that was tried, the one that came furthest: most likely the one that was meant.
     pub fn of_tried(tried: Vec<Tried>) -> Self {
@@ -94,7 +101,7 @@ impl Denial {
         }
     }
 
-    fn code(&self) -> PamReturn {
+    pub fn code(&self) -> PamReturn {
         match self {
             Denial::Misconfigured(_) | Denial::UnknownGroup(_) => PamReturn::ServiceErr,
             Denial::Unavailable(_) | Denial::NoAgent | Denial::AgentUnreachable(_) => PamReturn::AuthInfoUnavail,
@@ -118,8 +125,8 @@ impl Denial {
         }
     }
 
-    /// For the log alone.
-    fn reason(&self) -> String {
+    /// For the log, and for an administrator at a terminal; never for the one who was refused.
+    pub fn reason(&self) -> String {
         match self {
             Denial::Misconfigured(what) => format!("misconfigured: {what}"),
             Denial::Unavailable(what) => format!("cannot check: {what}"),
@@ -152,7 +159,7 @@ impl Denial {
     }
 
     /// One sentence and what to try. Never which rule said no.
-    fn user_text(&self) -> &'static str {
+    pub fn user_text(&self) -> &'static str {
         match self {
             Denial::Misconfigured(_) | Denial::UnknownGroup(_) => {
                 "pam_ussh is not set up rightly on this host: please tell its administrator."
@@ -225,11 +232,18 @@ fn entry(what: &str, severity: Severity, subject: &Subject, certificate: log::Ce
     log::write(&Entry { what, severity, subject, certificate, reason });
 }
 
+impl Accepted {
+    /// Whether the proof is for this very certificate: without that there is no success.
+    pub fn is_whole(&self) -> bool {
+        self.proof.is_for(&self.certificate)
+    }
+}
+
 /// The one success of `auth`, and of `account` with a proof.
 fn accept(subject: &Subject, accepted: &Accepted) -> PamReturn {
     let Accepted { certificate, proof } = accepted;
     let shown = log::Certificates::One(certificate.certificate());
-    if !proof.is_for(certificate) {
+    if !accepted.is_whole() {
         entry("Refusing", Severity::Error, subject, shown, "proof of another certificate");
         return PamReturn::AuthErr;
     }
@@ -255,7 +269,8 @@ pub fn debug(subject: &Subject, tried: &[Tried]) {
 /// What speaks to the person at the key while `auth` or `account` waits.
 #[derive(Debug)]
 pub struct Speaker<'a> {
-    handle: &'a PamHandle,
+    /// `None`: this process's own terminal, for a program that nobody calls through PAM.
+    handle: Option<&'a PamHandle>,
     may_speak: bool,
 }
 
@@ -265,13 +280,20 @@ pub const HINT: &str = "Touch your security key, or confirm at your agent.";
 impl<'a> Speaker<'a> {
     /// Through the application's conversation; silent where that is asked for.
     pub fn new(handle: &'a PamHandle, silent: bool, subject: &Subject) -> Self {
-        Speaker { handle, may_speak: may_speak(silent, &subject.service) }
+        Speaker { handle: Some(handle), may_speak: may_speak(silent, &subject.service) }
+    }
+
+    /// On standard error.
+    pub fn terminal() -> Self {
+        Speaker { handle: None, may_speak: true }
     }
 
     /// One line, at once. Errors are nobody's concern.
     pub fn say(&self, text: &str) {
-        if self.may_speak {
-            self.handle.say(Style::Info, text);
+        match self.handle {
+            Some(handle) if self.may_speak => handle.say(Style::Info, text),
+            Some(_) => {}
+            None => eprintln!("{text}"),
         }
     }
 }
@@ -288,9 +310,7 @@ pub fn nothing_to_set(_: &PamHandle, _: bool, _: Option<Vec<String>>) -> PamRetu
 
 /// chauthtok: a certificate is no password.
 pub fn no_password(handle: &PamHandle, _: bool, _: Option<Vec<String>>) -> PamReturn {
-    let denial = Denial::Misconfigured(
-        "pam_ussh in password: it has no passwords to change; its place is auth, and session of sshd".into(),
-    );
+    let denial = Denial::Misconfigured(place::PASSWORD.into());
     log(&Subject::of(handle, Phase::Password), &denial);
     denial.code()
 }
