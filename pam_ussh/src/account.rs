@@ -11,11 +11,11 @@ use ussh_os::process;
 
 use crate::answer::{self, Accepted, Denial, Phase, Subject};
 use crate::attendant::Speaker;
-use crate::auth::{self, LOGIN};
+use crate::auth;
 use crate::inject;
 use crate::kept;
-use crate::options::AccountOptions;
-use crate::sshd;
+use crate::options::{AccountOptions, Facility};
+use crate::place;
 use crate::trust::Trust;
 
 /// Somebody whom no certificate is asked of. Made in this module only.
@@ -81,7 +81,7 @@ fn judge(
     subject: &mut Subject,
     arguments: Option<&[String]>,
 ) -> Result<Passing, Denial> {
-    demand_place(&subject.service)?;
+    place::demand(&subject.service, Facility::Account)?;
     let options =
         AccountOptions::parse(&subject.service, arguments).map_err(|error| Denial::Misconfigured(error.to_string()))?;
     if let Some(exempt) = Exempt::as_root(subject, process::real_uid()) {
@@ -103,21 +103,8 @@ fn judge(
         }
     }
     let speaker = Speaker::new(handle, silent, subject);
-    auth::challenge(subject, &options.auth, &account, &trust, &speaker).map(|accepted| Passing::Proved(Box::new(accepted)))
-}
-
-fn demand_place(service: &str) -> Result<(), Denial> {
-    let text = match service {
-        "" => "PAM names no service",
-        sshd::SERVICE => {
-            "pam_ussh in account of sshd: the certificate cannot be seen there; its place is auth (behind publickey) and session"
-        }
-        LOGIN => {
-            "pam_ussh in account of login: a console has no agent; its place is auth of sudo and su, auth and session of sshd"
-        }
-        _ => return Ok(()),
-    };
-    Err(Denial::Misconfigured(text.into()))
+    auth::challenge(subject, &options.auth, &account, &trust, &speaker)
+        .map(|accepted| Passing::Proved(Box::new(accepted)))
 }
 
 #[cfg(test)]
@@ -145,15 +132,5 @@ mod tests {
         for service in ["su", "vsftpd", "sshd-2", ""] {
             assert!(Exempt::as_root(&subject(service, Some("192.0.2.1")), 0).is_none(), "{service}");
         }
-    }
-
-    #[test]
-    fn wrong_places_are_told_the_right_one() {
-        for (service, place) in [("sshd", "auth (behind publickey) and session"), ("login", "auth of sudo and su")] {
-            let Err(Denial::Misconfigured(text)) = demand_place(service) else { panic!("{service}") };
-            assert!(text.contains(place), "{text}");
-        }
-        assert!(demand_place("").is_err());
-        assert!(demand_place("sudo").is_ok() && demand_place("cron").is_ok());
     }
 }

@@ -14,6 +14,7 @@ use ussh_os::syslog::Severity;
 use crate::account::Exempt;
 use crate::kept::KeptProof;
 use crate::log::{self, Entry};
+use crate::place::{self, Misplaced};
 use crate::sshd::LoginProof;
 
 pub use crate::log::{Phase, Subject};
@@ -85,6 +86,12 @@ pub enum Denial {
     },
 }
 
+impl From<Misplaced> for Denial {
+    fn from(misplaced: Misplaced) -> Self {
+        Denial::Misconfigured(misplaced.to_string())
+    }
+}
+
 impl Denial {
     /// Of all that was tried, the one that came furthest: most likely the one that was meant.
     pub fn of_tried(tried: Vec<Tried>) -> Self {
@@ -100,7 +107,7 @@ impl Denial {
         }
     }
 
-    fn code(&self) -> PamReturn {
+    pub fn code(&self) -> PamReturn {
         match self {
             Denial::Misconfigured(_) | Denial::UnknownGroup(_) => PamReturn::ServiceErr,
             Denial::Unavailable(_) | Denial::NoAgent | Denial::AgentUnreachable(_) | Denial::Interrupted => {
@@ -127,8 +134,8 @@ impl Denial {
         }
     }
 
-    /// For the log alone.
-    fn reason(&self) -> String {
+    /// For the log, and for an administrator at a terminal; never for the one who was refused.
+    pub fn reason(&self) -> String {
         match self {
             Denial::Misconfigured(what) => format!("misconfigured: {what}"),
             Denial::Unavailable(what) => format!("cannot check: {what}"),
@@ -163,7 +170,7 @@ impl Denial {
     }
 
     /// One sentence and what to try. Never which rule said no.
-    fn user_text(&self) -> &'static str {
+    pub fn user_text(&self) -> &'static str {
         match self {
             Denial::Misconfigured(_) | Denial::UnknownGroup(_) => {
                 "pam_ussh is not set up rightly on this host: please tell its administrator."
@@ -237,11 +244,18 @@ fn entry(what: &str, severity: Severity, subject: &Subject, certificate: log::Ce
     log::write(&Entry { what, severity, subject, certificate, reason });
 }
 
+impl Accepted {
+    /// Whether the proof is for this very certificate: without that there is no success.
+    pub fn is_whole(&self) -> bool {
+        self.proof.is_for(&self.certificate)
+    }
+}
+
 /// The one success of `auth`, and of `account` with a proof.
 fn accept(subject: &Subject, accepted: &Accepted) -> PamReturn {
     let Accepted { certificate, proof } = accepted;
     let shown = log::Certificates::One(certificate.certificate());
-    if !proof.is_for(certificate) {
+    if !accepted.is_whole() {
         entry("Refusing", Severity::Error, subject, shown, "proof of another certificate");
         return PamReturn::AuthErr;
     }
@@ -276,9 +290,7 @@ pub fn nothing_to_set(_: &PamHandle, _: bool, _: Option<Vec<String>>) -> PamRetu
 
 /// chauthtok: a certificate is no password.
 pub fn no_password(handle: &PamHandle, _: bool, _: Option<Vec<String>>) -> PamReturn {
-    let denial = Denial::Misconfigured(
-        "pam_ussh in password: it has no passwords to change; its place is auth, and session of sshd".into(),
-    );
+    let denial = Denial::Misconfigured(place::PASSWORD.into());
     log(&Subject::of(handle, Phase::Password), &denial);
     denial.code()
 }

@@ -27,6 +27,11 @@ impl<'a> Speaker<'a> {
         };
         Speaker { say: Box::new(say) }
     }
+
+    /// On standard error, for a program that nobody calls through PAM.
+    pub fn terminal() -> Self {
+        Speaker { say: Box::new(|text| eprintln!("{text}")) }
+    }
 }
 
 /// The one for whom a decision is made: is told at most one thing.

@@ -3,8 +3,8 @@
 use ussh_core::agent::AgentError;
 use ussh_core::challenge::ChallengeContext;
 use ussh_core::clock::{Clock, SystemClock};
-use ussh_core::decision::{Asking, DecisionError, Patience, decide};
-use ussh_core::verdict::CriticalOptions;
+use ussh_core::decision::{Asking, DecisionError, Patience, Tried, decide};
+use ussh_core::verdict::{CriticalOptions, Demand};
 use ussh_os::account::Account;
 use ussh_os::pam_module::{PamHandle, PamReturn};
 use ussh_os::process;
@@ -14,7 +14,8 @@ use crate::attendant::{AtTheKey, Speaker};
 use crate::caller::{Caller, NoAnswer, Reached};
 use crate::inject;
 use crate::kept;
-use crate::options::AuthOptions;
+use crate::options::{AuthOptions, Facility};
+use crate::place;
 use crate::sshd;
 use crate::trust::Trust;
 
@@ -29,9 +30,6 @@ pub fn authenticate(handle: &PamHandle, silent: bool, arguments: Option<Vec<Stri
     answer::conclude(handle, silent, &subject, verdict)
 }
 
-/// The service of a console.
-pub const LOGIN: &str = "login";
-
 fn judge(
     handle: &PamHandle,
     silent: bool,
@@ -40,21 +38,44 @@ fn judge(
 ) -> Result<Accepted, Denial> {
     let options =
         AuthOptions::parse(&subject.service, arguments).map_err(|error| Denial::Misconfigured(error.to_string()))?;
-    match subject.service.as_str() {
-        "" => return Err(Denial::Misconfigured("PAM names no service".into())),
-        LOGIN => {
-            return Err(Denial::Misconfigured(
-                "pam_ussh in login: a console has no agent, and the rescue door must stay open; its place is auth of sudo and su, auth and session of sshd".into(),
-            ));
-        }
-        _ => {}
-    }
+    place::demand(&subject.service, Facility::Auth)?;
     let account = account_of(handle, subject)?;
     let trust = Trust::load(&options, &account)?;
     if subject.service == sshd::SERVICE {
         return sshd::judge(handle, subject, &options, &trust);
     }
     challenge(subject, &options, &account, &trust, &Speaker::new(handle, silent, subject))
+}
+
+/// What is shown of a decision on the way: to the log, for `debug`, or to an administrator at a terminal.
+pub trait Witness {
+    /// One line of what is being done.
+    fn text(&self, text: &str);
+    /// An agent is about to be asked, with this demand.
+    fn agent(&self, reached: &mut Reached<'_>, demand: &Demand<'_>);
+    /// These identities of it did not do.
+    fn tried(&self, tried: &[Tried]);
+}
+
+struct DebugLog<'a> {
+    subject: &'a Subject,
+    on: bool,
+}
+
+impl Witness for DebugLog<'_> {
+    fn text(&self, text: &str) {
+        if self.on {
+            answer::debug_text(self.subject, text);
+        }
+    }
+
+    fn agent(&self, _: &mut Reached<'_>, _: &Demand<'_>) {}
+
+    fn tried(&self, tried: &[Tried]) {
+        if self.on {
+            answer::debug(self.subject, tried);
+        }
+    }
 }
 
 /// PAM_USER's account; from here on its canonical name counts, as in sshd.
@@ -80,14 +101,23 @@ pub fn challenge(
     trust: &Trust<'_>,
     speaker: &Speaker<'_>,
 ) -> Result<Accepted, Denial> {
-    let debug = |text: &str| {
-        if options.debug {
-            answer::debug_text(subject, text);
-        }
-    };
+    challenge_before(&DebugLog { subject, on: options.debug }, subject, options, account, trust, speaker)
+}
+
+/// The same, with a witness.
+/// # Errors
+/// [`Denial`]
+pub fn challenge_before(
+    witness: &dyn Witness,
+    subject: &Subject,
+    options: &AuthOptions,
+    account: &Account,
+    trust: &Trust<'_>,
+    speaker: &Speaker<'_>,
+) -> Result<Accepted, Denial> {
+    let debug = |text: &str| witness.text(text);
     let caller = Caller::find(options, subject, &debug)?;
     caller.ask(|reached| {
-        let Reached { agent, left, origin, whose, reconnect } = reached;
         let now = SystemClock.now();
         let context = ChallengeContext {
             host: process::host_name(),
@@ -98,7 +128,10 @@ pub fn challenge(
             now,
         };
         // Nobody here would run a forced command.
-        let demand = trust.demand(CriticalOptions::RefuseUnlessFrom(origin), now).map_err(NoAnswer::Denied)?;
+        let origin = reached.origin;
+        let demand = trust.demand(CriticalOptions::RefuseUnlessFrom(&origin), now).map_err(NoAnswer::Denied)?;
+        witness.agent(reached, &demand);
+        let Reached { agent, left, whose, reconnect, .. } = reached;
         let asking = Asking {
             context: &context,
             wanted: &|certificate| whose.includes(certificate),
@@ -117,9 +150,7 @@ pub fn challenge(
             Err(DecisionError::Agent(error)) => Err(NoAnswer::Agent(error)),
             Err(DecisionError::Random) => Err(NoAnswer::Denied(Denial::Unavailable("no random numbers".into()))),
             Err(DecisionError::NoneAccepted(tried)) => {
-                if options.debug {
-                    answer::debug(subject, &tried);
-                }
+                witness.tried(&tried);
                 Err(NoAnswer::Denied(Denial::of_tried(tried)))
             }
         }

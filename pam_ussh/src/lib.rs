@@ -22,10 +22,12 @@ mod kept;
 mod log;
 pub mod options;
 mod origin;
+pub mod place;
 mod records;
 mod search;
 mod session;
 mod sshd;
+pub mod terminal;
 #[cfg(test)]
 mod testing;
 mod trust;

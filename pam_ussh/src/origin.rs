@@ -19,6 +19,7 @@ use ussh_os::sshd_connection::{holds_other_end, monitors_of};
 use crate::records::{self, Found};
 
 /// The origin of one connection to an agent.
+#[derive(Clone, Copy)]
 pub struct AgentOrigin<'a> {
     /// Whose records count: the caller's real user ID.
     pub uid: u32,

@@ -14,7 +14,8 @@ use ussh_os::process;
 
 use crate::answer::{self, Denial, Phase, Subject};
 use crate::inject;
-use crate::options::{SessionOptions, SpoolFailure};
+use crate::options::{Facility, SessionOptions, SpoolFailure};
+use crate::place;
 use crate::sshd;
 
 /// The hook of open_session.
@@ -56,11 +57,7 @@ pub fn close(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) 
 }
 
 fn options(subject: &Subject, arguments: Option<&[String]>) -> Result<SessionOptions, Denial> {
-    if subject.service != sshd::SERVICE {
-        return Err(Denial::Misconfigured(
-            "pam_ussh in session: its place is sshd's stack only; elsewhere it goes into auth".into(),
-        ));
-    }
+    place::demand(&subject.service, Facility::Session)?;
     SessionOptions::parse(&subject.service, arguments).map_err(|error| Denial::Misconfigured(error.to_string()))
 }
 

@@ -59,10 +59,7 @@ impl<'a> Trust<'a> {
         if let Some(group) = &options.group {
             demand_member(account, group)?;
         }
-        let cas = TrustedCas::parse(&read(&options.ca_file, MAX_TEXT)?);
-        if cas.keys().is_empty() {
-            return Err(Denial::Misconfigured(no_ca_key(&options.ca_file, &cas)));
-        }
+        let cas = read_cas(&options.ca_file)?;
         let principals = match &options.principals {
             Principals::None => None,
             Principals::List(list) => Some(list.clone()),
@@ -149,8 +146,21 @@ fn read(path: &Path, max: usize) -> Result<Vec<u8>, Denial> {
     read_trusted(path, max).map_err(|error| Denial::Misconfigured(error.to_string()))
 }
 
+/// CA keys, at least one.
+/// # Errors
+/// [`Denial::Misconfigured`]
+pub fn read_cas(path: &Path) -> Result<TrustedCas, Denial> {
+    let cas = TrustedCas::parse(&read(path, MAX_TEXT)?);
+    if cas.keys().is_empty() {
+        return Err(Denial::Misconfigured(no_ca_key(path, &cas)));
+    }
+    Ok(cas)
+}
+
 /// No file means no principals for this user, as in sshd; anything else that keeps it from being read is the administrator's business.
-fn read_principals(path: &Path) -> Result<PrincipalList, Denial> {
+/// # Errors
+/// [`Denial`]
+pub fn read_principals(path: &Path) -> Result<PrincipalList, Denial> {
     match read_trusted(path, MAX_TEXT) {
         Ok(text) => Ok(PrincipalList::parse_file(&text)),
         Err(TrustedFileError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
@@ -161,7 +171,9 @@ fn read_principals(path: &Path) -> Result<PrincipalList, Denial> {
 }
 
 /// The age counts when the list is read: what may become stale while somebody touches a key was fresh when it was asked.
-fn read_revoked(path: &Path, max_age: Option<Duration>) -> Result<RevokedKeys, Denial> {
+/// # Errors
+/// [`Denial`]
+pub fn read_revoked(path: &Path, max_age: Option<Duration>) -> Result<RevokedKeys, Denial> {
     let data = read(path, MAX_REVOKED)?;
     let list =
         RevokedKeys::parse(&data).map_err(|error| Denial::Misconfigured(format!("{}: {error}", path.display())))?;

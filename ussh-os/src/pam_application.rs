@@ -82,6 +82,13 @@ unsafe extern "C" {
         conversation: *const RawConversation,
         handle: *mut *mut RawHandle,
     ) -> c_int;
+    fn pam_start_confdir(
+        service: *const c_char,
+        user: *const c_char,
+        conversation: *const RawConversation,
+        folder: *const c_char,
+        handle: *mut *mut RawHandle,
+    ) -> c_int;
     fn pam_end(handle: *mut RawHandle, status: c_int) -> c_int;
     fn pam_set_item(handle: *mut RawHandle, item: c_int, value: *const c_void) -> c_int;
     fn pam_get_item(handle: *const RawHandle, item: c_int, value: *mut *const c_void) -> c_int;
@@ -117,12 +124,31 @@ impl<C: Conversation> PamApplication<C> {
     /// # Errors
     /// [`PamError`]
     pub fn start(service: &str, user: &str, conversation: C) -> Result<Self, PamError> {
+        Self::start_with(service, user, None, conversation)
+    }
+
+    /// pam_start_confdir (since Linux-PAM 1.4): with the stacks of this folder instead of /etc/pam.d. What they include by a relative name Debian still looks for there.
+    /// # Errors
+    /// [`PamError`]
+    pub fn start_in(folder: &str, service: &str, user: &str, conversation: C) -> Result<Self, PamError> {
+        Self::start_with(service, user, Some(folder), conversation)
+    }
+
+    fn start_with(service: &str, user: &str, folder: Option<&str>, conversation: C) -> Result<Self, PamError> {
         let (service, user) = (c_string(service)?, c_string(user)?);
+        let folder = folder.map(c_string).transpose()?;
         let shared = Box::into_raw(Box::new(Shared { conversation, delay_microseconds: Cell::new(0) }));
         let raw = RawConversation { converse: Some(converse::<C>), appdata: shared.cast() };
         let mut handle = ptr::null_mut();
         // SAFETY: all pointers are valid during the call; libpam copies the strings and the struct (pam_start(3)). `appdata` lives until Drop, after pam_end.
-        let code = unsafe { pam_start(service.as_ptr(), user.as_ptr(), &raw const raw, &raw mut handle) };
+        let code = unsafe {
+            match &folder {
+                None => pam_start(service.as_ptr(), user.as_ptr(), &raw const raw, &raw mut handle),
+                Some(folder) => {
+                    pam_start_confdir(service.as_ptr(), user.as_ptr(), &raw const raw, folder.as_ptr(), &raw mut handle)
+                }
+            }
+        };
         if code != PAM_SUCCESS || handle.is_null() {
             // SAFETY: no handle was made, so nobody else holds this pointer, which came from Box::into_raw.
             drop(unsafe { Box::from_raw(shared) });

@@ -1,0 +1,114 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, ValueEnum};
+
+const AFTER: &str = "\
+Exit status:
+  0  nothing found but notes; the options are valid; a certificate is accepted
+  1  errors or warnings found; the options are not valid; no certificate is accepted
+  2  wrong usage, or a stack file that cannot be read
+  3  nothing found, but something could not be checked (most often: run it as root)";
+
+const AFTER_LONG: &str = "\
+What --stack looks for:
+  The files are read as libpam reads them, with @include, include and substack (looked for beside the file, then in /etc/pam.d), and every way through a stack is tried: our module
+  may accept, refuse, be unavailable, be misconfigured or not be there; other modules may say anything that they can say.
+
+  lets-everybody-in  auth can end in success although every module that asks for proof of who somebody is (pam_ussh, pam_unix, pam_sss, …; a module that is not known counts as one)
+                     has refused or was not asked. Modules that test a condition (pam_succeed_if, pam_access, pam_wheel, …) may except people, but only with `sufficient`, `done` or a jump
+                     on their success. A note where neither pam_ussh nor sudo, su, doas or sshd is concerned
+  nobody             a module's yes leads to a refusal, or it is never asked; or libpam cannot read the stack
+  dangling-jump      success=N and the like with fewer than N lines behind it
+  refusal-ignored    account or session ends in success although pam_ussh has refused
+  optional           a pam_ussh line whose refusal is passed over
+  nothing-behind     a sufficient pam_ussh line, and nothing behind it that refuses
+  place, login       a line of ours where the module refuses everybody: login, account of sshd, session elsewhere, password; or in a file that login includes
+  option             unknown, repeated, empty or contradictory options, on the line or in the file that it names
+  file               a file that the options name is missing, not trusted or broken (missing is a note for stacks that do not lie in /etc/pam.d, unless --installed)
+  user-environment   pam_env with user_readenv=1 has run before our session line
+  sshd-config        our auth line in sshd without the AuthenticationMethods it needs, or no UsePAM
+  stack-writable     somebody else than root can change an installed stack
+  syntax, silent, no-module, too-many-ways
+                     what libpam cannot read; `-auth`; a module that is not there; a stack that cannot be tried to the end
+  other-way, not-asked, exemption, companion
+                     notes: who gets in without a certificate, and by what";
+
+/// Would pam_ussh say yes, and would anybody heed it? Lints PAM stacks, validates options, or takes the module's decision from a terminal
+#[derive(Debug, Parser)]
+#[command(name = "pam-ussh-check", version, about, arg_required_else_help = true, after_help = AFTER, after_long_help = format!("{AFTER_LONG}\n\n{AFTER}"))]
+pub struct Cli {
+    /// What to look at.
+    #[command(flatten)]
+    pub mode: Mode,
+
+    /// With --user: the options of the PAM line
+    #[arg(value_name = "NAME=VALUE", conflicts_with_all = ["stack", "options", "generate"])]
+    pub arguments: Vec<String>,
+
+    /// The service whose line or decision it is [default: sudo; with --stack the file's name]
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+
+    /// With --options: the kind of line
+    #[arg(long, value_enum, default_value_t = FacilityArg::Auth, conflicts_with_all = ["stack", "user", "generate"])]
+    pub facility: FacilityArg,
+
+    /// With --stack: the sshd_config that goes with a stack named sshd [default: ../ssh/sshd_config from the stack's folder, if it is there]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "options", "generate"])]
+    pub sshd_config: Option<PathBuf>,
+
+    /// With --stack: judge the files as if they lay in /etc/pam.d: what they name must be there
+    #[arg(long, conflicts_with_all = ["user", "options", "generate"])]
+    pub installed: bool,
+
+    /// Answer in JSON, one document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Mode {
+    /// Take the decision that `auth` would take for this account, with your own agent (which signs a challenge); --service su asks for the account that is gone to
+    #[arg(long, value_name = "ACCOUNT")]
+    pub user: Option<String>,
+
+    /// Lint PAM stacks: what lets everybody in, or nobody
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub stack: Vec<PathBuf>,
+
+    /// Validate the options of a line, given as one word
+    #[arg(long, value_name = "LINE", allow_hyphen_values = true)]
+    pub options: Option<String>,
+
+    /// Print the manual page or a shell's completion, for packagers
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub generate: Option<Generate>,
+}
+
+/// The kind of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FacilityArg {
+    /// auth
+    Auth,
+    /// account
+    Account,
+    /// session
+    Session,
+}
+
+/// What packagers need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Generate {
+    /// pam-ussh-check(8)
+    Man,
+    /// Completion for bash
+    Bash,
+    /// Completion for zsh
+    Zsh,
+    /// Completion for fish
+    Fish,
+}

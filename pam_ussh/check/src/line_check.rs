@@ -1,0 +1,125 @@
+//! One line of ours: its place and its options, by the module's own rules.
+
+use std::path::Path;
+
+use pam_ussh::options::{
+    AccountOptions, AuthOptions, Config, DEFAULT_CONFIG, OptionError, Origin, Problem, SessionOptions,
+};
+use pam_ussh::place;
+
+use crate::pam::stack::Facility;
+use crate::report::Severity;
+
+/// A line that refuses everybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// [`Severity::Error`], or [`Severity::Unchecked`] if only root could tell.
+    pub severity: Severity,
+    /// For scripts.
+    pub rule: &'static str,
+    /// What is wrong.
+    pub what: String,
+    /// Why it matters.
+    pub why: &'static str,
+    /// What to write.
+    pub instead: String,
+}
+
+/// The options of a line, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Options {
+    /// Of `auth`.
+    Auth(AuthOptions),
+    /// Of `account`.
+    Account(AccountOptions),
+    /// Of `session`.
+    Session(SessionOptions),
+}
+
+impl Options {
+    /// What a certificate must be like, where one is asked for.
+    pub fn auth(&self) -> Option<&AuthOptions> {
+        match self {
+            Options::Auth(options) => Some(options),
+            Options::Account(options) => Some(&options.auth),
+            Options::Session(_) => None,
+        }
+    }
+}
+
+const REFUSES: &str = "the module refuses everybody whom it is asked about, and says so in the log";
+
+/// As the module knows it. `None`: it has no options there.
+fn known(facility: Facility) -> Option<pam_ussh::options::Facility> {
+    match facility {
+        Facility::Auth => Some(pam_ussh::options::Facility::Auth),
+        Facility::Account => Some(pam_ussh::options::Facility::Account),
+        Facility::Session => Some(pam_ussh::options::Facility::Session),
+        Facility::Password => None,
+    }
+}
+
+/// Whether a line of this kind may stand in this service's stack.
+/// # Errors
+/// [`Wrong`]
+pub fn place(service: &str, facility: Facility) -> Result<(), Wrong> {
+    let wrong = |what: String| Wrong {
+        severity: Severity::Error,
+        rule: "place",
+        what,
+        why: REFUSES,
+        instead: "take the line out of here".into(),
+    };
+    match known(facility) {
+        None => Err(wrong(place::PASSWORD.into())),
+        Some(known) => place::demand(service, known).map_err(|misplaced| wrong(misplaced.to_string())),
+    }
+}
+
+/// Reads the options as the module would, with the file that they name or the usual one; in that file it looks at all services.
+/// # Errors
+/// [`Wrong`]
+pub fn options(service: &str, facility: Facility, arguments: Option<&[String]>) -> Result<Options, Wrong> {
+    let options = match facility {
+        Facility::Auth => AuthOptions::parse(service, arguments).map(Options::Auth),
+        Facility::Account => AccountOptions::parse(service, arguments).map(Options::Account),
+        Facility::Session => SessionOptions::parse(service, arguments).map(Options::Session),
+        Facility::Password => {
+            return Err(place(service, facility).err().unwrap_or_else(|| wrong(&Problem::NotText, String::new())));
+        }
+    };
+    let options = options.map_err(|error| wrong_option(&error))?;
+    let file = arguments.into_iter().flatten().find_map(|argument| argument.strip_prefix("config="));
+    let file = Path::new(file.unwrap_or(DEFAULT_CONFIG));
+    if file.exists() {
+        Config::read(file).and_then(|config| config.check()).map_err(|error| wrong_option(&error))?;
+    }
+    Ok(options)
+}
+
+fn wrong_option(error: &OptionError) -> Wrong {
+    let place = match &error.origin {
+        Origin::Line => String::new(),
+        Origin::File { path, table } => format!("{} [{table}]", path.display()),
+    };
+    wrong(&error.problem, place)
+}
+
+fn wrong(problem: &Problem, place: String) -> Wrong {
+    let what = if place.is_empty() { problem.to_string() } else { format!("{place}: {problem}") };
+    let unreadable = matches!(problem, Problem::File(text) if text.contains("Permission denied"));
+    let instead = match problem {
+        Problem::Unknown(name) => format!("take {name} out; docs/pam_ussh.md lists all options"),
+        Problem::NoValue(name) => format!("{name}=VALUE, or nothing"),
+        Problem::NeedlessValue(name) => name.clone(),
+        Problem::WrongFacility { name, .. } => format!("take {name} out of this line"),
+        Problem::Misnamed { write, .. } => write.clone(),
+        Problem::Value(name, what) => format!("{name}= with {what}"),
+        Problem::Contradiction { .. } => "one of them, or what is lacking".into(),
+        Problem::File(_) if unreadable => "run this as root".into(),
+        // They say it themselves.
+        Problem::NotText | Problem::Repeated { .. } | Problem::File(_) => String::new(),
+    };
+    let severity = if unreadable { Severity::Unchecked } else { Severity::Error };
+    Wrong { severity, rule: "option", what, why: REFUSES, instead }
+}

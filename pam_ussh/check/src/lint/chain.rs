@@ -1,0 +1,359 @@
+//! What comes out of a chain, by running it for everything that its modules may say.
+
+use super::{Subject, finding};
+use crate::modules::{Role, Suspicion, is_ours, possible, role};
+use crate::pam::code::{Action, Code};
+use crate::pam::dispatch;
+use crate::pam::explore::{Meaning, Run, Step, TooManyStates, explore};
+use crate::pam::stack::{Facility, Handler, Kind, Place};
+use crate::report::{Finding, Severity};
+
+/// Of one facility.
+pub fn lint(subject: &Subject, facility: Facility) -> Vec<Finding> {
+    let chain = Chain { lines: subject.stack.chain(facility), facility, concerned: subject.concerned };
+    let mut findings = chain.dangling_jumps();
+    let judged = match facility {
+        Facility::Auth => chain.auth(),
+        Facility::Account | Facility::Session if chain.lines.iter().any(is_ours) => chain.other(),
+        Facility::Account | Facility::Session | Facility::Password => Ok(Vec::new()),
+    };
+    match judged {
+        Ok(judged) => findings.extend(judged),
+        Err(TooManyStates) => {
+            let at = Place { file: subject.file.as_path().into(), line: 0 };
+            let what = format!("the {facility} stack has more ways through it than can be tried");
+            findings.push(finding(&at, Severity::Unchecked, "too-many-ways", what, "", "make it simpler"));
+        }
+    }
+    findings
+}
+
+struct Chain<'a> {
+    lines: &'a [Handler],
+    facility: Facility,
+    concerned: bool,
+}
+
+impl Chain<'_> {
+    /// `success=2` with one line behind it.
+    fn dangling_jumps(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for (position, line) in self.lines.iter().enumerate().filter(|(_, line)| line.kind == Kind::Module) {
+            let mut jumps: Vec<(Code, u32)> = Vec::new();
+            for (code, _) in possible(line, self.facility, Suspicion::All) {
+                if let Action::Jump(lines) = line.actions.on(code)
+                    && !jumps.iter().any(|(_, other)| *other == lines)
+                    && dispatch::jump(self.lines, position, lines).is_none()
+                {
+                    jumps.push((code, lines));
+                }
+            }
+            for (code, lines) in jumps {
+                let behind =
+                    (0..lines).rev().find(|fewer| dispatch::jump(self.lines, position, *fewer).is_some()).unwrap_or(0);
+                findings.push(finding(
+                    &line.at,
+                    Severity::Error,
+                    "dangling-jump",
+                    format!(
+                        "[{}] of {}: on {code} it jumps over {}, but {} behind it in {}",
+                        line.control,
+                        line.label(),
+                        count(lines),
+                        match behind {
+                            0 => "there is none".to_owned(),
+                            1 => "there is only one".to_owned(),
+                            more => format!("there are only {more}"),
+                        },
+                        self.facility,
+                    ),
+                    "libpam calls that a bad jump, and the stack fails whatever else it holds: nobody gets in this way",
+                    format!(
+                        "count again, with what is included; or end the stack with `{0} requisite pam_deny.so` and `{0} required pam_permit.so` and jump onto the second",
+                        self.facility
+                    ),
+                ));
+            }
+        }
+        findings
+    }
+
+    fn auth(&self) -> Result<Vec<Finding>, TooManyStates> {
+        if self.lines.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut findings = Vec::new();
+        let likely = open_run(&self.runs(Suspicion::Likely)?).cloned();
+        let (open, severity) = match likely {
+            Some(run) => (Some(run), Severity::Error),
+            None => (open_run(&self.runs(Suspicion::All)?).cloned(), Severity::Warning),
+        };
+        match &open {
+            Some(run) if self.concerned => findings.push(self.lets_in(run, severity)),
+            Some(run) if severity == Severity::Error => findings.push(self.lets_in(run, Severity::Note)),
+            Some(_) | None => {}
+        }
+        let useless = if self.concerned { self.useless_lines()? } else { Vec::new() };
+        let works = !useless.iter().any(|finding| finding.severity == Severity::Error);
+        findings.extend(useless);
+        if self.lines.iter().any(is_ours) {
+            if open.is_none() && works {
+                findings.extend(self.weak_controls());
+            }
+            findings.extend(self.other_ways()?);
+        }
+        Ok(findings)
+    }
+
+    /// Account and session: a no of ours must be the last word, and a yes must be of use.
+    fn other(&self) -> Result<Vec<Finding>, TooManyStates> {
+        let mut findings = self.useless_lines()?;
+        let runs = self.runs(Suspicion::Likely)?;
+        let ignored =
+            runs.iter().filter(|run| run.result == Code::SUCCESS && run.facts.refused && !run.facts.exemption);
+        if let Some(run) = ignored.min_by_key(|run| run.steps.len()) {
+            let at = self.step_place(run.steps.iter().find(|step| step.meaning == Meaning::Refused));
+            let why = match self.facility {
+                Facility::Session => "the session would go on without a record: ussh-hostd neither warns nor ends it",
+                Facility::Auth | Facility::Account | Facility::Password => {
+                    "a certificate that has run out or was revoked would still do"
+                }
+            };
+            findings.push(Finding {
+                run: self.told(run),
+                ..finding(
+                    &at,
+                    Severity::Error,
+                    "refusal-ignored",
+                    format!("pam_ussh's refusal counts for nothing: {} ends in success", self.facility),
+                    why,
+                    format!("{} required pam_ussh.so", self.facility),
+                )
+            });
+        } else {
+            findings.extend(self.weak_controls());
+        }
+        Ok(findings)
+    }
+
+    fn runs(&self, suspicion: Suspicion) -> Result<Vec<Run>, TooManyStates> {
+        explore(self.lines, |_, line| possible(line, self.facility, suspicion))
+    }
+
+    fn lets_in(&self, run: &Run, severity: Severity) -> Finding {
+        let has_ours = self.lines.iter().any(is_ours);
+        let refused = run.steps.iter().find(|step| step.meaning == Meaning::Refused);
+        let yes = run
+            .steps
+            .iter()
+            .find(|step| step.code == Code::SUCCESS && matches!(step.action, Action::Ok | Action::Done));
+        let (what, instead) = match refused {
+            Some(step) => ("auth ends in success although pam_ussh has refused: it lets everybody in", self.mend(step)),
+            None if has_ours => (
+                "auth can end in success without asking pam_ussh or anybody else: it lets everybody in",
+                "let no way lead past the pam_ussh line but one on which another module has asked for proof; except people with `[success=1 default=ignore] pam_succeed_if.so …` in front of it".into(),
+            ),
+            None => (
+                "auth ends in success, and no module in it asks for proof of who somebody is: it lets everybody in",
+                "auth required pam_ussh.so".into(),
+            ),
+        };
+        let why = match severity {
+            Severity::Error => "whoever reaches this service gets in without a certificate and without a password",
+            Severity::Note => "that may be meant, as for an automatic login",
+            Severity::Warning | Severity::Unchecked => {
+                "this takes a module that is not known here to answer PAM_IGNORE, which then refuses nobody"
+            }
+        };
+        let at = self.step_place(refused.or(yes));
+        Finding { run: self.told(run), ..finding(&at, severity, "lets-everybody-in", what, why, instead) }
+    }
+
+    /// What to write in place of a line of ours whose refusal was done that with.
+    fn mend(&self, refused: &Step) -> String {
+        let line = self.lines.get(refused.position);
+        let required = format!("{} required pam_ussh.so", self.facility);
+        match (refused.action, line.map(|line| line.control.to_ascii_lowercase()).as_deref()) {
+            (Action::Ignore, Some("optional")) => required,
+            (Action::Ignore, _) => format!(
+                "{required}; or, where other modules may do instead, `{} requisite pam_deny.so` directly behind the last of them",
+                self.facility
+            ),
+            (Action::Jump(_), _) => format!("{required}: a refusal must not jump"),
+            (Action::Ok | Action::Done | Action::Bad | Action::Die | Action::Reset, _) => required,
+        }
+    }
+
+    /// Modules whose yes is never of use. Ours: an error. Others, in a stack that concerns us: a warning.
+    fn useless_lines(&self) -> Result<Vec<Finding>, TooManyStates> {
+        let mut findings = Vec::new();
+        for (watched, line) in self.lines.iter().enumerate().filter(|(_, line)| line.kind == Kind::Module) {
+            let ours = is_ours(line);
+            let asks = matches!(role(line), Role::Authenticates | Role::Unknown) && self.facility == Facility::Auth;
+            if !ours && !asks {
+                continue;
+            }
+            let runs = explore(self.lines, |position, line| {
+                let watch = |(code, _)| match (position == watched, code == Code::SUCCESS) {
+                    (true, true) => (code, Meaning::Accepted),
+                    (_, _) => (code, Meaning::Nothing),
+                };
+                possible(line, self.facility, Suspicion::All).into_iter().map(watch).collect()
+            })?;
+            if runs.iter().any(|run| run.facts.accepted && run.result == Code::SUCCESS) {
+                continue;
+            }
+            let name = line.module_name();
+            let shown = runs.iter().filter(|run| run.facts.accepted).min_by_key(|run| run.steps.len());
+            let what = match (shown, ours) {
+                (None, _) => format!("{name} is never asked: no way through {} leads to this line", self.facility),
+                (Some(_), true) => format!(
+                    "{} lets nobody in: after pam_ussh has said yes it fails whatever else is so",
+                    self.facility
+                ),
+                (Some(_), false) => format!(
+                    "nobody gets in by {name}: after it has said yes {} fails whatever else is so",
+                    self.facility
+                ),
+            };
+            let at_end = shown.and_then(|run| run.steps.last()).is_some_and(|step| step.position == watched);
+            let instead = match line.actions.on(Code::SUCCESS) {
+                Action::Jump(_) if at_end => format!(
+                    "a jump says neither yes nor no: let it land on `{0} required pam_permit.so`, with `{0} requisite pam_deny.so` before that",
+                    self.facility
+                ),
+                Action::Jump(_) => format!(
+                    "see where it lands now, and count the lines again: it must be `{} required pam_permit.so` or what else has to agree",
+                    self.facility
+                ),
+                Action::Ignore | Action::Ok | Action::Done | Action::Bad | Action::Die | Action::Reset => {
+                    format!("{} required {}, and no pam_deny on the way behind it", self.facility, line.module)
+                }
+            };
+            let severity = if ours { Severity::Error } else { Severity::Warning };
+            findings.push(Finding {
+                run: shown.map(|run| self.told(run)).unwrap_or_default(),
+                ..finding(&line.at, severity, "nobody", what, "the right answer leads to a refusal", instead)
+            });
+        }
+        Ok(findings)
+    }
+
+    /// Lines of ours that hold only as long as nobody touches what stands around them.
+    fn weak_controls(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for (position, line) in
+            self.lines.iter().enumerate().filter(|(_, line)| is_ours(line) && line.kind == Kind::Module)
+        {
+            let ignored =
+                crate::modules::our_refusals(self.facility).iter().all(|code| line.actions.on(*code) == Action::Ignore);
+            if !ignored {
+                continue;
+            }
+            let required = format!("{} required pam_ussh.so", self.facility);
+            if line.actions.on(Code::SUCCESS) == Action::Ok {
+                findings.push(finding(
+                    &line.at,
+                    Severity::Warning,
+                    "optional",
+                    "pam_ussh is optional: its refusal is passed over",
+                    "who gets in is then for the other lines to say; this one asks people for nothing",
+                    required,
+                ));
+            } else if !self.lines.iter().skip(position + 1).any(|behind| self.can_refuse(behind)) {
+                findings.push(finding(
+                    &line.at,
+                    Severity::Warning,
+                    "nothing-behind",
+                    format!("nothing behind `{}` pam_ussh refuses", line.control),
+                    "libpam fails a stack in which nobody has said yes, but the first line that says yes for another reason (pam_permit, pam_cap, pam_shells) lets everybody in",
+                    format!("{required}; or `{} requisite pam_deny.so` behind this line", self.facility),
+                ));
+            }
+        }
+        findings
+    }
+
+    fn can_refuse(&self, line: &Handler) -> bool {
+        let refuses = |(code, _)| matches!(line.actions.on(code), Action::Bad | Action::Die);
+        line.kind == Kind::MustFail
+            || (line.kind == Kind::Module && possible(line, self.facility, Suspicion::All).into_iter().any(refuses))
+    }
+
+    /// Ways into success on which ours has not said yes, for a caller that is not root: notes.
+    fn other_ways(&self) -> Result<Vec<Finding>, TooManyStates> {
+        let runs = explore(self.lines, |_, line| {
+            let mut results = possible(line, self.facility, Suspicion::Likely);
+            results.retain(|(code, _)| line.module_name() != "pam_rootok" || *code != Code::SUCCESS);
+            results
+        })?;
+        let shortest = |wanted: &dyn Fn(&Run) -> bool| {
+            runs.iter()
+                .filter(|run| run.result == Code::SUCCESS && !run.facts.accepted && wanted(run))
+                .min_by_key(|run| run.steps.len())
+        };
+        let opened_by = |run: &Run, meaning| {
+            let step = run.steps.iter().rev().find(|step| step.meaning == meaning);
+            step.and_then(|step| self.lines.get(step.position))
+                .map(|line| line.module_name().to_owned())
+                .unwrap_or_default()
+        };
+        let mut findings = Vec::new();
+        let mut note = |run: &Run, rule, what: String, why: &str| {
+            let ours = self.lines.iter().find(|line| is_ours(line)).map(|line| line.at.clone());
+            let at = ours.unwrap_or_else(|| self.step_place(None));
+            findings.push(Finding { run: self.told(run), ..finding(&at, Severity::Note, rule, what, why, "") });
+        };
+        if let Some(run) = shortest(&|run| run.facts.proof && run.facts.refused) {
+            let by = opened_by(run, Meaning::Proof);
+            note(
+                run,
+                "other-way",
+                format!("whom pam_ussh refuses may still get in by {by}"),
+                "a certificate that was revoked then keeps nobody out",
+            );
+        }
+        if let Some(run) = shortest(&|run| run.facts.proof && !run.facts.refused) {
+            let by = opened_by(run, Meaning::Proof);
+            note(
+                run,
+                "not-asked",
+                format!("whoever gets in by {by} is not asked for a certificate"),
+                "the line stands behind one that is enough by itself",
+            );
+        }
+        if let Some(run) = shortest(&|run| run.facts.exemption && !run.facts.proof) {
+            let by = opened_by(run, Meaning::Exemption);
+            note(run, "exemption", format!("{by} excepts people: those whom it lets pass need no certificate"), "");
+        }
+        Ok(findings)
+    }
+
+    fn step_place(&self, step: Option<&Step>) -> Place {
+        let line = step.and_then(|step| self.lines.get(step.position)).or(self.lines.first());
+        line.map_or_else(|| Place { file: std::path::Path::new("").into(), line: 0 }, |line| line.at.clone())
+    }
+
+    fn told(&self, run: &Run) -> Vec<String> {
+        let mut told: Vec<String> = Vec::new();
+        for step in &run.steps {
+            let Some(line) = self.lines.get(step.position) else { continue };
+            let jump = if step.bad_jump == dispatch::BadJump::Yes { ", past the end" } else { "" };
+            told.push(format!("{}: {} returns {}: {}{jump}", line.at, line.label(), step.code, step.action));
+        }
+        told.push(format!("so {} ends in {}", self.facility, run.result));
+        told
+    }
+}
+
+/// The shortest way into success on which nobody has proved anything; one on which ours has refused, if there is one.
+fn open_run(runs: &[Run]) -> Option<&Run> {
+    let open = runs
+        .iter()
+        .filter(|run| run.result == Code::SUCCESS && !run.facts.proof && !run.facts.exemption && !run.facts.accepted);
+    open.min_by_key(|run| (!run.facts.refused, run.steps.len()))
+}
+
+fn count(lines: u32) -> String {
+    if lines == 1 { "one line".into() } else { format!("{lines} lines") }
+}

@@ -1,0 +1,58 @@
+//! Our lines by themselves: where they stand, what is on them.
+
+use std::path::Path;
+
+use super::{Subject, finding};
+use crate::line_check;
+use crate::pam::stack::{Facility, Handler, Kind};
+use crate::report::{Finding, Severity};
+
+/// Looks at each line of ours.
+pub fn lint(subject: &Subject) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for facility in Facility::ALL {
+        for line in subject.ours(facility).filter(|line| line.kind == Kind::Module) {
+            findings.extend(one(subject, facility, line));
+        }
+    }
+    findings
+}
+
+fn one(subject: &Subject, facility: Facility, line: &Handler) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let service = subject.stack.service.as_str();
+    if let Err(misplaced) = line_check::place(service, facility) {
+        findings.push(finding(
+            &line.at,
+            Severity::Error,
+            misplaced.rule,
+            misplaced.what,
+            misplaced.why,
+            misplaced.instead,
+        ));
+    } else if let Err(wrong) = line_check::options(service, facility, line.text_arguments().as_deref()) {
+        findings.push(finding(&line.at, wrong.severity, "option", wrong.what, wrong.why, wrong.instead));
+    }
+    if line.silent {
+        findings.push(finding(
+            &line.at,
+            Severity::Warning,
+            "silent",
+            format!("-{facility}: nothing is logged if pam_ussh is missing"),
+            "the line refuses then, and nobody can tell why",
+            format!("{facility} without the -"),
+        ));
+    }
+    let no_library = !line.module.ends_with(".so");
+    if no_library || line.module.starts_with('/') && !Path::new(&line.module).exists() {
+        findings.push(finding(
+            &line.at,
+            Severity::Error,
+            "no-module",
+            format!("{} is not there", line.module),
+            "libpam puts PAM_MODULE_UNKNOWN in the place of its answer: a refusal, or nothing at all where the control ignores it",
+            format!("{facility} … pam_ussh.so, without a folder"),
+        ));
+    }
+    findings
+}

@@ -1,0 +1,197 @@
+//! Answers the command line.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use serde::Serialize;
+
+use crate::cli::{Cli, FacilityArg, Generate};
+use crate::decision::Answer;
+use crate::line_check::{self, Wrong};
+use crate::lint::{self, Linted, Manner};
+use crate::pam::line;
+use crate::pam::stack::Facility;
+use crate::report::{Finding, Severity, Verdict, shown};
+
+/// Wrong usage.
+const USAGE: u8 = 2;
+
+/// What was printed decides nothing: the status is the answer.
+pub fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => ExitCode::from(run(&cli)),
+        Err(error) => {
+            // Nothing can be done about a closed stdout or stderr here.
+            let _ = error.print();
+            ExitCode::from(if error.use_stderr() { USAGE } else { 0 })
+        }
+    }
+}
+
+fn run(cli: &Cli) -> u8 {
+    if let Some(what) = cli.mode.generate {
+        return generate(what);
+    }
+    if let Some(options) = &cli.mode.options {
+        return check_line(cli, options);
+    }
+    if let Some(user) = &cli.mode.user {
+        return decide(cli, user);
+    }
+    check_stacks(cli)
+}
+
+fn decide(cli: &Cli, user: &str) -> u8 {
+    let service = cli.service.as_deref().unwrap_or("sudo");
+    let answer = Answer::new(service, user, pam_ussh::terminal::decide(service, user, &cli.arguments));
+    if cli.json {
+        print_json(&answer);
+    } else {
+        print_text(&answer.text());
+    }
+    answer.verdict.status()
+}
+
+#[derive(Serialize)]
+struct StacksAnswer {
+    verdict: Verdict,
+    stacks: Vec<StackAnswer>,
+}
+
+#[derive(Serialize)]
+struct StackAnswer {
+    file: String,
+    service: String,
+    verdict: Verdict,
+    findings: Vec<Finding>,
+}
+
+fn check_stacks(cli: &Cli) -> u8 {
+    let manner =
+        Manner { installed: cli.installed, sshd_config: cli.sshd_config.clone(), service: cli.service.clone() };
+    let mut stacks = Vec::new();
+    let mut unread = false;
+    for file in &cli.mode.stack {
+        match lint::lint(file, &manner) {
+            Ok(linted) => stacks.extend(linted.into_iter().map(|linted| answer_of(file, linted))),
+            Err(error) => {
+                eprintln!("pam-ussh-check: {}: {error}", shown(&file.display().to_string()));
+                unread = true;
+            }
+        }
+    }
+    let verdict = stacks.iter().map(|stack| stack.verdict).max().unwrap_or(Verdict::Good);
+    if cli.json {
+        print_json(&StacksAnswer { verdict, stacks });
+    } else {
+        print_text(&stacks_text(&stacks));
+    }
+    if unread { USAGE } else { verdict.status() }
+}
+
+fn answer_of(file: &Path, linted: Linted) -> StackAnswer {
+    let Linted { service, findings } = linted;
+    StackAnswer { file: file.display().to_string(), service, verdict: Verdict::of(&findings), findings }
+}
+
+fn stacks_text(stacks: &[StackAnswer]) -> String {
+    let mut text = String::new();
+    for stack in stacks {
+        for finding in &stack.findings {
+            text.push_str(&finding.text());
+        }
+        let said = match stack.verdict {
+            Verdict::Good => "good",
+            Verdict::Unchecked => "nothing found, but not all could be checked",
+            Verdict::Bad => "not good",
+        };
+        let _ = writeln!(text, "{} ({}): {said}", shown(&stack.file), shown(&stack.service));
+    }
+    text
+}
+
+#[derive(Serialize)]
+struct LineAnswer {
+    verdict: Verdict,
+    service: String,
+    facility: &'static str,
+    arguments: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instead: Option<String>,
+}
+
+fn check_line(cli: &Cli, options: &str) -> u8 {
+    let facility = match cli.facility {
+        FacilityArg::Auth => Facility::Auth,
+        FacilityArg::Account => Facility::Account,
+        FacilityArg::Session => Facility::Session,
+    };
+    let usual = if facility == Facility::Session { "sshd" } else { "sudo" };
+    let service = cli.service.clone().unwrap_or_else(|| usual.to_owned());
+    let words = line::words(options.as_bytes());
+    let arguments: Vec<String> = words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    let checked = line_check::place(&service, facility)
+        .and_then(|()| line_check::options(&service, facility, Some(&arguments)).map(drop));
+    let (verdict, wrong) = match checked {
+        Ok(()) => (Verdict::Good, None),
+        Err(wrong) if wrong.severity == Severity::Unchecked => (Verdict::Unchecked, Some(wrong)),
+        Err(wrong) => (Verdict::Bad, Some(wrong)),
+    };
+    if cli.json {
+        let (problem, instead) = match wrong {
+            Some(Wrong { what, instead, .. }) => (Some(what), Some(instead).filter(|instead| !instead.is_empty())),
+            None => (None, None),
+        };
+        print_json(&LineAnswer { verdict, service, facility: facility.name(), arguments, problem, instead });
+    } else {
+        let place = format!("{facility} of {}", shown(&service));
+        print_text(&match wrong {
+            None => format!("{place}: good\n"),
+            Some(Wrong { what, instead, .. }) if instead.is_empty() => format!("{place}: {}\n", shown(&what)),
+            Some(Wrong { what, instead, .. }) => {
+                format!("{place}: {}\n    instead: {}\n", shown(&what), shown(&instead))
+            }
+        });
+    }
+    verdict.status()
+}
+
+fn generate(what: Generate) -> u8 {
+    let mut text = Vec::new();
+    let shell = match what {
+        Generate::Man => {
+            if let Err(error) = clap_mangen::Man::new(Cli::command()).section("8").render(&mut text) {
+                eprintln!("pam-ussh-check: {error}");
+                return USAGE;
+            }
+            None
+        }
+        Generate::Bash => Some(clap_complete::Shell::Bash),
+        Generate::Zsh => Some(clap_complete::Shell::Zsh),
+        Generate::Fish => Some(clap_complete::Shell::Fish),
+    };
+    if let Some(shell) = shell {
+        clap_complete::generate(shell, &mut Cli::command(), "pam-ussh-check", &mut text);
+    }
+    print_text(&String::from_utf8_lossy(&text));
+    0
+}
+
+fn print_json(answer: &impl Serialize) {
+    // Plain structures with text keys: there is nothing in them that JSON cannot say.
+    if let Ok(mut text) = serde_json::to_string_pretty(answer) {
+        text.push('\n');
+        print_text(&text);
+    }
+}
+
+/// A reader that has gone away is no reason to fail.
+fn print_text(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

@@ -1,0 +1,250 @@
+//! What sshd is told about PAM: the few words of sshd_config that decide whether its stack is asked (sshd_config(5); servconf.c `process_server_config_line`).
+//!
+//! sshd itself is asked (`sshd -T`) where that can be; what is read here tells in which line a word stands, and what holds in `Match` blocks only.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Where Debian has it.
+const SSHD: &str = "/usr/sbin/sshd";
+/// SERVCONF_MAX_DEPTH
+const MAX_DEPTH: usize = 16;
+
+/// A word's value and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The arguments.
+    pub values: Vec<String>,
+    /// The file and its line; none: sshd's default, or from `sshd -T` alone.
+    pub at: Option<(PathBuf, usize)>,
+}
+
+/// AuthenticationMethods in a `Match` block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Matched {
+    /// The criteria as written.
+    pub criteria: String,
+    /// Its lists.
+    pub methods: Setting,
+}
+
+/// What counts here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SshdConfig {
+    /// `UsePAM`
+    pub use_pam: Setting,
+    /// `KbdInteractiveAuthentication`
+    pub keyboard_interactive: Setting,
+    /// `AuthenticationMethods`; `any` by default.
+    pub methods: Setting,
+    /// `AuthenticationMethods` for some connections only.
+    pub matched: Vec<Matched>,
+}
+
+impl SshdConfig {
+    /// Reads a file with its includes; asks sshd if it can be asked.
+    /// # Errors
+    /// The file, or one that it includes, cannot be read.
+    pub fn read(file: &Path) -> io::Result<Self> {
+        let mut reader = Reader {
+            folder: file.parent().map(Path::to_owned).unwrap_or_default(),
+            settings: Vec::new(),
+            matched: Vec::new(),
+        };
+        reader.file(file, None, 0)?;
+        let asked = ask_sshd(file).unwrap_or_default();
+        let setting = |name: &str, default: &str| {
+            let read = reader.settings.iter().find(|(word, _)| word == name).map(|(_, setting)| setting.clone());
+            let read = read.unwrap_or(Setting { values: vec![default.into()], at: None });
+            match asked.iter().find(|(word, _)| word == name) {
+                Some((_, values)) => Setting { values: values.clone(), at: read.at },
+                None => read,
+            }
+        };
+        Ok(SshdConfig {
+            use_pam: setting("usepam", "no"),
+            keyboard_interactive: setting("kbdinteractiveauthentication", "yes"),
+            methods: setting("authenticationmethods", "any"),
+            matched: reader.matched,
+        })
+    }
+}
+
+struct Reader {
+    folder: PathBuf,
+    /// The first of each name counts.
+    settings: Vec<(String, Setting)>,
+    matched: Vec<Matched>,
+}
+
+impl Reader {
+    /// `condition`: the `Match` that the file is included in.
+    fn file(&mut self, file: &Path, condition: Option<&str>, depth: usize) -> io::Result<()> {
+        let text =
+            fs::read(file).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))?;
+        let mut condition = condition.map(str::to_owned);
+        for (line, number) in String::from_utf8_lossy(&text).lines().zip(1..) {
+            let mut words = words(line).into_iter();
+            let Some(keyword) = words.next().map(|word| word.to_ascii_lowercase()) else { continue };
+            let values: Vec<String> = words.collect();
+            let name = match keyword.as_str() {
+                "challengeresponseauthentication" => "kbdinteractiveauthentication",
+                other => other,
+            };
+            match name {
+                "match" => condition = Some(values.join(" ")).filter(|criteria| !criteria.eq_ignore_ascii_case("all")),
+                "include" if depth < MAX_DEPTH => {
+                    let included: Vec<PathBuf> =
+                        values.iter().flat_map(|pattern| glob(&self.folder.join(pattern))).collect();
+                    for included in included {
+                        self.file(&included, condition.as_deref(), depth + 1)?;
+                    }
+                }
+                "usepam" | "kbdinteractiveauthentication" | "authenticationmethods" => {
+                    let setting = Setting { values, at: Some((file.to_owned(), number)) };
+                    match &condition {
+                        None => self.settings.push((name.to_owned(), setting)),
+                        Some(criteria) if name == "authenticationmethods" => {
+                            self.matched.push(Matched { criteria: criteria.clone(), methods: setting });
+                        }
+                        Some(_) => {}
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A keyword and its arguments: parted by blanks, the first also by `=`; `"…"` keeps blanks; `#` at the start of a word ends the line.
+fn words(line: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut rest = line.trim();
+    while !rest.is_empty() && !rest.starts_with('#') {
+        let (word, behind) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => {
+                let end = |c: char| c.is_ascii_whitespace() || (words.is_empty() && c == '=');
+                rest.split_at(rest.find(end).unwrap_or(rest.len()))
+            }
+        };
+        rest = behind.trim_start();
+        if words.is_empty() {
+            rest = rest.strip_prefix('=').unwrap_or(rest).trim_start();
+        }
+        words.push(word.to_owned());
+    }
+    words
+}
+
+/// glob(3) with `*` and `?`, in order. A path without them is itself if it is there.
+fn glob(pattern: &Path) -> Vec<PathBuf> {
+    let mut found = vec![PathBuf::new()];
+    for part in pattern.components() {
+        let name = part.as_os_str().to_string_lossy();
+        found = if name.contains(['*', '?']) {
+            let mut matching: Vec<PathBuf> = found.iter().flat_map(|folder| entries(folder, &name)).collect();
+            matching.sort();
+            matching
+        } else {
+            found.into_iter().map(|folder| folder.join(part)).collect()
+        };
+    }
+    found.retain(|path| path.exists());
+    found
+}
+
+fn entries(folder: &Path, pattern: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let names = entries.filter_map(Result::ok).map(|entry| entry.file_name());
+    names
+        .filter(|name| fits(name.to_string_lossy().as_bytes(), pattern.as_bytes(), true))
+        .map(|name| folder.join(name))
+        .collect()
+}
+
+fn fits(name: &[u8], pattern: &[u8], first: bool) -> bool {
+    match (pattern.split_first(), name.split_first()) {
+        (None, _) => name.is_empty(),
+        (Some((b'*' | b'?', _)), Some((b'.', _))) if first => false,
+        (Some((b'*', rest)), Some((_, behind))) => fits(name, rest, false) || fits(behind, pattern, false),
+        (Some((b'*', rest)), None) => fits(name, rest, false),
+        (Some((b'?', rest)), Some((_, behind))) => fits(behind, rest, false),
+        (Some((one, rest)), Some((other, behind))) => one == other && fits(behind, rest, false),
+        (Some(_), None) => false,
+    }
+}
+
+/// `sshd -T`: what holds outside of `Match` blocks. It takes root (it reads the host keys) and a configuration that sshd would start with.
+fn ask_sshd(file: &Path) -> Option<Vec<(String, Vec<String>)>> {
+    if ussh_os::process::effective_uid() != 0 {
+        return None;
+    }
+    let output =
+        Command::new(SSHD).arg("-T").arg("-f").arg(file).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    if !output.status.success() {
+        return None;
+    }
+    let text = String::from_utf8(output.stdout).ok()?;
+    let one = |line: &str| {
+        let mut words = line.split_ascii_whitespace().map(str::to_owned);
+        words.next().map(|name| (name, words.collect()))
+    };
+    Some(text.lines().filter_map(one).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+
+    fn read(files: &[(&str, &str)]) -> SshdConfig {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        SshdConfig::read(&folder.path().join("sshd_config")).unwrap()
+    }
+
+    #[test]
+    fn the_first_word_counts_and_includes_come_where_they_stand() {
+        let config = read(&[
+            ("sshd_config", "Include d/*.conf\nUsePAM yes\nAuthenticationMethods password\n"),
+            ("d/b.conf", "authenticationmethods publickey\n"),
+            (
+                "d/a.conf",
+                "# none\nAuthenticationMethods = \"publickey,keyboard-interactive:pam\" hostbased # two\nMatch User x\n",
+            ),
+            ("d/.hidden.conf", "AuthenticationMethods none\n"),
+        ]);
+        assert_eq!(config.methods.values, ["publickey,keyboard-interactive:pam", "hostbased"]);
+        assert_eq!(config.methods.at.as_ref().unwrap().1, 2);
+        assert_eq!(config.use_pam.values, ["yes"]);
+        assert_eq!(config.keyboard_interactive, Setting { values: vec!["yes".into()], at: None });
+    }
+
+    #[test]
+    fn what_stands_in_a_match_is_for_some_only() {
+        let config = read(&[(
+            "sshd_config",
+            "KbdInteractiveAuthentication no\nMatch User robot Address 10.0.0.0/8\n  AuthenticationMethods publickey\n  KbdInteractiveAuthentication yes\nMatch all\nAuthenticationMethods publickey,keyboard-interactive\n",
+        )]);
+        assert_eq!(config.methods.values, ["publickey,keyboard-interactive"]);
+        assert_eq!(config.keyboard_interactive.values, ["no"]);
+        assert_eq!(config.use_pam.values, ["no"]);
+        assert_eq!(config.matched.len(), 1);
+        assert_eq!(config.matched[0].criteria, "User robot Address 10.0.0.0/8");
+        assert_eq!(config.matched[0].methods.values, ["publickey"]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let error = SshdConfig::read(Path::new("/nonexistent/sshd_config")).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/sshd_config"), "{error}");
+    }
+}

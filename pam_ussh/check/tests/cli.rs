@@ -1,0 +1,147 @@
+//! The command line: lines of options, statuses for scripts, what packagers generate.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::process::{Command, Stdio};
+
+fn check(arguments: &[&str]) -> (i32, String) {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_pam-ussh-check")).args(arguments).stdin(Stdio::null()).output().unwrap();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[test]
+fn a_line_is_judged_as_the_module_would() {
+    for (arguments, status, text) in [
+        (&["--options", "ca_file=/etc/ca revoked_keys=/etc/krl debug"][..], 0, "auth of sudo: good"),
+        (&["--options", ""], 0, "auth of sudo: good"),
+        (&["--options", "cue [cue_prompt=Touch the key]"], 0, "auth of sudo: good"),
+        (&["--options", "cue_prompt=Touch the key"], 1, "auth of sudo: unknown option the"),
+        (&["--options", "grop=admins"], 1, "auth of sudo: unknown option grop"),
+        (&["--options", "debug debug"], 1, "auth of sudo: option debug is repeated: keep one of them"),
+        (&["--options", "require_user_principal=no"], 1, "require_user_principal=no needs authorized_principals="),
+        (&["--options", "spool_failure=allow"], 1, "option spool_failure is for session only"),
+        (&["--options", "spool_failure=allow", "--facility", "session"], 0, "session of sshd: good"),
+        (&["--options", "account_exempt_group=automation", "--facility", "account"], 0, "account of sudo: good"),
+        (&["--options", "debug", "--service", "login"], 1, "auth of login: pam_ussh in login: a console has no agent"),
+        (
+            &["--options", "debug", "--facility", "account", "--service", "sshd"],
+            1,
+            "the certificate cannot be seen there",
+        ),
+        (&["--options", "config=/nonexistent/file"], 1, "/nonexistent/file"),
+    ] {
+        let (got, said) = check(arguments);
+        assert_eq!(got, status, "{arguments:?}: {said}");
+        assert!(said.contains(text), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn a_line_can_be_judged_in_json() {
+    let (status, text) = check(&["--json", "--options", "grop=admins debug"]);
+    let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (status, answer["verdict"].as_str(), answer["problem"].as_str()),
+        (1, Some("bad"), Some("unknown option grop"))
+    );
+    assert_eq!(answer["arguments"], serde_json::json!(["grop=admins", "debug"]));
+    let (status, text) = check(&["--json", "--options", "debug"]);
+    let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, answer["verdict"].as_str(), answer.get("problem")), (0, Some("good"), None));
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    for arguments in [
+        &[][..],
+        &["--stack"],
+        &["--nonsense"],
+        &["--options", "debug", "--stack", "/etc/pam.d/sudo"],
+        &["--user", "alice", "--options", "debug"],
+        &["--facility", "auth", "--stack", "/etc/pam.d/sudo"],
+        &["--installed", "--options", "debug"],
+        &["--options", "debug", "--facility", "password"],
+        &["ca_file=/etc/ca"],
+    ] {
+        assert_eq!(check(arguments).0, 2, "{arguments:?}");
+    }
+    assert_eq!((check(&["--help"]).0, check(&["-h"]).0, check(&["--version"]).0), (0, 0, 0));
+}
+
+#[test]
+fn help_and_manual_name_every_rule_option_and_status() {
+    let (_, help) = check(&["--help"]);
+    let (_, manual) = check(&["--generate", "man"]);
+    let documentation = include_str!("../../../docs/pam_ussh.md");
+    let source = concat!(
+        include_str!("../src/lint.rs"),
+        include_str!("../src/lint/chain.rs"),
+        include_str!("../src/lint/companions.rs"),
+        include_str!("../src/lint/files.rs"),
+        include_str!("../src/lint/lines.rs"),
+        include_str!("../src/lint/sshd.rs"),
+    );
+    let rules = [
+        "lets-everybody-in",
+        "nobody",
+        "dangling-jump",
+        "refusal-ignored",
+        "optional",
+        "nothing-behind",
+        "place",
+        "login",
+        "option",
+        "file",
+        "user-environment",
+        "sshd-config",
+        "stack-writable",
+        "syntax",
+        "silent",
+        "no-module",
+        "too-many-ways",
+        "other-way",
+        "not-asked",
+        "exemption",
+        "companion",
+    ];
+    // Where a rule is a literal behind its severity, it is one of these.
+    for found in source.split("Severity::").skip(1).filter_map(|rest| rest.split_once('"')) {
+        let (before, rest) = found;
+        let rule = rest.split('"').next().unwrap();
+        if before.trim_start_matches(char::is_alphabetic).trim() == "," && !rule.contains(' ') {
+            assert!(rules.contains(&rule), "{rule} is in no list");
+        }
+    }
+    for word in rules.iter().copied().chain([
+        "--stack",
+        "--options",
+        "--user",
+        "--service",
+        "--facility",
+        "--sshd-config",
+        "--installed",
+        "--json",
+        "Exit status",
+    ]) {
+        assert!(help.contains(word), "{word} in --help");
+        assert!(manual.replace("\\-", "-").contains(word), "{word} in the manual page");
+    }
+    for rule in rules {
+        assert!(documentation.contains(&format!("`{rule}`")), "{rule} in docs/pam_ussh.md");
+    }
+    assert!(manual.contains(".TH pam-ussh-check 8"), "{}", manual.lines().take(5).collect::<String>());
+}
+
+#[test]
+fn completions_are_generated() {
+    for (shell, text) in
+        [("bash", "complete -F"), ("zsh", "#compdef pam-ussh-check"), ("fish", "complete -c pam-ussh-check")]
+    {
+        let (status, script) = check(&["--generate", shell]);
+        assert_eq!(status, 0);
+        assert!(script.contains(text) && script.contains("sshd-config"), "{shell}: {script}");
+    }
+}
