@@ -279,6 +279,8 @@ fn what_came_furthest_is_the_denial() {
     assert!(matches!(of(refused(), unreachable()), Denial::Refused { .. }));
     let ends = telling(refused(), Denial::Unavailable("x".into()), &|_| ());
     assert!(matches!(ends, Err(Denial::Unavailable(_))));
+    let ends = telling(Denial::NoAgent, Denial::Interrupted, &|_| ());
+    assert!(matches!(ends, Err(Denial::Interrupted)), "whoever gives up is not asked at the next socket");
 }
 
 #[test]
