@@ -103,7 +103,8 @@ fn judge(
         }
     }
     let speaker = Speaker::new(handle, silent, subject);
-    auth::challenge(subject, &options.auth, &account, &trust, &speaker).map(|accepted| Passing::Proved(Box::new(accepted)))
+    auth::challenge(subject, &options.auth, &account, &trust, &speaker)
+        .map(|accepted| Passing::Proved(Box::new(accepted)))
 }
 
 fn demand_place(service: &str) -> Result<(), Denial> {
