@@ -386,7 +386,7 @@ fn account_of_sshd_is_no_place_and_says_so() {
 fn login_is_no_place_and_says_so() {
     let _watch = WORLD.lab().watch();
     let web2 = WORLD.host("web2");
-    let rest = "session required pam_permit.so\n";
+    let rest = "session required pam_unix.so\n";
     for (line, reason) in [
         (
             "auth required pam_ussh.so\naccount required pam_permit.so\n",
@@ -407,6 +407,6 @@ fn login_is_no_place_and_says_so() {
             log.lines().any(|l| l.contains("pam_ussh[") && l.ends_with(&format!("misconfigured: {reason}"))),
             "{log}"
         );
-        assert!(!log.contains("session opened"), "{log}");
+        assert!(!log.contains("pam_unix(login:session): session opened"), "{log}");
     }
 }
