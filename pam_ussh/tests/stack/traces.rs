@@ -220,7 +220,8 @@ fn loading_and_unloading_does_not_grow(world: &World, agent: &Agent) {
         report.clean(code);
         let (early, late) = report.pages.unwrap();
         println!("     {settings}: {early} pages resident after half of them, {late} at the end");
-        assert!(late - early <= 8, "{early} pages, then {late}");
+        // The allocator takes some rounds to settle; what is lost in each of thousands is more.
+        assert!(late - early <= 32, "{early} pages, then {late}");
     }
     // pam_end lets go of the library, and it really goes.
     let report = host(world, ALICE, &[("SSH_AUTH_SOCK", socket)], "-", &BOTH);
