@@ -454,7 +454,7 @@ fn try_sockets(connection: &TcpStream, (ours, theirs): &(SeqPacket, SeqPacket)) 
         lock.l_type = libc::F_UNLCK as i16;
         say("file lock", check(libc::fcntl(unix, libc::F_SETLK, &raw mut lock).into()));
         for (what, request) in [
-            ("signal-driven by ioctl", libc::FIOASYNC as u64),
+            ("signal-driven by ioctl", libc::FIOASYNC),
             ("owner by ioctl", FIOSETOWN),
             ("group by ioctl", SIOCSPGRP),
         ] {
