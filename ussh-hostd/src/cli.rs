@@ -61,7 +61,7 @@ Files: /etc/ussh/hostd.toml   configuration (TOML; unknown keys are refused)
 enum Verb {
     /// Watch the sessions (the daemon; stays in the foreground)
     ///
-    /// Each decision is one line in syslog (authpriv), and on stderr unless that is the journal already. SIGTERM stops the daemon and no session; SIGHUP looks at all
+    /// Each decision is one line in syslog (authpriv), and on stderr unless that is the journal already. SIGTERM stops the daemon and no session; SIGHUP reads all
     /// files again, which happens by itself when they change. A CA file or revocation list that cannot be read ends no session, but none is renewed until it is mended.
     Run,
     /// Take the CA keys and the revocation list from the feed, all or nothing
@@ -178,7 +178,8 @@ fn status(config: &Config, format: Format) -> ExitCode {
         Err(e) => return fail(FAILED, &format!("{}: {e}", config.spool.display())),
     };
     let printed = if format.json { print_json(&status) } else { print(&status.text()) };
-    match (printed == ExitCode::SUCCESS, &status.trust_problem, status.daemon_pid) {
+    let problem = status.trust_problem.as_ref().or(status.daemon_problem.as_ref());
+    match (printed == ExitCode::SUCCESS, problem, status.daemon_pid) {
         (false, _, _) => printed,
         (true, _, None) => UNAVAILABLE.into(),
         (true, Some(_), Some(_)) => FAILED.into(),

@@ -175,6 +175,11 @@ impl Config {
         self.spool.with_file_name("run.lock")
     }
 
+    /// What the daemon cannot use at the moment.
+    pub fn trust_note(&self) -> PathBuf {
+        self.spool.with_file_name("trust.problem")
+    }
+
     /// Held by a sync.
     pub fn sync_lock_file(&self) -> PathBuf {
         self.spool.with_file_name("sync.lock")

@@ -10,6 +10,8 @@ mod config;
 
 mod trust;
 
+mod trust_note;
+
 mod spool;
 
 mod terms;

@@ -30,7 +30,8 @@ use crate::session::{Action, Cause, Event, Now, Session};
 use crate::spool::{ConnectionId, Found, Spool};
 use crate::terms::LoginTerms;
 use crate::trust::{Reload, TrustStore};
-use crate::watch::{Asked, Changes, ClockChange, FileWatch, Signals};
+use crate::trust_note;
+use crate::watch::{Asked, Changes, ClockChange, FileWatch, SCAN_EVERY_WHILE_BROKEN, Signals};
 
 /// From one look to the next whether sshd has passed a last message on: it takes some 100 µs.
 const LAST_WORD_EVERY: Duration = Duration::from_millis(2);
@@ -195,7 +196,10 @@ impl Daemon {
                         self.report.line(Severity::Info, "Stopped; sessions go on");
                         return Ok(());
                     }
-                    Asked::Reload => self.next_scan = Duration::ZERO,
+                    Asked::Reload => {
+                        self.trust.forget_seen();
+                        self.next_scan = Duration::ZERO;
+                    }
                 }
             }
             if ready.clock {
@@ -279,7 +283,17 @@ impl Daemon {
 
     /// Reads the CA file and the revocation list if they have changed, and judges every session by them.
     fn reload_trust(&mut self) {
-        match self.trust.reload() {
+        let reload = self.trust.reload();
+        if !matches!(reload, Reload::Unchanged) {
+            let note = self.config.trust_note();
+            if let Err(e) = trust_note::write(&note, self.trust.problem()) {
+                self.report.line(Severity::Error, &format!("{}: {e}", note.display()));
+            }
+        }
+        if self.trust.problem().is_some() {
+            self.next_scan = self.next_scan.min(self.started.elapsed() + SCAN_EVERY_WHILE_BROKEN);
+        }
+        match reload {
             Reload::Unchanged => {}
             Reload::Broken(problem) => {
                 self.report.line(Severity::Error, &format!("Renewing no session until this is mended: {problem}"));
@@ -308,7 +322,10 @@ impl Daemon {
 
     /// Takes up new connections and drops files of those that are gone.
     fn scan(&mut self) {
-        self.next_scan = self.started.elapsed() + self.files.scan_every();
+        let scan_every = self.files.scan_every();
+        let broken = self.trust.problem().is_some();
+        self.next_scan =
+            self.started.elapsed() + if broken { scan_every.min(SCAN_EVERY_WHILE_BROKEN) } else { scan_every };
         let listing = match self.spool.list_and_clean() {
             Ok(listing) => listing,
             Err(e) => return self.report.line(Severity::Error, &format!("{}: {e}", self.spool.folder().display())),

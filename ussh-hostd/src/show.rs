@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::report::span;
 use crate::spool::{ConnectionId, Found, Spool};
 use crate::trust::{Trust, TrustError};
+use crate::trust_note;
 
 /// Longest name or key ID in a table, bytes.
 const MAX_CELL: usize = 64;
@@ -180,6 +181,8 @@ pub struct Status {
     pub krl_age_seconds: Option<u64>,
     /// Why the files are not usable: no session is renewed then.
     pub trust_problem: Option<String>,
+    /// Why the daemon, which runs, could not use them when it read them last.
+    pub daemon_problem: Option<String>,
     /// Connections in the spool.
     pub sessions: usize,
 }
@@ -193,6 +196,7 @@ impl Status {
         let revoked = trust.as_ref().ok().and_then(Trust::revoked);
         Ok(Status {
             daemon_pid: daemon_pid(&config.lock_file()),
+            daemon_problem: daemon_problem(config),
             ca_keys: trust.as_ref().ok().map(|t| t.cas().keys().len()),
             krl_version: revoked.and_then(|r| r.version()),
             krl_age_seconds: revoked.and_then(|r| r.generated()).map(|g| now.0.saturating_sub(g.0)),
@@ -208,6 +212,11 @@ impl Status {
         match &self.trust_problem {
             Some(problem) => lines.push(format!("trust      not usable, no session is renewed: {problem}")),
             None => {
+                lines.extend(self.daemon_problem.as_ref().map(|problem| {
+                    format!(
+                        "trust      not usable for the daemon, which renews no session, when it looked last: {problem}"
+                    )
+                }));
                 lines.push(format!("CA keys    {}", self.ca_keys.unwrap_or(0)));
                 let age = self.krl_age_seconds.map(|s| span(Duration::from_secs(s)));
                 let krl = self.krl_version.zip(age).map_or_else(
@@ -227,6 +236,11 @@ fn daemon_pid(lock: &Path) -> Option<u32> {
     ConnectionId::parse(text.trim_end()).filter(|id| id.lives()).map(|id| id.pid)
 }
 
+/// What the daemon said of the files, if it runs.
+fn daemon_problem(config: &Config) -> Option<String> {
+    daemon_pid(&config.lock_file()).and_then(|_| trust_note::read(&config.trust_note()))
+}
+
 /// What is wrong, and what helps where it is only that nothing has been fetched yet.
 fn with_advice(error: &TrustError) -> String {
     match error {
@@ -240,6 +254,10 @@ fn with_advice(error: &TrustError) -> String {
 /// What is wrong beyond the configuration's own text; empty: nothing.
 pub fn problems(config: &Config) -> Vec<String> {
     let mut problems: Vec<String> = Trust::load(config).err().as_ref().map(with_advice).into_iter().collect();
+    if problems.is_empty() {
+        let stale = |problem| format!("good now, but the daemon found when it looked last: {problem}");
+        problems.extend(daemon_problem(config).map(stale));
+    }
     if let Some(sync) = &config.sync
         && !sync.folder.is_dir()
     {
@@ -262,6 +280,30 @@ mod tests {
         let cells = CertificateCells { key_id: "alice".into(), serial: u64::MAX, valid_before: None, renewed: false };
         let json = serde_json::to_value(cells).unwrap();
         assert_eq!(json["serial"], "18446744073709551615");
+    }
+
+    #[test]
+    fn what_the_daemon_cannot_use_is_told_while_it_runs() {
+        let folder = trusted_folder();
+        let text =
+            format!("ca_file = '{0}/ca'\nrevoked_keys = 'none'\nspool = '{0}/h/sessions'", folder.path().display());
+        let config = Config::parse(&text, Path::new("t")).unwrap();
+        std::fs::write(&config.ca_file, Ca::new().line()).unwrap();
+        Spool::new(&config.spool).make().unwrap();
+        trust_note::write(&config.trust_note(), Some("/x: bad ownership")).unwrap();
+        // Left behind by one that was killed.
+        assert_eq!(Status::read(&config, from_now(0)).unwrap().daemon_problem, None);
+        assert_eq!(problems(&config), [""; 0]);
+
+        let pid = std::process::id();
+        let id = format!("{pid}-{}\n", process::start_time(pid).unwrap());
+        std::fs::write(config.lock_file(), id).unwrap();
+        let status = Status::read(&config, from_now(0)).unwrap();
+        assert_eq!(status.daemon_problem.as_deref(), Some("/x: bad ownership"));
+        assert!(status.text().contains("which renews no session, when it looked last: /x: bad ownership\n"));
+        assert_eq!(problems(&config), ["good now, but the daemon found when it looked last: /x: bad ownership"]);
+        trust_note::write(&config.trust_note(), None).unwrap();
+        assert_eq!(problems(&config), [""; 0]);
     }
 
     #[test]

@@ -156,6 +156,7 @@ pub enum Reload {
 #[derive(Debug)]
 pub struct TrustStore {
     config: Config,
+    /// Empty: nothing that was read is known to be as it was.
     seen: Vec<Option<Fingerprint>>,
     last_good: Option<Arc<Trust>>,
     problem: Option<String>,
@@ -172,7 +173,18 @@ impl TrustStore {
         [Some(self.config.ca_file.as_path()), self.config.revoked_keys.as_deref()].into_iter().flatten()
     }
 
-    /// Reads the files if they have changed.
+    /// What is wrong with the present state; `None`: nothing.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    /// The next reload reads the files, whatever they look like.
+    pub fn forget_seen(&mut self) {
+        self.seen.clear();
+    }
+
+    /// Reads the files if they have changed. While they are not usable each call tries again: what is wrong need not show in the files (a folder above them that others
+    /// could write to and now cannot).
     pub fn reload(&mut self) -> Reload {
         // Taken before reading: a change that comes in between shows the next time.
         let seen: Vec<_> = self.files().map(Fingerprint::of).collect();
@@ -187,6 +199,7 @@ impl TrustStore {
                 Reload::Changed
             }
             Err(error) => {
+                self.forget_seen();
                 let problem = error.to_string();
                 let known = self.problem.as_ref() == Some(&problem);
                 self.problem = Some(problem.clone());
@@ -211,6 +224,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
     use crate::test_support::{Ca, from_now, trusted_folder};
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
 
     struct Files {
         folder: tempfile::TempDir,
@@ -267,6 +282,36 @@ mod tests {
             assert!(matches!(files.store.reload(), Reload::Changed));
             assert!(files.store.for_renewals().is_some());
         }
+    }
+
+    #[test]
+    fn a_list_that_came_while_its_folder_was_bad_is_read_once_the_folder_is_mended() {
+        let mut files = Files::new();
+        files.store.reload();
+        let mode = |mode| std::fs::set_permissions(files.folder.path(), Permissions::from_mode(mode)).unwrap();
+        mode(0o775);
+        files.put("revoked", files.ca.krl(2, from_now(0), &[7]));
+        let Reload::Broken(problem) = files.store.reload() else {
+            panic!("taken from a folder that others can change")
+        };
+        assert!(problem.contains("bad ownership or modes"), "{problem}");
+        assert_eq!(files.store.problem(), Some(problem.as_str()));
+        assert!(matches!(files.store.reload(), Reload::Unchanged), "reported once");
+        mode(0o755);
+        assert!(matches!(files.store.reload(), Reload::Changed));
+        assert_eq!(files.store.problem(), None);
+        let (certificate, _) = files.ca.issue("alice", 7, 60);
+        let verdict = files.store.for_renewals().unwrap().verdict(&certificate, from_now(0));
+        assert_eq!(verdict.unwrap_err(), Refusal::Revoked);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_read_again() {
+        let mut files = Files::new();
+        files.store.reload();
+        assert!(matches!(files.store.reload(), Reload::Unchanged));
+        files.store.forget_seen();
+        assert!(matches!(files.store.reload(), Reload::Changed));
     }
 
     #[test]

@@ -17,6 +17,8 @@ use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 const SCAN_EVERY: Duration = Duration::from_secs(60);
 /// The same where inotify cannot be had.
 const SCAN_EVERY_WITHOUT_INOTIFY: Duration = Duration::from_secs(2);
+/// The same while the trusted files are not usable: what is mended need not be in a folder that is watched.
+pub const SCAN_EVERY_WHILE_BROKEN: Duration = Duration::from_secs(2);
 /// How far off the clock's alarm is set: only its cancellation is of interest.
 const FAR_OFF: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 

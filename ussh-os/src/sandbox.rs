@@ -15,9 +15,9 @@ use seccompiler::{
 /// Which filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
-    /// usshca-front: an open TCP socket, its IPC sockets, memory, time, epoll. No open, no socket, no exec, no fork.
+    /// usshca-front: an open TCP socket, its IPC sockets, memory, time, epoll. No open, no socket, no descriptor sent to anybody, no exec, no fork.
     Front,
-    /// usshca-signer: files under its state folder, AF_UNIX descriptors it is passed, no socket() of another family, no exec, no fork (threads yes).
+    /// usshca-signer: files under its state folder, AF_UNIX descriptors it is passed, none that it sends, no socket() of another family, no exec, no fork (threads yes).
     Signer,
 }
 
@@ -164,14 +164,17 @@ fn deadly() -> Rules {
 
 fn allowed(profile: Profile) -> io::Result<Rules> {
     let mut rules = common()?;
-    match profile {
-        Profile::Front => {}
-        Profile::Signer => rules.extend(signer()?),
-    }
+    rules.extend(match profile {
+        Profile::Front => front()?,
+        Profile::Signer => signer()?,
+    });
     Ok(rules)
 }
 
 /// Open descriptors, memory without execution, time, signals of its own.
+///
+/// Not sendmsg, nor sendmmsg: a descriptor that another process was sent is closed there, and `close` of a socket with SO_LINGER waits in that process for as long as the
+/// sender has said, be the packet taken or thrown away.
 fn common() -> io::Result<Rules> {
     let mut rules = always(&[
         // descriptors that are open
@@ -182,10 +185,8 @@ fn common() -> io::Result<Rules> {
         libc::SYS_recvfrom,
         libc::SYS_recvmsg,
         libc::SYS_sendto,
-        libc::SYS_sendmsg,
         libc::SYS_shutdown,
         libc::SYS_getsockopt,
-        libc::SYS_setsockopt,
         libc::SYS_getsockname,
         libc::SYS_getpeername,
         libc::SYS_socketpair,
@@ -193,7 +194,6 @@ fn common() -> io::Result<Rules> {
         libc::SYS_close_range,
         libc::SYS_dup,
         libc::SYS_dup3,
-        libc::SYS_fcntl,
         libc::SYS_fstat,
         libc::SYS_newfstatat,
         libc::SYS_statx,
@@ -272,7 +272,33 @@ fn common() -> io::Result<Rules> {
     rules.insert(libc::SYS_prlimit64, vec![SeccompRule::new(vec![read_only]).map_err(io::Error::other)?]);
     // abort() and raise(): signals to itself only.
     rules.insert(libc::SYS_tgkill, vec![equals(0, u64::from(std::process::id()))?]);
+    rules.insert(libc::SYS_fcntl, descriptor_flags()?);
     Ok(rules)
+}
+
+/// fcntl's commands for flags and copies. F_SETOWN and F_SETSIG with O_ASYNC send any signal to any process of the same uid.
+fn descriptor_flags() -> io::Result<Vec<SeccompRule>> {
+    let signal_driven = SeccompCmpOp::MaskedEq(libc::O_ASYNC as u64);
+    Ok(vec![
+        equals(1, libc::F_GETFD as u64)?,
+        equals(1, libc::F_SETFD as u64)?,
+        equals(1, libc::F_GETFL as u64)?,
+        rule([condition(1, SeccompCmpOp::Eq, libc::F_SETFL as u64)?, condition(2, signal_driven, 0)?])?,
+        equals(1, libc::F_DUPFD_CLOEXEC as u64)?,
+    ])
+}
+
+/// Socket options by level and name. Never SO_LINGER: see [`common`].
+fn socket_options(options: &[(libc::c_int, libc::c_int)]) -> io::Result<Vec<SeccompRule>> {
+    let pair = |(level, name): &(libc::c_int, libc::c_int)| {
+        rule([condition(1, SeccompCmpOp::Eq, *level as u64)?, condition(2, SeccompCmpOp::Eq, *name as u64)?])
+    };
+    options.iter().map(pair).collect()
+}
+
+/// Its TCP connection is acknowledged at once.
+fn front() -> io::Result<Rules> {
+    Ok([(libc::SYS_setsockopt, socket_options(&[(libc::IPPROTO_TCP, libc::TCP_QUICKACK)])?)].into())
 }
 
 /// Files and threads, and Unix sockets for its clients and syslog.
@@ -327,6 +353,12 @@ fn signer() -> io::Result<Rules> {
     rules.insert(libc::SYS_socket, vec![equals(0, libc::AF_UNIX as u64)?]);
     let thread = libc::CLONE_THREAD as u64;
     rules.insert(libc::SYS_clone, vec![when(0, SeccompCmpOp::MaskedEq(thread), thread)?]);
+    let options = [libc::SO_PASSCRED, libc::SO_SNDBUF, libc::SO_RCVBUF].map(|name| (libc::SOL_SOCKET, name));
+    rules.insert(libc::SYS_setsockopt, socket_options(&options)?);
+    // SQLite's locks, which never wait.
+    let mut commands = descriptor_flags()?;
+    commands.extend([equals(1, libc::F_GETLK as u64)?, equals(1, libc::F_SETLK as u64)?]);
+    rules.insert(libc::SYS_fcntl, commands);
     Ok(rules)
 }
 
@@ -335,8 +367,15 @@ fn equals(argument: u8, value: u64) -> io::Result<SeccompRule> {
 }
 
 fn when(argument: u8, comparison: SeccompCmpOp, value: u64) -> io::Result<SeccompRule> {
+    rule([condition(argument, comparison, value)?])
+}
+
+/// All of these conditions.
+fn rule<const N: usize>(conditions: [SeccompCondition; N]) -> io::Result<SeccompRule> {
+    SeccompRule::new(conditions.into()).map_err(io::Error::other)
+}
+
+fn condition(argument: u8, comparison: SeccompCmpOp, value: u64) -> io::Result<SeccompCondition> {
     // The kernel takes these arguments as 32-bit values: the upper half is not looked at.
-    let condition =
-        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, comparison, value).map_err(io::Error::other)?;
-    SeccompRule::new(vec![condition]).map_err(io::Error::other)
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, comparison, value).map_err(io::Error::other)
 }

@@ -76,7 +76,7 @@ impl SeqPacket {
         Ok(())
     }
 
-    /// Sends one packet (MSG_NOSIGNAL) with descriptors.
+    /// Sends one packet (MSG_NOSIGNAL) with descriptors. Without any it is send(2): sandboxed processes have no sendmsg(2), with which descriptors travel.
     /// # Errors
     /// InvalidInput for an empty packet (it would read as the end), above [`MAX_PACKET`] or with more than 4 descriptors; as the kernel says.
     pub fn send(&self, data: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -84,16 +84,14 @@ impl SeqPacket {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-        let rights = [ControlMessage::ScmRights(&raw)];
-        let control = if raw.is_empty() { &[][..] } else { &rights[..] };
+        let (socket, flags) = (self.fd.as_raw_fd(), MsgFlags::MSG_NOSIGNAL);
         loop {
-            match socket::sendmsg::<()>(
-                self.fd.as_raw_fd(),
-                &[IoSlice::new(data)],
-                control,
-                MsgFlags::MSG_NOSIGNAL,
-                None,
-            ) {
+            let sent = if raw.is_empty() {
+                socket::send(socket, data, flags)
+            } else {
+                socket::sendmsg::<()>(socket, &[IoSlice::new(data)], &[ControlMessage::ScmRights(&raw)], flags, None)
+            };
+            match sent {
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
                 Ok(sent) if sent == data.len() => return Ok(()),

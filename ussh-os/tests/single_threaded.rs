@@ -4,7 +4,8 @@
 #![allow(missing_docs)]
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::OwnedFd;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use ussh_os::agent_socket::{ConnectError, connect_as};
 use ussh_os::process::{ChildSetup, effective_uid, spawn};
 use ussh_os::sandbox::{self, Profile};
+use ussh_os::seqpacket::SeqPacket;
 
 fn main() {
     if let Some(role) = std::env::args().nth(1).filter(|role| role.starts_with("child-")) {
@@ -194,13 +196,24 @@ fn the_front_has_no_privilege_left() {
     let (said, end) = finish(child);
     assert!(end.success(), "{end}: {said:?}");
     let eperm = libc::EPERM;
-    for call in
-        ["open", "unix socket", "tcp socket", "fork", "clone", "executable memory", "kill", "setuid", "raise limit"]
-    {
+    for call in [
+        "open",
+        "unix socket",
+        "tcp socket",
+        "fork",
+        "clone",
+        "executable memory",
+        "kill",
+        "setuid",
+        "raise limit",
+        "sender's name",
+        "file lock",
+    ] {
         assert!(said.contains(&format!("{call}: {eperm}")), "{call}: {said:?}");
     }
     assert!(said.contains(&format!("thread: {eperm}")), "{said:?}");
-    for call in ["memory", "time", "random", "socketpair"] {
+    assert_sends_neither_descriptors_nor_signals(&said);
+    for call in ["memory", "time", "random", "socketpair", "quick ack"] {
         assert!(said.contains(&format!("{call}: 0")), "{call}: {said:?}");
     }
 }
@@ -214,7 +227,34 @@ fn the_signer_has_its_files_and_threads() {
     for call in ["tcp socket", "fork", "clone", "executable memory", "kill", "setuid", "raise limit"] {
         assert!(said.contains(&format!("{call}: {eperm}")), "{call}: {said:?}");
     }
-    for call in ["open", "unix socket", "thread", "memory", "time", "random", "socketpair"] {
+    assert!(said.contains(&format!("quick ack: {eperm}")), "{said:?}");
+    assert_sends_neither_descriptors_nor_signals(&said);
+    for call in
+        ["open", "unix socket", "thread", "memory", "time", "random", "socketpair", "sender's name", "file lock"]
+    {
+        assert!(said.contains(&format!("{call}: 0")), "{call}: {said:?}");
+    }
+}
+
+/// A descriptor that is sent is closed in the receiver, who waits there as long as SO_LINGER says; what is readable sends the signal that F_SETSIG says to whom F_SETOWN says.
+fn assert_sends_neither_descriptors_nor_signals(said: &[String]) {
+    for call in [
+        "descriptor",
+        "many messages",
+        "linger",
+        "timeout",
+        "owner",
+        "owner in full",
+        "signal",
+        "signal-driven",
+        "signal-driven by ioctl",
+        "owner by ioctl",
+        "group by ioctl",
+        "lease",
+    ] {
+        assert!(said.contains(&format!("{call}: {}", libc::EPERM)), "{call}: {said:?}");
+    }
+    for call in ["packet", "flags", "close-on-exec", "copy"] {
         assert!(said.contains(&format!("{call}: 0")), "{call}: {said:?}");
     }
 }
@@ -272,6 +312,9 @@ fn a_lookup_that_never_ends_costs_the_timeout() {
 // ---- the child's side ----
 
 fn child(role: &str) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let connection = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let pair = SeqPacket::pair().unwrap();
     match role {
         "child-front" | "child-front-exec" => sandbox::enter(Profile::Front).unwrap(),
         "child-signer" | "child-signer-exec" => sandbox::enter(Profile::Signer).unwrap(),
@@ -303,7 +346,10 @@ fn child(role: &str) {
             // SAFETY: execve with a terminated path and empty lists (execve(2)).
             unsafe { libc::execve(path.as_ptr(), [std::ptr::null()].as_ptr(), [std::ptr::null()].as_ptr()) };
         }
-        _ => try_calls(),
+        _ => {
+            try_calls();
+            try_sockets(&connection, &pair);
+        }
     }
     drop(sender);
     if let Some(thread) = thread {
@@ -360,13 +406,64 @@ fn child_root() {
     }
 }
 
+fn say(what: &str, result: io::Result<()>) {
+    println!("{what}: {}", result.err().map_or(0, |error| error.raw_os_error().unwrap_or(-1)));
+}
+
+fn check(result: i64) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// asm-generic/fcntl.h and sockios.h; the libc crate lacks them.
+const F_SETSIG: i32 = 10;
+const F_SETOWN_EX: i32 = 15;
+const F_OWNER_PID: i32 = 1;
+const FIOSETOWN: u64 = 0x8901;
+const SIOCSPGRP: u64 = 0x8902;
+
+/// What a process can do to others with the sockets that it has.
+fn try_sockets(connection: &TcpStream, (ours, theirs): &(SeqPacket, SeqPacket)) {
+    say("packet", ours.send(b"plain", &[]));
+    say("packet", theirs.receive_within(Duration::from_secs(1)).map(|packet| assert_eq!(*packet.data, b"plain")));
+    say("descriptor", ours.send(b"and one", &[connection.as_fd()]));
+    say("flags", theirs.set_nonblocking(true));
+    say("copy", connection.try_clone().map(drop));
+    let (tcp, unix) = (connection.as_raw_fd(), ours.as_fd().as_raw_fd());
+    let parent = i64::from(std::os::unix::process::parent_id());
+    // SAFETY: each of these system calls takes plain values, or memory that lives during the call and has the size that is said.
+    unsafe {
+        let option = |socket: i32, level: i32, name: i32, value: &[i32]| {
+            let length = size_of_val(value) as libc::socklen_t;
+            check(libc::setsockopt(socket, level, name, value.as_ptr().cast(), length).into())
+        };
+        let command = |number: i32, value: i64| check(libc::fcntl(unix, number, value).into());
+        say("many messages", check(libc::sendmmsg(unix, std::ptr::null_mut(), 0, 0).into()));
+        say("linger", option(tcp, libc::SOL_SOCKET, libc::SO_LINGER, &[1, 1000]));
+        say("timeout", option(tcp, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &[1, 0, 0, 0]));
+        say("quick ack", option(tcp, libc::IPPROTO_TCP, libc::TCP_QUICKACK, &[1]));
+        say("sender's name", option(unix, libc::SOL_SOCKET, libc::SO_PASSCRED, &[1]));
+        say("owner", command(libc::F_SETOWN, parent));
+        let owner = [F_OWNER_PID, parent as i32];
+        say("owner in full", check(libc::fcntl(unix, F_SETOWN_EX, owner.as_ptr()).into()));
+        say("signal", command(F_SETSIG, 0));
+        let flags = libc::fcntl(unix, libc::F_GETFL);
+        say("signal-driven", command(libc::F_SETFL, i64::from(flags | libc::O_ASYNC)));
+        say("lease", command(libc::F_SETLEASE, libc::F_UNLCK.into()));
+        say("close-on-exec", command(libc::F_SETFD, libc::FD_CLOEXEC.into()));
+        let mut lock: libc::flock = std::mem::zeroed();
+        lock.l_type = libc::F_UNLCK as i16;
+        say("file lock", check(libc::fcntl(unix, libc::F_SETLK, &raw mut lock).into()));
+        for (what, request) in [
+            ("signal-driven by ioctl", libc::FIOASYNC),
+            ("owner by ioctl", FIOSETOWN),
+            ("group by ioctl", SIOCSPGRP),
+        ] {
+            say(what, check(libc::ioctl(tcp, request as _, &raw const owner[1]).into()));
+        }
+    }
+}
+
 fn try_calls() {
-    let say = |what: &str, result: io::Result<()>| {
-        println!("{what}: {}", result.err().map_or(0, |error| error.raw_os_error().unwrap_or(-1)))
-    };
-    let check = |result: i64| {
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-    };
     say("open", std::fs::File::open("/dev/null").map(drop));
     // SAFETY: each of these system calls takes plain values, or memory that lives during the call; a forked child would end at once.
     unsafe {

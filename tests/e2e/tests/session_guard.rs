@@ -330,6 +330,46 @@ fn a_revoked_session_ends_at_once_after_sync() {
 }
 
 #[test]
+fn a_list_that_came_while_a_folder_above_it_was_bad_ends_sessions_once_that_is_mended() {
+    let world = WorldPlan::new("mended").without_servers().server("web1").people(4, "admins").start().unwrap();
+    let _watch = world.lab().watch();
+    let web1 = world.host("web1");
+    // Nobody watches /srv/lists itself.
+    web1.script("mkdir -p /srv/lists/web1 && cp /etc/ssh/revoked_keys /srv/lists/web1/krl").unwrap();
+    let config = format!("revoked_keys = \"/srv/lists/web1/krl\"\n{HOSTD}");
+    web1.write_file("/etc/ussh/hostd.toml", 0o644, config).unwrap();
+    start_hostd(&world, "web1");
+    let (code, seen) = world.log_in("alice", "--login").unwrap();
+    assert_eq!(code, 0, "{seen}");
+    let serial = world.certificates("alice").unwrap()[0].serial;
+    let ssh = world.terminal("laptop", "alice", "exec ssh -A web1 -t bash --norc --noprofile --noediting").unwrap();
+    ssh.expect("$ ", SOON).unwrap();
+    wait_until(SOON, "the session", || row_of(&world, "web1", serial).is_some()).unwrap();
+    let status = || {
+        let output = web1.run(["ussh-hostd", "status", "--json"]).unwrap();
+        (output.status.success(), serde_json::from_str::<Value>(&output.stdout).unwrap())
+    };
+    assert_eq!(status().1["daemon_problem"], Value::Null);
+
+    web1.script("chmod g+w /srv/lists").unwrap();
+    world.usshca(&format!("revoke {serial}")).unwrap().ok().unwrap();
+    world.carry_feed("web1").unwrap();
+    web1.script(&format!("cd /srv/lists/web1 && cp {FEED}/krl new && mv new krl")).unwrap();
+    let problem = "/srv/lists: bad ownership or modes";
+    let told = || status().1["daemon_problem"].as_str().is_some_and(|p| p.contains(problem));
+    wait_until(SOON, "the daemon's complaint", told).unwrap();
+    assert!(!status().0);
+    let log = world.logged_since("web1", 0).unwrap();
+    assert_eq!(log.matches(&format!("Renewing no session until this is mended: {problem}")).count(), 1, "{log}");
+    web1.script("chmod g-w /srv/lists").unwrap();
+    ssh.expect(NOT_ACCEPTED, SOON).unwrap();
+    assert_eq!(ssh.expect_exit(SOON).unwrap().code(), 255);
+    let (good, status) = status();
+    assert!(good, "{status}");
+    assert_eq!(status["daemon_problem"], Value::Null);
+}
+
+#[test]
 fn a_killed_and_restarted_daemon_knows_every_session() {
     let world = WorldPlan::new("restart").without_servers().server("web1").people(4, "admins").start().unwrap();
     let _watch = world.lab().watch();

@@ -33,7 +33,7 @@ pub struct SignerSetup {
     pub only_policy: bool,
 }
 
-/// Supervisor → signer. Each brings one descriptor.
+/// Supervisor → signer. Each brings one descriptor, but for the question.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Control {
     /// A new connection's front: Channel<front::FromSigner, front::ToSigner>.
@@ -54,6 +54,8 @@ pub enum Control {
     },
     /// An admin connection: Channel<admin::Reply, admin::Request> (one-shot mode).
     NewAdmin,
+    /// Whether it still hears; the answer is [`FromSignerControl::Hears`].
+    Hears,
 }
 
 /// Signer → supervisor, when it is ready or has an answer.
@@ -61,6 +63,8 @@ pub enum Control {
 pub enum FromSignerControl {
     /// Keys loaded, inventory open, policy read, sandbox entered.
     Ready,
+    /// The answer to [`Control::Hears`].
+    Hears,
     /// It cannot serve; why. It exits after this.
     Failed(String),
     /// Another signer is at work on this state. It exits after this.

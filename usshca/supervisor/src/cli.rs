@@ -32,6 +32,9 @@ pub enum Command {
     /// Make a working CA: keys, host certificate, config, policy, database
     Init(InitArgs),
     /// Run the CA
+    ///
+    /// It stays in the foreground. SIGTERM or SIGINT ends it, once those who are logging in have finished, within 10 seconds. SIGHUP is logged and ends nothing: configuration
+    /// and policy are read at the start.
     Serve(ServeArgs),
     /// Say whether `serve` would start, and what stands in its way
     Check,

@@ -93,7 +93,9 @@ impl SignerProcess {
             FromSignerControl::Ready => Ok(()),
             FromSignerControl::Failed(why) => Err(Failure::config(format!("the signer cannot serve: {why}"))),
             FromSignerControl::Busy(why) => Err(Failure::unavailable(why)),
-            FromSignerControl::PolicyGroup(_) | FromSignerControl::PolicyGood => Err(out_of_turn()),
+            FromSignerControl::Hears | FromSignerControl::PolicyGroup(_) | FromSignerControl::PolicyGood => {
+                Err(out_of_turn())
+            }
         }
     }
 
@@ -104,7 +106,9 @@ impl SignerProcess {
                 FromSignerControl::PolicyGroup(group) => groups.push(group),
                 FromSignerControl::PolicyGood => return Ok(groups),
                 FromSignerControl::Failed(why) => return Err(Failure::config(why)),
-                FromSignerControl::Ready | FromSignerControl::Busy(_) => return Err(out_of_turn()),
+                FromSignerControl::Ready | FromSignerControl::Hears | FromSignerControl::Busy(_) => {
+                    return Err(out_of_turn());
+                }
             }
         }
     }

@@ -184,14 +184,33 @@ fn a_signer_that_is_killed_is_started_again_and_who_was_waiting_is_told() {
     assert_all_accounted_for(&world, &["alice", "bob"]);
 }
 
-/// Whether a message waits in a packet socket of the CA. While the signer is frozen, the one that stays is a worker's statement.
+/// Whether a message waits in a packet socket of the CA. While the signer is frozen, the one that stays is a worker's statement or a front's request, or the supervisor's
+/// question whether it still hears, which is one byte.
 fn asks_the_signer(world: &World) -> bool {
     let sockets = world.host("ca").run(["ss", "-xH"]).unwrap().ok().unwrap().stdout;
     let unread = |line: &str| {
         let mut words = line.split_whitespace();
-        words.next() == Some("u_seq") && words.nth(1).is_some_and(|queue| queue != "0")
+        words.next() == Some("u_seq") && words.nth(1).is_some_and(|queue| queue.parse::<u32>().unwrap() > 1)
     };
     sockets.lines().any(unread)
+}
+
+#[test]
+fn a_signer_that_hangs_is_killed_and_another_one_takes_its_place() {
+    let world = small_world("signer-hangs");
+    let _watch = world.lab().watch();
+    let alice = at_the_prompt(&world, "alice");
+    let signer = process(&world, "usshca-signer");
+    signal(&world, "-STOP", signer);
+    wait_until(SOON * 2, "the log to say so", || daemon_log(&world).contains("signer: gives no answer: killed"))
+        .unwrap();
+    wait_until_up_again(&world);
+    assert_ne!(process(&world, "usshca-signer"), signer);
+    let (code, seen) = go_on(&world, "alice", &alice);
+    assert_eq!(code, UNAVAILABLE, "{seen}");
+    assert_login_works(&world, "alice");
+    // One that answers is left alone.
+    assert_eq!(daemon_log(&world).matches("signer: gives no answer").count(), 1);
 }
 
 #[test]

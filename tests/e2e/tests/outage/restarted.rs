@@ -34,6 +34,20 @@ fn sigterm_lets_who_is_logging_in_finish_and_nobody_else_begin() {
 }
 
 #[test]
+fn sighup_ends_nothing_and_is_logged() {
+    let world = small_world("sighup");
+    let _watch = world.lab().watch();
+    let alice = at_the_prompt(&world, "alice");
+    let supervisor = process(&world, "usshca");
+    signal(&world, "-HUP", supervisor);
+    wait_until(SOON, "the log to say so", || daemon_log(&world).contains("SIGHUP: nothing is read again")).unwrap();
+    let (code, seen) = go_on(&world, "alice", &alice);
+    assert_eq!(code, 0, "{seen}");
+    assert_login_works(&world, "bob");
+    assert_eq!(process(&world, "usshca"), supervisor);
+}
+
+#[test]
 fn killed_as_a_whole_it_starts_again_with_every_row_and_never_gives_a_serial_twice() {
     let world = small_world("killed");
     let _watch = world.lab().watch();

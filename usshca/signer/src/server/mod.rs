@@ -189,6 +189,9 @@ impl Server {
             log::warning(&format!("a control message from {sender:?}, who is not the supervisor: not taken"));
             return Ok(Flow::Continue);
         }
+        if received.message == Control::Hears {
+            return self.answer_control();
+        }
         let (Some(fd), None) = (received.descriptors.pop(), received.descriptors.pop()) else {
             log::warning("a control message without exactly one descriptor: not taken");
             return Ok(Flow::Continue);
@@ -201,8 +204,18 @@ impl Server {
                 self.add_worker((connection, attempt), worker_pid, socket);
             }
             Control::NewAdmin => self.add_admin(socket),
+            // Answered above.
+            Control::Hears => {}
         }
         Ok(Flow::Continue)
+    }
+
+    fn answer_control(&self) -> Result<Flow, ServeError> {
+        match self.control.send(&FromSignerControl::Hears) {
+            // A supervisor that does not read will ask again, or has gone: then the channel says so.
+            Ok(()) | Err(ChannelError::Io(_)) => Ok(Flow::Continue),
+            Err(e) => Err(e.into()),
+        }
     }
 }
 

@@ -94,6 +94,12 @@ impl World {
         Channel::new(ours)
     }
 
+    /// All that was said on the control channel before has been taken in when the answer is there.
+    fn hears(&self) {
+        self.control.send(&Control::Hears).unwrap();
+        assert_eq!(self.control.receive(PATIENCE).unwrap().message, FromSignerControl::Hears);
+    }
+
     fn admin(&self) -> AdminEnd {
         Channel::new(ussh_os::seqpacket::connect(&self.dir.path().join("admin.sock")).unwrap())
     }
@@ -199,6 +205,16 @@ fn a_statement_an_issue_an_outcome() {
     assert_eq!((row.outcome.as_str(), row.from.as_str()), ("delivered", "192.0.2.7"));
     drop(front);
     assert_eq!(world.rows().len(), 1);
+}
+
+#[test]
+fn the_supervisor_hears_that_it_is_heard_whatever_else_is_going_on() {
+    let world = world();
+    world.hears();
+    let front = world.passed(1);
+    world.hears();
+    assert!(matches!(issue(&front, 1), FromSigner::Issued { .. }));
+    world.hears();
 }
 
 #[test]

@@ -66,6 +66,7 @@ impl EventLoop {
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGTERM);
         mask.add(Signal::SIGINT);
+        mask.add(Signal::SIGHUP);
         let failed = |e: Errno| Failure::internal(format!("signals: {e}"));
         mask.thread_block().map_err(failed)?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)?;
@@ -134,8 +135,11 @@ impl EventLoop {
     }
 
     fn hear_signals(&mut self, now: Instant) {
-        while let Ok(Some(_)) = self.signals.read_signal() {
-            if self.stop_by.is_none() {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            if u32::try_from(Signal::SIGHUP as i32) == Ok(signal.ssi_signo) {
+                // Whoever sends it wants it to go on, with what the files say now.
+                log::warning("SIGHUP: nothing is read again; a restart takes up a new configuration or policy");
+            } else if self.stop_by.is_none() {
                 log::info(&format!("told to stop: {} connections may finish", self.connections.len()));
                 self.listeners.clear();
                 self.stop_by = Some(now + STOP_PATIENCE);

@@ -6,6 +6,7 @@
 
 mod connection;
 mod event_loop;
+mod liveness;
 mod notify;
 mod signer;
 mod source;

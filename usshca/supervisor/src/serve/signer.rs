@@ -1,4 +1,4 @@
-//! The signer as the supervisor sees it: up, starting, or down until a certain time. Its end ends nothing else.
+//! The signer as the supervisor sees it: up, starting, hanging and killed, or down until a certain time. Its end ends nothing else.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -10,12 +10,15 @@ use usshca_ipc::signer::{Control, FromSignerControl};
 use crate::failure::Failure;
 use crate::log;
 use crate::prepare::Base;
+use crate::serve::liveness::{Due, Liveness};
 use crate::signer_process::{self, START_PATIENCE, SignerProcess};
 
 /// Wait before the first restart; doubled with each failure.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// Longest wait before a restart.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How long a killed signer may take to be gone before that is logged again: one that waits for a disk outlives its SIGKILL.
+const REAP_PATIENCE: Duration = Duration::from_secs(10);
 /// A signer that was up for so long starts the count of failures anew.
 const STEADY: Duration = Duration::from_secs(60);
 
@@ -30,8 +33,9 @@ pub struct Signer {
 }
 
 enum State {
-    Up { process: SignerProcess, since: Instant },
+    Up { process: SignerProcess, since: Instant, liveness: Liveness },
     Starting { process: SignerProcess, deadline: Instant },
+    Killed { process: SignerProcess, remind: Instant },
     Down { until: Instant },
 }
 
@@ -42,7 +46,7 @@ impl Signer {
         let process = signer_process::start(base, Some(listener))?;
         process.wait_ready()?;
         set_nonblocking(&process).map_err(|e| Failure::internal(e.to_string()))?;
-        Ok(Signer { state: State::Up { process, since: Instant::now() }, admin, generation: 1, failures: 0 })
+        Ok(Signer { state: State::up(process, Instant::now()), admin, generation: 1, failures: 0 })
     }
 
     /// Which signer is up; `None`: none is.
@@ -71,6 +75,7 @@ impl Signer {
             State::Up { process, .. } | State::Starting { process, .. } => {
                 vec![process.control.socket().as_fd(), process.child.as_fd()]
             }
+            State::Killed { process, .. } => vec![process.child.as_fd()],
             State::Down { .. } => Vec::new(),
         }
     }
@@ -78,8 +83,9 @@ impl Signer {
     /// When [`Self::advance`] has something to do even if nothing happens.
     pub fn next_instant(&self) -> Option<Instant> {
         match &self.state {
-            State::Up { .. } => None,
+            State::Up { liveness, .. } => Some(liveness.next_instant()),
             State::Starting { deadline, .. } => Some(*deadline),
+            State::Killed { remind, .. } => Some(*remind),
             State::Down { until } => Some(*until),
         }
     }
@@ -89,13 +95,28 @@ impl Signer {
         let next = match &mut self.state {
             State::Down { until } if now >= *until => self.restart(base, now),
             State::Down { .. } => return,
-            State::Up { process, since } => match ended(process) {
-                None => return,
-                Some(how) => {
-                    if now.duration_since(*since) >= STEADY {
-                        self.failures = 0;
+            State::Up { process, since, liveness } => {
+                let how = ended(process, Some(&mut *liveness), now);
+                let hangs = how.is_none() && !hears(process, liveness, now);
+                if how.is_none() && !hangs {
+                    return;
+                }
+                if now.duration_since(*since) >= STEADY {
+                    self.failures = 0;
+                }
+                match how {
+                    Some(how) => self.down(&how, now),
+                    None => return self.kill("gives no answer", now),
+                }
+            }
+            State::Killed { process, remind } => match process.child.try_wait() {
+                Some(status) => self.down(&format!("ended ({status})"), now),
+                None => {
+                    if now >= *remind {
+                        log::error("signer: was killed and has not ended; nobody gets a certificate until it has");
+                        *remind = now + REAP_PATIENCE;
                     }
-                    self.down(&how, now)
+                    return;
                 }
             },
             State::Starting { process, deadline } => match process.control.receive(None) {
@@ -108,15 +129,17 @@ impl Signer {
                     FromSignerControl::Failed(why) | FromSignerControl::Busy(why) => {
                         self.down(&format!("cannot serve: {why}"), now)
                     }
-                    FromSignerControl::PolicyGroup(_) | FromSignerControl::PolicyGood => {
+                    FromSignerControl::Hears | FromSignerControl::PolicyGroup(_) | FromSignerControl::PolicyGood => {
                         self.down("spoke out of turn", now)
                     }
                 },
-                Err(ChannelError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => match ended(process) {
-                    Some(how) => self.down(&how, now),
-                    None if now >= *deadline => self.down("was not ready in time", now),
-                    None => return,
-                },
+                Err(ChannelError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    match ended(process, None, now) {
+                        Some(how) => self.down(&how, now),
+                        None if now >= *deadline => return self.kill("was not ready in time", now),
+                        None => return,
+                    }
+                }
                 Err(e) => self.down(&e.to_string(), now),
             },
         };
@@ -126,7 +149,9 @@ impl Signer {
     /// Lets it end.
     pub fn finish(self) {
         match self.state {
-            State::Up { process, .. } | State::Starting { process, .. } => process.finish(),
+            State::Up { process, .. } | State::Starting { process, .. } | State::Killed { process, .. } => {
+                process.finish();
+            }
             State::Down { .. } => {}
         }
     }
@@ -134,7 +159,19 @@ impl Signer {
     fn up(&mut self, now: Instant) {
         let down = State::Down { until: now };
         if let State::Starting { process, .. } = std::mem::replace(&mut self.state, down) {
-            self.state = State::Up { process, since: now };
+            self.state = State::up(process, now);
+        }
+    }
+
+    /// It is waited for without blocking: what it hangs in may outlast SIGKILL. Until it is gone it holds the state folder, so that no other one could serve.
+    fn kill(&mut self, why: &str, now: Instant) {
+        log::error(&format!("signer: {why}: killed"));
+        match std::mem::replace(&mut self.state, State::Down { until: now }) {
+            State::Up { mut process, .. } | State::Starting { mut process, .. } => {
+                process.child.kill();
+                self.state = State::Killed { process, remind: now + REAP_PATIENCE };
+            }
+            state @ (State::Killed { .. } | State::Down { .. }) => self.state = state,
         }
     }
 
@@ -167,14 +204,38 @@ fn set_nonblocking(process: &SignerProcess) -> std::io::Result<()> {
     process.control.socket().set_nonblocking(true)
 }
 
-/// How it ended, if it did: by its exit, or by closing its channel (it has nothing to say once it is up).
-fn ended(process: &mut SignerProcess) -> Option<String> {
+impl State {
+    fn up(process: SignerProcess, now: Instant) -> Self {
+        State::Up { process, since: now, liveness: Liveness::new(now) }
+    }
+}
+
+/// Asks it when that is due; false: it hangs.
+fn hears(process: &SignerProcess, liveness: &mut Liveness, now: Instant) -> bool {
+    match liveness.due(now) {
+        Due::Nothing => {}
+        Due::Kill => return false,
+        Due::Ask => match process.control.send(&Control::Hears) {
+            Ok(()) => liveness.asked(now),
+            // Its queue is full, or it has gone, which shows next.
+            Err(_) => liveness.not_asked(now),
+        },
+    }
+    true
+}
+
+/// How it ended, if it did: by its exit, or by closing its channel (once it is up it has nothing to say but answers).
+fn ended(process: &mut SignerProcess, liveness: Option<&mut Liveness>, now: Instant) -> Option<String> {
     if let Some(status) = process.child.try_wait() {
         return Some(format!("ended ({status})"));
     }
     match process.control.receive(None) {
         Err(ChannelError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => None,
-        Ok(_) => Some("spoke out of turn".to_owned()),
+        // One answer to one question: there is nothing behind it.
+        Ok(received) => {
+            let answer = received.message == FromSignerControl::Hears;
+            (!(answer && liveness.is_some_and(|l| l.answered(now)))).then(|| "spoke out of turn".to_owned())
+        }
         Err(e) => Some(e.to_string()),
     }
 }
