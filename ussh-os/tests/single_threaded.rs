@@ -453,11 +453,9 @@ fn try_sockets(connection: &TcpStream, (ours, theirs): &(SeqPacket, SeqPacket)) 
         let mut lock: libc::flock = std::mem::zeroed();
         lock.l_type = libc::F_UNLCK as i16;
         say("file lock", check(libc::fcntl(unix, libc::F_SETLK, &raw mut lock).into()));
-        for (what, request) in [
-            ("signal-driven by ioctl", libc::FIOASYNC),
-            ("owner by ioctl", FIOSETOWN),
-            ("group by ioctl", SIOCSPGRP),
-        ] {
+        for (what, request) in
+            [("signal-driven by ioctl", libc::FIOASYNC), ("owner by ioctl", FIOSETOWN), ("group by ioctl", SIOCSPGRP)]
+        {
             say(what, check(libc::ioctl(tcp, request as _, &raw const owner[1]).into()));
         }
     }

@@ -3,6 +3,8 @@
 use super::code::{Action, Actions, Code};
 
 /// What is said in the second field of a line.
+// One for each line of a file: what it takes is of no concern.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
     /// A module's result, mapped to actions.
