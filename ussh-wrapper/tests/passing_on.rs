@@ -248,11 +248,13 @@ fn without_a_good_certificate_and_without_a_ca_ssh_does_not_run() {
     assert_eq!(user.recorded(), None);
 }
 
-/// The mask that `ussh` has while it waits for ssh: SIGINT, SIGQUIT, SIGTERM, and SIGHUP unless it was ignored from the start (nohup). (While it starts it, libc blocks all for a moment.)
+/// Whether `ussh` waits for ssh: SIGTERM is blocked then, and SIGUSR1 is not. (While it starts it, libc blocks all for a moment; of the others it blocks those that were not ignored from the start.)
 fn passes_signals_on(process: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).unwrap();
-    u64::from_str_radix(blocked, 16).unwrap() | 1 == 0x4007
+    let blocked = u64::from_str_radix(blocked, 16).unwrap();
+    let is_blocked = |signal: i32| blocked & (1 << (signal - 1)) != 0;
+    is_blocked(nix::libc::SIGTERM) && !is_blocked(nix::libc::SIGUSR1)
 }
 
 #[test]
