@@ -56,6 +56,8 @@ fn known(line: &Handler, facility: Facility) -> Code {
     possible(line, facility, Suspicion::All)[0].0
 }
 
+const MISSING: &str = "@include /nonexistent/stack";
+
 /// xorshift64: the same stacks in every run, unless told otherwise.
 struct Random(u64);
 
@@ -121,7 +123,7 @@ impl Random {
                     "auth [sucess=ok] pam_permit.so",
                     "auth include /nonexistent/stack",
                     "account substack /nonexistent/stack",
-                    "@include /nonexistent/stack",
+                    MISSING,
                     "auth required pam_nonexistent.so",
                 ])
                 .to_owned();
@@ -140,7 +142,10 @@ impl Random {
     fn stack(&mut self, folder: &Path, includes: &[String], most: usize) -> String {
         let mut text = String::new();
         for _ in 0..1 + self.below(most) {
-            text.push_str(&self.line(folder, includes));
+            let line = self.line(folder, includes);
+            // In a file that is itself included for one facility this has no defined result (031_pam_include).
+            let is_top = most > 4;
+            text.push_str(if line == MISSING && !is_top { "auth include /nonexistent/stack" } else { &line });
             text.push('\n');
             if self.one_in(8) {
                 text.push_str(self.of(&["\n", "# nothing\n", "  \t\n"]));

@@ -581,3 +581,15 @@ fn another_name_can_be_given_for_the_service() {
     let (status, findings) = findings(&["--service", "login", "--stack", stack.to_str().unwrap()]);
     assert_eq!((status, findings[0]["rule"].as_str()), (1, Some("place")));
 }
+
+#[test]
+fn an_include_that_fails_in_an_included_file_may_be_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let stack = folder.path().join("sudo");
+    fs::write(&stack, "auth include ours\n").unwrap();
+    fs::write(folder.path().join("ours"), "auth required pam_ussh.so\n@include nothing\n").unwrap();
+    let (status, findings) = findings(&["--stack", stack.to_str().unwrap()]);
+    assert_eq!(status, 1);
+    let found = findings.iter().find(|finding| finding["what"].as_str().unwrap().contains("may pass over it")).unwrap();
+    assert!(found["file"].as_str().unwrap().ends_with("/ours") && found["line"] == 2, "{found}");
+}

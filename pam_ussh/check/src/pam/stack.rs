@@ -331,6 +331,11 @@ impl Reader {
             self.stack.given_up.get_or_insert_with(|| at.clone());
             return Err(GivenUp);
         };
+        // 031_pam_include jumps over what fills `actions`: what the line before it left there is what counts.
+        self.problem(
+            at,
+            format!("an @include that fails, in a file that is included for `{facility}`: what Debian's libpam does then is undefined, and it may pass over it"),
+        );
         let module = name.as_deref().map(text_of).unwrap_or_default();
         self.push(
             facility,
