@@ -56,7 +56,23 @@ pub enum TrustedFileError {
 /// # Errors
 /// [`TrustedFileError`]
 pub fn read_trusted(path: &Path, max: usize) -> Result<Vec<u8>, TrustedFileError> {
-    read_owned(path, max, &Owner::ROOT)
+    Ok(read_owned(path, max, &Owner::ROOT)?.data)
+}
+
+/// A file that was read, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedFile {
+    /// The path without a link: on it nobody but root and the owner can put another file in this one's place, so that another program can be told to read it.
+    pub real_path: PathBuf,
+    /// Its contents.
+    pub data: Vec<u8>,
+}
+
+/// The same for a file that root or `uid` alone can change, for a program that is run by `uid` and on whose behaviour only that user depends.
+/// # Errors
+/// [`TrustedFileError`]
+pub fn read_trusted_by(uid: u32, path: &Path, max: usize) -> Result<TrustedFile, TrustedFileError> {
+    read_owned(path, max, &Owner { uid, below: None })
 }
 
 /// The same for a file below `folder` that root or `uid` alone can change: for a program that an ordinary user runs for an
@@ -66,7 +82,7 @@ pub fn read_trusted(path: &Path, max: usize) -> Result<Vec<u8>, TrustedFileError
 /// [`TrustedFileError`]
 pub fn read_trusted_below(folder: &Path, uid: u32, path: &Path, max: usize) -> Result<Vec<u8>, TrustedFileError> {
     let folder = folder.canonicalize().map_err(|e| io_error(folder, e))?;
-    read_owned(path, max, &Owner { uid, below: Some(&folder) })
+    Ok(read_owned(path, max, &Owner { uid, below: Some(&folder) })?.data)
 }
 
 /// Whose word is trusted.
@@ -103,7 +119,7 @@ impl Owner<'_> {
     }
 }
 
-fn read_owned(path: &Path, max: usize, owner: &Owner<'_>) -> Result<Vec<u8>, TrustedFileError> {
+fn read_owned(path: &Path, max: usize, owner: &Owner<'_>) -> Result<TrustedFile, TrustedFileError> {
     if !path.is_absolute() {
         return Err(TrustedFileError::NotAbsolute(path.to_owned()));
     }
@@ -116,9 +132,10 @@ fn read_owned(path: &Path, max: usize, owner: &Owner<'_>) -> Result<Vec<u8>, Tru
     if !owner.alone_can_change(&metadata) {
         return Err(owner.complaint(real, &metadata));
     }
-    read_capped(&file, max)
+    let data = read_capped(&file, max)
         .map_err(|e| io_error(path, e))?
-        .ok_or_else(|| TrustedFileError::TooLarge { path: path.to_owned(), max })
+        .ok_or_else(|| TrustedFileError::TooLarge { path: path.to_owned(), max })?;
+    Ok(TrustedFile { real_path: real, data })
 }
 
 /// Opens what stands at the path itself, without waiting for it (FIFO) and without becoming its terminal's owner;

@@ -50,7 +50,7 @@ impl Top {
 
     fn read(&self, name: &str) -> Result<Vec<u8>, TrustedFileError> {
         let owner = Owner { uid: self.uid, below: Some(&self.path) };
-        read_owned(&self.at(name), 16, &owner)
+        Ok(read_owned(&self.at(name), 16, &owner)?.data)
     }
 
     fn refused_for(&self, name: &str) -> PathBuf {
@@ -146,6 +146,18 @@ fn follows_links_in_good_folders() {
     top.link("../etc/relative", "etc/twice");
     for name in ["etc/relative", "absolute/ca", "etc/twice", "absolute/twice"] {
         assert_eq!(top.read(name).unwrap(), b"key", "{name}");
+    }
+}
+
+#[test]
+fn the_real_path_holds_no_link() {
+    let top = Top::new();
+    top.link(top.at("etc").to_str().unwrap(), "absolute");
+    top.link("../etc/ca", "etc/twice");
+    let owner = Owner { uid: top.uid, below: Some(&top.path) };
+    for name in ["etc/ca", "absolute/ca", "absolute/../absolute/twice"] {
+        let file = read_owned(&top.at(name), 16, &owner).unwrap();
+        assert_eq!(file, TrustedFile { real_path: top.at("etc/ca"), data: b"key".to_vec() }, "{name}");
     }
 }
 

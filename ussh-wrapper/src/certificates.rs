@@ -61,7 +61,7 @@ impl Judge {
     /// # Errors
     /// [`ConfigError`]
     pub fn load(config: &Config, user: CaUser, uid: u32) -> Result<Self, ConfigError> {
-        let cas = TrustedCas::parse(&user_file::read(&config.user_ca_file, uid)?);
+        let cas = TrustedCas::parse(&user_file::read(&config.user_ca_file, uid)?.data);
         if cas.keys().is_empty() {
             return Err(ConfigError::NoCaKey(config.user_ca_file.clone()));
         }

@@ -157,7 +157,7 @@ struct ConfigFile {
 
 impl ConfigFile {
     fn read(path: &Path, uid: u32) -> Result<Self, ConfigError> {
-        match user_file::read_text(path, uid) {
+        match user_file::read(path, uid).and_then(|file| user_file::text(path, file)) {
             Ok(text) => Self::parse(&text, path),
             Err(error) if error.is_missing() => Ok(Self::default()),
             Err(error) => Err(error.into()),

@@ -20,6 +20,9 @@ pub mod status;
 pub mod user_agent;
 pub mod user_file;
 
+#[cfg(test)]
+mod test_support;
+
 use std::ffi::OsString;
 use std::process::ExitCode;
 

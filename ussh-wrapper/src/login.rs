@@ -96,7 +96,7 @@ pub fn log_in(config: &Config, agent: &UserAgent, judge: &Judge) -> Result<Certi
     if config.cas.is_empty() {
         return Err(LoginError::NoCa);
     }
-    known_hosts::check(&config.known_hosts, uid)?;
+    let known_hosts = known_hosts::check(&config.known_hosts, uid)?;
     let ssh = find_ssh()?;
     let user = judge.user();
     let ca = first_that_answers(&config.cas, Duration::from_secs(config.connect_timeout_seconds.into()))?;
@@ -105,7 +105,7 @@ pub fn log_in(config: &Config, agent: &UserAgent, judge: &Judge) -> Result<Certi
     let side = CaSide::new(agent.clone(), judge.clone(), Box::new(SystemClock));
     let guard = Guard::open(side, PrivateDirectory::new(uid)?, uid)?;
     let prompting = Prompting::of_this_process();
-    let arguments = login_arguments(config, ca, user, &guard.socket(), prompting);
+    let arguments = login_arguments(config, ca, user, &known_hosts, &guard.socket(), prompting);
     let (status, side) = run(&ssh, &arguments, guard)?;
     if std::env::var_os("USSH_DEBUG").is_some() {
         let (requests, refused) = side.counts();

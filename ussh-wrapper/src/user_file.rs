@@ -1,39 +1,20 @@
-//! Files that steer `ussh`: opened once, and taken only if nobody but root and the user can change them.
+//! Files that steer `ussh`: taken only if nobody but root and the user can change them, or the folders through which they are reached, those that hold symbolic links included.
 //!
-//! As `ssh` does with `~/.ssh/config`, and further: every folder above the real path counts too.
-//! (A file that protects a whole host is root's alone: `ussh_core::trusted_file`. These protect only the user who runs us.)
+//! Further than `ssh` goes with `~/.ssh/config`. (A file that protects a whole host is root's alone. These protect only the user who runs us.)
 
-use std::fs::{File, Metadata, OpenOptions};
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use ussh_core::trusted_file::{TrustedFile, TrustedFileError, read_trusted_by};
+
 /// Largest file that is read, in bytes.
-pub const MAX_FILE: u64 = 1024 * 1024;
+pub const MAX_FILE: usize = 1024 * 1024;
 
 /// Why a file is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum UserFileError {
-    /// Cannot be opened or read.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file asked for.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A folder, device, socket …
-    #[error("{0}: not a regular file")]
-    NotRegular(PathBuf),
-    /// The file, or a folder above it, belongs to another user.
-    #[error("{0}: belongs to uid {1}, neither root nor you")]
-    Owner(PathBuf, u32),
-    /// The file, or a folder above it, can be written by others.
-    #[error("{0}: group or others may write to it (chmod go-w)")]
-    Writable(PathBuf),
-    /// Over [`MAX_FILE`].
-    #[error("{0}: larger than {MAX_FILE} bytes")]
-    TooLarge(PathBuf),
+    /// Cannot be read, or others can change it.
+    #[error("{0}")]
+    File(#[from] TrustedFileError),
     /// Not UTF-8 where text is wanted.
     #[error("{0}: not UTF-8 text")]
     NotText(PathBuf),
@@ -42,73 +23,35 @@ pub enum UserFileError {
 impl UserFileError {
     /// Whether the file simply is not there.
     pub fn is_missing(&self) -> bool {
-        matches!(self, UserFileError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+        matches!(self, UserFileError::File(TrustedFileError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound)
     }
 }
 
 /// Reads `path`, which root or `uid` alone may change.
 /// # Errors
 /// [`UserFileError`]
-pub fn read(path: &Path, uid: u32) -> Result<Vec<u8>, UserFileError> {
-    let io = |source| UserFileError::Io { path: path.to_path_buf(), source };
-    // Non-blocking: a FIFO must not hold us up.
-    let file =
-        OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path).map_err(io)?;
-    let metadata = file.metadata().map_err(io)?;
-    if !metadata.is_file() {
-        return Err(UserFileError::NotRegular(path.to_path_buf()));
+pub fn read(path: &Path, uid: u32) -> Result<TrustedFile, UserFileError> {
+    // Where nothing is, it does not matter what the folders are like: a file that is not there has no say.
+    if let Err(source) = path.metadata() {
+        return Err(TrustedFileError::Io { path: path.to_path_buf(), source }.into());
     }
-    check(path, &metadata, uid, Sticky::MeansNothing)?;
-    for folder in path.canonicalize().map_err(io)?.ancestors().skip(1) {
-        check(folder, &folder.metadata().map_err(io)?, uid, Sticky::Protects)?;
-    }
-    read_capped(file, path)
+    Ok(read_trusted_by(uid, path, MAX_FILE)?)
 }
 
-/// The same, as text.
+/// The contents as text.
 /// # Errors
-/// [`UserFileError`]
-pub fn read_text(path: &Path, uid: u32) -> Result<String, UserFileError> {
-    String::from_utf8(read(path, uid)?).map_err(|_| UserFileError::NotText(path.to_path_buf()))
-}
-
-/// In a folder with the sticky bit (`/tmp`) only an entry's owner, the folder's owner and root can put another in its place.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sticky {
-    Protects,
-    MeansNothing,
-}
-
-fn check(path: &Path, metadata: &Metadata, uid: u32, sticky: Sticky) -> Result<(), UserFileError> {
-    if metadata.uid() != 0 && metadata.uid() != uid {
-        return Err(UserFileError::Owner(path.to_path_buf(), metadata.uid()));
-    }
-    let shielded = sticky == Sticky::Protects && metadata.mode() & 0o1000 != 0;
-    if metadata.mode() & 0o022 != 0 && !shielded {
-        return Err(UserFileError::Writable(path.to_path_buf()));
-    }
-    Ok(())
-}
-
-fn read_capped(file: File, path: &Path) -> Result<Vec<u8>, UserFileError> {
-    let mut content = Vec::new();
-    let read = file
-        .take(MAX_FILE + 1)
-        .read_to_end(&mut content)
-        .map_err(|source| UserFileError::Io { path: path.to_path_buf(), source })?;
-    if u64::try_from(read).is_ok_and(|n| n <= MAX_FILE) {
-        Ok(content)
-    } else {
-        Err(UserFileError::TooLarge(path.to_path_buf()))
-    }
+/// [`UserFileError::NotText`]
+pub fn text(path: &Path, file: TrustedFile) -> Result<String, UserFileError> {
+    String::from_utf8(file.data).map_err(|_| UserFileError::NotText(path.to_path_buf()))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
-    use std::fs::{Permissions, set_permissions};
-    use std::os::unix::fs::PermissionsExt;
+    use crate::test_support::own_folder;
+    use std::fs::{File, Permissions, set_permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn own_uid() -> u32 {
         nix::unistd::getuid().as_raw()
@@ -121,75 +64,106 @@ mod tests {
         path
     }
 
-    #[test]
-    fn reads_a_file_that_only_the_user_can_change() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(read(&file_in(folder.path(), 0o644), own_uid()).unwrap(), b"text");
-    }
-
-    #[test]
-    fn refuses_a_file_that_group_or_others_can_write() {
-        let folder = tempfile::tempdir().unwrap();
-        for mode in [0o664, 0o646, 0o666, 0o1666] {
-            let path = file_in(folder.path(), mode);
-            assert!(matches!(read(&path, own_uid()), Err(UserFileError::Writable(p)) if p == path), "{mode:o}");
+    /// Whose ownership or modes are complained of.
+    fn refused_for(path: &Path, uid: u32) -> PathBuf {
+        match read(path, uid) {
+            Err(UserFileError::File(TrustedFileError::BadOwnership { path, .. })) => path,
+            other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn refuses_a_file_under_a_folder_that_others_can_write() {
-        let folder = tempfile::tempdir().unwrap();
+    fn reads_a_file_that_only_the_user_can_change() {
+        let folder = own_folder();
+        let path = file_in(folder.path(), 0o644);
+        let file = read(&path, own_uid()).unwrap();
+        assert_eq!(file, TrustedFile { real_path: path, data: b"text".to_vec() });
+    }
+
+    #[test]
+    fn refuses_a_file_that_group_or_others_can_write() {
+        let folder = own_folder();
+        for mode in [0o664, 0o646, 0o666, 0o1666] {
+            let path = file_in(folder.path(), mode);
+            assert_eq!(refused_for(&path, own_uid()), path, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn refuses_a_file_under_a_folder_that_others_can_write_sticky_or_not() {
+        let folder = own_folder();
         let path = file_in(folder.path(), 0o600);
-        set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
-        assert!(matches!(read(&path, own_uid()), Err(UserFileError::Writable(p)) if p == folder.path()));
-        set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
-        assert!(read(&path, own_uid()).is_ok(), "the sticky bit protects entries");
+        for mode in [0o777, 0o1777] {
+            set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
+            assert_eq!(refused_for(&path, own_uid()), folder.path(), "{mode:o}");
+        }
     }
 
     #[test]
     fn judges_where_a_symbolic_link_leads() {
-        let (folder, open_folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (folder, open_folder) = (own_folder(), own_folder());
         let target = file_in(open_folder.path(), 0o600);
         let link = folder.path().join("link");
-        std::os::unix::fs::symlink(&target, &link).unwrap();
-        assert!(read(&link, own_uid()).is_ok());
+        symlink(&target, &link).unwrap();
+        assert_eq!(read(&link, own_uid()).unwrap().real_path, target);
         set_permissions(open_folder.path(), Permissions::from_mode(0o770)).unwrap();
-        assert!(matches!(read(&link, own_uid()), Err(UserFileError::Writable(_))));
+        assert_eq!(refused_for(&link, own_uid()), open_folder.path());
+    }
+
+    #[test]
+    fn judges_where_a_symbolic_link_lies() {
+        let (folder, open_folder) = (own_folder(), own_folder());
+        let link = open_folder.path().join("link");
+        symlink(file_in(folder.path(), 0o600), &link).unwrap();
+        assert!(read(&link, own_uid()).is_ok());
+        set_permissions(open_folder.path(), Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(refused_for(&link, own_uid()), open_folder.path());
+        set_permissions(open_folder.path(), Permissions::from_mode(0o755)).unwrap();
+        if std::os::unix::fs::chown(open_folder.path(), Some(65_533), None).is_ok() {
+            assert_eq!(refused_for(&link, own_uid()), open_folder.path());
+        }
     }
 
     #[test]
     fn refuses_another_users_file() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = own_folder();
         let path = file_in(folder.path(), 0o600);
         if std::os::unix::fs::chown(&path, Some(65_533), None).is_ok() {
-            assert!(matches!(read(&path, 65_532), Err(UserFileError::Owner(_, 65_533))));
+            assert_eq!(refused_for(&path, 65_532), path);
+            assert_eq!(read(&path, 65_533).unwrap().data, b"text");
         }
     }
 
     #[test]
     fn refuses_what_is_no_regular_file_and_does_not_wait_for_a_fifo() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = own_folder();
         let fifo = folder.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
         for path in [folder.path(), fifo.as_path(), Path::new("/dev/null")] {
-            assert!(matches!(read(path, own_uid()), Err(UserFileError::NotRegular(_))), "{path:?}");
+            let refused = read(path, own_uid());
+            assert!(matches!(refused, Err(UserFileError::File(TrustedFileError::NotRegular(_)))), "{path:?}");
         }
     }
 
     #[test]
     fn refuses_a_file_over_the_cap() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = own_folder();
         let path = file_in(folder.path(), 0o600);
-        File::options().write(true).open(&path).unwrap().set_len(MAX_FILE).unwrap();
+        let most = u64::try_from(MAX_FILE).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(most).unwrap();
         assert!(read(&path, own_uid()).is_ok());
-        File::options().write(true).open(&path).unwrap().set_len(MAX_FILE + 1).unwrap();
-        assert!(matches!(read(&path, own_uid()), Err(UserFileError::TooLarge(_))));
+        File::options().write(true).open(&path).unwrap().set_len(most + 1).unwrap();
+        let refused = read(&path, own_uid());
+        assert!(matches!(refused, Err(UserFileError::File(TrustedFileError::TooLarge { max: MAX_FILE, .. }))));
     }
 
     #[test]
-    fn a_missing_file_is_told_from_an_unreadable_one() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(read(&folder.path().join("none"), own_uid()).unwrap_err().is_missing());
+    fn a_missing_file_is_told_from_an_unreadable_one_whatever_its_folder_is_like() {
+        let folder = own_folder();
+        for mode in [0o700, 0o777] {
+            set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
+            assert!(read(&folder.path().join("none"), own_uid()).unwrap_err().is_missing(), "{mode:o}");
+        }
         assert!(!read(folder.path(), own_uid()).unwrap_err().is_missing());
     }
 }

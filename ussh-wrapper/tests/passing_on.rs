@@ -27,7 +27,9 @@ struct User {
 
 impl User {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        // Not in /tmp, which is everybody's: `ussh` would take no file from there. Nor in /run, where nothing may be executed on some machines.
+        let home = std::env::var_os("HOME").unwrap();
+        let folder = tempfile::Builder::new().prefix(".ussh-test-").tempdir_in(home).unwrap();
         let mut agent = Command::new("ssh-agent")
             .arg("-D")
             .arg("-a")

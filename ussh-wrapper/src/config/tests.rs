@@ -1,9 +1,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 use super::*;
+use ussh_core::trusted_file::TrustedFileError;
+
+use crate::test_support::own_folder;
 
 /// A machine with these two files.
 fn load(system: Option<&str>, user: Option<&str>, ca: Option<&str>) -> Result<Config, ConfigError> {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = own_folder();
     let sources = Sources {
         system: folder.path().join("ussh.toml"),
         home: Some(folder.path().join("home")),
@@ -101,19 +104,22 @@ fn a_wrong_value_is_refused_with_its_line() {
 #[test]
 fn a_file_that_others_can_write_is_refused() {
     use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::tempdir().unwrap();
+    let folder = own_folder();
     let system = folder.path().join("ussh.toml");
     std::fs::write(&system, "ca = \"ca\"").unwrap();
     std::fs::set_permissions(&system, std::fs::Permissions::from_mode(0o666)).unwrap();
     let sources = Sources { system, home: None, ca: None, uid: nix::unistd::getuid().as_raw() };
-    assert!(matches!(Config::load(&sources), Err(ConfigError::File(UserFileError::Writable(_)))));
+    assert!(matches!(
+        Config::load(&sources),
+        Err(ConfigError::File(UserFileError::File(TrustedFileError::BadOwnership { .. })))
+    ));
 }
 
 #[test]
 fn a_tilde_stands_for_the_home_folder() {
     let config = load(Some("user_ca_file = \"~/ca.pub\""), None, None).unwrap();
     assert!(config.user_ca_file.is_absolute() && config.user_ca_file.ends_with("home/ca.pub"));
-    let folder = tempfile::tempdir().unwrap();
+    let folder = own_folder();
     let system = folder.path().join("ussh.toml");
     std::fs::write(&system, "user_ca_file = \"~/ca.pub\"").unwrap();
     let sources = Sources { system, home: None, ca: None, uid: nix::unistd::getuid().as_raw() };

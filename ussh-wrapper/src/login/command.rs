@@ -32,16 +32,17 @@ impl Prompting {
     }
 }
 
-/// The whole argument list. `guarded` is the socket of the guarded agent; all values are such that ssh takes them as they stand.
+/// The whole argument list. `known_hosts` is the real path of what was checked, `guarded` the socket of the guarded agent; all values are such that ssh takes them as they stand.
 pub fn login_arguments(
     config: &Config,
     ca: &CaAddress,
     user: &CaUser,
+    known_hosts: &str,
     guarded: &Path,
     prompting: Prompting,
 ) -> Vec<String> {
     let mut arguments = vec!["-F".to_owned(), "none".to_owned(), "-T".to_owned()];
-    for (keyword, value) in options(config, guarded, prompting) {
+    for (keyword, value) in options(config, known_hosts, guarded, prompting) {
         arguments.push("-o".to_owned());
         arguments.push(format!("{keyword}={value}"));
     }
@@ -56,10 +57,10 @@ pub fn login_arguments(
     arguments
 }
 
-fn options(config: &Config, guarded: &Path, prompting: Prompting) -> Vec<(&'static str, String)> {
+fn options(config: &Config, known_hosts: &str, guarded: &Path, prompting: Prompting) -> Vec<(&'static str, String)> {
     let fixed = [
         // The CA proves itself by a host certificate of a CA in our file, or not at all.
-        ("UserKnownHostsFile", config.known_hosts.display().to_string()),
+        ("UserKnownHostsFile", known_hosts.to_owned()),
         ("GlobalKnownHostsFile", "/dev/null".to_owned()),
         ("HostKeyAlgorithms", HOST_KEY_ALGORITHMS.to_owned()),
         ("CASignatureAlgorithms", CA_SIGNATURE_ALGORITHMS.to_owned()),

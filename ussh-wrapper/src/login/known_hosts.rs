@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::config::is_plain;
 use crate::user_file::{self, UserFileError};
 
 /// Why the CA could not prove itself.
@@ -20,16 +21,30 @@ pub enum KnownHostsError {
         /// From 1.
         line: usize,
     },
+    /// `ssh` cannot be told where it really lies.
+    #[error(
+        "{path}: lies at {real_path:?}: blanks, quotes, `%`, `$`, `\\` and control characters cannot stand in that path"
+    )]
+    NotPlain {
+        /// The file.
+        path: PathBuf,
+        /// Where the links lead.
+        real_path: PathBuf,
+    },
     /// No CA at all.
     #[error("{0}: holds no @cert-authority line")]
     NoAuthority(PathBuf),
 }
 
-/// Checks owner, mode and content.
+/// Checks owner, mode and content; gives the real path, for `ssh` to read what was checked here.
 /// # Errors
 /// [`KnownHostsError`]
-pub fn check(path: &Path, uid: u32) -> Result<(), KnownHostsError> {
-    let text = user_file::read_text(path, uid)?;
+pub fn check(path: &Path, uid: u32) -> Result<String, KnownHostsError> {
+    let file = user_file::read(path, uid)?;
+    let Some(real_path) = file.real_path.to_str().filter(|real| is_plain(real)).map(str::to_owned) else {
+        return Err(KnownHostsError::NotPlain { path: path.to_path_buf(), real_path: file.real_path });
+    };
+    let text = user_file::text(path, file)?;
     let mut authorities = 0_usize;
     for (position, line) in text.lines().enumerate() {
         match line.split_ascii_whitespace().next() {
@@ -39,5 +54,5 @@ pub fn check(path: &Path, uid: u32) -> Result<(), KnownHostsError> {
             Some(_) => return Err(KnownHostsError::PlainKey { path: path.to_path_buf(), line: position + 1 }),
         }
     }
-    if authorities == 0 { Err(KnownHostsError::NoAuthority(path.to_path_buf())) } else { Ok(()) }
+    if authorities == 0 { Err(KnownHostsError::NoAuthority(path.to_path_buf())) } else { Ok(real_path) }
 }

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 use super::*;
+use crate::test_support::own_folder;
 use crate::user_file::UserFileError;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ fn config() -> Config {
 
 fn arguments(prompting: Prompting, guarded: &Path) -> Vec<String> {
     let (config, user) = (config(), CaUser::try_from("alice".to_owned()).unwrap());
-    login_arguments(&config, &config.cas[0], &user, guarded, prompting)
+    login_arguments(&config, &config.cas[0], &user, "/etc/ussh/known_hosts", guarded, prompting)
 }
 
 /// What the real ssh makes of the arguments; `/dev/null` stands for the socket, which must be there.
@@ -70,8 +71,8 @@ fn the_host_stands_behind_the_end_of_options() {
     assert_eq!(arguments[arguments.len() - 2..], ["--", "ca.example.com"]);
 }
 
-fn checked(text: &str) -> Result<(), KnownHostsError> {
-    let folder = tempfile::tempdir().unwrap();
+fn checked(text: &str) -> Result<String, KnownHostsError> {
+    let folder = own_folder();
     let path = folder.path().join("known_hosts");
     std::fs::write(&path, text).unwrap();
     known_hosts::check(&path, process::real_uid())
@@ -97,7 +98,42 @@ fn known_hosts_without_an_authority_is_refused() {
         assert!(matches!(checked(text), Err(KnownHostsError::NoAuthority(_))), "{text:?}");
     }
     let missing = known_hosts::check(Path::new("/nonexistent/known_hosts"), process::real_uid());
-    assert!(matches!(missing, Err(KnownHostsError::File(UserFileError::Io { .. }))));
+    assert!(matches!(missing, Err(KnownHostsError::File(error)) if error.is_missing()));
+}
+
+#[test]
+fn ssh_reads_the_very_file_that_was_checked() {
+    let (links, files) = (own_folder(), own_folder());
+    let link = links.path().join("known_hosts");
+    for (name, is_plain) in [("plain", true), ("two words", false), ("%d", false)] {
+        let real = files.path().join(name);
+        std::fs::write(&real, "@cert-authority * ssh-ed25519 AAAA\n").unwrap();
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        match known_hosts::check(&link, process::real_uid()) {
+            Ok(path) if is_plain => assert_eq!(path, real.to_str().unwrap()),
+            Err(KnownHostsError::NotPlain { real_path, .. }) if !is_plain => assert_eq!(real_path, real),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    let config = config();
+    let (ca, user) = (&config.cas[0], CaUser::try_from("alice".to_owned()).unwrap());
+    let arguments = login_arguments(&config, ca, &user, "/real/path", Path::new("/s"), Prompting::Possible);
+    let told: Vec<_> = arguments.iter().filter(|argument| argument.starts_with("UserKnownHostsFile=")).collect();
+    assert_eq!(told, ["UserKnownHostsFile=/real/path"]);
+}
+
+#[test]
+fn known_hosts_behind_a_link_that_others_can_turn_is_refused() {
+    let (links, files) = (own_folder(), own_folder());
+    let (link, real) = (links.path().join("known_hosts"), files.path().join("known_hosts"));
+    std::fs::write(&real, "@cert-authority * ssh-ed25519 AAAA\n").unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    assert!(known_hosts::check(&link, process::real_uid()).is_ok());
+    std::fs::set_permissions(links.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let refused = known_hosts::check(&link, process::real_uid());
+    let Err(KnownHostsError::File(UserFileError::File(error))) = refused else { panic!("{refused:?}") };
+    assert!(error.to_string().starts_with(&format!("{}: bad ownership or modes", links.path().display())), "{error}");
 }
 
 #[test]
