@@ -294,6 +294,8 @@ fn install(checked: Vec<Checked>) -> Result<Outcome, SyncError> {
     let mut outcome = Outcome { lines: Vec::new(), changed: false };
     let mut prepared = Vec::new();
     for file in checked {
+        // Of a sync that was killed. That there is none is no error.
+        let _ = std::fs::remove_file(temporary(&real(&file.target)));
         let before = present(&file.target)?;
         if before.as_deref() == Some(file.data.as_slice()) {
             outcome.lines.push(format!("{}: unchanged ({})", file.target.display(), file.what));
@@ -321,12 +323,8 @@ fn present(target: &Path) -> Result<Option<Vec<u8>>, SyncError> {
 }
 
 fn prepare(target: PathBuf, data: &[u8], before: Option<Vec<u8>>) -> Result<Prepared, SyncError> {
-    // A symbolic link stays one: what it points to is replaced.
-    let target = target.canonicalize().unwrap_or(target);
-    let mut name = std::ffi::OsString::from(".");
-    name.push(target.file_name().unwrap_or_default());
-    name.push(format!(".ussh-hostd-{}", std::process::id()));
-    let prepared = Prepared { temporary: target.with_file_name(name), target, before };
+    let target = real(&target);
+    let prepared = Prepared { temporary: temporary(&target), target, before };
     let failed = |source| SyncError::Write { path: prepared.target.clone(), source };
     write_durably(&prepared.temporary, data).map_err(failed)?;
     // As it will be read: a folder that others can change is found out before anything is replaced.
@@ -334,6 +332,19 @@ fn prepare(target: PathBuf, data: &[u8], before: Option<Vec<u8>>) -> Result<Prep
         return Err(failed(io::Error::other("does not read back")));
     }
     Ok(prepared)
+}
+
+/// A symbolic link stays one: what it points to is replaced.
+fn real(target: &Path) -> PathBuf {
+    target.canonicalize().unwrap_or_else(|_| target.into())
+}
+
+/// Where a file lies ready. The name is the same each time, since the lock lets in one sync only: what one that was killed leaves behind, the next one takes away.
+fn temporary(target: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(target.file_name().unwrap_or_default());
+    name.push(".ussh-hostd");
+    target.with_file_name(name)
 }
 
 fn write_durably(path: &Path, data: &[u8]) -> io::Result<()> {

@@ -254,6 +254,21 @@ fn broken_installed_list_is_replaced() {
 }
 
 #[test]
+fn what_a_killed_sync_left_behind_is_taken_away_by_the_next_one() {
+    let host = Host::new();
+    for data in [&b"half of a li"[..], b""] {
+        for target in ["ca", "revoked"] {
+            let whole = prepare(host.path(target), data, None).unwrap();
+            std::mem::forget(whole);
+        }
+        assert_eq!(host.names().iter().filter(|name| name.ends_with(".ussh-hostd")).count(), 2);
+        sync(&host.config).unwrap();
+        // The second time nothing is to be replaced.
+        assert_eq!(host.names(), ["ca", "feed", "hosts", "revoked", "run"]);
+    }
+}
+
+#[test]
 fn two_syncs_do_not_mix() {
     let host = Host::new();
     let held = lock(&host.config).unwrap();

@@ -17,7 +17,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
-use ussh_core::clock::SystemClock;
+use ussh_core::clock::{Clock, SystemClock};
 use ussh_os::process;
 use ussh_os::sandbox::{self, Profile};
 use ussh_os::seqpacket::{SeqPacket, SeqPacketListener};
@@ -137,7 +137,7 @@ fn start(setup: SignerSetup) -> Result<Started, StartError> {
     let state = StateFolder::open(&setup.state)?;
     let keys = CaKeys::load(&state)?;
     let path = state.file("inventory.db");
-    let inventory = if setup.creates { Inventory::create(&path)? } else { Inventory::open(&path)? };
+    let inventory = if setup.creates { Inventory::create(&path)? } else { Inventory::open(&path, SystemClock.now())? };
     let policy = Policy::parse(&setup.policy)?;
     sandbox::enter(Profile::Signer).map_err(StartError::Sandbox)?;
     let ca = Ca::new(keys, policy, inventory, Box::new(SystemClock));

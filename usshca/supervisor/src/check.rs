@@ -6,7 +6,6 @@ use usshca_ipc::layout::Layout;
 
 use crate::failure::Failure;
 use crate::listen;
-use crate::policy;
 use crate::prepare::Base;
 use crate::signer_process;
 
@@ -19,7 +18,7 @@ pub fn run(layout: &Layout) -> Result<(), Failure> {
     println!("PAM service {}: there", base.config.pam_service);
     base.host_identity()?;
     println!("{}: good, with a certificate that is valid now", layout.host_key.display());
-    for warning in policy::check(&base)? {
+    for warning in base.warnings()? {
         // Nothing can be done about a closed stderr here.
         let _ = writeln!(io::stderr(), "usshca: warning: {warning}");
     }

@@ -13,6 +13,7 @@ mod failure;
 mod init;
 mod listen;
 mod log;
+mod pam_stack;
 mod policy;
 mod prepare;
 mod serve;

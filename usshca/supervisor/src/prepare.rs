@@ -15,11 +15,11 @@ use zeroize::Zeroizing;
 
 use crate::config::{Config, MAX_FILE};
 use crate::failure::Failure;
+use crate::pam_stack;
+use crate::policy;
 
 /// Where a package puts the CA's programs.
 const LIBEXEC: &str = "/usr/libexec/usshca";
-/// Where PAM looks for a service's stack.
-const PAM_FOLDERS: [&str; 2] = ["/etc/pam.d", "/usr/lib/pam.d"];
 
 /// The CA's programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,11 +100,21 @@ impl Base {
         Ok(HostIdentity { key, certificate: certificate.to_openssh("") })
     }
 
+    /// What an administrator should look at in the policy and in the CA's PAM stack; a failure if the policy is no good. Works beside a CA that runs.
+    /// # Errors
+    /// As [`policy::check`].
+    pub fn warnings(&self) -> Result<Vec<String>, Failure> {
+        let mut warnings = policy::check(self)?;
+        // Its accounts are there when it is root's.
+        warnings.extend(pam_stack::warnings(&self.config.pam_service, self.accounts.is_some()));
+        Ok(warnings)
+    }
+
     /// PAM falls back to the service `other` when a service has no file of its own: that must not decide who gets a certificate.
     pub fn check_pam_service(&self) -> Result<(), Failure> {
         let service = &self.config.pam_service;
         let is_there = |folder: &&str| Path::new(folder).join(service).is_file();
-        if PAM_FOLDERS.iter().any(is_there) {
+        if pam_stack::FOLDERS.iter().any(is_there) {
             return Ok(());
         }
         Err(Failure::config(format!(

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use ussh_e2e::WorldPlan;
 use ussh_e2e::lab::Pty;
 
 use super::{SOON, UNAVAILABLE, WORLD, answer, assert_nothing_issued, end, terminal};
@@ -51,6 +52,38 @@ fn seen_by(stock: &Pty, answered: Instant, name: &str, why: &str) -> (i32, Strin
     let (code, seen) = end(stock);
     assert!(answered.elapsed() >= SHORTEST_DELAY, "{why}: refused after {:?}", answered.elapsed());
     (code, seen.replace(name, "NAME"))
+}
+
+#[test]
+fn an_account_without_a_password_is_kept_out_although_pam_unix_says_nullok() {
+    let _watch = WORLD.lab().watch();
+    let ca = WORLD.host("ca");
+    assert!(ca.script("cat /etc/pam.d/common-auth").unwrap().stdout.contains("pam_unix.so nullok"));
+    // Whoever asks PAM without PAM_DISALLOW_NULL_AUTHTOK lets anybody be her.
+    let su = ca.command(["su", "-c", "id -un", "nina"]).user("walt").run().unwrap().ok().unwrap();
+    assert_eq!(su.stdout, "nina\n");
+    let ussh = terminal("nina", "ussh --login");
+    for _ in 0..3 {
+        answer(&ussh, "assword:", "");
+    }
+    let (code, seen) = end(&ussh);
+    assert_eq!(code, UNAVAILABLE, "{seen}");
+    assert!(seen.contains("Permission denied"), "{seen}");
+    assert_nothing_issued("nina");
+}
+
+#[test]
+fn pam_rootok_lets_everybody_in_and_check_says_so() {
+    let world = WorldPlan::new("rootok").without_servers().start().unwrap();
+    let _watch = world.lab().watch();
+    let check = || world.usshca("check").unwrap().ok().unwrap().stderr;
+    assert_eq!(check(), "");
+    world.host("ca").script("sed -i '1i auth sufficient pam_rootok.so' /etc/pam.d/usshca").unwrap();
+    let said = check();
+    assert!(said.contains("warning: /etc/pam.d/usshca:1: pam_rootok lets everybody in"), "{said}");
+    // Nothing is asked of whoever calls himself bob.
+    world.sh("laptop", "alice", "ssh -A -o BatchMode=no -l bob ca </dev/null").unwrap().ok().unwrap();
+    assert_eq!(world.rows_of("bob").unwrap().len(), 1);
 }
 
 #[test]

@@ -66,6 +66,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         ("erik", "admins"),
         ("paul", "admins"),
         ("nora", "visitors"),
+        ("nina", "admins"),
         ("dora", "admirers"),
         ("gina", "admins"),
         ("omar", "operators"),
@@ -84,7 +85,10 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     }
     let world = plan.start().unwrap();
     // gina is an operator too: the rule for admins stands above.
-    world.host("ca").script("usermod -aG operators gina; passwd -q -l lena; chage -E 0 erik; chage -d 0 paul").unwrap();
+    world
+        .host("ca")
+        .script("usermod -aG operators gina; passwd -q -l lena; chage -E 0 erik; chage -d 0 paul; passwd -q -d nina")
+        .unwrap();
     world
 });
 

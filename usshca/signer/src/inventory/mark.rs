@@ -8,8 +8,12 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use ussh_core::clock::UnixTime;
+
 use super::{COUNTER_BITS, InventoryError};
 
+/// How far ahead of this clock a KRL's version may lie, seconds: hosts take none that lies further (`ussh-hostd sync`).
+const MAX_AHEAD: u64 = 24 * 3600;
 /// Longest mark, in bytes: four numbers and their names.
 const MAX_FILE: u64 = 256;
 
@@ -75,6 +79,14 @@ impl Mark {
         write().map_err(|e| file_error(path, &e))
     }
 
+    /// Whether it can be the mark of a database that has come as far as `here` or further. A KRL's version is at least the time, and no further ahead of it than some KRLs
+    /// made within one second: a number far in the future is damage, and taken over it could never be taken back.
+    pub fn may_follow(&self, here: &Mark, now: UnixTime) -> bool {
+        let latest = i64::try_from(now.0.saturating_add(MAX_AHEAD)).unwrap_or(i64::MAX);
+        // A database that agrees speaks for the mark, and against the clock.
+        self.krl_version <= latest.max(here.krl_version)
+    }
+
     /// What is wrong with a database that has come as far as `self`, by the mark beside it; `None`: nothing.
     pub fn behind(&self, mark: Option<&Mark>) -> Option<String> {
         let Some(mark) = mark else {
@@ -135,6 +147,20 @@ mod tests {
         for other in [whole.replace("100\n", "-100\n"), format!("{whole}x\n"), whole.replace("epoch", "epoc")] {
             fs::write(&path, other).unwrap();
             assert_eq!(Mark::read(&path).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_krl_version_in_the_future_is_damage_unless_the_database_has_it_too() {
+        let now = UnixTime(5000);
+        let with = |krl_version| Mark { krl_version, ..MARK };
+        let latest = i64::try_from(5000 + MAX_AHEAD).unwrap();
+        for krl_version in [0, 1000, 5000, latest] {
+            assert!(with(krl_version).may_follow(&MARK, now), "{krl_version}");
+        }
+        for krl_version in [latest + 1, i64::MAX] {
+            assert!(!with(krl_version).may_follow(&MARK, now), "{krl_version}");
+            assert!(with(krl_version).may_follow(&with(krl_version), now), "the clock is behind");
         }
     }
 

@@ -20,7 +20,9 @@ const MAX_CHECKED: u64 = 64 << 20;
 /// Never with SQLITE_OPEN_CREATE.
 const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
-/// Why the inventory did not do as it was asked. Nothing was changed then.
+/// Why the inventory did not do as it was asked. Nothing was changed then, but for one case: `reserve`, `revoke` and `next_krl_version` commit before they write the mark, and
+/// fail if that cannot be written ([`InventoryError::File`]). Then a serial or a KRL version is left out, which nobody got, or the revocation holds, and asked again says so
+/// ([`Revocation::Already`]).
 #[derive(Debug, thiserror::Error)]
 pub enum InventoryError {
     /// SQLite.
@@ -163,10 +165,10 @@ impl Inventory {
         Ok(inventory)
     }
 
-    /// Opens the database. It is never made here: a lost inventory is not an empty one, which would know of no revocation.
+    /// Opens the database. It is never made here: a lost inventory is not an empty one, which would know of no revocation. By `now` a damaged mark is known.
     /// # Errors
     /// [`InventoryError`]
-    pub fn open(path: &Path) -> Result<Self, InventoryError> {
+    pub fn open(path: &Path, now: UnixTime) -> Result<Self, InventoryError> {
         check_private(path)?;
         let connection = Connection::open_with_flags(path, FLAGS)?;
         if schema::version(&connection)? == 0 {
@@ -175,7 +177,7 @@ impl Inventory {
         drop(connection);
         let inventory = Self::connect(path)?;
         inventory.check(path)?;
-        inventory.compare_with_mark()?;
+        inventory.compare_with_mark(now)?;
         Ok(inventory)
     }
 
@@ -195,8 +197,9 @@ impl Inventory {
     }
 
     /// An older database would give serials a second time: it gets a new epoch, which was not in use, and goes on above the last KRL.
-    fn compare_with_mark(&self) -> Result<(), InventoryError> {
-        let (here, mark) = (self.progress()?, Mark::read(&self.mark_path)?);
+    fn compare_with_mark(&self, now: UnixTime) -> Result<(), InventoryError> {
+        let here = self.progress()?;
+        let mark = Mark::read(&self.mark_path)?.filter(|mark| mark.may_follow(&here, now));
         let Some(problem) = here.behind(mark.as_ref()) else {
             return Ok(());
         };

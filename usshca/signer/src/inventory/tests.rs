@@ -25,6 +25,10 @@ fn new() -> (tempfile::TempDir, Inventory) {
     (dir, inventory)
 }
 
+fn open(path: &Path) -> Result<Inventory, InventoryError> {
+    Inventory::open(path, NOW)
+}
+
 fn reserve(inventory: &mut Inventory) -> u64 {
     inventory.reserve(&asked(Kind::User, NOW.0), &planned(NOW.0 + 60)).unwrap()
 }
@@ -38,7 +42,7 @@ fn serials_are_an_epoch_and_a_counter_and_never_zero() {
     assert_eq!(second, first + 1);
     drop(inventory);
     // The epoch is the database's, not the process's.
-    let mut again = Inventory::open(&dir.path().join("inventory.db")).unwrap();
+    let mut again = open(&dir.path().join("inventory.db")).unwrap();
     assert_eq!(reserve(&mut again), first + 2);
     let (_other, mut other) = new();
     let mut epochs = vec![first >> 40, reserve(&mut other) >> 40];
@@ -68,7 +72,7 @@ fn a_reservation_survives_a_process_that_is_gone() {
     let serial = reserve(&mut inventory);
     // No checkpoint, no close: what a kill leaves behind.
     std::mem::forget(inventory);
-    let mut again = Inventory::open(&dir.path().join("inventory.db")).unwrap();
+    let mut again = open(&dir.path().join("inventory.db")).unwrap();
     let found = again.find(serial).unwrap().unwrap();
     assert_eq!((found.entry.outcome.as_str(), found.certificate), ("reserved", None));
     assert_eq!(found.entry.principals, ["alice", "web"]);
@@ -154,7 +158,7 @@ fn krl_versions_only_rise() {
     assert_eq!(inventory.next_krl_version(NOW).unwrap(), NOW.0 + 1);
     assert_eq!(inventory.next_krl_version(UnixTime(5)).unwrap(), NOW.0 + 2);
     std::mem::forget(inventory);
-    let mut again = Inventory::open(&dir.path().join("inventory.db")).unwrap();
+    let mut again = open(&dir.path().join("inventory.db")).unwrap();
     assert_eq!(again.next_krl_version(NOW).unwrap(), NOW.0 + 3);
     assert_eq!(again.next_krl_version(UnixTime(NOW.0 + 100)).unwrap(), NOW.0 + 100);
 }
@@ -184,7 +188,7 @@ fn commits_reach_the_disk_and_the_file_is_private() {
     drop(inventory);
     let path = dir.path().join("inventory.db");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(matches!(Inventory::open(&path), Err(InventoryError::File { .. })));
+    assert!(matches!(open(&path), Err(InventoryError::File { .. })));
 }
 
 #[test]
@@ -193,9 +197,9 @@ fn refuses_a_database_of_a_later_version_and_one_that_is_none() {
     inventory.connection.pragma_update(None, "user_version", 2).unwrap();
     drop(inventory);
     let path = dir.path().join("inventory.db");
-    assert!(matches!(Inventory::open(&path), Err(InventoryError::Newer(2))));
+    assert!(matches!(open(&path), Err(InventoryError::Newer(2))));
     std::fs::write(&path, "junk junk junk junk junk junk junk junk junk junk").unwrap();
-    assert!(matches!(Inventory::open(&path), Err(InventoryError::Database(_))));
+    assert!(matches!(open(&path), Err(InventoryError::Database(_))));
 }
 
 #[test]
@@ -208,14 +212,14 @@ fn a_lost_inventory_never_becomes_an_empty_one() {
     let lost = |change: &dyn Fn()| {
         change();
         let before = std::fs::metadata(&path).map(|m| m.len()).ok();
-        let error = Inventory::open(&path).unwrap_err();
+        let error = open(&path).unwrap_err();
         assert!(matches!(error, InventoryError::Lost { .. }), "{error}");
         assert!(error.to_string().contains("backup"), "{error}");
         assert_eq!(std::fs::metadata(&path).map(|m| m.len()).ok(), before);
     };
     // Nor does making one write over another.
     assert!(Inventory::create(&path).is_err());
-    assert_eq!(Inventory::open(&path).unwrap().revoked_serials(Kind::User, NOW).unwrap(), [serial]);
+    assert_eq!(open(&path).unwrap().revoked_serials(Kind::User, NOW).unwrap(), [serial]);
     let whole = std::fs::read(&path).unwrap();
     lost(&|| std::fs::write(&path, "").unwrap());
     lost(&|| std::fs::remove_file(&path).unwrap());
@@ -226,7 +230,7 @@ fn a_lost_inventory_never_becomes_an_empty_one() {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     });
     std::fs::write(&path, whole).unwrap();
-    assert!(Inventory::open(&path).is_ok());
+    assert!(open(&path).is_ok());
 }
 
 #[test]
@@ -241,7 +245,7 @@ fn refuses_a_database_that_is_damaged_inside() {
     let last_page = bytes.len() - 4096;
     bytes[last_page..].fill(0xa5);
     std::fs::write(&path, bytes).unwrap();
-    let error = Inventory::open(&path).unwrap_err();
+    let error = open(&path).unwrap_err();
     assert!(matches!(error, InventoryError::File { .. } | InventoryError::Database(_)), "{error}");
 }
 
@@ -257,20 +261,20 @@ fn an_older_database_put_back_gives_no_serial_twice_and_no_older_krl() {
     let path = dir.path().join("inventory.db");
     let first = reserve(&mut inventory);
     let backup = copy(&dir, inventory);
-    let mut inventory = Inventory::open(&path).unwrap();
+    let mut inventory = open(&path).unwrap();
     assert_eq!(reserve(&mut inventory), first + 1);
     let krl = inventory.next_krl_version(NOW).unwrap();
     drop(inventory);
 
     std::fs::write(&path, backup).unwrap();
-    let mut inventory = Inventory::open(&path).unwrap();
+    let mut inventory = open(&path).unwrap();
     let next = reserve(&mut inventory);
     assert_ne!(next >> 40, first >> 40);
     assert_eq!(next & 0xff_ffff_ffff, 1);
     assert_eq!(inventory.next_krl_version(UnixTime(5)).unwrap(), krl + 1);
     drop(inventory);
     // Once: it is the newest from now on.
-    assert_eq!(reserve(&mut Inventory::open(&path).unwrap()), next + 1);
+    assert_eq!(reserve(&mut open(&path).unwrap()), next + 1);
 }
 
 #[test]
@@ -279,9 +283,38 @@ fn a_database_that_lost_nothing_but_a_revocation_is_an_older_one_too() {
     let path = dir.path().join("inventory.db");
     let first = reserve(&mut inventory);
     let backup = copy(&dir, inventory);
-    Inventory::open(&path).unwrap().revoke(first, NOW, "admin", "").unwrap();
+    open(&path).unwrap().revoke(first, NOW, "admin", "").unwrap();
     std::fs::write(&path, backup).unwrap();
-    assert_ne!(reserve(&mut Inventory::open(&path).unwrap()) >> 40, first >> 40);
+    assert_ne!(reserve(&mut open(&path).unwrap()) >> 40, first >> 40);
+}
+
+#[test]
+fn a_damaged_mark_does_not_take_the_krl_version_with_it() {
+    let (dir, mut inventory) = new();
+    let first = reserve(&mut inventory);
+    let krl = inventory.next_krl_version(NOW).unwrap();
+    drop(inventory);
+    let mark = dir.path().join("serials");
+    let damaged = std::fs::read_to_string(&mark).unwrap().replace(&krl.to_string(), &i64::MAX.to_string());
+    std::fs::write(&mark, damaged).unwrap();
+    let mut inventory = open(&dir.path().join("inventory.db")).unwrap();
+    // As without a mark: nothing says that this database is the newest.
+    assert_ne!(reserve(&mut inventory) >> 40, first >> 40);
+    assert_eq!(inventory.next_krl_version(NOW).unwrap(), krl + 1);
+    assert_eq!(inventory.next_krl_version(UnixTime(NOW.0 + 100)).unwrap(), NOW.0 + 100);
+}
+
+#[test]
+fn what_is_committed_when_the_mark_cannot_be_written_holds() {
+    let (dir, mut inventory) = new();
+    let serial = reserve(&mut inventory);
+    let in_the_way = dir.path().join("serials.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let failed = inventory.revoke(serial, NOW, "admin", "");
+    assert!(matches!(failed, Err(InventoryError::File { .. })), "{failed:?}");
+    std::fs::remove_dir(in_the_way).unwrap();
+    assert_eq!(inventory.revoke(serial, NOW, "admin", "").unwrap(), Revocation::Already);
+    assert_eq!(inventory.revoked_serials(Kind::User, NOW).unwrap(), [serial]);
 }
 
 #[test]
@@ -290,7 +323,7 @@ fn a_database_without_its_mark_gets_a_new_epoch() {
     let first = reserve(&mut inventory);
     drop(inventory);
     std::fs::remove_file(dir.path().join("serials")).unwrap();
-    let mut inventory = Inventory::open(&dir.path().join("inventory.db")).unwrap();
+    let mut inventory = open(&dir.path().join("inventory.db")).unwrap();
     assert_ne!(reserve(&mut inventory) >> 40, first >> 40);
 }
 
@@ -302,7 +335,7 @@ fn a_kill_between_database_and_mark_changes_nothing() {
     assert_eq!(reserve(&mut inventory), first + 1);
     std::mem::forget(inventory);
     std::fs::write(dir.path().join("serials"), mark).unwrap();
-    let mut inventory = Inventory::open(&dir.path().join("inventory.db")).unwrap();
+    let mut inventory = open(&dir.path().join("inventory.db")).unwrap();
     assert_eq!(reserve(&mut inventory), first + 2);
 }
 

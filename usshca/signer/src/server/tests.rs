@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ussh_core::certificate::Certificate;
-use ussh_core::clock::SystemClock;
+use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::keys::PrivateKey;
 use usshca_ipc::admin::{Entry, Reply, Request};
 use usshca_ipc::front::{Delivery, FromSigner, ToSigner};
@@ -417,7 +417,8 @@ fn what_is_open_when_the_supervisor_ends_is_noted() {
     let front = world.passed(1);
     let number = serial(&issue(&front, 1));
     let dir = world.end();
-    let row = Inventory::open(&dir.path().join("inventory.db")).unwrap().find(number).unwrap().unwrap();
+    let row =
+        Inventory::open(&dir.path().join("inventory.db"), SystemClock.now()).unwrap().find(number).unwrap().unwrap();
     assert_eq!(row.entry.outcome, "undelivered: the CA stopped before the delivery was confirmed");
 }
 

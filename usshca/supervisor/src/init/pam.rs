@@ -7,9 +7,7 @@ use std::path::Path;
 use ussh_os::process;
 
 use crate::failure::Failure;
-
-/// Where PAM looks for a service's stack, the administrator's folder first.
-const FOLDERS: [&str; 2] = ["/etc/pam.d", "/usr/lib/pam.d"];
+use crate::pam_stack::FOLDERS;
 
 /// Writes the service's file if there is none, as root. Gives a line for people on how it stands.
 pub fn ensure(service: &str) -> Result<String, Failure> {

@@ -23,7 +23,6 @@ use crate::cli::ServeArgs;
 use crate::failure::Failure;
 use crate::listen;
 use crate::log;
-use crate::policy;
 use crate::prepare::{Base, HostIdentity};
 
 use self::event_loop::EventLoop;
@@ -51,7 +50,7 @@ pub fn run(layout: &Layout, args: &ServeArgs) -> Result<(), Failure> {
     let base = Base::load(layout)?;
     base.check_pam_service()?;
     let host = base.host_identity()?;
-    for warning in policy::check(&base)? {
+    for warning in base.warnings()? {
         log::warning(&warning);
     }
     allow_descriptors(base.config.max_connections)?;

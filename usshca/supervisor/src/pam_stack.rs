@@ -1,0 +1,192 @@
+//! What in the CA's PAM stack lets in who proves nothing. Not a judgement of the stack as a whole: that is PAM's.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Where PAM looks for a service's stack, the administrator's folder first.
+pub const FOLDERS: [&str; 2] = ["/etc/pam.d", "/usr/lib/pam.d"];
+/// Longest file, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+/// Files within files, as libpam has it (PAM_SUBSTACK_MAX_LEVEL).
+const MAX_DEPTH: usize = 16;
+
+/// A line that calls a module.
+struct Call<'a> {
+    /// Without folder and `.so`.
+    module: &'a str,
+    arguments: Vec<&'a str>,
+}
+
+/// What an administrator should look at in a service's stack, includes followed. `as_root`: whether PAM is asked by uid 0.
+pub fn warnings(service: &str, as_root: bool) -> Vec<String> {
+    warnings_in(&FOLDERS.map(Path::new), service, as_root)
+}
+
+fn warnings_in(folders: &[&Path], service: &str, as_root: bool) -> Vec<String> {
+    let mut found = Vec::new();
+    walk(folders, service, MAX_DEPTH, &mut |place, call| {
+        found.extend(complaint(call, as_root).map(|what| format!("{place}: {what}")));
+    });
+    // A file that is included for `auth` and for `account` is read twice.
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn complaint(call: &Call<'_>, as_root: bool) -> Option<String> {
+    match call.module {
+        "pam_rootok" if as_root => {
+            Some("pam_rootok lets everybody in: the one who asks PAM here is the CA, which is root".to_owned())
+        }
+        // Debian's own stack has it there, where it gives way to the CA's PAM_DISALLOW_NULL_AUTHTOK (pam_unix, support.c `_set_ctrl`).
+        "pam_unix" => None,
+        module if call.arguments.iter().any(|argument| argument.starts_with("nullok")) => {
+            Some(format!("{module} with nullok asks nothing of who has set nothing up for it"))
+        }
+        _ => None,
+    }
+}
+
+/// All lines that decide who is let in (`auth`, `account`), with their places. What cannot be read is PAM's to refuse.
+fn walk(folders: &[&Path], name: &str, depth: usize, each: &mut impl FnMut(&str, &Call<'_>)) {
+    let Some((path, text)) = read(folders, name) else { return };
+    for (number, line) in lines(&text) {
+        let words = words(&line);
+        let mut words = words.iter().map(String::as_str);
+        let included = match words.next().map(|kind| kind.trim_start_matches('-').to_ascii_lowercase()).as_deref() {
+            Some("@include") => words.next(),
+            Some("auth" | "account") => match (words.next(), words.next()) {
+                (Some("include" | "substack"), file) => file,
+                (Some(_), Some(module)) => {
+                    let module = module.rsplit('/').next().unwrap_or_default();
+                    let module = module.strip_suffix(".so").unwrap_or(module);
+                    each(&format!("{}:{number}", path.display()), &Call { module, arguments: words.collect() });
+                    None
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        if let Some(file) = included
+            && depth > 0
+        {
+            walk(folders, file, depth - 1, each);
+        }
+    }
+}
+
+fn read(folders: &[&Path], name: &str) -> Option<(PathBuf, String)> {
+    folders.iter().find_map(|folder| {
+        let path = folder.join(name);
+        let mut bytes = Vec::new();
+        File::open(&path).ok()?.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
+        Some((path, String::from_utf8_lossy(&bytes).into_owned()))
+    })
+}
+
+/// Lines without comments, joined where one ends in a backslash; each with the number of its first.
+fn lines(text: &str) -> Vec<(usize, String)> {
+    let mut all: Vec<(usize, String)> = Vec::new();
+    let mut goes_on = false;
+    for (line, number) in text.lines().zip(1..) {
+        let line = line.split('#').next().unwrap_or_default().trim_end();
+        let (part, ends_open) = line.strip_suffix('\\').map_or((line, false), |part| (part, true));
+        match all.last_mut() {
+            Some((_, before)) if goes_on => before.extend([" ", part]),
+            _ => all.push((number, part.to_owned())),
+        }
+        goes_on = ends_open;
+    }
+    all
+}
+
+/// Split at blanks, but not within brackets.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut bracketed = false;
+    for c in line.chars() {
+        bracketed = (bracketed || c == '[') && c != ']';
+        match words.last_mut() {
+            Some(word) if !c.is_whitespace() || bracketed => word.push(c),
+            _ => words.push(String::new()),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+
+    struct Stacks {
+        folder: tempfile::TempDir,
+    }
+
+    impl Stacks {
+        fn new(files: &[(&str, &str)]) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            for (name, text) in files {
+                std::fs::write(folder.path().join(name), text).unwrap();
+            }
+            Stacks { folder }
+        }
+
+        /// Without the folder.
+        fn warnings(&self, as_root: bool) -> Vec<String> {
+            let folder = format!("{}/", self.folder.path().display());
+            let found = warnings_in(&[self.folder.path()], "usshca", as_root);
+            found.into_iter().map(|warning| warning.strip_prefix(&folder).unwrap().to_owned()).collect()
+        }
+    }
+
+    const DEBIAN: &str = "# here are the per-package modules\nauth\t[success=1 default=ignore]\tpam_unix.so nullok\nauth\trequisite\tpam_deny.so\nauth\trequired\tpam_permit.so\n";
+
+    #[test]
+    fn debians_own_stack_is_not_complained_of() {
+        let stacks = Stacks::new(&[
+            ("usshca", "@include common-auth\n@include common-account\n#auth sufficient pam_rootok.so\n"),
+            ("common-auth", DEBIAN),
+            ("common-account", "account required pam_permit.so\n"),
+        ]);
+        assert_eq!(stacks.warnings(true), [""; 0]);
+    }
+
+    #[test]
+    fn pam_rootok_is_found_however_it_is_written_and_wherever_it_stands() {
+        for (line, number) in [
+            ("auth sufficient pam_rootok.so", 1),
+            ("auth sufficient pam_rootok.so debug # as in su", 1),
+            ("-AUTH [success=done  default=ignore] /usr/lib/security/pam_rootok.so", 1),
+            ("\n\nauth sufficient \\\n  pam_rootok.so", 3),
+            ("account sufficient pam_rootok", 1),
+        ] {
+            let said = format!("common:{number}: pam_rootok lets everybody in");
+            for include in ["@include common", "auth include common\naccount include common", "auth substack common"] {
+                let stacks = Stacks::new(&[("usshca", include), ("common", line)]);
+                let found = stacks.warnings(true);
+                assert!(matches!(&found[..], [one] if one.starts_with(&said)), "{include}: {line}: {found:?}");
+                assert_eq!(stacks.warnings(false), [""; 0], "of a CA that is not root's");
+            }
+        }
+        assert_eq!(Stacks::new(&[("usshca", "session optional pam_rootok.so")]).warnings(true), [""; 0]);
+    }
+
+    #[test]
+    fn nullok_is_found_where_nothing_overrides_it() {
+        let stacks = Stacks::new(&[("usshca", "auth required pam_google_authenticator.so nullok\n")]);
+        for as_root in [true, false] {
+            let said = "usshca:1: pam_google_authenticator with nullok asks nothing of who has set nothing up for it";
+            assert_eq!(stacks.warnings(as_root), [said]);
+        }
+    }
+
+    #[test]
+    fn a_stack_that_includes_itself_ends() {
+        let stacks = Stacks::new(&[("usshca", "@include usshca\nauth sufficient pam_rootok.so\n")]);
+        assert_eq!(stacks.warnings(true).len(), 1);
+        assert_eq!(Stacks::new(&[]).warnings(true), [""; 0]);
+    }
+}
