@@ -25,6 +25,9 @@ pub struct Agent {
     deadline: Instant,
     /// What the agent has said beyond the answer that was read.
     unread: Vec<u8>,
+    /// What the socket's timeouts stand at: few waits need another.
+    read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
     /// A round trip broke off: what comes next on the stream would be the answer to an older question.
     broken: bool,
 }
@@ -37,7 +40,7 @@ pub trait Waiting {
     }
     /// Told once, at [`Waiting::notice`].
     fn told(&self) {}
-    /// Asked when a signal has come, and every [`LOOK_EVERY`] (a signal that the host has blocked only waits): whether the wait shall end.
+    /// Asked when a signal has come, and every [`LOOK_EVERY`] (a signal that the host has blocked only waits), whatever comes from the agent meanwhile: whether the wait shall end.
     fn interrupted(&self) -> bool {
         false
     }
@@ -54,7 +57,8 @@ impl Waiting for Patiently {}
 impl Agent {
     /// Takes a connected stream, blocking or not. Whose agent it is is the caller's to know.
     pub fn new(stream: UnixStream, patience: Duration) -> Self {
-        Agent { stream, deadline: after(patience), unread: Vec::new(), broken: false }
+        let deadline = after(patience);
+        Agent { stream, deadline, unread: Vec::new(), read_timeout: None, write_timeout: None, broken: false }
     }
 
     /// Sets the instant by which every further call must be done.
@@ -114,6 +118,11 @@ impl Agent {
         self.broken
     }
 
+    /// Whether the agent has said more than it was asked: the next answer to be read would be no answer to the next question.
+    pub fn is_ahead(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
     /// Adds a key with its certificate.
     /// # Errors
     /// [`AgentError`]
@@ -158,21 +167,28 @@ impl Agent {
         if frame.len() > 4 + MAX_FRAME {
             return Err(AgentError::TooLarge);
         }
-        let answer = self.send(frame).and_then(|()| self.receive(waiting));
+        let answer = self.send(frame, waiting).and_then(|()| self.receive(waiting));
         self.broken = answer.is_err();
         answer
     }
 
-    fn send(&mut self, frame: &[u8]) -> Result<(), AgentError> {
-        // A stream that does not block would turn the waits below into a spin.
-        self.stream.set_nonblocking(false).map_err(io_error)?;
+    fn send(&mut self, frame: &[u8], waiting: &dyn Waiting) -> Result<(), AgentError> {
+        if self.write_timeout.is_none() {
+            // A stream that does not block would turn the waits below into a spin.
+            self.stream.set_nonblocking(false).map_err(io_error)?;
+        }
         let mut rest = frame;
         while !rest.is_empty() {
-            self.stream.set_write_timeout(Some(self.time_left()?)).map_err(io_error)?;
+            let wait = self.time_left()?.min(LOOK_EVERY);
+            if self.write_timeout != Some(wait) {
+                self.stream.set_write_timeout(Some(wait)).map_err(io_error)?;
+                self.write_timeout = Some(wait);
+            }
             // std sends with MSG_NOSIGNAL on a Unix socket (seen with strace, Rust 1.95): sudo gets no SIGPIPE from us.
             match self.stream.write(rest.get(..WRITE_CHUNK).unwrap_or(rest)) {
                 Ok(0) => return Err(closed()),
                 Ok(n) => rest = rest.get(n..).unwrap_or_default(),
+                Err(e) if is_retry(&e) && waiting.interrupted() => return Err(AgentError::Interrupted),
                 Err(e) if is_retry(&e) => {}
                 Err(e) => return Err(io_error(e)),
             }
@@ -182,6 +198,7 @@ impl Agent {
 
     fn receive(&mut self, waiting: &dyn Waiting) -> Result<Zeroizing<Vec<u8>>, AgentError> {
         let mut notice = waiting.notice();
+        let mut look_at = after(LOOK_EVERY);
         let mut chunk = Zeroizing::new([0; READ_CHUNK]);
         let mut received = Zeroizing::new(std::mem::take(&mut self.unread));
         loop {
@@ -194,19 +211,28 @@ impl Agent {
                 }
             }
             let left = self.time_left()?;
-            let until_notice = notice.map(|at| at.saturating_duration_since(Instant::now()));
-            if until_notice.is_some_and(|time| time.is_zero()) {
+            let now = Instant::now();
+            if look_at <= now {
+                look_at = after(LOOK_EVERY);
+                if waiting.interrupted() {
+                    return Err(AgentError::Interrupted);
+                }
+            }
+            if notice.is_some_and(|at| at <= now) {
                 notice = None;
                 waiting.told();
                 continue;
             }
-            let wait = until_notice.map_or(left, |time| time.min(left)).min(LOOK_EVERY);
-            self.stream.set_read_timeout(Some(wait)).map_err(io_error)?;
+            let until_notice = notice.map_or(left, |at| at.saturating_duration_since(now));
+            let wait = left.min(until_notice).min(LOOK_EVERY);
+            if self.read_timeout != Some(wait) {
+                self.stream.set_read_timeout(Some(wait)).map_err(io_error)?;
+                self.read_timeout = Some(wait);
+            }
             match self.stream.read(chunk.as_mut_slice()) {
                 Ok(0) => return Err(closed()),
                 Ok(n) => received.extend_from_slice(chunk.get(..n).unwrap_or_default()),
-                Err(e) if is_retry(&e) && waiting.interrupted() => return Err(AgentError::Interrupted),
-                Err(e) if is_retry(&e) => {}
+                Err(e) if is_retry(&e) => look_at = Instant::now(),
                 Err(e) => return Err(io_error(e)),
             }
         }

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::{Agent, AgentError, Identity, MAX_FRAME, MAX_IDENTITIES, frame};
+use super::{Agent, AgentError, Identity, LOOK_EVERY, MAX_FRAME, MAX_IDENTITIES, Waiting, frame};
 use crate::test_agents::{hang, receive, scripted};
 use crate::wire::WireWrite;
 
@@ -193,11 +193,75 @@ fn refuses_a_count_that_the_frame_does_not_hold() {
 }
 
 #[test]
-fn refuses_bytes_behind_the_last_identity() {
-    let mut payload = vec![12];
-    payload.put_u32(0);
-    payload.put_byte(0);
-    assert_eq!(list_of(frame::wrap(&payload)), Err(AgentError::Malformed));
+fn bytes_behind_the_last_identity_hide_none() {
+    let identities = vec![Identity { blob: b"blob".to_vec(), comment: b"comment".to_vec() }];
+    let frame = frame::identities(&identities);
+    for junk in [&[0][..], &[0xff; 5000]] {
+        assert_eq!(list_of(frame::wrap(&[&frame[4..], junk].concat())), Ok(identities.clone()));
+    }
+}
+
+#[test]
+fn an_agent_that_says_more_than_it_was_asked_is_known_to() {
+    let mut agent = scripted(LONG, |mut stream| {
+        receive(&mut stream);
+        stream.write_all(&[frame::identities(&[]), frame::failure()].concat()).unwrap();
+        hang(stream);
+    });
+    assert!(!agent.is_ahead());
+    assert_eq!(agent.list(), Ok(Vec::new()));
+    assert!(agent.is_ahead());
+}
+
+#[test]
+fn a_large_answer_in_many_pieces_is_read_whole() {
+    let identities: Vec<_> =
+        (0..=255).map(|n| Identity { blob: vec![n; 850], comment: vec![!n; usize::from(n)] }).collect();
+    let frame = frame::identities(&identities);
+    assert!(frame.len() > MAX_FRAME * 9 / 10 && frame.len() <= MAX_FRAME);
+    let mut agent = scripted(LONG, move |mut stream| {
+        receive(&mut stream);
+        for piece in frame.chunks(7001) {
+            stream.write_all(piece).unwrap();
+        }
+    });
+    assert_eq!(agent.list(), Ok(identities));
+}
+
+struct Impatient;
+
+impl Waiting for Impatient {
+    fn interrupted(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_wait_is_interrupted_although_bytes_keep_coming() {
+    let mut agent = scripted(LONG, |mut stream| {
+        receive(&mut stream);
+        // Ever sooner than a single wait would run out.
+        for byte in frame::wrap(&[12; 2000]) {
+            if stream.write_all(&[byte]).is_err() {
+                return;
+            }
+            std::thread::sleep(LOOK_EVERY / 10);
+        }
+    });
+    let start = Instant::now();
+    assert_eq!(agent.list_waiting(&Impatient), Err(AgentError::Interrupted));
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_wait_is_interrupted_although_the_agent_does_not_even_read() {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    while ours.write(&[0; 4096]).is_ok() {}
+    let start = Instant::now();
+    assert_eq!(Agent::new(ours, LONG).list_waiting(&Impatient), Err(AgentError::Interrupted));
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    drop(theirs);
 }
 
 #[test]

@@ -188,8 +188,8 @@ fn parse_constraints(mut reader: Reader<'_>) -> Option<Constraints> {
     Some(constraints)
 }
 
-/// Reads the payload of an answer to a listing. What the blobs hold is not looked at here, so that one odd identity
-/// hides no other.
+/// Reads the payload of an answer to a listing. What the blobs hold is not looked at here, so that one odd identity hides no other; nor, as in ssh (authfd.c
+/// `ssh_fetch_identitylist`), what stands behind the last one. A listing that ends before its last identity is malformed as a whole.
 /// # Errors
 /// [`AgentError::Refused`], [`AgentError::Malformed`], [`AgentError::TooLarge`].
 pub fn parse_identities(payload: &[u8]) -> Result<Vec<Identity>, AgentError> {
@@ -204,7 +204,6 @@ pub fn parse_identities(payload: &[u8]) -> Result<Vec<Identity>, AgentError> {
         let comment = reader.string().map_err(malformed)?.to_vec();
         identities.push(Identity { blob, comment });
     }
-    reader.finish().map_err(malformed)?;
     Ok(identities)
 }
 
