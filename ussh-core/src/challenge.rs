@@ -22,7 +22,7 @@
 
 use std::fmt;
 
-use sha2::{Digest, Sha512};
+use sha2::{Digest, Sha256, Sha512};
 
 use crate::clock::UnixTime;
 use crate::escape::escape;
@@ -93,6 +93,11 @@ impl ChallengeMessage {
         reader.finish().ok()?;
         let context = ChallengeContext { host, service, user, ruser, tty, now };
         Some(ChallengeMessage { context, certificate_digest, message: message.to_vec() })
+    }
+
+    /// Whether it is for this certificate (wire form). An agent signs no other: its person would be shown one certificate and prove another of the same key.
+    pub fn is_for(&self, certificate_blob: &[u8]) -> bool {
+        self.certificate_digest == <[u8; 32]>::from(Sha256::digest(certificate_blob))
     }
 
     /// What is to be signed: the same as [`Challenge::signed_data`] on the other side.
