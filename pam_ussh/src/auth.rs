@@ -135,7 +135,7 @@ pub fn challenge_before(
         let asking = Asking {
             context: &context,
             wanted: &|certificate| whose.includes(certificate),
-            patience: Patience { total: *left, touch: options.touch_timeout, all_touches: None },
+            patience: Patience { total: *left, touch: options.touch_timeout, overall: None },
             clock: &SystemClock,
             person: &AtTheKey::new(speaker, options.cue.as_deref()),
             reconnect: Some(*reconnect),

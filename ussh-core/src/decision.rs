@@ -69,12 +69,12 @@ pub enum DecisionError {
 /// Limits on the time an agent may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// For all talk with the agent but signatures; after a key that took too long, for a new connection once more.
+    /// For all talk with the agent but signatures: the listing, and whatever new connections are needed after keys that took too long.
     pub total: Duration,
     /// For each signature: nothing on the wire tells a key that a person touches or confirms from one that answers at once (ssh-add -c leaves no trace in the listing).
     pub touch: Duration,
-    /// For all signatures together, of which there are at most [`MAX_SIGNATURES`]. `None`: as long as each has.
-    pub all_touches: Option<Duration>,
+    /// For all of the decision, where somebody must have the answer by then. `None`: it ends by `total` and [`MAX_SIGNATURES`] times `touch`.
+    pub overall: Option<Duration>,
 }
 
 /// How long a signature may take before the person is told that it is waited for.
@@ -114,7 +114,7 @@ pub struct Asking<'a> {
     pub clock: &'a dyn Clock,
     /// Who is told.
     pub person: &'a dyn Person,
-    /// A key that breaks the connection, or takes too long, costs only itself if there is a new one.
+    /// A key that breaks the connection, or takes too long, costs only itself if there is a new one. Not tried again once it has failed, or the agent gives no answer there.
     pub reconnect: Option<&'a Reconnect<'a>>,
 }
 
@@ -130,11 +130,11 @@ impl<'a> Asking<'a> {
 /// # Errors
 /// [`DecisionError`]
 pub fn decide(agent: &mut Agent, demand: &Demand<'_>, asking: &Asking<'_>) -> Result<Accepted, DecisionError> {
-    agent.set_deadline(after(asking.patience.total));
-    let identities = agent.list_waiting(&Listing(asking.person))?;
+    let Patience { total, overall, .. } = asking.patience;
+    let end = overall.map(after);
+    let mut talk = Talk { agent, asking, end, left: total, is_odd: false, lost: None, hinted: Cell::new(false) };
     let mut tried = Vec::new();
-    let candidates = select(identities, demand, asking, &mut tried);
-    let mut talk = Talk { agent, asking, all: asking.patience.all_touches.map(after), hinted: Cell::new(false) };
+    let candidates = select(talk.list()?, demand, asking, &mut tried);
     let mut signatures = 0;
     for candidate in candidates {
         let reason = match talk.try_one(&candidate, demand, &mut signatures) {
@@ -216,12 +216,31 @@ impl From<AgentError> for NotAccepted {
 struct Talk<'t> {
     agent: &'t mut Agent,
     asking: &'t Asking<'t>,
-    /// The end of all signatures.
-    all: Option<Instant>,
+    /// The end of it all.
+    end: Option<Instant>,
+    /// What is left of the time for all but signatures.
+    left: Duration,
+    /// What came last was no answer to the question: what comes next may belong to it.
+    is_odd: bool,
+    /// Why there is no connection any more.
+    lost: Option<AgentError>,
     hinted: Cell<bool>,
 }
 
 impl Talk<'_> {
+    fn list(&mut self) -> Result<Vec<Identity>, AgentError> {
+        let began = Instant::now();
+        self.agent.set_deadline(self.until(self.left));
+        let listed = self.agent.list_waiting(&Listing(self.asking.person));
+        self.left = self.left.saturating_sub(began.elapsed());
+        listed
+    }
+
+    fn until(&self, patience: Duration) -> Instant {
+        let until = after(patience);
+        self.end.map_or(until, |end| end.min(until))
+    }
+
     /// The CA's signature, the challenge, and what time has brought meanwhile: a touch takes its time.
     fn try_one(
         &mut self,
@@ -229,10 +248,10 @@ impl Talk<'_> {
         demand: &Demand<'_>,
         signatures: &mut usize,
     ) -> Result<Accepted, Stop> {
-        let verified = verify(&candidate.certificate, demand)?;
         if *signatures >= MAX_SIGNATURES {
             return Err(NotAccepted::TooManyCandidates.into());
         }
+        let verified = verify(&candidate.certificate, demand)?;
         *signatures += 1;
         let challenge = Challenge::new(&verified, self.asking.context).map_err(|_| Stop::Random)?;
         let signature = self.sign(candidate, &challenge)?;
@@ -242,13 +261,18 @@ impl Talk<'_> {
     }
 
     fn sign(&mut self, candidate: &Candidate, challenge: &Challenge) -> Result<Vec<u8>, AgentError> {
-        self.connect_again_if_broken()?;
+        self.connect_again_if_spent()?;
+        self.agent.set_deadline(self.until(self.asking.patience.touch));
+        let signed = self.ask(candidate, challenge);
+        self.is_odd = signed == Err(AgentError::Malformed);
+        signed
+    }
+
+    fn ask(&mut self, candidate: &Candidate, challenge: &Challenge) -> Result<Vec<u8>, AgentError> {
         let key = candidate.certificate.public_key();
         if key.is_fido() {
             self.asking.person.before_touch();
         }
-        let end = after(self.asking.patience.touch);
-        self.agent.set_deadline(self.all.map_or(end, |all| all.min(end)));
         let hint = Hint { person: self.asking.person, at: after(HINT_AFTER), hinted: &self.hinted };
         let flags = if key.type_name() == "ssh-rsa" { RSA_SHA2_512 } else { 0 };
         let blob = candidate.certificate.blob();
@@ -260,19 +284,38 @@ impl Talk<'_> {
         self.agent.sign_waiting(blob, &challenge.signed_data(), flags, &hint)
     }
 
-    /// ssh-agent serves one client at a time: while it waits for the touch that nobody gave, a new connection may get no answer either.
-    fn connect_again_if_broken(&mut self) -> Result<(), AgentError> {
-        if !self.agent.is_broken() {
+    /// A connection that broke off is of no more use, nor is one on which the next answer may be that to another question.
+    fn connect_again_if_spent(&mut self) -> Result<(), AgentError> {
+        if let Some(error) = &self.lost {
+            return Err(error.clone());
+        }
+        let is_broken = self.agent.is_broken();
+        if !is_broken && !self.is_odd && !self.agent.is_ahead() {
             return Ok(());
         }
         let Some(reconnect) = self.asking.reconnect else {
-            return Err(AgentError::Io("given up before".into()));
+            return if is_broken { Err(AgentError::Io("given up before".into())) } else { Ok(()) };
         };
-        let left = self.all.map_or(self.asking.patience.total, |all| {
-            all.saturating_duration_since(Instant::now()).min(self.asking.patience.total)
-        });
-        *self.agent = reconnect(left)?;
+        let began = Instant::now();
+        let fresh = self.connect_again(reconnect);
+        self.left = self.left.saturating_sub(began.elapsed());
+        self.is_odd = false;
+        *self.agent = fresh.inspect_err(|error| self.lost = Some(error.clone()))?;
         Ok(())
+    }
+
+    /// To connect is not enough: ssh-agent serves one client at a time. While it waits for the touch that nobody gave, the kernel takes connections on its behalf, and
+    /// nothing ever comes: asked for a signature, it would cost each key behind that one a whole wait for a person.
+    fn connect_again(&self, reconnect: &Reconnect<'_>) -> Result<Agent, AgentError> {
+        let end = self.until(self.left);
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(AgentError::Timeout);
+        }
+        let mut agent = reconnect(left)?;
+        agent.set_deadline(end);
+        agent.list_waiting(&Listing(self.asking.person))?;
+        Ok(agent)
     }
 }
 
@@ -307,6 +350,9 @@ impl Waiting for Hint<'_> {
     }
 }
 
+#[cfg(test)]
+#[path = "decision_talk_tests.rs"]
+mod talk_tests;
 #[cfg(test)]
 #[path = "decision_tests.rs"]
 mod tests;

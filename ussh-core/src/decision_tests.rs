@@ -3,7 +3,6 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::type_complexity,
     clippy::wildcard_enum_match_arm
 )]
 
@@ -26,7 +25,7 @@ use crate::test_agents::{
 const PATIENCE: Patience = patience(Duration::from_secs(10), Duration::from_secs(10));
 
 const fn patience(total: Duration, touch: Duration) -> Patience {
-    Patience { total, touch, all_touches: None }
+    Patience { total, touch, overall: None }
 }
 
 /// As the callers ask who have nothing more to say.
@@ -39,27 +38,27 @@ fn ask(
     decide(agent, demand, &Asking::new(&context(), patience, clock))
 }
 
-struct World {
+pub(super) struct World {
     ca: PrivateKey,
-    cas: TrustedCas,
+    pub(super) cas: TrustedCas,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let ca = new_key();
         let cas = TrustedCas::from_keys(vec![ca.public_key()]);
         World { ca, cas }
     }
 
     /// A key and a good certificate, but for what `change` does.
-    fn pair(&self, change: impl FnOnce(&mut CertificateTemplate)) -> (PrivateKey, Certificate) {
+    pub(super) fn pair(&self, change: impl FnOnce(&mut CertificateTemplate)) -> (PrivateKey, Certificate) {
         let key = new_key();
         let mut template = template(&key.public_key());
         change(&mut template);
         (key, template.sign(&self.ca).unwrap())
     }
 
-    fn good(&self) -> (PrivateKey, Certificate) {
+    pub(super) fn good(&self) -> (PrivateKey, Certificate) {
         self.pair(|_| {})
     }
 
@@ -67,18 +66,22 @@ impl World {
         ask(agent, &demand(&self.cas), PATIENCE, &FixedClock(NOW))
     }
 
-    fn accepted(&self, agent: SoftAgent) -> Certificate {
+    pub(super) fn certify(&self, template: CertificateTemplate) -> Certificate {
+        template.sign(&self.ca).unwrap()
+    }
+
+    pub(super) fn accepted(&self, agent: SoftAgent) -> Certificate {
         let accepted = self.decide(&mut agent.start()).unwrap();
         assert!(accepted.proof.is_for(&accepted.certificate));
         accepted.certificate.certificate().clone()
     }
 
-    fn reasons(&self, agent: SoftAgent) -> Vec<NotAccepted> {
+    pub(super) fn reasons(&self, agent: SoftAgent) -> Vec<NotAccepted> {
         reasons(self.decide(&mut agent.start()))
     }
 }
 
-fn reasons(result: Result<Accepted, DecisionError>) -> Vec<NotAccepted> {
+pub(super) fn reasons(result: Result<Accepted, DecisionError>) -> Vec<NotAccepted> {
     match result {
         Err(DecisionError::NoneAccepted(tried)) => tried.into_iter().map(|t| t.reason).collect(),
         other => panic!("{other:?}"),
@@ -420,14 +423,70 @@ fn ssh_agent_proves_what_it_holds_and_nothing_after_removal() {
 }
 
 #[test]
-fn ssh_agent_with_an_rsa_certificate_passes() {
+fn ssh_agent_proves_every_type_of_key_that_it_holds() {
     let world = World::new();
     let ssh_agent = RealAgent::start();
-    let key = ssh_agent.keygen("rsa", &["-t", "rsa", "-b", "2048"]);
-    let certificate = template(&key.public_key()).sign(&world.ca).unwrap();
-    std::fs::write(ssh_agent.folder().join("rsa-cert.pub"), certificate.to_openssh("")).unwrap();
-    ssh_agent.run("ssh-add", &["-q", "rsa"], b"");
-    assert_eq!(world.decide(&mut ssh_agent.connect()).unwrap().certificate.certificate(), &certificate);
+    for (name, kind) in [
+        ("ed25519", &["-t", "ed25519"][..]),
+        ("p256", &["-t", "ecdsa", "-b", "256"]),
+        ("p384", &["-t", "ecdsa", "-b", "384"]),
+        ("p521", &["-t", "ecdsa", "-b", "521"]),
+        ("rsa2048", &["-t", "rsa", "-b", "2048"]),
+        ("rsa3072", &["-t", "rsa", "-b", "3072"]),
+    ] {
+        let key = ssh_agent.keygen(name, kind);
+        let certificate = world.certify(template(&key.public_key()));
+        std::fs::write(ssh_agent.folder().join(format!("{name}-cert.pub")), certificate.to_openssh("")).unwrap();
+        ssh_agent.run("ssh-add", &["-q", name], b"");
+        let accepted = world.decide(&mut ssh_agent.connect()).expect(name);
+        assert_eq!(*accepted.certificate.certificate(), certificate, "{name}");
+        ssh_agent.run("ssh-add", &["-q", "-D"], b"");
+    }
+}
+
+#[test]
+fn a_fido_key_shows_a_touch_and_where_the_certificate_demands_it_its_user() {
+    let world = World::new();
+    let folder = RealAgent::start();
+    let presence = NotAccepted::BadProof(KeyError::NoUserPresence);
+    let verification = NotAccepted::BadProof(KeyError::NoUserVerification);
+    for (inner, pem) in [
+        ("ed25519", new_key().to_openssh("").unwrap()),
+        ("p256", folder.keygen("p256", &["-t", "ecdsa", "-b", "256"]).to_openssh("").unwrap()),
+    ] {
+        for (verify_required, flags, refusal) in [
+            (false, 1, None),
+            (false, 5, None),
+            (false, 0, Some(&presence)),
+            (false, 4, Some(&presence)),
+            (true, 5, None),
+            (true, 1, Some(&verification)),
+            (true, 4, Some(&presence)),
+        ] {
+            let key = crate::testing::SoftFido::new(PrivateKey::from_openssh(&pem).unwrap());
+            let mut template = template(&key.public);
+            if verify_required {
+                template.critical_options.push(crate::certificate::CertificateOption::flag("verify-required"));
+            }
+            let certificate = world.certify(template);
+            let agent = SoftAgent::default()
+                .with(certificate.blob(), move |data, _| Answer::Frame(frame::signature(&key.sign(data, flags))));
+            match refusal {
+                None => assert_eq!(world.accepted(agent), certificate, "{inner} {flags}"),
+                Some(refusal) => assert_eq!(world.reasons(agent), std::slice::from_ref(refusal), "{inner} {flags}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn one_listing_and_one_signature_are_two_questions() {
+    let world = World::new();
+    let (key, good) = world.good();
+    let (_, expired) = world.pair(|t| t.valid_before = NOW);
+    let served = SoftAgent::default().with_untouchable(expired.blob()).with_key(good.blob(), key).serve();
+    assert!(world.decide(&mut served.connect()).is_ok());
+    assert_eq!(served.asked(), [11, 13]);
 }
 
 /// Connections to agents, one after the other.
@@ -467,7 +526,7 @@ fn all_signatures_together_have_an_end_too() {
     let reconnect = connections((0..4).map(|_| agent()).collect());
     let (context, clock) = (context(), FixedClock(NOW));
     let patience = Patience {
-        all_touches: Some(Duration::from_millis(300)),
+        overall: Some(Duration::from_millis(300)),
         ..patience(Duration::from_secs(20), Duration::from_millis(200))
     };
     let asking = Asking { reconnect: Some(&reconnect), ..Asking::new(&context, patience, &clock) };
@@ -513,7 +572,8 @@ fn a_person_is_told_before_a_touch_and_once_when_it_takes_longer() {
         (template(&key.public_key()).sign(&world.ca).unwrap(), key)
     };
     let ((first, _), (second, key)) = (fido(), fido());
-    let slowly = |answer: Box<dyn Fn(&[u8]) -> Vec<u8> + Send>| {
+    type Answering = Box<dyn Fn(&[u8]) -> Vec<u8> + Send>;
+    let slowly = |answer: Answering| {
         move |data: &[u8], _: u32| {
             std::thread::sleep(HINT_AFTER + Duration::from_millis(100));
             Answer::Frame(answer(data))

@@ -11,12 +11,13 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::agent::{Agent, Identity, Request, frame};
 use crate::ca_file::TrustedCas;
 use crate::certificate::{Certificate, CertificateKind};
-use crate::challenge::ChallengeContext;
+use crate::challenge::{ChallengeContext, ChallengeMessage};
 use crate::clock::UnixTime;
 use crate::issue::CertificateTemplate;
 use crate::keys::{PrivateKey, PublicKey};
@@ -138,23 +139,51 @@ pub fn hang(mut stream: UnixStream) {
 pub enum Answer {
     /// This frame.
     Frame(Vec<u8>),
-    /// Nothing, ever.
+    /// Nothing, ever, on this connection.
     Silence,
     /// The connection is closed.
     Close,
 }
 
+/// Answers what is to be signed, and the flags.
 type Signer = Box<dyn FnMut(&[u8], u32) -> Answer + Send>;
+/// Answers a challenge in clear, and the flags.
+type ClearSigner = Box<dyn FnMut(&ChallengeMessage, u32) -> Answer + Send>;
+
+struct Held {
+    blob: Vec<u8>,
+    comment: &'static [u8],
+    sign: Signer,
+    /// `None`: the agent does not know `challenge@ussh`.
+    clear: Option<ClearSigner>,
+}
+
+/// Comment of an identity whose agent says that it takes challenges in clear.
+const SAYS_SO: &[u8] = b"\xff\x00\n challenge@ussh";
 
 /// An agent with identities that sign as they like. Comments are not UTF-8.
 #[derive(Default)]
 pub struct SoftAgent {
-    identities: Vec<(Vec<u8>, Signer)>,
+    identities: Vec<Held>,
 }
 
 impl SoftAgent {
-    pub fn with(mut self, blob: &[u8], signer: impl FnMut(&[u8], u32) -> Answer + Send + 'static) -> Self {
-        self.identities.push((blob.to_vec(), Box::new(signer)));
+    pub fn with(self, blob: &[u8], sign: impl FnMut(&[u8], u32) -> Answer + Send + 'static) -> Self {
+        self.hold(blob, b"\xff\x00\n", Box::new(sign), None)
+    }
+
+    /// One that says it knows `challenge@ussh`, and answers the message in clear.
+    pub fn with_clear(self, blob: &[u8], clear: impl FnMut(&ChallengeMessage, u32) -> Answer + Send + 'static) -> Self {
+        self.hold(blob, SAYS_SO, Box::new(|_, _| Answer::Close), Some(Box::new(clear)))
+    }
+
+    /// One that says so too, in an agent that does not know it.
+    pub fn with_claim(self, blob: &[u8], sign: impl FnMut(&[u8], u32) -> Answer + Send + 'static) -> Self {
+        self.hold(blob, SAYS_SO, Box::new(sign), None)
+    }
+
+    fn hold(mut self, blob: &[u8], comment: &'static [u8], sign: Signer, clear: Option<ClearSigner>) -> Self {
+        self.identities.push(Held { blob: blob.to_vec(), comment, sign, clear });
         self
     }
 
@@ -173,30 +202,67 @@ impl SoftAgent {
         self.with(blob, |_, _| Answer::Close)
     }
 
-    pub fn start(mut self) -> Agent {
+    /// A connection to it, the only one.
+    pub fn start(self) -> Agent {
+        self.serve().connect()
+    }
+
+    /// Takes as many connections as there are.
+    pub fn serve(self) -> Served {
+        Served { identities: Arc::new(Mutex::new(self.identities)), asked: Arc::default() }
+    }
+}
+
+/// A [`SoftAgent`] at work.
+pub struct Served {
+    identities: Arc<Mutex<Vec<Held>>>,
+    asked: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Served {
+    pub fn connect(&self) -> Agent {
+        let (identities, asked) = (Arc::clone(&self.identities), Arc::clone(&self.asked));
         scripted(Duration::from_secs(10), move |mut stream| {
             while let Some(payload) = receive(&mut stream) {
-                let answer = match Request::parse(&payload) {
-                    Request::List => {
-                        let comment = b"\xff\x00\n".to_vec();
-                        let list: Vec<_> = (self.identities.iter())
-                            .map(|(blob, _)| Identity { blob: blob.clone(), comment: comment.clone() })
-                            .collect();
-                        Answer::Frame(frame::identities(&list))
-                    }
-                    Request::Sign { blob, data, flags } => {
-                        let (_, signer) = self.identities.iter_mut().find(|(b, _)| *b == blob).unwrap();
-                        signer(&data, flags)
-                    }
-                    other => panic!("{other:?}"),
-                };
+                asked.lock().unwrap().push(payload[0]);
+                // Not held while it is silent: other connections are served.
+                let answer = answer(&mut identities.lock().unwrap(), &payload);
                 match answer {
-                    Answer::Frame(frame) => stream.write_all(&frame).unwrap(),
+                    Answer::Frame(frame) => {
+                        if stream.write_all(&frame).is_err() {
+                            return;
+                        }
+                    }
                     Answer::Silence => return hang(stream),
                     Answer::Close => return,
                 }
             }
         })
+    }
+
+    /// The numbers of all messages that have come, on all connections.
+    pub fn asked(&self) -> Vec<u8> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+fn answer(identities: &mut [Held], payload: &[u8]) -> Answer {
+    match Request::parse(payload) {
+        Request::List => {
+            let list: Vec<_> = (identities.iter())
+                .map(|held| Identity { blob: held.blob.clone(), comment: held.comment.to_vec() })
+                .collect();
+            Answer::Frame(frame::identities(&list))
+        }
+        Request::Sign { blob, data, flags } => {
+            let held = identities.iter_mut().find(|held| held.blob == blob).unwrap();
+            (held.sign)(&data, flags)
+        }
+        Request::Challenge { blob, message, flags } => {
+            let held = identities.iter_mut().find(|held| held.blob == blob).unwrap();
+            held.clear.as_mut().map_or_else(|| Answer::Frame(frame::failure()), |clear| clear(&message, flags))
+        }
+        other => panic!("{other:?}"),
     }
 }
 
@@ -208,9 +274,14 @@ pub struct RealAgent {
 
 impl RealAgent {
     pub fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_with(tempfile::tempdir().unwrap(), &[])
+    }
+
+    /// In this folder, with these variables in its environment.
+    pub fn start_with(folder: tempfile::TempDir, environment: &[(&str, &Path)]) -> Self {
         let mut command = Command::new("ssh-agent");
         command.arg("-D").arg("-a").arg(folder.path().join("agent")).stdout(Stdio::null()).stderr(Stdio::null());
+        command.envs(environment.iter().copied());
         let agent = RealAgent { child: command.spawn().expect("ssh-agent"), folder };
         let deadline = Instant::now() + Duration::from_secs(10);
         while UnixStream::connect(agent.socket()).is_err() {
@@ -253,8 +324,18 @@ impl RealAgent {
 
     /// A key made by ssh-keygen, its file named `name` in the folder.
     pub fn keygen(&self, name: &str, kind: &[&str]) -> PrivateKey {
-        self.run("ssh-keygen", &[&["-q", "-N", "", "-C", "", "-f", name], kind].concat(), b"");
-        PrivateKey::from_openssh(&std::fs::read_to_string(self.folder().join(name)).unwrap()).unwrap()
+        let file = self.folder().join(name);
+        loop {
+            self.run("ssh-keygen", &[&["-q", "-N", "", "-C", "", "-f", name], kind].concat(), b"");
+            match PrivateKey::from_openssh(&std::fs::read_to_string(&file).unwrap()) {
+                Ok(key) => return key,
+                // ssh-key reads no P-256 key whose number is shorter than 32 bytes: one in 256.
+                Err(_) => {
+                    assert!(kind.contains(&"ecdsa"), "{kind:?}");
+                    std::fs::remove_file(&file).unwrap();
+                }
+            }
+        }
     }
 }
 

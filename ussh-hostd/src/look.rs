@@ -11,11 +11,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use ussh_core::agent::Agent;
+use ussh_core::agent::{Agent, AgentError};
 use ussh_core::certificate::Certificate;
 use ussh_core::challenge::ChallengeContext;
 use ussh_core::clock::{Clock, SystemClock};
-use ussh_core::decision::{Accepted, Asking, DecisionError, Patience, decide};
+use ussh_core::decision::{Accepted, Asking, DecisionError, Patience, Reconnect, decide};
 use ussh_os::agent_socket::connect_as;
 use ussh_os::sshd_connection::{Listener, listeners};
 
@@ -197,18 +197,14 @@ impl Look {
 
     fn ask(&self, listener: &Listener, share: Duration) -> Answer {
         let deadline = Instant::now() + share;
-        let identity = &listener.identity;
-        let (stream, peer) = connect_as(identity.uid, identity.gid, &identity.groups, &listener.path, share)
-            .map_err(|e| NotRenewed::NoAnswer(e.to_string()))?;
-        if !listener.is_at(peer) {
-            return Err(NotRenewed::NoAnswer("another process listens at the agent's path".into()));
-        }
+        let mut agent = connect_to(listener, share).map_err(NotRenewed::NoAnswer)?;
+        let reconnect = |patience| connect_to(listener, patience).map_err(AgentError::Io);
         let left = deadline.saturating_duration_since(Instant::now());
-        self.ask_agent(&mut Agent::new(stream, left), left, &SystemClock)
+        self.ask_agent(&mut agent, &reconnect, left, &SystemClock)
     }
 
-    /// Listing and signatures together take at most `left`.
-    fn ask_agent(&self, agent: &mut Agent, left: Duration, clock: &dyn Clock) -> Answer {
+    /// All of it together takes at most `left`.
+    fn ask_agent(&self, agent: &mut Agent, reconnect: &Reconnect<'_>, left: Duration, clock: &dyn Clock) -> Answer {
         let now = clock.now();
         let context = ChallengeContext { now, ..self.context.clone() };
         let demand = self.trust.demand(now);
@@ -218,8 +214,9 @@ impl Look {
             let newer = c.same_lineage(&self.current) && c.valid_before() > self.current.valid_before();
             newer && self.terms.allow(c).map_err(|reason| lesser.replace(Some(reason))).is_ok()
         };
-        let patience = Patience { total: left / 2, touch: left / 2, all_touches: Some(left / 2) };
-        let asking = Asking { wanted: &newer, ..Asking::new(&context, patience, clock) };
+        // A key that hangs leaves time for another.
+        let patience = Patience { total: left / 2, touch: left / 2, overall: Some(left) };
+        let asking = Asking { wanted: &newer, reconnect: Some(reconnect), ..Asking::new(&context, patience, clock) };
         match decide(agent, &demand, &asking) {
             Ok(accepted) => Ok(Box::new(accepted)),
             Err(DecisionError::Agent(e)) => Err(NotRenewed::NoAnswer(e.to_string())),
@@ -231,6 +228,18 @@ impl Look {
             }
         }
     }
+}
+
+/// Connects to the process that holds the socket, and to no other that the user has put in its place.
+fn connect_to(listener: &Listener, patience: Duration) -> Result<Agent, String> {
+    let deadline = Instant::now() + patience;
+    let identity = &listener.identity;
+    let (stream, peer) = connect_as(identity.uid, identity.gid, &identity.groups, &listener.path, patience)
+        .map_err(|e| e.to_string())?;
+    if !listener.is_at(peer) {
+        return Err("another process listens at the agent's path".into());
+    }
+    Ok(Agent::new(stream, deadline.saturating_duration_since(Instant::now())))
 }
 
 /// Of two reasons the one that says more.

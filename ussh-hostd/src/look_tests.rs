@@ -30,11 +30,16 @@ fn look(ca: &Ca, revoked: &[u64]) -> Look {
     }
 }
 
+/// There is no second connection.
+fn never_again(_: Duration) -> Result<Agent, AgentError> {
+    Err(AgentError::Io("gone".into()))
+}
+
 /// Asks an agent that holds `keys`.
 fn ask(look: &Look, keys: Vec<(Certificate, PrivateKey)>, sign: fn(&PrivateKey, &[u8]) -> Vec<u8>) -> Answer {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let agent = std::thread::spawn(move || serve_agent(theirs, &keys, sign));
-    let answer = look.ask_agent(&mut Agent::new(ours, look.timeout), look.timeout, &SystemClock);
+    let answer = look.ask_agent(&mut Agent::new(ours, look.timeout), &never_again, look.timeout, &SystemClock);
     agent.join().unwrap();
     answer
 }
@@ -125,9 +130,33 @@ fn agent_that_hangs_has_nothing() {
     let (ours, _theirs) = UnixStream::pair().unwrap();
     let began = Instant::now();
     let patience = Duration::from_millis(200);
-    let answer = look.ask_agent(&mut Agent::new(ours, patience), patience, &SystemClock);
+    let answer = look.ask_agent(&mut Agent::new(ours, patience), &never_again, patience, &SystemClock);
     assert!(matches!(answer, Err(NotRenewed::NoAnswer(_))));
     assert!(began.elapsed() < Duration::from_secs(1));
+}
+
+#[test]
+fn key_that_hangs_hides_no_good_certificate() {
+    let ca = Ca::new();
+    let look = look(&ca, &[]);
+    let (hangs, good) = (ca.issue("alice", 2, 900), ca.issue("alice", 3, 600));
+    let serve = |keys: Vec<(Certificate, PrivateKey)>, sign: fn(&PrivateKey, &[u8]) -> Vec<u8>| {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        std::thread::spawn(move || serve_agent(theirs, &keys, sign));
+        Agent::new(ours, look.timeout)
+    };
+    let copy =
+        |(c, k): &(Certificate, PrivateKey)| (c.clone(), PrivateKey::from_openssh(&k.to_openssh("").unwrap()).unwrap());
+    let mut first = serve(vec![copy(&hangs), copy(&good)], |_, _| {
+        std::thread::sleep(Duration::from_secs(60));
+        Vec::new()
+    });
+    let both = RefCell::new(Some(vec![hangs, good]));
+    let reconnect = |_| Ok(serve(both.take().unwrap(), honest));
+    let began = Instant::now();
+    let accepted = look.ask_agent(&mut first, &reconnect, look.timeout, &SystemClock).unwrap();
+    assert_eq!(accepted.certificate.certificate().serial(), 3);
+    assert!(began.elapsed() < look.timeout);
 }
 
 /// A listening socket of this process, where sshd would put it.

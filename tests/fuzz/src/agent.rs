@@ -48,7 +48,7 @@ pub fn decision(data: &[u8]) {
         now: demand.now,
     };
     let limit = Duration::from_secs(2);
-    let patience = Patience { total: limit, touch: limit, all_touches: Some(limit) };
+    let patience = Patience { total: limit, touch: limit, overall: Some(limit) };
     let mut agent = Agent::new(near, limit);
     let clock = At(demand.now);
     assert!(decide(&mut agent, &demand, &Asking::new(&context, patience, &clock)).is_err());
