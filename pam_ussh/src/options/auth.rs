@@ -40,7 +40,7 @@ pub struct AuthOptions {
     pub max_age: Option<Duration>,
     /// For all talk with the agent but signatures. 1 s to 5 min.
     pub timeout: Duration,
-    /// For all signatures: a person may have to touch or confirm. 1 s to 5 min.
+    /// For each signature: a person may have to touch or confirm. 1 s to 5 min.
     pub touch_timeout: Duration,
     /// What the user is told when a key waits for a touch; one line, at most 200 characters. `None`: nothing.
     pub cue: Option<String>,
