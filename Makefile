@@ -37,7 +37,7 @@ build: deps ## debug build of everything
 
 .PHONY: release
 release: deps ## release build of everything
-	$(CARGO) build --locked --workspace --release
+	$(CARGO) build --locked --workspace --exclude pam_ussh_panics --release
 
 # ---- running ---------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ use ussh_lab::Bind;
 /// What is installed: cargo's name, and the place on a host. `pam_ussh.so` goes where Debian's libpam looks.
 const SERVER: [(&str, &str); 2] =
     [("libpam_ussh.so", "/usr/lib/x86_64-linux-gnu/security/pam_ussh.so"), ("ussh-hostd", "/usr/sbin/ussh-hostd")];
+/// The module that panics when its line says so (tests/panics), beside the good one.
+const PANICS: (&str, &str) = ("libpam_ussh_panics.so", "/usr/lib/x86_64-linux-gnu/security/pam_ussh_panics.so");
 const CA: [(&str, &str); 4] = [
     ("usshca", "/usr/sbin/usshca"),
     ("usshca-front", "/usr/libexec/usshca/usshca-front"),
@@ -44,15 +46,21 @@ pub(crate) fn programs(role: Role) -> Result<Vec<Bind>, String> {
         Role::Ca => &CA,
         Role::Server => &SERVER,
     };
-    let folder = build_folder();
-    files
-        .iter()
-        .map(|(name, target)| {
-            let source = folder.join(name);
-            if !source.is_file() {
-                return Err(format!("{} is not built: run `make build`", source.display()));
-            }
-            Ok(Bind { source, target: PathBuf::from(target) })
-        })
-        .collect()
+    files.iter().map(program).collect()
+}
+
+/// `pam_ussh_panics.so`, likewise.
+///
+/// # Errors
+/// That it is not built, and how it would be.
+pub(crate) fn panicking_module() -> Result<Bind, String> {
+    program(&PANICS)
+}
+
+fn program((name, target): &(&str, &str)) -> Result<Bind, String> {
+    let source = build_folder().join(name);
+    if !source.is_file() {
+        return Err(format!("{} is not built: run `make build`", source.display()));
+    }
+    Ok(Bind { source, target: PathBuf::from(target) })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ussh_lab::{Bind, Command, Host, HostPlan, Lab, LabBuilder, LabError, Output, Pty, SSHD_CONFIG, wait_until};
 
-use crate::build::{Role, programs};
+use crate::build::{Role, panicking_module, programs};
 use crate::certificate::{Shown, shown_certificates};
 use crate::unattended::{ASKPASS, ASKPASS_PATH};
 
@@ -100,6 +100,7 @@ pub struct WorldPlan {
     bare: Vec<String>,
     policy: String,
     binds: Vec<Bind>,
+    panics: bool,
 }
 
 impl WorldPlan {
@@ -113,6 +114,7 @@ impl WorldPlan {
             bare: Vec::new(),
             policy: POLICY.to_owned(),
             binds: Vec::new(),
+            panics: false,
         }
         .person("alice", "correct horse", &["admins"])
         .person("bob", "battery staple", &["contractors"])
@@ -176,6 +178,13 @@ impl WorldPlan {
         self
     }
 
+    /// `pam_ussh_panics.so` on every server beside the module: it panics in the hook that its line names (`inject_panic=auth`).
+    #[must_use]
+    pub fn with_panics(mut self) -> Self {
+        self.panics = true;
+        self
+    }
+
     /// Sets all of it up.
     ///
     /// # Errors
@@ -192,8 +201,12 @@ impl WorldPlan {
     }
 
     fn lab(&self) -> Result<LabBuilder> {
+        let not_built = |reason| LabError::Setup { what: reason, log: String::new() };
         let plan = |name: &str, role: Role| -> Result<HostPlan> {
-            let binds = programs(role).map_err(|reason| LabError::Setup { what: reason, log: String::new() })?;
+            let mut binds = programs(role).map_err(not_built)?;
+            if self.panics && role == Role::Server {
+                binds.push(panicking_module().map_err(not_built)?);
+            }
             Ok(HostPlan::new(name).binds(binds))
         };
         let mut lab = Lab::new(&self.name).plan(plan("laptop", Role::Laptop)?).plan(plan("ca", Role::Ca)?);

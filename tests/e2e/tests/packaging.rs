@@ -32,9 +32,10 @@ fn with_examples(name: &str, pam: &[&str], more: &str) -> World {
 
 #[test]
 fn a_server_set_up_with_the_examples_takes_certificates_and_nothing_else() {
-    let world = with_examples("examples", &["sudo", "sudo-i", "su"], "");
+    let world = with_examples("examples", &["sudo", "sudo-i", "su", "doas"], "");
     let _watch = world.lab().watch();
-    for command in ["sudo id -u", "sudo -i id -u", "sudo -n id -u"] {
+    world.host("web1").write_file("/etc/doas.conf", 0o400, "permit :admins\n").unwrap();
+    for command in ["sudo id -u", "sudo -i id -u", "sudo -n id -u", "doas id -u"] {
         let good = world.sh("laptop", "alice", &format!("ssh -A web1 '{command}' </dev/null")).unwrap().ok().unwrap();
         assert_eq!(good.stdout, "0\n", "{command}");
         let bad = world.sh("laptop", "alice", &format!("ssh -a web1 '{command}' </dev/null")).unwrap();
