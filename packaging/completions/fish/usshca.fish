@@ -43,7 +43,7 @@ complete -c usshca -n "__fish_usshca_using_subcommand init" -l dir -d 'Config an
 complete -c usshca -n "__fish_usshca_using_subcommand init" -s h -l help -d 'Print help'
 complete -c usshca -n "__fish_usshca_using_subcommand serve" -l ready-fd -d 'Write one newline to this descriptor when ready, and close it' -r
 complete -c usshca -n "__fish_usshca_using_subcommand serve" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
-complete -c usshca -n "__fish_usshca_using_subcommand serve" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand check" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand check" -s h -l help -d 'Print help'
 complete -c usshca -n "__fish_usshca_using_subcommand list" -s n -l limit -d 'At most so many, newest first' -r

@@ -46,14 +46,14 @@ fn readme_blocks() -> Vec<(String, String)> {
     blocks
 }
 
-/// web1 with the examples in place of the world's own files; `pam` as (service, example), `more` goes into its sshd_config, before them.
+/// web1 with the examples in place of the world's own files; `pam` as (service, file in packaging), `more` goes into its sshd_config, before them.
 fn with_examples(name: &str, pam: &[(&str, &str)], more: &str) -> World {
     let world = WorldPlan::new(name).start().unwrap();
     let web1 = world.host("web1");
     web1.stop_service("sshd").unwrap();
     web1.stop_service("ussh-hostd").unwrap();
     for (service, from) in pam {
-        web1.write_file(&format!("/etc/pam.d/{service}"), 0o644, example(&format!("pam.d/{from}"))).unwrap();
+        web1.write_file(&format!("/etc/pam.d/{service}"), 0o644, example(from)).unwrap();
     }
     let rule = "%admins ALL=(ALL) ALL\n";
     web1.write_file("/etc/sudoers.d/ussh", 0o440, example("sudoers.d/ussh") + rule).unwrap();
@@ -73,7 +73,9 @@ fn with_examples(name: &str, pam: &[(&str, &str)], more: &str) -> World {
 
 #[test]
 fn a_server_set_up_with_the_examples_takes_certificates_and_nothing_else() {
-    let world = with_examples("examples", &CHANGED.map(|service| (service, service)), "");
+    let files = CHANGED.map(|service| format!("pam.d/{service}"));
+    let pam: Vec<(&str, &str)> = CHANGED.into_iter().zip(files.iter().map(String::as_str)).collect();
+    let world = with_examples("examples", &pam, "");
     let _watch = world.lab().watch();
     for command in ["sudo id -u", "sudo -i id -u", "sudo -n id -u"] {
         let good = world.sh("laptop", "alice", &format!("ssh -A web1 '{command}' </dev/null")).unwrap().ok().unwrap();
@@ -103,11 +105,11 @@ fn a_server_set_up_with_the_examples_takes_certificates_and_nothing_else() {
 #[test]
 fn the_example_for_sshds_own_stack_works_with_the_two_lines_it_asks_for() {
     let asked = "KbdInteractiveAuthentication yes\nAuthenticationMethods publickey,keyboard-interactive:pam\n";
-    let header = example("pam.d/sshd.keyboard-interactive");
+    let header = example("keyboard-interactive/pam.d/sshd");
     for line in asked.lines() {
         assert!(header.contains(line), "the example does not say {line}");
     }
-    let world = with_examples("examples2", &[("sshd", "sshd.keyboard-interactive")], asked);
+    let world = with_examples("examples2", &[("sshd", "keyboard-interactive/pam.d/sshd")], asked);
     let _watch = world.lab().watch();
     let good = world.sh("laptop", "alice", "ssh web1 hostname </dev/null").unwrap().ok().unwrap();
     assert_eq!(good.stdout, "web1\n");
