@@ -39,6 +39,10 @@ build: deps ## debug build of everything
 release: deps ## release build of everything
 	$(CARGO) build --locked --workspace --exclude pam_ussh_panics --release
 
+.PHONY: man
+man: deps ## manual pages and completions in packaging/, from the definitions of the command lines
+	USSH_WRITE_MANUALS=1 $(CARGO) test --locked --quiet -p ussh-wrapper -p usshca -p ussh-hostd -- manual_and_completions
+
 # ---- running ---------------------------------------------------------------------------------------------------
 
 .PHONY: demo

@@ -109,12 +109,15 @@ impl Owner<'_> {
     fn complaint(&self, path: PathBuf, metadata: &Metadata) -> TrustedFileError {
         let found = format!("uid {}, mode {:04o}", metadata.uid(), metadata.mode() & 0o7777);
         let or_you = if self.uid == 0 { String::new() } else { format!(" (or uid {})", self.uid) };
-        let commands = match (self.is_trusted(metadata), metadata.mode() & 0o022 == 0) {
-            (false, false) => "chown root, chmod go-w",
-            (false, true) => "chown root",
-            (true, _) => "chmod go-w",
+        let is_for_all = metadata.is_dir() && metadata.mode() & 0o1002 == 0o1002;
+        let advice = match (self.is_trusted(metadata), metadata.mode() & 0o022 == 0) {
+            // /tmp and its like must stay as they are.
+            _ if is_for_all => "this folder is for everybody: put the file elsewhere",
+            (false, false) => "try chown root, chmod go-w",
+            (false, true) => "try chown root",
+            (true, _) => "try chmod go-w",
         };
-        let wanted = format!("it must belong to root{or_you} and be writable by nobody else; try {commands}");
+        let wanted = format!("it must belong to root{or_you} and be writable by nobody else; {advice}");
         TrustedFileError::BadOwnership { path, found, wanted }
     }
 }

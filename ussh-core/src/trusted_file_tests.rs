@@ -92,6 +92,10 @@ fn says_what_is_wrong_where_and_what_to_try() {
         top.uid
     );
     assert_eq!(said, expected);
+    // A folder like /tmp stays as it is.
+    top.mode("etc", 0o1777);
+    let said = top.read("etc/ca").unwrap_err().to_string();
+    assert!(said.ends_with("; this folder is for everybody: put the file elsewhere"), "{said}");
 }
 
 #[test]

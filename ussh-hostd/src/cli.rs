@@ -200,6 +200,14 @@ mod tests {
     }
 
     #[test]
+    fn manual_and_completions_are_those_of_this_command_line() {
+        let command = Cli::command();
+        let mut made = ussh_manual::completions(&command);
+        made.push(ussh_manual::manual_page(&command, "8").unwrap());
+        assert_eq!(ussh_manual::agree(&made), Ok(()));
+    }
+
+    #[test]
     fn config_is_taken_before_and_after_the_verb() {
         for line in [["ussh-hostd", "--config", "/x", "run"], ["ussh-hostd", "run", "--config", "/x"]] {
             assert_eq!(Cli::try_parse_from(line).unwrap().config, Some("/x".into()));

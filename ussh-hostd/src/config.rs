@@ -265,6 +265,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_commented_out_in_the_example_is_what_holds_without() {
+        let example = include_str!("../../packaging/ussh/hostd.toml");
+        let config = parse(example).unwrap();
+        let sync = SyncConfig { folder: "/srv/ussh-feed".into(), known_hosts: None };
+        assert_eq!(config, Config { sync: Some(sync), ..parse("").unwrap() });
+        let stated = example.replace("#= ", "");
+        assert!(stated.contains("\nwarn_before_seconds = "));
+        assert_eq!(parse(&stated).unwrap(), config);
+        // What has no fixed default is a key of ours as well.
+        let all = stated.replace("# look_", "look_").replace("# known_", "known_");
+        let timing = Timing { look_before: Some(Duration::from_secs(60)), ..config.timing };
+        assert_eq!(parse(&all).unwrap().timing, timing);
+    }
+
+    #[test]
     fn takes_one_warning_or_a_list_in_any_order() {
         assert_eq!(parse("warn_before_seconds = 20").unwrap().timing.warn_before, [Duration::from_secs(20)]);
         let list = parse("warn_before_seconds = [5, 60, 5]").unwrap().timing.warn_before;

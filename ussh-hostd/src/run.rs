@@ -525,7 +525,7 @@ impl Daemon {
         let left = left.max(Duration::from_secs(1));
         let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
         let text = format!(
-            "your certificate runs out in {}, and this session with it. To go on, run `ussh` on your own machine now.",
+            "your certificate runs out in {}, and this session with it. To go on, run `ussh --login` on your own machine now.",
             span(left)
         );
         let told = held.connection.tell(&on_terminal(&text));
@@ -555,9 +555,10 @@ impl Daemon {
                 "your certificate has run out: this session ends now. Run `ussh` on your own machine and connect again.",
                 "it has run out and is not renewed".to_owned(),
             ),
-            Cause::Refused(refusal) => {
-                ("your certificate is no longer accepted here: this session ends now.", refusal.to_string())
-            }
+            Cause::Refused(refusal) => (
+                "your certificate is no longer accepted here: this session ends now. For a new one run `ussh --login` on your own machine; if that does not help, ask your administrators.",
+                refusal.to_string(),
+            ),
         };
         let told = held.connection.tell(&on_terminal(sentence));
         let detail = format!("{}: {reason}; terminals told: {}", held.who(), told.terminals());

@@ -5,6 +5,8 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use crate::help::{VERBS, Verb};
+
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Invocation {
@@ -51,8 +53,6 @@ pub enum StatusForm {
     Json,
 }
 
-/// All our verbs.
-const VERBS: [&str; 7] = ["--login", "--force", "--check", "--status", "--logout", "--help", "--version"];
 /// Most slips in a word (a letter too many, missing, another or swapped) with which a verb is still suggested.
 const MOST_SLIPS: usize = 2;
 
@@ -78,7 +78,7 @@ pub enum UsageError {
 /// The verb that was meant, perhaps.
 fn nearest(argument: &OsStr) -> Option<&'static str> {
     let argument = argument.to_str()?;
-    let slips = |verb: &'static str| (strsim::osa_distance(argument, verb), verb);
+    let slips = |verb: Verb| (strsim::osa_distance(argument, verb.name), verb.name);
     VERBS.into_iter().map(slips).min().filter(|(count, _)| *count <= MOST_SLIPS).map(|(_, verb)| verb)
 }
 
@@ -225,6 +225,14 @@ mod tests {
             ("--force -v web1 id", Invocation::Force(words("-v web1 id"))),
         ] {
             assert_eq!(Invocation::classify(words(line)), Ok(wanted), "{line}");
+        }
+    }
+
+    #[test]
+    fn each_verb_that_help_tells_of_is_one() {
+        for verb in VERBS {
+            let known = Invocation::classify(vec![verb.name.into()]);
+            assert!(known.is_ok_and(|is| !matches!(is, Invocation::Ssh { .. })), "{}", verb.name);
         }
     }
 

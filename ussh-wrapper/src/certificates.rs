@@ -12,12 +12,16 @@ use ussh_core::verdict::{CriticalOptions, Demand, PrincipalDemand, Refusal, Veri
 use crate::config::{CaUser, Config, ConfigError};
 use crate::user_file;
 
+/// How long before its end a certificate is no longer good unless the configuration says otherwise, in seconds: above the first warning that ussh-hostd
+/// gives by default (300), so that whoever is warned and runs `ussh` gets a new one.
+pub const DEFAULT_RENEW_BEFORE_SECONDS: u64 = 600;
+
 /// What a certificate is judged by.
 #[derive(Clone, Debug)]
 pub struct Judge {
     cas: TrustedCas,
     user: CaUser,
-    renew_before_seconds: u64,
+    renew_before_seconds: Option<u32>,
 }
 
 /// What the judge says of a certificate of our CA.
@@ -25,7 +29,7 @@ pub struct Judge {
 pub enum Standing {
     /// Valid now and for long enough.
     Good,
-    /// Valid now, but within `renew_before_seconds` of its end.
+    /// Valid now, but too near to its end to begin anything with.
     EndsSoon,
     /// Not valid, or somebody else's.
     Refused(NotGood),
@@ -67,9 +71,9 @@ impl Judge {
         }
         Ok(Judge::new(cas, user, config.renew_before_seconds))
     }
-    /// From keys at hand.
-    pub fn new(cas: TrustedCas, user: CaUser, renew_before_seconds: u32) -> Self {
-        Judge { cas, user, renew_before_seconds: renew_before_seconds.into() }
+    /// From keys at hand; `renew_before_seconds` as in [`Config`].
+    pub fn new(cas: TrustedCas, user: CaUser, renew_before_seconds: Option<u32>) -> Self {
+        Judge { cas, user, renew_before_seconds }
     }
     /// The name that the user has at the CA.
     pub fn user(&self) -> &CaUser {
@@ -101,18 +105,22 @@ impl Judge {
     pub fn standing(&self, certificate: &Certificate, now: UnixTime) -> Standing {
         match self.verify(certificate, now) {
             Err(refusal) => Standing::Refused(refusal),
-            Ok(verified)
-                if verified.certificate().valid_before().0 > now.0.saturating_add(self.renew_before_seconds) =>
-            {
-                Standing::Good
-            }
-            Ok(_) => Standing::EndsSoon,
+            Ok(verified) if ends_soon(verified.certificate(), now, self.renew_before_seconds) => Standing::EndsSoon,
+            Ok(_) => Standing::Good,
         }
     }
     /// Whether one of our CA keys stands in it. Says nothing on the signature.
     pub fn names_our_ca(&self, certificate: &Certificate) -> bool {
         self.cas.contains(certificate.ca())
     }
+}
+
+/// By default in the last ten minutes, or in the second half of the time that the login gave: a certificate for a few minutes must be good for something as well.
+fn ends_soon(certificate: &Certificate, now: UnixTime, renew_before_seconds: Option<u32>) -> bool {
+    let end = certificate.valid_before().0;
+    let half_of_its_life = end.saturating_sub(certificate.login_time().0) / 2;
+    let ahead = renew_before_seconds.map_or(DEFAULT_RENEW_BEFORE_SECONDS.min(half_of_its_life), u64::from);
+    end <= now.0.saturating_add(ahead)
 }
 
 /// The first good certificate that the agent lists.
@@ -139,4 +147,57 @@ pub fn held(agent: &mut Agent, judge: &Judge, now: UnixTime) -> Result<Vec<Held>
 /// What the agent lists is mostly not for us; what cannot be read is passed over.
 pub fn readable_certificate(identity: &Identity) -> Option<Certificate> {
     if Certificate::is_certificate_blob(&identity.blob) { Certificate::parse(&identity.blob).ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use ussh_core::certificate::CertificateOption;
+    use ussh_core::issue::CertificateTemplate;
+    use ussh_core::keys::PrivateKey;
+
+    use super::*;
+
+    /// Backdated by a minute, as the CA does; got at `login` and good for `seconds` from then.
+    fn certificate(login: u64, seconds: u64) -> Certificate {
+        let template = CertificateTemplate {
+            public_key: PrivateKey::generate_ed25519().unwrap().public_key(),
+            serial: 1,
+            kind: CertificateKind::User,
+            key_id: "alice".into(),
+            principals: vec!["alice".into()],
+            valid_after: UnixTime(login - 60),
+            valid_before: UnixTime(login + seconds),
+            critical_options: vec![],
+            extensions: vec![CertificateOption::login_time(UnixTime(login))],
+        };
+        template.sign(&PrivateKey::generate_ed25519().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn by_default_the_last_ten_minutes_are_too_few_and_of_a_short_life_the_last_half() {
+        for (seconds, left, soon) in [
+            (28_800, 601, false),
+            (28_800, 600, true),
+            (28_800, 300, true),
+            (1200, 601, false),
+            (1200, 600, true),
+            (240, 121, false),
+            (240, 120, true),
+            (20, 11, false),
+            (20, 10, true),
+        ] {
+            let now = UnixTime(1_000_000 + seconds - left);
+            assert_eq!(ends_soon(&certificate(1_000_000, seconds), now, None), soon, "{left} of {seconds} s");
+        }
+    }
+
+    #[test]
+    fn what_is_configured_is_taken_as_it_stands() {
+        let certificate = certificate(1_000_000, 20);
+        for (left, configured, soon) in [(20, 0, false), (1, 0, false), (6, 5, false), (5, 5, true), (20, 3600, true)] {
+            let now = UnixTime(1_000_020 - left);
+            assert_eq!(ends_soon(&certificate, now, Some(configured)), soon, "{left} s left, {configured}");
+        }
+    }
 }

@@ -21,7 +21,6 @@ pub const CA_VARIABLE: &str = "USSH_CA";
 
 const DEFAULT_USER_CA_FILE: &str = "/etc/ussh/user_ca.pub";
 const DEFAULT_KNOWN_HOSTS: &str = "/etc/ussh/known_hosts";
-const DEFAULT_RENEW_BEFORE_SECONDS: u32 = 60;
 const DEFAULT_CONNECT_TIMEOUT_SECONDS: u32 = 10;
 
 /// What the files and the environment say together.
@@ -35,8 +34,8 @@ pub struct Config {
     pub user_ca_file: PathBuf,
     /// `@cert-authority` lines for the CA's own host certificate.
     pub known_hosts: PathBuf,
-    /// A certificate that ends within this many seconds is no longer good.
-    pub renew_before_seconds: u32,
+    /// A certificate that ends within this many seconds is no longer good; `None`: [`crate::certificates::DEFAULT_RENEW_BEFORE_SECONDS`], and less for a short-lived one.
+    pub renew_before_seconds: Option<u32>,
     /// How long one CA may take to answer a connection, in seconds (1 to 600).
     pub connect_timeout_seconds: u32,
 }
@@ -118,10 +117,7 @@ impl Config {
             ca_user: user.ca_user.or(system.ca_user),
             user_ca_file: resolve(user.user_ca_file.or(system.user_ca_file), DEFAULT_USER_CA_FILE, home)?,
             known_hosts: resolve(user.known_hosts.or(system.known_hosts), DEFAULT_KNOWN_HOSTS, home)?,
-            renew_before_seconds: user
-                .renew_before_seconds
-                .or(system.renew_before_seconds)
-                .unwrap_or(DEFAULT_RENEW_BEFORE_SECONDS),
+            renew_before_seconds: user.renew_before_seconds.or(system.renew_before_seconds),
             connect_timeout_seconds: user
                 .connect_timeout_seconds
                 .or(system.connect_timeout_seconds)

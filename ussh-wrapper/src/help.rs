@@ -1,22 +1,46 @@
-//! What `ussh --help` and `ussh --version` print.
+//! What `ussh --help` and `ussh --version` print. The table of verbs is also what the command line is read by, and what manual page and completions are made of.
 
-/// `ussh --help`.
-pub const HELP: &str = "\
-ussh - ssh, with a fresh certificate
-Sees to it that your ssh-agent holds a good certificate, asking your CA for one if not, then becomes ssh.
+/// One verb of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verb {
+    /// With its dashes.
+    pub name: &'static str,
+    /// What may follow, for people; empty: nothing.
+    pub takes: &'static str,
+    /// What it does.
+    pub does: &'static str,
+}
 
-Usage:
-  ussh [ssh arguments…]     make sure of a certificate, then run ssh with exactly these arguments
-  ussh                      get a certificate if there is no good one
-  ussh --VERB               one of these; they count only as the first argument, all else is ssh's:
+const fn verb(name: &'static str, takes: &'static str, does: &'static str) -> Verb {
+    Verb { name, takes, does }
+}
 
-  --login                   log in at the CA now, whatever the agent holds
-  --force [ssh arguments…]  the same, then run ssh
-  --check                   exit 0 if there is a good certificate, else 1; prints nothing
-  --status [--json]         agent, CA, certificates and the time they have left; exits as --check
-  --logout                  remove the certificates of your CA from the agent
-  --help, --version
+/// All our verbs.
+pub const VERBS: [Verb; 7] = [
+    verb("--login", "", "log in at the CA now, whatever the agent holds"),
+    verb("--force", "[ssh arguments…]", "the same, then run ssh"),
+    verb("--check", "", "exit 0 if there is a good certificate, else 1; prints nothing"),
+    verb("--status", "[--json]", "agent, CA, certificates and the time they have left; exits as --check"),
+    verb("--logout", "", "remove the certificates of your CA from the agent"),
+    verb("--help", "", "this text"),
+    verb("--version", "", "the version"),
+];
 
+/// One sentence on what it is, one on what it does.
+pub const ABOUT: [&str; 2] = [
+    "ssh, with a fresh certificate",
+    "Sees to it that your ssh-agent holds a good certificate, asking your CA for one if not, then becomes ssh.",
+];
+
+/// The ways to call it, each with what it means.
+pub const USAGE: [(&str, &str); 3] = [
+    ("ussh [ssh arguments…]", "make sure of a certificate, then run ssh with exactly these arguments"),
+    ("ussh", "get a certificate if there is no good one"),
+    ("ussh --VERB", "one of these; they count only as the first argument, all else is ssh's:"),
+];
+
+/// What stands below the verbs.
+pub const REST: &str = "\
 When a host refuses a certificate that looks good here (it may be revoked): ussh --force HOST gets a fresh one first,
 and ussh --login does without going on to a host.
 
@@ -30,7 +54,7 @@ Files, each key in the second overriding the first (TOML):
       ca_user = \"alice\"                          your account at the CA, spelled as there; default: the local one
       user_ca_file = \"/etc/ussh/user_ca.pub\"     keys that sign user certificates, one a line
       known_hosts = \"/etc/ussh/known_hosts\"      @cert-authority lines, by which the CA's host key is known
-      renew_before_seconds = 60
+      renew_before_seconds = 600                 default: 600, or half of the certificate's life if that is less
       connect_timeout_seconds = 10               1 to 600
 
 Environment:
@@ -44,3 +68,17 @@ Exit status: that of ssh; or, before ssh runs, 64 wrong or unknown verb,
 
 /// `ussh --version`.
 pub const VERSION: &str = concat!("ussh ", env!("CARGO_PKG_VERSION"), "\n");
+
+/// `ussh --help`.
+pub fn help() -> String {
+    let [what, does] = ABOUT;
+    let usage: String = USAGE.iter().map(|(call, means)| format!("  {call:<25} {means}\n")).collect();
+    let verbs: String = VERBS
+        .iter()
+        .map(|verb| format!("  {:<25} {}\n", format!("{} {}", verb.name, verb.takes).trim_end(), verb.does))
+        .collect();
+    format!("ussh - {what}\n{does}\n\nUsage:\n{usage}\n{verbs}\n{REST}")
+}
+
+#[cfg(test)]
+mod tests;

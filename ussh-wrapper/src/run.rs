@@ -38,7 +38,7 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
         Invocation::Logout => logout(),
         Invocation::Check => check(),
         Invocation::Status(form) => status(form),
-        Invocation::Help => print(help::HELP),
+        Invocation::Help => print(&help::help()),
         Invocation::Version => print(help::VERSION),
     }
 }

@@ -375,10 +375,11 @@ fn debian_s_own_stacks_raise_no_alarm() {
 
 #[test]
 fn our_examples_pass() {
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/pam.d");
-    let files: Vec<String> =
-        fs::read_dir(examples).unwrap().map(|entry| entry.unwrap().path().to_str().unwrap().to_owned()).collect();
-    assert!(files.len() >= 5);
+    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging");
+    let entries = ["pam.d", "keyboard-interactive/pam.d"].map(|folder| fs::read_dir(packaging.join(folder)).unwrap());
+    let paths = entries.into_iter().flatten().map(|entry| entry.unwrap().path());
+    let files: Vec<String> = paths.map(|path| path.to_str().unwrap().to_owned()).collect();
+    assert!(files.len() >= 6);
     let folder = tempfile::tempdir().unwrap();
     let sshd_config = folder.path().join("sshd_config");
     fs::write(
@@ -392,7 +393,10 @@ fn our_examples_pass() {
     assert_eq!(status, 0, "{findings:#?}");
     // All that is left to say is that the files of a server are not on this machine.
     assert!(findings.iter().all(|finding| finding["rule"] == "file" && finding["severity"] == "note"), "{findings:#?}");
-    let (status, _) = self::findings(&["--stack", files.iter().find(|file| file.ends_with("/sshd")).unwrap()]);
+    let (status, _) = self::findings(&[
+        "--stack",
+        files.iter().find(|file| file.ends_with("keyboard-interactive/pam.d/sshd")).unwrap(),
+    ]);
     assert_eq!(status, 0, "with no sshd_config to look it up in that is a note");
 }
 

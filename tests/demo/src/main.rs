@@ -15,6 +15,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use story::Story;
+use ussh_e2e::lab::{LabError, SSHD_CONFIG};
 use ussh_e2e::{World, WorldPlan};
 
 const USAGE: &str = "\
@@ -46,12 +47,18 @@ fn with_hosts(then: fn(&World) -> ExitCode) -> ExitCode {
     );
     let plan = WorldPlan::new("demo").person("dave", "tr0ub4dor", &["visitors"]).policy(POLICY);
     match plan.bare("stock").bare("rogue").start() {
-        Ok(world) => then(&world),
-        Err(error) => {
-            eprintln!("ussh-demo: the hosts could not be set up: {error}");
-            ExitCode::from(2)
-        }
+        Ok(world) => match world.host("rogue").start_sshd(SSHD_CONFIG) {
+            Ok(_) => then(&world),
+            Err(error) => not_set_up(&error),
+        },
+        Err(error) => not_set_up(&error),
     }
+}
+
+/// Says why there are no hosts.
+pub fn not_set_up(error: &LabError) -> ExitCode {
+    eprintln!("ussh-demo: the hosts could not be set up: {error}");
+    ExitCode::from(2)
 }
 
 /// The main job, step by step.

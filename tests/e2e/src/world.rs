@@ -71,17 +71,12 @@ grace_seconds = 2
 source = \"file:/srv/ussh-feed\"
 ";
 
-const USSH: &str = "\
-ca = \"ca\"
-user_ca_file = \"/etc/ussh/user_ca.pub\"
-known_hosts = \"/etc/ussh/known_hosts\"
-renew_before_seconds = 5
-";
+/// As packaged: what laptops hold by default.
+const USSH: &str = include_str!("../../../packaging/ussh/ussh.toml");
+const SSH: &str = include_str!("../../../packaging/ssh/ssh_config.d/ussh.conf");
 
 /// A login shell on the laptop finds its agent.
 const PROFILE: &str = "[ ! -S \"$HOME/.agent.sock\" ] || export SSH_AUTH_SOCK=\"$HOME/.agent.sock\"\n";
-
-const CA_PAM: &str = "@include common-auth\n@include common-account\n@include common-password\n";
 
 /// How long anything of the set-up may take.
 const SOON: Duration = Duration::from_secs(20);
@@ -346,11 +341,12 @@ impl World {
     /// What could not be copied.
     pub fn carry_feed(&self, server: &str) -> Result<()> {
         let ca = self.host("ca");
-        self.usshca("krl --out /srv/krl")?.ok()?;
+        let krl = format!("{CA_DIR}/public/krl");
+        self.usshca(&format!("krl --out {krl}"))?.ok()?;
         let to = self.host(server);
         to.run(["mkdir", "-p", FEED])?.ok()?;
         to.write_file(&format!("{FEED}/user_ca.pub"), 0o644, ca.read_bytes(&format!("{CA_DIR}/public/user_ca.pub"))?)?;
-        to.write_file(&format!("{FEED}/krl"), 0o644, ca.read_bytes("/srv/krl")?)
+        to.write_file(&format!("{FEED}/krl"), 0o644, ca.read_bytes(&krl)?)
     }
 
     /// A host certificate for the key that lies on `server` now.
@@ -408,7 +404,6 @@ impl World {
 
     fn set_up_ca(&self) -> Result<()> {
         let ca = self.host("ca");
-        ca.write_file("/etc/pam.d/usshca", 0o644, CA_PAM)?;
         ca.script("mkdir -p /srv")?;
         ca.run(["usshca", "--dir", CA_DIR, "init", "--name", "ca", "--listen", "0.0.0.0:22"])?.ok()?;
         ca.write_file(&format!("{CA_DIR}/policy.toml"), 0o644, &self.plan.policy)?;
@@ -440,16 +435,13 @@ impl World {
         let (ca, laptop) = (self.host("ca"), self.host("laptop"));
         let public = |name: &str| ca.read_bytes(&format!("{CA_DIR}/public/{name}"));
         laptop.write_file(ASKPASS_PATH, 0o755, ASKPASS)?;
-        laptop.write_file("/etc/ussh/ussh.toml", 0o644, USSH)?;
+        laptop.write_file("/etc/ussh/ussh.toml", 0o644, USSH.replace("ca.example.com", "ca"))?;
         laptop.write_file("/etc/ussh/user_ca.pub", 0o644, public("user_ca.pub")?)?;
         laptop.write_file("/etc/ussh/known_hosts", 0o644, public("known_hosts")?)?;
         laptop.write_file("/etc/profile.d/agent.sh", 0o644, PROFILE)?;
         laptop.write_file("/etc/ssh/ssh_known_hosts", 0o644, public("known_hosts")?)?;
-        laptop.write_file(
-            "/etc/ssh/ssh_config.d/ussh.conf",
-            0o644,
-            "Host web*\n  ForwardAgent yes\n  StrictHostKeyChecking yes\n",
-        )?;
+        // `rogue` is how worlds call a server that has no certificate.
+        laptop.write_file("/etc/ssh/ssh_config.d/ussh.conf", 0o644, SSH.replace("web1 *.example.com", "web* rogue"))?;
         self.plan.people.iter().try_for_each(|(name, ..)| self.start_agent("laptop", name))
     }
 }

@@ -27,7 +27,7 @@ source = \"file:/srv/ussh-feed\"
 const ENDS_IN: &str = "your certificate runs out in ";
 const HAS_ENDED: &str =
     "your certificate has run out: this session ends now. Run `ussh` on your own machine and connect again.";
-const NOT_ACCEPTED: &str = "your certificate is no longer accepted here: this session ends now.";
+const NOT_ACCEPTED: &str = "your certificate is no longer accepted here: this session ends now. For a new one run `ussh --login` on your own machine; if that does not help, ask your administrators.";
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
     let world = WorldPlan::new("guard").people(32, "admins").start().unwrap();
@@ -303,6 +303,30 @@ fn a_frozen_client_counts_as_no_and_delays_nobody() {
     neighbour.ends_on_time();
     frozen.shell.terminal().signal(Signal::SIGCONT).unwrap();
     assert_eq!(frozen.shell.terminal().expect_exit(SOON).unwrap().code(), 255);
+}
+
+/// ussh-hostd and ussh as they are packaged: the first warning comes five minutes before the end.
+#[test]
+fn whoever_is_warned_first_gets_a_new_certificate_by_what_the_warning_says_and_by_ussh_alone() {
+    let world = WorldPlan::new("warned").without_servers().server("web1").people(2, "admins").start().unwrap();
+    let _watch = world.lab().watch();
+    world
+        .host("web1")
+        .write_file("/etc/ussh/hostd.toml", 0o644, include_str!("../../../packaging/ussh/hostd.toml"))
+        .unwrap();
+    start_hostd(&world, "web1");
+    let sessions = [(); 2].map(|()| session(&world, "web1", "-3h:+320s", "ssh -A"));
+
+    let warning =
+        format!("{ENDS_IN}5 min, and this session with it. To go on, run `ussh --login` on your own machine now.");
+    for (session, command) in sessions.iter().zip(["ussh --login", "ussh"]) {
+        session.shell.terminal().expect(&warning, Duration::from_secs(40)).unwrap();
+        let login = session.agent.terminal(command).unwrap();
+        login.expect("assword:", SOON).unwrap();
+        login.send(&format!("{}\n", world.password(session.user()))).unwrap();
+        login.expect("is in your agent.", SOON).unwrap();
+        assert!(login.expect_exit(SOON).unwrap().success(), "{command}: {}", login.transcript());
+    }
 }
 
 #[test]

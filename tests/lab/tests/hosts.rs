@@ -269,7 +269,25 @@ fn syslog_keeps_a_message_in_its_line() {
     let web2 = LAB.host("web2");
     web2.run(["logger", "-p", "auth.warning", "-t", "forger", "one\ntwo"]).unwrap().ok().unwrap();
     wait_until(SOON, "the message", || web2.log().contains("auth.warning forger: one")).unwrap();
-    assert!(web2.read_file("/var/log/syslog").unwrap().contains("forger: one"));
+    assert!(web2.read_file("/var/log/auth.log").unwrap().contains("forger: one#012two\n"));
+}
+
+#[test]
+fn auth_and_all_else_are_logged_apart_as_in_debian() {
+    let _watch = LAB.watch();
+    let web2 = LAB.host("web2");
+    for facility in ["auth", "authpriv", "daemon", "user"] {
+        web2.run(["logger", "-p", &format!("{facility}.info"), "-t", "apart", &format!("from-{facility}")]).unwrap();
+    }
+    wait_until(SOON, "the last message", || web2.log().contains("apart: from-user")).unwrap();
+    for (file, here, not_here) in [
+        ("/var/log/auth.log", ["from-auth\n", "from-authpriv\n"], ["from-daemon", "from-user"]),
+        ("/var/log/syslog", ["from-daemon\n", "from-user\n"], ["from-auth\n", "from-authpriv"]),
+    ] {
+        let log = web2.read_file(file).unwrap();
+        assert!(here.iter().all(|text| log.contains(text)), "{file}: {log}");
+        assert!(!not_here.iter().any(|text| log.contains(text)), "{file}: {log}");
+    }
 }
 
 #[test]

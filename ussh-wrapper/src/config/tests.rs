@@ -46,7 +46,19 @@ fn without_files_the_defaults_hold_and_no_ca_is_known() {
     assert_eq!(config.ca_user, None);
     assert_eq!(config.user_ca_file, Path::new("/etc/ussh/user_ca.pub"));
     assert_eq!(config.known_hosts, Path::new("/etc/ussh/known_hosts"));
-    assert_eq!((config.renew_before_seconds, config.connect_timeout_seconds), (60, 10));
+    assert_eq!((config.renew_before_seconds, config.connect_timeout_seconds), (None, 10));
+}
+
+#[test]
+fn what_is_commented_out_in_the_example_is_what_holds_without() {
+    let example = include_str!("../../../packaging/ussh/ussh.toml");
+    let config = load(Some(example), None, None).unwrap();
+    assert_eq!(config, Config { cas: vec![ca("ca.example.com", 22)], ..load(None, None, None).unwrap() });
+    let stated = example.replace("#= ", "");
+    assert!(stated.contains("\nknown_hosts = "));
+    assert_eq!(load(Some(&stated), None, None).unwrap(), config);
+    let all = stated.replace("# renew_", "renew_");
+    assert_eq!(load(Some(&all), None, None).unwrap().renew_before_seconds, Some(600));
 }
 
 #[test]
@@ -55,7 +67,7 @@ fn the_users_file_overrides_the_systems_key_by_key() {
     let config = load(Some(system), Some("ca = [\"ca2:2222\", \"ca3\"]\nrenew_before_seconds = 0\n"), None).unwrap();
     assert_eq!(config.cas, [ca("ca2", 2222), ca("ca3", 22)]);
     assert_eq!(config.ca_user.unwrap().as_str(), "alice");
-    assert_eq!(config.renew_before_seconds, 0);
+    assert_eq!(config.renew_before_seconds, Some(0));
     assert_eq!(config.user_ca_file, Path::new("/a"));
 }
 

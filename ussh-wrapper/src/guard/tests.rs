@@ -132,7 +132,7 @@ fn guarded_at<T: Send>(
 ) -> (T, CaSide) {
     let uid = nix::unistd::getuid().as_raw();
     let user = CaUser::try_from("alice".to_owned()).unwrap();
-    let judge = Judge::new(TrustedCas::from_keys(vec![ca.0.public_key()]), user, 60);
+    let judge = Judge::new(TrustedCas::from_keys(vec![ca.0.public_key()]), user, Some(60));
     let side = CaSide::new(UserAgent::at(real.socket()), judge, clock);
     let mut guard = Guard::open(side, PrivateDirectory::under(real.folder.path()).unwrap(), uid).unwrap();
     let socket = guard.socket();

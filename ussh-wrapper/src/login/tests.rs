@@ -11,7 +11,7 @@ fn config() -> Config {
         ca_user: None,
         user_ca_file: PathBuf::from("/etc/ussh/user_ca.pub"),
         known_hosts: PathBuf::from("/etc/ussh/known_hosts"),
-        renew_before_seconds: 60,
+        renew_before_seconds: None,
         connect_timeout_seconds: 7,
     }
 }

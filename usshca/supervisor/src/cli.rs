@@ -186,6 +186,14 @@ mod tests {
     }
 
     #[test]
+    fn manual_and_completions_are_those_of_this_command_line() {
+        let command = Cli::command();
+        let mut made = ussh_manual::completions(&command);
+        made.push(ussh_manual::manual_page(&command, "8").unwrap());
+        assert_eq!(ussh_manual::agree(&made), Ok(()));
+    }
+
+    #[test]
     fn reads_times_with_one_unit_and_nothing_else() {
         for (text, seconds) in
             [("90d", 7_776_000), ("12H", 43_200), ("1w", 604_800), ("30m", 1800), ("5s", 5), ("60", 60)]

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::config::{Config, MAX_FILE};
 use crate::failure::Failure;
+use crate::init::pam;
 use crate::pam_stack;
 use crate::policy;
 
@@ -117,9 +118,13 @@ impl Base {
         if pam_stack::FOLDERS.iter().any(is_there) {
             return Ok(());
         }
+        let [folder, _] = pam_stack::FOLDERS;
+        let advice = pam::lines(Path::new(folder)).map_or_else(
+            || "write one".to_owned(),
+            |lines| format!("to let in whoever may log in to this machine, put there:\n{}", lines.trim_end()),
+        );
         Err(Failure::config(format!(
-            "/etc/pam.d/{service} is missing, and PAM would fall back to the service \"other\". To let in whoever may log in to this machine, put there:\n\
-             @include common-auth\n@include common-account"
+            "{folder}/{service} is missing, and PAM would fall back to the service \"other\"; {advice}"
         )))
     }
 }

@@ -276,9 +276,14 @@ fn revoke_and_krl_are_understood_by_ssh_keygen() {
     assert!(!is_revoked("krl"));
     let said = world.good(&["revoke", &serial, "--reason", "machine lost"]);
     assert!(said.contains("revoked serial") && said.contains("ussh-hostd sync"), "{said}");
-    assert!(said.contains(&format!("usshca --dir {} krl --out", world.ca().display())), "{said}");
     assert!(world.good(&["revoke", &serial]).contains("before"));
-    world.good(&["krl", "--out", "krl"]);
+    // The advice is a command that works as it stands.
+    let advice = said.lines().find_map(|line| line.trim().strip_prefix("usshca --dir ")).unwrap();
+    let words: Vec<&str> = advice.split(' ').collect();
+    assert_eq!(words[0], world.ca().to_str().unwrap(), "{said}");
+    world.good(&words[1..]);
+    assert_eq!(words.last().copied(), world.ca().join("public/krl").to_str(), "{said}");
+    fs::copy(world.ca().join("public/krl"), world.dir.path().join("krl")).unwrap();
     assert!(is_revoked("krl"));
     fs::write(world.dir.path().join("piped"), world.run(&["krl"]).stdout).unwrap();
     assert!(is_revoked("piped"));
@@ -348,4 +353,17 @@ fn check_reads_the_policy_while_a_signer_is_at_work() {
     let (code, said) = world.bad(&["check"]);
     assert_eq!(code, 78, "{said}");
     assert!(said.contains("/policy.toml: line ") && said.contains("denie"), "{said}");
+}
+
+#[test]
+fn check_shows_what_a_missing_pam_service_is_to_hold() {
+    let world = World::init();
+    let config = world.read("usshca.toml").replace("# pam_service = \"usshca\"", "pam_service = \"no-such-service\"");
+    fs::write(world.ca().join("usshca.toml"), config).unwrap();
+    let (code, said) = world.bad(&["check"]);
+    assert_eq!(code, 78, "{said}");
+    assert!(said.contains("/etc/pam.d/no-such-service is missing"), "{said}");
+    // The same as `usshca init` writes, and as packaging/pam.d/usshca holds.
+    let packaged = include_str!("../../../packaging/pam.d/usshca").lines().filter(|line| !line.starts_with('#'));
+    assert!(said.ends_with(&packaged.fold(":\n".to_owned(), |all, line| all + line + "\n")), "{said}");
 }

@@ -1,4 +1,4 @@
-//! A host's syslog: /dev/log, into /var/log/syslog and into the copy that the test reads.
+//! A host's syslog: /dev/log, into the files that Debian's rsyslog writes and into the copy that the test reads.
 //!
 //! Input: datagrams of any process of the host, untrusted.
 
@@ -12,7 +12,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::error::{Doing, Result};
 
 const SOCKET: &str = "/dev/log";
-const FILE: &str = "/var/log/syslog";
+/// What comes from auth and authpriv, and all else (Debian's rsyslog.conf).
+const AUTH: &str = "/var/log/auth.log";
+const OTHER: &str = "/var/log/syslog";
 
 /// Longest message, bytes.
 const MAX_MESSAGE: usize = 64 * 1024;
@@ -24,19 +26,21 @@ const FACILITIES: [&str; 12] =
 
 pub(super) struct Syslog {
     socket: UnixDatagram,
-    file: File,
+    auth: File,
+    other: File,
     copy: File,
 }
 
 impl Syslog {
-    /// Opens /dev/log and the log file of the host whose root this process is in.
+    /// Opens /dev/log and the log files of the host whose root this process is in.
     pub(super) fn open(copy: OwnedFd) -> Result<Self> {
         let socket = UnixDatagram::bind(SOCKET).doing("binding /dev/log")?;
         socket.set_nonblocking(true).doing("binding /dev/log")?;
         fs::set_permissions(SOCKET, Permissions::from_mode(0o666)).doing("opening /dev/log to all")?;
-        let file =
-            OpenOptions::new().create(true).append(true).mode(0o640).open(FILE).doing(format!("opening {FILE}"))?;
-        Ok(Syslog { socket, file, copy: File::from(copy) })
+        let open = |path: &str| {
+            OpenOptions::new().create(true).append(true).mode(0o640).open(path).doing(format!("opening {path}"))
+        };
+        Ok(Syslog { socket, auth: open(AUTH)?, other: open(OTHER)?, copy: File::from(copy) })
     }
 
     /// Takes what has come. A log that cannot be written must not stop the host.
@@ -45,7 +49,8 @@ impl Syslog {
         while let Ok(length) = self.socket.recv(&mut message) {
             let text = String::from_utf8_lossy(message.get(..length).unwrap_or_default());
             let entry = line(&text, SystemTime::now());
-            let _ = self.file.write_all(entry.as_bytes());
+            let file = if is_auth(&text) { &mut self.auth } else { &mut self.other };
+            let _ = file.write_all(entry.as_bytes());
             let _ = self.copy.write_all(entry.as_bytes());
         }
     }
@@ -78,6 +83,11 @@ fn line(message: &str, now: SystemTime) -> String {
     }
     entry.push('\n');
     entry
+}
+
+/// Whether it is of the facility auth or authpriv.
+fn is_auth(message: &str) -> bool {
+    split_priority(message).0.starts_with("auth")
 }
 
 fn split_priority(message: &str) -> (String, &str) {

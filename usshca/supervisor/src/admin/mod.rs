@@ -49,11 +49,13 @@ fn revoke(layout: &Layout, args: RevokeArgs) -> Result<(), Failure> {
 }
 
 fn next_steps(layout: &Layout) -> String {
+    let krl = layout.public.join("krl");
     format!(
         "hosts refuse it once they have the next KRL:\n  \
-         usshca{} krl --out FILE      puts it where the hosts take it from: their feed, file krl\n  \
-         ussh-hostd sync                 on each host",
-        layout_flag(layout)
+         usshca{} krl --out {krl}\n  \
+         then bring {krl} to the feed folder of each host (file krl), and there: ussh-hostd sync",
+        layout_flag(layout),
+        krl = krl.display()
     )
 }
 

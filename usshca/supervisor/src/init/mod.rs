@@ -3,9 +3,12 @@
 //! The CA machine's own host certificate comes from a signer, as every other one, so that it stands in the inventory.
 
 mod accounts;
-mod pam;
+pub mod pam;
 mod stage;
 mod text;
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use ussh_core::keys::{KeyError, PrivateKey, PublicKey};
 use ussh_os::process;
@@ -38,8 +41,11 @@ pub fn run(layout: &Layout, args: &InitArgs) -> Result<(), Failure> {
 
     let stage = Stage::new(layout)?;
     let owner = accounts::ensure(&config)?;
-    let host_key = make_files(&stage, owner, &config_text, &ca_name)?;
-    certify(&stage, &host_key, &names)?;
+    let made = make_files(&stage, owner, &config_text, &ca_name).and_then(|key| certify(&stage, &key, &names));
+    made.map_err(|e| match owner.and_then(|owner| closed_folder(&layout.state, owner)) {
+        Some(folder) if e.message.contains("ermission denied") => not_entered(layout, &config.signer_user, &folder),
+        _ => stage.by_last_names(e),
+    })?;
     let pam = pam::ensure(&config.pam_service)?;
     stage.publish()?;
     report(layout, &config, &pam);
@@ -101,11 +107,7 @@ fn key_failure(error: KeyError) -> Failure {
 fn certify(stage: &Stage, host_key: &PublicKey, names: &[String]) -> Result<(), Failure> {
     let layout = stage.layout();
     let base = Base::load(layout)?;
-    let link = Link::first(&base).map_err(|e| {
-        let hint = "; the signer's account must be able to enter every folder above (mode 0711 or 0755)";
-        let hint = if e.message.contains("ermission denied") { hint } else { "" };
-        Failure { message: format!("{e}{hint}"), ..e }
-    })?;
+    let link = Link::first(&base)?;
     let request = Request::HostSign {
         public_key: host_key.to_blob(),
         principals: names.to_vec(),
@@ -117,6 +119,29 @@ fn certify(stage: &Stage, host_key: &PublicKey, names: &[String]) -> Result<(), 
     drop(link);
     stage.file(&certificate_path(&layout.host_key.with_extension("pub")), &format!("{line}\n"), PUBLIC, None)?;
     base.host_identity().map(drop)
+}
+
+/// The first folder above `path` that this account may not enter.
+fn closed_folder(path: &Path, account: Owner) -> Option<PathBuf> {
+    let above: Vec<&Path> = path.ancestors().skip(1).collect();
+    let is_closed = |folder: &&&Path| {
+        folder.metadata().is_ok_and(|folder| {
+            let bit = match (folder.uid() == account.uid, folder.gid() == account.gid) {
+                (true, _) => 0o100,
+                (false, true) => 0o010,
+                (false, false) => 0o001,
+            };
+            folder.mode() & bit == 0
+        })
+    };
+    above.iter().rev().find(is_closed).map(|folder| folder.to_path_buf())
+}
+
+fn not_entered(layout: &Layout, account: &str, folder: &Path) -> Failure {
+    let (dir, shown) = (layout.config.parent().unwrap_or(&layout.config).display(), folder.display());
+    Failure::config(format!(
+        "{dir}: {account}, the signer's account, cannot enter {shown}; make the CA in another folder, or: chmod o+x {shown}"
+    ))
 }
 
 fn report(layout: &Layout, config: &Config, pam: &str) {
@@ -131,4 +156,41 @@ fn report(layout: &Layout, config: &Config, pam: &str) {
     println!("  for everybody   {public}/known_hosts (add to /etc/ssh/ssh_known_hosts)");
     println!("  PAM             {pam}");
     println!("Start it: usshca{dir} serve      it will listen on {}", listen.join(", "));
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_folder_that_an_account_cannot_enter_is_found_by_its_own_bits() {
+        let top = tempfile::tempdir().unwrap();
+        // As the ones above may be: closed to somebody else.
+        fs::set_permissions(top.path(), Permissions::from_mode(0o755)).unwrap();
+        let (outer, inner) = (top.path().join("outer"), top.path().join("outer/inner"));
+        fs::create_dir_all(&inner).unwrap();
+        let us = outer.metadata().unwrap();
+        let (owner, member, other) = (
+            Owner { uid: us.uid(), gid: us.gid() },
+            Owner { uid: us.uid() + 1, gid: us.gid() },
+            Owner { uid: us.uid() + 1, gid: us.gid() + 1 },
+        );
+        let found = |account| closed_folder(&inner.join("state"), account);
+        for (outer_mode, inner_mode, closed) in [
+            (0o755, 0o755, [None, None, None]),
+            (0o700, 0o755, [None, Some(&outer), Some(&outer)]),
+            (0o710, 0o700, [None, Some(&inner), Some(&outer)]),
+            (0o711, 0o666, [Some(&inner), Some(&inner), Some(&inner)]),
+        ] {
+            fs::set_permissions(&inner, Permissions::from_mode(inner_mode)).unwrap();
+            fs::set_permissions(&outer, Permissions::from_mode(outer_mode)).unwrap();
+            for (account, closed) in [owner, member, other].into_iter().zip(closed) {
+                assert_eq!(found(account).as_ref(), closed, "{outer_mode:o} {inner_mode:o} {account:?}");
+            }
+        }
+    }
 }

@@ -40,15 +40,19 @@ fn ensure_in(folders: &[&Path], service: &str, may_write: bool) -> Result<String
     Ok(format!("{shown} (new: whoever may log in to this machine)"))
 }
 
-/// The machine's own way to log people in: Debian's files, or Fedora's; `None`: another one, which is not guessed.
 fn stack(folder: &Path) -> Option<String> {
     let head = "# How people prove to the CA who they are. Whatever PAM has may stand here: LDAP, TOTP, Duo.\n";
+    lines(folder).map(|lines| format!("{head}{lines}"))
+}
+
+/// What a service holds that lets in whoever may log in to this machine: Debian's files, or Fedora's; `None`: another way, which is not guessed.
+pub fn lines(folder: &Path) -> Option<String> {
     let has = |name: &str| folder.join(name).is_file();
     if ["common-auth", "common-account", "common-password"].into_iter().all(has) {
-        return Some(format!("{head}@include common-auth\n@include common-account\n@include common-password\n"));
+        return Some("@include common-auth\n@include common-account\n@include common-password\n".to_owned());
     }
     let include = |kind: &str| format!("{kind:8} include system-auth\n");
-    has("system-auth").then(|| format!("{head}{}{}{}", include("auth"), include("account"), include("password")))
+    has("system-auth").then(|| format!("{}{}{}", include("auth"), include("account"), include("password")))
 }
 
 #[cfg(test)]

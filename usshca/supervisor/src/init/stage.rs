@@ -69,6 +69,14 @@ impl Stage {
         write().map_err(|e| failure(path, &e))
     }
 
+    /// A failure in the words of the folders as they were to be: those of the moment are nobody's business, and gone when it is read.
+    pub fn by_last_names(&self, failure: Failure) -> Failure {
+        let rename = |message: String, top: &Top| {
+            message.replace(&*top.temporary.path().to_string_lossy(), &top.last.to_string_lossy())
+        };
+        Failure { message: self.tops.iter().fold(failure.message, rename), ..failure }
+    }
+
     /// Moves all into place. The configuration's folder comes last: without it there is no CA to serve.
     pub fn publish(self) -> Result<(), Failure> {
         for top in &self.tops {
@@ -222,6 +230,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let stage = Stage::new(&Layout::in_directory(&dir.path().join("ca"))).unwrap();
         stage.file(&stage.layout().config, "x", 0o600, None).unwrap();
-        assert!(stage.file(&stage.layout().config, "y", 0o600, None).is_err());
+        let failed = stage.file(&stage.layout().config, "y", 0o600, None).unwrap_err();
+        let said = stage.by_last_names(failed).message;
+        assert_eq!(said, format!("{}: File exists (os error 17)", dir.path().join("ca/usshca.toml").display()));
     }
 }

@@ -1,0 +1,84 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_usshca_global_optspecs
+    string join \n dir= h/help V/version
+end
+
+function __fish_usshca_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_usshca_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_usshca_using_subcommand
+    set -l cmd (__fish_usshca_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c usshca -n "__fish_usshca_needs_command" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_needs_command" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_needs_command" -s V -l version -d 'Print version'
+complete -c usshca -n "__fish_usshca_needs_command" -f -a "init" -d 'Make a working CA: keys, host certificate, config, policy, database'
+complete -c usshca -n "__fish_usshca_needs_command" -f -a "serve" -d 'Run the CA'
+complete -c usshca -n "__fish_usshca_needs_command" -f -a "check" -d 'Say whether `serve` would start, and what stands in its way'
+complete -c usshca -n "__fish_usshca_needs_command" -f -a "list" -d 'Certificates that were issued, newest first'
+complete -c usshca -n "__fish_usshca_needs_command" -f -a "show" -d 'One certificate'
+complete -c usshca -n "__fish_usshca_needs_command" -f -a "revoke" -d 'Revoke a certificate by its serial'
+complete -c usshca -n "__fish_usshca_needs_command" -f -a "krl" -d 'Write the KRL of all that is revoked'
+complete -c usshca -n "__fish_usshca_needs_command" -f -a "host" -d 'Host certificates'
+complete -c usshca -n "__fish_usshca_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c usshca -n "__fish_usshca_using_subcommand init" -l name -d 'A host name by which people reach the CA; goes into its host certificate; may be repeated [default: this machine\'s host name]' -r
+complete -c usshca -n "__fish_usshca_using_subcommand init" -l ca-name -d 'The CA\'s name, for what users read [default: the first host name]' -r
+complete -c usshca -n "__fish_usshca_using_subcommand init" -l listen -d 'Address to listen on; may be repeated [default: port 22 on all addresses; with --dir port 2222]' -r
+complete -c usshca -n "__fish_usshca_using_subcommand init" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand init" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand serve" -l ready-fd -d 'Write one newline to this descriptor when ready, and close it' -r
+complete -c usshca -n "__fish_usshca_using_subcommand serve" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c usshca -n "__fish_usshca_using_subcommand check" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand check" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand list" -s n -l limit -d 'At most so many, newest first' -r
+complete -c usshca -n "__fish_usshca_using_subcommand list" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand list" -l json -d 'JSON, one object a line'
+complete -c usshca -n "__fish_usshca_using_subcommand list" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand show" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand show" -l json -d 'JSON'
+complete -c usshca -n "__fish_usshca_using_subcommand show" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l reason -d 'Why, for the inventory' -r
+complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l json -d 'JSON'
+complete -c usshca -n "__fish_usshca_using_subcommand revoke" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand krl" -s o -l out -d 'Put it in place here, in one step [default: standard output]' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand krl" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand krl" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign help" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign help" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign help" -f -a "sign" -d 'Sign a host\'s public key'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -s n -l name -d 'A name of the host; may be repeated; no wildcards' -r
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l validity -d 'For how long: seconds, or a number with s, m, h, d or w behind it' -r
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -s o -l out -d 'Where to put the certificate [default: beside the key, as …-cert.pub]; `-` is standard output' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l json -d 'JSON'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from help" -f -a "sign" -d 'Sign a host\'s public key'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show revoke krl host help" -f -a "init" -d 'Make a working CA: keys, host certificate, config, policy, database'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show revoke krl host help" -f -a "serve" -d 'Run the CA'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show revoke krl host help" -f -a "check" -d 'Say whether `serve` would start, and what stands in its way'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show revoke krl host help" -f -a "list" -d 'Certificates that were issued, newest first'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show revoke krl host help" -f -a "show" -d 'One certificate'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show revoke krl host help" -f -a "revoke" -d 'Revoke a certificate by its serial'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show revoke krl host help" -f -a "krl" -d 'Write the KRL of all that is revoked'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show revoke krl host help" -f -a "host" -d 'Host certificates'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show revoke krl host help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from host" -f -a "sign" -d 'Sign a host\'s public key'

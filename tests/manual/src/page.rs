@@ -1,0 +1,105 @@
+//! One manual page for a program with all its subcommands.
+
+use std::io;
+
+use clap::Command;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, roman};
+
+use crate::Made;
+
+/// Paragraphs of the closing help text that become sections of their own.
+const SECTIONS: [&str; 3] = ["Exit status", "Files", "Environment"];
+
+/// The page of a program, in this section of the manual.
+///
+/// # Errors
+/// None in practice: it is written to memory.
+pub fn manual_page(command: &Command, section: &str) -> io::Result<Made> {
+    let top = command.clone().disable_help_subcommand(true).subcommand_value_name("command");
+    let top = Man::new(top).section(section);
+    let mut page = Vec::new();
+    top.render_title(&mut page)?;
+    top.render_name_section(&mut page)?;
+    top.render_synopsis_section(&mut page)?;
+    top.render_description_section(&mut page)?;
+    if command.get_arguments().next().is_some() {
+        top.render_options_section(&mut page)?;
+    }
+    let mut text = String::from_utf8_lossy(&page).into_owned();
+    if command.get_subcommands().next().is_some() {
+        text += ".SH COMMANDS\n";
+        subcommands(&mut text, command, command.get_name())?;
+    }
+    if let Some(closing) = command.get_after_long_help().or_else(|| command.get_after_help()) {
+        let mut roff = Roff::new();
+        for paragraph in closing.to_string().split("\n\n") {
+            closing_paragraph(&mut roff, paragraph.trim_end());
+        }
+        text += &roff.to_roff();
+    }
+    Ok(Made::new(format!("man/{}.{section}", command.get_name()), text))
+}
+
+/// Each with its description and options; those with subcommands of their own give only these.
+fn subcommands(text: &mut String, command: &Command, called: &str) -> io::Result<()> {
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+        let called = format!("{called} {}", sub.get_name());
+        if sub.get_subcommands().next().is_some() {
+            subcommands(text, sub, &called)?;
+            continue;
+        }
+        let sub = sub.clone().bin_name(&called).disable_help_flag(true);
+        let man = Man::new(sub.clone());
+        *text += &Roff::new().control("SS", [called.as_str()]).to_roff();
+        *text += &without_heading(|page| man.render_synopsis_section(page))?;
+        *text += ".PP\n";
+        *text += &without_heading(|page| man.render_description_section(page))?;
+        if sub.get_arguments().next().is_some() {
+            *text += &without_heading(|page| man.render_options_section(page))?;
+        }
+    }
+    Ok(())
+}
+
+/// A section's text without what clap_mangen begins a page and a section with.
+fn without_heading(render: impl Fn(&mut dyn io::Write) -> io::Result<()>) -> io::Result<String> {
+    let mut page = Vec::new();
+    render(&mut page)?;
+    let text = String::from_utf8_lossy(&page).into_owned();
+    let begin = text.find(".SH ").unwrap_or_default();
+    let body = text.get(begin..).and_then(|section| section.split_once('\n')).map_or("", |(_, body)| body);
+    Ok(body.to_owned())
+}
+
+/// Columns stay columns; other text may be filled.
+fn closing_paragraph(roff: &mut Roff, paragraph: &str) {
+    let section = SECTIONS.into_iter().find(|section| paragraph.starts_with(section));
+    let body = match section {
+        None => {
+            roff.control("PP", []);
+            paragraph.to_owned()
+        }
+        Some(section) => {
+            roff.control("SH", [section.to_uppercase().as_str()]);
+            // The columns of the lines below are those of the first.
+            let rest = paragraph.strip_prefix(section).unwrap_or(paragraph);
+            rest.strip_prefix(':').map_or_else(
+                || rest.trim_start_matches(", ").to_owned(),
+                |rest| format!("{}{rest}", " ".repeat(section.len() + 1)),
+            )
+        }
+    };
+    let lines: Vec<&str> = body.lines().filter(|line| !line.trim().is_empty()).collect();
+    let indent = lines.iter().map(|line| line.len() - line.trim_start().len()).min().unwrap_or_default();
+    let columns = lines.len() > 1 && lines.iter().any(|line| line.trim_start().contains("  "));
+    if columns {
+        roff.control("nf", []);
+    }
+    for line in &lines {
+        roff.text([roman(if columns { line.get(indent..).unwrap_or_default() } else { line.trim() })]);
+    }
+    if columns {
+        roff.control("fi", []);
+    }
+}
