@@ -156,3 +156,35 @@ fn ctrl_c_ends_sudo_rs_by_the_signal_itself() {
     let (_agent, shell) = desk(&world, "alice", "web13");
     ends_by_the_signal_itself(&shell, "sudo-rs id -u");
 }
+
+#[test]
+fn a_certificate_that_is_revoked_while_the_key_is_waited_for_opens_nothing() {
+    let world =
+        WorldPlan::new("revoked-meanwhile").without_servers().server("web1").people(1, "admins").start().unwrap();
+    let _watch = world.lab().watch();
+    world.sudo_pam("web1", &format!("{LINE} revoked_keys=/etc/ssh/revoked_keys")).unwrap();
+    let user = world.somebody().unwrap();
+    let (agent, shell) = desk(&world, &user, "web1");
+    let web1 = world.host("web1");
+    // Another list, which revokes somebody else: it is read, and the answer stays the same.
+    let revoke = |name: &str| {
+        let make = format!(
+            "echo 'id: {name}' > /root/spec && ssh-keygen -q -k -s none -f /etc/ssh/new /root/spec && mv /etc/ssh/new /etc/ssh/revoked_keys"
+        );
+        web1.script(&make).unwrap();
+    };
+    start(&shell, "sudo id -u", HINT);
+    revoke("nobody-at-all");
+    agent.confirm(true).unwrap();
+    assert_eq!(shell.terminal().expect("ready> ", SOON).unwrap(), "\n0\n");
+
+    let (agent, shell) = desk(&world, &user, "web1");
+    let before = world.log_position("web1");
+    start(&shell, "sudo id -u", HINT);
+    revoke(&user);
+    agent.confirm(true).unwrap();
+    let shown = shell.terminal().expect("ready> ", SOON).unwrap();
+    assert!(shown.contains("No certificate that is good for this") && !shown.contains("\n0\n"), "{shown}");
+    let log = world.logged_since("web1", before).unwrap();
+    assert!(log.lines().any(|line| line.contains(" via sudo ") && line.ends_with(": certificate is revoked")), "{log}");
+}
