@@ -14,7 +14,7 @@ use crate::attendant::Speaker;
 use crate::auth;
 use crate::inject;
 use crate::kept;
-use crate::options::{AccountOptions, Facility};
+use crate::options::{AccountOptions, Facility, FromLine};
 use crate::place;
 use crate::trust::Trust;
 

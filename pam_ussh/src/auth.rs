@@ -14,7 +14,7 @@ use crate::attendant::{AtTheKey, Speaker};
 use crate::caller::{Caller, NoAnswer, Reached};
 use crate::inject;
 use crate::kept;
-use crate::options::{AuthOptions, Facility};
+use crate::options::{AuthOptions, Facility, FromLine};
 use crate::place;
 use crate::sshd;
 use crate::trust::Trust;

@@ -20,6 +20,7 @@ pub use self::account::AccountOptions;
 pub use self::auth::{AuthOptions, Principals};
 pub use self::config::{Config, DEFAULT_CONFIG};
 pub use self::error::{OptionError, Origin, Problem};
+pub use self::line::FromLine;
 pub use self::pattern::FilePattern;
 pub use self::session::{SessionOptions, SpoolFailure};
 pub use self::table::Facility;

@@ -14,7 +14,7 @@ use ussh_os::process;
 
 use crate::answer::{self, Denial, Phase, Subject};
 use crate::inject;
-use crate::options::{Facility, SessionOptions, SpoolFailure};
+use crate::options::{Facility, FromLine, SessionOptions, SpoolFailure};
 use crate::place;
 use crate::sshd;
 

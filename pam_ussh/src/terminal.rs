@@ -17,7 +17,7 @@ use crate::answer::{Denial, Phase, Subject};
 use crate::attendant::Speaker;
 use crate::auth::{self, Witness};
 use crate::caller::Reached;
-use crate::options::{AuthOptions, Facility};
+use crate::options::{AuthOptions, Facility, FromLine};
 use crate::place;
 use crate::sshd;
 use crate::trust::{self, Trust};

@@ -28,6 +28,8 @@ mod look;
 
 mod watch;
 
+mod start;
+
 mod run;
 
 mod sync;

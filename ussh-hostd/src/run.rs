@@ -4,16 +4,12 @@
 //! Down, it locks nobody out; started again, it knows every session from the files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::time::TimeSpec;
 use ussh_core::certificate::Certificate;
 use ussh_core::challenge::ChallengeContext;
@@ -28,6 +24,7 @@ use crate::look::{Answer, Look, Lookers, NotRenewed};
 use crate::report::{Report, Severity, on_terminal, span};
 use crate::session::{Action, Cause, Event, Now, Session};
 use crate::spool::{ConnectionId, Found, Spool};
+use crate::start::{RunError, lock, raise_descriptor_limit};
 use crate::terms::LoginTerms;
 use crate::trust::{Reload, TrustStore};
 use crate::trust_note;
@@ -35,34 +32,6 @@ use crate::watch::{Asked, Changes, ClockChange, FileWatch, SCAN_EVERY_WHILE_BROK
 
 /// From one look to the next whether sshd has passed a last message on: it takes some 100 µs.
 const LAST_WORD_EVERY: Duration = Duration::from_millis(2);
-
-/// Why the daemon did not start, or gave up.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// Not started by root.
-    #[error("must be run by root")]
-    NotRoot,
-    /// The lock is taken.
-    #[error("another ussh-hostd runs already ({0} is locked)")]
-    RunsAlready(PathBuf),
-    /// A folder or file that it cannot do without.
-    #[error("{path}: {source}")]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The kernel would not.
-    #[error("{0}")]
-    System(#[from] io::Error),
-}
-
-impl From<Errno> for RunError {
-    fn from(errno: Errno) -> Self {
-        RunError::System(errno.into())
-    }
-}
 
 /// Runs until SIGTERM or SIGINT.
 /// # Errors
@@ -78,36 +47,6 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let _lock = lock(&config.lock_file())?;
     raise_descriptor_limit();
     Daemon::new(config, spool)?.serve(&signals)
-}
-
-/// Takes the lock that two daemons cannot both hold, and writes this process's number into it. It is let go by the kernel when the process ends.
-fn lock(path: &Path) -> Result<File, RunError> {
-    let failed = |source| RunError::File { path: path.into(), source };
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o644)
-        .open(path)
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(std::fs::TryLockError::WouldBlock) => return Err(RunError::RunsAlready(path.into())),
-        Err(std::fs::TryLockError::Error(e)) => return Err(failed(e)),
-    }
-    let pid = std::process::id();
-    let id = format!("{pid}-{}\n", process::start_time(pid).map_err(failed)?);
-    file.set_len(0).and_then(|()| file.write_all(id.as_bytes())).map_err(failed)?;
-    Ok(file)
-}
-
-/// Every connection costs a descriptor or a few.
-fn raise_descriptor_limit() {
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // Not granted: connections beyond the limit are reported when they cannot be held.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
-    }
 }
 
 /// A connection that is held.

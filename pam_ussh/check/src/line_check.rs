@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pam_ussh::options::{
-    AccountOptions, AuthOptions, Config, DEFAULT_CONFIG, OptionError, Origin, Problem, SessionOptions,
+    AccountOptions, AuthOptions, Config, DEFAULT_CONFIG, FromLine, OptionError, Origin, Problem, SessionOptions,
 };
 use pam_ussh::place;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ussh_core::principals::PrincipalList;
 
-use super::line::{Options, Source};
-use super::{Config, Facility, FilePattern, OptionError, Problem};
+use super::line::{Facet, Options};
+use super::{Facility, FilePattern, OptionError, Problem};
 
 /// Where the principals come from that a certificate must hold one of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,34 +59,11 @@ const CUE: &str = "Please touch your security key.";
 /// Longest `cue_prompt=`, in characters.
 const MAX_CUE: usize = 200;
 
-impl AuthOptions {
-    /// From the arguments as libpam splits them (`None`: one was no text), and from the file for what they leave open.
-    /// # Errors
-    /// [`OptionError`]
-    pub fn parse(service: &str, arguments: Option<&[String]>) -> Result<Self, OptionError> {
-        Self::parse_from(service, arguments, Source::Usual)
-    }
+impl Facet for AuthOptions {
+    const FACILITY: Facility = Facility::Auth;
 
-    /// As [`Self::parse`], with this file whatever `config=` says; `None`: with none.
-    /// # Errors
-    /// [`OptionError`]
-    pub fn parse_with(
-        service: &str,
-        arguments: Option<&[String]>,
-        config: Option<&Config>,
-    ) -> Result<Self, OptionError> {
-        Self::parse_from(service, arguments, Source::Read(config))
-    }
-
-    fn parse_from(service: &str, arguments: Option<&[String]>, source: Source<'_>) -> Result<Self, OptionError> {
-        let mut given = Options::collect(Facility::Auth, service, arguments, source)?;
-        let options = Self::take(&mut given)?;
-        given.finish()?;
-        Ok(options)
-    }
-
-    /// What `auth` and `account` have in common.
-    pub(super) fn take(given: &mut Options) -> Result<Self, OptionError> {
+    /// For `account` too: what the two have in common.
+    fn take(given: &mut Options) -> Result<Self, OptionError> {
         let agent_socket = given.path("agent_socket")?;
         let agent_search = given.yes_or_no("agent_search")?;
         let options = AuthOptions {
@@ -107,7 +84,9 @@ impl AuthOptions {
         };
         options.check().map(|()| options)
     }
+}
 
+impl AuthOptions {
     fn check(&self) -> Result<(), OptionError> {
         let contradiction = |name, text| Err(Problem::Contradiction { name, text }.on_line());
         if !self.require_user_principal && self.principals == Principals::None {

@@ -12,7 +12,7 @@ use ussh_core::trusted_file::read_trusted;
 
 use super::line::Given;
 use super::table::{Kind, OPTIONS, Spec};
-use super::{AccountOptions, AuthOptions, OptionError, Origin, Problem, SessionOptions};
+use super::{AccountOptions, AuthOptions, FromLine, OptionError, Origin, Problem, SessionOptions};
 
 /// Where the file is looked for when a line names none.
 pub const DEFAULT_CONFIG: &str = "/etc/ussh/pam_ussh.toml";

@@ -17,7 +17,7 @@ pub(super) struct Given {
 
 /// The options that have not been asked for yet, by their names on a line. Each is for this facility, and has a value.
 #[derive(Debug)]
-pub(super) struct Options(BTreeMap<&'static str, Given>);
+pub struct Options(BTreeMap<&'static str, Given>);
 
 /// Where the options come from that a line leaves open.
 #[derive(Clone, Copy, Debug)]
@@ -28,9 +28,46 @@ pub(super) enum Source<'a> {
     Read(Option<&'a Config>),
 }
 
+/// Options of one facility, made of what is given.
+pub trait Facet: Sized {
+    /// Which.
+    const FACILITY: Facility;
+    /// Takes what is its own out of `given`.
+    /// # Errors
+    /// [`OptionError`]
+    fn take(given: &mut Options) -> Result<Self, OptionError>;
+}
+
+/// How the options of every facility are read.
+pub trait FromLine: Facet {
+    /// From the arguments as libpam splits them (`None`: one was no text), and from the file for what they leave open.
+    /// # Errors
+    /// [`OptionError`]
+    fn parse(service: &str, arguments: Option<&[String]>) -> Result<Self, OptionError> {
+        read(service, arguments, Source::Usual)
+    }
+
+    /// As [`Self::parse`], with this file whatever `config=` says; `None`: with none.
+    /// # Errors
+    /// [`OptionError`]
+    fn parse_with(service: &str, arguments: Option<&[String]>, config: Option<&Config>) -> Result<Self, OptionError> {
+        read(service, arguments, Source::Read(config))
+    }
+}
+
+impl<T: Facet> FromLine for T {}
+
+/// A line that is not understood whole gives nothing.
+fn read<T: Facet>(service: &str, arguments: Option<&[String]>, source: Source<'_>) -> Result<T, OptionError> {
+    let mut given = Options::collect(T::FACILITY, service, arguments, source)?;
+    let options = T::take(&mut given)?;
+    given.finish()?;
+    Ok(options)
+}
+
 impl Options {
     /// All that is given for this service: the line, then the file's table of the service, then its default table.
-    pub fn collect(
+    pub(super) fn collect(
         facility: Facility,
         service: &str,
         arguments: Option<&[String]>,
@@ -83,7 +120,7 @@ impl Options {
         }
     }
 
-    pub fn take(&mut self, name: &'static str) -> Option<Given> {
+    pub(super) fn take(&mut self, name: &'static str) -> Option<Given> {
         self.0.remove(name)
     }
 

@@ -1,7 +1,7 @@
 //! Options of `session`: the record of a connection.
 
-use super::line::{Options, Source};
-use super::{Config, Facility, OptionError};
+use super::line::{Facet, Options};
+use super::{Facility, OptionError};
 
 /// What becomes of a session whose record cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,33 +21,14 @@ pub struct SessionOptions {
     pub debug: bool,
 }
 
-impl SessionOptions {
-    /// From the arguments as libpam splits them (`None`: one was no text), and from the file for what they leave open.
-    /// # Errors
-    /// [`OptionError`]
-    pub fn parse(service: &str, arguments: Option<&[String]>) -> Result<Self, OptionError> {
-        Self::parse_from(service, arguments, Source::Usual)
-    }
+impl Facet for SessionOptions {
+    const FACILITY: Facility = Facility::Session;
 
-    /// As [`Self::parse`], with this file whatever `config=` says; `None`: with none.
-    /// # Errors
-    /// [`OptionError`]
-    pub fn parse_with(
-        service: &str,
-        arguments: Option<&[String]>,
-        config: Option<&Config>,
-    ) -> Result<Self, OptionError> {
-        Self::parse_from(service, arguments, Source::Read(config))
-    }
-
-    fn parse_from(service: &str, arguments: Option<&[String]>, source: Source<'_>) -> Result<Self, OptionError> {
-        let mut given = Options::collect(Facility::Session, service, arguments, source)?;
+    fn take(given: &mut Options) -> Result<Self, OptionError> {
         let choices = [("refuse", SpoolFailure::Refuse), ("allow", SpoolFailure::Allow)];
-        let options = SessionOptions {
+        Ok(SessionOptions {
             spool_failure: given.choice("spool_failure", "refuse or allow", &choices)?.unwrap_or(SpoolFailure::Refuse),
             debug: given.flag("debug").unwrap_or(false),
-        };
-        given.finish()?;
-        Ok(options)
+        })
     }
 }

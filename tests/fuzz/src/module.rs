@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pam_ussh::options::{AccountOptions, AuthOptions, Config, SessionOptions};
+use pam_ussh::options::{AccountOptions, AuthOptions, Config, FromLine, SessionOptions};
 use pam_ussh::parse_auth_info;
 
 /// The words of a PAM line, one per line of the input; all of it once more as `pam_ussh.toml`.
