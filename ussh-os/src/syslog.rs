@@ -9,8 +9,10 @@
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::time::Duration;
 
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, sendto, socket};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, sendto, setsockopt, socket, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
 
 /// Syslog severities in use (RFC 5424 §6.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +53,11 @@ pub fn authpriv(ident: &str, severity: Severity, text: &str) -> bool {
     send(Path::new(SOCKET), &datagram(AUTHPRIV, ident, severity, text))
 }
 
+/// Longest wait for room in a log's queue, each. Whoever fills the queue to hide what comes next has to hold it full for that long against a syslog that empties it.
+const ROOM: Duration = Duration::from_millis(250);
+
 /// One line to the authpriv facility, with fields (names of journald's kind: A to Z, 0 to 9 and _, no _ in front) for whoever keeps them. `text` and values must already be escaped.
-/// A log that does not answer is not waited for; false: not delivered.
+/// A log whose queue is full is waited for, a quarter of a second at most: for processes that decide once, not for a daemon's loop. false: not delivered.
 pub fn authpriv_with_fields(ident: &str, severity: Severity, text: &str, fields: &[(&str, &str)]) -> bool {
     deliver(Path::new(JOURNAL), Path::new(SOCKET), ident, severity, text, fields)
 }
@@ -71,8 +76,8 @@ fn datagram(facility: u8, ident: &str, severity: Severity, text: &str) -> Vec<u8
 }
 
 fn deliver(journal: &Path, log: &Path, ident: &str, severity: Severity, text: &str, fields: &[(&str, &str)]) -> bool {
-    send(journal, &entry(AUTHPRIV, ident, severity, text, fields))
-        || send(log, &datagram(AUTHPRIV, ident, severity, text))
+    send_within(ROOM, journal, &entry(AUTHPRIV, ident, severity, text, fields))
+        || send_within(ROOM, log, &datagram(AUTHPRIV, ident, severity, text))
 }
 
 /// An entry of the journal's native protocol. A value with a line feed in it is written with its length in front, so that no value makes fields of its own.
@@ -101,14 +106,27 @@ fn entry(facility: u8, ident: &str, severity: Severity, text: &str, fields: &[(&
     entry
 }
 
-/// Not connected and not blocking: nothing to wait for, and no SIGPIPE to fear.
+/// Not blocking: nothing to wait for.
 fn send(path: &Path, line: &[u8]) -> bool {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let (Ok(fd), Ok(address)) = (socket(AddressFamily::Unix, SockType::Datagram, flags, None), UnixAddr::new(path))
+    send_within(Duration::ZERO, path, line)
+}
+
+/// Not connected: no SIGPIPE to fear. A signal may end the wait early; the line then gets what chance is left in one more try without any.
+fn send_within(wait: Duration, path: &Path, line: &[u8]) -> bool {
+    let (Ok(fd), Ok(address)) =
+        (socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None), UnixAddr::new(path))
     else {
         return false;
     };
-    sendto(fd.as_raw_fd(), line, &address, MsgFlags::MSG_NOSIGNAL) == Ok(line.len())
+    let once = |flags| sendto(fd.as_raw_fd(), line, &address, MsgFlags::MSG_NOSIGNAL | flags) == Ok(line.len());
+    if once(MsgFlags::MSG_DONTWAIT) {
+        return true;
+    }
+    // unix(7): a queue that is full blocks the sender, SO_SNDTIMEO at most. Without that limit there is no waiting at all. Whatever else went wrong goes wrong again at once.
+    let limit = TimeVal::microseconds(i64::try_from(wait.as_micros()).unwrap_or(0));
+    !wait.is_zero()
+        && setsockopt(&fd, sockopt::SendTimeout, &limit).is_ok()
+        && (once(MsgFlags::empty()) || once(MsgFlags::MSG_DONTWAIT))
 }
 
 #[cfg(test)]
@@ -116,6 +134,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
     use std::os::unix::net::UnixDatagram;
+    use std::time::Instant;
 
     #[test]
     fn a_line_says_facility_severity_ident_and_pid() {
@@ -144,6 +163,33 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         drop(log);
         assert!(!send(&path, b"gone"));
+    }
+
+    #[test]
+    fn a_full_queue_is_waited_for_as_long_as_it_may_last_and_no_longer() {
+        let path = at("full");
+        let log = UnixDatagram::bind(&path).unwrap();
+        while send(&path, b"flood") {}
+        let begun = Instant::now();
+        assert!(!send_within(Duration::from_millis(50), &path, b"Accepted"), "nobody reads");
+        assert!(begun.elapsed() >= Duration::from_millis(50), "{:?}", begun.elapsed());
+
+        // A syslog that reads a line once somebody waits for room.
+        let reader = std::thread::spawn({
+            let log = log.try_clone().unwrap();
+            move || {
+                let mut lines = Vec::new();
+                let mut buffer = [0u8; 64];
+                log.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                while lines.last().is_none_or(|line| line != b"Accepted") {
+                    let length = log.recv(&mut buffer).unwrap();
+                    lines.push(buffer[..length].to_vec());
+                }
+            }
+        });
+        assert!(send_within(Duration::from_secs(5), &path, b"Accepted"));
+        reader.join().unwrap();
+        std::fs::remove_file(&path).unwrap();
     }
 
     fn at(name: &str) -> std::path::PathBuf {
