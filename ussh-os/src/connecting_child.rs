@@ -1,8 +1,10 @@
 //! A child that is the user for just one connect(): same memory, a stack of its own, other credentials.
 //!
-//! It shares this process's memory (CLONE_VM): to copy the page tables of a process like sudo's, and to fault its pages in again afterwards, would take longer than all the talk with an
+//! In a set-uid program, and in a daemon that is not dumpable, it shares this process's memory (CLONE_VM): to copy the page tables of a process like sudo's, and to fault its pages in again afterwards, would take longer than all the talk with an
 //! agent. So it may touch nothing but its job and its stack, and makes bare system calls: libc's wrappers would write to the `errno` of the thread that waits for it.
 //! What keeps the user out of that memory while the child has the user's uid: it is not dumpable (no ptrace, no /proc/PID/mem, no core), and every signal that can be blocked is.
+//! That belongs to the memory, not to the process, and children outlive our waiting for them: so it is never set back, and a process that is dumpable gives its child a copy.
+//! (fs.suid_dumpable=1, which proc(5) calls insecure, opens the memory of every set-uid program to its caller, this one's too.)
 //! The child sends no SIGCHLD, and no `wait` of the host's sees it.
 
 use std::cell::UnsafeCell;
@@ -52,16 +54,16 @@ pub(crate) fn connect_in_child(job: &ConnectJob<'_>, deadline: Instant) -> Resul
     if !geteuid().is_root() {
         return Err(io::Error::from(io::ErrorKind::PermissionDenied).into());
     }
-    // A change of credentials takes it from the memory, which is ours too.
+    run(job, deadline)
+}
+
+/// CLONE_VM where users are kept out of our memory for good: 2 (fs.suid_dumpable) does that as 0 does.
+fn sharing() -> libc::c_int {
     // SAFETY: a system call on plain values (prctl(2)).
-    let before = unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) };
-    let outcome = run(job, deadline);
-    // Only what it was: 2 (fs.suid_dumpable) keeps users out as 0 does, and cannot be set again.
-    if before == 1 {
-        // SAFETY: as above.
-        unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) };
+    match unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) } {
+        0 | 2 => libc::CLONE_VM,
+        _ => 0,
     }
-    outcome
 }
 
 fn run(job: &ConnectJob<'_>, deadline: Instant) -> Result<(), ConnectError> {
@@ -92,7 +94,7 @@ fn run(job: &ConnectJob<'_>, deadline: Instant) -> Result<(), ConnectError> {
 #[repr(align(16))]
 struct Stack(UnsafeCell<[u8; STACK]>);
 
-/// clone(2) with the memory in common, a pidfd, and *no* signal at its end.
+/// clone(2) with the memory in common or a copy of it, a pidfd, and *no* signal at its end.
 fn clone_child(job: &ConnectJob<'_>, stack: &Stack) -> io::Result<OwnedFd> {
     let mut pidfd: RawFd = -1;
     // With every signal blocked from its first instruction on, none of the host's handlers can run in the child.
@@ -104,7 +106,7 @@ fn clone_child(job: &ConnectJob<'_>, stack: &Stack) -> io::Result<OwnedFd> {
     let pid = unsafe {
         let top = stack.0.get().cast::<u8>().add(STACK).cast::<c_void>();
         let argument = std::ptr::from_ref(job).cast_mut().cast::<c_void>();
-        libc::clone(run_child, top, libc::CLONE_VM | libc::CLONE_PIDFD, argument, &raw mut pidfd)
+        libc::clone(run_child, top, sharing() | libc::CLONE_PIDFD, argument, &raw mut pidfd)
     };
     let failed = io::Error::last_os_error();
     let restored = mask.thread_set_mask().map_err(io::Error::from);
@@ -145,7 +147,7 @@ extern "C" fn run_child(job: *mut c_void) -> libc::c_int {
     status
 }
 
-/// PR_SET_DUMPABLE comes first and last, since a change of credentials resets it: the child has the host's memory, and the user must not get to it with ptrace.
+/// PR_SET_DUMPABLE comes first and last, since a change of credentials resets it: the child has the host's memory or a copy of it, and the user must not get to it with ptrace.
 /// PR_SET_PDEATHSIG is reset by that change too, so it comes after.
 fn become_user(job: &ConnectJob<'_>) -> Result<(), syscalls::Errno> {
     let version = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };

@@ -41,6 +41,7 @@ fn main() {
         ("the_empty_root_must_be_empty_and_root_s", the_empty_root_must_be_empty_and_root_s),
         ("limits_hold", limits_hold),
         ("a_lookup_that_never_ends_costs_the_timeout", a_lookup_that_never_ends_costs_the_timeout),
+        ("a_child_that_is_left_behind_gives_its_user_no_memory", a_child_that_is_left_behind_gives_its_user_no_memory),
     ];
     for (name, fact) in facts {
         fact();
@@ -309,6 +310,21 @@ fn a_lookup_that_never_ends_costs_the_timeout() {
     }
 }
 
+/// It has the user's uid and lives on, in a process that may be traced and in one that may not: the user gets at the memory of neither.
+fn a_child_that_is_left_behind_gives_its_user_no_memory() {
+    if effective_uid() != 0 || !Path::new("/dev/fuse").exists() {
+        return;
+    }
+    for (role, dumpable) in [("child-fuse-traced", true), ("child-fuse-untraced", false)] {
+        let output = Command::new(std::env::current_exe().unwrap()).arg(role).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8(output.stdout).unwrap();
+        let [timeout, after, mem] = said.lines().collect::<Vec<_>>()[..] else { panic!("{said}") };
+        assert_eq!((timeout, after), ("timeout", format!("dumpable: {dumpable}").as_str()), "{said}");
+        assert!(mem.starts_with("head: cannot open ") && mem.ends_with(": Permission denied"), "{said}");
+    }
+}
+
 // ---- the child's side ----
 
 fn child(role: &str) {
@@ -320,6 +336,11 @@ fn child(role: &str) {
         "child-signer" | "child-signer-exec" => sandbox::enter(Profile::Signer).unwrap(),
         "child-root" => return child_root(),
         "child-fuse-dead" | "child-fuse-mute" => return child_fuse(role == "child-fuse-mute"),
+        "child-fuse-traced" | "child-fuse-untraced" => {
+            nix::sys::prctl::set_dumpable(role == "child-fuse-traced").unwrap();
+            child_fuse(true);
+            return tell_what_its_user_reads();
+        }
         "child-limits" => sandbox::limit(Some(1 << 30), Some(60), Some(16)).unwrap(),
         "child-threaded" => {}
         _ => panic!("{role}"),
@@ -393,6 +414,19 @@ fn child_fuse(answer_init: bool) {
         Err(ConnectError::Timeout) => println!("timeout"),
         other => println!("{other:?}"),
     }
+}
+
+/// Opens the memory of our one child as the user whom it is.
+fn tell_what_its_user_reads() {
+    println!("dumpable: {}", nix::sys::prctl::get_dumpable().unwrap());
+    let children = format!("/proc/self/task/{}/children", nix::unistd::gettid());
+    let child = std::fs::read_to_string(children).unwrap().trim().to_owned();
+    let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap();
+    assert!(status.contains("Uid:\t61001\t61001\t61001\t61001"), "{status}");
+    let mut reader = Command::new("setpriv");
+    reader.args(["--reuid", "61001", "--regid", "61001", "--clear-groups", "head", "-c1"]);
+    let output = reader.arg(format!("/proc/{child}/mem")).output().unwrap();
+    print!("{}", String::from_utf8(output.stderr).unwrap());
 }
 
 fn child_root() {
