@@ -116,6 +116,7 @@ impl Trust<'_> {
         let demand = Demand { revoked: Some(&revoked), now: clock.now(), ..*demand };
         certificate.verify_again(&demand).map_err(|refusal| Denial::Refused {
             certificate: Some(Box::new(shown)),
+            is_signed: true,
             reason: refusal.to_string(),
             others: 0,
         })

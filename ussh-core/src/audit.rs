@@ -18,13 +18,22 @@ impl Line {
         Line(escape(what.as_bytes(), MAX_FIELD))
     }
 
-    /// ` certificate ID "alice" (serial 7) signed by ED25519 CA SHA256:…`
+    /// ` certificate ID "alice" (serial 7) signed by ED25519 CA SHA256:…`, of one whose CA's signature was checked.
     pub fn certificate(self, certificate: &Certificate) -> Self {
+        self.certificate_of(certificate, "signed by")
+    }
+
+    /// ` certificate ID "alice" (serial 7) naming ED25519 CA SHA256:…`: anybody can write a CA's name, and another person's ID, into bytes that no CA has signed.
+    pub fn unsigned_certificate(self, certificate: &Certificate) -> Self {
+        self.certificate_of(certificate, "naming")
+    }
+
+    fn certificate_of(self, certificate: &Certificate, by: &str) -> Self {
         let ca = certificate.ca();
         // A quote in the key ID would let it write the rest of the field itself.
         let key_id = escape_also(certificate.key_id(), MAX_FIELD, b"\"");
         let (serial, short_type, fingerprint) = (certificate.serial(), ca.short_type(), ca.fingerprint());
-        self.raw(&format!(" certificate ID \"{key_id}\" (serial {serial}) signed by {short_type} CA {fingerprint}"))
+        self.raw(&format!(" certificate ID \"{key_id}\" (serial {serial}) {by} {short_type} CA {fingerprint}"))
     }
 
     /// ` name value`, the value at most `max` bytes. Spaces in it are escaped: it cannot pass for more fields.
@@ -99,6 +108,14 @@ mod tests {
             )
         );
         assert!(certificate_line("Accepted", &certificate, "").ends_with(&certificate.ca().fingerprint()));
+    }
+
+    #[test]
+    fn what_no_ca_has_signed_is_not_said_to_be_signed() {
+        let certificate = certificate("bob");
+        let line = Line::new("Refusing").unsigned_certificate(&certificate).finish();
+        let fingerprint = certificate.ca().fingerprint();
+        assert_eq!(line, format!("Refusing certificate ID \"bob\" (serial 7) naming ED25519 CA {fingerprint}"));
     }
 
     #[test]

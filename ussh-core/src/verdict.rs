@@ -178,12 +178,16 @@ const SHOWN_NAME: usize = 64;
 /// [`Refusal`], the first check that failed.
 pub fn verify(certificate: &Certificate, demand: &Demand<'_>) -> Result<VerifiedCertificate, Refusal> {
     check_content(certificate, demand)?;
-    // A CA on a FIDO key must have been touched; sshd does not look.
-    certificate
-        .ca()
-        .verify(certificate.signed_data(), certificate.signature(), FidoDemand::Presence)
-        .map_err(Refusal::BadCaSignature)?;
+    check_ca_signature(certificate)?;
     Ok(VerifiedCertificate { certificate: certificate.clone() })
+}
+
+/// Whether the CA that the certificate names has signed it; not whether that CA is trusted. A CA on a FIDO key must have been touched; sshd does not look.
+/// # Errors
+/// [`Refusal::BadCaSignature`]
+pub fn check_ca_signature(certificate: &Certificate) -> Result<(), Refusal> {
+    let (data, signature) = (certificate.signed_data(), certificate.signature());
+    certificate.ca().verify(data, signature, FidoDemand::Presence).map_err(Refusal::BadCaSignature)
 }
 
 impl VerifiedCertificate {

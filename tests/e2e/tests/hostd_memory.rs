@@ -53,10 +53,13 @@ fn users_whom_its_children_are_cannot_open_their_memory_which_is_the_daemons() {
     let attack = format!("setsid perl /srv/attack.pl {} > /tmp/attack.log 2>&1 &", sockets.join(" "));
     shells[0].run(&attack).unwrap();
     let said = wait_for(SOON, "the attack to end", || {
-        web1.read_file("/tmp/attack.log").ok().filter(|text| text.contains("memory opened") || text.contains(" at /srv"))
+        web1.read_file("/tmp/attack.log")
+            .ok()
+            .filter(|text| text.contains("memory opened") || text.contains(" at /srv"))
     })
     .unwrap();
-    let (most, opened) = said.trim().strip_prefix("children at a time: ").unwrap().split_once(", memory opened: ").unwrap();
+    let (most, opened) =
+        said.trim().strip_prefix("children at a time: ").unwrap().split_once(", memory opened: ").unwrap();
     assert!(most.parse::<u32>().unwrap() >= 2, "looks hung side by side: {said}");
     assert_eq!(opened, "0", "{said}");
 }
