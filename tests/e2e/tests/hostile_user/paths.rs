@@ -29,7 +29,7 @@ fn symbolic_links_lead_no_further_than_the_user_may_go() {
     let mut rows = vec![row("to one's own", &link("to-own", own.path()), Some(own), accepted.clone())];
     for (owner, closed, uid) in [("root's", roots, 0), ("a neighbour's", neighbours, uid)] {
         for relay in [&closed.open, &closed.closed, &closed.hidden] {
-            let socket = link(&relay.path().replace('/', "-"), relay.path());
+            let socket = link(&format!("to{}", relay.path().replace('/', "-")), relay.path());
             let is_open = std::ptr::eq(relay, &closed.open);
             let due = if is_open { Due::belongs_to(&socket, uid) } else { Due::denied(&socket) };
             rows.push(row(owner, &socket, Some(relay), due));
@@ -41,7 +41,13 @@ fn symbolic_links_lead_no_further_than_the_user_may_go() {
     }
     // 40 links are followed (MAXSYMLINKS, include/linux/namei.h).
     street.sh("ln -s own chain1; for i in $(seq 2 41); do ln -s chain$((i - 1)) chain$i; done; ln -s loop loop; ln -s nothing dangling");
-    for (name, due) in [("chain3", None), ("chain40", None), ("chain41", Some(TOO_MANY_LINKS)), ("loop", Some(TOO_MANY_LINKS)), ("dangling", Some(NOT_FOUND))] {
+    for (name, due) in [
+        ("chain3", None),
+        ("chain40", None),
+        ("chain41", Some(TOO_MANY_LINKS)),
+        ("loop", Some(TOO_MANY_LINKS)),
+        ("dangling", Some(NOT_FOUND)),
+    ] {
         let socket = street.at(name);
         let due = due.map_or(accepted.clone(), |why| Due::no_agent(&socket, why));
         rows.push(row(name, &socket, Some(own), due));
@@ -57,25 +63,33 @@ fn proc_opens_no_door_that_is_closed_to_the_user() {
     let _watch = WORLD.lab().watch();
     let street = Street::on("web1");
     let (own, roots, neighbours) = (&street.own, &street.roots, &street.neighbours);
-    let holds = |path: &str| format!("use Fcntl; sysopen(my $f, '{path}', 010000000) or die $!; $| = 1; print 'ready ', fileno $f; sleep 1000");
+    let holds = |path: &str| {
+        format!(
+            "use POSIX (); sysopen(my $f, '{path}', 010000000) or die $!; POSIX::dup2(fileno $f, 30); $| = 1; print 'ready'; sleep 1000"
+        )
+    };
     let run = |user: &str, script: &str| street.leave_running(user, &["perl", "-e", script]);
     // Each holds a socket without having opened it (O_PATH), and stands in the folder to which only he has access.
     let his = run(&street.user, &holds(own.path()));
     let root = run("root", &format!("chdir '{}/hidden'; {}", roots.folder, holds(roots.open.path())));
-    let neighbour = run(&street.neighbour, &format!("chdir '{}/hidden'; {}", neighbours.folder, holds(neighbours.open.path())));
+    let neighbour =
+        run(&street.neighbour, &format!("chdir '{}/hidden'; {}", neighbours.folder, holds(neighbours.open.path())));
     let accepted = || Due::Accepted(street.serial);
     let mut rows = vec![
         row("his root", &format!("/proc/{his}/root{}", own.path()), Some(own), accepted()),
-        row("what he holds", &format!("/proc/{his}/fd/3"), Some(own), accepted()),
-        row("what his thread holds", &format!("/proc/{his}/task/{his}/fd/3"), Some(own), accepted()),
-        Row { is_absolute: false, ..row("the asker's root", &format!("/proc/self/root{}", own.path()), Some(own), accepted()) },
+        row("what he holds", &format!("/proc/{his}/fd/30"), Some(own), accepted()),
+        row("what his thread holds", &format!("/proc/{his}/task/{his}/fd/30"), Some(own), accepted()),
+        Row {
+            is_absolute: false,
+            ..row("the asker's root", &format!("/proc/self/root{}", own.path()), Some(own), accepted())
+        },
     ];
     for (pid, closed, uid) in [(root, roots, 0), (neighbour, neighbours, street.neighbours_uid), (1, roots, 0)] {
         for (door, relay) in [
             (format!("root{}", closed.open.path()), &closed.open),
             (format!("root{}", closed.hidden.path()), &closed.hidden),
             ("cwd/open".to_owned(), &closed.hidden),
-            ("fd/3".to_owned(), &closed.open),
+            ("fd/30".to_owned(), &closed.open),
         ] {
             let socket = format!("/proc/{pid}/{door}");
             rows.push(row("another's door", &socket, Some(relay), Due::denied(&socket)));
@@ -85,9 +99,19 @@ fn proc_opens_no_door_that_is_closed_to_the_user() {
             rows.push(row("a link to another's door", &link, Some(relay), Due::denied(&link)));
         }
         let through_his = format!("/proc/{his}/root{}", closed.open.path());
-        rows.push(row("another's through his own door", &through_his, Some(&closed.open), Due::belongs_to(&through_his, uid)));
+        rows.push(row(
+            "another's through his own door",
+            &through_his,
+            Some(&closed.open),
+            Due::belongs_to(&through_his, uid),
+        ));
         let hidden = format!("/proc/{his}/root{}", closed.hidden.path());
-        rows.push(row("another's hidden one through his own door", &hidden, Some(&closed.hidden), Due::denied(&hidden)));
+        rows.push(row(
+            "another's hidden one through his own door",
+            &hidden,
+            Some(&closed.hidden),
+            Due::denied(&hidden),
+        ));
     }
     street.walk(&rows);
 }
@@ -116,8 +140,10 @@ fn proc_self_fd_is_nobodys_agent() {
     for (program, command) in [("sudo", "sudo id -u"), ("su", "su root -c 'id -u'"), ("doas", "doas id -u")] {
         let position = WORLD.log_position("web1");
         // What he holds himself on the low numbers is the very thing that would let him through.
-        let each = format!("for n in $(seq 0 24); do SSH_AUTH_SOCK=/proc/self/fd/$n timeout 25 {command} || echo no; done 2>/dev/null");
-        let held = "use Fcntl; for my $n (0, 3..9) { sysopen(my $f, 'own', 010000000) or die; POSIX::dup2(fileno $f, $n) }";
+        let each = format!(
+            "for n in $(seq 0 24); do SSH_AUTH_SOCK=/proc/self/fd/$n timeout 25 {command} || echo no; done 2>/dev/null"
+        );
+        let held = "for my $n (0, 3..9) { sysopen(my $f, 'own', 010000000) or die; POSIX::dup2(fileno $f, $n) }";
         let script = format!("use POSIX (); $^F = 9; {held} exec 'bash', '-c', $ARGV[0]");
         let host = street.host();
         let tried = host.command(["perl", "-e", &script, &each]).user(&street.user).cwd(&street.folder).run().unwrap();
@@ -139,7 +165,8 @@ fn what_is_no_socket_is_refused_at_once_and_never_opened() {
     let _watch = WORLD.lab().watch();
     let street = Street::on("web1");
     street.sh("mkfifo fifo; echo text > file; mkdir folder; ln -s / top");
-    street.sh("perl -MSocket -e 'socket(S, PF_UNIX, SOCK_STREAM, 0); bind(S, pack_sockaddr_un(\"left\")); listen(S, 1)'");
+    street
+        .sh("perl -MSocket -e 'socket(S, PF_UNIX, SOCK_STREAM, 0); bind(S, pack_sockaddr_un(\"left\")); listen(S, 1)'");
     let no_agent = |socket: &str, why: &str| row("no socket", socket, None, Due::no_agent(socket, why));
     let at = |name: &str| street.at(name);
     street.walk(&[
@@ -213,7 +240,8 @@ fn control_characters_in_a_path_stay_inside_the_line() {
 
     // Not UTF-8: shown as far as it goes, and used as it is.
     let position = WORLD.log_position("web1");
-    let script = r#"SSH_AUTH_SOCK="$PWD"/$'\xff\xfe' sudo id -u; ln -s own $'\xff'; SSH_AUTH_SOCK="$PWD"/$'\xff' sudo id -u"#;
+    let script =
+        r#"SSH_AUTH_SOCK="$PWD"/$'\xff\xfe' sudo id -u; ln -s own $'\xff'; SSH_AUTH_SOCK="$PWD"/$'\xff' sudo id -u"#;
     let host = street.host();
     let tried = host.command(["bash", "-c", script]).user(&street.user).cwd(&street.folder).run().unwrap();
     assert_eq!(tried.stdout, "0\n", "{tried}");

@@ -54,7 +54,8 @@ fn groups_open_what_they_open_to_the_user_and_root_s_groups_open_nothing() {
     ]);
     for relay in [&admins, &own] {
         let all = relay.connections().unwrap();
-        let is_his = |one: &ussh_e2e::Connection| (one.uid, one.gid, &one.groups) == (street.uid, street.gid, &street.groups);
+        let is_his =
+            |one: &ussh_e2e::Connection| (one.uid, one.gid, &one.groups) == (street.uid, street.gid, &street.groups);
         assert!(all.iter().all(is_his), "{all:?}");
     }
 }
@@ -70,10 +71,7 @@ fn sockets_of_roots_daemons_in_run_let_nobody_through() {
         wait_until(SOON, "tmux", || host.exists(socket)).unwrap();
     }
     host.run(["chmod", "666", open]).unwrap().ok().unwrap();
-    street.walk(&[
-        row("tmux's", shut, Due::denied(shut)),
-        row("tmux's, open to all", open, Due::belongs_to(open, 0)),
-    ]);
+    street.walk(&[row("tmux's", shut, Due::denied(shut)), row("tmux's, open to all", open, Due::belongs_to(open, 0))]);
 }
 
 #[test]
@@ -103,7 +101,11 @@ fn a_listener_that_was_passed_on_is_its_makers_and_who_answers_proves_what_he_ha
     let Street { user, neighbour, .. } = &street;
     let (host, serial) = (street.host(), street.serial);
     let neighbours_own = format!("{}/for-himself", street.neighbours.folder);
-    WORLD.forge(&Forgery::of(neighbour).principals(&[neighbour])).unwrap().serve_at(&host, neighbour, &neighbours_own).unwrap();
+    WORLD
+        .forge(&Forgery::of(neighbour).principals(&[neighbour]))
+        .unwrap()
+        .serve_at(&host, neighbour, &neighbours_own)
+        .unwrap();
     let theirs = crate::street::certificate_of(user);
     let neighbours_for_user = format!("{}/for-the-user", street.neighbours.folder);
     theirs.serve_at(&host, neighbour, &neighbours_for_user).unwrap();
