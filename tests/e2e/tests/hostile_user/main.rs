@@ -31,7 +31,7 @@ const AGENT_SILENT: &str =
 
 /// On web1 sockets are tried; on web2 one test changes sudo's files, and on web3 one those of sshd.
 static WORLD: LazyLock<World> = LazyLock::new(|| {
-    let plan = WorldPlan::new("hostile-user").without_servers().people(32, "admins").person("team", "-", &["admins"]);
+    let plan = WorldPlan::new("hostile-user").without_servers().people(40, "admins").person("team", "-", &["admins"]);
     let world = ["web1", "web2", "web3"].iter().fold(plan, |plan, name| plan.server(name)).start().unwrap();
     for name in ["web1", "web2"] {
         let host = world.host(name);
