@@ -90,7 +90,8 @@ impl Street {
     /// Tries each row; all that is wrong at once.
     pub fn walk(&self, rows: &[Row<'_>]) {
         let wrong: Vec<String> = rows.iter().flat_map(|row| self.try_row(row)).collect();
-        let wrong = [wrong, self.strangers()].concat();
+        let relays = self.relays().chain(rows.iter().filter_map(|row| row.relay));
+        let wrong = [wrong, relays.flat_map(|relay| self.strangers_at(relay)).collect()].concat();
         assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
     }
 
@@ -141,17 +142,14 @@ impl Street {
 
     /// Whoever came to a listener of this street and is not its user, with his group and his groups.
     pub fn strangers(&self) -> Vec<String> {
-        let mut strangers = Vec::new();
-        for relay in self.relays() {
-            relay.settle().unwrap();
-            for one in relay.connections().unwrap() {
-                let Connection { uid, gid, ref groups, .. } = one;
-                if (uid, gid, groups) != (self.uid, self.gid, &self.groups) {
-                    strangers.push(format!("{}: somebody else came: {one:?}", relay.path()));
-                }
-            }
-        }
-        strangers
+        self.relays().flat_map(|relay| self.strangers_at(relay)).collect()
+    }
+
+    fn strangers_at(&self, relay: &Relay) -> Vec<String> {
+        relay.settle().unwrap();
+        let is_he = |one: &Connection| (one.uid, one.gid, &one.groups) == (self.uid, self.gid, &self.groups);
+        let others = relay.connections().unwrap().into_iter().filter(|one| !is_he(one));
+        others.map(|one| format!("{}: somebody else came: {one:?}", relay.path())).collect()
     }
 }
 

@@ -52,12 +52,6 @@ fn groups_open_what_they_open_to_the_user_and_root_s_groups_open_nothing() {
         Row { relay: Some(&own), ..row("his own group's", own.path(), Due::belongs_to(own.path(), 0)) },
         Row { relay: Some(&roots), ..row("root's group's", roots.path(), Due::denied(roots.path())) },
     ]);
-    for relay in [&admins, &own] {
-        let all = relay.connections().unwrap();
-        let is_his =
-            |one: &ussh_e2e::Connection| (one.uid, one.gid, &one.groups) == (street.uid, street.gid, &street.groups);
-        assert!(all.iter().all(is_his), "{all:?}");
-    }
 }
 
 #[test]
