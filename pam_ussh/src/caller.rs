@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ussh_core::agent::{Agent, AgentError};
 use ussh_core::certificate::Certificate;
 use ussh_core::decision::Reconnect;
+use ussh_core::escape::escape;
 use ussh_core::record::SPOOL;
 use ussh_os::account::Account;
 use ussh_os::agent_socket::{ConnectError, Peer, connect_as};
@@ -173,7 +174,7 @@ impl<'a> Caller<'a> {
         let start = Instant::now();
         let unreachable = |is_dead: bool, why: &dyn std::fmt::Display| Failed {
             is_dead,
-            denial: Denial::AgentUnreachable(format!("{}: {why}", path.display())),
+            denial: Denial::AgentUnreachable(format!("{}: {why}", shown(path))),
         };
         let (stream, peer) = connect_as(self.uid, self.gid, &self.groups, path, share)
             .map_err(|error| unreachable(leads_nowhere(&error), &error))?;
@@ -202,6 +203,22 @@ impl<'a> Caller<'a> {
         inode.set(inode_of(&stream).map_err(|error| failed(&error))?);
         Ok(Agent::new(stream, patience))
     }
+}
+
+/// Most bytes of a path in a line of the log, escaped: any path that sun_path has room for (107 bytes, unix(7)) is shown whole.
+const MAX_SHOWN: usize = 4 * 107;
+
+/// A path of whatever length, such that the reason behind it always has room in the line of the log, which escapes both.
+fn shown(path: &Path) -> String {
+    let whole = path.to_string_lossy();
+    let mut length = 0;
+    for (at, character) in whole.char_indices() {
+        length += escape(character.encode_utf8(&mut [0; 4]).as_bytes(), MAX_SHOWN).len();
+        if length > MAX_SHOWN {
+            return format!("{}...", whole.get(..at).unwrap_or_default());
+        }
+    }
+    whole.into_owned()
 }
 
 /// Nobody is there any more, or never was. A socket that belongs to another user, or may not be used, is not dead: it is the wrong one, and whoever set it shall know.
@@ -246,5 +263,52 @@ fn demand_root_in_person(subject: &Subject) -> Result<(), Denial> {
         Ok(Some(account)) if account.uid == 0 => Ok(()),
         Ok(_) => Err(no_person()),
         Err(error) => Err(Denial::Unavailable(format!("account {name}: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+    use crate::log::{self, Certificates, Entry, Phase};
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use ussh_os::syslog::Severity;
+
+    fn refused(path: &[u8]) -> String {
+        let spool = Path::new("/nonexistent");
+        let socket = Some(PathBuf::from(OsStr::from_bytes(path)));
+        let caller = Caller::for_test(socket, Duration::from_secs(5), spool, &|_| ());
+        caller.ask(|_| Ok(())).unwrap_err().reason()
+    }
+
+    #[test]
+    fn the_reason_has_room_whatever_the_path() {
+        let name = Some("n".repeat(1000));
+        let subject = Subject {
+            phase: Phase::Auth,
+            service: "s".repeat(1000),
+            user: name.clone(),
+            ruser: name.clone(),
+            rhost: name.clone(),
+            tty: name,
+        };
+        for filling in [&b"a"[..], b"\n", b"\xff", b"\\", "\u{e9}".as_bytes(), b"/"] {
+            let path = [b"/", filling.repeat(100_000).as_slice()].concat();
+            let reason = refused(&path);
+            let certificate = Certificates::None;
+            let entry =
+                Entry { what: "Refusing", severity: Severity::Notice, subject: &subject, certificate, reason: &reason };
+            let line = log::line(&entry);
+            assert!(line.ends_with("...: not a usable socket path"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_can_be_one_is_shown_whole() {
+        for filling in ["a", "\n", "\\"] {
+            let path = format!("/tmp/none/{}", filling.repeat(107 - 10));
+            assert_eq!(refused(path.as_bytes()), format!("agent: {path}: No such file or directory (os error 2)"));
+        }
     }
 }
