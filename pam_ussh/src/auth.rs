@@ -4,6 +4,7 @@ use ussh_core::agent::AgentError;
 use ussh_core::challenge::ChallengeContext;
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::decision::{Asking, DecisionError, Patience, Tried, decide};
+use ussh_core::escape::{MAX_FIELD, escape_word};
 use ussh_core::verdict::{CriticalOptions, Demand};
 use ussh_os::account::Account;
 use ussh_os::pam_module::{PamHandle, PamReturn};
@@ -87,7 +88,7 @@ pub fn account_of(handle: &PamHandle, subject: &mut Subject) -> Result<Account, 
     match Account::by_name(&name) {
         Ok(Some(account)) => Ok(account),
         Ok(None) => Err(Denial::UnknownUser),
-        Err(error) => Err(Denial::Unavailable(format!("account {name}: {error}"))),
+        Err(error) => Err(Denial::Unavailable(format!("account {}: {error}", escape_word(name.as_bytes(), MAX_FIELD)))),
     }
 }
 

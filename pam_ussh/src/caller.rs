@@ -5,13 +5,14 @@
 
 use std::cell::Cell;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ussh_core::agent::{Agent, AgentError};
 use ussh_core::certificate::Certificate;
 use ussh_core::decision::Reconnect;
-use ussh_core::escape::escape;
+use ussh_core::escape::{MAX_FIELD, escape_word};
 use ussh_core::record::SPOOL;
 use ussh_os::account::Account;
 use ussh_os::agent_socket::{ConnectError, Peer, connect_as};
@@ -208,17 +209,9 @@ impl<'a> Caller<'a> {
 /// Most bytes of a path in a line of the log, escaped: any path that sun_path has room for (107 bytes, unix(7)) is shown whole.
 const MAX_SHOWN: usize = 4 * 107;
 
-/// A path of whatever length, such that the reason behind it always has room in the line of the log, which escapes both.
+/// A path, whatever is in it and of whatever length: no sentence of its own, and the reason behind it always has room in the line of the log.
 fn shown(path: &Path) -> String {
-    let whole = path.to_string_lossy();
-    let mut length = 0;
-    for (at, character) in whole.char_indices() {
-        length += escape(character.encode_utf8(&mut [0; 4]).as_bytes(), MAX_SHOWN).len();
-        if length > MAX_SHOWN {
-            return format!("{}...", whole.get(..at).unwrap_or_default());
-        }
-    }
-    whole.into_owned()
+    escape_word(path.as_os_str().as_bytes(), MAX_SHOWN)
 }
 
 /// Nobody is there any more, or never was. A socket that belongs to another user, or may not be used, is not dead: it is the wrong one, and whoever set it shall know.
@@ -262,7 +255,7 @@ fn demand_root_in_person(subject: &Subject) -> Result<(), Denial> {
     match Account::by_name(name) {
         Ok(Some(account)) if account.uid == 0 => Ok(()),
         Ok(_) => Err(no_person()),
-        Err(error) => Err(Denial::Unavailable(format!("account {name}: {error}"))),
+        Err(error) => Err(Denial::Unavailable(format!("account {}: {error}", escape_word(name.as_bytes(), MAX_FIELD)))),
     }
 }
 
@@ -272,7 +265,6 @@ mod tests {
     use super::*;
     use crate::log::{self, Certificates, Entry, Phase};
     use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt;
     use ussh_os::syslog::Severity;
 
     fn refused(path: &[u8]) -> String {
@@ -306,9 +298,10 @@ mod tests {
 
     #[test]
     fn a_path_that_can_be_one_is_shown_whole() {
-        for filling in ["a", "\n", "\\"] {
+        for (filling, shown) in [("a", "a"), ("\n", "\\x0a"), ("\\", "\\x5c"), (" ", "\\x20")] {
             let path = format!("/tmp/none/{}", filling.repeat(107 - 10));
-            assert_eq!(refused(path.as_bytes()), format!("agent: {path}: No such file or directory (os error 2)"));
+            let shown = format!("/tmp/none/{}", shown.repeat(107 - 10));
+            assert_eq!(refused(path.as_bytes()), format!("agent: {shown}: No such file or directory (os error 2)"));
         }
     }
 }

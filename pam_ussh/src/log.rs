@@ -93,7 +93,7 @@ pub struct Entry<'a> {
     pub subject: &'a Subject,
     /// By which certificate.
     pub certificate: Certificates<'a>,
-    /// Why; empty: nothing to add.
+    /// Why, with every foreign word in it escaped already; empty: nothing to add.
     pub reason: &'a str,
 }
 
@@ -123,7 +123,7 @@ pub fn line(entry: &Entry<'_>) -> String {
     for (name, value) in people(subject) {
         line = line.field(name, value, MAX_NAME);
     }
-    if reason.is_empty() { line.finish() } else { line.text(": ").text(reason).finish() }
+    if reason.is_empty() { line.finish() } else { line.reason(reason).finish() }
 }
 
 /// What of PAM's items is set.
@@ -155,7 +155,7 @@ fn fields(entry: &Entry<'_>) -> Vec<(&'static str, String)> {
         fields.push(("USSH_CA", certificate.ca().fingerprint()));
     }
     if !entry.reason.is_empty() {
-        fields.push(("USSH_REASON", escaped(entry.reason)));
+        fields.push(("USSH_REASON", audit::sentence(entry.reason)));
     }
     fields
 }

@@ -1,7 +1,7 @@
 //! One line per decision, in OpenSSH's words, escaped and at most 1 KiB. Never a secret.
 
 use crate::certificate::Certificate;
-use crate::escape::{MAX_FIELD, escape, escape_also};
+use crate::escape::{MAX_FIELD, escape, escape_also, escape_sentence};
 
 /// Longest line, in bytes: 1 KiB less what syslog puts in front of it (`<85>`, a time stamp, `pam_ussh[4194304]: `).
 pub const MAX_LINE: usize = 1024 - 64;
@@ -48,6 +48,13 @@ impl Line {
         self.raw(&escape(text.as_bytes(), left))
     }
 
+    /// `: reason`, a sentence of ours whose foreign words are escaped already ([`crate::escape::escape_word`]). What does not fit is cut.
+    pub fn reason(self, reason: &str) -> Self {
+        let line = self.text(": ");
+        let left = line.left();
+        line.raw(&escape_sentence(reason, left))
+    }
+
     /// The whole line.
     pub fn finish(self) -> String {
         self.0
@@ -77,6 +84,11 @@ pub fn certificate_line(what: &str, certificate: &Certificate, detail: &str) -> 
 /// Any line: escaped, cut to [`MAX_LINE`]. Hand over raw text.
 pub fn line(text: &str) -> String {
     escape(text.as_bytes(), MAX_LINE)
+}
+
+/// A sentence of ours for a field of its own, its foreign words escaped already: one line, at most [`MAX_FIELD`] bytes.
+pub fn sentence(text: &str) -> String {
+    escape_sentence(text, MAX_FIELD)
 }
 
 /// A certificate's key ID for a field of its own: escaped, at most [`MAX_FIELD`] bytes.

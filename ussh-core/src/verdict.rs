@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::ca_file::TrustedCas;
 use crate::certificate::{Certificate, CertificateKind, CertificateOption, LOGIN_TIME};
 use crate::clock::UnixTime;
-use crate::escape::escape;
+use crate::escape::escape_word;
 use crate::keys::FidoDemand;
 use crate::principals::PrincipalList;
 use crate::revoked::RevokedKeys;
@@ -276,7 +276,7 @@ fn check_critical_options(certificate: &Certificate, enforcement: CriticalOption
     let mut seen_force_command = false;
     let mut seen_source_address = false;
     for option in certificate.critical_options() {
-        let unknown = || Refusal::UnknownCriticalOption(escape(&option.name, SHOWN_NAME));
+        let unknown = || Refusal::UnknownCriticalOption(escape_word(&option.name, SHOWN_NAME));
         if certificate.kind() == CertificateKind::Host {
             return Err(unknown());
         }
@@ -339,7 +339,7 @@ fn check_extensions(extensions: &[CertificateOption]) -> Result<(), Refusal> {
 }
 
 fn malformed(option: &CertificateOption) -> Refusal {
-    Refusal::MalformedOption(escape(&option.name, SHOWN_NAME))
+    Refusal::MalformedOption(escape_word(&option.name, SHOWN_NAME))
 }
 
 /// One entry of a source-address list.

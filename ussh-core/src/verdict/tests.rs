@@ -331,7 +331,7 @@ fn refuses_unknown_critical_option_but_takes_unknown_extension() {
         for critical_options in [BY_SSHD, from("10.0.0.1")] {
             let raw = f.good.clone().critical(name, b"");
             let refused = f.verdict(&raw, &Demand { critical_options, ..f.demand() });
-            let unknown = Refusal::UnknownCriticalOption(escape(name, 64));
+            let unknown = Refusal::UnknownCriticalOption(escape_word(name, 64));
             assert_eq!(refused, Err(unknown));
         }
     }
