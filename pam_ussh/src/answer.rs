@@ -225,7 +225,7 @@ fn progress(reason: &NotAccepted) -> u8 {
             Refusal::UntrustedCa { .. } => 1,
             Refusal::WrongKind => 2,
             Refusal::NotYetValid { .. } | Refusal::Expired { .. } => 3,
-            Refusal::ValidityTooLong { .. } | Refusal::LoginTooOld { .. } => 4,
+            Refusal::ValidityTooLong { .. } | Refusal::LoginTooOld { .. } | Refusal::LoginFromTheFuture { .. } => 4,
             Refusal::NoPrincipals | Refusal::PrincipalNotListed => 5,
             Refusal::UnknownCriticalOption(_)
             | Refusal::ForceCommand

@@ -178,12 +178,13 @@ pub fn read_revoked(path: &Path, max_age: Option<Duration>) -> Result<RevokedKey
     let data = read(path, MAX_REVOKED)?;
     let list =
         RevokedKeys::parse(&data).map_err(|error| Denial::Misconfigured(format!("{}: {error}", path.display())))?;
-    match max_age.map(|max_age| list.check_age(SystemClock.now(), max_age)) {
-        None | Some(Ok(())) => Ok(list),
-        Some(Err(error @ NotFresh::PlainList)) => {
+    let now = SystemClock.now();
+    match max_age.map_or_else(|| list.check_clock(now), |max_age| list.check_age(now, max_age)) {
+        Ok(()) => Ok(list),
+        Err(error @ NotFresh::PlainList) => {
             Err(Denial::Misconfigured(format!("krl_max_age= with {}: {error}", path.display())))
         }
-        Some(Err(error @ (NotFresh::Stale { .. } | NotFresh::FromTheFuture { .. }))) => {
+        Err(error @ (NotFresh::Stale { .. } | NotFresh::FromTheFuture { .. })) => {
             Err(Denial::Unavailable(format!("{}: {error}", path.display())))
         }
     }
