@@ -10,6 +10,8 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Uid, seteuid};
 
+use super::sanitizer::{self, Sanitizer};
+
 pub const ALICE: u32 = 61001;
 pub const BOB: u32 = 61002;
 
@@ -18,6 +20,7 @@ pub const TOP: &str = "/etc/pam.d";
 
 pub struct World {
     log: UnixDatagram,
+    sanitizer: Option<Sanitizer>,
 }
 
 /// An ssh-agent of somebody's; gone with the value.
@@ -77,7 +80,7 @@ impl World {
         log.set_nonblocking(true).unwrap();
         fs::set_permissions("/dev/log", fs::Permissions::from_mode(0o666)).unwrap();
 
-        let world = World { log };
+        let mut world = World { log, sanitizer: None };
         // Without it libpam complains to syslog, and the C library keeps that connection.
         let deny =
             ["auth", "account", "password", "session"].map(|facility| format!("{facility} required pam_deny.so"));
@@ -87,6 +90,10 @@ impl World {
         }
         for (ca_file, key) in [("cas", "ca"), ("other_cas", "other_ca")] {
             fs::copy(at(&format!("{key}.pub")), at(ca_file)).unwrap();
+        }
+        if sanitizer::is_demanded() {
+            world.c_module("identity");
+            world.sanitizer = Some(Sanitizer::new(&library));
         }
         world
     }
@@ -99,6 +106,12 @@ impl World {
     /// A module in C that lies beside this file, built. Gives its path.
     pub fn c_module(&self, name: &str) -> String {
         self.compile(&format!("{name}.c"), &format!("{name}.so"), &["-shared", "-fPIC"])
+    }
+
+    /// The same, built for the sanitizer.
+    pub fn sanitized_c_module(&self, name: &str) -> String {
+        let options = ["-shared", "-fPIC", "-fsanitize=address"];
+        self.compile(&format!("{name}.c"), &format!("{name}.so"), &options)
     }
 
     /// A set-uid program, likewise.
@@ -142,13 +155,39 @@ impl World {
     /// Calls PAM as `uid` through a set-uid program, as sudo would be. `environment`: of the process.
     pub fn pam(&self, uid: u32, environment: &[(&str, &str)], arguments: &[&str]) -> Outcome {
         self.logged();
-        let id = uid.to_string();
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid", &id, "--regid", &id, "--clear-groups", &at("pamtester")]).args(arguments);
-        command.env_clear().env("PATH", "/usr/bin:/bin").envs(environment.iter().copied()).stdin(Stdio::null());
-        let Output { status, stdout, stderr } = command.output().unwrap();
+        let Output { status, stdout, stderr } = self.call(uid, environment, &at("pamtester"), arguments);
         let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
         Outcome { success: status.success(), text, log: self.logged() }
+    }
+
+    /// Runs one of the world's set-uid programs as `uid` to its end.
+    #[track_caller]
+    pub fn call(&self, uid: u32, environment: &[(&str, &str)], program: &str, arguments: &[&str]) -> Output {
+        let output = self.set_uid(uid, program, arguments).envs(environment.iter().copied()).output().unwrap();
+        if self.sanitizer.is_some() {
+            let reports = sanitizer::reports();
+            assert!(reports.is_empty(), "{program} {arguments:?}: {output:?}\n{}", reports.join("\n"));
+        }
+        output
+    }
+
+    /// One of the world's set-uid programs, as `uid` has it, with nothing in its environment that could be for the module.
+    pub fn set_uid(&self, uid: u32, program: &str, arguments: &[&str]) -> Command {
+        let mut command = match &self.sanitizer {
+            Some(sanitizer) => sanitizer.host(uid, program, arguments),
+            None => {
+                let id = uid.to_string();
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid", &id, "--regid", &id, "--clear-groups", program]).args(arguments).env_clear();
+                command
+            }
+        };
+        command.env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
+        command
+    }
+
+    pub fn is_sanitized(&self) -> bool {
+        self.sanitizer.is_some()
     }
 
     pub fn run(&self, program: &str, arguments: &[&str]) {
