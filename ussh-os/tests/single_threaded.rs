@@ -165,12 +165,7 @@ fn this_program() -> Command {
 
 /// Starts this program as a child that enters the sandbox, then waits for a line. Gives it and the lines of its /proc/PID/status once it is in.
 fn sandboxed(role: &str) -> (Child, Vec<String>) {
-    let mut child = this_program()
-        .arg(role)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = this_program().arg(role).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "in\n");

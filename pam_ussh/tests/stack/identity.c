@@ -1,12 +1,21 @@
 /*
  * Loaded into a host that root starts, behind AddressSanitizer's runtime: makes of it what a set-uid program of root's is when REAL_UID starts it. Into such a program itself the dynamic
  * linker preloads nothing (ld.so(8), "secure-execution mode").
+ *
+ * With KEEP_LIBRARIES no library is unloaded: what was allocated in one is then told by its name and line.
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <grp.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <unistd.h>
+
+int dlclose(void *library)
+{
+    int (*unload)(void *) = (int (*)(void *))dlsym(RTLD_NEXT, "dlclose");
+    return getenv("KEEP_LIBRARIES") ? 0 : unload(library);
+}
 
 __attribute__((constructor)) static void take_on(void)
 {

@@ -163,10 +163,11 @@ impl World {
     /// Runs one of the world's set-uid programs as `uid` to its end.
     #[track_caller]
     pub fn call(&self, uid: u32, environment: &[(&str, &str)], program: &str, arguments: &[&str]) -> Output {
-        let output = self.set_uid(uid, program, arguments).envs(environment.iter().copied()).output().unwrap();
+        let mut command = self.set_uid(uid, program, arguments);
+        let output = command.envs(environment.iter().copied()).output().unwrap();
         if self.sanitizer.is_some() {
             let reports = sanitizer::reports();
-            assert!(reports.is_empty(), "{program} {arguments:?}: {output:?}\n{}", reports.join("\n"));
+            assert!(reports.is_empty(), "{arguments:?} {output:?}\n{}", sanitizer::legible(&reports, &mut command));
         }
         output
     }
