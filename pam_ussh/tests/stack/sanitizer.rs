@@ -185,6 +185,7 @@ fn nothing_grows_with_hostile_agents(world: &World, agent: &Agent) {
     println!("     {connections} connections, {scripts} scripts");
     assert!(connections >= scripts, "each script has its turn");
     assert_eq!(report.changes, [""; 0], "{report:?}");
+    assert_eq!(report.log.len(), rounds(200, 2000) as usize, "one line per decision");
     assert!(report.log.iter().all(|line| line.starts_with("Refusing ")), "{:?}", report.log);
 }
 
