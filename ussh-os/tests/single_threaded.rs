@@ -43,7 +43,13 @@ fn main() {
         ("a_lookup_that_never_ends_costs_the_timeout", a_lookup_that_never_ends_costs_the_timeout),
         ("a_child_that_is_left_behind_gives_its_user_no_memory", a_child_that_is_left_behind_gives_its_user_no_memory),
     ];
+    // Under AddressSanitizer (`make asan`) a process has terabytes mapped from its start: it does not outlive a limit of one gibibyte.
+    let is_sanitized = std::env::var_os("USSH_ASAN").is_some_and(|value| value == "1");
     for (name, fact) in facts {
+        if is_sanitized && *name == "limits_hold" {
+            println!("test {name} ... ignored, the sanitizer itself needs what it takes away");
+            continue;
+        }
         fact();
         println!("test {name} ... ok");
     }
@@ -150,14 +156,17 @@ fn a_child_dies_with_its_parent() {
 
 // ---- sandbox ----
 
+/// This program once more. LeakSanitizer (`make asan`) does not look for leaks there: at the end it would fork and trace, which a sandbox forbids; and a child that hangs in connect() is left
+/// behind with its stack on purpose.
+fn this_program() -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env("LSAN_OPTIONS", "detect_leaks=0");
+    command
+}
+
 /// Starts this program as a child that enters the sandbox, then waits for a line. Gives it and the lines of its /proc/PID/status once it is in.
 fn sandboxed(role: &str) -> (Child, Vec<String>) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .arg(role)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = this_program().arg(role).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "in\n");
@@ -281,7 +290,7 @@ fn the_empty_root_must_be_empty_and_root_s() {
     let folder = std::env::temp_dir().join(format!("ussh-os-root-{}", std::process::id()));
     std::fs::create_dir(&folder).unwrap();
     let text = |folder: &Path| {
-        let output = Command::new(std::env::current_exe().unwrap()).arg("child-root").arg(folder).output().unwrap();
+        let output = this_program().arg("child-root").arg(folder).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     assert_eq!(text(&folder), "root: []\n");
@@ -304,7 +313,7 @@ fn a_lookup_that_never_ends_costs_the_timeout() {
         return;
     }
     for role in ["child-fuse-dead", "child-fuse-mute"] {
-        let output = Command::new(std::env::current_exe().unwrap()).arg(role).output().unwrap();
+        let output = this_program().arg(role).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(String::from_utf8(output.stdout).unwrap(), "timeout\n");
     }
@@ -316,7 +325,7 @@ fn a_child_that_is_left_behind_gives_its_user_no_memory() {
         return;
     }
     for (role, dumpable) in [("child-fuse-traced", true), ("child-fuse-untraced", false)] {
-        let output = Command::new(std::env::current_exe().unwrap()).arg(role).output().unwrap();
+        let output = this_program().arg(role).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let said = String::from_utf8(output.stdout).unwrap();
         let [timeout, after, mem] = said.lines().collect::<Vec<_>>()[..] else { panic!("{said}") };

@@ -4,7 +4,13 @@
  * host REPORT SETTINGS SERVICE USER OPERATION...
  *
  * REPORT: the file that gets the report. SETTINGS: words with commas between them, `-` for none:
- *   rounds=N     pam_start to pam_end N times, with the resident set reported after half of them and at the end
+ *   rounds=N     pam_start to pam_end N times, with the resident set reported after half of them and at the end,
+ *                and how many bytes more are allocated by then, where a sanitizer counts them
+ *   early=N      after N of them instead of after half
+ *   varying      each round may have another answer, as long as it is a refusal
+ *   ruser=root   PAM_RUSER is root
+ *   info         SSH_AUTH_INFO_0 of this process's environment is in PAM's
+ *   deaf         the conversation fails
  *   closed       descriptors 0 to 2 are closed
  *   files=N      RLIMIT_NOFILE while PAM works: N more than are open
  *   size=N       RLIMIT_FSIZE while PAM works, bytes
@@ -15,6 +21,7 @@
  */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -79,10 +86,12 @@ static void link_of(int descriptor, char *target, size_t size)
 
 static int conversation(int messages, const struct pam_message **message, struct pam_response **response, void *data)
 {
-    (void)message, (void)data;
+    (void)message;
     /* What would print go to now? */
     for (int descriptor = 0; descriptor < 3; descriptor++)
         link_of(descriptor, standard[descriptor], sizeof standard[descriptor]);
+    if (setting(data, "deaf"))
+        return PAM_CONV_ERR;
     *response = calloc(messages, sizeof **response);
     return *response ? PAM_SUCCESS : PAM_BUF_ERR;
 }
@@ -194,6 +203,13 @@ static long pages(int field)
     return values[field];
 }
 
+/* Bytes on the heap, where a sanitizer counts them. */
+static long allocated(void)
+{
+    size_t (*count)(void) = (size_t (*)(void))dlsym(RTLD_DEFAULT, "__sanitizer_get_current_allocated_bytes");
+    return count ? (long)count() : 0;
+}
+
 static void limit(int which, rlim_t soft, struct rlimit *before)
 {
     getrlimit(which, before);
@@ -204,11 +220,20 @@ static void limit(int which, rlim_t soft, struct rlimit *before)
 
 static int run(const char *settings, const char *service, const char *user, char **operations)
 {
-    struct pam_conv conv = {conversation, NULL};
+    struct pam_conv conv = {conversation, (void *)settings};
     pam_handle_t *handle = NULL;
     int code = pam_start(service, user, &conv, &handle);
     if (code != PAM_SUCCESS)
         return code;
+    if (setting(settings, "ruser=root"))
+        pam_set_item(handle, PAM_RUSER, "root");
+    const char *info = setting(settings, "info") ? getenv("SSH_AUTH_INFO_0") : NULL;
+    if (info) {
+        char line[8192];
+        if (snprintf(line, sizeof line, "SSH_AUTH_INFO_0=%s", info) >= (int)sizeof line)
+            _exit(95);
+        pam_putenv(handle, line);
+    }
 
     struct rlimit files, size, memory;
     const char *more;
@@ -284,17 +309,20 @@ int main(int argc, char **argv)
         sigprocmask(SIG_BLOCK, &ours, NULL);
 
     look(before, sizeof before);
-    long rounds = number(settings, "rounds=", 1), early = 0, late = 0;
+    long rounds = number(settings, "rounds=", 1), early = 0, late = 0, heap = 0;
     int code = PAM_SUCCESS;
     for (long round = 1; round <= rounds; round++) {
         int now = run(settings, argv[3], argv[4], argv + 5);
-        if (round > 1 && now != code)
+        if (setting(settings, "varying") ? now == PAM_SUCCESS : round > 1 && now != code)
             say("round %ld: code %d after %d\n", round, now, code);
         code = now;
-        if (round == (rounds + 1) / 2)
+        if (round == number(settings, "early=", (rounds + 1) / 2)) {
             early = pages(1);
+            heap = allocated();
+        }
     }
     late = pages(1);
+    heap = allocated() - heap;
     look(after, sizeof after);
 
     report_changes(before, after);
@@ -309,6 +337,7 @@ int main(int argc, char **argv)
     if (setting(settings, "storm"))
         say("storm %d\n", delivered[SIGALRM] > 0);
     say("pages %ld %ld\n", early, late);
+    say("heap %ld\n", heap);
     say("code %d\n", code);
     return code == PAM_SUCCESS ? 0 : 1;
 }
