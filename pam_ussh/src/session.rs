@@ -21,8 +21,8 @@ use crate::sshd;
 /// The hook of open_session.
 pub fn open(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) -> PamReturn {
     let arguments = inject::panic_if_told("session", arguments);
-    let subject = Subject::of(handle, Phase::Session);
-    let options = match options(&subject, arguments.as_deref()) {
+    let mut subject = Subject::of(handle, Phase::Session);
+    let options = match options(handle, &mut subject, arguments.as_deref()) {
         Ok(options) => options,
         Err(denial) => return answer::session_refused(&subject, &denial),
     };
@@ -42,8 +42,8 @@ pub fn open(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) -
 /// The hook of close_session.
 pub fn close(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) -> PamReturn {
     let arguments = inject::panic_if_told("session", arguments);
-    let subject = Subject::of(handle, Phase::Session);
-    let removed = options(&subject, arguments.as_deref()).and_then(|options| {
+    let mut subject = Subject::of(handle, Phase::Session);
+    let removed = options(handle, &mut subject, arguments.as_deref()).and_then(|options| {
         // Its name alone counts here; what PAM's environment says of the login by now may be the user's own words.
         record(handle, &subject, None)?
             .remove(Path::new(SPOOL))
@@ -56,8 +56,10 @@ pub fn close(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) 
     }
 }
 
-fn options(subject: &Subject, arguments: Option<&[String]>) -> Result<SessionOptions, Denial> {
+fn options(handle: &PamHandle, subject: &mut Subject, arguments: Option<&[String]>) -> Result<SessionOptions, Denial> {
     place::demand(&subject.service, Facility::Session)?;
+    // sshd has set it; where somebody else might not have, asking for it would prompt.
+    subject.user = handle.user();
     SessionOptions::parse(&subject.service, arguments).map_err(|error| Denial::Misconfigured(error.to_string()))
 }
 

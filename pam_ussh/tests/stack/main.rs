@@ -539,7 +539,10 @@ fn a_session_without_record_is_refused_unless_allowed(world: &World, _agent: &Ag
         .refused(SESSION_ERR, "option ca_file is for auth and account only");
 
     fs::set_permissions(SPOOL, fs::Permissions::from_mode(0o777)).unwrap();
-    open_session(world, "", &good, &["open_session"]).refused(SESSION_ERR, "bad ownership or modes");
+    let outcome = open_session(world, "", &good, &["open_session"]);
+    outcome.refused(SESSION_ERR, "bad ownership or modes");
+    let whose = "Refusing for alice via sshd rhost 192.0.2.1: cannot check: record in ";
+    assert!(outcome.log[0].contains(whose), "{:?}", outcome.log);
     let outcome = open_session(world, "spool_failure=allow", &good, &["open_session"]);
     assert!(outcome.success, "{}", outcome.text);
     assert!(outcome.log.iter().any(|line| line.starts_with("Session goes on unwatched")), "{:?}", outcome.log);
