@@ -1,4 +1,5 @@
-//! `session` in sshd's stack: the record of the connection, for ussh-hostd. Prints nothing: what is said here lands in the output of scp and sftp.
+//! `session` in sshd's stack: the record of the connection, for ussh-hostd. Prints nothing: what is said here stands above the shell, and in the
+//! channel itself, of scp and sftp too, where the session is refused.
 //!
 //! sshd runs it once per connection, in the process that must be ended to end the connection. The line must come before any pam_env that reads the user's file.
 

@@ -63,7 +63,7 @@ fn config(server: &str, sftp: &str, ports: &[(u16, &str)]) -> String {
         .replace("KbdInteractiveAuthentication no", "KbdInteractiveAuthentication yes")
         .replace("internal-sftp", sftp)
         + SSHD_WITH_CERTIFICATES
-        + "PermitRootLogin yes\n";
+        + "PermitRootLogin yes\nPrintLastLog no\n";
     if server == "web13" {
         // Those who are refused here must not shut the door to the others from the same address.
         config += "PerSourcePenalties no\n";

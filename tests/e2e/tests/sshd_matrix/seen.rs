@@ -64,7 +64,9 @@ impl Seen<'_> {
         let (accepted, refused, recorded) = (said("Accepted "), said("Refusing "), said(RECORDED));
         let connections = self.way.connections();
         let denied = format!("{}@{}: Permission denied (keyboard-interactive).\r\n", self.account, self.server);
-        let is_clients = |rest: Option<&str>| rest.is_some_and(|rest| CLIENTS_WORDS.contains(&rest));
+        let terminal_is_gone = format!("Connection to {} closed.\r\n", self.server);
+        let is_clients =
+            |rest: Option<&str>| rest.is_some_and(|rest| CLIENTS_WORDS.contains(&rest) || rest == terminal_is_gone);
         let failed = status.code() != 0 && stdout.is_empty();
 
         let asked = if self.column.is_behind() { connections } else { 0 };

@@ -28,6 +28,9 @@ pub enum What {
     Master,
 }
 
+/// The shell of [`crate::seat::Seat`]. What a module says in the session would stand above it.
+const SHELL_SHOWS: &str = "the shell\r\n";
+const TERMINAL_IS_GONE: &str = "Connection to SERVER closed.\r\n";
 /// What sftp shows of the two commands that it is given.
 const SFTP_SHOWS: &str =
     "sftp> put data x\nUploading data to /home/USER/x\nsftp> get x back\nFetching /home/USER/x to back\n";
@@ -36,10 +39,11 @@ const SFTP: &str = "rm -f back; printf 'put data x\\nget x back\\n' | sftp OPTIO
     /srv/hello ssh OPTIONS -s HOST sftp | cmp - /srv/answer-of-SERVER";
 
 /// In the manual's order.
-pub const WAYS: [Way; 13] = [
+pub const WAYS: [Way; 14] = [
     command("`ssh HOST COMMAND`", PLAIN, "ssh -A OPTIONS HOST hostname", "SERVER\n"),
+    files("a shell on a terminal", PLAIN, "ssh -tt OPTIONS HOST < /dev/null", SHELL_SHOWS, TERMINAL_IS_GONE, 1),
     command(
-        "the same with no agent at all",
+        "`ssh HOST COMMAND` with no agent at all",
         PLAIN,
         "env -u SSH_AUTH_SOCK ssh -a -o IdentitiesOnly=yes -i ~/KEY OPTIONS HOST hostname",
         "SERVER\n",
@@ -101,12 +105,12 @@ impl Way {
         }
     }
 
-    /// Where a byte of ours would do harm, since files or a protocol go through it: with both of our lines in the stack if it gets in so.
+    /// Where a byte of ours would show, in files, a protocol or above a shell: with both of our lines in the stack if it gets in so.
     pub fn carries_bytes(&self) -> Option<Column> {
         let What::Script { script, .. } = self.what else { return None };
         if script.contains("sftp -b") {
             return Some(Column::PublicKey);
         }
-        (script.contains("sftp") || script.contains("scp")).then_some(Column::Behind)
+        ["sftp", "scp", "ssh -tt"].iter().any(|program| script.contains(program)).then_some(Column::Behind)
     }
 }
