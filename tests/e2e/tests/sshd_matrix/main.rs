@@ -113,16 +113,20 @@ fn no_stack_of_sshds_goes_on_to_success_behind_a_refusal() {
         "auth [success=ok auth_err=die default=ignore] OURS\nauth required pam_permit.so",
     ];
     let turn = Turn::of(AUTH, SESSION);
-    let seats = SERVERS.map(|server| (Seat::with(server, Certificate::Good), Seat::with(server, Certificate::TooLong)));
+    let [good, long] =
+        [Certificate::Good, Certificate::TooLong].map(|one| SERVERS.map(|server| Seat::with(server, one)));
     for stack in STACKS {
         turn.write(&stack.replace("OURS", "pam_ussh.so max_validity=1d"), SESSION);
-        on_each_server(|server| {
-            let (good, long) = &seats[SERVERS.iter().position(|one| *one == server).unwrap()];
-            let script = "ssh OPTIONS HOST hostname";
-            let seen = good.run(&WAYS[0], Column::Behind, script);
-            assert_eq!((seen.output.status.code(), seen.output.stdout.trim()), (0, server), "{stack}: {seen:?}");
-            let seen = long.run(&WAYS[0], Column::Refused, script);
-            assert_eq!((seen.output.status.code(), seen.output.stdout.as_str()), (255, ""), "{stack}: {seen:?}");
+        let seats = [(&good[0], true), (&good[1], true), (&long[0], false), (&long[1], false)];
+        at_once(seats, |(seat, is_good)| {
+            let column = if is_good { Column::Behind } else { Column::Refused };
+            let seen = seat.run(&WAYS[0], column, "ssh OPTIONS HOST hostname");
+            let (code, stdout) = (seen.output.status.code(), seen.output.stdout.trim());
+            if is_good {
+                assert_eq!((code, stdout), (0, seat.server), "{stack}: {seen:?}");
+                return;
+            }
+            assert_eq!((code, stdout), (255, ""), "{stack}: {seen:?}");
             assert!(seen.output.stderr.ends_with("Permission denied (keyboard-interactive).\r\n"), "{stack}: {seen:?}");
             assert!(seen.said.iter().any(|line| line.ends_with(" s allowed")), "{stack}: {seen:?}");
         });

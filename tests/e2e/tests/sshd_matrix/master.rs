@@ -10,7 +10,7 @@ use crate::table::Column;
 use crate::ways::{WAYS, Way, What};
 
 /// The first connection must be made within it.
-const SHORT: &str = "-5m:+15s";
+const SHORT: &str = "-5m:+12s";
 
 /// The first connection, or what became of the try.
 pub struct Master {
@@ -40,9 +40,10 @@ impl Master {
         let records = || WORLD.session_records(seat.server, user).unwrap();
         if column != Column::Unrecorded {
             wait_until(SOON, "the record of the first", || !records().is_empty()).unwrap();
+            // Each login that still succeeds has been closed, and its record is gone, before there is another.
             wait_until(SOON, "the end of its certificate", || {
-                let alone = seat.agent.sh(&format!("ssh -S none {host} true")).unwrap();
-                alone.stderr.contains("Permission denied (publickey).")
+                let alone = seat.run(&WAYS[0], column, "ssh -S none OPTIONS HOST true");
+                alone.output.stderr.ends_with("Permission denied (publickey).\r\n")
             })
             .unwrap();
         }

@@ -75,10 +75,14 @@ impl Seat {
         let output = self.agent.sh(&script).unwrap();
         let account = self.account(way).to_owned();
         if output.status.code() == 0 {
-            // The end of a connection comes a little behind the client's.
-            let closed = format!("session closed for user {account}");
-            let all_closed = || WORLD.host(self.server).log()[before..].matches(&closed).count() >= way.connections();
-            wait_until(SOON, "the end of each session", all_closed).unwrap();
+            // Both come a little behind what the client sees of it.
+            let (what, times) = match way.what {
+                What::Master => ("opened", 1),
+                What::Script { .. } | What::Forward => ("closed", way.connections()),
+            };
+            let what = format!("session {what} for user {account}");
+            let all = || WORLD.host(self.server).log()[before..].matches(&what).count() >= times;
+            wait_until(SOON, &what, all).unwrap();
         }
         let said = WORLD.said_of_logins(self.server, &account, before).unwrap();
         let log = WORLD.logged_since(self.server, before).unwrap();

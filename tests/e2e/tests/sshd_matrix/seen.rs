@@ -25,14 +25,9 @@ pub const WRONG: &str = "wrong:";
 pub const SENTENCE: &str = "No certificate that is good for this: see \"ssh-add -l\", get a new one with \"ussh\", or log in again with \"ssh -A\".\n";
 /// What the session line says twice for each connection, with `debug`.
 const RECORDED: &str = "debug: record up to date for ";
-/// What the clients say of themselves when there is no connection any more.
-const CLIENTS_WORDS: [&str; 5] = [
-    "",
-    "Connection closed\r\n",
-    "\rConnection closed.  \nConnection closed\r\n",
-    "scp: Connection closed\r\n",
-    "lost connection\n",
-];
+/// Lines that the clients have for it when there is no connection any more; sftp and the ssh below it say theirs in any order.
+const CLIENTS_LINES: [&str; 5] =
+    ["", "Connection closed", "Connection closed.", "scp: Connection closed", "lost connection"];
 
 /// One try.
 #[derive(Debug)]
@@ -64,9 +59,11 @@ impl Seen<'_> {
         let (accepted, refused, recorded) = (said("Accepted "), said("Refusing "), said(RECORDED));
         let connections = self.way.connections();
         let denied = format!("{}@{}: Permission denied (keyboard-interactive).\r\n", self.account, self.server);
-        let terminal_is_gone = format!("Connection to {} closed.\r\n", self.server);
-        let is_clients =
-            |rest: Option<&str>| rest.is_some_and(|rest| CLIENTS_WORDS.contains(&rest) || rest == terminal_is_gone);
+        let terminal_is_gone = format!("Connection to {} closed.", self.server);
+        let is_clients = |rest: Option<&str>| {
+            let mut lines = rest.into_iter().flat_map(str::lines).map(str::trim);
+            rest.is_some() && lines.all(|line| CLIENTS_LINES.contains(&line) || line == terminal_is_gone)
+        };
         let failed = status.code() != 0 && stdout.is_empty();
 
         let asked = if self.column.is_behind() { connections } else { 0 };
