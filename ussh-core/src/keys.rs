@@ -17,7 +17,7 @@ use ssh_key::public::KeyData;
 pub(crate) use self::key_type::{KeyType, is_certificate_name};
 pub use self::private::PrivateKey;
 pub use self::signature::FidoDemand;
-use crate::escape::escape;
+use crate::escape::escape_word;
 use crate::wire::Reader;
 
 /// Shortest RSA modulus that is taken, in bits.
@@ -92,7 +92,8 @@ impl PublicKey {
         if is_certificate_name(name) {
             return Err(KeyError::IsCertificate);
         }
-        let key_type = KeyType::from_name(name).ok_or_else(|| KeyError::UnsupportedType(escape(name, SHOWN_NAME)))?;
+        let key_type =
+            KeyType::from_name(name).ok_or_else(|| KeyError::UnsupportedType(escape_word(name, SHOWN_NAME)))?;
         Self::from_fields(key_type, reader.rest())
     }
 

@@ -17,6 +17,8 @@
  *   memory=N     RLIMIT_AS while PAM works: N bytes more than are mapped
  *   ignore, handler, block: what SIGALRM, SIGPIPE, SIGCHLD, SIGUSR1, SIGXFSZ and SIGTERM find here
  *   storm        SIGALRM every 500 microseconds while PAM works (with handler)
+ *   told         what is said to the user is reported
+ *   again=PATH   (the last one) once more in the same process, with SSH_AUTH_SOCK=PATH; the largest resident set until then is reported as well
  * The limits hold from pam_start on: libpam has the modules then.
  */
 #define _GNU_SOURCE
@@ -47,6 +49,7 @@ static const int SIGNALS[] = {SIGALRM, SIGPIPE, SIGCHLD, SIGUSR1, SIGXFSZ, SIGTE
 static volatile sig_atomic_t delivered[NSIG];
 static int report = -1;
 static char standard[3][64];
+static int tells;
 
 static void count(int signal) { delivered[signal]++; }
 
@@ -86,7 +89,8 @@ static void link_of(int descriptor, char *target, size_t size)
 
 static int conversation(int messages, const struct pam_message **message, struct pam_response **response, void *data)
 {
-    (void)message;
+    for (int i = 0; tells && i < messages; i++)
+        say("told %d %s\n", message[i]->msg_style, message[i]->msg);
     /* What would print go to now? */
     for (int descriptor = 0; descriptor < 3; descriptor++)
         link_of(descriptor, standard[descriptor], sizeof standard[descriptor]);
@@ -210,6 +214,19 @@ static long allocated(void)
     return count ? (long)count() : 0;
 }
 
+/* KiB. */
+static long peak(void)
+{
+    char line[256];
+    long found = -1;
+    FILE *status = fopen("/proc/self/status", "re");
+    while (status && fgets(line, sizeof line, status))
+        sscanf(line, "VmHWM: %ld", &found);
+    if (status)
+        fclose(status);
+    return found;
+}
+
 static void limit(int which, rlim_t soft, struct rlimit *before)
 {
     getrlimit(which, before);
@@ -282,6 +299,7 @@ int main(int argc, char **argv)
     if (argc < 6)
         return 98;
     const char *settings = argv[2];
+    tells = setting(settings, "told") != NULL;
     setlocale(LC_ALL, "C.UTF-8");
     umask(027);
     /* Out of the way of 0 to 2, and of the lowest free number. */
@@ -326,6 +344,15 @@ int main(int argc, char **argv)
     look(after, sizeof after);
 
     report_changes(before, after);
+    const char *again = setting(settings, "again=");
+    if (again) {
+        say("peak %ld\n", peak());
+        setenv("SSH_AUTH_SOCK", again, 1);
+        look(before, sizeof before);
+        say("again %d\n", run(settings, argv[3], argv[4], argv + 5));
+        look(after, sizeof after);
+        report_changes(before, after);
+    }
     if (waitpid(-1, NULL, WNOHANG | __WALL) != -1 || errno != ECHILD)
         say("new child\n");
     if (delivered[SIGCHLD] || delivered[SIGPIPE] || delivered[SIGXFSZ])

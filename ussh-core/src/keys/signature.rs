@@ -6,7 +6,7 @@ use ssh_key::public::KeyData;
 use ssh_key::{Algorithm, HashAlg, Mpint, Signature};
 
 use super::{KeyError, KeyType, PublicKey, SHOWN_NAME};
-use crate::escape::escape;
+use crate::escape::escape_word;
 use crate::wire::{Reader, WireWrite};
 
 /// PROTOCOL.u2f: the key was touched.
@@ -29,7 +29,7 @@ pub(super) fn verify(key: &PublicKey, message: &[u8], signature: &[u8], fido: Fi
     let algorithm = key
         .key_type
         .signature_algorithm(parts.algorithm)
-        .ok_or_else(|| KeyError::SignatureAlgorithm(escape(parts.algorithm, SHOWN_NAME)))?;
+        .ok_or_else(|| KeyError::SignatureAlgorithm(escape_word(parts.algorithm, SHOWN_NAME)))?;
     if parts.trailer.is_empty() == key.is_fido() {
         return Err(KeyError::BadSignature);
     }
