@@ -22,6 +22,7 @@
 
 use std::fmt;
 
+use crate::certificate::Certificate;
 use crate::clock::UnixTime;
 use crate::digest::{sha256, sha512};
 use crate::escape::escape;
@@ -137,13 +138,13 @@ pub struct PossessionProof {
 }
 
 impl Challenge {
-    /// Draws 32 random bytes.
+    /// Draws 32 random bytes. The certificate need not be judged yet: only [`Challenge::check`] makes a proof, and there it must be.
     /// # Errors
     /// When the system has no random numbers: a check that could not be made.
-    pub fn new(certificate: &VerifiedCertificate, context: &ChallengeContext) -> Result<Self, getrandom::Error> {
+    pub fn new(certificate: &Certificate, context: &ChallengeContext) -> Result<Self, getrandom::Error> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce)?;
-        let certificate_digest = certificate.certificate().digest();
+        let certificate_digest = certificate.digest();
         Ok(Challenge { message: message(&nonce, context, &certificate_digest), certificate_digest })
     }
 

@@ -20,7 +20,7 @@ fn pair() -> (PrivateKey, VerifiedCertificate) {
 }
 
 fn challenge(certificate: &VerifiedCertificate) -> Challenge {
-    Challenge::new(certificate, &context()).unwrap()
+    Challenge::new(certificate.certificate(), &context()).unwrap()
 }
 
 #[test]
