@@ -551,3 +551,46 @@ fn a_signature_of_the_ca_that_does_not_verify_costs_no_signature_of_the_agent() 
 
 #[path = "decision_person_tests.rs"]
 mod person;
+
+/// As if `world`'s CA had signed it: the last byte of the signature is another.
+fn forged(world: &World, change: impl FnOnce(&mut CertificateTemplate)) -> (PrivateKey, Certificate) {
+    let (key, certificate) = world.pair(change);
+    let mut blob = certificate.blob().to_vec();
+    *blob.last_mut().unwrap() ^= 1;
+    (key, Certificate::parse(&blob).unwrap())
+}
+
+const BAD_CA_SIGNATURE: NotAccepted = NotAccepted::Refused(Refusal::BadCaSignature(KeyError::BadSignature));
+
+#[test]
+fn the_last_candidate_s_ca_is_judged_while_the_agent_signs_and_counts_all_the_same() {
+    let world = World::new();
+    let (key, certificate) = forged(&world, |_| {});
+    let agent = SoftAgent::default().with_key(certificate.blob(), key);
+    assert_eq!(world.reasons(agent), [BAD_CA_SIGNATURE]);
+    // What the CA did not sign is refused for that, whatever the agent says.
+    let (_, certificate) = forged(&world, |_| {});
+    assert_eq!(world.reasons(SoftAgent::default().with_refusal(certificate.blob())), [BAD_CA_SIGNATURE]);
+    assert_eq!(world.reasons(SoftAgent::default().with_untouchable(certificate.blob())), [BAD_CA_SIGNATURE]);
+}
+
+#[test]
+fn no_signature_is_asked_for_a_forged_certificate_that_could_hide_another_or_wants_a_touch() {
+    let world = World::new();
+    let mut agent = SoftAgent::default();
+    for _ in 0..=MAX_SIGNATURES {
+        agent = agent.with_untouchable(forged(&world, |t| t.valid_after = NOW).1.blob());
+    }
+    let (key, good) = world.good();
+    let mut agent = agent.with_key(good.blob(), key).start();
+    let demand = demand(&world.cas);
+    let accepted = ask(&mut agent, &demand, PATIENCE, &FixedClock(NOW)).unwrap();
+    assert_eq!(accepted.certificate.certificate(), &good);
+
+    let fido = SoftFido::new();
+    let (_, certificate) = forged(&world, |t| t.public_key = fido.public_key());
+    let served = SoftAgent::default().with_untouchable(certificate.blob()).serve();
+    let asked = ask(&mut served.connect(), &demand, PATIENCE, &FixedClock(NOW));
+    assert!(matches!(asked, Err(DecisionError::NoneAccepted(_))), "{asked:?}");
+    assert_eq!(served.asked(), [11], "listed, and no more");
+}

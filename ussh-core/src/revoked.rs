@@ -8,11 +8,10 @@ mod write;
 
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
 pub use self::write::KrlTemplate;
 use crate::certificate::Certificate;
 use crate::clock::UnixTime;
+use crate::digest::{sha1, sha256};
 use crate::keys::PublicKey;
 
 /// How far the clock of whoever generates KRLs may be ahead of ours.
@@ -115,8 +114,8 @@ impl RevokedKeys {
     /// Whether this plain key is revoked.
     pub fn revokes_key(&self, key: &PublicKey) -> bool {
         let blob = key.blob();
-        let hit = |hashes: &[[u8; 32]]| !hashes.is_empty() && hashes.contains(&Sha256::digest(blob).into());
-        let hit_sha1 = |hashes: &[[u8; 20]]| !hashes.is_empty() && hashes.contains(&sha1::Sha1::digest(blob).into());
+        let hit = |hashes: &[[u8; 32]]| !hashes.is_empty() && hashes.contains(&sha256(blob));
+        let hit_sha1 = |hashes: &[[u8; 20]]| !hashes.is_empty() && hashes.contains(&sha1(blob));
         self.keys.iter().any(|k| k == blob) || hit(&self.sha256) || hit_sha1(&self.sha1)
     }
 

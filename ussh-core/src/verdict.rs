@@ -221,7 +221,8 @@ pub(crate) fn check_content(certificate: &Certificate, demand: &Demand<'_>) -> R
     check_extensions(certificate.extensions())
 }
 
-fn check_revoked(certificate: &Certificate, demand: &Demand<'_>) -> Result<(), Refusal> {
+/// Whether the revocation list names it.
+pub(crate) fn check_revoked(certificate: &Certificate, demand: &Demand<'_>) -> Result<(), Refusal> {
     if demand.revoked.is_some_and(|list| list.revokes(certificate)) { Err(Refusal::Revoked) } else { Ok(()) }
 }
 

@@ -42,6 +42,10 @@ fn main() {
         ("limits_hold", limits_hold),
         ("a_lookup_that_never_ends_costs_the_timeout", a_lookup_that_never_ends_costs_the_timeout),
         ("a_child_that_is_left_behind_gives_its_user_no_memory", a_child_that_is_left_behind_gives_its_user_no_memory),
+        (
+            "children_that_are_left_behind_are_few_and_waited_for_in_the_end",
+            children_that_are_left_behind_are_few_and_waited_for_in_the_end,
+        ),
     ];
     // Under AddressSanitizer (`make asan`) a process has terabytes mapped from its start: it does not outlive a limit of one gibibyte.
     let is_sanitized = std::env::var_os("USSH_ASAN").is_some_and(|value| value == "1");
@@ -319,6 +323,18 @@ fn a_lookup_that_never_ends_costs_the_timeout() {
     }
 }
 
+/// A daemon looks again and again, and a user's file system may hang each time.
+fn children_that_are_left_behind_are_few_and_waited_for_in_the_end() {
+    if effective_uid() != 0 || !Path::new("/dev/fuse").exists() {
+        return;
+    }
+    let output = this_program().arg("child-fuse-many").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let expected = "timeout\nleft behind: 4\nanother user's: No such file or directory (os error 2)\nleft behind: 0\n";
+    assert_eq!(said, expected);
+}
+
 /// It has the user's uid and lives on, in a process that may be traced and in one that may not: the user gets at the memory of neither.
 fn a_child_that_is_left_behind_gives_its_user_no_memory() {
     if effective_uid() != 0 || !Path::new("/dev/fuse").exists() {
@@ -345,6 +361,10 @@ fn child(role: &str) {
         "child-signer" | "child-signer-exec" => sandbox::enter(Profile::Signer).unwrap(),
         "child-root" => return child_root(),
         "child-fuse-dead" | "child-fuse-mute" => return child_fuse(role == "child-fuse-mute"),
+        "child-fuse-many" => {
+            child_fuse(true);
+            return leave_many_behind();
+        }
         "child-fuse-traced" | "child-fuse-untraced" => {
             nix::sys::prctl::set_dumpable(role == "child-fuse-traced").unwrap();
             child_fuse(true);
@@ -423,6 +443,29 @@ fn child_fuse(answer_init: bool) {
         Err(ConnectError::Timeout) => println!("timeout"),
         other => println!("{other:?}"),
     }
+}
+
+fn children() -> usize {
+    let children = format!("/proc/self/task/{}/children", nix::unistd::gettid());
+    std::fs::read_to_string(children).unwrap().split_whitespace().count()
+}
+
+/// One is there already. Others of the user's come to a limit; once that file system lets them go they are waited for.
+fn leave_many_behind() {
+    let path = Path::new("/mnt/folder/agent");
+    for _ in 0..6 {
+        let result = connect_as(61001, 61001, &[], path, Duration::from_millis(50));
+        assert!(matches!(result, Err(ConnectError::Timeout)), "{result:?}");
+    }
+    println!("left behind: {}", children());
+    let other = connect_as(61002, 61002, &[], Path::new("/none/agent"), Duration::from_secs(5));
+    println!("another user's: {}", other.unwrap_err());
+    nix::mount::umount2("/mnt", nix::mount::MntFlags::MNT_FORCE | nix::mount::MntFlags::MNT_DETACH).unwrap();
+    let end = Instant::now() + Duration::from_secs(10);
+    while children() > 0 && Instant::now() < end {
+        let _ = connect_as(61001, 61001, &[], Path::new("/none/agent"), Duration::from_secs(5));
+    }
+    println!("left behind: {}", children());
 }
 
 /// Opens the memory of our one child as the user whom it is.

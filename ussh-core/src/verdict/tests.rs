@@ -566,9 +566,10 @@ fn the_first_failing_check_decides() {
     demand.principals = PrincipalDemand::User("alice", None);
     assert_eq!(judge(&raw, &demand), Refusal::UnknownCriticalOption("x".into()));
     raw.critical_options.clear();
-    assert_eq!(judge(&raw, &demand), Refusal::Revoked);
-    demand.revoked = None;
     assert_eq!(judge(&raw, &demand), Refusal::BadCaSignature(KeyError::BadSignature));
+    assert_eq!(f.verdict(&f.good, &demand), Err(Refusal::Revoked));
+    demand.revoked = None;
+    assert_eq!(f.verdict(&f.good, &demand), Ok(()));
 }
 
 #[test]

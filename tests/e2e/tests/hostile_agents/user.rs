@@ -115,7 +115,7 @@ fn ask(case: &Case, user: &str, good: &str) -> Seen {
                 let text = line.splitn(3, ' ').nth(2).unwrap();
                 seen.told.push((style.parse().unwrap(), text.to_owned()));
             }
-            ["loaded" | "pages" | "standard", ..] => {}
+            ["loaded" | "pages" | "heap" | "standard", ..] => {}
             _ => seen.changes.push(line.to_owned()),
         }
     }
