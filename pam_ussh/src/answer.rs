@@ -192,7 +192,7 @@ impl Denial {
             | Denial::NoPrincipals
             | Denial::NoCertificate
             | Denial::Refused { .. } => {
-                "No certificate that is good for this: see \"ssh-add -l\", get a new one with \"ussh\", or log in again with \"ssh -A\"."
+                "No certificate that is good for this: see \"ssh-add -l\", get a new one with \"ussh --login\" on your own machine, or log in again with \"ssh -A\"."
             }
         }
     }

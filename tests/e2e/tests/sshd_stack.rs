@@ -319,7 +319,7 @@ fn a_login_that_cannot_be_recorded_is_refused_unless_the_line_allows_it() {
     assert_eq!(log_in().0.ok().unwrap().stdout, "web1\n", "no daemon locks nobody out");
 
     let pam = web1.read_file("/etc/pam.d/sshd").unwrap();
-    let allowing = pam.replace("session  required  pam_ussh.so", "session  required  pam_ussh.so spool_failure=allow");
+    let allowing = pam.replace("session  requisite pam_ussh.so", "session  requisite pam_ussh.so spool_failure=allow");
     assert_ne!(pam, allowing);
     for (spoil, mend, reason) in [
         ("chmod 777 /run/ussh-hostd/sessions", "chmod 700 /run/ussh-hostd/sessions", "spool: bad ownership or modes"),
@@ -340,7 +340,7 @@ fn a_login_that_cannot_be_recorded_is_refused_unless_the_line_allows_it() {
         assert_eq!(log_in().0.ok().unwrap().stdout, "web1\n", "as it was");
     }
 
-    let mistyped = pam.replace("session  required  pam_ussh.so", "session  required  pam_ussh.so spool_failure=alow");
+    let mistyped = pam.replace("session  requisite pam_ussh.so", "session  requisite pam_ussh.so spool_failure=alow");
     web1.write_file("/etc/pam.d/sshd", 0o644, mistyped).unwrap();
     let (refused, log) = log_in();
     assert!(!refused.success() && refused.stdout.is_empty(), "{refused}");

@@ -14,7 +14,7 @@ const UNAVAILABLE: i32 = 9;
 /// PAM_ERROR_MSG
 const ERROR: i32 = 3;
 
-const NOT_GOOD: &str = "No certificate that is good for this: see \"ssh-add -l\", get a new one with \"ussh\", or log in again with \"ssh -A\".";
+const NOT_GOOD: &str = "No certificate that is good for this: see \"ssh-add -l\", get a new one with \"ussh --login\" on your own machine, or log in again with \"ssh -A\".";
 const AGENT_SILENT: &str =
     "Your SSH agent does not answer: see \"ssh-add -l\", or log in again with \"ussh\" or \"ssh -A\".";
 /// Said when a signature takes more than a second, which on a busy machine any may do.

@@ -11,9 +11,12 @@ pub const SERVERS: [&str; 2] = ["web12", "web13"];
 /// With much to say, if it may: to the user, and to the log.
 pub const AUTH: &str = "auth required pam_ussh.so max_validity=1d cue debug";
 /// Likewise.
-pub const SESSION: &str = "session required pam_ussh.so debug";
+pub const SESSION: &str = "session requisite pam_ussh.so debug";
 /// The same, and a record that cannot be written ends nothing.
-pub const TOLERANT_SESSION: &str = "session required pam_ussh.so spool_failure=allow debug";
+pub const TOLERANT_SESSION: &str = "session requisite pam_ussh.so spool_failure=allow debug";
+
+/// What pam_motd has to say.
+pub const MOTD: &str = "the message of the day";
 
 /// sftp inside of sshd, root may log in.
 pub const PLAIN: u16 = 22;
@@ -34,7 +37,7 @@ cat "$answer"
 
 /// Nobody ends sessions here: ussh-hostd is stopped.
 pub static WORLD: LazyLock<World> = LazyLock::new(|| {
-    let plan = WorldPlan::new("sshd-matrix").without_servers().server("web12").people(16, "admins");
+    let plan = WorldPlan::new("sshd-matrix").without_servers().server("web12").people(24, "admins");
     let world = plan.server_on("web13", trixie_root().unwrap()).start().unwrap();
     for server in SERVERS {
         let host = world.host(server);
@@ -101,6 +104,15 @@ impl Turn {
             session required pam_env.so user_readenv=1 envfile=/etc/default/locale";
         let text = format!("{auth}\n{session}\n{rest}\n");
         self.each(|server| WORLD.host(server).write_file("/etc/pam.d/sshd", 0o644, &text).unwrap());
+    }
+
+    /// The stack as it is packaged, and a message of the day.
+    pub fn as_packaged(&self) {
+        self.each(|server| {
+            let host = WORLD.host(server);
+            host.write_file("/etc/pam.d/sshd", 0o644, include_str!("../../../../packaging/pam.d/sshd")).unwrap();
+            host.write_file("/etc/motd", 0o644, format!("{MOTD}\n")).unwrap();
+        });
     }
 
     /// No record can be written any more.

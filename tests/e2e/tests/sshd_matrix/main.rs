@@ -15,7 +15,7 @@ mod ways;
 
 use std::time::Duration;
 
-use crate::hosts::{AUTH, SERVERS, SESSION, TOLERANT_SESSION, Turn};
+use crate::hosts::{AUTH, MOTD, SERVERS, SESSION, TOLERANT_SESSION, Turn};
 use crate::master::Master;
 use crate::seat::{Certificate, Seat};
 use crate::seen::SENTENCE;
@@ -84,6 +84,39 @@ fn no_byte_of_ours_gets_into_a_channel_whatever_there_is_to_say() {
             let unwatched = seen.said.iter().filter(|line| line.starts_with("Session goes on unwatched "));
             assert_eq!(unwatched.count(), way.connections(), "there was something to say: {seen:?}");
         }
+    });
+}
+
+/// Behind a line that only fails, pam_motd would still speak, and sshd hands on what was said of a session that is refused: into scp and sftp too.
+#[test]
+fn a_session_that_is_refused_says_nothing_in_the_stack_as_it_is_packaged() {
+    let turn = Turn::of(AUTH, SESSION);
+    turn.as_packaged();
+    turn.spoil_spool();
+    on_each_server(|server| {
+        let seat = Seat::with(server, Certificate::Good);
+        for script in
+            ["ssh OPTIONS HOST hostname", "echo ls | sftp OPTIONS HOST", "scp OPTIONS /etc/hostname HOST:there"]
+        {
+            let seen = seat.run(&WAYS[0], Column::Unrecorded, script);
+            assert_ne!(seen.output.status.code(), 0, "{script}: {seen:?}");
+            assert_eq!(seen.output.stdout, "", "{script}: {seen:?}");
+            for words in [MOTD, "Received message too long"] {
+                assert!(!seen.output.stderr.contains(words), "{script}: {seen:?}");
+            }
+            assert!(seen.said.iter().any(|line| line.starts_with("Refusing ")), "{script}: {seen:?}");
+        }
+    });
+    // It is there, and is said to whom a record can be written for.
+    let turn = {
+        drop(turn);
+        Turn::of(AUTH, SESSION)
+    };
+    turn.as_packaged();
+    on_each_server(|server| {
+        let seen =
+            Seat::with(server, Certificate::Good).run(&WAYS[0], Column::PublicKey, "ssh -tt OPTIONS HOST </dev/null");
+        assert!(seen.output.stdout.contains(MOTD), "{seen:?}");
     });
 }
 

@@ -77,10 +77,13 @@ impl Seat {
         if output.status.code() == 0 {
             // Both come a little behind what the client sees of it.
             let (what, times) = match way.what {
-                What::Master => ("opened", 1),
-                What::Script { .. } | What::Forward => ("closed", way.connections()),
+                // Behind a requisite line that refuses nobody else is asked.
+                _ if column == Column::Unrecorded => (format!(" for {account} via sshd "), way.connections()),
+                What::Master => (format!("session opened for user {account}"), 1),
+                What::Script { .. } | What::Forward => {
+                    (format!("session closed for user {account}"), way.connections())
+                }
             };
-            let what = format!("session {what} for user {account}");
             let all = || WORLD.host(self.server).log()[before..].matches(&what).count() >= times;
             wait_until(SOON, &what, all).unwrap();
         }
