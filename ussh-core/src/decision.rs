@@ -157,6 +157,8 @@ pub fn decide(agent: &mut Agent, demand: &Demand<'_>, asking: &Asking<'_>) -> Re
 struct Candidate {
     certificate: Certificate,
     takes_clear_challenges: bool,
+    /// The agent lists the plain key as well. A signature by it proves the same, and costs ssh-agent half of the time: it checks the CA's signature whenever it reads a certificate (sshkey.c `cert_parse`).
+    has_plain_key: bool,
 }
 
 /// The certificates that may do, in the order in which they are to be challenged; the others go to `tried`.
@@ -167,10 +169,9 @@ fn select(
     tried: &mut Vec<Tried>,
 ) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = Vec::new();
+    let (identities, plain): (Vec<Identity>, Vec<Identity>) =
+        identities.into_iter().partition(|identity| Certificate::is_certificate_blob(&identity.blob));
     for identity in identities {
-        if !Certificate::is_certificate_blob(&identity.blob) {
-            continue;
-        }
         let certificate = match Certificate::parse(&identity.blob) {
             Ok(certificate) => certificate,
             Err(e) => {
@@ -184,9 +185,11 @@ fn select(
         match check_content(&certificate, demand) {
             // An agent may list one certificate twice: it is one candidate.
             Ok(()) if candidates.iter().any(|known| known.certificate == certificate) => {}
-            Ok(()) => {
-                candidates.push(Candidate { takes_clear_challenges: identity.takes_clear_challenges(), certificate })
-            }
+            Ok(()) => candidates.push(Candidate {
+                takes_clear_challenges: identity.takes_clear_challenges(),
+                has_plain_key: plain.iter().any(|plain| plain.blob == certificate.public_key().blob()),
+                certificate,
+            }),
             Err(refusal) => tried.push(Tried { certificate: Some(certificate), reason: refusal.into() }),
         }
     }
@@ -265,7 +268,7 @@ impl Talk<'_> {
         }
         *signatures += 1;
         let challenge = Challenge::new(&candidate.certificate, self.asking.context).map_err(|_| Stop::Random)?;
-        let signature = self.sign(candidate, &challenge, &judgement);
+        let signature = self.sign(candidate, &challenge, &judgement, signatures);
         let verified = judgement.into_verdict()?;
         let signature = signature?;
         let proof = challenge.check(&verified, &signature).map_err(NotAccepted::BadProof)?;
@@ -278,10 +281,11 @@ impl Talk<'_> {
         candidate: &Candidate,
         challenge: &Challenge,
         judgement: &Judgement<'_>,
+        signatures: &mut usize,
     ) -> Result<Vec<u8>, AgentError> {
         self.connect_again_if_spent()?;
         self.agent.set_deadline(self.until(self.asking.patience.touch));
-        let signed = self.ask(candidate, challenge, judgement);
+        let signed = self.ask(candidate, challenge, judgement, signatures);
         self.is_odd = signed == Err(AgentError::Malformed);
         signed
     }
@@ -291,6 +295,7 @@ impl Talk<'_> {
         candidate: &Candidate,
         challenge: &Challenge,
         judgement: &Judgement<'_>,
+        signatures: &mut usize,
     ) -> Result<Vec<u8>, AgentError> {
         let key = candidate.certificate.public_key();
         if key.is_fido() {
@@ -305,7 +310,15 @@ impl Talk<'_> {
         {
             return Ok(signature);
         }
-        self.agent.sign_waiting(blob, &challenge.signed_data(), flags, &signing)
+        let data = challenge.signed_data();
+        if candidate.has_plain_key && !key.is_fido() && !candidate.takes_clear_challenges {
+            match self.agent.sign_waiting(key.blob(), &data, flags, &signing) {
+                // Of the two identities this one may be constrained, and the other not.
+                Err(AgentError::Refused) if *signatures < MAX_SIGNATURES => *signatures += 1,
+                signed => return signed,
+            }
+        }
+        self.agent.sign_waiting(blob, &data, flags, &signing)
     }
 
     /// A connection that broke off is of no more use, nor is one on which the next answer may be that to another question.

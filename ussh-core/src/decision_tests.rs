@@ -7,7 +7,7 @@
 )]
 
 use std::cell::Cell;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Instant;
 
 use super::*;
@@ -86,6 +86,56 @@ pub(super) fn reasons(result: Result<Accepted, DecisionError>) -> Vec<NotAccepte
         Err(DecisionError::NoneAccepted(tried)) => tried.into_iter().map(|t| t.reason).collect(),
         other => panic!("{other:?}"),
     }
+}
+
+/// ssh-add adds both; ssh-agent reads the plain one in half of the time.
+#[test]
+fn a_key_that_is_listed_plain_too_signs_by_its_plain_name() {
+    let world = World::new();
+    let (key, certificate) = world.pair(|_| ());
+    let key = Arc::new(key);
+    let told: Arc<Mutex<Vec<&str>>> = Arc::default();
+    // A word that is noted when it is asked, and whether it signs with the key, with another, or not at all.
+    let signer = |word: &'static str, how: Signs| {
+        let (told, key) = (Arc::clone(&told), Arc::clone(&key));
+        move |data: &[u8], _| {
+            told.lock().unwrap().push(word);
+            Answer::Frame(match how {
+                Signs::Well => frame::signature(&key.sign(data).unwrap()),
+                Signs::WithAnother => frame::signature(&new_key().sign(data).unwrap()),
+                Signs::Not => frame::failure(),
+            })
+        }
+    };
+    let plain = key.public_key();
+    for (named, how, expected, good) in [
+        (&plain, Signs::Well, &["plain"][..], true),
+        // Refused: perhaps it is constrained, and the certificate is not.
+        (&plain, Signs::Not, &["plain", "certificate"], true),
+        // It signs, and what it signs proves nothing.
+        (&plain, Signs::WithAnother, &["plain"], false),
+        (&new_key().public_key(), Signs::Well, &["certificate"], true),
+    ] {
+        told.lock().unwrap().clear();
+        let agent = SoftAgent::default().with(named.blob(), signer("plain", how));
+        let mut agent = agent.with(certificate.blob(), signer("certificate", Signs::Well)).start();
+        let answer = ask(&mut agent, &demand(&world.cas), PATIENCE, &FixedClock(NOW));
+        assert_eq!(*told.lock().unwrap(), expected);
+        match answer {
+            Ok(accepted) => assert!(good && *accepted.certificate.certificate() == certificate),
+            Err(DecisionError::NoneAccepted(tried)) => {
+                assert!(!good && matches!(tried[..], [Tried { reason: NotAccepted::BadProof(_), .. }]), "{tried:?}");
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Signs {
+    Well,
+    WithAnother,
+    Not,
 }
 
 #[test]
