@@ -67,7 +67,7 @@ soak: build trixie ## the same tests and those of `make asan` with the full coun
 # The compiler's switch is an unstable one. A target that is named keeps build scripts out of it; documentation's tests would be linked without it. No fake stacks: the child that connects
 # (ussh-os, connecting_child.rs) has the thread-local storage of the thread that waits for it, and so its list of them.
 .PHONY: asan
-asan: deps ## pam_ussh and the crates of ours in it under AddressSanitizer and LeakSanitizer
+asan: deps ## pam_ussh and the crates of ours in it under AddressSanitizer and LeakSanitizer: a finding is a test that fails; some 4 min to build at first, then minutes
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address -Cforce-frame-pointers=yes" CARGO_TARGET_DIR=$(abspath $(TARGET))/asan \
 	  USSH_ASAN=1 ASAN_OPTIONS=detect_stack_use_after_return=0 \
 	  $(CARGO) test --locked --no-fail-fast --target $$(rustc --print host-tuple) -p ussh-core -p ussh-os -p pam_ussh --features ussh-os/pam-application --tests
@@ -78,7 +78,7 @@ bench: release ## what is fast enough: a table of ratios
 	@$(TARGET)/release/ussh-bench
 
 .PHONY: fuzz
-fuzz: deps $(TOOLS)/bin/cargo-fuzz ## SECONDS=60 of fuzzing for each parser; what it finds lies in tests/fuzz/libfuzzer/artifacts
+fuzz: deps $(TOOLS)/bin/cargo-fuzz ## SECONDS=60 for each of nine parsers, FUZZ_TARGETS=options for one; what is found lies in tests/fuzz/libfuzzer/artifacts; up to 10 min to build at first
 	@for target in $(FUZZ_TARGETS); do mkdir -p build/corpus/$$target; done
 	@cd tests/fuzz/libfuzzer && for target in $(FUZZ_TARGETS); do \
 	  RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(abspath $(TARGET))/fuzz $(abspath $(TOOLS))/bin/cargo-fuzz run --fuzz-dir . --release $$target \
@@ -86,6 +86,7 @@ fuzz: deps $(TOOLS)/bin/cargo-fuzz ## SECONDS=60 of fuzzing for each parser; wha
 	done
 
 $(TOOLS)/bin/cargo-fuzz:
+	@echo "building cargo-fuzz, once: some minutes"
 	$(CARGO) install --locked --quiet --root $(TOOLS) cargo-fuzz@$(CARGO_FUZZ_VERSION)
 
 .PHONY: check
@@ -100,6 +101,7 @@ advisories: $(TOOLS)/bin/cargo-deny ## known vulnerabilities of the dependencies
 	$(TOOLS)/bin/cargo-deny check advisories
 
 $(TOOLS)/bin/cargo-deny:
+	@echo "building cargo-deny, once: some minutes"
 	$(CARGO) install --locked --quiet --root $(TOOLS) cargo-deny@$(CARGO_DENY_VERSION)
 
 .PHONY: clean
