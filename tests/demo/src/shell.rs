@@ -20,6 +20,11 @@ You are alice on laptop. Passwords: alice `PASSWORD_ALICE`, bob `PASSWORD_BOB`, 
   ussh --login                        log in again, whatever you hold
   ssh -A ca whoami                    the CA is an ssh server like any other
   ssh rogue                           a server without a certificate: refused, nobody is asked
+  ssh web1 doas id                    doas asks it too
+  ssh web1 su -c id                   su wants a certificate that names root: refused
+  ssh web1 pam-ussh-check --user alice
+                                      what pam_ussh thinks of each certificate that your agent holds
+  ssh -t web1 tmux                    leave it by C-b d; `ssh -t web1 tmux attach` comes back, and sudo in it finds the agent of the new connection
   su - bob                            bob's certificates last 16 seconds: `ussh web1` there, and see his session end
 
 The administrators' side, as root. Each host's log is its /var/log/auth.log. If this machine has tmux, it gives you several terminals.
@@ -29,6 +34,8 @@ The administrators' side, as root. Each host's log is its /var/log/auth.log. If 
   ussh -t web1 sudo -i                a server; on it:
     ussh-hostd sessions               live sessions: ussh-hostd ends them with their certificate
     ussh-hostd status                 the daemon, the CA keys and the revocation list
+    pam-ussh-check --stack /etc/pam.d/*
+                                      would anybody get in without a certificate, or nobody at all?
     scp -P 2222 root@ca:/var/lib/ca/public/krl /srv/ussh-feed/ && ussh-hostd sync
                                       after a revocation: brings the KRL that ca has written since
 
@@ -49,7 +56,7 @@ HostCertificate /etc/ssh/ssh_host_ed25519_key-cert.pub
 
 /// A shell for alice, until she leaves it.
 pub fn shell(world: &World) -> ExitCode {
-    if let Err(error) = open_the_cas_machine(world) {
+    if let Err(error) = open_the_cas_machine(world).and_then(|()| set_up_su_and_doas(world)) {
         return not_set_up(&error);
     }
     let card = CARD.replace("PASSWORD_ALICE", world.password("alice")).replace("PASSWORD_BOB", world.password("bob"));
@@ -67,6 +74,14 @@ pub fn shell(world: &World) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// As packaged.
+fn set_up_su_and_doas(world: &World) -> Result<(), LabError> {
+    let web1 = world.host("web1");
+    web1.write_file("/etc/pam.d/su", 0o644, include_str!("../../../packaging/pam.d/su"))?;
+    web1.write_file("/etc/pam.d/doas", 0o644, include_str!("../../../packaging/pam.d/doas"))?;
+    web1.write_file("/etc/doas.conf", 0o400, "permit :admins\n")
 }
 
 fn open_the_cas_machine(world: &World) -> Result<(), LabError> {

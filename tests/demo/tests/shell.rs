@@ -66,8 +66,13 @@ impl Person {
     }
 
     fn types(&mut self, line: &str) {
-        self.keys.write_all(line.as_bytes()).unwrap();
-        self.keys.write_all(b"\n").unwrap();
+        self.hits(line);
+        self.hits("\n");
+    }
+
+    /// Keys, as they are.
+    fn hits(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
     /// Types a command at a prompt and, should it ask, the password; what it shows, up to the next prompt.
@@ -122,12 +127,28 @@ fn every_command_of_the_card_does_what_the_card_says() {
         ("ussh --status", "good, "),
         ("ssh -A ca whoami", "\nalice\r\n"),
         ("ussh --login", "is in your agent."),
+        ("ssh web1 doas id", "uid=0(root)"),
+        ("ssh web1 su -c id", "su: Authentication failure"),
+        ("ssh web1 pam-ussh-check", "for alice: accepted"),
     ] {
         let seen = person.runs(command(&card, begin), &alices, LAPTOP);
         assert!(seen.contains(shown), "{begin}: {seen}");
     }
     let rogue = person.runs(command(&card, "ssh rogue"), "never asked", LAPTOP);
     assert!(rogue.contains("Host key verification failed.") && !rogue.contains("assword"), "{rogue}");
+
+    // tmux keeps the socket of a connection that goes; it needs a terminal that can do more than none.
+    let tmux = command(&card, "ssh -t web1 tmux");
+    person.types(&format!("TERM=xterm {tmux}"));
+    person.sees("alice@web1:~$ ");
+    person.hits("\u{2}d");
+    person.sees(LAPTOP);
+    person.types(&format!("TERM=xterm {tmux} attach"));
+    person.sees("alice@web1:~$ ");
+    person.types("sudo id");
+    person.sees("uid=0(root)");
+    person.types("exit");
+    person.sees(LAPTOP);
 
     // What alice holds is revoked on the CA …
     let listed = person.runs("ssh-add -L | ssh-keygen -Lf - | grep Serial", "", LAPTOP);
@@ -151,6 +172,8 @@ fn every_command_of_the_card_does_what_the_card_says() {
     assert!(seen.contains(&format!("alice (serial {serial})")), "{seen}");
     let seen = person.runs(command(&card, "ussh-hostd status"), "", WEB1);
     assert!(seen.contains("daemon     runs"), "{seen}");
+    let seen = person.runs(command(&card, "pam-ussh-check --stack"), "", WEB1);
+    assert!(seen.contains("/etc/pam.d/sudo (sudo): good") && seen.contains("/etc/pam.d/doas (doas): good"), "{seen}");
     let log = person.runs("tail -n 50 /var/log/auth.log", "", WEB1);
     assert!(log.contains("pam_ussh"), "{log}");
     person.types(command(&card, "scp -P 2222"));

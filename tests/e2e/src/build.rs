@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use ussh_lab::Bind;
 
 /// What is installed: cargo's name, and the place on a host. `pam_ussh.so` goes where Debian's libpam looks.
-const SERVER: [(&str, &str); 2] =
-    [("libpam_ussh.so", "/usr/lib/x86_64-linux-gnu/security/pam_ussh.so"), ("ussh-hostd", "/usr/sbin/ussh-hostd")];
+const SERVER: [(&str, &str); 3] = [
+    ("libpam_ussh.so", "/usr/lib/x86_64-linux-gnu/security/pam_ussh.so"),
+    ("pam-ussh-check", "/usr/bin/pam-ussh-check"),
+    ("ussh-hostd", "/usr/sbin/ussh-hostd"),
+];
 /// The module that panics when its line says so (tests/panics), beside the good one.
 const PANICS: (&str, &str) = ("libpam_ussh_panics.so", "/usr/lib/x86_64-linux-gnu/security/pam_ussh_panics.so");
 const CA: [(&str, &str); 4] = [

@@ -88,6 +88,8 @@ fn a_server_set_up_with_the_examples_takes_certificates_and_nothing_else() {
     let su = world.sh("laptop", "alice", "ssh -A web1 'su - -c id' </dev/null").unwrap().refused().unwrap();
     assert!(su.stdout.is_empty(), "{su}");
     let web1 = world.host("web1");
+    // As the README asks for behind each change.
+    web1.script("pam-ussh-check --stack /etc/pam.d/*").unwrap();
     let rootok = web1.run(["su", "-", "alice", "-c", "id -un"]).unwrap().ok().unwrap();
     assert_eq!(rootok.stdout, "alice\n");
 
@@ -117,6 +119,31 @@ fn the_example_for_sshds_own_stack_works_with_the_two_lines_it_asks_for() {
     assert_eq!(good.stdout, "web1\n");
     let log = world.host("web1").log();
     assert!(log.lines().any(|l| l.contains("pam_ussh") && l.contains("Accepted") && l.contains("via sshd")), "{log}");
+}
+
+#[test]
+fn each_program_lies_where_the_readme_says_and_people_find_what_is_theirs() {
+    let world = WorldPlan::new("programs").without_servers().server("web1").start().unwrap();
+    let _watch = world.lab().watch();
+    let table = include_str!("../../../README.md").split_once("| file in `target/release/` |").unwrap().1;
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let mut seen = Vec::new();
+    for row in rows {
+        let [names, place, on] = row.trim_matches('|').splitn(3, " | ").map(str::trim).collect::<Vec<_>>()[..] else {
+            panic!("{row}")
+        };
+        let hosts = [("the CA", "ca"), ("each server", "web1"), ("laptops", "laptop")];
+        let (_, host) = hosts.iter().find(|(begin, _)| on.starts_with(begin)).unwrap_or_else(|| panic!("{row}"));
+        for name in names.split(", ").map(|name| name.trim_matches('`')) {
+            let place = place.trim_matches('`');
+            let place = if place.ends_with('/') { format!("{place}{name}") } else { place.to_owned() };
+            assert!(world.host(host).exists(&place), "{place} on {host}");
+            seen.push(name);
+        }
+    }
+    assert_eq!(seen.len(), 8, "{seen:?}");
+    world.sh("web1", "alice", "pam-ussh-check --version").unwrap().ok().unwrap();
+    world.sh("laptop", "alice", "ussh --version").unwrap().ok().unwrap();
 }
 
 /// This machine's are Debian's, and a server's administrator has the same ones.
