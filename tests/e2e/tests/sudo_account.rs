@@ -103,6 +103,31 @@ fn a_ticket_needs_the_certificate_each_time_and_the_proof_once() {
     desk.passes_by_account("sudo id -u", "0\n");
 }
 
+/// As docs/pam_ussh.md ("Who asks") tells it: neither is an account locked nor does a password help.
+#[test]
+fn sudo_has_words_of_its_own_for_a_refusal_by_account() {
+    let _watch = WORLD.lab().watch();
+    let desk = desk(|good| good);
+    desk.agent.sh("ssh-add -q -D").unwrap().ok().unwrap();
+    for (command, own) in [
+        ("sudo whoami", "sudo: account validation failure, is your account locked?"),
+        (
+            "SSH_AUTH_SOCK= sudo whoami",
+            "sudo: PAM account management error: Authentication service cannot retrieve authentication info",
+        ),
+    ] {
+        let (seen, _) = desk.run(command);
+        let lines: Vec<&str> = seen.lines().collect();
+        assert_eq!(lines[1..], [own, "sudo: a password is required"], "{command}: {seen}");
+    }
+    let manual = include_str!("../../../docs/pam_ussh.md");
+    for words in
+        ["account validation failure, is your account locked?`", "PAM account management error:` and libpam's words"]
+    {
+        assert!(manual.contains(&format!("`sudo: {words}")), "{words}");
+    }
+}
+
 #[test]
 fn a_ticket_does_not_outlive_the_certificate() {
     let _watch = WORLD.lab().watch();

@@ -70,6 +70,7 @@ impl Seen<'_> {
         let is_in = self.worked && (accepted, refused, recorded) == (asked, 0, 2 * connections) && self.all_name_ours();
         let sentences = format!("{SENTENCE}\r\n").repeat(3) + &denied;
         let is_refused = failed
+            && status.code() == self.way.status_of_refusal()
             && is_clients(stderr.strip_prefix(&sentences))
             && (accepted, refused, recorded) == (0, 3, 0)
             && self.all_name_ours();

@@ -105,6 +105,11 @@ impl Way {
         }
     }
 
+    /// The client's, when it is refused before there is a channel. `scp -O` has one of its own, and sftp's is that of the ssh below it.
+    pub fn status_of_refusal(&self) -> i32 {
+        if self.name == "`scp -O`" { 1 } else { 255 }
+    }
+
     /// Where a byte of ours would show, in files, a protocol or above a shell: with both of our lines in the stack if it gets in so.
     pub fn carries_bytes(&self) -> Option<Column> {
         let What::Script { script, .. } = self.what else { return None };
