@@ -1,6 +1,10 @@
 //! What administrators ask of the signer (root or the CA's owner, kernel-attested).
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
+
+use crate::front::Wish;
 
 /// One question.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +41,63 @@ pub enum Request {
         /// The serial.
         serial: u64,
     },
+    /// What policy would say, and why.
+    Explain(Box<Supposed>),
+}
+
+/// A request that might be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Supposed {
+    /// Canonical account name.
+    pub user: String,
+    /// Its groups by name.
+    pub groups: Vec<String>,
+    /// Where it comes from.
+    pub source: IpAddr,
+    /// When, seconds since the epoch; `None`: now.
+    pub time: Option<u64>,
+    /// How it is authenticated, as policy names it.
+    pub authentication: String,
+    /// Who makes the key, as policy names it.
+    pub mode: String,
+    /// Of the key, as policy names it.
+    pub key_type: String,
+    /// What the user would like.
+    pub wish: Wish,
+}
+
+/// What policy says to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explained {
+    /// Rules that were looked at before the one that decides, in order, and why each was not it.
+    pub passed_over: Vec<(String, String)>,
+    /// The rule that decides; empty: none does.
+    pub rule: String,
+    /// The certificate that there would be, or why there is none.
+    pub decision: Result<Grant, String>,
+}
+
+/// What a certificate would be like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The account.
+    pub key_id: String,
+    /// In order.
+    pub principals: Vec<String>,
+    /// Seconds since the epoch.
+    pub valid_after: u64,
+    /// Seconds since the epoch.
+    pub valid_before: u64,
+    /// Name and value; the value of a flag is empty.
+    pub critical_options: Vec<(String, String)>,
+    /// Flags by name; `login-time@ussh` is in every certificate besides.
+    pub extensions: Vec<String>,
+    /// The agent asks before each use.
+    pub confirm: bool,
+    /// The agent drops it after so many seconds.
+    pub agent_lifetime_seconds: u64,
+    /// Most of them that are good at one time, if there is such a limit.
+    pub max_certificates: Option<u32>,
 }
 
 /// The answer.
@@ -74,6 +135,8 @@ pub enum Reply {
     Refused(String),
     /// The certificate that was asked for.
     Shown(Box<Shown>),
+    /// What policy would say.
+    Explained(Box<Explained>),
 }
 
 /// One certificate, with all that is known of it.

@@ -6,6 +6,7 @@ use usshca_ipc::admin::{Reply, Request, Shown};
 use usshca_ipc::channel::encode;
 
 use crate::ca::{Ca, HostRequest, Refused};
+use crate::explain::explain;
 use crate::inventory::{InventoryError, Revocation};
 
 /// Most rows of one answer.
@@ -27,6 +28,10 @@ pub fn answer(ca: &mut Ca, peer: &Peer, request: Request) -> Vec<Reply> {
             Ok(host_sign(ca, &HostRequest { public_key, principals, validity_seconds }, &by))
         }
         Request::Keys => Ok(keys(ca)),
+        Request::Explain(supposed) => Ok(match explain(ca.policy(), &supposed, ca.now()) {
+            Ok(explained) => Reply::Explained(Box::new(explained)),
+            Err(why) => Reply::Refused(why),
+        }),
     };
     vec![answer.unwrap_or_else(|e| Reply::Refused(e.to_string()))]
 }
@@ -89,9 +94,9 @@ fn host_sign(ca: &mut Ca, request: &HostRequest, by: &str) -> Reply {
             line: certificate.to_openssh(request.principals.first().map_or("", String::as_str)),
             serial: certificate.serial(),
         },
-        Err(refused @ (Refused::Policy(_) | Refused::Key(_) | Refused::CaKey | Refused::Host(_))) => {
-            Reply::Refused(format!("no host certificate: {refused}"))
-        }
+        Err(
+            refused @ (Refused::Policy(_) | Refused::TooMany(_) | Refused::Key(_) | Refused::CaKey | Refused::Host(_)),
+        ) => Reply::Refused(format!("no host certificate: {refused}")),
         Err(refused) => Reply::Refused(refused.to_string()),
     }
 }

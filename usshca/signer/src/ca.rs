@@ -1,18 +1,21 @@
 //! Issuing and revoking. The order of an issue: serial and row on disk → sign → signed certificate on disk → out of the process.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ussh_core::audit;
 use ussh_core::certificate::{Certificate, CertificateKind, CertificateOption};
 use ussh_core::clock::{Clock, UnixTime};
+use ussh_core::escape::escape;
 use ussh_core::issue::{CertificateTemplate, IssueError};
 use ussh_core::keys::{KeyError, PrivateKey, PublicKey};
 use ussh_core::revoked::{KrlTemplate, RevokedError, RevokedKeys};
+use usshca_ipc::front::{MAX_REASON, Wish};
 
 use crate::ca_keys::CaKeys;
-use crate::inventory::{Asked, Inventory, InventoryError, Kind, Outcome, Planned, Revocation};
+use crate::inventory::{Asked, Inventory, InventoryError, Kind, Outcome, Planned, Request, Revocation};
 use crate::log;
-use crate::policy::{Grant, Policy, PolicyRefusal};
+use crate::policy::{Grant, KeyKind, Mode, Policy, PolicyRefusal, Proofs, Question};
 
 /// A revoked certificate stays in the KRL for so long after its end, in seconds: a host's clock may be behind.
 const KRL_MARGIN: u64 = 3600;
@@ -38,8 +41,23 @@ pub struct Passed {
     pub user: String,
     /// Its groups by name.
     pub groups: Vec<String>,
+    /// How.
+    pub proofs: Proofs,
     /// When the statement came.
     pub login_time: UnixTime,
+}
+
+/// What somebody who proved to be a user asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct UserRequest<'a> {
+    /// Wire form of the key.
+    pub public_key: &'a [u8],
+    /// Who made it.
+    pub mode: Mode,
+    /// What the user would like.
+    pub wish: &'a Wish,
+    /// The kernel's getpeername.
+    pub peer: SocketAddr,
 }
 
 /// A user certificate that is signed and on disk.
@@ -78,6 +96,9 @@ pub enum Refused {
     /// The subject key is a CA's.
     #[error("the key is a CA's own")]
     CaKey,
+    /// The user has as many certificates as the rule allows.
+    #[error("the user has {0} certificates that are good, and the rule allows no more")]
+    TooMany(u32),
     /// A host request out of its bounds.
     #[error("{0}")]
     Host(String),
@@ -93,7 +114,10 @@ impl Refused {
     /// A sentence for the user who asked, and what to try. It does not say which rule decided.
     pub fn for_user(&self) -> String {
         match self {
-            Refused::Policy(_) => "The CA's policy gives your account no certificate. Ask the people who run the CA.",
+            Refused::Policy(refusal) => return for_user(refusal),
+            Refused::TooMany(_) => {
+                "You have as many certificates at a time as the CA allows. Wait until one has run out, or revoke one."
+            }
             Refused::Key(_) | Refused::CaKey | Refused::Host(_) => "The CA cannot certify this key.",
             Refused::Inventory(InventoryError::ClockBehind { .. }) => {
                 "The CA's clock is wrong, so that it issues nothing. Tell the people who run the CA."
@@ -141,24 +165,35 @@ impl Ca {
         (self.keys.user.public_key(), self.keys.host.public_key())
     }
 
-    /// Issues a user certificate. Everything in it but the key comes from the statement and from policy.
+    /// Another policy from now on.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Issues a user certificate. Everything in it but the key comes from the statement and from policy; a wish can only make less of it.
     /// # Errors
     /// [`Refused`]; a refusal is a row of the inventory too.
-    pub fn issue_user(&mut self, passed: &Passed, public_key: &[u8], peer: SocketAddr) -> Result<IssuedUser, Refused> {
-        let now = self.now();
+    pub fn issue_user(&mut self, passed: &Passed, request: &UserRequest<'_>) -> Result<IssuedUser, Refused> {
         let mut asked = Asked {
             kind: Kind::User,
             key_id: passed.user.clone(),
             fingerprint: String::new(),
-            asked: now,
-            source: peer.ip().to_canonical().to_string(),
-            authenticated: "pam".to_owned(),
+            asked: self.now(),
+            source: request.peer.ip().to_canonical().to_string(),
+            authenticated: passed.proofs.to_string(),
             rule: String::new(),
+            reason: escape(request.wish.reason.as_bytes(), MAX_REASON),
+            request: None,
         };
-        let issued = self.decide_and_sign_user(passed, public_key, &mut asked);
+        let issued = self.decide_and_sign_user(passed, request, &mut asked);
         match &issued {
             Ok(issued) => {
-                let detail = format!("for {} from {peer} rule \"{}\"", passed.user, issued.rule);
+                let detail = format!("for {} from {} rule \"{}\"", passed.user, request.peer, issued.rule);
                 log::decision(&audit::certificate_line("Issued", &issued.certificate, &detail));
             }
             Err(refused) => self.record_refusal(&asked, refused),
@@ -169,15 +204,22 @@ impl Ca {
     fn decide_and_sign_user(
         &mut self,
         passed: &Passed,
-        public_key: &[u8],
+        request: &UserRequest<'_>,
         asked: &mut Asked,
     ) -> Result<IssuedUser, Refused> {
-        let key = self.subject_key(public_key)?;
+        let key = self.subject_key(request.public_key)?;
         asked.fingerprint = key.fingerprint();
-        let decided = self.policy.decide(&passed.user, &passed.groups);
+        let question = question(passed, request, KeyKind::of(&key), asked.asked);
+        asked.request = Some(kept(&question));
+        let decided = self.policy.decide(&question);
         asked.rule = decided.as_ref().map_or_else(PolicyRefusal::rule, |grant| &grant.rule).to_owned();
         let grant = decided?;
         let now = asked.asked;
+        if let Some(most) = grant.max_certificates
+            && self.inventory.count_good(&passed.user, now)? >= most
+        {
+            return Err(Refused::TooMany(most));
+        }
         let template = CertificateTemplate {
             public_key: key,
             serial: 0,
@@ -191,6 +233,7 @@ impl Ca {
         };
         let certificate = self.reserve_sign_commit(template, asked)?;
         let left = certificate.valid_before().0.saturating_sub(self.now().0);
+        let left = left.min(grant.agent_lifetime_seconds.unwrap_or(left));
         Ok(IssuedUser {
             certificate,
             // Not 0: an agent takes that as "for ever".
@@ -213,6 +256,8 @@ impl Ca {
             source: "admin".to_owned(),
             authenticated: by.to_owned(),
             rule: String::new(),
+            reason: String::new(),
+            request: None,
         };
         let issued = self.check_and_sign_host(request, &mut asked);
         match &issued {
@@ -345,7 +390,64 @@ fn revocation_line(serial: u64, by: &str, reason: &str, done: Revocation) -> Str
     }
 }
 
-fn critical_options(grant: &Grant) -> Vec<CertificateOption> {
+/// What the user can do about it. It does not say which rule decided, nor what it gives to others.
+fn for_user(refusal: &PolicyRefusal) -> String {
+    match refusal {
+        PolicyRefusal::NoRule
+        | PolicyRefusal::Denied { .. }
+        | PolicyRefusal::Name
+        | PolicyRefusal::NoPrincipal { .. } => {
+            "The CA's policy gives your account no certificate here and now. Ask the people who run the CA.".to_owned()
+        }
+        PolicyRefusal::Authentication { demanded, .. } => {
+            format!("The CA's policy wants you to prove who you are by {demanded}.")
+        }
+        PolicyRefusal::Mode { mode, .. } => format!("The CA's policy does not give you certificates by way of {mode}."),
+        PolicyRefusal::KeyType { kind, .. } => {
+            format!("The CA's policy does not certify your keys of the type {kind}.")
+        }
+        PolicyRefusal::Reason { .. } => {
+            "The CA's policy wants a reason from you. Say it so: ssh -A CA reason=\"what for\"".to_owned()
+        }
+        PolicyRefusal::Validity { most, .. } => {
+            let most = humantime::format_duration(Duration::from_secs(*most));
+            format!("The CA's policy gives you certificates for {most} at most. Ask for less: for=…")
+        }
+        PolicyRefusal::Principal { .. } => {
+            "The CA's policy does not give you all of these principals. Ask for fewer, or leave principals= out."
+                .to_owned()
+        }
+    }
+}
+
+fn question<'a>(passed: &'a Passed, request: &UserRequest<'a>, key_kind: KeyKind, time: UnixTime) -> Question<'a> {
+    Question {
+        user: &passed.user,
+        groups: &passed.groups,
+        source: request.peer.ip().to_canonical(),
+        time,
+        proofs: passed.proofs,
+        mode: request.mode,
+        key_kind,
+        wish: request.wish,
+    }
+}
+
+/// As it stands in the inventory.
+fn kept(question: &Question<'_>) -> Request {
+    Request {
+        groups: question.groups.to_vec(),
+        source: question.source,
+        pam: question.proofs.pam,
+        publickey: question.proofs.publickey,
+        mode: question.mode.name().to_owned(),
+        key_kind: question.key_kind.name().to_owned(),
+        wish: question.wish.clone(),
+    }
+}
+
+/// Those of a certificate under a grant.
+pub fn critical_options(grant: &Grant) -> Vec<CertificateOption> {
     let command = grant.force_command.as_deref().map(|c| CertificateOption::string("force-command", c));
     let networks = grant.source_address.as_deref().map(|n| CertificateOption::string("source-address", n));
     command.into_iter().chain(networks).collect()

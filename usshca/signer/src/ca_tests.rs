@@ -4,6 +4,8 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use usshca_ipc::signer::PolicyText;
+
 use super::*;
 
 const POLICY: &str = r#"
@@ -38,6 +40,11 @@ impl Clock for TestClock {
     }
 }
 
+fn policy(text: &str) -> Policy {
+    let file = PolicyText { name: "policy.toml".into(), folder: String::new(), text: text.into() };
+    Policy::of(&[file]).unwrap()
+}
+
 struct World {
     dir: tempfile::TempDir,
     clock: TestClock,
@@ -53,7 +60,7 @@ fn world() -> World {
     let clock = TestClock(Arc::new(AtomicU64::new(ussh_core::clock::SystemClock.now().0)));
     let dir = tempfile::tempdir().unwrap();
     let inventory = Inventory::create(&dir.path().join("inventory.db")).unwrap();
-    let ca = Ca::new(keys(), Policy::parse(POLICY).unwrap(), inventory, Box::new(clock.clone()));
+    let ca = Ca::new(keys(), policy(POLICY), inventory, Box::new(clock.clone()));
     World { dir, clock, ca }
 }
 
@@ -67,9 +74,12 @@ impl World {
         let passed = Passed {
             user: user.into(),
             groups: groups.iter().map(|&g| g.to_owned()).collect(),
+            proofs: Proofs { pam: true, publickey: false },
             login_time: self.clock.now(),
         };
-        self.ca.issue_user(&passed, key, "192.0.2.9:4711".parse().unwrap())
+        let peer = "192.0.2.9:4711".parse().unwrap();
+        let wish = Wish::default();
+        self.ca.issue_user(&passed, &UserRequest { public_key: key, mode: Mode::Inject, wish: &wish, peer })
     }
 
     fn rows(&mut self) -> Vec<usshca_ipc::admin::Entry> {
@@ -200,6 +210,8 @@ fn the_row_is_there_before_the_key_signs() {
         source: "x".into(),
         authenticated: "pam".into(),
         rule: "r".into(),
+        reason: String::new(),
+        request: None,
     };
     assert!(matches!(world.ca.reserve_sign_commit(template, &asked), Err(Refused::Sign(_))));
     let rows = world.rows();

@@ -4,11 +4,15 @@ mod mark;
 mod read;
 mod schema;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, named_params};
+use serde::{Deserialize, Serialize};
 use ussh_core::clock::UnixTime;
+use usshca_ipc::channel::encode;
+use usshca_ipc::front::Wish;
 
 use self::mark::Mark;
 use crate::log;
@@ -71,6 +75,9 @@ pub enum InventoryError {
         /// What it was to become.
         to: &'static str,
     },
+    /// What policy was asked cannot be written down.
+    #[error("a request that cannot be written down")]
+    Request,
     /// A time beyond what SQLite holds.
     #[error("a time out of range")]
     Time,
@@ -111,6 +118,29 @@ pub struct Asked {
     pub authenticated: String,
     /// The rule that decided, or nothing.
     pub rule: String,
+    /// Why the user wants it, in the user's words, or nothing.
+    pub reason: String,
+    /// What policy was asked; nothing for a host.
+    pub request: Option<Request>,
+}
+
+/// What policy was asked, as it is kept: all of [`crate::policy::Question`] that is in no other column.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Of the account, by name.
+    pub groups: Vec<String>,
+    /// Peer address.
+    pub source: IpAddr,
+    /// Passed PAM.
+    pub pam: bool,
+    /// Proved a registered key.
+    pub publickey: bool,
+    /// As policy names it.
+    pub mode: String,
+    /// As policy names it.
+    pub key_kind: String,
+    /// What the user would have liked.
+    pub wish: Wish,
 }
 
 /// What is to be signed.
@@ -362,12 +392,14 @@ fn insert(
         None => (String::new(), 0, 0),
         Some(p) => (p.principals.join("\n"), sql_time(p.valid_after)?, sql_time(p.valid_before)?),
     };
+    let request = asked.request.as_ref().map(encode).transpose().map_err(|_| InventoryError::Request)?;
+    let request = request.as_deref().map(Vec::as_slice);
     transaction
         .prepare_cached(
             "INSERT INTO certificate
-                (serial, kind, key_id, principals, fingerprint, valid_after, valid_before, asked, source, authenticated, rule, state, detail)
+                (serial, kind, key_id, principals, fingerprint, valid_after, valid_before, asked, source, authenticated, rule, state, detail, reason, request)
              VALUES
-                (:serial, :kind, :key_id, :principals, :fingerprint, :valid_after, :valid_before, :asked, :source, :authenticated, :rule, :state, :detail)",
+                (:serial, :kind, :key_id, :principals, :fingerprint, :valid_after, :valid_before, :asked, :source, :authenticated, :rule, :state, :detail, :reason, :request)",
         )?
         .execute(named_params! {
             ":serial": serial,
@@ -383,6 +415,8 @@ fn insert(
             ":rule": asked.rule,
             ":state": state,
             ":detail": detail,
+            ":reason": asked.reason,
+            ":request": request,
         })?;
     Ok(())
 }

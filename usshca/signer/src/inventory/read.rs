@@ -51,6 +51,14 @@ impl Inventory {
         Ok(self.connection.prepare_cached(&sql)?.query_row([serial.cast_signed()], details).optional()?)
     }
 
+    /// How many certificates of a user are good at a time: signed, or perhaps signed, and neither over nor revoked.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn count_good(&self, user: &str, now: UnixTime) -> Result<u32, InventoryError> {
+        let sql = "SELECT count(*) FROM certificate WHERE key_id = ?1 AND valid_before > ?2 AND kind = 'user' AND serial <> 0 AND state <> 'refused' AND revoked IS NULL";
+        Ok(self.connection.prepare_cached(sql)?.query_row((user, sql_time(now)?), |row| row.get(0))?)
+    }
+
     /// Serials of a kind that are revoked and whose certificates end after `since`.
     /// # Errors
     /// [`InventoryError`]

@@ -7,7 +7,7 @@ use super::InventoryError;
 /// One step per entry; `user_version` counts the steps taken. Steps are never changed, only added.
 ///
 /// `serial` is a u64 in SQLite's i64, bit for bit; 0 where nothing was to be signed. Times are seconds since the epoch. Principals are separated by newlines, which none can hold.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = ["
     CREATE TABLE ca (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         epoch INTEGER NOT NULL CHECK (epoch BETWEEN 0 AND 16777215),
@@ -37,7 +37,23 @@ const MIGRATIONS: [&str; 1] = ["
     ) STRICT;
     CREATE UNIQUE INDEX certificate_serial ON certificate (serial) WHERE serial <> 0;
     CREATE INDEX certificate_revoked ON certificate (kind, valid_before) WHERE revoked IS NOT NULL;
+", "
+    -- What policy was asked (`inventory::request`), to be judged again by another policy; nothing for hosts, and for rows of before.
+    ALTER TABLE certificate ADD COLUMN request BLOB;
+    ALTER TABLE certificate ADD COLUMN reason TEXT NOT NULL DEFAULT '';
+    CREATE INDEX certificate_key_id ON certificate (key_id, valid_before);
+    CREATE INDEX certificate_asked ON certificate (asked);
 "];
+
+/// The present form.
+#[cfg(test)]
+pub const FORM: i64 = MIGRATIONS.len() as i64;
+
+/// What the first form was made by.
+#[cfg(test)]
+pub fn first_form() -> &'static str {
+    MIGRATIONS[0]
+}
 
 /// How many steps were taken; 0: none, there is nothing in it.
 pub fn version(connection: &Connection) -> Result<i64, InventoryError> {

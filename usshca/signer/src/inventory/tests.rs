@@ -12,6 +12,8 @@ fn asked(kind: Kind, at: u64) -> Asked {
         source: "192.0.2.1".into(),
         authenticated: "pam".into(),
         rule: "staff".into(),
+        reason: String::new(),
+        request: None,
     }
 }
 
@@ -194,12 +196,72 @@ fn commits_reach_the_disk_and_the_file_is_private() {
 #[test]
 fn refuses_a_database_of_a_later_version_and_one_that_is_none() {
     let (dir, inventory) = new();
-    inventory.connection.pragma_update(None, "user_version", 2).unwrap();
+    inventory.connection.pragma_update(None, "user_version", schema::FORM + 1).unwrap();
     drop(inventory);
     let path = dir.path().join("inventory.db");
-    assert!(matches!(open(&path), Err(InventoryError::Newer(2))));
+    assert!(matches!(open(&path), Err(InventoryError::Newer(form)) if form == schema::FORM + 1));
     std::fs::write(&path, "junk junk junk junk junk junk junk junk junk junk").unwrap();
     assert!(matches!(open(&path), Err(InventoryError::Database(_))));
+}
+
+/// As the first version of this program made it.
+#[test]
+fn a_database_of_an_earlier_form_keeps_its_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("inventory.db");
+    create_private(&path).unwrap();
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(schema::first_form()).unwrap();
+    old.execute_batch(
+        "PRAGMA user_version = 1; INSERT INTO ca VALUES (1, 7, 1, 0, 0);
+         INSERT INTO certificate (serial, kind, key_id, principals, fingerprint, valid_after, valid_before, asked, source, authenticated, rule, state)
+         VALUES (7696581394433, 'user', 'alice', 'alice', 'SHA256:x', 1, 2000000000, 1, '192.0.2.1', 'pam', 'staff', 'delivered');",
+    )
+    .unwrap();
+    drop(old);
+    Mark { epoch: 7, counter: 1, ..Mark::default() }.write(&dir.path().join("serials")).unwrap();
+    let mut inventory = open(&path).unwrap();
+    let rows = inventory.list(u64::MAX, 10).unwrap();
+    assert_eq!((rows.len(), rows[0].serial, rows[0].key_id.as_str()), (1, 7_696_581_394_433, "alice"));
+    assert_eq!(inventory.count_good("alice", NOW).unwrap(), 1);
+    assert_eq!(reserve(&mut inventory), 7_696_581_394_434);
+}
+
+#[test]
+fn counts_the_certificates_of_a_user_that_may_still_be_used() {
+    let (_dir, mut inventory) = new();
+    let later = UnixTime(NOW.0 + 60);
+    let [kept, revoked, unsigned] = [(); 3].map(|()| reserve(&mut inventory));
+    inventory.mark_signed(kept, b"x").unwrap();
+    inventory.revoke(revoked, NOW, "admin", "").unwrap();
+    inventory.mark_unsigned(unsigned, "the key would not sign").unwrap();
+    inventory.record_refusal(&asked(Kind::User, NOW.0), "no").unwrap();
+    inventory.reserve(&asked(Kind::Host, NOW.0), &planned(NOW.0 + 60)).unwrap();
+    // Reserved, and perhaps signed before a crash: it counts.
+    reserve(&mut inventory);
+    let count = |user: &str, now| inventory.count_good(user, now).unwrap();
+    assert_eq!((count("alice", NOW), count("bob", NOW), count("alice", later)), (2, 0, 0));
+}
+
+#[test]
+fn what_policy_was_asked_is_kept() {
+    let (_dir, mut inventory) = new();
+    let request = Request {
+        groups: vec!["staff".into()],
+        source: "192.0.2.1".parse().unwrap(),
+        pam: true,
+        publickey: false,
+        mode: "inject".into(),
+        key_kind: "ed25519".into(),
+        wish: Wish { reason: "disk".into(), ..Wish::default() },
+    };
+    let asked = Asked { reason: "disk".into(), request: Some(request.clone()), ..asked(Kind::User, NOW.0) };
+    inventory.reserve(&asked, &planned(NOW.0 + 60)).unwrap();
+    let sql = "SELECT request, reason FROM certificate";
+    let (kept, reason): (Vec<u8>, String) =
+        inventory.connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(usshca_ipc::channel::decode::<Request>(&kept).unwrap(), request);
+    assert_eq!(reason, "disk");
 }
 
 #[test]

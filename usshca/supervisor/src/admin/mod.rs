@@ -1,5 +1,6 @@
 //! The verbs for administrators. Each asks the signer: the CA's own if it runs, else one for the moment, on the same state and under the same lock.
 
+mod explain;
 mod files;
 mod host;
 mod link;
@@ -28,6 +29,7 @@ pub fn run(layout: &Layout, verb: AdminCommand) -> Result<(), Failure> {
     match verb {
         AdminCommand::List(args) => list::list(layout, &args),
         AdminCommand::Show(args) => list::show(layout, &args),
+        AdminCommand::Explain(args) => explain::explain(layout, &args),
         AdminCommand::Revoke(args) => revoke(layout, args),
         AdminCommand::Krl(args) => krl(layout, &args),
         AdminCommand::Host(HostCommand::Sign(args)) => host::sign(layout, &args),
