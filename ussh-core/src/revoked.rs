@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-pub use self::write::KrlTemplate;
+pub use self::write::{KrlTemplate, RevokedOf};
 use crate::certificate::Certificate;
 use crate::clock::UnixTime;
 use crate::keys::PublicKey;

@@ -1,24 +1,26 @@
 //! Issuing and revoking. The order of an issue: serial and row on disk → sign → signed certificate on disk → out of the process.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
+use base64ct::{Base64Unpadded, Encoding};
 use ussh_core::audit;
 use ussh_core::certificate::{Certificate, CertificateKind, CertificateOption};
 use ussh_core::clock::{Clock, UnixTime};
 use ussh_core::escape::escape;
-use ussh_core::issue::{CertificateTemplate, IssueError};
-use ussh_core::keys::{KeyError, PrivateKey, PublicKey};
-use ussh_core::revoked::{KrlTemplate, RevokedError, RevokedKeys};
+use ussh_core::issue::CertificateTemplate;
+use ussh_core::keys::{PrivateKey, PublicKey};
+use ussh_core::revoked::{KrlTemplate, RevokedError, RevokedKeys, RevokedOf};
+use usshca_ipc::admin::{self, Revoke};
 use usshca_ipc::front::{MAX_REASON, Wish};
 
 use crate::ca_keys::CaKeys;
-use crate::inventory::{Asked, Inventory, InventoryError, Kind, Outcome, Planned, Request, Revocation};
+use crate::inventory::{
+    Asked, Inventory, InventoryError, Kind, Lifted, Outcome, Planned, Request, Revocation, RevokedHere,
+};
 use crate::log;
 use crate::policy::{Grant, KeyKind, Mode, Policy, PolicyRefusal, Proofs, Question};
+use crate::refused::Refused;
 
-/// A revoked certificate stays in the KRL for so long after its end, in seconds: a host's clock may be behind.
-const KRL_MARGIN: u64 = 3600;
 /// How long before now a host certificate starts, in seconds: a client's clock may be behind.
 const HOST_BACKDATE: u64 = 300;
 /// Longest validity of a host certificate, in seconds: ten years.
@@ -84,52 +86,6 @@ pub struct HostRequest {
     pub validity_seconds: u64,
 }
 
-/// Why nothing was issued.
-#[derive(Debug, thiserror::Error)]
-pub enum Refused {
-    /// Policy.
-    #[error("{0}")]
-    Policy(#[from] PolicyRefusal),
-    /// The subject key.
-    #[error("the key cannot be certified: {0}")]
-    Key(KeyError),
-    /// The subject key is a CA's.
-    #[error("the key is a CA's own")]
-    CaKey,
-    /// The user has as many certificates as the rule allows.
-    #[error("the user has {0} certificates that are good, and the rule allows no more")]
-    TooMany(u32),
-    /// A host request out of its bounds.
-    #[error("{0}")]
-    Host(String),
-    /// The certificate would not be one.
-    #[error("{0}")]
-    Sign(#[from] IssueError),
-    /// The inventory, or the clock.
-    #[error("{0}")]
-    Inventory(#[from] InventoryError),
-}
-
-impl Refused {
-    /// A sentence for the user who asked, and what to try. It does not say which rule decided.
-    pub fn for_user(&self) -> String {
-        match self {
-            Refused::Policy(refusal) => return for_user(refusal),
-            Refused::TooMany(_) => {
-                "You have as many certificates at a time as the CA allows. Wait until one has run out, or revoke one."
-            }
-            Refused::Key(_) | Refused::CaKey | Refused::Host(_) => "The CA cannot certify this key.",
-            Refused::Inventory(InventoryError::ClockBehind { .. }) => {
-                "The CA's clock is wrong, so that it issues nothing. Tell the people who run the CA."
-            }
-            Refused::Sign(_) | Refused::Inventory(_) => {
-                "The CA cannot issue certificates at the moment. Try again later, or tell the people who run the CA."
-            }
-        }
-        .to_owned()
-    }
-}
-
 /// Why there is no KRL.
 #[derive(Debug, thiserror::Error)]
 pub enum KrlError {
@@ -139,6 +95,9 @@ pub enum KrlError {
     /// What was made does not read.
     #[error("the new KRL does not read: {0}")]
     Unreadable(#[from] RevokedError),
+    /// A fingerprint in the inventory that is none.
+    #[error("the inventory holds a revoked key that is no SHA256 fingerprint")]
+    Fingerprint,
     /// It reads as another one.
     #[error("the new KRL reads as another one")]
     Different,
@@ -350,12 +309,30 @@ impl Ca {
         self.inventory.note_outcome(serial, outcome)
     }
 
-    /// Revokes a serial; `by` is who asked.
+    /// Revokes; `by` is who asked.
     /// # Errors
     /// [`InventoryError`]
-    pub fn revoke(&mut self, serial: u64, by: &str, reason: &str) -> Result<Revocation, InventoryError> {
-        let done = self.inventory.revoke(serial, self.clock.now(), by, reason)?;
-        log::info(&revocation_line(serial, by, reason, done));
+    pub fn revoke(&mut self, what: Revoke, by: &str, reason: &str) -> Result<Revocation, InventoryError> {
+        let what = match what {
+            Revoke::Ca { kind, .. } => {
+                let fingerprint = self.ca_key(kind.into()).public_key().fingerprint();
+                Revoke::Ca { kind, fingerprint }
+            }
+            what => what,
+        };
+        let done = self.inventory.revoke(&what, self.clock.now(), by, reason)?;
+        log::info(&revocation_line(&what, by, reason, done));
+        Ok(done)
+    }
+
+    /// Lifts a revocation; `by` is who asked.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn lift(&mut self, act: u64, by: &str) -> Result<Lifted, InventoryError> {
+        let done = self.inventory.lift(act, self.clock.now(), by)?;
+        if let Lifted::Done { certificates } = done {
+            log::warning(&format!("Lifted revocation {act} by {by}: {certificates} certificates are good again"));
+        }
         Ok(done)
     }
 
@@ -364,14 +341,17 @@ impl Ca {
     /// [`KrlError`]
     pub fn krl(&mut self) -> Result<Vec<u8>, KrlError> {
         let now = self.now();
-        let since = UnixTime(now.0.saturating_sub(KRL_MARGIN));
         let (user_ca, host_ca) = self.public_keys();
-        let serials = vec![
-            (user_ca, self.inventory.revoked_serials(Kind::User, since)?),
-            (host_ca, self.inventory.revoked_serials(Kind::Host, since)?),
-        ];
+        let mut certificates = Vec::new();
+        for (ca, kind) in [(user_ca, Kind::User), (host_ca, Kind::Host)] {
+            let RevokedHere { serials, key_ids } = self.inventory.revoked(kind, now)?;
+            certificates.push(RevokedOf { ca, serials, key_ids });
+        }
+        let keys = self.inventory.revoked_keys()?;
+        let keys = keys.iter().map(|fingerprint| sha256_of(fingerprint)).collect::<Option<_>>();
+        let keys = keys.ok_or(KrlError::Fingerprint)?;
         let version = self.inventory.next_krl_version(now)?;
-        let krl = KrlTemplate { version, generated: now, comment: "usshca".to_owned(), serials }.to_bytes();
+        let krl = KrlTemplate { certificates, keys, ..KrlTemplate::new(version, now, "usshca") }.to_bytes();
         let read = RevokedKeys::parse(&krl)?;
         if read.version() != Some(version) || read.generated() != Some(now) {
             return Err(KrlError::Different);
@@ -380,43 +360,38 @@ impl Ca {
     }
 }
 
-/// Raw text.
-fn revocation_line(serial: u64, by: &str, reason: &str, done: Revocation) -> String {
-    let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-    match done {
-        Revocation::Done => format!("Revoked serial {serial} by {by}{reason}"),
-        Revocation::Already => format!("Serial {serial} was revoked before; asked again by {by}{reason}"),
-        Revocation::Unknown => format!("Not revoked: there is no serial {serial}; asked by {by}{reason}"),
+/// The hash in a fingerprint `SHA256:…`.
+pub fn sha256_of(fingerprint: &str) -> Option<[u8; 32]> {
+    Base64Unpadded::decode_vec(fingerprint.strip_prefix("SHA256:")?).ok()?.try_into().ok()
+}
+
+/// What a revocation is about, in raw text.
+fn subject(what: &Revoke) -> String {
+    let of = |kind: &admin::CertificateKind| match kind {
+        admin::CertificateKind::User => "user",
+        admin::CertificateKind::Host => "host",
+    };
+    match what {
+        Revoke::Serial(serial) => format!("serial {serial}"),
+        Revoke::User(name) => format!("all certificates of user {name}"),
+        Revoke::Host(name) => format!("all certificates of host {name}"),
+        Revoke::Key(fingerprint) => format!("key {fingerprint}"),
+        Revoke::KeyId { kind, key_id } => format!("{} key ID \"{key_id}\"", of(kind)),
+        Revoke::Before { kind, time } => format!("all {} certificates issued before {time}", of(kind)),
+        Revoke::Ca { kind, fingerprint } => format!("{} CA key {fingerprint}", of(kind)),
     }
 }
 
-/// What the user can do about it. It does not say which rule decided, nor what it gives to others.
-fn for_user(refusal: &PolicyRefusal) -> String {
-    match refusal {
-        PolicyRefusal::NoRule
-        | PolicyRefusal::Denied { .. }
-        | PolicyRefusal::Name
-        | PolicyRefusal::NoPrincipal { .. } => {
-            "The CA's policy gives your account no certificate here and now. Ask the people who run the CA.".to_owned()
+/// Raw text.
+fn revocation_line(what: &Revoke, by: &str, reason: &str, done: Revocation) -> String {
+    let what = subject(what);
+    let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    match done {
+        Revocation::Done { act, certificates } => {
+            format!("Revoked {what} (revocation {act}, {certificates} certificates) by {by}{reason}")
         }
-        PolicyRefusal::Authentication { demanded, .. } => {
-            format!("The CA's policy wants you to prove who you are by {demanded}.")
-        }
-        PolicyRefusal::Mode { mode, .. } => format!("The CA's policy does not give you certificates by way of {mode}."),
-        PolicyRefusal::KeyType { kind, .. } => {
-            format!("The CA's policy does not certify your keys of the type {kind}.")
-        }
-        PolicyRefusal::Reason { .. } => {
-            "The CA's policy wants a reason from you. Say it so: ssh -A CA reason=\"what for\"".to_owned()
-        }
-        PolicyRefusal::Validity { most, .. } => {
-            let most = humantime::format_duration(Duration::from_secs(*most));
-            format!("The CA's policy gives you certificates for {most} at most. Ask for less: for=…")
-        }
-        PolicyRefusal::Principal { .. } => {
-            "The CA's policy does not give you all of these principals. Ask for fewer, or leave principals= out."
-                .to_owned()
-        }
+        Revocation::Already => format!("Revoked before: {what}; asked again by {by}{reason}"),
+        Revocation::Unknown => format!("Not revoked: there is no certificate for {what}; asked by {by}{reason}"),
     }
 }
 

@@ -11,6 +11,7 @@ mod explain;
 mod inventory;
 mod log;
 mod policy;
+mod refused;
 mod server;
 mod state;
 

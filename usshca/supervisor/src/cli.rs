@@ -76,8 +76,12 @@ pub enum AdminCommand {
     ///
     /// Nothing is issued. The answer is that of the policy in force, if the CA runs.
     Explain(ExplainArgs),
-    /// Revoke a certificate by its serial
-    Revoke(RevokeArgs),
+    /// Revoke certificates, or undo that
+    ///
+    /// Hosts refuse what is revoked once they have the next KRL.
+    Revoke(Box<RevokeArgs>),
+    /// What was revoked, when, by whom and why, newest first
+    Revocations(RevocationsArgs),
     /// Write the KRL of all that is revoked
     Krl(KrlArgs),
     /// Host certificates
@@ -145,13 +149,55 @@ pub struct ExplainArgs {
 
 /// `usshca revoke`.
 #[derive(Debug, Args)]
+#[group(id = "what", required = true, multiple = false, args = ["serial", "user", "host", "key", "key_id", "before", "ca", "undo"])]
 pub struct RevokeArgs {
-    /// The certificate's serial
-    pub serial: u64,
+    /// One certificate, by its serial
+    pub serial: Option<u64>,
+    /// All certificates that this user was given so far; the next one is good again
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// All certificates so far of a host that is known by this name
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// A key, in any certificate: a file with the public key, or its fingerprint SHA256:…
+    #[arg(long, value_name = "FILE|SHA256:…")]
+    pub key: Option<String>,
+    /// Every certificate with this key ID, those to come too: bars the user of this name until it is undone
+    #[arg(long, value_name = "ID")]
+    pub key_id: Option<String>,
+    /// All certificates issued before a time in UTC, as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub before: Option<String>,
+    /// A CA key: every certificate by it
+    #[arg(long, value_name = "user|host")]
+    pub ca: Option<Of>,
+    /// Lift a revocation, by its number (`usshca revocations`)
+    #[arg(long, value_name = "NUMBER", conflicts_with = "reason")]
+    pub undo: Option<u64>,
+    /// Of --before and --key-id: whose certificates
+    #[arg(long, value_name = "user|host", default_value = "user")]
+    pub of: Of,
     /// Why, for the inventory
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub reason: String,
     /// JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The certificates of one of the two CAs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Of {
+    /// Users'.
+    User,
+    /// Hosts'.
+    Host,
+}
+
+/// `usshca revocations`.
+#[derive(Debug, Args)]
+pub struct RevocationsArgs {
+    /// JSON, one object a line
     #[arg(long)]
     pub json: bool,
 }

@@ -2,19 +2,24 @@
 
 mod mark;
 mod read;
+mod revoke;
 mod schema;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, named_params};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, named_params};
 use serde::{Deserialize, Serialize};
 use ussh_core::clock::UnixTime;
+use usshca_ipc::admin::CertificateKind;
 use usshca_ipc::channel::encode;
 use usshca_ipc::front::Wish;
 
 use self::mark::Mark;
+#[cfg(test)]
+pub use self::revoke::KRL_MARGIN;
+pub use self::revoke::{Lifted, Revocation, RevokedHere};
 use crate::log;
 
 /// Bits of a serial below the epoch.
@@ -101,6 +106,15 @@ impl Kind {
     }
 }
 
+impl From<CertificateKind> for Kind {
+    fn from(kind: CertificateKind) -> Self {
+        match kind {
+            CertificateKind::User => Kind::User,
+            CertificateKind::Host => Kind::Host,
+        }
+    }
+}
+
 /// Who asked for what: all of a row that is known before it is decided.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -161,17 +175,6 @@ pub enum Outcome {
     Delivered,
     /// It did not, or nobody knows; why.
     Undelivered(String),
-}
-
-/// What a revocation met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Revocation {
-    /// Revoked now.
-    Done,
-    /// It was before.
-    Already,
-    /// No such serial.
-    Unknown,
 }
 
 /// The open database.
@@ -248,10 +251,9 @@ impl Inventory {
     }
 
     fn progress(&self) -> Result<Mark, InventoryError> {
-        let sql =
-            "SELECT epoch, counter, krl_version, (SELECT count(*) FROM certificate WHERE revoked IS NOT NULL) FROM ca";
+        let sql = "SELECT epoch, counter, krl_version, acts FROM ca";
         Ok(self.connection.prepare_cached(sql)?.query_row([], |row| {
-            Ok(Mark { epoch: row.get(0)?, counter: row.get(1)?, krl_version: row.get(2)?, revoked: row.get(3)? })
+            Ok(Mark { epoch: row.get(0)?, counter: row.get(1)?, krl_version: row.get(2)?, acts: row.get(3)? })
         })?)
     }
 
@@ -341,28 +343,6 @@ impl Inventory {
             "UPDATE certificate SET state = ?2, detail = ?3 WHERE serial = ?1 AND serial <> 0 AND state = 'signed'";
         let changed = self.connection.prepare_cached(sql)?.execute((serial.cast_signed(), state, detail))?;
         one_row(changed, serial, state)
-    }
-
-    /// Revokes. Rows that were only reserved too: a crash may have hidden that they were signed.
-    /// # Errors
-    /// [`InventoryError`]
-    pub fn revoke(&mut self, serial: u64, now: UnixTime, by: &str, reason: &str) -> Result<Revocation, InventoryError> {
-        let transaction = self.begin()?;
-        let revoked: Option<Option<i64>> = transaction
-            .prepare_cached("SELECT revoked FROM certificate WHERE serial = ?1 AND serial <> 0")?
-            .query_row([serial.cast_signed()], |row| row.get(0))
-            .optional()?;
-        match revoked {
-            None => return Ok(Revocation::Unknown),
-            Some(Some(_)) => return Ok(Revocation::Already),
-            Some(None) => {}
-        }
-        transaction
-            .prepare_cached("UPDATE certificate SET revoked = ?2, revoked_by = ?3, revocation_reason = ?4 WHERE serial = ?1 AND serial <> 0")?
-            .execute((serial.cast_signed(), sql_time(now)?, by, reason))?;
-        transaction.commit()?;
-        self.advance_mark()?;
-        Ok(Revocation::Done)
     }
 
     /// The next KRL's version: above every one before, and at least the time.

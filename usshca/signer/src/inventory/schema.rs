@@ -41,7 +41,41 @@ const MIGRATIONS: [&str; 2] = ["
     -- What policy was asked (`inventory::request`), to be judged again by another policy; nothing for hosts, and for rows of before.
     ALTER TABLE certificate ADD COLUMN request BLOB;
     ALTER TABLE certificate ADD COLUMN reason TEXT NOT NULL DEFAULT '';
+    -- What was revoked at once, and perhaps lifted again. `value` is of its scope's kind: a serial, a name, a fingerprint, a time.
+    CREATE TABLE revocation (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        scope TEXT NOT NULL CHECK (scope IN ('serial', 'user', 'host', 'key', 'key ID', 'before', 'ca')),
+        kind TEXT NOT NULL DEFAULT '' CHECK (kind IN ('', 'user', 'host')),
+        value TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        by TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        lifted INTEGER,
+        lifted_by TEXT
+    ) STRICT;
+    -- Which certificates that was. The columns of `certificate` say the first of a certificate's revocations that holds.
+    CREATE TABLE revoked_certificate (
+        certificate INTEGER NOT NULL REFERENCES certificate (row),
+        revocation INTEGER NOT NULL REFERENCES revocation (id),
+        PRIMARY KEY (certificate, revocation)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX revoked_certificate_revocation ON revoked_certificate (revocation);
+    -- Of revocations by time: serials, known here or not, until the last of their certificates must be over.
+    CREATE TABLE revoked_range (
+        revocation INTEGER NOT NULL REFERENCES revocation (id),
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        until INTEGER NOT NULL
+    ) STRICT;
+    -- How often something was revoked or lifted: it only rises.
+    ALTER TABLE ca ADD COLUMN acts INTEGER NOT NULL DEFAULT 0;
+    UPDATE ca SET acts = (SELECT count(*) FROM certificate WHERE revoked IS NOT NULL);
+    INSERT INTO revocation (scope, value, at, by, reason)
+        SELECT 'serial', printf('%llu', serial), revoked, revoked_by, revocation_reason FROM certificate WHERE revoked IS NOT NULL ORDER BY revoked, row;
+    INSERT INTO revoked_certificate
+        SELECT certificate.row, revocation.id FROM certificate JOIN revocation ON revocation.value = printf('%llu', certificate.serial) WHERE certificate.revoked IS NOT NULL;
     CREATE INDEX certificate_key_id ON certificate (key_id, valid_before);
+    CREATE INDEX certificate_fingerprint ON certificate (fingerprint);
     CREATE INDEX certificate_asked ON certificate (asked);
 "];
 

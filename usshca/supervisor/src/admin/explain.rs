@@ -1,7 +1,7 @@
 //! `usshca explain`: which rule decides about somebody, why the ones before it do not, and what the certificate would be like.
 
 use std::fmt::Write;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use ussh_core::escape::{MAX_FIELD, escape};
@@ -10,7 +10,7 @@ use usshca_ipc::admin::{Explained, Grant, Reply, Request, Supposed};
 use usshca_ipc::front::Wish;
 use usshca_ipc::layout::Layout;
 
-use super::time::utc;
+use super::time::{parse_utc, utc};
 use super::{Link, print, unexpected};
 use crate::cli::ExplainArgs;
 use crate::failure::Failure;
@@ -32,7 +32,7 @@ pub fn explain(layout: &Layout, args: &ExplainArgs) -> Result<(), Failure> {
 fn suppose(args: &ExplainArgs) -> Result<Supposed, Failure> {
     let (user, groups) =
         if args.groups.is_empty() { look_up(&args.user)? } else { (args.user.clone(), args.groups.clone()) };
-    let time = args.at.as_deref().map(parse_time).transpose()?;
+    let time = args.at.as_deref().map(|text| parse_utc("--at", text)).transpose()?;
     Ok(Supposed {
         user,
         groups,
@@ -57,12 +57,6 @@ fn look_up(user: &str) -> Result<(String, Vec<String>), Failure> {
     })?;
     let groups = account.group_names().map_err(|e| failed(&e))?;
     Ok((account.name, groups))
-}
-
-fn parse_time(text: &str) -> Result<u64, Failure> {
-    let time = humantime::parse_rfc3339_weak(text).ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    time.map(|since| since.as_secs())
-        .ok_or_else(|| Failure::usage(format!("--at {}: must be as 2026-01-31T12:00:00Z (UTC)", shown(text))))
 }
 
 fn shown(text: &str) -> String {
