@@ -60,8 +60,17 @@ test: build trixie ## every test
 	$(CARGO) test --locked --workspace --no-fail-fast
 
 .PHONY: soak
-soak: build trixie ## the same tests with the full counts (long)
+soak: build trixie ## the same tests and those of `make asan` with the full counts (long)
 	USSH_SOAK=1 $(CARGO) test --locked --workspace --no-fail-fast
+	USSH_SOAK=1 $(MAKE) asan
+
+# The compiler's switch is an unstable one. A target that is named keeps build scripts out of it; documentation's tests would be linked without it. No fake stacks: the child that connects
+# (ussh-os, connecting_child.rs) has the thread-local storage of the thread that waits for it, and so its list of them.
+.PHONY: asan
+asan: deps ## pam_ussh and the crates of ours in it under AddressSanitizer and LeakSanitizer
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address -Cforce-frame-pointers=yes" CARGO_TARGET_DIR=$(abspath $(TARGET))/asan \
+	  USSH_ASAN=1 ASAN_OPTIONS=detect_stack_use_after_return=0 \
+	  $(CARGO) test --locked --no-fail-fast --target $$(rustc --print host-tuple) -p ussh-core -p ussh-os -p pam_ussh --features ussh-os/pam-application --tests
 
 .PHONY: bench
 bench: release ## what is fast enough: a table of ratios

@@ -7,7 +7,7 @@ use ussh_core::agent::AgentError;
 use ussh_core::certificate::Certificate;
 use ussh_core::challenge::PossessionProof;
 use ussh_core::decision::{NotAccepted, Tried};
-use ussh_core::verdict::{Refusal, VerifiedCertificate};
+use ussh_core::verdict::{Refusal, VerifiedCertificate, check_ca_signature};
 use ussh_os::pam_module::{PamHandle, PamReturn, Style};
 use ussh_os::syslog::Severity;
 
@@ -79,6 +79,8 @@ pub enum Denial {
     Refused {
         /// `None`: could not be read.
         certificate: Option<Box<Certificate>>,
+        /// Whether the CA that it names has signed it.
+        is_signed: bool,
         /// For the log.
         reason: String,
         /// How many more were tried.
@@ -99,12 +101,11 @@ impl Denial {
             return Denial::Interrupted;
         }
         let others = tried.len().saturating_sub(1);
-        match tried.into_iter().max_by_key(|one| progress(&one.reason)) {
-            None => Denial::NoCertificate,
-            Some(one) => {
-                Denial::Refused { certificate: one.certificate.map(Box::new), reason: one.reason.to_string(), others }
-            }
-        }
+        let Some(Tried { certificate, reason }) = furthest(tried) else {
+            return Denial::NoCertificate;
+        };
+        let is_signed = !matches!(reason, NotAccepted::Refused(Refusal::BadCaSignature(_)));
+        Denial::Refused { certificate: certificate.map(Box::new), is_signed, reason: reason.to_string(), others }
     }
 
     pub fn code(&self) -> PamReturn {
@@ -154,7 +155,10 @@ impl Denial {
 
     fn certificate(&self) -> log::Certificates<'_> {
         match self {
-            Denial::Refused { certificate: Some(certificate), .. } => log::Certificates::One(certificate),
+            Denial::Refused { certificate: Some(certificate), is_signed: true, .. } => {
+                log::Certificates::One(certificate)
+            }
+            Denial::Refused { certificate: Some(certificate), .. } => log::Certificates::Unsigned(certificate),
             Denial::Refused { certificate: None, .. } => log::Certificates::Unreadable,
             Denial::Misconfigured(_)
             | Denial::Unavailable(_)
@@ -188,10 +192,29 @@ impl Denial {
             | Denial::NoPrincipals
             | Denial::NoCertificate
             | Denial::Refused { .. } => {
-                "No certificate that is good for this: see \"ssh-add -l\", get a new one with \"ussh\", or log in again with \"ssh -A\"."
+                "No certificate that is good for this: see \"ssh-add -l\", get a new one with \"ussh --login\" on your own machine, or log in again with \"ssh -A\"."
             }
         }
     }
+}
+
+/// How many that came far, and turn out to be signed by nobody, are told apart from the others before the rest is taken as it is.
+const MAX_FORGED: usize = 8;
+
+/// The one that came furthest. What it holds was judged before its CA's signature, so that is looked at now: else a log would say in the CA's name what anybody has made up.
+fn furthest(mut tried: Vec<Tried>) -> Option<Tried> {
+    for _ in 0..MAX_FORGED {
+        let one = tried.iter_mut().max_by_key(|one| progress(&one.reason))?;
+        match one.certificate.as_ref().map(check_ca_signature) {
+            Some(Err(forged)) if progress(&one.reason) > 0 => one.reason = NotAccepted::Refused(forged),
+            _ => break,
+        }
+    }
+    let mut last = tried.into_iter().max_by_key(|one| progress(&one.reason))?;
+    if let Some(Err(forged)) = last.certificate.as_ref().map(check_ca_signature) {
+        last.reason = NotAccepted::Refused(forged);
+    }
+    Some(last)
 }
 
 /// How far a certificate came in the order of the checks.
@@ -202,7 +225,7 @@ fn progress(reason: &NotAccepted) -> u8 {
             Refusal::UntrustedCa { .. } => 1,
             Refusal::WrongKind => 2,
             Refusal::NotYetValid { .. } | Refusal::Expired { .. } => 3,
-            Refusal::ValidityTooLong { .. } | Refusal::LoginTooOld { .. } => 4,
+            Refusal::ValidityTooLong { .. } | Refusal::LoginTooOld { .. } | Refusal::LoginFromTheFuture { .. } => 4,
             Refusal::NoPrincipals | Refusal::PrincipalNotListed => 5,
             Refusal::UnknownCriticalOption(_)
             | Refusal::ForceCommand
@@ -273,7 +296,11 @@ pub fn exempt(subject: &Subject, exempt: &Exempt) -> PamReturn {
 /// Every identity that did not do, for `debug`.
 pub fn debug(subject: &Subject, tried: &[Tried]) {
     for one in tried {
-        let certificate = one.certificate.as_ref().map_or(log::Certificates::Unreadable, log::Certificates::One);
+        let certificate = match &one.certificate {
+            None => log::Certificates::Unreadable,
+            Some(certificate) if check_ca_signature(certificate).is_ok() => log::Certificates::One(certificate),
+            Some(certificate) => log::Certificates::Unsigned(certificate),
+        };
         entry("debug: tried", Severity::Debug, subject, certificate, &one.reason.to_string());
     }
 }
@@ -355,7 +382,7 @@ mod tests {
             Denial::AgentUnreachable("x".into()),
             Denial::Interrupted,
             Denial::NoCertificate,
-            Denial::Refused { certificate: None, reason: "x".into(), others: 0 },
+            Denial::Refused { certificate: None, is_signed: true, reason: "x".into(), others: 0 },
         ]
     }
 
@@ -387,7 +414,10 @@ mod tests {
     fn the_log_says_for_whom_where_and_why() {
         let line = log_line(&Denial::NotInGroup("admins".into()), &subject());
         assert_eq!(line, "Refusing for alice via sudo ruser alice tty /dev/pts/3: not in group admins");
-        let line = log_line(&Denial::Refused { certificate: None, reason: "truncated".into(), others: 2 }, &subject());
+        let line = log_line(
+            &Denial::Refused { certificate: None, is_signed: true, reason: "truncated".into(), others: 2 },
+            &subject(),
+        );
         assert_eq!(
             line,
             "Refusing unreadable certificate for alice via sudo ruser alice tty /dev/pts/3: truncated (and 2 more tried)"

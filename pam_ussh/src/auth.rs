@@ -4,6 +4,7 @@ use ussh_core::agent::AgentError;
 use ussh_core::challenge::ChallengeContext;
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::decision::{Asking, DecisionError, Patience, Tried, decide};
+use ussh_core::escape::{MAX_FIELD, escape_word};
 use ussh_core::verdict::{CriticalOptions, Demand};
 use ussh_os::account::Account;
 use ussh_os::pam_module::{PamHandle, PamReturn};
@@ -39,12 +40,22 @@ fn judge(
     let options =
         AuthOptions::parse(&subject.service, arguments).map_err(|error| Denial::Misconfigured(error.to_string()))?;
     place::demand(&subject.service, Facility::Auth)?;
-    let account = account_of(handle, subject)?;
-    let trust = Trust::load(&options, &account)?;
     if subject.service == sshd::SERVICE {
+        let account = account_of(handle, subject)?;
+        let trust = Trust::load(&options, &account)?;
         return sshd::judge(handle, subject, &options, &trust);
     }
-    challenge(subject, &options, &account, &trust, &Speaker::new(handle, silent, subject))
+    // A child connects while the account is looked up, and the agent lists while the files are read: neither is waited for in vain. What is wrong with the account, the line or its files
+    // still comes before anything that is wrong with the caller or the agent.
+    let name = name_of(handle, subject)?;
+    let subject = &*subject;
+    let witness = DebugLog { subject, on: options.debug };
+    let debug = |text: &str| witness.text(text);
+    let caller = Caller::find(&options, subject, &debug).map(Caller::connect_early);
+    let account = account_by(&name)?;
+    let caller = caller.map(Caller::list_early);
+    let trust = Trust::load(&options, &account)?;
+    ask(&caller?, &witness, subject, &options, &account, &trust, &Speaker::new(handle, silent, subject))
 }
 
 /// What is shown of a decision on the way: to the log, for `debug`, or to an administrator at a terminal.
@@ -82,12 +93,20 @@ impl Witness for DebugLog<'_> {
 /// # Errors
 /// [`Denial`]
 pub fn account_of(handle: &PamHandle, subject: &mut Subject) -> Result<Account, Denial> {
+    account_by(&name_of(handle, subject)?)
+}
+
+fn name_of(handle: &PamHandle, subject: &mut Subject) -> Result<String, Denial> {
     let name = handle.user().filter(|name| !name.is_empty()).ok_or(Denial::UnknownUser)?;
     subject.user = Some(name.clone());
-    match Account::by_name(&name) {
+    Ok(name)
+}
+
+fn account_by(name: &str) -> Result<Account, Denial> {
+    match Account::by_name(name) {
         Ok(Some(account)) => Ok(account),
         Ok(None) => Err(Denial::UnknownUser),
-        Err(error) => Err(Denial::Unavailable(format!("account {name}: {error}"))),
+        Err(error) => Err(Denial::Unavailable(format!("account {}: {error}", escape_word(name.as_bytes(), MAX_FIELD)))),
     }
 }
 
@@ -116,7 +135,18 @@ pub fn challenge_before(
     speaker: &Speaker<'_>,
 ) -> Result<Accepted, Denial> {
     let debug = |text: &str| witness.text(text);
-    let caller = Caller::find(options, subject, &debug)?;
+    ask(&Caller::find(options, subject, &debug)?, witness, subject, options, account, trust, speaker)
+}
+
+fn ask(
+    caller: &Caller<'_>,
+    witness: &dyn Witness,
+    subject: &Subject,
+    options: &AuthOptions,
+    account: &Account,
+    trust: &Trust<'_>,
+    speaker: &Speaker<'_>,
+) -> Result<Accepted, Denial> {
     caller.ask(|reached| {
         let now = SystemClock.now();
         let context = ChallengeContext {

@@ -5,15 +5,18 @@
 
 use std::cell::Cell;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ussh_core::agent::{Agent, AgentError};
 use ussh_core::certificate::Certificate;
 use ussh_core::decision::Reconnect;
+use ussh_core::escape::{MAX_FIELD, escape_word};
 use ussh_core::record::SPOOL;
 use ussh_os::account::Account;
-use ussh_os::agent_socket::{ConnectError, Peer, connect_as};
+use ussh_os::agent_socket::{ConnectError, Connecting, Peer, connect_as, start_connecting};
 use ussh_os::pam_module::environ_variable;
 use ussh_os::process;
 use ussh_os::unix_diag::inode_of;
@@ -37,6 +40,27 @@ pub struct Caller<'a> {
     pub(crate) spool: &'a Path,
     /// What is told of it.
     pub(crate) debug: &'a dyn Fn(&str),
+    /// The connection to `socket`, where it was begun early.
+    early: Cell<Option<Early>>,
+}
+
+/// What is done of the talk with the first agent while other things are looked at.
+struct Early {
+    since: Instant,
+    stage: Stage,
+}
+
+enum Stage {
+    Connecting(Result<Connecting, ConnectError>),
+    Listing(Result<Connection, ConnectError>),
+}
+
+/// A connection, and the time that is left for it.
+struct Connection {
+    agent: Agent,
+    peer: Peer,
+    inode: io::Result<u32>,
+    left: Duration,
 }
 
 /// A connected agent, and what may be asked of it.
@@ -112,7 +136,41 @@ impl<'a> Caller<'a> {
             timeout: options.timeout,
             spool: Path::new(SPOOL),
             debug,
+            early: Cell::new(None),
         })
+    }
+
+    /// Begins to connect to the agent that is asked first, while something else is done. Its time runs from here on. If the question is never put, the agent sees a connection that
+    /// ends, as any user can make one.
+    pub fn connect_early(self) -> Self {
+        if let Some(path) = &self.socket {
+            let since = Instant::now();
+            let stage = Stage::Connecting(start_connecting(self.uid, self.gid, &self.groups, path));
+            self.early.set(Some(Early { since, stage }));
+        }
+        self
+    }
+
+    /// Once it is connected: asks it what it holds, so that it looks while something else is done.
+    pub fn list_early(self) -> Self {
+        if let Some(Early { since, stage: Stage::Connecting(connecting) }) = self.early.take() {
+            let (begun, share) = (Instant::now(), self.first_share(since));
+            let connected = connecting.and_then(|connecting| connecting.finish(begun + share));
+            let left = share.saturating_sub(begun.elapsed());
+            let mut connection = connected.map(|connected| Connection::new(connected, left));
+            if let Ok(connection) = &mut connection {
+                connection.agent.ask_to_list();
+            }
+            self.early.set(Some(Early { since, stage: Stage::Listing(connection) }));
+        }
+        self
+    }
+
+    /// A connection that was lost unnoticed leaves a socket that takes everything and gives nothing: half of the time is for what may have come after it.
+    fn first_share(&self, since: Instant) -> Duration {
+        let left = self.timeout.saturating_sub(since.elapsed());
+        let is_all = !self.searches || !records::are_several(self.spool);
+        if is_all { left } else { left / 2 }
     }
 
     /// This user, with `socket` as SSH_AUTH_SOCK.
@@ -124,28 +182,25 @@ impl<'a> Caller<'a> {
         debug: &'a dyn Fn(&str),
     ) -> Self {
         let (uid, gid) = (process::real_uid(), process::real_gid());
-        Caller { uid, gid, groups: Vec::new(), socket, searches: true, timeout, spool, debug }
+        Caller { uid, gid, groups: Vec::new(), socket, searches: true, timeout, spool, debug, early: Cell::new(None) }
     }
 
     /// Puts the question to the caller's agent; where nobody answers, to those of the caller's live sessions.
     /// # Errors
     /// [`Denial`]: the first one, unless another agent came further.
     pub fn ask<T>(&self, mut question: impl FnMut(&mut Reached<'_>) -> Result<T, NoAnswer>) -> Result<T, Denial> {
-        let start = Instant::now();
+        let early = self.early.take();
+        let start = early.as_ref().map_or_else(Instant::now, |early| early.since);
         let left = || self.timeout.saturating_sub(start.elapsed());
         let failed = match &self.socket {
             None => Failed { is_dead: true, denial: Denial::NoAgent },
             Some(path) => {
                 (self.debug)(&format!("asking the agent at {}", path.display()));
-                // A connection that was lost unnoticed leaves a socket that takes everything and gives nothing: half of the time is for what may have come after it.
-                let is_all = !self.searches || !records::are_several(self.spool);
-                match self.ask_at(
-                    path,
-                    Whose::Anybodys,
-                    if is_all { left() } else { left() / 2 },
-                    |_| true,
-                    &mut question,
-                ) {
+                let connection = match early.map(|early| early.stage) {
+                    Some(Stage::Listing(connection)) => connection,
+                    Some(Stage::Connecting(_)) | None => self.connect(path, self.first_share(start)),
+                };
+                match self.ask_by(connection, path, Whose::Anybodys, |_| true, &mut question) {
                     Ok(answer) => return Ok(answer),
                     Err(failed) => failed,
                 }
@@ -170,21 +225,37 @@ impl<'a> Caller<'a> {
         is_right: impl FnOnce(Peer) -> bool,
         question: &mut impl FnMut(&mut Reached<'_>) -> Result<T, NoAnswer>,
     ) -> Result<T, Failed> {
+        self.ask_by(self.connect(path, share), path, whose, is_right, question)
+    }
+
+    fn connect(&self, path: &Path, share: Duration) -> Result<Connection, ConnectError> {
         let start = Instant::now();
+        let connected = connect_as(self.uid, self.gid, &self.groups, path, share)?;
+        Ok(Connection::new(connected, share.saturating_sub(start.elapsed())))
+    }
+
+    /// Puts the question over a connection to the socket at `path`, if it is the right `peer` that listens.
+    fn ask_by<T>(
+        &self,
+        connection: Result<Connection, ConnectError>,
+        path: &Path,
+        whose: Whose<'_>,
+        is_right: impl FnOnce(Peer) -> bool,
+        question: &mut impl FnMut(&mut Reached<'_>) -> Result<T, NoAnswer>,
+    ) -> Result<T, Failed> {
         let unreachable = |is_dead: bool, why: &dyn std::fmt::Display| Failed {
             is_dead,
-            denial: Denial::AgentUnreachable(format!("{}: {why}", path.display())),
+            denial: Denial::AgentUnreachable(format!("{}: {why}", shown(path))),
         };
-        let (stream, peer) = connect_as(self.uid, self.gid, &self.groups, path, share)
-            .map_err(|error| unreachable(leads_nowhere(&error), &error))?;
+        let Connection { agent, peer, inode, left } =
+            connection.map_err(|error| unreachable(leads_nowhere(&error), &error))?;
         if !is_right(peer) {
             return Err(unreachable(true, &"another process listens there"));
         }
-        let inode = Cell::new(inode_of(&stream).map_err(|error| unreachable(false, &error))?);
-        let left = share.saturating_sub(start.elapsed());
+        let inode = Cell::new(inode.map_err(|error| unreachable(false, &error))?);
         let origin = AgentOrigin { uid: self.uid, peer, inode: &inode, spool: self.spool, debug: self.debug };
         let reconnect = |patience| self.reconnect(path, peer, &inode, patience);
-        let mut reached = Reached { agent: Agent::new(stream, left), left, origin, whose, reconnect: &reconnect };
+        let mut reached = Reached { agent, left, origin, whose, reconnect: &reconnect };
         question(&mut reached).map_err(|error| match error {
             NoAnswer::Agent(error) => unreachable(is_silence(&error), &error),
             NoAnswer::Denied(denial) => Failed { is_dead: false, denial },
@@ -201,6 +272,21 @@ impl<'a> Caller<'a> {
         }
         inode.set(inode_of(&stream).map_err(|error| failed(&error))?);
         Ok(Agent::new(stream, patience))
+    }
+}
+
+/// Most bytes of a path in a line of the log, escaped: any path that sun_path has room for (107 bytes, unix(7)) is shown whole.
+const MAX_SHOWN: usize = 4 * 107;
+
+/// A path, whatever is in it and of whatever length: no sentence of its own, and the reason behind it always has room in the line of the log.
+fn shown(path: &Path) -> String {
+    escape_word(path.as_os_str().as_bytes(), MAX_SHOWN)
+}
+
+impl Connection {
+    fn new((stream, peer): (UnixStream, Peer), left: Duration) -> Self {
+        let inode = inode_of(&stream);
+        Connection { agent: Agent::new(stream, left), peer, inode, left }
     }
 }
 
@@ -245,6 +331,53 @@ fn demand_root_in_person(subject: &Subject) -> Result<(), Denial> {
     match Account::by_name(name) {
         Ok(Some(account)) if account.uid == 0 => Ok(()),
         Ok(_) => Err(no_person()),
-        Err(error) => Err(Denial::Unavailable(format!("account {name}: {error}"))),
+        Err(error) => Err(Denial::Unavailable(format!("account {}: {error}", escape_word(name.as_bytes(), MAX_FIELD)))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+    use crate::log::{self, Certificates, Entry, Phase};
+    use std::ffi::OsStr;
+    use ussh_os::syslog::Severity;
+
+    fn refused(path: &[u8]) -> String {
+        let spool = Path::new("/nonexistent");
+        let socket = Some(PathBuf::from(OsStr::from_bytes(path)));
+        let caller = Caller::for_test(socket, Duration::from_secs(5), spool, &|_| ());
+        caller.ask(|_| Ok(())).unwrap_err().reason()
+    }
+
+    #[test]
+    fn the_reason_has_room_whatever_the_path() {
+        let name = Some("n".repeat(1000));
+        let subject = Subject {
+            phase: Phase::Auth,
+            service: "s".repeat(1000),
+            user: name.clone(),
+            ruser: name.clone(),
+            rhost: name.clone(),
+            tty: name,
+        };
+        for filling in [&b"a"[..], b"\n", b"\xff", b"\\", "\u{e9}".as_bytes(), b"/"] {
+            let path = [b"/", filling.repeat(100_000).as_slice()].concat();
+            let reason = refused(&path);
+            let certificate = Certificates::None;
+            let entry =
+                Entry { what: "Refusing", severity: Severity::Notice, subject: &subject, certificate, reason: &reason };
+            let line = log::line(&entry);
+            assert!(line.ends_with("...: not a usable socket path"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_can_be_one_is_shown_whole() {
+        for (filling, shown) in [("a", "a"), ("\n", "\\x0a"), ("\\", "\\x5c"), (" ", "\\x20")] {
+            let path = format!("/tmp/none/{}", filling.repeat(107 - 10));
+            let shown = format!("/tmp/none/{}", shown.repeat(107 - 10));
+            assert_eq!(refused(path.as_bytes()), format!("agent: {shown}: No such file or directory (os error 2)"));
+        }
     }
 }

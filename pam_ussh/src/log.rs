@@ -78,6 +78,8 @@ pub enum Certificates<'a> {
     Unreadable,
     /// This one.
     One(&'a Certificate),
+    /// This one, which the CA that it names has not signed: whatever stands in it may be anybody's words.
+    Unsigned(&'a Certificate),
 }
 
 /// One line.
@@ -91,7 +93,7 @@ pub struct Entry<'a> {
     pub subject: &'a Subject,
     /// By which certificate.
     pub certificate: Certificates<'a>,
-    /// Why; empty: nothing to add.
+    /// Why, with every foreign word in it escaped already; empty: nothing to add.
     pub reason: &'a str,
 }
 
@@ -109,6 +111,7 @@ pub fn line(entry: &Entry<'_>) -> String {
         Certificates::None => Line::new(what),
         Certificates::Unreadable => Line::new(what).text(" unreadable certificate"),
         Certificates::One(certificate) => Line::new(what).certificate(certificate),
+        Certificates::Unsigned(certificate) => Line::new(what).unsigned_certificate(certificate),
     };
     if let Some(user) = &subject.user {
         line = line.field("for", user, MAX_NAME);
@@ -120,7 +123,7 @@ pub fn line(entry: &Entry<'_>) -> String {
     for (name, value) in people(subject) {
         line = line.field(name, value, MAX_NAME);
     }
-    if reason.is_empty() { line.finish() } else { line.text(": ").text(reason).finish() }
+    if reason.is_empty() { line.finish() } else { line.reason(reason).finish() }
 }
 
 /// What of PAM's items is set.
@@ -152,7 +155,7 @@ fn fields(entry: &Entry<'_>) -> Vec<(&'static str, String)> {
         fields.push(("USSH_CA", certificate.ca().fingerprint()));
     }
     if !entry.reason.is_empty() {
-        fields.push(("USSH_REASON", escaped(entry.reason)));
+        fields.push(("USSH_REASON", audit::sentence(entry.reason)));
     }
     fields
 }
@@ -232,6 +235,21 @@ mod tests {
         let expected =
             format!("Refusing for {name} via {name} (account) ruser {name} tty {name} rhost {name}: no certificate");
         assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn fields_name_no_certificate_that_no_ca_has_signed() {
+        let (certificate, subject) = (certificate("bob"), subject("eve"));
+        let certificate = Certificates::Unsigned(&certificate);
+        let entry = Entry { what: "Refusing", severity: Severity::Notice, subject: &subject, certificate, reason: "x" };
+        let names: Vec<&str> = fields(&entry).iter().map(|(name, _)| *name).collect();
+        for name in ["USSH_KEY_ID", "USSH_SERIAL", "USSH_CA"] {
+            assert!(!names.contains(&name), "{names:?}");
+        }
+        assert!(
+            line(&entry)
+                .starts_with("Refusing certificate ID \"bob\" (serial 18446744073709551615) naming ED25519 CA SHA256:")
+        );
     }
 
     #[test]

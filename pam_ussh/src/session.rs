@@ -1,4 +1,5 @@
-//! `session` in sshd's stack: the record of the connection, for ussh-hostd. Prints nothing: what is said here lands in the output of scp and sftp.
+//! `session` in sshd's stack: the record of the connection, for ussh-hostd. Prints nothing: what is said here stands above the shell, and in the
+//! channel itself, of scp and sftp too, where the session is refused.
 //!
 //! sshd runs it once per connection, in the process that must be ended to end the connection. The line must come before any pam_env that reads the user's file.
 
@@ -21,8 +22,8 @@ use crate::sshd;
 /// The hook of open_session.
 pub fn open(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) -> PamReturn {
     let arguments = inject::panic_if_told("session", arguments);
-    let subject = Subject::of(handle, Phase::Session);
-    let options = match options(&subject, arguments.as_deref()) {
+    let mut subject = Subject::of(handle, Phase::Session);
+    let options = match options(handle, &mut subject, arguments.as_deref()) {
         Ok(options) => options,
         Err(denial) => return answer::session_refused(&subject, &denial),
     };
@@ -42,8 +43,8 @@ pub fn open(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) -
 /// The hook of close_session.
 pub fn close(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) -> PamReturn {
     let arguments = inject::panic_if_told("session", arguments);
-    let subject = Subject::of(handle, Phase::Session);
-    let removed = options(&subject, arguments.as_deref()).and_then(|options| {
+    let mut subject = Subject::of(handle, Phase::Session);
+    let removed = options(handle, &mut subject, arguments.as_deref()).and_then(|options| {
         // Its name alone counts here; what PAM's environment says of the login by now may be the user's own words.
         record(handle, &subject, None)?
             .remove(Path::new(SPOOL))
@@ -56,8 +57,10 @@ pub fn close(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) 
     }
 }
 
-fn options(subject: &Subject, arguments: Option<&[String]>) -> Result<SessionOptions, Denial> {
+fn options(handle: &PamHandle, subject: &mut Subject, arguments: Option<&[String]>) -> Result<SessionOptions, Denial> {
     place::demand(&subject.service, Facility::Session)?;
+    // sshd has set it; where somebody else might not have, asking for it would prompt.
+    subject.user = handle.user();
     SessionOptions::parse(&subject.service, arguments).map_err(|error| Denial::Misconfigured(error.to_string()))
 }
 

@@ -116,6 +116,7 @@ impl Trust<'_> {
         let demand = Demand { revoked: Some(&revoked), now: clock.now(), ..*demand };
         certificate.verify_again(&demand).map_err(|refusal| Denial::Refused {
             certificate: Some(Box::new(shown)),
+            is_signed: true,
             reason: refusal.to_string(),
             others: 0,
         })
@@ -177,12 +178,13 @@ pub fn read_revoked(path: &Path, max_age: Option<Duration>) -> Result<RevokedKey
     let data = read(path, MAX_REVOKED)?;
     let list =
         RevokedKeys::parse(&data).map_err(|error| Denial::Misconfigured(format!("{}: {error}", path.display())))?;
-    match max_age.map(|max_age| list.check_age(SystemClock.now(), max_age)) {
-        None | Some(Ok(())) => Ok(list),
-        Some(Err(error @ NotFresh::PlainList)) => {
+    let now = SystemClock.now();
+    match max_age.map_or_else(|| list.check_clock(now), |max_age| list.check_age(now, max_age)) {
+        Ok(()) => Ok(list),
+        Err(error @ NotFresh::PlainList) => {
             Err(Denial::Misconfigured(format!("krl_max_age= with {}: {error}", path.display())))
         }
-        Some(Err(error @ (NotFresh::Stale { .. } | NotFresh::FromTheFuture { .. }))) => {
+        Err(error @ (NotFresh::Stale { .. } | NotFresh::FromTheFuture { .. })) => {
             Err(Denial::Unavailable(format!("{}: {error}", path.display())))
         }
     }

@@ -1,7 +1,7 @@
 //! One line per decision, in OpenSSH's words, escaped and at most 1 KiB. Never a secret.
 
 use crate::certificate::Certificate;
-use crate::escape::{MAX_FIELD, escape, escape_also};
+use crate::escape::{MAX_FIELD, escape, escape_also, escape_sentence};
 
 /// Longest line, in bytes: 1 KiB less what syslog puts in front of it (`<85>`, a time stamp, `pam_ussh[4194304]: `).
 pub const MAX_LINE: usize = 1024 - 64;
@@ -18,13 +18,22 @@ impl Line {
         Line(escape(what.as_bytes(), MAX_FIELD))
     }
 
-    /// ` certificate ID "alice" (serial 7) signed by ED25519 CA SHA256:…`
+    /// ` certificate ID "alice" (serial 7) signed by ED25519 CA SHA256:…`, of one whose CA's signature was checked.
     pub fn certificate(self, certificate: &Certificate) -> Self {
+        self.certificate_of(certificate, "signed by")
+    }
+
+    /// ` certificate ID "alice" (serial 7) naming ED25519 CA SHA256:…`: anybody can write a CA's name, and another person's ID, into bytes that no CA has signed.
+    pub fn unsigned_certificate(self, certificate: &Certificate) -> Self {
+        self.certificate_of(certificate, "naming")
+    }
+
+    fn certificate_of(self, certificate: &Certificate, by: &str) -> Self {
         let ca = certificate.ca();
         // A quote in the key ID would let it write the rest of the field itself.
         let key_id = escape_also(certificate.key_id(), MAX_FIELD, b"\"");
         let (serial, short_type, fingerprint) = (certificate.serial(), ca.short_type(), ca.fingerprint());
-        self.raw(&format!(" certificate ID \"{key_id}\" (serial {serial}) signed by {short_type} CA {fingerprint}"))
+        self.raw(&format!(" certificate ID \"{key_id}\" (serial {serial}) {by} {short_type} CA {fingerprint}"))
     }
 
     /// ` name value`, the value at most `max` bytes. Spaces in it are escaped: it cannot pass for more fields.
@@ -37,6 +46,13 @@ impl Line {
     pub fn text(self, text: &str) -> Self {
         let left = self.left();
         self.raw(&escape(text.as_bytes(), left))
+    }
+
+    /// `: reason`, a sentence of ours whose foreign words are escaped already ([`crate::escape::escape_word`]). What does not fit is cut.
+    pub fn reason(self, reason: &str) -> Self {
+        let line = self.text(": ");
+        let left = line.left();
+        line.raw(&escape_sentence(reason, left))
     }
 
     /// The whole line.
@@ -70,6 +86,11 @@ pub fn line(text: &str) -> String {
     escape(text.as_bytes(), MAX_LINE)
 }
 
+/// A sentence of ours for a field of its own, its foreign words escaped already: one line, at most [`MAX_FIELD`] bytes.
+pub fn sentence(text: &str) -> String {
+    escape_sentence(text, MAX_FIELD)
+}
+
 /// A certificate's key ID for a field of its own: escaped, at most [`MAX_FIELD`] bytes.
 pub fn key_id(certificate: &Certificate) -> String {
     escape(certificate.key_id(), MAX_FIELD)
@@ -99,6 +120,14 @@ mod tests {
             )
         );
         assert!(certificate_line("Accepted", &certificate, "").ends_with(&certificate.ca().fingerprint()));
+    }
+
+    #[test]
+    fn what_no_ca_has_signed_is_not_said_to_be_signed() {
+        let certificate = certificate("bob");
+        let line = Line::new("Refusing").unsigned_certificate(&certificate).finish();
+        let fingerprint = certificate.ca().fingerprint();
+        assert_eq!(line, format!("Refusing certificate ID \"bob\" (serial 7) naming ED25519 CA {fingerprint}"));
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! A certificate as sshd reads it (draft-miller-ssh-cert; sshkey.c `cert_parse`). Parsed is not trusted: see `verdict`.
 
-use sha2::{Digest, Sha256};
-
 use crate::clock::UnixTime;
+use crate::digest::sha256;
 use crate::escape::{MAX_FIELD, escape};
 use crate::keys::{FidoDemand, KeyError, KeyType, PublicKey, is_certificate_name, split_line, to_line};
 use crate::wire::{Reader, WireError, WireWrite};
@@ -272,7 +271,7 @@ impl Certificate {
 
     /// SHA-256 over the wire form.
     pub fn digest(&self) -> [u8; 32] {
-        Sha256::digest(&self.blob).into()
+        sha256(&self.blob)
     }
 }
 

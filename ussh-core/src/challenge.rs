@@ -22,9 +22,9 @@
 
 use std::fmt;
 
-use sha2::{Digest, Sha256, Sha512};
-
+use crate::certificate::Certificate;
 use crate::clock::UnixTime;
+use crate::digest::{sha256, sha512};
 use crate::escape::escape;
 use crate::keys::KeyError;
 use crate::verdict::VerifiedCertificate;
@@ -97,7 +97,7 @@ impl ChallengeMessage {
 
     /// Whether it is for this certificate (wire form). An agent signs no other: its person would be shown one certificate and prove another of the same key.
     pub fn is_for(&self, certificate_blob: &[u8]) -> bool {
-        self.certificate_digest == <[u8; 32]>::from(Sha256::digest(certificate_blob))
+        self.certificate_digest == sha256(certificate_blob)
     }
 
     /// What is to be signed: the same as [`Challenge::signed_data`] on the other side.
@@ -138,13 +138,13 @@ pub struct PossessionProof {
 }
 
 impl Challenge {
-    /// Draws 32 random bytes.
+    /// Draws 32 random bytes. The certificate need not be judged yet: only [`Challenge::check`] makes a proof, and there it must be.
     /// # Errors
     /// When the system has no random numbers: a check that could not be made.
-    pub fn new(certificate: &VerifiedCertificate, context: &ChallengeContext) -> Result<Self, getrandom::Error> {
+    pub fn new(certificate: &Certificate, context: &ChallengeContext) -> Result<Self, getrandom::Error> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce)?;
-        let certificate_digest = certificate.certificate().digest();
+        let certificate_digest = certificate.digest();
         Ok(Challenge { message: message(&nonce, context, &certificate_digest), certificate_digest })
     }
 
@@ -197,7 +197,7 @@ fn signed_data(message: &[u8]) -> Vec<u8> {
     data.put_string(NAMESPACE.as_bytes());
     data.put_string(b"");
     data.put_string(HASH.0.as_bytes());
-    data.put_string(&Sha512::digest(message));
+    data.put_string(&sha512(message));
     data
 }
 

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+use sha2::{Digest, Sha512};
 use ssh_key::{HashAlg, LineEnding, SshSig};
 
 use super::*;
@@ -19,7 +20,7 @@ fn pair() -> (PrivateKey, VerifiedCertificate) {
 }
 
 fn challenge(certificate: &VerifiedCertificate) -> Challenge {
-    Challenge::new(certificate, &context()).unwrap()
+    Challenge::new(certificate.certificate(), &context()).unwrap()
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub trait Clock {
     fn now(&self) -> UnixTime;
 }
 
-/// The machine's wall clock (CLOCK_REALTIME). A clock before 1970 reads as 0: nothing is valid then.
+/// The machine's wall clock (CLOCK_REALTIME). A clock before 1970 reads as 0.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 

@@ -1,6 +1,6 @@
 //! The whole decision: does this agent hold a good certificate for this demand, and the key to it?
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::agent::{Agent, AgentError, ClearAnswer, Identity, RSA_SHA2_512, Waiti
 use crate::certificate::Certificate;
 use crate::challenge::{Challenge, ChallengeContext, PossessionProof};
 use crate::clock::Clock;
-use crate::verdict::{Demand, Refusal, VerifiedCertificate, check_content, verify};
+use crate::verdict::{Demand, Refusal, VerifiedCertificate, check_content, check_revoked, verify};
 
 /// Most signatures asked for in one decision.
 pub const MAX_SIGNATURES: usize = 8;
@@ -136,8 +136,10 @@ pub fn decide(agent: &mut Agent, demand: &Demand<'_>, asking: &Asking<'_>) -> Re
     let mut tried = Vec::new();
     let candidates = select(talk.list()?, demand, asking, &mut tried);
     let mut signatures = 0;
+    let mut left = candidates.len();
     for candidate in candidates {
-        let reason = match talk.try_one(&candidate, demand, &mut signatures) {
+        left -= 1;
+        let reason = match talk.try_one(&candidate, demand, left == 0, &mut signatures) {
             Ok(accepted) => return Ok(accepted),
             Err(Stop::Random) => return Err(DecisionError::Random),
             Err(Stop::Not(reason)) => reason,
@@ -155,6 +157,8 @@ pub fn decide(agent: &mut Agent, demand: &Demand<'_>, asking: &Asking<'_>) -> Re
 struct Candidate {
     certificate: Certificate,
     takes_clear_challenges: bool,
+    /// The agent lists the plain key as well. A signature by it proves the same, and costs ssh-agent half of the time: it checks the CA's signature whenever it reads a certificate (sshkey.c `cert_parse`).
+    has_plain_key: bool,
 }
 
 /// The certificates that may do, in the order in which they are to be challenged; the others go to `tried`.
@@ -165,10 +169,9 @@ fn select(
     tried: &mut Vec<Tried>,
 ) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = Vec::new();
+    let (identities, plain): (Vec<Identity>, Vec<Identity>) =
+        identities.into_iter().partition(|identity| Certificate::is_certificate_blob(&identity.blob));
     for identity in identities {
-        if !Certificate::is_certificate_blob(&identity.blob) {
-            continue;
-        }
         let certificate = match Certificate::parse(&identity.blob) {
             Ok(certificate) => certificate,
             Err(e) => {
@@ -182,9 +185,11 @@ fn select(
         match check_content(&certificate, demand) {
             // An agent may list one certificate twice: it is one candidate.
             Ok(()) if candidates.iter().any(|known| known.certificate == certificate) => {}
-            Ok(()) => {
-                candidates.push(Candidate { takes_clear_challenges: identity.takes_clear_challenges(), certificate })
-            }
+            Ok(()) => candidates.push(Candidate {
+                takes_clear_challenges: identity.takes_clear_challenges(),
+                has_plain_key: plain.iter().any(|plain| plain.blob == certificate.public_key().blob()),
+                certificate,
+            }),
             Err(refusal) => tried.push(Tried { certificate: Some(certificate), reason: refusal.into() }),
         }
     }
@@ -242,46 +247,78 @@ impl Talk<'_> {
     }
 
     /// The CA's signature, the challenge, and what time has brought meanwhile: a touch takes its time.
+    ///
+    /// Of the last candidate, which can hide none behind it, the CA's signature is checked while the agent works. Not of a FIDO key: nobody shall touch one for nothing.
     fn try_one(
         &mut self,
         candidate: &Candidate,
         demand: &Demand<'_>,
+        is_last: bool,
         signatures: &mut usize,
     ) -> Result<Accepted, Stop> {
         if *signatures >= MAX_SIGNATURES {
             return Err(NotAccepted::TooManyCandidates.into());
         }
-        let verified = verify(&candidate.certificate, demand)?;
+        let judgement = Judgement { certificate: &candidate.certificate, demand, verdict: OnceCell::new() };
+        if !is_last || candidate.certificate.public_key().is_fido() {
+            judgement.verdict().as_ref().map_err(Refusal::clone)?;
+        } else {
+            // Nobody shall confirm the use of a certificate that is revoked.
+            check_revoked(&candidate.certificate, demand)?;
+        }
         *signatures += 1;
-        let challenge = Challenge::new(&verified, self.asking.context).map_err(|_| Stop::Random)?;
-        let signature = self.sign(candidate, &challenge)?;
+        let challenge = Challenge::new(&candidate.certificate, self.asking.context).map_err(|_| Stop::Random)?;
+        let signature = self.sign(candidate, &challenge, &judgement, signatures);
+        let verified = judgement.into_verdict()?;
+        let signature = signature?;
         let proof = challenge.check(&verified, &signature).map_err(NotAccepted::BadProof)?;
         let certificate = verified.verify_again(&Demand { now: self.asking.clock.now(), ..*demand })?;
         Ok(Accepted { certificate, proof })
     }
 
-    fn sign(&mut self, candidate: &Candidate, challenge: &Challenge) -> Result<Vec<u8>, AgentError> {
+    fn sign(
+        &mut self,
+        candidate: &Candidate,
+        challenge: &Challenge,
+        judgement: &Judgement<'_>,
+        signatures: &mut usize,
+    ) -> Result<Vec<u8>, AgentError> {
         self.connect_again_if_spent()?;
         self.agent.set_deadline(self.until(self.asking.patience.touch));
-        let signed = self.ask(candidate, challenge);
+        let signed = self.ask(candidate, challenge, judgement, signatures);
         self.is_odd = signed == Err(AgentError::Malformed);
         signed
     }
 
-    fn ask(&mut self, candidate: &Candidate, challenge: &Challenge) -> Result<Vec<u8>, AgentError> {
+    fn ask(
+        &mut self,
+        candidate: &Candidate,
+        challenge: &Challenge,
+        judgement: &Judgement<'_>,
+        signatures: &mut usize,
+    ) -> Result<Vec<u8>, AgentError> {
         let key = candidate.certificate.public_key();
         if key.is_fido() {
             self.asking.person.before_touch();
         }
-        let hint = Hint { person: self.asking.person, at: after(HINT_AFTER), hinted: &self.hinted };
+        let signing = Signing { person: self.asking.person, at: after(HINT_AFTER), hinted: &self.hinted, judgement };
         let flags = if key.type_name() == "ssh-rsa" { RSA_SHA2_512 } else { 0 };
         let blob = candidate.certificate.blob();
         if candidate.takes_clear_challenges
-            && let ClearAnswer::Signature(signature) = self.agent.sign_clear(blob, challenge.message(), flags, &hint)?
+            && let ClearAnswer::Signature(signature) =
+                self.agent.sign_clear(blob, challenge.message(), flags, &signing)?
         {
             return Ok(signature);
         }
-        self.agent.sign_waiting(blob, &challenge.signed_data(), flags, &hint)
+        let data = challenge.signed_data();
+        if candidate.has_plain_key && !key.is_fido() && !candidate.takes_clear_challenges {
+            match self.agent.sign_waiting(key.blob(), &data, flags, &signing) {
+                // Of the two identities this one may be constrained, and the other not.
+                Err(AgentError::Refused) if *signatures < MAX_SIGNATURES => *signatures += 1,
+                signed => return signed,
+            }
+        }
+        self.agent.sign_waiting(blob, &data, flags, &signing)
     }
 
     /// A connection that broke off is of no more use, nor is one on which the next answer may be that to another question.
@@ -328,14 +365,36 @@ impl Waiting for Listing<'_> {
     }
 }
 
-/// Tells the person once that something is waited for.
-struct Hint<'a> {
+/// The verdict on a candidate, made when it is first asked for.
+struct Judgement<'a> {
+    certificate: &'a Certificate,
+    demand: &'a Demand<'a>,
+    verdict: OnceCell<Result<VerifiedCertificate, Refusal>>,
+}
+
+impl Judgement<'_> {
+    fn verdict(&self) -> &Result<VerifiedCertificate, Refusal> {
+        self.verdict.get_or_init(|| verify(self.certificate, self.demand))
+    }
+
+    fn into_verdict(self) -> Result<VerifiedCertificate, Refusal> {
+        self.verdict.into_inner().unwrap_or_else(|| verify(self.certificate, self.demand))
+    }
+}
+
+/// Judges while the agent works, and tells the person once that something is waited for.
+struct Signing<'a> {
     person: &'a dyn Person,
     at: Instant,
     hinted: &'a Cell<bool>,
+    judgement: &'a Judgement<'a>,
 }
 
-impl Waiting for Hint<'_> {
+impl Waiting for Signing<'_> {
+    fn asked(&self) {
+        let _ = self.judgement.verdict();
+    }
+
     fn notice(&self) -> Option<Instant> {
         (!self.hinted.get()).then_some(self.at)
     }

@@ -128,7 +128,7 @@ fn a_stock_agent_under_the_extensions_name_is_asked_for_an_sshsig() {
 fn a_message_is_read_to_its_last_byte_or_not_at_all() {
     let world = World::new();
     let verified = verify(&world.good().1, &demand(&world.cas)).unwrap();
-    let challenge = Challenge::new(&verified, &context()).unwrap();
+    let challenge = Challenge::new(verified.certificate(), &context()).unwrap();
     let message = challenge.message();
     assert_eq!(ChallengeMessage::parse(message).unwrap().signed_data(), challenge.signed_data());
     for end in 0..message.len() {
@@ -138,9 +138,10 @@ fn a_message_is_read_to_its_last_byte_or_not_at_all() {
     let other_version = [&[2], &message[1..]].concat();
     assert_eq!(ChallengeMessage::parse(&other_version), None);
     let long = ChallengeContext { user: "u".repeat(crate::challenge::MAX_NAME + 1), ..context() };
-    assert_eq!(ChallengeMessage::parse(Challenge::new(&verified, &long).unwrap().message()), None);
+    assert_eq!(ChallengeMessage::parse(Challenge::new(verified.certificate(), &long).unwrap().message()), None);
     let odd = ChallengeContext { user: "eve\x1b[2J\nroot".into(), ruser: "mallory".into(), ..context() };
-    let shown = ChallengeMessage::parse(Challenge::new(&verified, &odd).unwrap().message()).unwrap().to_string();
+    let shown =
+        ChallengeMessage::parse(Challenge::new(verified.certificate(), &odd).unwrap().message()).unwrap().to_string();
     assert_eq!(shown, "web1: sudo as eve\\x1b[2J\\x0aroot, asked by mallory on /dev/pts/3");
 }
 

@@ -7,7 +7,7 @@
 )]
 
 use std::cell::Cell;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Instant;
 
 use super::*;
@@ -86,6 +86,56 @@ pub(super) fn reasons(result: Result<Accepted, DecisionError>) -> Vec<NotAccepte
         Err(DecisionError::NoneAccepted(tried)) => tried.into_iter().map(|t| t.reason).collect(),
         other => panic!("{other:?}"),
     }
+}
+
+/// ssh-add adds both; ssh-agent reads the plain one in half of the time.
+#[test]
+fn a_key_that_is_listed_plain_too_signs_by_its_plain_name() {
+    let world = World::new();
+    let (key, certificate) = world.pair(|_| ());
+    let key = Arc::new(key);
+    let told: Arc<Mutex<Vec<&str>>> = Arc::default();
+    // A word that is noted when it is asked, and whether it signs with the key, with another, or not at all.
+    let signer = |word: &'static str, how: Signs| {
+        let (told, key) = (Arc::clone(&told), Arc::clone(&key));
+        move |data: &[u8], _| {
+            told.lock().unwrap().push(word);
+            Answer::Frame(match how {
+                Signs::Well => frame::signature(&key.sign(data).unwrap()),
+                Signs::WithAnother => frame::signature(&new_key().sign(data).unwrap()),
+                Signs::Not => frame::failure(),
+            })
+        }
+    };
+    let plain = key.public_key();
+    for (named, how, expected, good) in [
+        (&plain, Signs::Well, &["plain"][..], true),
+        // Refused: perhaps it is constrained, and the certificate is not.
+        (&plain, Signs::Not, &["plain", "certificate"], true),
+        // It signs, and what it signs proves nothing.
+        (&plain, Signs::WithAnother, &["plain"], false),
+        (&new_key().public_key(), Signs::Well, &["certificate"], true),
+    ] {
+        told.lock().unwrap().clear();
+        let agent = SoftAgent::default().with(named.blob(), signer("plain", how));
+        let mut agent = agent.with(certificate.blob(), signer("certificate", Signs::Well)).start();
+        let answer = ask(&mut agent, &demand(&world.cas), PATIENCE, &FixedClock(NOW));
+        assert_eq!(*told.lock().unwrap(), expected);
+        match answer {
+            Ok(accepted) => assert!(good && *accepted.certificate.certificate() == certificate),
+            Err(DecisionError::NoneAccepted(tried)) => {
+                assert!(!good && matches!(tried[..], [Tried { reason: NotAccepted::BadProof(_), .. }]), "{tried:?}");
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Signs {
+    Well,
+    WithAnother,
+    Not,
 }
 
 #[test]
@@ -551,3 +601,46 @@ fn a_signature_of_the_ca_that_does_not_verify_costs_no_signature_of_the_agent() 
 
 #[path = "decision_person_tests.rs"]
 mod person;
+
+/// As if `world`'s CA had signed it: the last byte of the signature is another.
+fn forged(world: &World, change: impl FnOnce(&mut CertificateTemplate)) -> (PrivateKey, Certificate) {
+    let (key, certificate) = world.pair(change);
+    let mut blob = certificate.blob().to_vec();
+    *blob.last_mut().unwrap() ^= 1;
+    (key, Certificate::parse(&blob).unwrap())
+}
+
+const BAD_CA_SIGNATURE: NotAccepted = NotAccepted::Refused(Refusal::BadCaSignature(KeyError::BadSignature));
+
+#[test]
+fn the_last_candidate_s_ca_is_judged_while_the_agent_signs_and_counts_all_the_same() {
+    let world = World::new();
+    let (key, certificate) = forged(&world, |_| {});
+    let agent = SoftAgent::default().with_key(certificate.blob(), key);
+    assert_eq!(world.reasons(agent), [BAD_CA_SIGNATURE]);
+    // What the CA did not sign is refused for that, whatever the agent says.
+    let (_, certificate) = forged(&world, |_| {});
+    assert_eq!(world.reasons(SoftAgent::default().with_refusal(certificate.blob())), [BAD_CA_SIGNATURE]);
+    assert_eq!(world.reasons(SoftAgent::default().with_untouchable(certificate.blob())), [BAD_CA_SIGNATURE]);
+}
+
+#[test]
+fn no_signature_is_asked_for_a_forged_certificate_that_could_hide_another_or_wants_a_touch() {
+    let world = World::new();
+    let mut agent = SoftAgent::default();
+    for _ in 0..=MAX_SIGNATURES {
+        agent = agent.with_untouchable(forged(&world, |t| t.valid_after = NOW).1.blob());
+    }
+    let (key, good) = world.good();
+    let mut agent = agent.with_key(good.blob(), key).start();
+    let demand = demand(&world.cas);
+    let accepted = ask(&mut agent, &demand, PATIENCE, &FixedClock(NOW)).unwrap();
+    assert_eq!(accepted.certificate.certificate(), &good);
+
+    let fido = SoftFido::new();
+    let (_, certificate) = forged(&world, |t| t.public_key = fido.public_key());
+    let served = SoftAgent::default().with_untouchable(certificate.blob()).serve();
+    let asked = ask(&mut served.connect(), &demand, PATIENCE, &FixedClock(NOW));
+    assert!(matches!(asked, Err(DecisionError::NoneAccepted(_))), "{asked:?}");
+    assert_eq!(served.asked(), [11], "listed, and no more");
+}

@@ -9,8 +9,26 @@ pub fn escape(bytes: &[u8], max: usize) -> String {
     escape_also(bytes, max, &[])
 }
 
+/// As [`escape`], and blanks and quotes are escaped too: for a foreign word in a sentence of ours, so that it cannot go on as another sentence.
+pub fn escape_word(bytes: &[u8], max: usize) -> String {
+    escape_also(bytes, max, b" \"'")
+}
+
+/// As [`escape`], but `\` passes: of a sentence whose foreign words are escaped already.
+pub(crate) fn escape_sentence(text: &str, max: usize) -> String {
+    escape_but(text.as_bytes(), max, |byte| byte == b'\\' || is_plain(byte))
+}
+
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'\\'
+}
+
 /// As [`escape`], and the bytes in `also` are escaped too: `"` for a field that stands in quotes.
 pub(crate) fn escape_also(bytes: &[u8], max: usize, also: &[u8]) -> String {
+    escape_but(bytes, max, |byte| is_plain(byte) && !also.contains(&byte))
+}
+
+fn escape_but(bytes: &[u8], max: usize, is_plain: impl Fn(u8) -> bool) -> String {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let hex = |nibble: u8| HEX.get(usize::from(nibble & 15)).map_or('?', |&c| char::from(c));
 
@@ -18,7 +36,7 @@ pub(crate) fn escape_also(bytes: &[u8], max: usize, also: &[u8]) -> String {
     // Where to cut if the rest does not fit: the last length that leaves room for the mark.
     let mut cut = 0;
     for &byte in bytes {
-        let plain = matches!(byte, b' '..=b'~') && byte != b'\\' && !also.contains(&byte);
+        let plain = is_plain(byte);
         if out.len() + if plain { 1 } else { 4 } > max {
             out.truncate(cut);
             out.push_str("...".get(..max.min(3)).unwrap_or(""));
@@ -59,6 +77,20 @@ mod tests {
     #[test]
     fn a_backslash_is_escaped_so_that_no_input_can_pass_for_an_escape() {
         assert_eq!(escape(b"\\x0a", 100), "\\x5cx0a");
+    }
+
+    #[test]
+    fn a_word_cannot_go_on_as_another_sentence() {
+        assert_eq!(
+            escape_word(b"a: Accepted \"b\" 'c'\n", 100),
+            "a:\\x20Accepted\\x20\\x22b\\x22\\x20\\x27c\\x27\\x0a"
+        );
+    }
+
+    #[test]
+    fn a_sentence_keeps_the_escapes_in_it_and_is_one_line() {
+        assert_eq!(escape_sentence("a\\x20b c\n", 100), "a\\x20b c\\x0a");
+        assert_eq!(escape_sentence("abcdefg", 6), "abc...");
     }
 
     #[test]

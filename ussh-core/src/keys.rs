@@ -9,7 +9,6 @@ mod signature;
 mod tests;
 
 use base64ct::{Base64, Base64Unpadded, Encoding};
-use sha2::{Digest, Sha256};
 use ssh_key::Mpint;
 use ssh_key::encoding::Encode;
 use ssh_key::public::KeyData;
@@ -17,7 +16,8 @@ use ssh_key::public::KeyData;
 pub(crate) use self::key_type::{KeyType, is_certificate_name};
 pub use self::private::PrivateKey;
 pub use self::signature::FidoDemand;
-use crate::escape::escape;
+use crate::digest::sha256;
+use crate::escape::escape_word;
 use crate::wire::Reader;
 
 /// Shortest RSA modulus that is taken, in bits.
@@ -92,7 +92,8 @@ impl PublicKey {
         if is_certificate_name(name) {
             return Err(KeyError::IsCertificate);
         }
-        let key_type = KeyType::from_name(name).ok_or_else(|| KeyError::UnsupportedType(escape(name, SHOWN_NAME)))?;
+        let key_type =
+            KeyType::from_name(name).ok_or_else(|| KeyError::UnsupportedType(escape_word(name, SHOWN_NAME)))?;
         Self::from_fields(key_type, reader.rest())
     }
 
@@ -152,7 +153,7 @@ impl PublicKey {
 
     /// `SHA256:` and unpadded base64, as ssh-keygen -l prints it.
     pub fn fingerprint(&self) -> String {
-        format!("SHA256:{}", Base64Unpadded::encode_string(&Sha256::digest(&self.blob)))
+        format!("SHA256:{}", Base64Unpadded::encode_string(&sha256(&self.blob)))
     }
 
     /// The key's type as in its wire form, `ssh-ed25519` for instance.

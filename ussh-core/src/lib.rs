@@ -12,6 +12,7 @@ pub mod certificate;
 pub mod challenge;
 pub mod clock;
 pub mod decision;
+mod digest;
 pub mod escape;
 pub mod issue;
 pub mod keys;

@@ -112,7 +112,7 @@ impl SessionRecord {
         if !owner.alone_can_change(&metadata) {
             return Err(RecordError::Malformed("bad ownership or modes".into()));
         }
-        let json = read_capped(&open, MAX_RECORD)?
+        let json = read_capped(&open, &metadata, MAX_RECORD)?
             .ok_or_else(|| RecordError::Malformed(format!("larger than {MAX_RECORD} bytes")))?;
         let record: SessionRecord = serde_json::from_slice(&json).map_err(|e| RecordError::Malformed(e.to_string()))?;
         if record.version != VERSION {

@@ -135,7 +135,7 @@ fn read_owned(path: &Path, max: usize, owner: &Owner<'_>) -> Result<TrustedFile,
     if !owner.alone_can_change(&metadata) {
         return Err(owner.complaint(real, &metadata));
     }
-    let data = read_capped(&file, max)
+    let data = read_capped(&file, &metadata, max)
         .map_err(|e| io_error(path, e))?
         .ok_or_else(|| TrustedFileError::TooLarge { path: path.to_owned(), max })?;
     Ok(TrustedFile { real_path: real, data })
@@ -153,8 +153,11 @@ pub(crate) fn open_no_follow(path: &Path) -> io::Result<(File, Metadata)> {
 }
 
 /// Reads to the end; `None` if that is beyond `max` bytes.
-pub(crate) fn read_capped(file: &File, max: usize) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn read_capped(file: &File, metadata: &Metadata, max: usize) -> io::Result<Option<Vec<u8>>> {
+    // One more than there should be, so that the end is seen without another buffer. The file may be another size by now.
+    let size = usize::try_from(metadata.len()).unwrap_or(max).min(max);
     let mut data = Vec::new();
+    data.try_reserve_exact(size.saturating_add(1))?;
     let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
     file.take(limit).read_to_end(&mut data)?;
     Ok((data.len() <= max).then_some(data))

@@ -8,10 +8,10 @@ use std::time::Duration;
 use crate::ca_file::TrustedCas;
 use crate::certificate::{Certificate, CertificateKind, CertificateOption, LOGIN_TIME};
 use crate::clock::UnixTime;
-use crate::escape::escape;
+use crate::escape::escape_word;
 use crate::keys::FidoDemand;
 use crate::principals::PrincipalList;
-use crate::revoked::RevokedKeys;
+use crate::revoked::{MAX_CLOCK_LEAD, RevokedKeys};
 
 /// What a certificate must name.
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +112,12 @@ pub enum Refusal {
         /// Seconds.
         max: u64,
     },
+    /// The login is later than any CA's clock can make it.
+    #[error("login is {ahead} s ahead of this host's clock: how long ago it was cannot be told")]
+    LoginFromTheFuture {
+        /// Seconds.
+        ahead: u64,
+    },
     /// No principals at all.
     #[error("certificate lists no principals")]
     NoPrincipals,
@@ -178,12 +184,17 @@ const SHOWN_NAME: usize = 64;
 /// [`Refusal`], the first check that failed.
 pub fn verify(certificate: &Certificate, demand: &Demand<'_>) -> Result<VerifiedCertificate, Refusal> {
     check_content(certificate, demand)?;
-    // A CA on a FIDO key must have been touched; sshd does not look.
-    certificate
-        .ca()
-        .verify(certificate.signed_data(), certificate.signature(), FidoDemand::Presence)
-        .map_err(Refusal::BadCaSignature)?;
+    check_ca_signature(certificate)?;
+    check_revoked(certificate, demand)?;
     Ok(VerifiedCertificate { certificate: certificate.clone() })
+}
+
+/// Whether the CA that the certificate names has signed it; not whether that CA is trusted. A CA on a FIDO key must have been touched; sshd does not look.
+/// # Errors
+/// [`Refusal::BadCaSignature`]
+pub fn check_ca_signature(certificate: &Certificate) -> Result<(), Refusal> {
+    let (data, signature) = (certificate.signed_data(), certificate.signature());
+    certificate.ca().verify(data, signature, FidoDemand::Presence).map_err(Refusal::BadCaSignature)
 }
 
 impl VerifiedCertificate {
@@ -192,11 +203,13 @@ impl VerifiedCertificate {
     /// As [`verify`].
     pub fn verify_again(self, demand: &Demand<'_>) -> Result<Self, Refusal> {
         check_content(&self.certificate, demand)?;
+        check_revoked(&self.certificate, demand)?;
         Ok(self)
     }
 }
 
-/// All checks but that of the CA's signature, which takes a hundred times as long as they do together: for whoever has many to choose from. A yes is worth nothing without [`verify`].
+/// All checks that take next to no time, for whoever has many to choose from. A yes is worth nothing without [`verify`], which looks at the CA's signature besides, and then at the
+/// revocation list: it may hold a million keys, and an agent may list a thousand certificates that no CA has signed.
 pub(crate) fn check_content(certificate: &Certificate, demand: &Demand<'_>) -> Result<(), Refusal> {
     check_ca(certificate, demand)?;
     if certificate.kind() != demand.kind {
@@ -205,11 +218,12 @@ pub(crate) fn check_content(certificate: &Certificate, demand: &Demand<'_>) -> R
     check_time(certificate, demand)?;
     check_principals(certificate.principals(), demand.principals)?;
     check_critical_options(certificate, demand.critical_options)?;
-    check_extensions(certificate.extensions())?;
-    if demand.revoked.is_some_and(|list| list.revokes(certificate)) {
-        return Err(Refusal::Revoked);
-    }
-    Ok(())
+    check_extensions(certificate.extensions())
+}
+
+/// Whether the revocation list names it.
+pub(crate) fn check_revoked(certificate: &Certificate, demand: &Demand<'_>) -> Result<(), Refusal> {
+    if demand.revoked.is_some_and(|list| list.revokes(certificate)) { Err(Refusal::Revoked) } else { Ok(()) }
 }
 
 /// The source-address of `certificate` alone: whoever compares two certificates of one session asks for it apart from the other options.
@@ -242,14 +256,15 @@ fn check_time(certificate: &Certificate, demand: &Demand<'_>) -> Result<(), Refu
     {
         return Err(Refusal::ValidityTooLong { span, max });
     }
-    // A login time ahead of this clock counts as now: the CA's clock may run a little faster.
-    let age = now.0.saturating_sub(certificate.login_time().0);
-    if let Some(max) = demand.max_age.map(|d| d.as_secs())
-        && age > max
-    {
-        return Err(Refusal::LoginTooOld { age, max });
+    let Some(max) = demand.max_age.map(|d| d.as_secs()) else { return Ok(()) };
+    // A login time a little ahead of this clock counts as now. One far ahead would keep a login young for ever.
+    let login = certificate.login_time().0;
+    let ahead = login.saturating_sub(now.0);
+    if ahead > MAX_CLOCK_LEAD.as_secs() {
+        return Err(Refusal::LoginFromTheFuture { ahead });
     }
-    Ok(())
+    let age = now.0.saturating_sub(login);
+    if age > max { Err(Refusal::LoginTooOld { age, max }) } else { Ok(()) }
 }
 
 /// An empty name never matches anything, but does no harm beside a good one.
@@ -272,7 +287,7 @@ fn check_critical_options(certificate: &Certificate, enforcement: CriticalOption
     let mut seen_force_command = false;
     let mut seen_source_address = false;
     for option in certificate.critical_options() {
-        let unknown = || Refusal::UnknownCriticalOption(escape(&option.name, SHOWN_NAME));
+        let unknown = || Refusal::UnknownCriticalOption(escape_word(&option.name, SHOWN_NAME));
         if certificate.kind() == CertificateKind::Host {
             return Err(unknown());
         }
@@ -335,7 +350,7 @@ fn check_extensions(extensions: &[CertificateOption]) -> Result<(), Refusal> {
 }
 
 fn malformed(option: &CertificateOption) -> Refusal {
-    Refusal::MalformedOption(escape(&option.name, SHOWN_NAME))
+    Refusal::MalformedOption(escape_word(&option.name, SHOWN_NAME))
 }
 
 /// One entry of a source-address list.

@@ -1,6 +1,6 @@
 //! `ussh-hostd`, the sshd-side agent: a session lives as long as its certificate.
 //!
-//! Process: one, root, single-threaded but for short-lived workers that talk to agents (`look`). No async, no network.
+//! Process: one, root, not dumpable, single-threaded but for short-lived workers that talk to agents (`look`). No async, no network.
 //! Trusted input: the configuration, the CA file, the revocation list and the spool, all root-owned.
 //! Untrusted input: what agents answer, paths in /proc/net/unix, names inside certificates, the feed until it is checked.
 #![forbid(unsafe_code)]
@@ -42,5 +42,10 @@ mod report;
 mod test_support;
 
 fn main() -> std::process::ExitCode {
+    // Children of ours become users for a connect(), some at a time, and share our memory then (`ussh_os::agent_socket`).
+    if let Err(error) = ussh_os::process::harden_memory() {
+        eprintln!("ussh-hostd: cannot protect its memory: {error}");
+        return std::process::ExitCode::FAILURE;
+    }
     cli::main()
 }

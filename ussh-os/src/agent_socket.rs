@@ -17,7 +17,7 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, sockop
 use nix::sys::time::TimeVal;
 use nix::unistd::getresuid;
 
-use crate::connecting_child::{ConnectJob, connect_in_child};
+use crate::connecting_child::ConnectingChild;
 
 /// Who is at the other end, by SO_PEERCRED, at the time of its listen().
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,23 +59,57 @@ pub fn connect_as(
     path: &Path,
     timeout: Duration,
 ) -> Result<(UnixStream, Peer), ConnectError> {
-    let address = address_of(path)?;
     let deadline = Instant::now() + timeout;
+    start_connecting(uid, gid, groups, path)?.finish(deadline)
+}
+
+/// [`connect_as`] in two parts: the child connects while this process does something else. A drop of what it gives ends the child.
+/// # Errors
+/// [`ConnectError`]
+pub fn start_connecting(uid: u32, gid: u32, groups: &[u32], path: &Path) -> Result<Connecting, ConnectError> {
+    let address = address_of(path)?;
     let fd =
         socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).map_err(io::Error::from)?;
-
-    if is_only(uid)? {
-        connect_within(&fd, &address, deadline)?;
+    let way = if is_only(uid)? {
+        Way::Directly(address)
     } else {
-        connect_in_child(&ConnectJob { fd: fd.as_raw_fd(), address: &address, uid, gid, groups }, deadline)?;
-    }
+        Way::ByChild(ConnectingChild::start(fd.as_raw_fd(), address, uid, gid, groups)?)
+    };
+    Ok(Connecting { way, fd, uid })
+}
 
-    let stream = UnixStream::from(fd);
-    let peer = peer_of(&stream)?;
-    if peer.uid != uid {
-        return Err(ConnectError::WrongPeer(peer.uid));
+/// A connection that is being made.
+#[derive(Debug)]
+#[must_use]
+pub struct Connecting {
+    // Dropped before the descriptor: until the child has ended, it may look at its number.
+    way: Way,
+    fd: OwnedFd,
+    uid: u32,
+}
+
+#[derive(Debug)]
+enum Way {
+    Directly(UnixAddr),
+    ByChild(ConnectingChild),
+}
+
+impl Connecting {
+    /// The connection, by the deadline. The peer's uid must be the one that was named.
+    /// # Errors
+    /// [`ConnectError`]
+    pub fn finish(self, deadline: Instant) -> Result<(UnixStream, Peer), ConnectError> {
+        match self.way {
+            Way::Directly(address) => connect_within(&self.fd, &address, deadline)?,
+            Way::ByChild(child) => child.finish(deadline)?,
+        }
+        let stream = UnixStream::from(self.fd);
+        let peer = peer_of(&stream)?;
+        if peer.uid != self.uid {
+            return Err(ConnectError::WrongPeer(peer.uid));
+        }
+        Ok((stream, peer))
     }
-    Ok((stream, peer))
 }
 
 /// SO_PEERCRED of a connected stream.
@@ -277,6 +311,28 @@ mod tests {
         let (stream, peer) = result.unwrap();
         assert_eq!((peer.uid, peer.pid as u32), (ALICE, agent.id()));
         assert!(stream.write_timeout().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_connection_that_is_given_up_leaves_no_child_and_nothing_changed() {
+        if !root() {
+            return;
+        }
+        let folder = Folder::new("given-up");
+        let (listener, path) = folder.listener("s", ALICE, 0, 0o600);
+        let before = state();
+        // One that has connected already, and one that waits for a place in the queue.
+        // SAFETY: listen(2) on an open descriptor: shortens the queue.
+        assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+        let first = start_connecting(ALICE, ALICE, &[], &path).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        assert_eq!(peer_of(&stream).unwrap().uid, ALICE);
+        let _queued = UnixStream::connect(&path).unwrap();
+        let second = start_connecting(ALICE, ALICE, &[], &path).unwrap();
+        drop(first);
+        assert_ne!(children(), "", "the second one's");
+        drop(second);
+        assert_eq!((state(), children()), (before, String::new()));
     }
 
     #[test]

@@ -1,15 +1,19 @@
 //! A child that is the user for just one connect(): same memory, a stack of its own, other credentials.
 //!
-//! It shares this process's memory (CLONE_VM): to copy the page tables of a process like sudo's, and to fault its pages in again afterwards, would take longer than all the talk with an
+//! In a set-uid program, and in a daemon that is not dumpable, it shares this process's memory (CLONE_VM): to copy the page tables of a process like sudo's, and to fault its pages in again afterwards, would take longer than all the talk with an
 //! agent. So it may touch nothing but its job and its stack, and makes bare system calls: libc's wrappers would write to the `errno` of the thread that waits for it.
 //! What keeps the user out of that memory while the child has the user's uid: it is not dumpable (no ptrace, no /proc/PID/mem, no core), and every signal that can be blocked is.
+//! That belongs to the memory, not to the process, and children outlive our waiting for them: so it is never set back, and a process that is dumpable gives its child a copy.
+//! (fs.suid_dumpable=1, which proc(5) calls insecure, opens the memory of every set-uid program to its caller, this one's too.)
 //! The child sends no SIGCHLD, and no `wait` of the host's sees it.
 
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
 use std::io;
-use std::mem;
+use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -22,17 +26,18 @@ use crate::agent_socket::ConnectError;
 use crate::seqpacket::wait_readable;
 
 /// What the child has to do, prepared: it must not allocate.
-pub(crate) struct ConnectJob<'a> {
+#[derive(Debug)]
+struct ConnectJob {
     /// The socket, not connected.
-    pub fd: RawFd,
+    fd: RawFd,
     /// Where to.
-    pub address: &'a UnixAddr,
+    address: UnixAddr,
     /// Who the child is to be: user,
-    pub uid: u32,
+    uid: u32,
     /// group,
-    pub gid: u32,
+    gid: u32,
     /// and supplementary groups.
-    pub groups: &'a [u32],
+    groups: Vec<u32>,
 }
 
 /// The child's exit status when it could not become the user. Errno values are all below.
@@ -45,66 +50,163 @@ const GRACE: Duration = Duration::from_millis(200);
 /// Bytes of the child's stack: it calls a dozen functions, none of them recursive.
 const STACK: usize = 16 * 1024;
 
-/// Connects in a child, by the deadline.
-/// # Errors
-/// [`ConnectError`]
-pub(crate) fn connect_in_child(job: &ConnectJob<'_>, deadline: Instant) -> Result<(), ConnectError> {
-    if !geteuid().is_root() {
-        return Err(io::Error::from(io::ErrorKind::PermissionDenied).into());
-    }
-    // A change of credentials takes it from the memory, which is ours too.
+/// CLONE_VM where users are kept out of our memory for good: 2 (fs.suid_dumpable) does that as 0 does.
+fn sharing() -> libc::c_int {
     // SAFETY: a system call on plain values (prctl(2)).
-    let before = unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) };
-    let outcome = run(job, deadline);
-    // Only what it was: 2 (fs.suid_dumpable) keeps users out as 0 does, and cannot be set again.
-    if before == 1 {
-        // SAFETY: as above.
-        unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) };
+    match unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) } {
+        0 | 2 => libc::CLONE_VM,
+        _ => 0,
     }
-    outcome
 }
 
-fn run(job: &ConnectJob<'_>, deadline: Instant) -> Result<(), ConnectError> {
-    let stack = Box::new(Stack(UnsafeCell::new([0; STACK])));
-    let child = clone_child(job, &stack)?;
-    let in_time = wait_readable(child.as_fd(), Some(deadline));
-    if !matches!(in_time, Ok(true)) {
-        kill(&child)?;
-        if !wait_readable(child.as_fd(), Some(Instant::now() + GRACE))? {
-            // The kernel may still write the end of its call to it.
-            Box::leak(stack);
+/// Most children of one user's that are left behind at a time: whoever has so many file systems that hang gets no more of our time, memory and process IDs.
+const MAX_LEFT: usize = 4;
+
+/// Children that were killed and have not ended, each with what the kernel may still write to. No descriptor is kept: nobody else waits for such a child, so that its number stays its own.
+static LEFT: Mutex<Vec<Left>> = Mutex::new(Vec::new());
+
+#[derive(Debug)]
+struct Left {
+    pid: libc::pid_t,
+    uid: u32,
+    _memory: Box<Memory>,
+}
+
+/// Forgets those that have ended meanwhile. How many of this user's have not.
+fn left_behind(uid: u32) -> usize {
+    let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+    left.retain(|child| {
+        // SAFETY: all zeroes is a siginfo_t, which is writable during the call; the child is ours and has not been waited for (waitid(2)).
+        let result = unsafe {
+            let mut info: libc::siginfo_t = mem::zeroed();
+            let flags = libc::WEXITED | libc::WNOHANG | libc::__WALL;
+            let result = libc::waitid(libc::P_PID, child.pid.cast_unsigned(), &raw mut info, flags);
+            if result == 0 { i64::from(info.si_pid()) } else { -1 }
+        };
+        // 0: it has not ended. An error: somebody else has waited for it, so that it has.
+        result == 0
+    });
+    left.iter().filter(|child| child.uid == uid).count()
+}
+
+/// The child at work. A drop ends it.
+#[derive(Debug)]
+pub(crate) struct ConnectingChild {
+    pid: libc::pid_t,
+    pidfd: OwnedFd,
+    /// Whether it has been waited for.
+    is_reaped: bool,
+    /// Its own. `None`: left behind.
+    memory: Option<Box<Memory>>,
+}
+
+impl ConnectingChild {
+    /// Starts it: the user, and then connect() on its copy of `fd`.
+    /// # Errors
+    /// [`ConnectError`]
+    pub(crate) fn start(
+        fd: RawFd,
+        address: UnixAddr,
+        uid: u32,
+        gid: u32,
+        groups: &[u32],
+    ) -> Result<Self, ConnectError> {
+        if !geteuid().is_root() {
+            return Err(io::Error::from(io::ErrorKind::PermissionDenied).into());
+        }
+        if left_behind(uid) >= MAX_LEFT {
             return Err(ConnectError::Timeout);
         }
+        let job = ConnectJob { fd, address, uid, gid, groups: groups.to_vec() };
+        let memory = Memory::new(job);
+        let (pid, pidfd, restored) = clone_child(&memory)?;
+        let child = ConnectingChild { pid, pidfd, is_reaped: false, memory: Some(memory) };
+        restored?;
+        Ok(child)
     }
-    let status = reap(&child)?;
-    match (in_time?, status) {
-        (false, _) => Err(ConnectError::Timeout),
-        (true, Some(0)) => Ok(()),
-        (true, Some(NO_IDENTITY)) => {
-            Err(io::Error::new(io::ErrorKind::PermissionDenied, "cannot take on the user's identity").into())
+
+    /// Waits for it, until the deadline.
+    /// # Errors
+    /// [`ConnectError`]
+    pub(crate) fn finish(mut self, deadline: Instant) -> Result<(), ConnectError> {
+        if !wait_readable(self.pidfd.as_fd(), Some(deadline))? {
+            return Err(ConnectError::Timeout);
         }
-        (true, Some(errno)) => Err(io::Error::from_raw_os_error(errno).into()),
-        (true, None) => Err(io::Error::from(io::ErrorKind::Interrupted).into()),
+        match self.reap()? {
+            Some(0) => Ok(()),
+            Some(NO_IDENTITY) => {
+                Err(io::Error::new(io::ErrorKind::PermissionDenied, "cannot take on the user's identity").into())
+            }
+            Some(errno) => Err(io::Error::from_raw_os_error(errno).into()),
+            None => Err(io::Error::from(io::ErrorKind::Interrupted).into()),
+        }
+    }
+
+    /// Waits for the child, which ends soon. Its exit status; `None`: a signal ended it.
+    fn reap(&mut self) -> io::Result<Option<i32>> {
+        let status = reap(&self.pidfd)?;
+        self.is_reaped = true;
+        Ok(status)
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        kill(&self.pidfd)?;
+        if wait_readable(self.pidfd.as_fd(), Some(Instant::now() + GRACE))? {
+            self.reap()?;
+        }
+        Ok(())
     }
 }
 
-/// The child's. The kernel and the child write to it while this process holds it: hence the cell.
-#[repr(align(16))]
-struct Stack(UnsafeCell<[u8; STACK]>);
+impl Drop for ConnectingChild {
+    fn drop(&mut self) {
+        if !self.is_reaped {
+            let _ = self.end();
+        }
+        if !self.is_reaped
+            && let Some(memory) = self.memory.take()
+        {
+            // The kernel may still write the end of its call to it.
+            let uid = memory.job.uid;
+            LEFT.lock().unwrap_or_else(PoisonError::into_inner).push(Left { pid: self.pid, uid, _memory: memory });
+        }
+    }
+}
 
-/// clone(2) with the memory in common, a pidfd, and *no* signal at its end.
-fn clone_child(job: &ConnectJob<'_>, stack: &Stack) -> io::Result<OwnedFd> {
+/// The child's own.
+#[derive(Debug)]
+struct Memory {
+    stack: Box<[MaybeUninit<StackBlock>]>,
+    job: ConnectJob,
+}
+
+/// A piece of the child's stack. The kernel and the child write to it while this process holds it: hence the cell.
+#[derive(Debug)]
+#[repr(align(16))]
+struct StackBlock {
+    _bytes: UnsafeCell<[u8; 16]>,
+}
+
+impl Memory {
+    fn new(job: ConnectJob) -> Box<Self> {
+        // Not filled: the child touches a page or two of it, and each that we touch is one more fault.
+        Box::new(Memory { stack: Box::new_uninit_slice(STACK / size_of::<StackBlock>()), job })
+    }
+}
+
+/// clone(2) with the memory in common or a copy of it, a pidfd, and *no* signal at its end. Beside pid and pidfd: whether the signal mask is what it was.
+fn clone_child(memory: &Memory) -> io::Result<(libc::pid_t, OwnedFd, io::Result<()>)> {
     let mut pidfd: RawFd = -1;
     // With every signal blocked from its first instruction on, none of the host's handlers can run in the child.
     let mut mask = SigSet::empty();
     nix::sys::signal::pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut mask))
         .map_err(io::Error::from)?;
-    // SAFETY: clone(2) with CLONE_VM needs a stack that outlives the child (the caller waits for its end, or leaks it after the kill) and grows down from its end on every architecture that Rust
-    // has; `run_child` takes the job back as what it is, and the job outlives the child's use of it, since the caller holds it until the child has ended or is killed.
+    // SAFETY: clone(2) with CLONE_VM needs a stack that outlives the child (ConnectingChild holds it until the child has ended, or leaves it where it is after the kill) and grows down from its end on every
+    // architecture that Rust has; `run_child` takes the job back as what it is, and the job is held as long as the stack.
     let pid = unsafe {
-        let top = stack.0.get().cast::<u8>().add(STACK).cast::<c_void>();
-        let argument = std::ptr::from_ref(job).cast_mut().cast::<c_void>();
-        libc::clone(run_child, top, libc::CLONE_VM | libc::CLONE_PIDFD, argument, &raw mut pidfd)
+        let top = memory.stack.as_ptr().cast::<u8>().add(STACK).cast_mut().cast::<c_void>();
+        let argument = ptr::from_ref(&memory.job).cast_mut().cast::<c_void>();
+        libc::clone(run_child, top, sharing() | libc::CLONE_PIDFD, argument, &raw mut pidfd)
     };
     let failed = io::Error::last_os_error();
     let restored = mask.thread_set_mask().map_err(io::Error::from);
@@ -112,9 +214,7 @@ fn clone_child(job: &ConnectJob<'_>, stack: &Stack) -> io::Result<OwnedFd> {
         return Err(failed);
     }
     // SAFETY: clone succeeded with CLONE_PIDFD: the descriptor is new and ours (clone(2)).
-    let child = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    restored.inspect_err(|_| drop(kill(&child)))?;
-    Ok(child)
+    Ok((pid, unsafe { OwnedFd::from_raw_fd(pidfd) }, restored))
 }
 
 /// `struct __user_cap_header_struct` of linux/capability.h. Version 3 is followed by two structs of three u32.
@@ -128,7 +228,7 @@ const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 /// In the child: the user, and then connect(). Gives nothing back: its exit status says what came of it.
 extern "C" fn run_child(job: *mut c_void) -> libc::c_int {
     // SAFETY: `clone_child` gave a ConnectJob that lives as long as the child runs.
-    let job = unsafe { &*job.cast::<ConnectJob<'_>>() };
+    let job = unsafe { &*job.cast::<ConnectJob>() };
     let status = match become_user(job) {
         Err(_) => NO_IDENTITY,
         // SAFETY: a system call on an address that outlives it (connect(2)).
@@ -145,9 +245,9 @@ extern "C" fn run_child(job: *mut c_void) -> libc::c_int {
     status
 }
 
-/// PR_SET_DUMPABLE comes first and last, since a change of credentials resets it: the child has the host's memory, and the user must not get to it with ptrace.
+/// PR_SET_DUMPABLE comes first and last, since a change of credentials resets it: the child has the host's memory or a copy of it, and the user must not get to it with ptrace.
 /// PR_SET_PDEATHSIG is reset by that change too, so it comes after.
-fn become_user(job: &ConnectJob<'_>) -> Result<(), syscalls::Errno> {
+fn become_user(job: &ConnectJob) -> Result<(), syscalls::Errno> {
     let version = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
     let nothing = [0u32; 6];
     // SAFETY: system calls on values and on memory that outlives them (prctl(2), close_range(2), setgroups(2), setresgid(2), setresuid(2), capset(2)); descriptors and credentials are this
@@ -187,7 +287,6 @@ fn kill(child: &OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Waits for the child, which ends soon. Its exit status; `None`: a signal ended it.
 fn reap(child: &OwnedFd) -> io::Result<Option<i32>> {
     // SAFETY: siginfo_t is plain data for which all zeroes is a valid value (waitid(2)).
     let mut info: libc::siginfo_t = unsafe { mem::zeroed() };

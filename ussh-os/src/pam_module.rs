@@ -3,9 +3,10 @@
 //! Process: whoever loads the module (sudo, su, sshd, …), as root. Trusted: libpam and the items it keeps; not what a user put into them.
 
 use std::any::Any;
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int, c_void};
 use std::fs::OpenOptions;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
@@ -322,8 +323,35 @@ unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Option<Vec<Strin
 }
 
 /// A variable from `environ` itself, not through getenv (sudo hooks that: facts). Absolute path or nothing is for the caller to check.
-pub fn environ_variable(name: &str) -> Option<std::ffi::OsString> {
-    std::env::vars_os().find(|(key, _)| key == name).map(|(_, value)| value)
+pub fn environ_variable(name: &str) -> Option<OsString> {
+    // Not std's vars_os, which copies all of it first.
+    let mut entry = environ();
+    if entry.is_null() {
+        return None;
+    }
+    loop {
+        // SAFETY: `environ` ends in a null pointer, and each one before it is a terminated string (environ(7)); nobody changes it while a hook runs, or getenv would be as unsafe.
+        let text = unsafe { entry.read() };
+        if text.is_null() {
+            return None;
+        }
+        // SAFETY: as above; copied at once.
+        let text = unsafe { CStr::from_ptr(text) }.to_bytes();
+        if let Some(value) = text.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) {
+            return Some(OsStr::from_bytes(value).to_owned());
+        }
+        // SAFETY: not past the null pointer, which was not met yet.
+        entry = unsafe { entry.add(1) };
+    }
+}
+
+/// environ(7); null after clearenv(3).
+fn environ() -> *const *const c_char {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
+    // SAFETY: libc's own variable, of this type (environ(7)).
+    unsafe { environ }
 }
 
 #[cfg(test)]

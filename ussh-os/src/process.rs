@@ -34,8 +34,27 @@ pub fn effective_uid() -> u32 {
 /// # Errors
 /// getgroups failed.
 pub fn groups() -> io::Result<Vec<u32>> {
-    Ok(nix::unistd::getgroups()?.into_iter().map(nix::unistd::Gid::as_raw).collect())
+    // nix's asks for the most that there can be first, which opens a file in /proc.
+    let mut groups = vec![0; FEW_GROUPS];
+    loop {
+        let room = libc::c_int::try_from(groups.len()).unwrap_or(libc::c_int::MAX);
+        // SAFETY: there is room for as many as we say (getgroups(2)).
+        let count = unsafe { libc::getgroups(room, groups.as_mut_ptr()) };
+        match usize::try_from(count) {
+            Ok(count) => {
+                groups.truncate(count);
+                return Ok(groups);
+            }
+            Err(_) if Errno::last() == Errno::EINVAL && groups.len() < MOST_GROUPS => groups.resize(MOST_GROUPS, 0),
+            Err(_) => return Err(io::Error::last_os_error()),
+        }
+    }
 }
+
+/// As many as most have.
+const FEW_GROUPS: usize = 64;
+/// As many as Linux lets a process have (NGROUPS_MAX).
+const MOST_GROUPS: usize = 65_536;
 
 /// The host name (uname nodename); empty if there is none.
 pub fn host_name() -> String {

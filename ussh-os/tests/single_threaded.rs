@@ -41,8 +41,19 @@ fn main() {
         ("the_empty_root_must_be_empty_and_root_s", the_empty_root_must_be_empty_and_root_s),
         ("limits_hold", limits_hold),
         ("a_lookup_that_never_ends_costs_the_timeout", a_lookup_that_never_ends_costs_the_timeout),
+        ("a_child_that_is_left_behind_gives_its_user_no_memory", a_child_that_is_left_behind_gives_its_user_no_memory),
+        (
+            "children_that_are_left_behind_are_few_and_waited_for_in_the_end",
+            children_that_are_left_behind_are_few_and_waited_for_in_the_end,
+        ),
     ];
+    // Under AddressSanitizer (`make asan`) a process has terabytes mapped from its start: it does not outlive a limit of one gibibyte.
+    let is_sanitized = std::env::var_os("USSH_ASAN").is_some_and(|value| value == "1");
     for (name, fact) in facts {
+        if is_sanitized && *name == "limits_hold" {
+            println!("test {name} ... ignored, the sanitizer itself needs what it takes away");
+            continue;
+        }
         fact();
         println!("test {name} ... ok");
     }
@@ -149,14 +160,17 @@ fn a_child_dies_with_its_parent() {
 
 // ---- sandbox ----
 
+/// This program once more. LeakSanitizer (`make asan`) does not look for leaks there: at the end it would fork and trace, which a sandbox forbids; and a child that hangs in connect() is left
+/// behind with its stack on purpose.
+fn this_program() -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env("LSAN_OPTIONS", "detect_leaks=0");
+    command
+}
+
 /// Starts this program as a child that enters the sandbox, then waits for a line. Gives it and the lines of its /proc/PID/status once it is in.
 fn sandboxed(role: &str) -> (Child, Vec<String>) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .arg(role)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = this_program().arg(role).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "in\n");
@@ -280,7 +294,7 @@ fn the_empty_root_must_be_empty_and_root_s() {
     let folder = std::env::temp_dir().join(format!("ussh-os-root-{}", std::process::id()));
     std::fs::create_dir(&folder).unwrap();
     let text = |folder: &Path| {
-        let output = Command::new(std::env::current_exe().unwrap()).arg("child-root").arg(folder).output().unwrap();
+        let output = this_program().arg("child-root").arg(folder).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     assert_eq!(text(&folder), "root: []\n");
@@ -303,9 +317,36 @@ fn a_lookup_that_never_ends_costs_the_timeout() {
         return;
     }
     for role in ["child-fuse-dead", "child-fuse-mute"] {
-        let output = Command::new(std::env::current_exe().unwrap()).arg(role).output().unwrap();
+        let output = this_program().arg(role).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(String::from_utf8(output.stdout).unwrap(), "timeout\n");
+    }
+}
+
+/// A daemon looks again and again, and a user's file system may hang each time.
+fn children_that_are_left_behind_are_few_and_waited_for_in_the_end() {
+    if effective_uid() != 0 || !Path::new("/dev/fuse").exists() {
+        return;
+    }
+    let output = this_program().arg("child-fuse-many").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let expected = "timeout\nleft behind: 4\nanother user's: No such file or directory (os error 2)\nleft behind: 0\n";
+    assert_eq!(said, expected);
+}
+
+/// It has the user's uid and lives on, in a process that may be traced and in one that may not: the user gets at the memory of neither.
+fn a_child_that_is_left_behind_gives_its_user_no_memory() {
+    if effective_uid() != 0 || !Path::new("/dev/fuse").exists() {
+        return;
+    }
+    for (role, dumpable) in [("child-fuse-traced", true), ("child-fuse-untraced", false)] {
+        let output = this_program().arg(role).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8(output.stdout).unwrap();
+        let [timeout, after, mem] = said.lines().collect::<Vec<_>>()[..] else { panic!("{said}") };
+        assert_eq!((timeout, after), ("timeout", format!("dumpable: {dumpable}").as_str()), "{said}");
+        assert!(mem.starts_with("head: cannot open ") && mem.ends_with(": Permission denied"), "{said}");
     }
 }
 
@@ -320,6 +361,15 @@ fn child(role: &str) {
         "child-signer" | "child-signer-exec" => sandbox::enter(Profile::Signer).unwrap(),
         "child-root" => return child_root(),
         "child-fuse-dead" | "child-fuse-mute" => return child_fuse(role == "child-fuse-mute"),
+        "child-fuse-many" => {
+            child_fuse(true);
+            return leave_many_behind();
+        }
+        "child-fuse-traced" | "child-fuse-untraced" => {
+            nix::sys::prctl::set_dumpable(role == "child-fuse-traced").unwrap();
+            child_fuse(true);
+            return tell_what_its_user_reads();
+        }
         "child-limits" => sandbox::limit(Some(1 << 30), Some(60), Some(16)).unwrap(),
         "child-threaded" => {}
         _ => panic!("{role}"),
@@ -393,6 +443,42 @@ fn child_fuse(answer_init: bool) {
         Err(ConnectError::Timeout) => println!("timeout"),
         other => println!("{other:?}"),
     }
+}
+
+fn children() -> usize {
+    let children = format!("/proc/self/task/{}/children", nix::unistd::gettid());
+    std::fs::read_to_string(children).unwrap().split_whitespace().count()
+}
+
+/// One is there already. Others of the user's come to a limit; once that file system lets them go they are waited for.
+fn leave_many_behind() {
+    let path = Path::new("/mnt/folder/agent");
+    for _ in 0..6 {
+        let result = connect_as(61001, 61001, &[], path, Duration::from_millis(50));
+        assert!(matches!(result, Err(ConnectError::Timeout)), "{result:?}");
+    }
+    println!("left behind: {}", children());
+    let other = connect_as(61002, 61002, &[], Path::new("/none/agent"), Duration::from_secs(5));
+    println!("another user's: {}", other.unwrap_err());
+    nix::mount::umount2("/mnt", nix::mount::MntFlags::MNT_FORCE | nix::mount::MntFlags::MNT_DETACH).unwrap();
+    let end = Instant::now() + Duration::from_secs(10);
+    while children() > 0 && Instant::now() < end {
+        let _ = connect_as(61001, 61001, &[], Path::new("/none/agent"), Duration::from_secs(5));
+    }
+    println!("left behind: {}", children());
+}
+
+/// Opens the memory of our one child as the user whom it is.
+fn tell_what_its_user_reads() {
+    println!("dumpable: {}", nix::sys::prctl::get_dumpable().unwrap());
+    let children = format!("/proc/self/task/{}/children", nix::unistd::gettid());
+    let child = std::fs::read_to_string(children).unwrap().trim().to_owned();
+    let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap();
+    assert!(status.contains("Uid:\t61001\t61001\t61001\t61001"), "{status}");
+    let mut reader = Command::new("setpriv");
+    reader.args(["--reuid", "61001", "--regid", "61001", "--clear-groups", "head", "-c1"]);
+    let output = reader.arg(format!("/proc/{child}/mem")).output().unwrap();
+    print!("{}", String::from_utf8(output.stderr).unwrap());
 }
 
 fn child_root() {

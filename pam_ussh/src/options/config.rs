@@ -35,8 +35,17 @@ impl Config {
     /// [`OptionError`]
     pub fn read(path: &Path) -> Result<Self, OptionError> {
         let data = read_trusted(path, MAX_FILE).map_err(|error| Problem::File(error.to_string()).on_line())?;
-        let text =
-            std::str::from_utf8(&data).map_err(|_| Place::file(path).error(Problem::File("not UTF-8".into())))?;
+        Self::of_file(path, &data)
+    }
+
+    fn of_file(path: &Path, data: &[u8]) -> Result<Self, OptionError> {
+        let text = std::str::from_utf8(data).map_err(|_| Place::file(path).error(Problem::File("not UTF-8".into())))?;
+        // TOML has no end of its own: what is half written reads as less, and demands less.
+        if !text.ends_with('\n') {
+            let what =
+                "it is empty, or its last line has no end: is it half written? Put it in place whole, by a rename";
+            return Err(Place::file(path).error(Problem::File(what.into())));
+        }
         Self::parse(path, text)
     }
 

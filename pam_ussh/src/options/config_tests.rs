@@ -185,6 +185,20 @@ fn values_are_judged_for_the_service_that_is_asked_and_by_check_for_all() {
     }
 }
 
+/// As a writer leaves it that was killed, or whose disk is full.
+#[test]
+fn a_file_that_is_cut_within_a_line_or_empty_is_refused() {
+    let whole = "[default]\nmax_age_seconds = 28800\nrevoked_keys = \"/etc/ssh/revoked_keys\"\n\n[service.sudo]\ngroup = \"ops\"\n";
+    for end in 0..=whole.len() {
+        let is_whole_line = whole[..end].ends_with('\n');
+        let read = Config::of_file(FILE.as_ref(), &whole.as_bytes()[..end]);
+        assert_eq!(read.is_ok(), is_whole_line, "{end}: {read:?}");
+        if end == 0 {
+            assert!(read.unwrap_err().to_string().contains("half written"));
+        }
+    }
+}
+
 #[test]
 fn only_the_usual_file_may_be_missing() {
     let folder = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::config::{Config, DEFAULT_CONFIG};
-use super::table::{Kind, Spec};
+use super::table::{Kind, OPTIONS, Spec};
 use super::{Facility, OptionError, Origin, Problem};
 
 /// A value as a line writes it (a flag's: `yes` or `no`), and where it stood.
@@ -218,7 +218,17 @@ fn unknown(name: &str) -> Problem {
     let write = match (Spec::by_key(name), name.strip_prefix("no_").and_then(Spec::by_name)) {
         (Some(spec), _) => format!("{}=", spec.name),
         (None, Some(spec)) if spec.kind == Kind::YesNo => format!("{}=no", spec.name),
-        (None, _) => return Problem::Unknown(name.into()),
+        (None, _) => match OPTIONS.iter().find(|spec| folded(spec.name).eq(folded(name))) {
+            Some(spec) if spec.kind == Kind::Flag => spec.name.to_owned(),
+            Some(spec) => format!("{}=", spec.name),
+            None => return Problem::Unknown(name.into()),
+        },
     };
     Problem::Misnamed { name: name.into(), write }
+}
+
+/// A name without what is easily mistaken in it: `cafile`, `max-age`, `revoked_key`.
+fn folded(name: &str) -> impl Iterator<Item = char> {
+    let name = name.strip_suffix('s').unwrap_or(name);
+    name.chars().filter(|c| !matches!(c, '_' | '-'))
 }

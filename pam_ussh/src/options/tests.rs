@@ -127,6 +127,11 @@ fn names_of_the_file_are_told_from_unknown_ones() {
     assert_eq!(complaint(&["max_age_seconds=900"]), "unknown option max_age_seconds; write max_age=");
     let no = "unknown option no_require_user_principal; write require_user_principal=no";
     assert_eq!(complaint(&["no_require_user_principal"]), no);
+    for (name, write) in [("cafile=/a", "ca_file="), ("revoked_key=/a", "revoked_keys="), ("max-age=1h", "max_age=")] {
+        let name_alone = name.split('=').next().unwrap();
+        assert_eq!(complaint(&[name]), format!("unknown option {name_alone}; write {write}"));
+    }
+    assert_eq!(complaint(&["caf=/a"]), "unknown option caf");
     assert_eq!(complaint(&["no_debug"]), "unknown option no_debug");
 }
 
@@ -313,7 +318,11 @@ fn lines_for_uber_pam_ussh_work_unchanged() {
 #[test]
 fn lines_for_uber_pam_ussh_that_were_unsafe_are_refused_with_what_to_write() {
     for (line, what_it_did, complaint) in [
-        (&["cafile=/etc/ssh/user_ca"][..], "passed over: the default CA counts", "unknown option cafile"),
+        (
+            &["cafile=/etc/ssh/user_ca"][..],
+            "passed over: the default CA counts",
+            "unknown option cafile; write ca_file=",
+        ),
         (
             &["no_require_user_principal"],
             "passed over",

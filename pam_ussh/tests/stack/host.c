@@ -4,17 +4,26 @@
  * host REPORT SETTINGS SERVICE USER OPERATION...
  *
  * REPORT: the file that gets the report. SETTINGS: words with commas between them, `-` for none:
- *   rounds=N     pam_start to pam_end N times, with the resident set reported after half of them and at the end
+ *   rounds=N     pam_start to pam_end N times, with the resident set reported after half of them and at the end,
+ *                and how many bytes more are allocated by then, where a sanitizer counts them
+ *   early=N      after N of them instead of after half
+ *   varying      each round may have another answer, as long as it is a refusal
+ *   ruser=root   PAM_RUSER is root
+ *   info         SSH_AUTH_INFO_0 of this process's environment is in PAM's
+ *   deaf         the conversation fails
  *   closed       descriptors 0 to 2 are closed
  *   files=N      RLIMIT_NOFILE while PAM works: N more than are open
  *   size=N       RLIMIT_FSIZE while PAM works, bytes
  *   memory=N     RLIMIT_AS while PAM works: N bytes more than are mapped
  *   ignore, handler, block: what SIGALRM, SIGPIPE, SIGCHLD, SIGUSR1, SIGXFSZ and SIGTERM find here
  *   storm        SIGALRM every 500 microseconds while PAM works (with handler)
+ *   told         what is said to the user is reported
+ *   again=PATH   (the last one) once more in the same process, with SSH_AUTH_SOCK=PATH; the largest resident set until then is reported as well
  * The limits hold from pam_start on: libpam has the modules then.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -40,6 +49,7 @@ static const int SIGNALS[] = {SIGALRM, SIGPIPE, SIGCHLD, SIGUSR1, SIGXFSZ, SIGTE
 static volatile sig_atomic_t delivered[NSIG];
 static int report = -1;
 static char standard[3][64];
+static int tells;
 
 static void count(int signal) { delivered[signal]++; }
 
@@ -79,10 +89,13 @@ static void link_of(int descriptor, char *target, size_t size)
 
 static int conversation(int messages, const struct pam_message **message, struct pam_response **response, void *data)
 {
-    (void)message, (void)data;
+    for (int i = 0; tells && i < messages; i++)
+        say("told %d %s\n", message[i]->msg_style, message[i]->msg);
     /* What would print go to now? */
     for (int descriptor = 0; descriptor < 3; descriptor++)
         link_of(descriptor, standard[descriptor], sizeof standard[descriptor]);
+    if (setting(data, "deaf"))
+        return PAM_CONV_ERR;
     *response = calloc(messages, sizeof **response);
     return *response ? PAM_SUCCESS : PAM_BUF_ERR;
 }
@@ -194,6 +207,26 @@ static long pages(int field)
     return values[field];
 }
 
+/* Bytes on the heap, where a sanitizer counts them. */
+static long allocated(void)
+{
+    size_t (*count)(void) = (size_t (*)(void))dlsym(RTLD_DEFAULT, "__sanitizer_get_current_allocated_bytes");
+    return count ? (long)count() : 0;
+}
+
+/* KiB. */
+static long peak(void)
+{
+    char line[256];
+    long found = -1;
+    FILE *status = fopen("/proc/self/status", "re");
+    while (status && fgets(line, sizeof line, status))
+        sscanf(line, "VmHWM: %ld", &found);
+    if (status)
+        fclose(status);
+    return found;
+}
+
 static void limit(int which, rlim_t soft, struct rlimit *before)
 {
     getrlimit(which, before);
@@ -204,11 +237,20 @@ static void limit(int which, rlim_t soft, struct rlimit *before)
 
 static int run(const char *settings, const char *service, const char *user, char **operations)
 {
-    struct pam_conv conv = {conversation, NULL};
+    struct pam_conv conv = {conversation, (void *)settings};
     pam_handle_t *handle = NULL;
     int code = pam_start(service, user, &conv, &handle);
     if (code != PAM_SUCCESS)
         return code;
+    if (setting(settings, "ruser=root"))
+        pam_set_item(handle, PAM_RUSER, "root");
+    const char *info = setting(settings, "info") ? getenv("SSH_AUTH_INFO_0") : NULL;
+    if (info) {
+        char line[8192];
+        if (snprintf(line, sizeof line, "SSH_AUTH_INFO_0=%s", info) >= (int)sizeof line)
+            _exit(95);
+        pam_putenv(handle, line);
+    }
 
     struct rlimit files, size, memory;
     const char *more;
@@ -257,6 +299,7 @@ int main(int argc, char **argv)
     if (argc < 6)
         return 98;
     const char *settings = argv[2];
+    tells = setting(settings, "told") != NULL;
     setlocale(LC_ALL, "C.UTF-8");
     umask(027);
     /* Out of the way of 0 to 2, and of the lowest free number. */
@@ -284,20 +327,32 @@ int main(int argc, char **argv)
         sigprocmask(SIG_BLOCK, &ours, NULL);
 
     look(before, sizeof before);
-    long rounds = number(settings, "rounds=", 1), early = 0, late = 0;
+    long rounds = number(settings, "rounds=", 1), early = 0, late = 0, heap = 0;
     int code = PAM_SUCCESS;
     for (long round = 1; round <= rounds; round++) {
         int now = run(settings, argv[3], argv[4], argv + 5);
-        if (round > 1 && now != code)
+        if (setting(settings, "varying") ? now == PAM_SUCCESS : round > 1 && now != code)
             say("round %ld: code %d after %d\n", round, now, code);
         code = now;
-        if (round == (rounds + 1) / 2)
+        if (round == number(settings, "early=", (rounds + 1) / 2)) {
             early = pages(1);
+            heap = allocated();
+        }
     }
     late = pages(1);
+    heap = allocated() - heap;
     look(after, sizeof after);
 
     report_changes(before, after);
+    const char *again = setting(settings, "again=");
+    if (again) {
+        say("peak %ld\n", peak());
+        setenv("SSH_AUTH_SOCK", again, 1);
+        look(before, sizeof before);
+        say("again %d\n", run(settings, argv[3], argv[4], argv + 5));
+        look(after, sizeof after);
+        report_changes(before, after);
+    }
     if (waitpid(-1, NULL, WNOHANG | __WALL) != -1 || errno != ECHILD)
         say("new child\n");
     if (delivered[SIGCHLD] || delivered[SIGPIPE] || delivered[SIGXFSZ])
@@ -309,6 +364,7 @@ int main(int argc, char **argv)
     if (setting(settings, "storm"))
         say("storm %d\n", delivered[SIGALRM] > 0);
     say("pages %ld %ld\n", early, late);
+    say("heap %ld\n", heap);
     say("code %d\n", code);
     return code == PAM_SUCCESS ? 0 : 1;
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 
 use ussh_core::record::SPOOL;
 use ussh_lab::rounds;
@@ -25,42 +25,41 @@ pub const FACTS: &[(&str, Fact)] = &[
 ];
 
 // security/_pam_types.h
-const SUCCESS: i32 = 0;
+pub const SUCCESS: i32 = 0;
 const SERVICE_ERR: i32 = 3;
-const AUTH_ERR: i32 = 7;
-const UNAVAILABLE: i32 = 9;
+pub const AUTH_ERR: i32 = 7;
+pub const UNAVAILABLE: i32 = 9;
 const SESSION_ERR: i32 = 14;
 
 /// What the host says of itself.
 #[derive(Debug)]
-struct Report {
+pub struct Report {
     status: ExitStatus,
     /// All that changed; empty is good.
-    changes: Vec<String>,
+    pub changes: Vec<String>,
     /// Where descriptors 0 to 2 led while something was said to the user.
     standard: Vec<String>,
     code: Option<i32>,
     loaded: Option<bool>,
     /// Whether the timer rang, where one was set.
     stormed: Option<bool>,
-    /// Resident pages after half of the rounds, and at the end.
-    pages: Option<(i64, i64)>,
-    log: Vec<String>,
+    /// Resident pages after half of the rounds (or as many as the settings say), and at the end.
+    pub pages: Option<(i64, i64)>,
+    /// Bytes that were allocated from the one to the other and are not freed, where a sanitizer counts them.
+    pub heap: Option<i64>,
+    pub log: Vec<String>,
 }
 
 /// Calls the host as `uid`.
-fn host(world: &World, uid: u32, environment: &[(&str, &str)], settings: &str, call: &[&str]) -> Report {
+#[track_caller]
+pub fn host(world: &World, uid: u32, environment: &[(&str, &str)], settings: &str, call: &[&str]) -> Report {
     let (program, report) = (at("host"), at("report"));
     if !fs::exists(&program).unwrap() {
         world.c_program("host");
     }
     let _ = fs::remove_file(&report);
     world.logged();
-    let id = uid.to_string();
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", &id, "--regid", &id, "--clear-groups", &program, &report, settings]).args(call);
-    command.env_clear().env("PATH", "/usr/bin:/bin").envs(environment.iter().copied()).stdin(Stdio::null());
-    let output = command.output().unwrap();
+    let output = world.call(uid, environment, &program, &[&[report.as_str(), settings], call].concat());
     // Whatever was said went through the conversation, which prints nothing here.
     assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{settings} {call:?}: {output:?}");
     let mut told = Report {
@@ -71,6 +70,7 @@ fn host(world: &World, uid: u32, environment: &[(&str, &str)], settings: &str, c
         loaded: None,
         stormed: None,
         pages: None,
+        heap: None,
         log: world.logged(),
     };
     for line in fs::read_to_string(&report).unwrap().lines() {
@@ -79,6 +79,7 @@ fn host(world: &World, uid: u32, environment: &[(&str, &str)], settings: &str, c
             ["code", code] => told.code = Some(code.parse().unwrap()),
             ["loaded", loaded] => told.loaded = Some(loaded == "1"),
             ["pages", early, late] => told.pages = Some((early.parse().unwrap(), late.parse().unwrap())),
+            ["heap", more] => told.heap = Some(more.parse().unwrap()),
             ["standard", _, target] => told.standard.push(target.to_owned()),
             ["storm", stormed] => told.stormed = Some(stormed == "1"),
             _ => told.changes.push(line.to_owned()),
@@ -90,7 +91,7 @@ fn host(world: &World, uid: u32, environment: &[(&str, &str)], settings: &str, c
 impl Report {
     /// PAM said this, and nothing is another than before.
     #[track_caller]
-    fn clean(&self, code: i32) {
+    pub fn clean(&self, code: i32) {
         assert_eq!(self.changes, [""; 0], "{self:?}");
         assert_eq!(self.code, Some(code), "{self:?}");
     }
@@ -100,13 +101,13 @@ fn line(options: &str) -> String {
     format!("MODULE ca_file={} {options}", at("cas"))
 }
 
-fn stack(world: &World, options: &str) {
+pub fn stack(world: &World, options: &str) {
     world.service("ussh-test", &format!("auth required {0}\naccount required {0}", line(options)));
 }
 
 /// Signals in every way in which a host can have them, its standard descriptors closed, no file to be written, and a timer that interrupts every wait.
 const HOSTS: [&str; 7] = ["-", "ignore", "handler", "block", "closed", "size=0", "handler,storm,closed"];
-const BOTH: [&str; 4] = ["ussh-test", "alice", "authenticate", "acct_mgmt"];
+pub const BOTH: [&str; 4] = ["ussh-test", "alice", "authenticate", "acct_mgmt"];
 
 fn nothing_is_left_behind_whatever_the_answer(world: &World, agent: &Agent) {
     let socket = agent.socket.to_str().unwrap();

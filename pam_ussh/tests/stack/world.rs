@@ -1,14 +1,19 @@
 //! A small world for one test process: its own mount namespace with accounts, PAM services, a log, and agents with keys and certificates made by the real tools.
 
+use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Uid, seteuid};
+
+use super::sanitizer::{self, Sanitizer};
 
 pub const ALICE: u32 = 61001;
 pub const BOB: u32 = 61002;
@@ -16,8 +21,14 @@ pub const BOB: u32 = 61002;
 /// Everything lies here: a tmpfs of root's own, so that its files are trusted, and in which set-uid programs count.
 pub const TOP: &str = "/etc/pam.d";
 
+/// Where syslog listens: here it is us.
+const LOG: &str = "/dev/log";
+
 pub struct World {
     log: UnixDatagram,
+    /// What was read of it and not looked at.
+    lines: RefCell<Vec<String>>,
+    sanitizer: Option<Sanitizer>,
 }
 
 /// An ssh-agent of somebody's; gone with the value.
@@ -73,11 +84,10 @@ impl World {
             fs::copy(from, &to).unwrap();
             fs::set_permissions(&to, fs::Permissions::from_mode(mode)).unwrap();
         }
-        let log = UnixDatagram::bind("/dev/log").unwrap();
-        log.set_nonblocking(true).unwrap();
-        fs::set_permissions("/dev/log", fs::Permissions::from_mode(0o666)).unwrap();
+        let log = UnixDatagram::bind(LOG).unwrap();
+        fs::set_permissions(LOG, fs::Permissions::from_mode(0o666)).unwrap();
 
-        let world = World { log };
+        let mut world = World { log, lines: RefCell::default(), sanitizer: None };
         // Without it libpam complains to syslog, and the C library keeps that connection.
         let deny =
             ["auth", "account", "password", "session"].map(|facility| format!("{facility} required pam_deny.so"));
@@ -87,6 +97,10 @@ impl World {
         }
         for (ca_file, key) in [("cas", "ca"), ("other_cas", "other_ca")] {
             fs::copy(at(&format!("{key}.pub")), at(ca_file)).unwrap();
+        }
+        if sanitizer::is_demanded() {
+            world.c_module("identity");
+            world.sanitizer = Some(Sanitizer::new(&library));
         }
         world
     }
@@ -99,6 +113,12 @@ impl World {
     /// A module in C that lies beside this file, built. Gives its path.
     pub fn c_module(&self, name: &str) -> String {
         self.compile(&format!("{name}.c"), &format!("{name}.so"), &["-shared", "-fPIC"])
+    }
+
+    /// The same, built for the sanitizer.
+    pub fn sanitized_c_module(&self, name: &str) -> String {
+        let options = ["-shared", "-fPIC", "-fsanitize=address"];
+        self.compile(&format!("{name}.c"), &format!("{name}.so"), &options)
     }
 
     /// A set-uid program, likewise.
@@ -142,13 +162,41 @@ impl World {
     /// Calls PAM as `uid` through a set-uid program, as sudo would be. `environment`: of the process.
     pub fn pam(&self, uid: u32, environment: &[(&str, &str)], arguments: &[&str]) -> Outcome {
         self.logged();
-        let id = uid.to_string();
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid", &id, "--regid", &id, "--clear-groups", &at("pamtester")]).args(arguments);
-        command.env_clear().env("PATH", "/usr/bin:/bin").envs(environment.iter().copied()).stdin(Stdio::null());
-        let Output { status, stdout, stderr } = command.output().unwrap();
+        let Output { status, stdout, stderr } = self.call(uid, environment, &at("pamtester"), arguments);
         let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
         Outcome { success: status.success(), text, log: self.logged() }
+    }
+
+    /// Runs one of the world's set-uid programs as `uid` to its end.
+    #[track_caller]
+    pub fn call(&self, uid: u32, environment: &[(&str, &str)], program: &str, arguments: &[&str]) -> Output {
+        let mut command = self.set_uid(uid, program, arguments);
+        command.envs(environment.iter().copied());
+        let output = self.reading_the_log(|| command.output().unwrap());
+        if self.sanitizer.is_some() {
+            let reports = sanitizer::reports();
+            assert!(reports.is_empty(), "{arguments:?} {output:?}\n{}", sanitizer::legible(&reports, &mut command));
+        }
+        output
+    }
+
+    /// One of the world's set-uid programs, as `uid` has it, with nothing in its environment that could be for the module.
+    pub fn set_uid(&self, uid: u32, program: &str, arguments: &[&str]) -> Command {
+        let mut command = match &self.sanitizer {
+            Some(sanitizer) => sanitizer.host(uid, program, arguments),
+            None => {
+                let id = uid.to_string();
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid", &id, "--regid", &id, "--clear-groups", program]).args(arguments).env_clear();
+                command
+            }
+        };
+        command.env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
+        command
+    }
+
+    pub fn is_sanitized(&self) -> bool {
+        self.sanitizer.is_some()
     }
 
     pub fn run(&self, program: &str, arguments: &[&str]) {
@@ -183,15 +231,33 @@ impl World {
 
     /// The lines of ours that have come to the log since it was looked at last.
     pub fn logged(&self) -> Vec<String> {
-        std::iter::from_fn(|| self.next_line())
-            .filter_map(|line| Some(line.split_once("pam_ussh[")?.1.split_once("]: ")?.1.to_owned()))
-            .collect()
+        self.reading_the_log(|| ());
+        let lines = self.lines.take();
+        let ours =
+            lines.iter().filter_map(|line| Some(line.split_once("pam_ussh[")?.1.split_once("]: ")?.1.to_owned()));
+        ours.collect()
     }
 
-    fn next_line(&self) -> Option<String> {
-        let mut buffer = [0u8; 4096];
-        let length = self.log.recv(&mut buffer).ok()?;
-        Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    /// Reads the log while `work` goes on: its queue holds some ten lines, and who has more to say waits for room.
+    fn reading_the_log<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                // Nobody else writes an empty line. It ends the reading when `work` has panicked, too.
+                let done = catch_unwind(AssertUnwindSafe(work));
+                UnixDatagram::unbound().unwrap().send_to(b"", LOG).unwrap();
+                done
+            });
+            let mut buffer = [0u8; 4096];
+            loop {
+                match self.log.recv(&mut buffer).unwrap() {
+                    0 => break,
+                    length => {
+                        self.lines.borrow_mut().push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+                    }
+                }
+            }
+            worker.join().unwrap().unwrap_or_else(|panic| resume_unwind(panic))
+        })
     }
 }
 

@@ -1,8 +1,9 @@
 //! Certificates that the CA itself would not issue, signed with the CA's key by root on the CA: what a test needs, and what nobody else can do.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use ussh_lab::LabError;
+use ussh_lab::{Host, LabError, wait_until};
 
 use crate::agent::PersonAgent;
 use crate::world::{CA_DIR, World};
@@ -174,6 +175,23 @@ impl Forged {
     /// ssh-add would not.
     pub fn add_plain_to(&self, agent: &PersonAgent<'_>) -> Result<(), LabError> {
         self.add(agent, "rm $f-cert.pub && ssh-add -q $f")
+    }
+
+    /// Starts an ssh-agent of a host's own user that holds the certificate with its key, and nothing else.
+    ///
+    /// # Errors
+    /// It does not come up, or ssh-add would not.
+    pub fn serve_at(&self, host: &Host, user: &str, socket: &str) -> Result<(), LabError> {
+        host.command(["ssh-agent", "-D", "-a", socket]).user(user).service(socket)?;
+        wait_until(Duration::from_secs(20), "the agent's socket", || host.exists(socket))?;
+        let file = format!("{socket}.key");
+        for (name, mode, content) in [("", 0o600, &self.private), ("-cert.pub", 0o644, &self.certificate)] {
+            host.write_file_as(user, &format!("{file}{name}"), mode, content)?;
+        }
+        host.write_file_as(user, &format!("{file}.plain.pub"), 0o644, &self.public)?;
+        let add = "ssh-add -q $f && ssh-add -q -d $f.plain && rm $f*";
+        host.command(["sh", "-c", add]).user(user).env("SSH_AUTH_SOCK", socket).env("f", &file).run()?.ok()?;
+        Ok(())
     }
 
     fn add(&self, agent: &PersonAgent<'_>, how: &str) -> Result<(), LabError> {

@@ -9,6 +9,8 @@ mod certificate;
 mod forge;
 mod inventory;
 mod leftover;
+mod records;
+mod relay;
 mod unattended;
 mod world;
 
@@ -17,6 +19,8 @@ pub use build::build_folder;
 pub use certificate::{Shown, shown_certificates};
 pub use forge::{Forged, Forgery};
 pub use inventory::Row;
-pub use leftover::{Leftover, Relay};
+pub use leftover::Leftover;
+pub use records::SPOOL;
+pub use relay::{Connection, Relay, RelayPlan, SocketType};
 pub use ussh_lab as lab;
 pub use world::{AGENT, CA_DIR, FEED, POLICY, SSHD_WITH_CERTIFICATES, World, WorldPlan};

@@ -54,7 +54,7 @@ const SSHD_PAM: &str = "\
 @include common-auth
 account  required  pam_nologin.so
 @include common-account
-session  required  pam_ussh.so
+session  requisite pam_ussh.so
 session  required  pam_loginuid.so
 @include common-session
 session  required  pam_limits.so

@@ -14,7 +14,7 @@ const SPOOL: &str = "/run/ussh-hostd/sessions";
 const LINE: &str =
     "auth required pam_ussh.so ca_file=/etc/ssh/trusted_user_ca revoked_keys=/etc/ssh/revoked_keys debug";
 /// What the user reads, whatever the reason.
-const NOT_GOOD: &str = "No certificate that is good for this: see \"ssh-add -l\", get a new one with \"ussh\", or log in again with \"ssh -A\".";
+const NOT_GOOD: &str = "No certificate that is good for this: see \"ssh-add -l\", get a new one with \"ussh --login\" on your own machine, or log in again with \"ssh -A\".";
 const REFUSED: &str = "source-address does not allow this origin";
 
 /// web1 is Debian 12 (OpenSSH 9.2), web13 Debian 13 (OpenSSH 10.0); on web2 one test alone counts processes.

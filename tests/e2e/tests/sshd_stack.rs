@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 use ussh_e2e::lab::{Output, SSHD_CONFIG, wait_until};
-use ussh_e2e::{Forged, Forgery, PersonAgent, SSHD_WITH_CERTIFICATES, WAY_IN, World, WorldPlan};
+use ussh_e2e::{Forged, Forgery, PersonAgent, SPOOL, SSHD_WITH_CERTIFICATES, WAY_IN, World, WorldPlan};
 
 /// Longest wait for anything.
 const SOON: Duration = Duration::from_secs(20);
 /// Writes down what modules behind pam_env see of the login.
 const WITNESS: &str = "/usr/local/sbin/witness";
-const SPOOL: &str = "/run/ussh-hostd/sessions";
 
 /// web1 as the README sets it up; web2 demands keyboard-interactive with our line in `auth` behind publickey; web3 runs no ussh-hostd.
 static WORLD: LazyLock<World> = LazyLock::new(|| {
@@ -65,10 +64,7 @@ struct Login {
 fn log_in(agent: &PersonAgent<'_>, user: &str, options: &str) -> Login {
     let before = WORLD.log_position("web2");
     let output = agent.sh(&format!("ssh {options} {user}@web2 hostname </dev/null")).unwrap();
-    let by = format!(" for {user} via sshd ");
-    let log = WORLD.logged_since("web2", before).unwrap();
-    let ours = log.lines().filter(|line| line.contains("pam_ussh[") && line.contains(&by));
-    Login { output, log: ours.map(str::to_owned).collect() }
+    Login { output, log: WORLD.said_of_logins("web2", user, before).unwrap() }
 }
 
 impl Login {
@@ -96,14 +92,8 @@ impl Login {
     }
 }
 
-/// The records on a host that are of this user's sessions.
 fn records(host: &str, user: &str) -> Vec<Value> {
-    let host = WORLD.host(host);
-    let names =
-        host.list_folder(SPOOL).unwrap().into_iter().filter(|name| !name.starts_with('.') && name.ends_with(".json"));
-    // One that is gone again is none.
-    let texts = names.filter_map(|name| host.read_file(&format!("{SPOOL}/{name}")).ok());
-    texts.filter_map(|text| serde_json::from_str::<Value>(&text).ok()).filter(|record| record["user"] == user).collect()
+    WORLD.session_records(host, user).unwrap()
 }
 
 fn wait_for_no_record(host: &str, user: &str) {
@@ -329,7 +319,7 @@ fn a_login_that_cannot_be_recorded_is_refused_unless_the_line_allows_it() {
     assert_eq!(log_in().0.ok().unwrap().stdout, "web1\n", "no daemon locks nobody out");
 
     let pam = web1.read_file("/etc/pam.d/sshd").unwrap();
-    let allowing = pam.replace("session  required  pam_ussh.so", "session  required  pam_ussh.so spool_failure=allow");
+    let allowing = pam.replace("session  requisite pam_ussh.so", "session  requisite pam_ussh.so spool_failure=allow");
     assert_ne!(pam, allowing);
     for (spoil, mend, reason) in [
         ("chmod 777 /run/ussh-hostd/sessions", "chmod 700 /run/ussh-hostd/sessions", "spool: bad ownership or modes"),
@@ -350,7 +340,7 @@ fn a_login_that_cannot_be_recorded_is_refused_unless_the_line_allows_it() {
         assert_eq!(log_in().0.ok().unwrap().stdout, "web1\n", "as it was");
     }
 
-    let mistyped = pam.replace("session  required  pam_ussh.so", "session  required  pam_ussh.so spool_failure=alow");
+    let mistyped = pam.replace("session  requisite pam_ussh.so", "session  requisite pam_ussh.so spool_failure=alow");
     web1.write_file("/etc/pam.d/sshd", 0o644, mistyped).unwrap();
     let (refused, log) = log_in();
     assert!(!refused.success() && refused.stdout.is_empty(), "{refused}");

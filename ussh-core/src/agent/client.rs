@@ -28,6 +28,8 @@ pub struct Agent {
     /// What the socket's timeouts stand at: few waits need another.
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
+    /// The listing was asked for ahead of time.
+    is_asked_to_list: bool,
     /// A round trip broke off: what comes next on the stream would be the answer to an older question.
     broken: bool,
 }
@@ -38,6 +40,8 @@ pub trait Waiting {
     fn notice(&self) -> Option<Instant> {
         None
     }
+    /// The whole question is with the agent: what is to be done anyway can be done while it works.
+    fn asked(&self) {}
     /// Told once, at [`Waiting::notice`].
     fn told(&self) {}
     /// Asked when a signal has come, and every [`LOOK_EVERY`] (a signal that the host has blocked only waits), whatever comes from the agent meanwhile: whether the wait shall end.
@@ -58,7 +62,15 @@ impl Agent {
     /// Takes a connected stream, blocking or not. Whose agent it is is the caller's to know.
     pub fn new(stream: UnixStream, patience: Duration) -> Self {
         let deadline = after(patience);
-        Agent { stream, deadline, unread: Vec::new(), read_timeout: None, write_timeout: None, broken: false }
+        Agent {
+            stream,
+            deadline,
+            unread: Vec::new(),
+            read_timeout: None,
+            write_timeout: None,
+            is_asked_to_list: false,
+            broken: false,
+        }
     }
 
     /// Sets the instant by which every further call must be done.
@@ -77,7 +89,18 @@ impl Agent {
     /// # Errors
     /// [`AgentError`]
     pub fn list_waiting(&mut self, waiting: &dyn Waiting) -> Result<Vec<Identity>, AgentError> {
-        parse_identities(&self.exchange(&frame::list(), waiting)?)
+        if !std::mem::take(&mut self.is_asked_to_list) {
+            return parse_identities(&self.exchange(&frame::list(), waiting)?);
+        }
+        let answer = self.receive(waiting);
+        self.broken = answer.is_err();
+        parse_identities(&answer?)
+    }
+
+    /// Sends the question of the next [`Agent::list`], which must be the next call: the agent answers it while something else is done.
+    /// If it cannot be sent, that call sends it again and says why not.
+    pub fn ask_to_list(&mut self) {
+        self.is_asked_to_list = !self.broken && self.send(&frame::list(), &Patiently).is_ok();
     }
 
     /// Signs. The agent may ask a person first: give it the time.
@@ -161,13 +184,19 @@ impl Agent {
     }
 
     fn exchange(&mut self, frame: &[u8], waiting: &dyn Waiting) -> Result<Zeroizing<Vec<u8>>, AgentError> {
+        // The next answer would be that to the listing.
+        self.broken |= self.is_asked_to_list;
         if self.broken {
             return Err(AgentError::Io("given up before".into()));
         }
         if frame.len() > 4 + MAX_FRAME {
             return Err(AgentError::TooLarge);
         }
-        let answer = self.send(frame, waiting).and_then(|()| self.receive(waiting));
+        let sent = self.send(frame, waiting);
+        if sent.is_ok() {
+            waiting.asked();
+        }
+        let answer = sent.and_then(|()| self.receive(waiting));
         self.broken = answer.is_err();
         answer
     }

@@ -316,3 +316,41 @@ fn passes_a_payload_on_as_it_is() {
     });
     assert_eq!(agent.pass_on(&[200, 1, 2, 3]).unwrap().as_slice(), [200, 1, 2, 3]);
 }
+
+#[test]
+fn a_listing_that_was_asked_for_ahead_is_asked_for_once() {
+    let identities = vec![Identity { blob: b"one".to_vec(), comment: Vec::new() }];
+    let answer = frame::identities(&identities);
+    let mut agent = scripted(LONG, move |mut stream| {
+        for _ in 0..2 {
+            assert_eq!(receive(&mut stream).unwrap(), [11]);
+            stream.write_all(&answer).unwrap();
+        }
+        hang(stream);
+    });
+    agent.ask_to_list();
+    assert_eq!(agent.list().as_ref(), Ok(&identities));
+    assert_eq!(agent.list(), Ok(identities));
+}
+
+#[test]
+fn the_answer_to_a_listing_asked_for_ahead_is_never_that_to_another_question() {
+    let mut agent = scripted(LONG, |mut stream| {
+        receive(&mut stream);
+        stream.write_all(&frame::signature(b"none of it")).unwrap();
+        hang(stream);
+    });
+    agent.ask_to_list();
+    assert!(matches!(agent.sign(b"", b"", 0), Err(AgentError::Io(_))));
+    assert!(agent.is_broken());
+}
+
+#[test]
+fn a_listing_that_cannot_be_asked_for_ahead_says_why_when_it_is_waited_for() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    drop(theirs);
+    let mut agent = Agent::new(ours, LONG);
+    agent.ask_to_list();
+    let Err(AgentError::Io(why)) = agent.list() else { panic!("listed") };
+    assert!(why.contains("Broken pipe"), "{why}");
+}

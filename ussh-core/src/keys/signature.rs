@@ -1,13 +1,16 @@
-//! Checking a signature: the algorithm against the key, the data by ssh-key (RSA: by ring, three times as fast), a FIDO key's flags by ourselves.
+//! Checking a signature: the algorithm against the key, the data by ring, a FIDO key's flags by ourselves. P-521, which ring does not have, goes to p521 itself: by way of ssh-key the other curves would be linked as well.
 
 use ::signature::Verifier;
-use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA512, RsaPublicKeyComponents};
-use ssh_key::public::KeyData;
-use ssh_key::{Algorithm, HashAlg, Mpint, Signature};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA512,
+    RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
+};
+use ssh_key::{Algorithm, HashAlg};
 
 use super::{KeyError, KeyType, PublicKey, SHOWN_NAME};
-use crate::escape::escape;
-use crate::wire::{Reader, WireWrite};
+use crate::digest::sha256;
+use crate::escape::escape_word;
+use crate::wire::Reader;
 
 /// PROTOCOL.u2f: the key was touched.
 const FLAG_USER_PRESENCE: u8 = 0x01;
@@ -29,42 +32,53 @@ pub(super) fn verify(key: &PublicKey, message: &[u8], signature: &[u8], fido: Fi
     let algorithm = key
         .key_type
         .signature_algorithm(parts.algorithm)
-        .ok_or_else(|| KeyError::SignatureAlgorithm(escape(parts.algorithm, SHOWN_NAME)))?;
+        .ok_or_else(|| KeyError::SignatureAlgorithm(escape_word(parts.algorithm, SHOWN_NAME)))?;
     if parts.trailer.is_empty() == key.is_fido() {
         return Err(KeyError::BadSignature);
     }
-    let data = match key.key_type {
-        KeyType::Rsa => return verify_rsa(key, &algorithm, message, parts.data).ok_or(KeyError::BadSignature),
-        KeyType::EcdsaP256 | KeyType::EcdsaP384 | KeyType::EcdsaP521 | KeyType::SkEcdsaP256 => {
-            canonical_ecdsa(parts.data)
-        }
-        KeyType::Ed25519 | KeyType::SkEd25519 => Some(parts.data.to_vec()),
-    };
-    let mut data = data.ok_or(KeyError::BadSignature)?;
-    // ssh-key keeps a FIDO signature's flags and counter behind it, and signs them with the application's hash.
-    data.extend_from_slice(parts.trailer);
-    let checked = Signature::new(algorithm, data).map_err(|_| KeyError::BadSignature)?;
-    verify_by_type(&key.data, message, &checked)?;
+    verify_by_type(key, &algorithm, message, &parts).ok_or(KeyError::BadSignature)?;
     match parts.trailer.first() {
         Some(flags) => check_fido_flags(*flags, fido),
         None => Ok(()),
     }
 }
 
-/// One type at a time: by `KeyData` as a whole, its slower way for RSA would be linked as well.
-fn verify_by_type(data: &KeyData, message: &[u8], signature: &Signature) -> Result<(), KeyError> {
-    let verified = if let Some(key) = data.ed25519() {
-        key.verify(message, signature)
-    } else if let Some(key) = data.ecdsa() {
-        key.verify(message, signature)
-    } else if let Some(key) = data.sk_ed25519() {
-        key.verify(message, signature)
-    } else if let Some(key) = data.sk_ecdsa_p256() {
-        key.verify(message, signature)
-    } else {
-        return Err(KeyError::BadSignature);
-    };
-    verified.map_err(|_| KeyError::BadSignature)
+fn verify_by_type(key: &PublicKey, algorithm: &Algorithm, message: &[u8], parts: &SignatureParts<'_>) -> Option<()> {
+    let data = &key.data;
+    match key.key_type {
+        KeyType::Rsa => verify_rsa(key, algorithm, message, parts.data),
+        KeyType::Ed25519 => by_ring(&ED25519, &data.ed25519()?.0, message, parts.data),
+        KeyType::EcdsaP256 => {
+            by_ring(&ECDSA_P256_SHA256_FIXED, data.ecdsa()?.as_sec1_bytes(), message, &fixed_width::<32>(parts.data)?)
+        }
+        KeyType::EcdsaP384 => {
+            by_ring(&ECDSA_P384_SHA384_FIXED, data.ecdsa()?.as_sec1_bytes(), message, &fixed_width::<48>(parts.data)?)
+        }
+        KeyType::EcdsaP521 => {
+            let key = p521::ecdsa::VerifyingKey::from_sec1_bytes(data.ecdsa()?.as_sec1_bytes()).ok()?;
+            let signature = p521::ecdsa::Signature::from_slice(&fixed_width::<66>(parts.data)?).ok()?;
+            key.verify(message, &signature).ok()
+        }
+        KeyType::SkEd25519 => {
+            let key = data.sk_ed25519()?;
+            let signed = fido_signed_data(key.application(), message, parts.trailer);
+            by_ring(&ED25519, &key.public_key().0, &signed, parts.data)
+        }
+        KeyType::SkEcdsaP256 => {
+            let key = data.sk_ecdsa_p256()?;
+            let signed = fido_signed_data(key.application(), message, parts.trailer);
+            by_ring(&ECDSA_P256_SHA256_FIXED, key.ec_point().as_bytes(), &signed, &fixed_width::<32>(parts.data)?)
+        }
+    }
+}
+
+fn by_ring(algorithm: &'static dyn VerificationAlgorithm, key: &[u8], message: &[u8], signature: &[u8]) -> Option<()> {
+    UnparsedPublicKey::new(algorithm, key).verify(message, signature).ok()
+}
+
+/// What a FIDO key signs (PROTOCOL.u2f "SSH U2F Signatures"): the application's hash, flags and counter as they stand behind the signature, the message's hash.
+fn fido_signed_data(application: &str, message: &[u8], trailer: &[u8]) -> Vec<u8> {
+    [&sha256(application.as_bytes())[..], trailer, &sha256(message)].concat()
 }
 
 /// A signature's wire form, cut up.
@@ -97,7 +111,7 @@ fn check_fido_flags(flags: u8, demand: FidoDemand) -> Result<(), KeyError> {
 
 /// RSASSA-PKCS1-v1_5 (RFC 8332 §3). ring takes a modulus of 2048 to 8192 bits and a public exponent up to 2^33 - 1.
 fn verify_rsa(key: &PublicKey, algorithm: &Algorithm, message: &[u8], signature: &[u8]) -> Option<()> {
-    let parameters = if *algorithm == (Algorithm::Rsa { hash: Some(HashAlg::Sha256) }) {
+    let parameters: &RsaParameters = if *algorithm == (Algorithm::Rsa { hash: Some(HashAlg::Sha256) }) {
         &RSA_PKCS1_2048_8192_SHA256
     } else if *algorithm == (Algorithm::Rsa { hash: Some(HashAlg::Sha512) }) {
         &RSA_PKCS1_2048_8192_SHA512
@@ -110,7 +124,7 @@ fn verify_rsa(key: &PublicKey, algorithm: &Algorithm, message: &[u8], signature:
     RsaPublicKeyComponents { n, e }.verify(parameters, message, &signature).ok()
 }
 
-/// An RSA signature may be shorter than the modulus (ssh-rsa.c `ssh_rsa_verify`).
+/// With zeros in front: an RSA signature may be shorter than the modulus (ssh-rsa.c `ssh_rsa_verify`).
 fn pad_to(data: &[u8], len: usize) -> Option<Vec<u8>> {
     let missing = len.checked_sub(data.len())?;
     let mut padded = vec![0; missing];
@@ -118,17 +132,21 @@ fn pad_to(data: &[u8], len: usize) -> Option<Vec<u8>> {
     Some(padded)
 }
 
-/// Leading zeros in `r` and `s` are fine for OpenSSH (`sshbuf_get_bignum2`), but not for ssh-key.
-fn canonical_ecdsa(data: &[u8]) -> Option<Vec<u8>> {
+/// `r` and `s` of an ECDSA signature (RFC 5656 §3.1.2). Leading zeros are fine for OpenSSH (`sshbuf_get_bignum2`).
+fn read_ecdsa(data: &[u8]) -> Option<[&[u8]; 2]> {
     let mut reader = Reader::new(data);
-    let mut out = Vec::with_capacity(data.len() + 2);
-    for _ in 0..2 {
-        let number = reader.string().ok()?;
-        if number.first().is_some_and(|b| b & 0x80 != 0) {
-            return None;
-        }
-        out.put_string(Mpint::from_positive_bytes(number).as_bytes());
-    }
+    let numbers = [reader.string().ok()?, reader.string().ok()?];
     reader.finish().ok()?;
+    let is_negative = |number: &&[u8]| number.first().is_some_and(|b| b & 0x80 != 0);
+    (!numbers.iter().any(is_negative)).then_some(numbers)
+}
+
+/// One behind the other, each as long as the curve's numbers are.
+fn fixed_width<const WIDTH: usize>(data: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(2 * WIDTH);
+    for number in read_ecdsa(data)? {
+        let start = number.iter().position(|b| *b != 0).unwrap_or(number.len());
+        out.extend_from_slice(&pad_to(number.get(start..)?, WIDTH)?);
+    }
     Some(out)
 }

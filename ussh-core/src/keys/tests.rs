@@ -190,8 +190,17 @@ fn refuses_malformed_and_unknown_keys() {
         let unsupported = Err(KeyError::UnsupportedType(name.into()));
         assert_eq!(PublicKey::from_blob(&blob), unsupported);
     }
-    let loud = PublicKey::from_blob(&string(b"\x1b[2J\n"));
-    assert_eq!(loud, Err(KeyError::UnsupportedType("\\x1b[2J\\x0a".into())));
+}
+
+#[test]
+fn a_foreign_name_in_an_error_is_one_word() {
+    let (name, word) = (b"\x1b[2J\nx is fine", "\\x1b[2J\\x0ax\\x20is\\x20fine");
+    assert_eq!(PublicKey::from_blob(&string(name)), Err(KeyError::UnsupportedType(word.into())));
+    let signature = [string(name), string(&[0; 64])].concat();
+    assert_eq!(
+        check(&PrivateKey::generate_ed25519().unwrap().public_key(), &signature),
+        Err(KeyError::SignatureAlgorithm(word.into()))
+    );
 }
 
 #[test]

@@ -214,7 +214,7 @@ fn ssh_keygen_reads_the_keys_that_we_revoke_by_their_hash() {
     let certificate = f.certificate("a", "1", 5, "id");
     let of = |key: PublicKey| {
         let mut template = KrlTemplate::new(1, UnixTime(1), "");
-        let hash = Sha256::digest(key.blob()).into();
+        let hash = crate::digest::sha256(key.blob());
         template.keys = vec![hash, [0; 32], hash];
         let krl = template.to_bytes();
         f.keygen.write("krl", &krl);

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use ussh_e2e::CA_DIR;
 use ussh_e2e::lab::wait_until;
 
 use super::{
-    CA_DIR, SOON, UNAVAILABLE, assert_all_accounted_for, assert_login_works, at_the_prompt, daemon_log, end, go_on,
-    process, signal, small_world, wait_until_gone,
+    SOON, UNAVAILABLE, assert_all_accounted_for, assert_login_works, at_the_prompt, daemon_log, end, go_on, process,
+    signal, small_world, wait_until_gone,
 };
 
 #[test]

@@ -77,7 +77,7 @@ const fn su(server: &'static str, command: &'static str, service: &'static str) 
     Program { judged: "root", is_silent: false, says: |code| format!("su: {code}\n"), ..sudo(server, command, service) }
 }
 
-const NOT_GOOD: &str = "No certificate that is good for this: see \"ssh-add -l\", get a new one with \"ussh\", or log in again with \"ssh -A\".";
+const NOT_GOOD: &str = "No certificate that is good for this: see \"ssh-add -l\", get a new one with \"ussh --login\" on your own machine, or log in again with \"ssh -A\".";
 const NO_AGENT: &str = "There is no SSH agent in this session: log in again with \"ussh\" or \"ssh -A\".";
 const AGENT_SILENT: &str =
     "Your SSH agent does not answer: see \"ssh-add -l\", or log in again with \"ussh\" or \"ssh -A\".";

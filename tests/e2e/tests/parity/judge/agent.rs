@@ -8,12 +8,12 @@ use crate::keys::Key;
 use crate::wire::{Put, Take, string};
 
 // draft-ietf-sshm-ssh-agent §6.1.
-const FAILURE: u8 = 5;
-const SUCCESS: u8 = 6;
-const REQUEST_IDENTITIES: u8 = 11;
-const IDENTITIES_ANSWER: u8 = 12;
-const SIGN_REQUEST: u8 = 13;
-const SIGN_RESPONSE: u8 = 14;
+pub const FAILURE: u8 = 5;
+pub const SUCCESS: u8 = 6;
+pub const REQUEST_IDENTITIES: u8 = 11;
+pub const IDENTITIES_ANSWER: u8 = 12;
+pub const SIGN_REQUEST: u8 = 13;
+pub const SIGN_RESPONSE: u8 = 14;
 const ADD_IDENTITY: u8 = 17;
 const REMOVE_ALL_IDENTITIES: u8 = 19;
 /// Flag of a signature request.
@@ -33,16 +33,11 @@ pub fn serve_one(listener: UnixListener, certificate: &[u8], key: &Key) -> JoinH
     })
 }
 
-fn answer(request: &[u8], certificate: &[u8], key: &Key) -> Vec<u8> {
+/// What an honest agent answers that holds this certificate and its key.
+pub fn answer(request: &[u8], certificate: &[u8], key: &Key) -> Vec<u8> {
     let mut request = Take(request);
     match request.byte() {
-        REQUEST_IDENTITIES => {
-            let mut out = vec![IDENTITIES_ANSWER];
-            out.put_u32(1);
-            out.put_string(certificate);
-            out.put_string(b"parity");
-            out
-        }
+        REQUEST_IDENTITIES => listing(&[(certificate, b"parity")]),
         SIGN_REQUEST => {
             let (_blob, data, flags) = (request.string(), request.string(), request.u32());
             let algorithm = if flags & RSA_SHA2_256 != 0 { "rsa-sha2-256" } else { "rsa-sha2-512" };
@@ -50,6 +45,17 @@ fn answer(request: &[u8], certificate: &[u8], key: &Key) -> Vec<u8> {
         }
         _ => vec![FAILURE],
     }
+}
+
+/// Answer to a listing: blobs and comments.
+pub fn listing(identities: &[(&[u8], &[u8])]) -> Vec<u8> {
+    let mut out = vec![IDENTITIES_ANSWER];
+    out.put_u32(u32::try_from(identities.len()).unwrap());
+    for (blob, comment) in identities {
+        out.put_string(blob);
+        out.put_string(comment);
+    }
+    out
 }
 
 /// Puts this certificate, and nothing else, into a real ssh-agent; whether it took it.
@@ -62,7 +68,8 @@ pub fn put_into(stream: &mut UnixStream, certificate: &[u8], key: &Key) -> bool 
     key.add_to_agent(certificate).is_some_and(|body| ask(&[&[ADD_IDENTITY][..], &body].concat()))
 }
 
-fn read_frame(stream: &mut UnixStream) -> Option<Vec<u8>> {
+/// One payload; `None` at the end.
+pub fn read_frame(stream: &mut UnixStream) -> Option<Vec<u8>> {
     let mut length = [0; 4];
     stream.read_exact(&mut length).ok()?;
     let mut frame = vec![0; u32::from_be_bytes(length) as usize];
@@ -70,6 +77,6 @@ fn read_frame(stream: &mut UnixStream) -> Option<Vec<u8>> {
     Some(frame)
 }
 
-fn write_frame(stream: &mut UnixStream, frame: &[u8]) -> std::io::Result<()> {
+pub fn write_frame(stream: &mut UnixStream, frame: &[u8]) -> std::io::Result<()> {
     stream.write_all(&string(frame))
 }

@@ -2,6 +2,7 @@
 
 mod agent;
 mod client;
+mod log;
 mod packets;
 mod pam;
 mod sshd;

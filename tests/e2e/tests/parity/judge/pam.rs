@@ -1,14 +1,13 @@
 //! pam_ussh in a PAM stack of the row's own, called as the user by pamtester.
 
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use base64ct::{Base64, Encoding};
-use rustix::event::{PollFd, PollFlags, poll};
 
-use super::agent;
+use super::{agent, log};
 use crate::job::{Job, Judged, USER, service};
 use crate::wire::Take;
 
@@ -76,16 +75,8 @@ pub fn within_sshd(job: &Job, certificate: &[u8]) -> Judged {
     Judged { number: job.number, accepted, log: String::new(), real_agent: false }
 }
 
-/// pam_ussh does not wait for a log that is busy, and its line would be lost: so there must be room for one before it is called.
-fn wait_for_room_in_the_log() {
-    let log = UnixDatagram::unbound().unwrap();
-    log.connect("/dev/log").unwrap();
-    let mut wanted = [PollFd::new(&log, PollFlags::OUT)];
-    poll(&mut wanted, None).unwrap();
-}
-
 fn pamtester(arguments: &[&str], socket: &Path) -> bool {
-    wait_for_room_in_the_log();
+    log::wait_for_room();
     let status = Command::new(PAMTESTER)
         .args(arguments)
         .args([USER, "authenticate"])

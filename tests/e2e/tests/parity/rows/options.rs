@@ -61,10 +61,10 @@ pub fn critical() -> Vec<Row> {
             "unknown critical option login-time@ussh",
         ),
         changed("one with a NUL behind its name", |c| c.critical(b"verify-required\0", b""))
-            .stricter(NUL, "unknown critical option verify-required\\x5cx00"),
+            .stricter(NUL, "unknown critical option verify-required\\x00"),
         changed("one with a NUL in its name", |c| c.critical(b"verify-required\0x", b"")).refused(
             "Unable to parse certificate options: invalid format",
-            "unknown critical option verify-required\\x5cx00x",
+            "unknown critical option verify-required\\x00x",
         ),
         changed("a torn list", |mut c| {
             c.critical_options = string(b"verify-required");
@@ -165,11 +165,11 @@ pub fn extensions() -> Vec<Row> {
         changed("binary names and data", |c| c.extension(b"\x01\xff\n", &[0xff, 0, 7])).accepted(),
         changed("one without a name", |c| c.extension(b"", b"")).accepted(),
         changed("a NUL in a name", |c| c.extension(b"a\0b", b""))
-            .refused("Unable to parse certificate options: invalid format", "malformed option a\\x5cx00b"),
+            .refused("Unable to parse certificate options: invalid format", "malformed option a\\x00b"),
         changed("a NUL behind a name", |c| c.extension(b"permit-user-rc\0", b""))
-            .stricter(NUL, "malformed option permit-user-rc\\x5cx00"),
+            .stricter(NUL, "malformed option permit-user-rc\\x00"),
         changed("a NUL behind a name nobody knows", |c| c.extension(b"x@example.com\0", b""))
-            .stricter(NUL, "malformed option x@example.com\\x5cx00"),
+            .stricter(NUL, "malformed option x@example.com\\x00"),
         changed("a critical option's name among them", |c| c.extension(b"force-command", &string(b"/bin/false")))
             .accepted(),
         changed("40 kB of data", |c| c.extension(b"x@example.com", &[0; 40_000])).accepted(),
