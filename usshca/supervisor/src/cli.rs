@@ -149,7 +149,7 @@ pub struct ExplainArgs {
 
 /// `usshca revoke`.
 #[derive(Debug, Args)]
-#[group(id = "what", required = true, multiple = false, args = ["serial", "user", "host", "key", "key_id", "before", "ca", "undo"])]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(false).args(["serial", "user", "host", "key", "key_id", "before", "ca", "undo"]))]
 pub struct RevokeArgs {
     /// One certificate, by its serial
     pub serial: Option<u64>,
