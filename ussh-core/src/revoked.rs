@@ -8,7 +8,7 @@ mod write;
 
 use std::time::Duration;
 
-pub use self::write::KrlTemplate;
+pub use self::write::{KrlTemplate, RevokedOf};
 use crate::certificate::Certificate;
 use crate::clock::UnixTime;
 use crate::digest::{sha1, sha256};

@@ -11,7 +11,7 @@ use ussh_core::clock::{Clock, SystemClock, UnixTime};
 use ussh_core::issue::CertificateTemplate;
 use ussh_core::keys::PrivateKey;
 use ussh_core::record::SessionRecord;
-use ussh_core::revoked::{KrlTemplate, RevokedKeys};
+use ussh_core::revoked::{KrlTemplate, RevokedKeys, RevokedOf};
 use ussh_os::process;
 
 use crate::spool::ConnectionId;
@@ -64,8 +64,9 @@ impl Ca {
     }
 
     pub fn krl(&self, version: u64, generated: UnixTime, serials: &[u64]) -> Vec<u8> {
-        let serials = vec![(self.0.public_key(), serials.to_vec())];
-        KrlTemplate { version, generated, comment: String::new(), serials }.to_bytes()
+        let mut krl = KrlTemplate::new(version, generated, "");
+        krl.certificates = vec![RevokedOf::serials(self.0.public_key(), serials)];
+        krl.to_bytes()
     }
 
     pub fn trust(&self, revoked: &[u64]) -> Trust {

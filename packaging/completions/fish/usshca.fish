@@ -32,7 +32,9 @@ complete -c usshca -n "__fish_usshca_needs_command" -f -a "serve" -d 'Run the CA
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "check" -d 'Say whether `serve` would start, and what stands in its way'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "list" -d 'Certificates that were issued, newest first'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "show" -d 'One certificate'
-complete -c usshca -n "__fish_usshca_needs_command" -f -a "revoke" -d 'Revoke a certificate by its serial'
+complete -c usshca -n "__fish_usshca_needs_command" -f -a "explain" -d 'Say which rule of the policy decides about somebody, why the ones before it do not, and what the certificate would be like'
+complete -c usshca -n "__fish_usshca_needs_command" -f -a "revoke" -d 'Revoke certificates, or undo that'
+complete -c usshca -n "__fish_usshca_needs_command" -f -a "revocations" -d 'What was revoked, when, by whom and why, newest first'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "krl" -d 'Write the KRL of all that is revoked'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "host" -d 'Host certificates'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -53,10 +55,35 @@ complete -c usshca -n "__fish_usshca_using_subcommand list" -s h -l help -d 'Pri
 complete -c usshca -n "__fish_usshca_using_subcommand show" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand show" -l json -d 'JSON'
 complete -c usshca -n "__fish_usshca_using_subcommand show" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand explain" -l from -d 'Where the request comes from' -r
+complete -c usshca -n "__fish_usshca_using_subcommand explain" -l at -d 'When, in UTC, as 2026-01-31T12:00:00Z [default: now]' -r
+complete -c usshca -n "__fish_usshca_using_subcommand explain" -l group -d 'Suppose that the account is in this group, and in no other that is not named; may be repeated [default: the groups it has on this machine]' -r
+complete -c usshca -n "__fish_usshca_using_subcommand explain" -l auth -d 'How it was authenticated: pam, publickey, publickey+pam or none' -r
+complete -c usshca -n "__fish_usshca_using_subcommand explain" -l mode -d 'Who makes the key: inject (the CA) or client-key' -r
+complete -c usshca -n "__fish_usshca_using_subcommand explain" -l key-type -d 'Of the key: ed25519, ecdsa, rsa, ed25519-sk or ecdsa-sk' -r
+complete -c usshca -n "__fish_usshca_using_subcommand explain" -l for -d 'For how long it is asked for: seconds, or a number with s, m, h, d or w behind it [default: as the rule says]' -r
+complete -c usshca -n "__fish_usshca_using_subcommand explain" -l principal -d 'A principal that is asked for; may be repeated [default: all that the rule gives]' -r
+complete -c usshca -n "__fish_usshca_using_subcommand explain" -l reason -d 'The reason that is given' -r
+complete -c usshca -n "__fish_usshca_using_subcommand explain" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand explain" -l json -d 'JSON'
+complete -c usshca -n "__fish_usshca_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l user -d 'All certificates that this user was given so far; the next one is good again' -r
+complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l host -d 'All certificates so far of a host that is known by this name' -r
+complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l key -d 'A key, in any certificate: a file with the public key, or its fingerprint SHA256:…' -r
+complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l key-id -d 'Every certificate with this key ID, those to come too: bars the user of this name until it is undone' -r
+complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l before -d 'All certificates issued before a time in UTC, as 2026-01-31T12:00:00Z' -r
+complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l ca -d 'A CA key: every certificate by it' -r -f -a "user\t'Users\''
+host\t'Hosts\''"
+complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l undo -d 'Lift a revocation, by its number (`usshca revocations`)' -r
+complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l of -d 'Of --before and --key-id: whose certificates' -r -f -a "user\t'Users\''
+host\t'Hosts\''"
 complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l reason -d 'Why, for the inventory' -r
 complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l json -d 'JSON'
-complete -c usshca -n "__fish_usshca_using_subcommand revoke" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand revoke" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c usshca -n "__fish_usshca_using_subcommand revocations" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand revocations" -l json -d 'JSON, one object a line'
+complete -c usshca -n "__fish_usshca_using_subcommand revocations" -s h -l help -d 'Print help'
 complete -c usshca -n "__fish_usshca_using_subcommand krl" -s o -l out -d 'Put it in place here, in one step [default: standard output]' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand krl" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand krl" -s h -l help -d 'Print help'
@@ -72,13 +99,15 @@ complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subc
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -s h -l help -d 'Print help'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from help" -f -a "sign" -d 'Sign a host\'s public key'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show revoke krl host help" -f -a "init" -d 'Make a working CA: keys, host certificate, config, policy, database'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show revoke krl host help" -f -a "serve" -d 'Run the CA'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show revoke krl host help" -f -a "check" -d 'Say whether `serve` would start, and what stands in its way'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show revoke krl host help" -f -a "list" -d 'Certificates that were issued, newest first'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show revoke krl host help" -f -a "show" -d 'One certificate'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show revoke krl host help" -f -a "revoke" -d 'Revoke a certificate by its serial'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show revoke krl host help" -f -a "krl" -d 'Write the KRL of all that is revoked'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show revoke krl host help" -f -a "host" -d 'Host certificates'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show revoke krl host help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "init" -d 'Make a working CA: keys, host certificate, config, policy, database'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "serve" -d 'Run the CA'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "check" -d 'Say whether `serve` would start, and what stands in its way'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "list" -d 'Certificates that were issued, newest first'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "show" -d 'One certificate'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "explain" -d 'Say which rule of the policy decides about somebody, why the ones before it do not, and what the certificate would be like'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "revoke" -d 'Revoke certificates, or undo that'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "revocations" -d 'What was revoked, when, by whom and why, newest first'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "krl" -d 'Write the KRL of all that is revoked'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "host" -d 'Host certificates'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from host" -f -a "sign" -d 'Sign a host\'s public key'

@@ -158,7 +158,7 @@ impl Options {
 
     pub fn time(&mut self, name: &'static str) -> Result<Option<Duration>, OptionError> {
         let Some(given) = self.take(name) else { return Ok(None) };
-        match seconds(&given.value) {
+        match ussh_core::clock::seconds(&given.value) {
             Some(seconds) => Ok(Some(Duration::from_secs(seconds))),
             None => Err(given.is_not(name, "seconds above 0, or a number with s, m, h or d behind it")),
         }
@@ -231,20 +231,4 @@ fn unknown(name: &str) -> Problem {
 fn folded(name: &str) -> impl Iterator<Item = char> {
     let name = name.strip_suffix('s').unwrap_or(name);
     name.chars().filter(|c| !matches!(c, '_' | '-'))
-}
-
-/// `90`, `90s`, `15m`, `8h`, `1d`. Digits only: no sign, no space. Not 0, which would let nothing pass.
-pub(super) fn seconds(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = match text.get(digits.len()..)? {
-        "" | "s" => 1,
-        "m" => 60,
-        "h" => 60 * 60,
-        "d" => 24 * 60 * 60,
-        _ => return None,
-    };
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    digits.parse::<u64>().ok()?.checked_mul(unit).filter(|seconds| *seconds > 0)
 }

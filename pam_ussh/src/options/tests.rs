@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use ussh_core::principals::PrincipalList;
 
-use super::line::seconds;
 use super::table::{Kind, OPTIONS};
 use super::*;
 
@@ -244,32 +243,6 @@ fn a_cue_has_a_text() {
         assert_eq!(auth(line).unwrap().cue.as_deref(), Some("Schlüssel berühren, bitte = jetzt"));
     }
     assert!(auth(&[&format!("cue_prompt={}", "ü".repeat(200))]).is_ok());
-}
-
-#[test]
-fn reads_times() {
-    for (text, value) in [("1", 1), ("90s", 90), ("15m", 900), ("8h", 28800), ("1d", 86400)] {
-        assert_eq!(seconds(text), Some(value), "{text}");
-    }
-    for text in [
-        "",
-        "0",
-        "0h",
-        "m",
-        "-1",
-        "+1",
-        " 1",
-        "1 ",
-        "1w",
-        "1hh",
-        "1h30m",
-        "1.5h",
-        "99999999999999999999",
-        "18446744073709551615d",
-        "٣",
-    ] {
-        assert_eq!(seconds(text), None, "{text}");
-    }
 }
 
 #[test]

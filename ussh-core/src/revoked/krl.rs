@@ -11,12 +11,12 @@ pub(super) const SECTION_CERTIFICATES: u8 = 1;
 const SECTION_EXPLICIT_KEY: u8 = 2;
 const SECTION_FINGERPRINT_SHA1: u8 = 3;
 const SECTION_SIGNATURE: u8 = 4;
-const SECTION_FINGERPRINT_SHA256: u8 = 5;
+pub(super) const SECTION_FINGERPRINT_SHA256: u8 = 5;
 const SECTION_EXTENSION: u8 = 255;
 pub(super) const CERT_SERIAL_LIST: u8 = 0x20;
-const CERT_SERIAL_RANGE: u8 = 0x21;
+pub(super) const CERT_SERIAL_RANGE: u8 = 0x21;
 const CERT_SERIAL_BITMAP: u8 = 0x22;
-const CERT_KEY_ID: u8 = 0x23;
+pub(super) const CERT_KEY_ID: u8 = 0x23;
 const CERT_EXTENSION: u8 = 0x39;
 /// Shortest RSA key that OpenSSH reads, in bits (sshkey.h SSH_RSA_MINIMUM_MODULUS_SIZE).
 const OPENSSH_MIN_RSA_BITS: u32 = 1024;

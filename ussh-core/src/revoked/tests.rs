@@ -158,16 +158,16 @@ fn a_certificate_in_a_krl_is_revoked_by_its_serial() {
 #[test]
 fn ssh_keygen_reads_the_krl_that_we_write() {
     let f = fixture();
-    let template = KrlTemplate {
-        version: 12,
-        generated: UnixTime(1_700_000_000),
-        comment: "from the inventory\n".into(),
-        serials: vec![
-            (f.keygen.public("a"), vec![9, 0, u64::MAX, 3, 9, 1 << 40]),
-            (f.keygen.public("rsa"), vec![4]),
-            (f.keygen.public("b"), vec![0]),
-        ],
-    };
+    let mut template = KrlTemplate::new(12, UnixTime(1_700_000_000), "from the inventory\n");
+    template.certificates = vec![
+        RevokedOf::serials(f.keygen.public("a"), &[9, 0, u64::MAX, 3, 9, 1 << 40]),
+        RevokedOf {
+            ca: f.keygen.public("rsa"),
+            serials: vec![(4, 4), (100, 1 << 50), (90, 101)],
+            key_ids: vec!["mallory".into(), "eve".into()],
+        },
+        RevokedOf::serials(f.keygen.public("b"), &[0]),
+    ];
     let krl = template.to_bytes();
     f.keygen.write("krl", &krl);
     let list = RevokedKeys::parse(&krl).unwrap();
@@ -183,16 +183,45 @@ fn ssh_keygen_reads_the_krl_that_we_write() {
         ("a", 8, false),
         ("rsa", 4, true),
         ("rsa", 9, false),
+        ("rsa", 89, false),
+        ("rsa", 90, true),
+        ("rsa", 1 << 49, true),
+        ("rsa", 1 << 50, true),
+        ("rsa", (1 << 50) + 1, false),
         ("b", 9, false),
         ("b", 0, false),
     ] {
         let certificate = f.certificate(ca, "1", serial, "id");
         assert_eq!(f.revokes(&list, &certificate), revoked, "{ca} {serial}");
     }
+    for (ca, key_id, revoked) in
+        [("rsa", "mallory", true), ("rsa", "eve", true), ("rsa", "alice", false), ("a", "eve", false)]
+    {
+        let certificate = f.certificate(ca, "1", 7, key_id);
+        assert_eq!(f.revokes(&list, &certificate), revoked, "{ca} {key_id}");
+    }
     let listed = f.keygen.run(&["-Q", "-l", "-f", "krl"]);
     for expected in ["KRL version 12", "from the inventory\\x0a", "serial: 9", "2023"] {
         let escaped = expected.replace('\\', "\\\\");
         assert!(listed.contains(expected) || listed.contains(&escaped), "{expected}: {listed}");
+    }
+}
+
+/// A user's, a host's or a CA's: whatever certificate is with it or by it.
+#[test]
+fn ssh_keygen_reads_the_keys_that_we_revoke_by_their_hash() {
+    let f = fixture();
+    let certificate = f.certificate("a", "1", 5, "id");
+    let of = |key: PublicKey| {
+        let mut template = KrlTemplate::new(1, UnixTime(1), "");
+        let hash = crate::digest::sha256(key.blob());
+        template.keys = vec![hash, [0; 32], hash];
+        let krl = template.to_bytes();
+        f.keygen.write("krl", &krl);
+        RevokedKeys::parse(&krl).unwrap()
+    };
+    for (key, revoked) in [("1", true), ("a", true), ("2", false), ("b", false)] {
+        assert_eq!(f.revokes(&of(f.keygen.public(key)), &certificate), revoked, "{key}");
     }
 }
 
@@ -240,8 +269,7 @@ fn section_ends(krl: &[u8]) -> Vec<usize> {
 }
 
 fn krl_of(sections: &[(u8, Vec<u8>)]) -> Vec<u8> {
-    let mut out =
-        KrlTemplate { version: 1, generated: UnixTime(1), comment: String::new(), serials: Vec::new() }.to_bytes();
+    let mut out = KrlTemplate::new(1, UnixTime(1), "").to_bytes();
     for (section, data) in sections {
         out.put_byte(*section);
         out.put_string(data);
@@ -417,10 +445,7 @@ fn refuses_empty_and_broken_lists() {
 
 #[test]
 fn a_krl_is_fresh_up_to_its_last_second() {
-    let generated = |at: u64| {
-        let template = KrlTemplate { version: 1, generated: UnixTime(at), comment: String::new(), serials: vec![] };
-        RevokedKeys::parse(&template.to_bytes()).unwrap()
-    };
+    let generated = |at: u64| RevokedKeys::parse(&KrlTemplate::new(1, UnixTime(at), "").to_bytes()).unwrap();
     let list = generated(10_000);
     let day = Duration::from_secs(86400);
     assert_eq!(list.check_age(UnixTime(10_000), day), Ok(()));

@@ -3,7 +3,7 @@
 use super::*;
 use crate::certificate::CertificateParseError;
 use crate::keys::{KeyError, PrivateKey, PublicKey};
-use crate::revoked::KrlTemplate;
+use crate::revoked::{KrlTemplate, RevokedOf};
 use crate::testing::{Keygen, NOW, RawCertificate, SoftFido, TOUCHED, string};
 
 struct Fixture {
@@ -525,12 +525,8 @@ fn host_certificates_may_hold_no_critical_option() {
 fn refuses_a_revoked_serial() {
     let f = fixture();
     let list = |serial| {
-        let krl = KrlTemplate {
-            version: 1,
-            generated: UnixTime(NOW),
-            comment: String::new(),
-            serials: vec![(f.ca.public_key(), vec![serial])],
-        };
+        let mut krl = KrlTemplate::new(1, UnixTime(NOW), "");
+        krl.certificates = vec![RevokedOf::serials(f.ca.public_key(), &[serial])];
         RevokedKeys::parse(&krl.to_bytes()).unwrap()
     };
     for (serial, verdict) in [(7, Err(Refusal::Revoked)), (8, Ok(()))] {

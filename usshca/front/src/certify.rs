@@ -10,7 +10,7 @@ use ussh_core::certificate::Certificate;
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::keys::PrivateKey;
 use usshca_ipc::channel::ChannelError;
-use usshca_ipc::front::{Delivery, FromSigner, ToSigner};
+use usshca_ipc::front::{Delivery, FromSigner, ToSigner, Wish};
 
 use crate::agent::Agent;
 use crate::channel::Channel;
@@ -33,6 +33,8 @@ pub struct Order<'a> {
     pub signer: &'a Channel<ToSigner, FromSigner>,
     /// The attempt that passed.
     pub attempt: u32,
+    /// What the user would like.
+    pub wish: &'a Wish,
     /// The CA's name, for the user's eyes.
     pub ca_name: &'a str,
 }
@@ -100,7 +102,8 @@ async fn open_agent(handle: &Handle) -> Option<russh::Channel<russh::server::Msg
 }
 
 async fn issue(order: &Order<'_>, key: &PrivateKey) -> Result<Issued, Refusal> {
-    let request = ToSigner::Issue { attempt: order.attempt, public_key: key.public_key().to_blob() };
+    let request =
+        ToSigner::Issue { attempt: order.attempt, public_key: key.public_key().to_blob(), wish: order.wish.clone() };
     match ask(order, &request).await.map_err(|e| signer_away(&e))? {
         FromSigner::Issued { certificate, lifetime_seconds, confirm, comment, rule } => {
             let parsed = Certificate::parse(&certificate).map_err(|e| broken(&e.to_string()))?;

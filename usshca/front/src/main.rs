@@ -16,6 +16,7 @@ mod session;
 mod strict_kex;
 mod text;
 mod transport;
+mod wish;
 
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -5,12 +5,13 @@ use std::time::Duration;
 use russh::server::Handle;
 use russh::{ChannelId, Disconnect};
 use tokio::time::sleep;
-use usshca_ipc::front::{FromSigner, ToSigner};
+use usshca_ipc::front::{FromSigner, ToSigner, Wish};
 
 use crate::certify::{self, Order};
 use crate::channel::Channel;
 use crate::login::Passed;
 use crate::text;
+use crate::wish;
 
 /// SSH_EXTENDED_DATA_STDERR (RFC 4254 §5.2).
 const STDERR: u32 = 1;
@@ -69,19 +70,26 @@ pub struct Job {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
-    Certificate,
+    Certificate(Wish),
     Help,
     WhoAmI,
+    /// A wish that cannot be read; why.
+    Wrong(String),
     Unknown,
 }
 
 impl Command {
     fn parse(line: &[u8]) -> Self {
-        match line.trim_ascii() {
-            b"" => Command::Certificate,
-            b"help" => Command::Help,
-            b"whoami" => Command::WhoAmI,
-            _ => Command::Unknown,
+        match std::str::from_utf8(line.trim_ascii()) {
+            Ok("") => Command::Certificate(Wish::default()),
+            Ok("help") => Command::Help,
+            Ok("whoami") => Command::WhoAmI,
+            Ok(line) => match wish::parse(line) {
+                Some(Ok(wish)) => Command::Certificate(wish),
+                Some(Err(why)) => Command::Wrong(why),
+                None => Command::Unknown,
+            },
+            Err(_) => Command::Unknown,
         }
     }
 }
@@ -90,13 +98,17 @@ impl Command {
 pub async fn run(job: Job) {
     job.print_to_stderr(&job.passed.text).await;
     let status = match Command::parse(&job.command) {
-        Command::Certificate => {
-            let report = job.certificate().await;
+        Command::Certificate(wish) => {
+            let report = job.certificate(&wish).await;
             job.print_to_stderr(&report.text).await;
             report.status
         }
         Command::Help => job.print(text::HELP).await,
         Command::WhoAmI => job.print(&job.passed.user).await,
+        Command::Wrong(why) => {
+            job.print_to_stderr(&text::wrong_wish(&why)).await;
+            EX_USAGE
+        }
         Command::Unknown => {
             job.print_to_stderr(&text::unknown_command(&job.command)).await;
             EX_USAGE
@@ -111,12 +123,12 @@ pub async fn run(job: Job) {
 }
 
 impl Job {
-    async fn certificate(&self) -> Report {
+    async fn certificate(&self, wish: &Wish) -> Report {
         if !self.forwards_agent {
             return Report { status: 1, text: text::NO_AGENT.to_owned() };
         }
-        let order =
-            Order { handle: &self.handle, signer: &self.signer, attempt: self.passed.attempt, ca_name: &self.ca_name };
+        let Passed { attempt, .. } = self.passed;
+        let order = Order { handle: &self.handle, signer: &self.signer, attempt, wish, ca_name: &self.ca_name };
         certify::run(&order).await
     }
 
@@ -140,8 +152,11 @@ mod tests {
 
     #[test]
     fn no_command_means_a_certificate_and_anything_unknown_is_refused() {
-        assert_eq!(Command::parse(b""), Command::Certificate);
-        assert_eq!(Command::parse(b"  \n"), Command::Certificate);
+        let anything = || Command::Certificate(Wish::default());
+        assert_eq!((Command::parse(b""), Command::parse(b"  \n")), (anything(), anything()));
+        let hour = Wish { validity_seconds: Some(3600), ..Wish::default() };
+        assert_eq!(Command::parse(b" for=1h\n"), Command::Certificate(hour));
+        assert!(matches!(Command::parse(b"for=ever"), Command::Wrong(_)));
         assert_eq!(Command::parse(b"help"), Command::Help);
         assert_eq!(Command::parse(b" whoami "), Command::WhoAmI);
         for unknown in [&b"whoami; id"[..], b"helpme", b"scp -t /", b"id", b"\xff"] {

@@ -26,14 +26,22 @@ pub const BROKEN: &str =
 /// What this server understands.
 pub const HELP: &str = "\
 Log in with agent forwarding, and a certificate for your account goes into your agent:
-  ssh -A CA           a certificate
-  ssh CA whoami       the account that you are known by here
-  ssh CA help         this
+  ssh -A CA                       a certificate
+  ssh -A CA for=1h                one for an hour (as far as the CA's policy allows)
+  ssh -A CA principals=web,db     one with these principals only
+  ssh -A CA reason=\"what for\"     one with a reason, for the CA's inventory; with the others, in any order
+  ssh CA whoami                   the account that you are known by here
+  ssh CA help                     this
 ";
 
 /// An unknown command: exit status 64 goes with it.
 pub fn unknown_command(command: &[u8]) -> String {
     format!("usshca: unknown command: {}\n{HELP}", escape(command, MAX_FIELD))
+}
+
+/// A wish that cannot be read: exit status 64 goes with it.
+pub fn wrong_wish(why: &str) -> String {
+    format!("usshca: {why}\n{HELP}")
 }
 
 /// What was delivered.

@@ -1,6 +1,10 @@
 //! What administrators ask of the signer (root or the CA's owner, kernel-attested).
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
+
+use crate::front::Wish;
 
 /// One question.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,12 +16,24 @@ pub enum Request {
         /// Rows.
         limit: u32,
     },
-    /// Revokes a serial of ours.
+    /// Revokes.
     Revoke {
-        /// The serial.
-        serial: u64,
+        /// What.
+        what: Revoke,
         /// Free text, ≤ 1 KiB.
         reason: String,
+    },
+    /// Lifts a revocation.
+    Lift {
+        /// Its number.
+        act: u64,
+    },
+    /// Revocations, newest first, from below `before` (exclusive; u64::MAX = newest), at most `limit` (≤ 500).
+    Revocations {
+        /// Exclusive upper bound on the number.
+        before: u64,
+        /// Rows.
+        limit: u32,
     },
     /// The KRL of all that is revoked and not yet expired.
     Krl,
@@ -37,6 +53,140 @@ pub enum Request {
         /// The serial.
         serial: u64,
     },
+    /// What policy would say, and why.
+    Explain(Box<Supposed>),
+}
+
+/// Which CA's certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CertificateKind {
+    /// The user CA's.
+    User,
+    /// The host CA's.
+    Host,
+}
+
+/// What is to be revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Revoke {
+    /// One certificate.
+    Serial(u64),
+    /// All that were issued to a user so far.
+    User(String),
+    /// All that were issued so far to a host with this name.
+    Host(String),
+    /// A key, by its fingerprint `SHA256:…`: all certificates that hold it, past and to come, and the plain key.
+    Key(String),
+    /// A key ID: all certificates with it, past and to come.
+    KeyId {
+        /// Whose.
+        kind: CertificateKind,
+        /// The key ID.
+        key_id: String,
+    },
+    /// All that were issued before a time.
+    Before {
+        /// Whose.
+        kind: CertificateKind,
+        /// Seconds since the epoch, exclusive.
+        time: u64,
+    },
+    /// A CA key: all certificates by it.
+    Ca {
+        /// Which.
+        kind: CertificateKind,
+        /// Its fingerprint; filled in by the signer.
+        fingerprint: String,
+    },
+}
+
+/// What was revoked now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// The revocation's number, by which it can be lifted.
+    pub act: u64,
+    /// How many certificates of the inventory that are not over.
+    pub certificates: u64,
+}
+
+/// One revocation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// Its number.
+    pub id: u64,
+    /// `serial`, `user`, `host`, `key`, `key ID`, `before` or `ca`.
+    pub scope: String,
+    /// `user`, `host`, or nothing: both.
+    pub kind: String,
+    /// What was named: a serial, a name, a fingerprint, seconds since the epoch.
+    pub value: String,
+    /// Seconds since the epoch.
+    pub at: u64,
+    /// Who did it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// How many certificates of the inventory it met.
+    pub certificates: u64,
+    /// Seconds since the epoch, if it was lifted.
+    pub lifted: Option<u64>,
+    /// By whom.
+    pub lifted_by: Option<String>,
+}
+
+/// A request that might be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Supposed {
+    /// Canonical account name.
+    pub user: String,
+    /// Its groups by name.
+    pub groups: Vec<String>,
+    /// Where it comes from.
+    pub source: IpAddr,
+    /// When, seconds since the epoch; `None`: now.
+    pub time: Option<u64>,
+    /// How it is authenticated, as policy names it.
+    pub authentication: String,
+    /// Who makes the key, as policy names it.
+    pub mode: String,
+    /// Of the key, as policy names it.
+    pub key_type: String,
+    /// What the user would like.
+    pub wish: Wish,
+}
+
+/// What policy says to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explained {
+    /// Rules that were looked at before the one that decides, in order, and why each was not it.
+    pub passed_over: Vec<(String, String)>,
+    /// The rule that decides; empty: none does.
+    pub rule: String,
+    /// The certificate that there would be, or why there is none.
+    pub decision: Result<Grant, String>,
+}
+
+/// What a certificate would be like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The account.
+    pub key_id: String,
+    /// In order.
+    pub principals: Vec<String>,
+    /// Seconds since the epoch.
+    pub valid_after: u64,
+    /// Seconds since the epoch.
+    pub valid_before: u64,
+    /// Name and value; the value of a flag is empty.
+    pub critical_options: Vec<(String, String)>,
+    /// Flags by name; `login-time@ussh` is in every certificate besides.
+    pub extensions: Vec<String>,
+    /// The agent asks before each use.
+    pub confirm: bool,
+    /// The agent drops it after so many seconds.
+    pub agent_lifetime_seconds: u64,
+    /// Most of them that are good at one time, if there is such a limit.
+    pub max_certificates: Option<u32>,
 }
 
 /// The answer.
@@ -44,11 +194,17 @@ pub enum Request {
 pub enum Reply {
     /// Rows; more follow below the last one's `row`.
     List(Vec<Entry>),
-    /// Revoked now (or already: `already` is true).
-    Revoked {
-        /// It was before.
+    /// Revoked now; `None`: all of it was before.
+    Revoked(Option<Revoked>),
+    /// Lifted.
+    Lifted {
+        /// How many certificates are good again.
+        certificates: u64,
+        /// It was lifted before.
         already: bool,
     },
+    /// Revocations; more follow below the last one's number.
+    Revocations(Vec<Revocation>),
     /// A KRL, chunked: `more` = ask nothing, keep receiving.
     Krl {
         /// Bytes.
@@ -74,6 +230,8 @@ pub enum Reply {
     Refused(String),
     /// The certificate that was asked for.
     Shown(Box<Shown>),
+    /// What policy would say.
+    Explained(Box<Explained>),
 }
 
 /// One certificate, with all that is known of it.

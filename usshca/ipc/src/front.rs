@@ -71,6 +71,8 @@ pub enum ToSigner {
         attempt: u32,
         /// Wire form of the subject key.
         public_key: Vec<u8>,
+        /// What the user would like.
+        wish: Wish,
     },
     /// What became of the delivery of a serial issued on this very connection.
     Outcome {
@@ -80,6 +82,23 @@ pub enum ToSigner {
         delivery: Delivery,
     },
 }
+
+/// What a user may ask for, within what the rule allows. It comes through the front, and can only make less of a certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wish {
+    /// `for=1h`: seconds from now.
+    pub validity_seconds: Option<u64>,
+    /// `principals=a,b`: these of the rule's, at most [`MAX_WISHES`]; empty: all.
+    pub principals: Vec<String>,
+    /// `reason="…"`, at most [`MAX_REASON`] bytes.
+    pub reason: String,
+}
+
+/// Longest reason, in bytes.
+pub const MAX_REASON: usize = 256;
+
+/// Most principals that are asked for.
+pub const MAX_WISHES: usize = 64;
 
 /// How a delivery went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,13 +14,24 @@ pub mod descriptors {
     pub const ADMIN: i32 = 5;
 }
 
+/// One file of the policy, as the supervisor read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyText {
+    /// As people know it: its path.
+    pub name: String,
+    /// The folder by which a rule of the first file includes it; empty for the first one.
+    pub folder: String,
+    /// What stands in it.
+    pub text: String,
+}
+
 /// What a signer is told when it starts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SignerSetup {
     /// Folder with the CA keys and the inventory, owned by the signer.
     pub state: std::path::PathBuf,
-    /// The policy file's text, read by the supervisor.
-    pub policy: String,
+    /// The policy's files, the main one first, read by the supervisor.
+    pub policy: Vec<PolicyText>,
     /// uids that may speak on the admin socket.
     pub admin_uids: Vec<u32>,
     /// uid from which PAM statements are taken (0, or the CA's own when run by an ordinary user).
@@ -56,6 +67,8 @@ pub enum Control {
     NewAdmin,
     /// Whether it still hears; the answer is [`FromSignerControl::Hears`].
     Hears,
+    /// A policy instead of the one it has: the descriptor is a file with the `Vec<PolicyText>`, postcard-encoded. The answer is [`FromSignerControl::PolicyTaken`] or [`FromSignerControl::PolicyKept`].
+    NewPolicy,
 }
 
 /// Signer → supervisor, when it is ready or has an answer.
@@ -71,6 +84,12 @@ pub enum FromSignerControl {
     Busy(String),
     /// A group that the policy names. Of `only_policy`, any number of times.
     PolicyGroup(String),
-    /// The policy is good, and all of its groups were named. It exits after this.
+    /// What an administrator should look at in the policy. Of `only_policy`, any number of times.
+    PolicyWarning(String),
+    /// The policy is good, and all was said of it. It exits after this.
     PolicyGood,
+    /// The new policy is in force.
+    PolicyTaken,
+    /// The new policy is no good; why. The old one stays in force.
+    PolicyKept(String),
 }

@@ -1,12 +1,16 @@
 //! What administrators ask, and the answers. Who may ask is checked before.
 
+use serde::Serialize;
 use ussh_core::certificate::Certificate;
+use ussh_core::escape::MAX_FIELD;
 use ussh_os::agent_socket::Peer;
-use usshca_ipc::admin::{Reply, Request, Shown};
+use usshca_ipc::admin::{Reply, Request, Revoke, Revoked, Shown};
 use usshca_ipc::channel::encode;
 
-use crate::ca::{Ca, HostRequest, Refused};
-use crate::inventory::{InventoryError, Revocation};
+use crate::ca::{Ca, HostRequest, sha256_of};
+use crate::explain::explain;
+use crate::inventory::{InventoryError, Lifted, Revocation};
+use crate::refused::Refused;
 
 /// Most rows of one answer.
 const MAX_ROWS: u32 = 500;
@@ -21,25 +25,35 @@ pub fn answer(ca: &mut Ca, peer: &Peer, request: Request) -> Vec<Reply> {
     let answer = match request {
         Request::List { before, limit } => list(ca, before, limit),
         Request::Show { serial } => show(ca, serial),
-        Request::Revoke { serial, reason } => revoke(ca, serial, &reason, &by),
+        Request::Revoke { what, reason } => revoke(ca, what, &reason, &by),
+        Request::Lift { act } => lift(ca, act, &by),
+        Request::Revocations { before, limit } => revocations(ca, before, limit),
         Request::Krl => return krl(ca),
         Request::HostSign { public_key, principals, validity_seconds } => {
             Ok(host_sign(ca, &HostRequest { public_key, principals, validity_seconds }, &by))
         }
         Request::Keys => Ok(keys(ca)),
+        Request::Explain(supposed) => Ok(match explain(ca.policy(), &supposed, ca.now()) {
+            Ok(explained) => Reply::Explained(Box::new(explained)),
+            Err(why) => Reply::Refused(why),
+        }),
     };
     vec![answer.unwrap_or_else(|e| Reply::Refused(e.to_string()))]
 }
 
 /// As many rows as fit: an administrator asks on until none are left.
 fn list(ca: &mut Ca, before: u64, limit: u32) -> Result<Reply, InventoryError> {
+    Ok(Reply::List(fitting(ca.inventory().list(before, limit.min(MAX_ROWS))?)))
+}
+
+/// The first of them, as many as fit into an answer.
+fn fitting<T: Serialize>(mut rows: Vec<T>) -> Vec<T> {
     let mut size = 0;
-    let mut rows = ca.inventory().list(before, limit.min(MAX_ROWS))?;
     rows.retain(|row| {
         size += encode(row).map_or(MAX_ANSWER, |bytes| bytes.len());
         size <= MAX_ANSWER
     });
-    Ok(Reply::List(rows))
+    rows
 }
 
 fn show(ca: &mut Ca, serial: u64) -> Result<Reply, InventoryError> {
@@ -58,15 +72,50 @@ fn show(ca: &mut Ca, serial: u64) -> Result<Reply, InventoryError> {
     })
 }
 
-fn revoke(ca: &mut Ca, serial: u64, reason: &str, by: &str) -> Result<Reply, InventoryError> {
+fn revoke(ca: &mut Ca, what: Revoke, reason: &str, by: &str) -> Result<Reply, InventoryError> {
     if reason.len() > MAX_REASON {
         return Ok(Reply::Refused(format!("the reason is longer than {MAX_REASON} bytes")));
     }
-    Ok(match ca.revoke(serial, by, reason)? {
-        Revocation::Done => Reply::Revoked { already: false },
-        Revocation::Already => Reply::Revoked { already: true },
-        Revocation::Unknown => unknown(serial),
+    if let Err(why) = check(&what) {
+        return Ok(Reply::Refused(why));
+    }
+    let missing = match &what {
+        Revoke::Serial(serial) => unknown(*serial),
+        Revoke::User(_) => Reply::Refused("this user has no certificate that is not over".to_owned()),
+        Revoke::Host(_) => Reply::Refused("no host of this name has a certificate that is not over".to_owned()),
+        Revoke::Key(_) | Revoke::KeyId { .. } | Revoke::Before { .. } | Revoke::Ca { .. } => {
+            Reply::Refused("there is no such certificate".to_owned())
+        }
+    };
+    Ok(match ca.revoke(what, by, reason)? {
+        Revocation::Done { act, certificates } => Reply::Revoked(Some(Revoked { act, certificates })),
+        Revocation::Already => Reply::Revoked(None),
+        Revocation::Unknown => missing,
     })
+}
+
+/// What could never match would look like a revocation, and be none.
+fn check(what: &Revoke) -> Result<(), String> {
+    let name = |name: &str| {
+        if name.is_empty() || name.len() > MAX_FIELD { Err("a name of 1 to 256 bytes".to_owned()) } else { Ok(()) }
+    };
+    match what {
+        Revoke::User(text) | Revoke::Host(text) | Revoke::KeyId { key_id: text, .. } => name(text),
+        Revoke::Key(fingerprint) if sha256_of(fingerprint).is_none() => Err("no SHA256 fingerprint".to_owned()),
+        Revoke::Serial(_) | Revoke::Key(_) | Revoke::Before { .. } | Revoke::Ca { .. } => Ok(()),
+    }
+}
+
+fn lift(ca: &mut Ca, act: u64, by: &str) -> Result<Reply, InventoryError> {
+    Ok(match ca.lift(act, by)? {
+        Lifted::Done { certificates } => Reply::Lifted { certificates, already: false },
+        Lifted::Already => Reply::Lifted { certificates: 0, already: true },
+        Lifted::Unknown => Reply::Refused(format!("there is no revocation {act}; `usshca revocations` shows them all")),
+    })
+}
+
+fn revocations(ca: &mut Ca, before: u64, limit: u32) -> Result<Reply, InventoryError> {
+    Ok(Reply::Revocations(fitting(ca.inventory().revocations(before, limit.min(MAX_ROWS))?)))
 }
 
 fn unknown(serial: u64) -> Reply {
@@ -89,9 +138,9 @@ fn host_sign(ca: &mut Ca, request: &HostRequest, by: &str) -> Reply {
             line: certificate.to_openssh(request.principals.first().map_or("", String::as_str)),
             serial: certificate.serial(),
         },
-        Err(refused @ (Refused::Policy(_) | Refused::Key(_) | Refused::CaKey | Refused::Host(_))) => {
-            Reply::Refused(format!("no host certificate: {refused}"))
-        }
+        Err(
+            refused @ (Refused::Policy(_) | Refused::TooMany(_) | Refused::Key(_) | Refused::CaKey | Refused::Host(_)),
+        ) => Reply::Refused(format!("no host certificate: {refused}")),
         Err(refused) => Reply::Refused(refused.to_string()),
     }
 }

@@ -2,20 +2,25 @@
 
 use std::net::SocketAddr;
 
+use base64ct::{Base64Unpadded, Encoding};
 use ussh_core::audit;
 use ussh_core::certificate::{Certificate, CertificateKind, CertificateOption};
 use ussh_core::clock::{Clock, UnixTime};
-use ussh_core::issue::{CertificateTemplate, IssueError};
-use ussh_core::keys::{KeyError, PrivateKey, PublicKey};
-use ussh_core::revoked::{KrlTemplate, RevokedError, RevokedKeys};
+use ussh_core::escape::escape;
+use ussh_core::issue::CertificateTemplate;
+use ussh_core::keys::{PrivateKey, PublicKey};
+use ussh_core::revoked::{KrlTemplate, RevokedError, RevokedKeys, RevokedOf};
+use usshca_ipc::admin::{self, Revoke};
+use usshca_ipc::front::{MAX_REASON, Wish};
 
 use crate::ca_keys::CaKeys;
-use crate::inventory::{Asked, Inventory, InventoryError, Kind, Outcome, Planned, Revocation};
+use crate::inventory::{
+    Asked, Inventory, InventoryError, Kind, Lifted, Outcome, Planned, Request, Revocation, RevokedHere,
+};
 use crate::log;
-use crate::policy::{Grant, Policy, PolicyRefusal};
+use crate::policy::{Grant, KeyKind, Mode, Policy, PolicyRefusal, Proofs, Question};
+use crate::refused::Refused;
 
-/// A revoked certificate stays in the KRL for so long after its end, in seconds: a host's clock may be behind.
-const KRL_MARGIN: u64 = 3600;
 /// How long before now a host certificate starts, in seconds: a client's clock may be behind.
 const HOST_BACKDATE: u64 = 300;
 /// Longest validity of a host certificate, in seconds: ten years.
@@ -38,8 +43,23 @@ pub struct Passed {
     pub user: String,
     /// Its groups by name.
     pub groups: Vec<String>,
+    /// How.
+    pub proofs: Proofs,
     /// When the statement came.
     pub login_time: UnixTime,
+}
+
+/// What somebody who proved to be a user asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct UserRequest<'a> {
+    /// Wire form of the key.
+    pub public_key: &'a [u8],
+    /// Who made it.
+    pub mode: Mode,
+    /// What the user would like.
+    pub wish: &'a Wish,
+    /// The kernel's getpeername.
+    pub peer: SocketAddr,
 }
 
 /// A user certificate that is signed and on disk.
@@ -66,46 +86,6 @@ pub struct HostRequest {
     pub validity_seconds: u64,
 }
 
-/// Why nothing was issued.
-#[derive(Debug, thiserror::Error)]
-pub enum Refused {
-    /// Policy.
-    #[error("{0}")]
-    Policy(#[from] PolicyRefusal),
-    /// The subject key.
-    #[error("the key cannot be certified: {0}")]
-    Key(KeyError),
-    /// The subject key is a CA's.
-    #[error("the key is a CA's own")]
-    CaKey,
-    /// A host request out of its bounds.
-    #[error("{0}")]
-    Host(String),
-    /// The certificate would not be one.
-    #[error("{0}")]
-    Sign(#[from] IssueError),
-    /// The inventory, or the clock.
-    #[error("{0}")]
-    Inventory(#[from] InventoryError),
-}
-
-impl Refused {
-    /// A sentence for the user who asked, and what to try. It does not say which rule decided.
-    pub fn for_user(&self) -> String {
-        match self {
-            Refused::Policy(_) => "The CA's policy gives your account no certificate. Ask the people who run the CA.",
-            Refused::Key(_) | Refused::CaKey | Refused::Host(_) => "The CA cannot certify this key.",
-            Refused::Inventory(InventoryError::ClockBehind { .. }) => {
-                "The CA's clock is wrong, so that it issues nothing. Tell the people who run the CA."
-            }
-            Refused::Sign(_) | Refused::Inventory(_) => {
-                "The CA cannot issue certificates at the moment. Try again later, or tell the people who run the CA."
-            }
-        }
-        .to_owned()
-    }
-}
-
 /// Why there is no KRL.
 #[derive(Debug, thiserror::Error)]
 pub enum KrlError {
@@ -115,6 +95,9 @@ pub enum KrlError {
     /// What was made does not read.
     #[error("the new KRL does not read: {0}")]
     Unreadable(#[from] RevokedError),
+    /// A fingerprint in the inventory that is none.
+    #[error("the inventory holds a revoked key that is no SHA256 fingerprint")]
+    Fingerprint,
     /// It reads as another one.
     #[error("the new KRL reads as another one")]
     Different,
@@ -141,24 +124,35 @@ impl Ca {
         (self.keys.user.public_key(), self.keys.host.public_key())
     }
 
-    /// Issues a user certificate. Everything in it but the key comes from the statement and from policy.
+    /// Another policy from now on.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Issues a user certificate. Everything in it but the key comes from the statement and from policy; a wish can only make less of it.
     /// # Errors
     /// [`Refused`]; a refusal is a row of the inventory too.
-    pub fn issue_user(&mut self, passed: &Passed, public_key: &[u8], peer: SocketAddr) -> Result<IssuedUser, Refused> {
-        let now = self.now();
+    pub fn issue_user(&mut self, passed: &Passed, request: &UserRequest<'_>) -> Result<IssuedUser, Refused> {
         let mut asked = Asked {
             kind: Kind::User,
             key_id: passed.user.clone(),
             fingerprint: String::new(),
-            asked: now,
-            source: peer.ip().to_canonical().to_string(),
-            authenticated: "pam".to_owned(),
+            asked: self.now(),
+            source: request.peer.ip().to_canonical().to_string(),
+            authenticated: passed.proofs.to_string(),
             rule: String::new(),
+            reason: escape(request.wish.reason.as_bytes(), MAX_REASON),
+            request: None,
         };
-        let issued = self.decide_and_sign_user(passed, public_key, &mut asked);
+        let issued = self.decide_and_sign_user(passed, request, &mut asked);
         match &issued {
             Ok(issued) => {
-                let detail = format!("for {} from {peer} rule \"{}\"", passed.user, issued.rule);
+                let detail = format!("for {} from {} rule \"{}\"", passed.user, request.peer, issued.rule);
                 log::decision(&audit::certificate_line("Issued", &issued.certificate, &detail));
             }
             Err(refused) => self.record_refusal(&asked, refused),
@@ -169,15 +163,22 @@ impl Ca {
     fn decide_and_sign_user(
         &mut self,
         passed: &Passed,
-        public_key: &[u8],
+        request: &UserRequest<'_>,
         asked: &mut Asked,
     ) -> Result<IssuedUser, Refused> {
-        let key = self.subject_key(public_key)?;
+        let key = self.subject_key(request.public_key)?;
         asked.fingerprint = key.fingerprint();
-        let decided = self.policy.decide(&passed.user, &passed.groups);
+        let question = question(passed, request, KeyKind::of(&key), asked.asked);
+        asked.request = Some(kept(&question));
+        let decided = self.policy.decide(&question);
         asked.rule = decided.as_ref().map_or_else(PolicyRefusal::rule, |grant| &grant.rule).to_owned();
         let grant = decided?;
         let now = asked.asked;
+        if let Some(most) = grant.max_certificates
+            && self.inventory.count_good(&passed.user, now)? >= most
+        {
+            return Err(Refused::TooMany(most));
+        }
         let template = CertificateTemplate {
             public_key: key,
             serial: 0,
@@ -191,6 +192,7 @@ impl Ca {
         };
         let certificate = self.reserve_sign_commit(template, asked)?;
         let left = certificate.valid_before().0.saturating_sub(self.now().0);
+        let left = left.min(grant.agent_lifetime_seconds.unwrap_or(left));
         Ok(IssuedUser {
             certificate,
             // Not 0: an agent takes that as "for ever".
@@ -213,6 +215,8 @@ impl Ca {
             source: "admin".to_owned(),
             authenticated: by.to_owned(),
             rule: String::new(),
+            reason: String::new(),
+            request: None,
         };
         let issued = self.check_and_sign_host(request, &mut asked);
         match &issued {
@@ -305,12 +309,30 @@ impl Ca {
         self.inventory.note_outcome(serial, outcome)
     }
 
-    /// Revokes a serial; `by` is who asked.
+    /// Revokes; `by` is who asked.
     /// # Errors
     /// [`InventoryError`]
-    pub fn revoke(&mut self, serial: u64, by: &str, reason: &str) -> Result<Revocation, InventoryError> {
-        let done = self.inventory.revoke(serial, self.clock.now(), by, reason)?;
-        log::info(&revocation_line(serial, by, reason, done));
+    pub fn revoke(&mut self, what: Revoke, by: &str, reason: &str) -> Result<Revocation, InventoryError> {
+        let what = match what {
+            Revoke::Ca { kind, .. } => {
+                let fingerprint = self.ca_key(kind.into()).public_key().fingerprint();
+                Revoke::Ca { kind, fingerprint }
+            }
+            what => what,
+        };
+        let done = self.inventory.revoke(&what, self.clock.now(), by, reason)?;
+        log::info(&revocation_line(&what, by, reason, done));
+        Ok(done)
+    }
+
+    /// Lifts a revocation; `by` is who asked.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn lift(&mut self, act: u64, by: &str) -> Result<Lifted, InventoryError> {
+        let done = self.inventory.lift(act, self.clock.now(), by)?;
+        if let Lifted::Done { certificates } = done {
+            log::warning(&format!("Lifted revocation {act} by {by}: {certificates} certificates are good again"));
+        }
         Ok(done)
     }
 
@@ -319,14 +341,17 @@ impl Ca {
     /// [`KrlError`]
     pub fn krl(&mut self) -> Result<Vec<u8>, KrlError> {
         let now = self.now();
-        let since = UnixTime(now.0.saturating_sub(KRL_MARGIN));
         let (user_ca, host_ca) = self.public_keys();
-        let serials = vec![
-            (user_ca, self.inventory.revoked_serials(Kind::User, since)?),
-            (host_ca, self.inventory.revoked_serials(Kind::Host, since)?),
-        ];
+        let mut certificates = Vec::new();
+        for (ca, kind) in [(user_ca, Kind::User), (host_ca, Kind::Host)] {
+            let RevokedHere { serials, key_ids } = self.inventory.revoked(kind, now)?;
+            certificates.push(RevokedOf { ca, serials, key_ids });
+        }
+        let keys = self.inventory.revoked_keys()?;
+        let keys = keys.iter().map(|fingerprint| sha256_of(fingerprint)).collect::<Option<_>>();
+        let keys = keys.ok_or(KrlError::Fingerprint)?;
         let version = self.inventory.next_krl_version(now)?;
-        let krl = KrlTemplate { version, generated: now, comment: "usshca".to_owned(), serials }.to_bytes();
+        let krl = KrlTemplate { certificates, keys, ..KrlTemplate::new(version, now, "usshca") }.to_bytes();
         let read = RevokedKeys::parse(&krl)?;
         if read.version() != Some(version) || read.generated() != Some(now) {
             return Err(KrlError::Different);
@@ -335,17 +360,69 @@ impl Ca {
     }
 }
 
-/// Raw text.
-fn revocation_line(serial: u64, by: &str, reason: &str, done: Revocation) -> String {
-    let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-    match done {
-        Revocation::Done => format!("Revoked serial {serial} by {by}{reason}"),
-        Revocation::Already => format!("Serial {serial} was revoked before; asked again by {by}{reason}"),
-        Revocation::Unknown => format!("Not revoked: there is no serial {serial}; asked by {by}{reason}"),
+/// The hash in a fingerprint `SHA256:…`.
+pub fn sha256_of(fingerprint: &str) -> Option<[u8; 32]> {
+    Base64Unpadded::decode_vec(fingerprint.strip_prefix("SHA256:")?).ok()?.try_into().ok()
+}
+
+/// What a revocation is about, in raw text.
+fn subject(what: &Revoke) -> String {
+    let of = |kind: &admin::CertificateKind| match kind {
+        admin::CertificateKind::User => "user",
+        admin::CertificateKind::Host => "host",
+    };
+    match what {
+        Revoke::Serial(serial) => format!("serial {serial}"),
+        Revoke::User(name) => format!("all certificates of user {name}"),
+        Revoke::Host(name) => format!("all certificates of host {name}"),
+        Revoke::Key(fingerprint) => format!("key {fingerprint}"),
+        Revoke::KeyId { kind, key_id } => format!("{} key ID \"{key_id}\"", of(kind)),
+        Revoke::Before { kind, time } => format!("all {} certificates issued before {time}", of(kind)),
+        Revoke::Ca { kind, fingerprint } => format!("{} CA key {fingerprint}", of(kind)),
     }
 }
 
-fn critical_options(grant: &Grant) -> Vec<CertificateOption> {
+/// Raw text.
+fn revocation_line(what: &Revoke, by: &str, reason: &str, done: Revocation) -> String {
+    let what = subject(what);
+    let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    match done {
+        Revocation::Done { act, certificates } => {
+            format!("Revoked {what} (revocation {act}, {certificates} certificates) by {by}{reason}")
+        }
+        Revocation::Already => format!("Revoked before: {what}; asked again by {by}{reason}"),
+        Revocation::Unknown => format!("Not revoked: there is no certificate for {what}; asked by {by}{reason}"),
+    }
+}
+
+fn question<'a>(passed: &'a Passed, request: &UserRequest<'a>, key_kind: KeyKind, time: UnixTime) -> Question<'a> {
+    Question {
+        user: &passed.user,
+        groups: &passed.groups,
+        source: request.peer.ip().to_canonical(),
+        time,
+        proofs: passed.proofs,
+        mode: request.mode,
+        key_kind,
+        wish: request.wish,
+    }
+}
+
+/// As it stands in the inventory.
+fn kept(question: &Question<'_>) -> Request {
+    Request {
+        groups: question.groups.to_vec(),
+        source: question.source,
+        pam: question.proofs.pam,
+        publickey: question.proofs.publickey,
+        mode: question.mode.name().to_owned(),
+        key_kind: question.key_kind.name().to_owned(),
+        wish: question.wish.clone(),
+    }
+}
+
+/// Those of a certificate under a grant.
+pub fn critical_options(grant: &Grant) -> Vec<CertificateOption> {
     let command = grant.force_command.as_deref().map(|c| CertificateOption::string("force-command", c));
     let networks = grant.source_address.as_deref().map(|n| CertificateOption::string("source-address", n));
     command.into_iter().chain(networks).collect()

@@ -4,7 +4,10 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use usshca_ipc::signer::PolicyText;
+
 use super::*;
+use crate::inventory::KRL_MARGIN;
 
 const POLICY: &str = r#"
 [[rule]]
@@ -38,6 +41,11 @@ impl Clock for TestClock {
     }
 }
 
+fn policy(text: &str) -> Policy {
+    let file = PolicyText { name: "policy.toml".into(), folder: String::new(), text: text.into() };
+    Policy::of(&[file]).unwrap()
+}
+
 struct World {
     dir: tempfile::TempDir,
     clock: TestClock,
@@ -53,7 +61,7 @@ fn world() -> World {
     let clock = TestClock(Arc::new(AtomicU64::new(ussh_core::clock::SystemClock.now().0)));
     let dir = tempfile::tempdir().unwrap();
     let inventory = Inventory::create(&dir.path().join("inventory.db")).unwrap();
-    let ca = Ca::new(keys(), Policy::parse(POLICY).unwrap(), inventory, Box::new(clock.clone()));
+    let ca = Ca::new(keys(), policy(POLICY), inventory, Box::new(clock.clone()));
     World { dir, clock, ca }
 }
 
@@ -67,9 +75,12 @@ impl World {
         let passed = Passed {
             user: user.into(),
             groups: groups.iter().map(|&g| g.to_owned()).collect(),
+            proofs: Proofs { pam: true, publickey: false },
             login_time: self.clock.now(),
         };
-        self.ca.issue_user(&passed, key, "192.0.2.9:4711".parse().unwrap())
+        let peer = "192.0.2.9:4711".parse().unwrap();
+        let wish = Wish::default();
+        self.ca.issue_user(&passed, &UserRequest { public_key: key, mode: Mode::Inject, wish: &wish, peer })
     }
 
     fn rows(&mut self) -> Vec<usshca_ipc::admin::Entry> {
@@ -200,6 +211,8 @@ fn the_row_is_there_before_the_key_signs() {
         source: "x".into(),
         authenticated: "pam".into(),
         rule: "r".into(),
+        reason: String::new(),
+        request: None,
     };
     assert!(matches!(world.ca.reserve_sign_commit(template, &asked), Err(Refused::Sign(_))));
     let rows = world.rows();
@@ -246,10 +259,16 @@ fn ssh_keygen_finds_in_the_krl_what_was_revoked_and_nothing_else() {
     for certificate in certificates.iter().chain(&hosts) {
         assert!(!world.ssh_keygen_revokes(&empty, certificate));
     }
-    assert_eq!(world.ca.revoke(certificates[1].serial(), "admin", "lost").unwrap(), Revocation::Done);
-    assert_eq!(world.ca.revoke(hosts[0].serial(), "admin", "").unwrap(), Revocation::Done);
-    assert_eq!(world.ca.revoke(certificates[1].serial(), "admin", "").unwrap(), Revocation::Already);
-    assert_eq!(world.ca.revoke(1, "admin", "").unwrap(), Revocation::Unknown);
+    assert!(matches!(
+        world.ca.revoke(Revoke::Serial(certificates[1].serial()), "admin", "lost").unwrap(),
+        Revocation::Done { certificates: 1, .. }
+    ));
+    assert!(matches!(
+        world.ca.revoke(Revoke::Serial(hosts[0].serial()), "admin", "").unwrap(),
+        Revocation::Done { certificates: 1, .. }
+    ));
+    assert_eq!(world.ca.revoke(Revoke::Serial(certificates[1].serial()), "admin", "").unwrap(), Revocation::Already);
+    assert_eq!(world.ca.revoke(Revoke::Serial(1), "admin", "").unwrap(), Revocation::Unknown);
     let krl = world.ca.krl().unwrap();
     let revoked: Vec<bool> = certificates.iter().chain(&hosts).map(|c| world.ssh_keygen_revokes(&krl, c)).collect();
     assert_eq!(revoked, [false, true, false, true, false]);
@@ -266,7 +285,7 @@ fn ssh_keygen_finds_in_the_krl_what_was_revoked_and_nothing_else() {
 fn a_serial_of_one_ca_revokes_nothing_of_the_other() {
     let mut world = world();
     let user = world.issue("carol", &["staff"]).unwrap().certificate;
-    world.ca.revoke(user.serial(), "admin", "").unwrap();
+    world.ca.revoke(Revoke::Serial(user.serial()), "admin", "").unwrap();
     let krl = world.ca.krl().unwrap();
     let template = CertificateTemplate {
         public_key: PrivateKey::generate_ed25519().unwrap().public_key(),
@@ -318,12 +337,13 @@ fn host_certificates_are_checked_and_recorded() {
 
 #[test]
 fn a_revocation_reads_well_in_the_log() {
+    let done = Revocation::Done { act: 3, certificates: 1 };
     for (done, reason, expected) in [
-        (Revocation::Done, "lost", "Revoked serial 7 by admin uid 0: lost"),
-        (Revocation::Done, "", "Revoked serial 7 by admin uid 0"),
-        (Revocation::Already, "", "Serial 7 was revoked before; asked again by admin uid 0"),
-        (Revocation::Unknown, "lost", "Not revoked: there is no serial 7; asked by admin uid 0: lost"),
+        (done, "lost", "Revoked serial 7 (revocation 3, 1 certificates) by admin uid 0: lost"),
+        (done, "", "Revoked serial 7 (revocation 3, 1 certificates) by admin uid 0"),
+        (Revocation::Already, "", "Revoked before: serial 7; asked again by admin uid 0"),
+        (Revocation::Unknown, "lost", "Not revoked: there is no certificate for serial 7; asked by admin uid 0: lost"),
     ] {
-        assert_eq!(revocation_line(7, "admin uid 0", reason, done), expected);
+        assert_eq!(revocation_line(&Revoke::Serial(7), "admin uid 0", reason, done), expected);
     }
 }

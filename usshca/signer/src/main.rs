@@ -7,9 +7,11 @@
 mod admin;
 mod ca;
 mod ca_keys;
+mod explain;
 mod inventory;
 mod log;
 mod policy;
+mod refused;
 mod server;
 mod state;
 
@@ -42,7 +44,7 @@ enum StartError {
     State(#[from] StateError),
     #[error("{0}")]
     Keys(#[from] CaKeyError),
-    #[error("policy.toml: {0}")]
+    #[error("{0}")]
     Policy(#[from] PolicyError),
     #[error("{0}")]
     Inventory(#[from] InventoryError),
@@ -121,9 +123,12 @@ type Started = (StateFolder, SignerSetup, Ca, Option<SeqPacketListener>);
 
 /// Says whether the policy is good, and which groups it names. No lock, no key and no inventory is touched.
 fn tell_policy(setup: &SignerSetup, control: &ControlChannel) -> Result<(), StartError> {
-    let policy = Policy::parse(&setup.policy)?;
+    let policy = Policy::of(&setup.policy)?;
     for group in policy.groups() {
         control.send(&FromSignerControl::PolicyGroup(group.to_owned())).map_err(ServeError::from)?;
+    }
+    for warning in policy.lint() {
+        control.send(&FromSignerControl::PolicyWarning(warning)).map_err(ServeError::from)?;
     }
     Ok(control.send(&FromSignerControl::PolicyGood).map_err(ServeError::from)?)
 }
@@ -138,7 +143,7 @@ fn start(setup: SignerSetup) -> Result<Started, StartError> {
     let keys = CaKeys::load(&state)?;
     let path = state.file("inventory.db");
     let inventory = if setup.creates { Inventory::create(&path)? } else { Inventory::open(&path, SystemClock.now())? };
-    let policy = Policy::parse(&setup.policy)?;
+    let policy = Policy::of(&setup.policy)?;
     sandbox::enter(Profile::Signer).map_err(StartError::Sandbox)?;
     let ca = Ca::new(keys, policy, inventory, Box::new(SystemClock));
     Ok((state, setup, ca, listener))

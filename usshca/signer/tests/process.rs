@@ -22,8 +22,8 @@ use ussh_os::process::{self, ChildSetup};
 use ussh_os::seqpacket::SeqPacket;
 use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::channel::{Channel, ChannelError, encode};
-use usshca_ipc::front::{FromSigner, ToSigner};
-use usshca_ipc::signer::{Control, FromSignerControl, SignerSetup};
+use usshca_ipc::front::{FromSigner, ToSigner, Wish};
+use usshca_ipc::signer::{Control, FromSignerControl, PolicyText, SignerSetup};
 use usshca_ipc::worker::{Statement, StatementReply};
 
 const POLICY: &str = "[[rule]]\nname=\"all\"\nvalidity_seconds=600\nprincipals=[\"%u\"]\n";
@@ -65,7 +65,7 @@ fn start_for(state: &Path, policy: &str, creates: bool, only_policy: bool) -> Si
     let uid = process::effective_uid();
     let setup = SignerSetup {
         state: state.to_owned(),
-        policy: policy.to_owned(),
+        policy: vec![PolicyText { name: "policy.toml".into(), folder: String::new(), text: policy.into() }],
         admin_uids: vec![uid],
         worker_uid: uid,
         listens: false,
@@ -135,7 +135,7 @@ impl Signer {
 
 fn ask(front: &FrontEnd) -> Result<(), ChannelError> {
     let public_key = PrivateKey::generate_ed25519().unwrap().public_key().to_blob();
-    front.send(&ToSigner::Issue { attempt: 1, public_key })
+    front.send(&ToSigner::Issue { attempt: 1, public_key, wish: Wish::default() })
 }
 
 fn issued(front: &FrontEnd) -> Result<Certificate, ChannelError> {

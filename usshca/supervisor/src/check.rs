@@ -25,11 +25,11 @@ pub fn run(layout: &Layout) -> Result<(), Failure> {
     println!("{}: good", layout.policy.display());
     if ussh_os::seqpacket::connect(&layout.admin_socket).is_ok() {
         println!(
-            "CA keys, inventory and addresses: the running CA has them (it reads configuration and policy when it starts)"
+            "CA keys, inventory and addresses: the running CA has them (it reads the configuration when it starts, and the policy again on SIGHUP)"
         );
         return Ok(());
     }
-    let signer = signer_process::start(&base, None)?;
+    let signer = signer_process::start(&base)?;
     let ready = signer.wait_ready();
     signer.finish();
     ready?;

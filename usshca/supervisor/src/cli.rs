@@ -33,8 +33,8 @@ pub enum Command {
     Init(InitArgs),
     /// Run the CA
     ///
-    /// It stays in the foreground. SIGTERM or SIGINT ends it, once those who are logging in have finished, within 10 seconds. SIGHUP is logged and ends nothing: configuration
-    /// and policy are read at the start.
+    /// It stays in the foreground. SIGTERM or SIGINT ends it, once those who are logging in have finished, within 10 seconds. SIGHUP reads the policy again; one that is no good
+    /// changes nothing, and the log says what is wrong with it. The configuration is read at the start.
     Serve(ServeArgs),
     /// Say whether `serve` would start, and what stands in its way
     Check,
@@ -72,8 +72,16 @@ pub enum AdminCommand {
     List(ListArgs),
     /// One certificate
     Show(ShowArgs),
-    /// Revoke a certificate by its serial
-    Revoke(RevokeArgs),
+    /// Say which rule of the policy decides about somebody, why the ones before it do not, and what the certificate would be like
+    ///
+    /// Nothing is issued. The answer is that of the policy in force, if the CA runs.
+    Explain(ExplainArgs),
+    /// Revoke certificates, or undo that
+    ///
+    /// Hosts refuse what is revoked once they have the next KRL.
+    Revoke(Box<RevokeArgs>),
+    /// What was revoked, when, by whom and why, newest first
+    Revocations(RevocationsArgs),
     /// Write the KRL of all that is revoked
     Krl(KrlArgs),
     /// Host certificates
@@ -102,15 +110,94 @@ pub struct ShowArgs {
     pub json: bool,
 }
 
+/// `usshca explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The account
+    pub user: String,
+    /// Where the request comes from
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub from: std::net::IpAddr,
+    /// When, in UTC, as 2026-01-31T12:00:00Z [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// Suppose that the account is in this group, and in no other that is not named; may be repeated [default: the groups it has on this machine]
+    #[arg(long = "group", value_name = "GROUP")]
+    pub groups: Vec<String>,
+    /// How it was authenticated: pam, publickey, publickey+pam or none
+    #[arg(long = "auth", value_name = "HOW", default_value = "pam")]
+    pub authentication: String,
+    /// Who makes the key: inject (the CA) or client-key
+    #[arg(long, value_name = "MODE", default_value = "inject")]
+    pub mode: String,
+    /// Of the key: ed25519, ecdsa, rsa, ed25519-sk or ecdsa-sk
+    #[arg(long, value_name = "TYPE", default_value = "ed25519")]
+    pub key_type: String,
+    /// For how long it is asked for: seconds, or a number with s, m, h, d or w behind it [default: as the rule says]
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_seconds)]
+    pub validity: Option<u64>,
+    /// A principal that is asked for; may be repeated [default: all that the rule gives]
+    #[arg(long = "principal", value_name = "NAME")]
+    pub principals: Vec<String>,
+    /// The reason that is given
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
+    /// JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `usshca revoke`.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(false).args(["serial", "user", "host", "key", "key_id", "before", "ca", "undo"]))]
 pub struct RevokeArgs {
-    /// The certificate's serial
-    pub serial: u64,
+    /// One certificate, by its serial
+    pub serial: Option<u64>,
+    /// All certificates that this user was given so far; the next one is good again
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// All certificates so far of a host that is known by this name
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// A key, in any certificate: a file with the public key, or its fingerprint SHA256:…
+    #[arg(long, value_name = "FILE|SHA256:…")]
+    pub key: Option<String>,
+    /// Every certificate with this key ID, those to come too: bars the user of this name until it is undone
+    #[arg(long, value_name = "ID")]
+    pub key_id: Option<String>,
+    /// All certificates issued before a time in UTC, as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub before: Option<String>,
+    /// A CA key: every certificate by it
+    #[arg(long, value_name = "user|host")]
+    pub ca: Option<Of>,
+    /// Lift a revocation, by its number (`usshca revocations`)
+    #[arg(long, value_name = "NUMBER", conflicts_with = "reason")]
+    pub undo: Option<u64>,
+    /// Of --before and --key-id: whose certificates
+    #[arg(long, value_name = "user|host", default_value = "user")]
+    pub of: Of,
     /// Why, for the inventory
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub reason: String,
     /// JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The certificates of one of the two CAs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Of {
+    /// Users'.
+    User,
+    /// Hosts'.
+    Host,
+}
+
+/// `usshca revocations`.
+#[derive(Debug, Args)]
+pub struct RevocationsArgs {
+    /// JSON, one object a line
     #[arg(long)]
     pub json: bool,
 }
@@ -152,25 +239,8 @@ pub struct HostSignArgs {
 
 /// `90d` → seconds. Units as in ssh-keygen's -V and sshd's time formats, one of them.
 fn parse_seconds(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.char_indices().next_back() {
-        Some((at, unit)) if !unit.is_ascii_digit() => {
-            (text.get(..at).unwrap_or_default(), Some(unit.to_ascii_lowercase()))
-        }
-        _ => (text, None),
-    };
-    let factor = match unit {
-        None | Some('s') => 1,
-        Some('m') => 60,
-        Some('h') => 3600,
-        Some('d') => 86_400,
-        Some('w') => 604_800,
-        Some(_) => return Err("the unit must be s, m, h, d or w".to_owned()),
-    };
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err("not a number with s, m, h, d or w behind it".to_owned());
-    }
-    let number = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(factor));
-    number.filter(|n| *n > 0).ok_or_else(|| "zero, or too large a number".to_owned())
+    let error = || "must be a number, not zero, with s, m, h, d or w behind it".to_owned();
+    ussh_core::clock::seconds(&text.to_ascii_lowercase()).ok_or_else(error)
 }
 
 #[cfg(test)]
@@ -194,28 +264,9 @@ mod tests {
     }
 
     #[test]
-    fn reads_times_with_one_unit_and_nothing_else() {
-        for (text, seconds) in
-            [("90d", 7_776_000), ("12H", 43_200), ("1w", 604_800), ("30m", 1800), ("5s", 5), ("60", 60)]
-        {
-            assert_eq!(parse_seconds(text), Ok(seconds), "{text}");
-        }
-        for text in [
-            "",
-            "d",
-            "0",
-            "0d",
-            "1h30m",
-            "-1",
-            "+1",
-            "1.5h",
-            "1y",
-            "é",
-            "99999999999999999999",
-            "18446744073709551615w",
-        ] {
-            assert!(parse_seconds(text).is_err(), "{text}");
-        }
+    fn a_unit_may_be_a_capital() {
+        assert_eq!((parse_seconds("90d"), parse_seconds("12H")), (Ok(7_776_000), Ok(43_200)));
+        assert!(parse_seconds("1y").is_err() && parse_seconds("0").is_err());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use ussh_core::trusted_file::{TrustedFileError, read_trusted, read_trusted_below
 use ussh_os::account::Account;
 use ussh_os::process;
 use usshca_ipc::layout::Layout;
+use usshca_ipc::signer::PolicyText;
 use zeroize::Zeroizing;
 
 use crate::config::{Config, MAX_FILE};
@@ -72,9 +73,9 @@ impl Base {
         Ok(Base { layout: layout.clone(), config, programs: programs()?, accounts })
     }
 
-    /// The policy's text, as it is now.
-    pub fn policy(&self) -> Result<String, Failure> {
-        read_text(&self.layout, &self.layout.policy)
+    /// The policy's files, as they are now.
+    pub fn policy(&self) -> Result<Vec<PolicyText>, Failure> {
+        policy::read(&self.layout.policy, |path| read_text(&self.layout, path))
     }
 
     /// uid whose word counts besides root's: root's own, or the ordinary user's who runs the CA.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ussh_os::process::{self, ChildSetup};
 use ussh_os::seqpacket::SeqPacket;
 use usshca_ipc::channel::{Channel, ChannelError};
-use usshca_ipc::signer::{Control, FromSignerControl, SignerSetup};
+use usshca_ipc::signer::{Control, FromSignerControl, PolicyText, SignerSetup};
 
 use crate::child::{Child, setup_file};
 use crate::failure::Failure;
@@ -25,26 +25,37 @@ pub struct SignerProcess {
     pub control: Channel<Control, FromSignerControl>,
 }
 
-/// Starts a signer with the policy as it is now. `listener`: the listening admin socket, if it shall have one.
-pub fn start(base: &Base, listener: Option<OwnedFd>) -> Result<SignerProcess, Failure> {
-    start_with(base, listener, Purpose::Serve)
+/// Starts a signer with the policy as it is now.
+pub fn start(base: &Base) -> Result<SignerProcess, Failure> {
+    start_with(base, None, Purpose::Serve, base.policy()?)
+}
+
+/// Starts the signer of a CA that serves, with the listening admin socket and a policy.
+pub fn start_serving(base: &Base, listener: OwnedFd, policy: Vec<PolicyText>) -> Result<SignerProcess, Failure> {
+    start_with(base, Some(listener), Purpose::Serve, policy)
 }
 
 /// Starts the first signer of a new CA, which makes the inventory. Of `usshca init` only: a lost inventory must never become an empty one.
 pub fn start_first(base: &Base) -> Result<SignerProcess, Failure> {
-    start_with(base, None, Purpose::Create)
+    start_with(base, None, Purpose::Create, base.policy()?)
 }
 
-/// The groups that the policy names. Only the policy is read, so that this works beside a signer.
+/// What the signer's program says of a policy that is good.
+#[derive(Debug, Default)]
+pub struct PolicyReport {
+    /// Every group that it names.
+    pub groups: Vec<String>,
+    /// What an administrator should look at.
+    pub warnings: Vec<String>,
+}
+
+/// Only the policy is read, so that this works beside a signer.
 /// A failure says what is wrong with the policy.
-pub fn policy_groups(base: &Base) -> Result<Vec<String>, Failure> {
-    let reader = start_with(base, None, Purpose::ReadPolicy)?;
-    let groups = reader.receive_groups();
+pub fn read_policy(base: &Base) -> Result<PolicyReport, Failure> {
+    let reader = start_with(base, None, Purpose::ReadPolicy, base.policy()?)?;
+    let report = reader.receive_report();
     reader.finish();
-    groups.map_err(|f| Failure {
-        message: f.message.replacen("policy.toml", &base.layout.policy.to_string_lossy(), 1),
-        ..f
-    })
+    report
 }
 
 /// What a signer is started for.
@@ -55,10 +66,15 @@ enum Purpose {
     ReadPolicy,
 }
 
-fn start_with(base: &Base, listener: Option<OwnedFd>, purpose: Purpose) -> Result<SignerProcess, Failure> {
+fn start_with(
+    base: &Base,
+    listener: Option<OwnedFd>,
+    purpose: Purpose,
+    policy: Vec<PolicyText>,
+) -> Result<SignerProcess, Failure> {
     let setup = SignerSetup {
         state: base.layout.state.clone(),
-        policy: base.policy()?,
+        policy,
         admin_uids: vec![base.owner_uid()],
         worker_uid: base.owner_uid(),
         listens: listener.is_some(),
@@ -93,22 +109,28 @@ impl SignerProcess {
             FromSignerControl::Ready => Ok(()),
             FromSignerControl::Failed(why) => Err(Failure::config(format!("the signer cannot serve: {why}"))),
             FromSignerControl::Busy(why) => Err(Failure::unavailable(why)),
-            FromSignerControl::Hears | FromSignerControl::PolicyGroup(_) | FromSignerControl::PolicyGood => {
-                Err(out_of_turn())
-            }
+            FromSignerControl::Hears
+            | FromSignerControl::PolicyGroup(_)
+            | FromSignerControl::PolicyWarning(_)
+            | FromSignerControl::PolicyGood
+            | FromSignerControl::PolicyTaken
+            | FromSignerControl::PolicyKept(_) => Err(out_of_turn()),
         }
     }
 
-    fn receive_groups(&self) -> Result<Vec<String>, Failure> {
-        let mut groups = Vec::new();
+    fn receive_report(&self) -> Result<PolicyReport, Failure> {
+        let mut report = PolicyReport::default();
         loop {
             match self.receive()? {
-                FromSignerControl::PolicyGroup(group) => groups.push(group),
-                FromSignerControl::PolicyGood => return Ok(groups),
+                FromSignerControl::PolicyGroup(group) => report.groups.push(group),
+                FromSignerControl::PolicyWarning(warning) => report.warnings.push(warning),
+                FromSignerControl::PolicyGood => return Ok(report),
                 FromSignerControl::Failed(why) => return Err(Failure::config(why)),
-                FromSignerControl::Ready | FromSignerControl::Hears | FromSignerControl::Busy(_) => {
-                    return Err(out_of_turn());
-                }
+                FromSignerControl::Ready
+                | FromSignerControl::Hears
+                | FromSignerControl::Busy(_)
+                | FromSignerControl::PolicyTaken
+                | FromSignerControl::PolicyKept(_) => return Err(out_of_turn()),
             }
         }
     }

@@ -367,3 +367,48 @@ fn check_shows_what_a_missing_pam_service_is_to_hold() {
     let packaged = include_str!("../../../packaging/pam.d/usshca").lines().filter(|line| !line.starts_with('#'));
     assert!(said.ends_with(&packaged.fold(":\n".to_owned(), |all, line| all + line + "\n")), "{said}");
 }
+
+#[test]
+fn a_revocation_is_of_one_thing_and_can_be_undone() {
+    let world = World::init();
+    let serial = world.serials().remove(0);
+    for wrong in [&["revoke"][..], &["revoke", &serial, "--user", "alice"], &["revoke", "--undo", "1", "--reason", "x"]]
+    {
+        assert_eq!(world.bad(wrong).0, 64, "{wrong:?}");
+    }
+    let (code, said) = world.bad(&["revoke", "--user", "alice"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("no certificate that is not over"), "{said}");
+    let said = world.good(&["revoke", "--host", "CA.EXAMPLE.COM", "--reason", "stolen"]);
+    assert!(said.contains("revoked what host ca.example.com was given so far (revocation 1, 1 certificate "), "{said}");
+    assert!(world.good(&["show", &serial]).contains("stolen"));
+    let listed = world.good(&["revocations"]);
+    assert!(listed.contains("host ca.example.com") && listed.contains("stolen"), "{listed}");
+    assert!(world.good(&["revoke", "--undo", "1"]).contains("1 certificates are good again"));
+    assert!(world.good(&["revoke", "--undo", "1"]).contains("undone before"));
+    assert!(!world.good(&["show", &serial]).contains("stolen"));
+    let listed = world.good(&["revocations", "--json"]);
+    let act: serde_json::Value = serde_json::from_str(listed.trim()).unwrap();
+    assert_eq!((act["scope"].as_str(), act["undone_by"].as_str()), (Some("host"), act["by"].as_str()));
+}
+
+#[test]
+fn explain_says_which_rule_decides_and_why_the_others_do_not() {
+    let world = World::init();
+    let said = world.good(&["explain", "alice", "--group", "staff", "--from", "192.0.2.1"]);
+    assert!(said.contains("rule \"no root\" is about other users and groups\n"), "{said}");
+    assert!(said.contains("rule \"everybody\" decides:\n") && said.contains("principals   alice\n"), "{said}");
+    let (code, said) = world.bad(&["explain", "root", "--group", "root"]);
+    assert_eq!(code, 1);
+    assert!(said.contains("the rule denies"), "{said}");
+    assert_eq!(world.bad(&["explain", "no-such-account"]).0, 1);
+    assert_eq!(world.bad(&["explain", "alice", "--group", "x", "--at", "tomorrow"]).0, 64);
+    let (_, said) = world.bad(&["explain", "alice", "--group", "x", "--auth", "password"]);
+    assert!(said.contains("pam, publickey, publickey+pam, none"), "{said}");
+    let answer = world.good(&["explain", "alice", "--group", "x", "--for", "1h", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(
+        (value["rule"].as_str(), value["certificate"]["agent_lifetime_seconds"].as_u64()),
+        (Some("everybody"), Some(3600))
+    );
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use ussh_e2e::CA_DIR;
 use ussh_e2e::lab::wait_until;
 
 use super::{
@@ -34,16 +35,45 @@ fn sigterm_lets_who_is_logging_in_finish_and_nobody_else_begin() {
 }
 
 #[test]
-fn sighup_ends_nothing_and_is_logged() {
+fn sighup_takes_a_new_policy_ends_nothing_and_keeps_the_old_one_if_the_new_is_no_good() {
     let world = small_world("sighup");
     let _watch = world.lab().watch();
+    let ca = world.host("ca");
     let alice = at_the_prompt(&world, "alice");
     let supervisor = process(&world, "usshca");
-    signal(&world, "-HUP", supervisor);
-    wait_until(SOON, "the log to say so", || daemon_log(&world).contains("SIGHUP: nothing is read again")).unwrap();
+    let path = format!("{CA_DIR}/policy.toml");
+    let old = ca.read_file(&path).unwrap();
+    let deny = |user: &str| format!("[[rule]]\nname = \"no {user}\"\nusers = [\"{user}\"]\ndeny = true\n\n{old}");
+    let put = |text: &str, heard: &str| {
+        let before = daemon_log(&world).len();
+        ca.write_file(&path, 0o644, text).unwrap();
+        signal(&world, "-HUP", supervisor);
+        wait_until(SOON, heard, || daemon_log(&world)[before..].contains(heard)).unwrap();
+        daemon_log(&world)[before..].to_owned()
+    };
+
+    put(&deny("bob"), "another policy is in force");
     let (code, seen) = go_on(&world, "alice", &alice);
-    assert_eq!(code, 0, "{seen}");
-    assert_login_works(&world, "bob");
+    assert_eq!(code, 0, "who was logging in goes on: {seen}");
+    let (code, seen) = end(&world.terminal("laptop", "bob", "ussh --login").unwrap());
+    assert_ne!(code, 0, "{seen}");
+    assert!(seen.contains("gives your account no certificate"), "{seen}");
+
+    let said = put("[[rule]]\nname = \"x\"\nvalidty_seconds = 1\n", "the one before stays in force");
+    assert!(said.contains("policy.toml: line 3: unknown field `validty_seconds`"), "{said}");
+    ca.script(&format!("chmod o+w {path}")).unwrap();
+    put(&deny("carol"), "the one before stays in force");
+    ca.script(&format!("chmod o-w {path}")).unwrap();
+    assert_login_works(&world, "carol");
+
+    // A signer that ends meanwhile is replaced by one with the policy that was in force, not with what lies there.
+    ca.write_file(&path, 0o644, "[[rule").unwrap();
+    let signer = process(&world, "usshca-signer");
+    signal(&world, "-KILL", signer);
+    wait_until(SOON, "the next signer", || daemon_log(&world).contains("signer: up again")).unwrap();
+    assert_login_works(&world, "carol");
+    let (_, seen) = end(&world.terminal("laptop", "bob", "ussh --login").unwrap());
+    assert!(seen.contains("gives your account no certificate"), "{seen}");
     assert_eq!(process(&world, "usshca"), supervisor);
 }
 

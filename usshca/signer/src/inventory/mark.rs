@@ -24,8 +24,8 @@ pub struct Mark {
     pub epoch: i64,
     /// Last serial's lower bits.
     pub counter: i64,
-    /// Certificates that are revoked.
-    pub revoked: i64,
+    /// How often something was revoked, or a revocation lifted.
+    pub acts: i64,
     /// Last KRL's version.
     pub krl_version: i64,
 }
@@ -54,7 +54,7 @@ impl Mark {
         let mark = Mark {
             epoch: number("epoch")?,
             counter: number("counter")?,
-            revoked: number("revoked")?,
+            acts: number("revoked")?,
             krl_version: number("krl_version")?,
         };
         lines.next().is_none().then_some(mark)
@@ -66,7 +66,7 @@ impl Mark {
     pub fn write(&self, path: &Path) -> Result<(), InventoryError> {
         let text = format!(
             "epoch {}\ncounter {}\nrevoked {}\nkrl_version {}\n",
-            self.epoch, self.counter, self.revoked, self.krl_version
+            self.epoch, self.counter, self.acts, self.krl_version
         );
         let new = path.with_extension("new");
         let write = || -> io::Result<()> {
@@ -108,8 +108,7 @@ impl Mark {
                 serial(mark.epoch, mark.counter)
             )
         });
-        let revoked =
-            (self.revoked < mark.revoked).then(|| format!("{} revocations are lost", mark.revoked - self.revoked));
+        let revoked = (self.acts < mark.acts).then(|| format!("{} revocations are lost", mark.acts - self.acts));
         let krl = (self.krl_version < mark.krl_version)
             .then(|| format!("the last KRL had version {}, not {}", mark.krl_version, self.krl_version));
         let all: Vec<String> = [serials, revoked, krl].into_iter().flatten().collect();
@@ -130,7 +129,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
 
-    const MARK: Mark = Mark { epoch: 7, counter: 100, revoked: 3, krl_version: 1000 };
+    const MARK: Mark = Mark { epoch: 7, counter: 100, acts: 3, krl_version: 1000 };
 
     #[test]
     fn reads_what_it_wrote_and_nothing_that_is_torn() {
@@ -167,11 +166,11 @@ mod tests {
     #[test]
     fn a_database_is_behind_in_any_one_number_and_never_for_being_ahead() {
         assert_eq!(MARK.behind(Some(&MARK)), None);
-        let ahead = Mark { counter: 101, revoked: 4, krl_version: 1001, ..MARK };
+        let ahead = Mark { counter: 101, acts: 4, krl_version: 1001, ..MARK };
         assert_eq!(ahead.behind(Some(&MARK)), None);
         for older in [
             Mark { counter: 99, ..ahead },
-            Mark { revoked: 2, ..ahead },
+            Mark { acts: 2, ..ahead },
             Mark { krl_version: 999, ..ahead },
             Mark { epoch: 8, ..ahead },
         ] {

@@ -2,15 +2,24 @@
 
 mod mark;
 mod read;
+mod revoke;
 mod schema;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, named_params};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, named_params};
+use serde::{Deserialize, Serialize};
 use ussh_core::clock::UnixTime;
+use usshca_ipc::admin::CertificateKind;
+use usshca_ipc::channel::encode;
+use usshca_ipc::front::Wish;
 
 use self::mark::Mark;
+#[cfg(test)]
+pub use self::revoke::KRL_MARGIN;
+pub use self::revoke::{Lifted, Revocation, RevokedHere};
 use crate::log;
 
 /// Bits of a serial below the epoch.
@@ -71,6 +80,9 @@ pub enum InventoryError {
         /// What it was to become.
         to: &'static str,
     },
+    /// What policy was asked cannot be written down.
+    #[error("a request that cannot be written down")]
+    Request,
     /// A time beyond what SQLite holds.
     #[error("a time out of range")]
     Time,
@@ -94,6 +106,15 @@ impl Kind {
     }
 }
 
+impl From<CertificateKind> for Kind {
+    fn from(kind: CertificateKind) -> Self {
+        match kind {
+            CertificateKind::User => Kind::User,
+            CertificateKind::Host => Kind::Host,
+        }
+    }
+}
+
 /// Who asked for what: all of a row that is known before it is decided.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -111,6 +132,29 @@ pub struct Asked {
     pub authenticated: String,
     /// The rule that decided, or nothing.
     pub rule: String,
+    /// Why the user wants it, in the user's words, or nothing.
+    pub reason: String,
+    /// What policy was asked; nothing for a host.
+    pub request: Option<Request>,
+}
+
+/// What policy was asked, as it is kept: all of [`crate::policy::Question`] that is in no other column.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Of the account, by name.
+    pub groups: Vec<String>,
+    /// Peer address.
+    pub source: IpAddr,
+    /// Passed PAM.
+    pub pam: bool,
+    /// Proved a registered key.
+    pub publickey: bool,
+    /// As policy names it.
+    pub mode: String,
+    /// As policy names it.
+    pub key_kind: String,
+    /// What the user would have liked.
+    pub wish: Wish,
 }
 
 /// What is to be signed.
@@ -131,17 +175,6 @@ pub enum Outcome {
     Delivered,
     /// It did not, or nobody knows; why.
     Undelivered(String),
-}
-
-/// What a revocation met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Revocation {
-    /// Revoked now.
-    Done,
-    /// It was before.
-    Already,
-    /// No such serial.
-    Unknown,
 }
 
 /// The open database.
@@ -218,10 +251,9 @@ impl Inventory {
     }
 
     fn progress(&self) -> Result<Mark, InventoryError> {
-        let sql =
-            "SELECT epoch, counter, krl_version, (SELECT count(*) FROM certificate WHERE revoked IS NOT NULL) FROM ca";
+        let sql = "SELECT epoch, counter, krl_version, acts FROM ca";
         Ok(self.connection.prepare_cached(sql)?.query_row([], |row| {
-            Ok(Mark { epoch: row.get(0)?, counter: row.get(1)?, krl_version: row.get(2)?, revoked: row.get(3)? })
+            Ok(Mark { epoch: row.get(0)?, counter: row.get(1)?, krl_version: row.get(2)?, acts: row.get(3)? })
         })?)
     }
 
@@ -313,28 +345,6 @@ impl Inventory {
         one_row(changed, serial, state)
     }
 
-    /// Revokes. Rows that were only reserved too: a crash may have hidden that they were signed.
-    /// # Errors
-    /// [`InventoryError`]
-    pub fn revoke(&mut self, serial: u64, now: UnixTime, by: &str, reason: &str) -> Result<Revocation, InventoryError> {
-        let transaction = self.begin()?;
-        let revoked: Option<Option<i64>> = transaction
-            .prepare_cached("SELECT revoked FROM certificate WHERE serial = ?1 AND serial <> 0")?
-            .query_row([serial.cast_signed()], |row| row.get(0))
-            .optional()?;
-        match revoked {
-            None => return Ok(Revocation::Unknown),
-            Some(Some(_)) => return Ok(Revocation::Already),
-            Some(None) => {}
-        }
-        transaction
-            .prepare_cached("UPDATE certificate SET revoked = ?2, revoked_by = ?3, revocation_reason = ?4 WHERE serial = ?1 AND serial <> 0")?
-            .execute((serial.cast_signed(), sql_time(now)?, by, reason))?;
-        transaction.commit()?;
-        self.advance_mark()?;
-        Ok(Revocation::Done)
-    }
-
     /// The next KRL's version: above every one before, and at least the time.
     /// # Errors
     /// [`InventoryError`]
@@ -362,12 +372,14 @@ fn insert(
         None => (String::new(), 0, 0),
         Some(p) => (p.principals.join("\n"), sql_time(p.valid_after)?, sql_time(p.valid_before)?),
     };
+    let request = asked.request.as_ref().map(encode).transpose().map_err(|_| InventoryError::Request)?;
+    let request = request.as_deref().map(Vec::as_slice);
     transaction
         .prepare_cached(
             "INSERT INTO certificate
-                (serial, kind, key_id, principals, fingerprint, valid_after, valid_before, asked, source, authenticated, rule, state, detail)
+                (serial, kind, key_id, principals, fingerprint, valid_after, valid_before, asked, source, authenticated, rule, state, detail, reason, request)
              VALUES
-                (:serial, :kind, :key_id, :principals, :fingerprint, :valid_after, :valid_before, :asked, :source, :authenticated, :rule, :state, :detail)",
+                (:serial, :kind, :key_id, :principals, :fingerprint, :valid_after, :valid_before, :asked, :source, :authenticated, :rule, :state, :detail, :reason, :request)",
         )?
         .execute(named_params! {
             ":serial": serial,
@@ -383,6 +395,8 @@ fn insert(
             ":rule": asked.rule,
             ":state": state,
             ":detail": detail,
+            ":reason": asked.reason,
+            ":request": request,
         })?;
     Ok(())
 }

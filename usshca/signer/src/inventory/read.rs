@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, Row};
 use ussh_core::clock::UnixTime;
 use usshca_ipc::admin::Entry;
 
-use super::{Inventory, InventoryError, Kind, sql_time};
+use super::{Inventory, InventoryError, sql_time};
 
 const COLUMNS: &str = "row, serial, kind, key_id, principals, fingerprint, valid_after, valid_before, asked, source, authenticated, rule, state, detail, revoked";
 
@@ -51,14 +51,12 @@ impl Inventory {
         Ok(self.connection.prepare_cached(&sql)?.query_row([serial.cast_signed()], details).optional()?)
     }
 
-    /// Serials of a kind that are revoked and whose certificates end after `since`.
+    /// How many certificates of a user are good at a time: signed, or perhaps signed, and neither over nor revoked.
     /// # Errors
     /// [`InventoryError`]
-    pub fn revoked_serials(&self, kind: Kind, since: UnixTime) -> Result<Vec<u64>, InventoryError> {
-        let sql = "SELECT serial FROM certificate WHERE kind = ?1 AND valid_before > ?2 AND revoked IS NOT NULL AND serial <> 0";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let rows = statement.query_map((kind.as_str(), sql_time(since)?), |row| row.get::<_, i64>(0))?;
-        Ok(rows.map(|serial| serial.map(i64::cast_unsigned)).collect::<Result<_, _>>()?)
+    pub fn count_good(&self, user: &str, now: UnixTime) -> Result<u32, InventoryError> {
+        let sql = "SELECT count(*) FROM certificate WHERE key_id = ?1 AND valid_before > ?2 AND kind = 'user' AND serial <> 0 AND state <> 'refused' AND revoked IS NULL";
+        Ok(self.connection.prepare_cached(sql)?.query_row((user, sql_time(now)?), |row| row.get(0))?)
     }
 }
 

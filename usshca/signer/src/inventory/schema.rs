@@ -7,7 +7,7 @@ use super::InventoryError;
 /// One step per entry; `user_version` counts the steps taken. Steps are never changed, only added.
 ///
 /// `serial` is a u64 in SQLite's i64, bit for bit; 0 where nothing was to be signed. Times are seconds since the epoch. Principals are separated by newlines, which none can hold.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = ["
     CREATE TABLE ca (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         epoch INTEGER NOT NULL CHECK (epoch BETWEEN 0 AND 16777215),
@@ -37,7 +37,57 @@ const MIGRATIONS: [&str; 1] = ["
     ) STRICT;
     CREATE UNIQUE INDEX certificate_serial ON certificate (serial) WHERE serial <> 0;
     CREATE INDEX certificate_revoked ON certificate (kind, valid_before) WHERE revoked IS NOT NULL;
+", "
+    -- What policy was asked (`inventory::request`), to be judged again by another policy; nothing for hosts, and for rows of before.
+    ALTER TABLE certificate ADD COLUMN request BLOB;
+    ALTER TABLE certificate ADD COLUMN reason TEXT NOT NULL DEFAULT '';
+    -- What was revoked at once, and perhaps lifted again. `value` is of its scope's kind: a serial, a name, a fingerprint, a time.
+    CREATE TABLE revocation (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        scope TEXT NOT NULL CHECK (scope IN ('serial', 'user', 'host', 'key', 'key ID', 'before', 'ca')),
+        kind TEXT NOT NULL DEFAULT '' CHECK (kind IN ('', 'user', 'host')),
+        value TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        by TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        lifted INTEGER,
+        lifted_by TEXT
+    ) STRICT;
+    -- Which certificates that was. The columns of `certificate` say the first of a certificate's revocations that holds.
+    CREATE TABLE revoked_certificate (
+        certificate INTEGER NOT NULL REFERENCES certificate (row),
+        revocation INTEGER NOT NULL REFERENCES revocation (id),
+        PRIMARY KEY (certificate, revocation)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX revoked_certificate_revocation ON revoked_certificate (revocation);
+    -- Of revocations by time: serials, known here or not, until the last of their certificates must be over.
+    CREATE TABLE revoked_range (
+        revocation INTEGER NOT NULL REFERENCES revocation (id),
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        until INTEGER NOT NULL
+    ) STRICT;
+    -- How often something was revoked or lifted: it only rises.
+    ALTER TABLE ca ADD COLUMN acts INTEGER NOT NULL DEFAULT 0;
+    UPDATE ca SET acts = (SELECT count(*) FROM certificate WHERE revoked IS NOT NULL);
+    INSERT INTO revocation (scope, value, at, by, reason)
+        SELECT 'serial', printf('%llu', serial), revoked, revoked_by, revocation_reason FROM certificate WHERE revoked IS NOT NULL ORDER BY revoked, row;
+    INSERT INTO revoked_certificate
+        SELECT certificate.row, revocation.id FROM certificate JOIN revocation ON revocation.value = printf('%llu', certificate.serial) WHERE certificate.revoked IS NOT NULL;
+    CREATE INDEX certificate_key_id ON certificate (key_id, valid_before);
+    CREATE INDEX certificate_fingerprint ON certificate (fingerprint);
+    CREATE INDEX certificate_asked ON certificate (asked);
 "];
+
+/// The present form.
+#[cfg(test)]
+pub const FORM: i64 = MIGRATIONS.len() as i64;
+
+/// What the first form was made by.
+#[cfg(test)]
+pub fn first_form() -> &'static str {
+    MIGRATIONS[0]
+}
 
 /// How many steps were taken; 0: none, there is nothing in it.
 pub fn version(connection: &Connection) -> Result<i64, InventoryError> {

@@ -1,4 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+use usshca_ipc::admin::Revoke;
+
 use super::*;
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
@@ -12,6 +14,8 @@ fn asked(kind: Kind, at: u64) -> Asked {
         source: "192.0.2.1".into(),
         authenticated: "pam".into(),
         rule: "staff".into(),
+        reason: String::new(),
+        request: None,
     }
 }
 
@@ -27,6 +31,21 @@ fn new() -> (tempfile::TempDir, Inventory) {
 
 fn open(path: &Path) -> Result<Inventory, InventoryError> {
     Inventory::open(path, NOW)
+}
+
+/// What a KRL holds whose margin begins then.
+fn serials(inventory: &Inventory, kind: Kind, since: UnixTime) -> Vec<u64> {
+    let revoked = inventory.revoked(kind, UnixTime(since.0 + revoke::KRL_MARGIN)).unwrap();
+    let mut serials: Vec<u64> = revoked
+        .serials
+        .iter()
+        .map(|(first, last)| {
+            assert_eq!(first, last);
+            *first
+        })
+        .collect();
+    serials.sort_unstable();
+    serials
 }
 
 fn reserve(inventory: &mut Inventory) -> u64 {
@@ -59,8 +78,11 @@ fn a_serial_with_the_highest_bit_set_is_kept_and_found() {
     let serial = reserve(&mut inventory);
     assert_eq!(serial, u64::MAX);
     assert_eq!(inventory.find(serial).unwrap().unwrap().entry.serial, serial);
-    assert_eq!(inventory.revoke(serial, NOW, "admin", "").unwrap(), Revocation::Done);
-    assert_eq!(inventory.revoked_serials(Kind::User, NOW).unwrap(), [serial]);
+    assert!(matches!(
+        inventory.revoke(&Revoke::Serial(serial), NOW, "admin", "").unwrap(),
+        Revocation::Done { certificates: 1, .. }
+    ));
+    assert_eq!(serials(&inventory, Kind::User, NOW), [serial]);
     // And that was the last one.
     let error = inventory.reserve(&asked(Kind::User, NOW.0), &planned(NOW.0 + 60)).unwrap_err();
     assert!(matches!(error, InventoryError::NoSerials), "{error}");
@@ -77,8 +99,11 @@ fn a_reservation_survives_a_process_that_is_gone() {
     assert_eq!((found.entry.outcome.as_str(), found.certificate), ("reserved", None));
     assert_eq!(found.entry.principals, ["alice", "web"]);
     assert_ne!(reserve(&mut again), serial);
-    assert_eq!(again.revoke(serial, NOW, "admin", "").unwrap(), Revocation::Done);
-    assert_eq!(again.revoked_serials(Kind::User, NOW).unwrap(), [serial]);
+    assert!(matches!(
+        again.revoke(&Revoke::Serial(serial), NOW, "admin", "").unwrap(),
+        Revocation::Done { certificates: 1, .. }
+    ));
+    assert_eq!(serials(&again, Kind::User, NOW), [serial]);
 }
 
 #[test]
@@ -125,7 +150,7 @@ fn refusals_are_rows_without_a_serial_and_cannot_be_revoked() {
     let rows = inventory.list(u64::MAX, 10).unwrap();
     assert_eq!(rows.len(), 2);
     assert_eq!((rows[1].serial, rows[1].outcome.as_str()), (0, "refused: no rule of the policy matches"));
-    assert_eq!(inventory.revoke(0, NOW, "admin", "").unwrap(), Revocation::Unknown);
+    assert_eq!(inventory.revoke(&Revoke::Serial(0), NOW, "admin", "").unwrap(), Revocation::Unknown);
     assert!(inventory.find(0).unwrap().is_none());
 }
 
@@ -137,15 +162,18 @@ fn revokes_once_and_lists_what_is_revoked_and_not_over() {
     let host = inventory.reserve(&asked(Kind::Host, NOW.0), &planned(NOW.0 + 60)).unwrap();
     let good = reserve(&mut inventory);
     for serial in [user, short, host] {
-        assert_eq!(inventory.revoke(serial, NOW, "admin uid 0", "lost").unwrap(), Revocation::Done);
+        assert!(matches!(
+            inventory.revoke(&Revoke::Serial(serial), NOW, "admin uid 0", "lost").unwrap(),
+            Revocation::Done { certificates: 1, .. }
+        ));
     }
-    assert_eq!(inventory.revoke(user, NOW, "admin uid 1", "again").unwrap(), Revocation::Already);
-    assert_eq!(inventory.revoke(good + 1, NOW, "admin", "").unwrap(), Revocation::Unknown);
+    assert_eq!(inventory.revoke(&Revoke::Serial(user), NOW, "admin uid 1", "again").unwrap(), Revocation::Already);
+    assert_eq!(inventory.revoke(&Revoke::Serial(good + 1), NOW, "admin", "").unwrap(), Revocation::Unknown);
     let found = inventory.find(user).unwrap().unwrap();
     assert_eq!(found.entry.revoked, Some(NOW.0));
     assert_eq!((found.revoked_by.as_deref(), found.revocation_reason.as_deref()), (Some("admin uid 0"), Some("lost")));
-    let revoked = |kind, at| inventory.revoked_serials(kind, UnixTime(at)).unwrap();
-    assert_eq!(revoked(Kind::User, NOW.0 + 9), [short, user]);
+    let revoked = |kind, at| serials(&inventory, kind, UnixTime(at));
+    assert_eq!(revoked(Kind::User, NOW.0 + 9), [user, short]);
     assert_eq!(revoked(Kind::User, NOW.0 + 10), [user]);
     assert_eq!(revoked(Kind::User, NOW.0 + 60), [] as [u64; 0]);
     assert_eq!(revoked(Kind::Host, NOW.0), [host]);
@@ -194,19 +222,79 @@ fn commits_reach_the_disk_and_the_file_is_private() {
 #[test]
 fn refuses_a_database_of_a_later_version_and_one_that_is_none() {
     let (dir, inventory) = new();
-    inventory.connection.pragma_update(None, "user_version", 2).unwrap();
+    inventory.connection.pragma_update(None, "user_version", schema::FORM + 1).unwrap();
     drop(inventory);
     let path = dir.path().join("inventory.db");
-    assert!(matches!(open(&path), Err(InventoryError::Newer(2))));
+    assert!(matches!(open(&path), Err(InventoryError::Newer(form)) if form == schema::FORM + 1));
     std::fs::write(&path, "junk junk junk junk junk junk junk junk junk junk").unwrap();
     assert!(matches!(open(&path), Err(InventoryError::Database(_))));
+}
+
+/// As the first version of this program made it.
+#[test]
+fn a_database_of_an_earlier_form_keeps_its_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("inventory.db");
+    create_private(&path).unwrap();
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(schema::first_form()).unwrap();
+    old.execute_batch(
+        "PRAGMA user_version = 1; INSERT INTO ca VALUES (1, 7, 1, 0, 0);
+         INSERT INTO certificate (serial, kind, key_id, principals, fingerprint, valid_after, valid_before, asked, source, authenticated, rule, state)
+         VALUES (7696581394433, 'user', 'alice', 'alice', 'SHA256:x', 1, 2000000000, 1, '192.0.2.1', 'pam', 'staff', 'delivered');",
+    )
+    .unwrap();
+    drop(old);
+    Mark { epoch: 7, counter: 1, ..Mark::default() }.write(&dir.path().join("serials")).unwrap();
+    let mut inventory = open(&path).unwrap();
+    let rows = inventory.list(u64::MAX, 10).unwrap();
+    assert_eq!((rows.len(), rows[0].serial, rows[0].key_id.as_str()), (1, 7_696_581_394_433, "alice"));
+    assert_eq!(inventory.count_good("alice", NOW).unwrap(), 1);
+    assert_eq!(reserve(&mut inventory), 7_696_581_394_434);
+}
+
+#[test]
+fn counts_the_certificates_of_a_user_that_may_still_be_used() {
+    let (_dir, mut inventory) = new();
+    let later = UnixTime(NOW.0 + 60);
+    let [kept, revoked, unsigned] = [(); 3].map(|()| reserve(&mut inventory));
+    inventory.mark_signed(kept, b"x").unwrap();
+    inventory.revoke(&Revoke::Serial(revoked), NOW, "admin", "").unwrap();
+    inventory.mark_unsigned(unsigned, "the key would not sign").unwrap();
+    inventory.record_refusal(&asked(Kind::User, NOW.0), "no").unwrap();
+    inventory.reserve(&asked(Kind::Host, NOW.0), &planned(NOW.0 + 60)).unwrap();
+    // Reserved, and perhaps signed before a crash: it counts.
+    reserve(&mut inventory);
+    let count = |user: &str, now| inventory.count_good(user, now).unwrap();
+    assert_eq!((count("alice", NOW), count("bob", NOW), count("alice", later)), (2, 0, 0));
+}
+
+#[test]
+fn what_policy_was_asked_is_kept() {
+    let (_dir, mut inventory) = new();
+    let request = Request {
+        groups: vec!["staff".into()],
+        source: "192.0.2.1".parse().unwrap(),
+        pam: true,
+        publickey: false,
+        mode: "inject".into(),
+        key_kind: "ed25519".into(),
+        wish: Wish { reason: "disk".into(), ..Wish::default() },
+    };
+    let asked = Asked { reason: "disk".into(), request: Some(request.clone()), ..asked(Kind::User, NOW.0) };
+    inventory.reserve(&asked, &planned(NOW.0 + 60)).unwrap();
+    let sql = "SELECT request, reason FROM certificate";
+    let (kept, reason): (Vec<u8>, String) =
+        inventory.connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(usshca_ipc::channel::decode::<Request>(&kept).unwrap(), request);
+    assert_eq!(reason, "disk");
 }
 
 #[test]
 fn a_lost_inventory_never_becomes_an_empty_one() {
     let (dir, mut inventory) = new();
     let serial = reserve(&mut inventory);
-    inventory.revoke(serial, NOW, "admin", "").unwrap();
+    inventory.revoke(&Revoke::Serial(serial), NOW, "admin", "").unwrap();
     drop(inventory);
     let path = dir.path().join("inventory.db");
     let lost = |change: &dyn Fn()| {
@@ -219,7 +307,7 @@ fn a_lost_inventory_never_becomes_an_empty_one() {
     };
     // Nor does making one write over another.
     assert!(Inventory::create(&path).is_err());
-    assert_eq!(open(&path).unwrap().revoked_serials(Kind::User, NOW).unwrap(), [serial]);
+    assert_eq!(serials(&open(&path).unwrap(), Kind::User, NOW), [serial]);
     let whole = std::fs::read(&path).unwrap();
     lost(&|| std::fs::write(&path, "").unwrap());
     lost(&|| std::fs::remove_file(&path).unwrap());
@@ -283,7 +371,7 @@ fn a_database_that_lost_nothing_but_a_revocation_is_an_older_one_too() {
     let path = dir.path().join("inventory.db");
     let first = reserve(&mut inventory);
     let backup = copy(&dir, inventory);
-    open(&path).unwrap().revoke(first, NOW, "admin", "").unwrap();
+    open(&path).unwrap().revoke(&Revoke::Serial(first), NOW, "admin", "").unwrap();
     std::fs::write(&path, backup).unwrap();
     assert_ne!(reserve(&mut open(&path).unwrap()) >> 40, first >> 40);
 }
@@ -310,11 +398,11 @@ fn what_is_committed_when_the_mark_cannot_be_written_holds() {
     let serial = reserve(&mut inventory);
     let in_the_way = dir.path().join("serials.new");
     std::fs::create_dir(&in_the_way).unwrap();
-    let failed = inventory.revoke(serial, NOW, "admin", "");
+    let failed = inventory.revoke(&Revoke::Serial(serial), NOW, "admin", "");
     assert!(matches!(failed, Err(InventoryError::File { .. })), "{failed:?}");
     std::fs::remove_dir(in_the_way).unwrap();
-    assert_eq!(inventory.revoke(serial, NOW, "admin", "").unwrap(), Revocation::Already);
-    assert_eq!(inventory.revoked_serials(Kind::User, NOW).unwrap(), [serial]);
+    assert_eq!(inventory.revoke(&Revoke::Serial(serial), NOW, "admin", "").unwrap(), Revocation::Already);
+    assert_eq!(serials(&inventory, Kind::User, NOW), [serial]);
 }
 
 #[test]

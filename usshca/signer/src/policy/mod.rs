@@ -1,12 +1,25 @@
 //! Policy: who may have which certificate. Rules in order, the first that matches decides, and without one there is none.
 //!
-//! Trusted: the policy's text, and the account and groups of a kept statement. No word of the front's gets here.
+//! Trusted: the policy's text, and the facts in a [`Question`]. In the order in which a request goes through it: what is asked (`question`), whom and when a rule is about
+//! (`conditions`), what it demands and gives (`terms`). `parse` makes it from its text, and `lint` finds what an administrator cannot have meant.
 
+mod conditions;
+mod lint;
 mod parse;
+mod question;
+mod terms;
+mod values;
 
 use std::collections::BTreeSet;
 
+use jiff::tz::TimeZone;
+
+pub use self::conditions::Mismatch;
+use self::conditions::{Conditions, Subjects};
 pub use self::parse::PolicyError;
+pub use self::question::{KeyKind, Mode, Proofs, Question};
+pub use self::terms::Grant;
+use self::terms::Terms;
 
 /// Longest account name or principal, in bytes.
 pub const MAX_NAME: usize = 256;
@@ -14,67 +27,23 @@ pub const MAX_NAME: usize = 256;
 /// The rules, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
+    zone: TimeZone,
     rules: Vec<Rule>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Rule {
     name: String,
-    subjects: Subjects,
+    /// Where it stands: file and line, for people.
+    place: String,
+    conditions: Conditions,
     effect: Effect,
-}
-
-/// Whom a rule is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Subjects {
-    Everybody,
-    Listed { users: Vec<String>, groups: Vec<String> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Effect {
     Deny,
-    Grant(Terms),
-}
-
-/// What a certificate under a rule is like.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Terms {
-    validity_seconds: u64,
-    backdate_seconds: u64,
-    principals: Vec<PrincipalTerm>,
-    extensions: Vec<String>,
-    force_command: Option<String>,
-    source_address: Option<String>,
-    confirm: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum PrincipalTerm {
-    /// `%u`: the canonical account name.
-    Account,
-    Literal(String),
-}
-
-/// What somebody gets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
-    /// The rule that decided.
-    pub rule: String,
-    /// Seconds from now to the certificate's end.
-    pub validity_seconds: u64,
-    /// Seconds before now at which it starts, for clocks that are behind.
-    pub backdate_seconds: u64,
-    /// At least one, no two alike.
-    pub principals: Vec<String>,
-    /// Names of flag extensions, no two alike.
-    pub extensions: Vec<String>,
-    /// The only command that sshd runs.
-    pub force_command: Option<String>,
-    /// sshd takes the certificate from these networks only; comma-separated.
-    pub source_address: Option<String>,
-    /// The agent asks before each use.
-    pub confirm: bool,
+    Grant(Box<Terms>),
 }
 
 /// Why somebody gets nothing.
@@ -92,76 +61,122 @@ pub enum PolicyRefusal {
     /// The name could not stand in a certificate.
     #[error("the account name cannot be a principal")]
     Name,
+    /// Not proved in a way that the rule takes.
+    #[error("the rule demands authentication by {demanded}")]
+    Authentication {
+        /// Which.
+        rule: String,
+        /// Its `authentication`.
+        demanded: String,
+    },
+    /// Who makes the key.
+    #[error("the rule does not allow the mode {mode}")]
+    Mode {
+        /// Which.
+        rule: String,
+        /// What was asked for.
+        mode: &'static str,
+    },
+    /// The client's key.
+    #[error("the rule does not allow keys of the type {kind}")]
+    KeyType {
+        /// Which.
+        rule: String,
+        /// What was asked for.
+        kind: &'static str,
+    },
+    /// None was given.
+    #[error("the rule demands a reason")]
+    Reason {
+        /// Which.
+        rule: String,
+    },
+    /// Longer than the rule allows, or not at all.
+    #[error("the rule allows a validity of 1 to {most} seconds")]
+    Validity {
+        /// Which.
+        rule: String,
+        /// Seconds.
+        most: u64,
+    },
+    /// One that the rule does not give.
+    #[error("a principal was asked for that the rule does not give")]
+    Principal {
+        /// Which.
+        rule: String,
+    },
+    /// The account is in none of the groups that the rule maps to principals.
+    #[error("the rule has no principal for this account")]
+    NoPrincipal {
+        /// Which.
+        rule: String,
+    },
 }
 
 impl PolicyRefusal {
     /// The rule that refused, or nothing.
     pub fn rule(&self) -> &str {
         match self {
-            PolicyRefusal::Denied { rule } => rule,
+            PolicyRefusal::Denied { rule }
+            | PolicyRefusal::Authentication { rule, .. }
+            | PolicyRefusal::Mode { rule, .. }
+            | PolicyRefusal::KeyType { rule, .. }
+            | PolicyRefusal::Reason { rule }
+            | PolicyRefusal::Validity { rule, .. }
+            | PolicyRefusal::Principal { rule }
+            | PolicyRefusal::NoPrincipal { rule } => rule,
             PolicyRefusal::NoRule | PolicyRefusal::Name => "",
         }
     }
 }
 
+/// A rule that was looked at before the one that decided, and why it was not it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed<'a> {
+    /// The rule.
+    pub rule: &'a str,
+    /// Its first condition that did not hold.
+    pub mismatch: Mismatch,
+}
+
 impl Policy {
     /// Every group that a rule is about, once.
     pub fn groups(&self) -> BTreeSet<&str> {
-        let listed = self.rules.iter().flat_map(|rule| match &rule.subjects {
+        let listed = self.rules.iter().map(|rule| &rule.conditions.subjects);
+        let listed = listed.flat_map(|subjects| match subjects {
             Subjects::Everybody => &[][..],
             Subjects::Listed { groups, .. } => groups,
         });
-        listed.map(String::as_str).collect()
+        let mapped = self.rules.iter().flat_map(|rule| match &rule.effect {
+            Effect::Deny => &[][..],
+            Effect::Grant(terms) => &terms.group_principals,
+        });
+        listed.chain(mapped.map(|(group, _)| group)).map(String::as_str).collect()
     }
 
-    /// Decides for an account, by its canonical name and its groups.
+    /// Decides.
     /// # Errors
     /// [`PolicyRefusal`]
-    pub fn decide(&self, user: &str, groups: &[String]) -> Result<Grant, PolicyRefusal> {
-        if !is_principal(user) {
+    pub fn decide(&self, question: &Question<'_>) -> Result<Grant, PolicyRefusal> {
+        if !is_principal(question.user) {
             return Err(PolicyRefusal::Name);
         }
-        let rule = self.rules.iter().find(|r| r.subjects.include(user, groups)).ok_or(PolicyRefusal::NoRule)?;
+        let rule = self.rules.iter().find(|rule| self.mismatch(rule, question).is_none());
+        let rule = rule.ok_or(PolicyRefusal::NoRule)?;
         match &rule.effect {
             Effect::Deny => Err(PolicyRefusal::Denied { rule: rule.name.clone() }),
-            Effect::Grant(terms) => Ok(terms.grant(&rule.name, user)),
+            Effect::Grant(terms) => terms.grant(&rule.name, question),
         }
     }
-}
 
-impl Subjects {
-    fn include(&self, user: &str, groups: &[String]) -> bool {
-        match self {
-            Subjects::Everybody => true,
-            Subjects::Listed { users, groups: listed } => {
-                users.iter().any(|u| u == user) || listed.iter().any(|g| groups.contains(g))
-            }
-        }
+    /// The rules before the one that decides, and why each was not it.
+    pub fn passed_over(&self, question: &Question<'_>) -> Vec<Passed<'_>> {
+        let mismatch = |rule: &'_ Rule| self.mismatch(rule, question);
+        self.rules.iter().map_while(|rule| Some(Passed { rule: &rule.name, mismatch: mismatch(rule)? })).collect()
     }
-}
 
-impl Terms {
-    fn grant(&self, rule: &str, user: &str) -> Grant {
-        let mut principals: Vec<String> = Vec::new();
-        for term in &self.principals {
-            let name = match term {
-                PrincipalTerm::Account => user,
-                PrincipalTerm::Literal(name) => name,
-            };
-            if !principals.iter().any(|p| p == name) {
-                principals.push(name.to_owned());
-            }
-        }
-        Grant {
-            rule: rule.to_owned(),
-            validity_seconds: self.validity_seconds,
-            backdate_seconds: self.backdate_seconds,
-            principals,
-            extensions: self.extensions.clone(),
-            force_command: self.force_command.clone(),
-            source_address: self.source_address.clone(),
-            confirm: self.confirm,
-        }
+    fn mismatch(&self, rule: &Rule, question: &Question<'_>) -> Option<Mismatch> {
+        rule.conditions.mismatch(question, &self.zone)
     }
 }
 

@@ -9,14 +9,14 @@ use ussh_core::escape::{MAX_FIELD, escape};
 use ussh_os::agent_socket::Peer;
 use ussh_os::seqpacket::SeqPacket;
 use usshca_ipc::channel::{Channel, ChannelError};
-use usshca_ipc::front::{Delivery, FromSigner, ToSigner};
+use usshca_ipc::front::{Delivery, FromSigner, MAX_REASON, MAX_WISHES, ToSigner, Wish};
 use usshca_ipc::worker::{Statement, StatementReply};
 
 use super::{Flow, Heard, Server, hear};
-use crate::ca::Passed;
+use crate::ca::{Passed, UserRequest};
 use crate::inventory::Outcome;
 use crate::log;
-use crate::policy::MAX_NAME;
+use crate::policy::{MAX_NAME, Mode, Proofs};
 
 /// How long a statement is good for an issue.
 pub(super) const STATEMENT_LIFE: Duration = Duration::from_secs(60);
@@ -147,7 +147,8 @@ impl Server {
             "connection {connection} from {}: {} (uid {}) passed PAM in attempt {attempt}",
             front.peer, statement.user, statement.uid
         ));
-        let passed = Passed { user: statement.user, groups: statement.groups, login_time: now };
+        let proofs = Proofs { pam: true, publickey: false };
+        let passed = Passed { user: statement.user, groups: statement.groups, proofs, login_time: now };
         front.statements.insert(attempt, Kept { passed, since: Instant::now() });
         StatementReply::Kept
     }
@@ -157,7 +158,9 @@ impl Server {
             return Flow::Continue;
         };
         match hear(&front.channel) {
-            Heard::Message(ToSigner::Issue { attempt, public_key }, _) => self.issue(connection, attempt, &public_key),
+            Heard::Message(ToSigner::Issue { attempt, public_key, wish }, _) => {
+                self.issue(connection, attempt, &public_key, &wish);
+            }
             Heard::Message(ToSigner::Outcome { serial, delivery }, _) => self.outcome(connection, serial, delivery),
             Heard::Nothing => {}
             Heard::Gone(ChannelError::Closed) => self.lose_front(connection),
@@ -169,7 +172,7 @@ impl Server {
         Flow::Continue
     }
 
-    fn issue(&mut self, connection: u64, attempt: u32, public_key: &[u8]) {
+    fn issue(&mut self, connection: u64, attempt: u32, public_key: &[u8], wish: &Wish) {
         let Some(front) = self.fronts.get_mut(&connection) else {
             return;
         };
@@ -183,8 +186,11 @@ impl Server {
             let message = "It took too long since you logged in. Log in again.".to_owned();
             return self.tell(connection, &FromSigner::Refused { message });
         }
-        let peer = front.peer;
-        match self.ca.issue_user(&kept.passed, public_key, peer) {
+        if wish.reason.len() > MAX_REASON || wish.principals.len() > MAX_WISHES {
+            return self.misbehaved(connection, "asks for more than a front of ours lets through");
+        }
+        let request = UserRequest { public_key, mode: Mode::Inject, wish, peer: front.peer };
+        match self.ca.issue_user(&kept.passed, &request) {
             Ok(issued) => {
                 let serial = issued.certificate.serial();
                 if let Some(front) = self.fronts.get_mut(&connection) {

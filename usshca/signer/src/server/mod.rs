@@ -6,20 +6,24 @@ mod admins;
 mod fronts;
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use ussh_os::agent_socket::Peer;
 use ussh_os::seqpacket::{SeqPacket, SeqPacketListener};
-use usshca_ipc::channel::{Channel, ChannelError};
-use usshca_ipc::signer::{Control, FromSignerControl, SignerSetup};
+use usshca_ipc::channel::{Channel, ChannelError, decode};
+use usshca_ipc::signer::{Control, FromSignerControl, PolicyText, SignerSetup};
 
 use self::admins::Admin;
 use self::fronts::{Front, Worker};
+use crate::MAX_SETUP;
 use crate::ca::Ca;
 use crate::log;
+use crate::policy::Policy;
 
 /// The supervisor's channel.
 pub type ControlChannel = Channel<FromSignerControl, Control>;
@@ -190,12 +194,15 @@ impl Server {
             return Ok(Flow::Continue);
         }
         if received.message == Control::Hears {
-            return self.answer_control();
+            return self.answer_control(&FromSignerControl::Hears);
         }
         let (Some(fd), None) = (received.descriptors.pop(), received.descriptors.pop()) else {
             log::warning("a control message without exactly one descriptor: not taken");
             return Ok(Flow::Continue);
         };
+        if received.message == Control::NewPolicy {
+            return self.take_policy(fd);
+        }
         let socket = SeqPacket::from_fd(fd)?;
         socket.set_nonblocking(true)?;
         match received.message {
@@ -205,18 +212,38 @@ impl Server {
             }
             Control::NewAdmin => self.add_admin(socket),
             // Answered above.
-            Control::Hears => {}
+            Control::Hears | Control::NewPolicy => {}
         }
         Ok(Flow::Continue)
     }
 
-    fn answer_control(&self) -> Result<Flow, ServeError> {
-        match self.control.send(&FromSignerControl::Hears) {
+    /// A policy that is no good changes nothing.
+    fn take_policy(&mut self, file: OwnedFd) -> Result<Flow, ServeError> {
+        let answer = match read_policy(file) {
+            Ok(policy) => {
+                self.ca.set_policy(policy);
+                log::info("another policy is in force");
+                FromSignerControl::PolicyTaken
+            }
+            Err(why) => FromSignerControl::PolicyKept(why),
+        };
+        self.answer_control(&answer)
+    }
+
+    fn answer_control(&self, answer: &FromSignerControl) -> Result<Flow, ServeError> {
+        match self.control.send(answer) {
             // A supervisor that does not read will ask again, or has gone: then the channel says so.
             Ok(()) | Err(ChannelError::Io(_)) => Ok(Flow::Continue),
             Err(e) => Err(e.into()),
         }
     }
+}
+
+fn read_policy(file: OwnedFd) -> Result<Policy, String> {
+    let mut bytes = Vec::new();
+    File::from(file).take(MAX_SETUP).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    let files: Vec<PolicyText> = decode(&bytes).map_err(|e| e.to_string())?;
+    Policy::of(&files).map_err(|e| e.to_string())
 }
 
 /// Takes one message off a channel that does not block.

@@ -52,7 +52,8 @@ pub fn sign(layout: &Layout, args: &HostSignArgs) -> Result<(), Failure> {
     })
 }
 
-fn read_key(path: &Path) -> Result<PublicKey, Failure> {
+/// One public key, of a file or of standard input (`-`).
+pub fn read_key(path: &Path) -> Result<PublicKey, Failure> {
     let shown = path.display();
     let mut text = String::new();
     let read = if path == Path::new("-") {

@@ -42,7 +42,7 @@ impl Link {
 
     /// With a signer of our own, on the same state; it holds the lock, so that there is never a second one.
     pub fn own(base: &Base) -> Result<Self, Failure> {
-        Self::with(signer_process::start(base, None)?)
+        Self::with(signer_process::start(base)?)
     }
 
     /// With the first signer of a new CA, which makes the inventory.

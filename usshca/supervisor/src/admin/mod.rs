@@ -1,23 +1,24 @@
 //! The verbs for administrators. Each asks the signer: the CA's own if it runs, else one for the moment, on the same state and under the same lock.
 
+mod explain;
 mod files;
 mod host;
 mod link;
 mod list;
+mod revoke;
 mod table;
 mod time;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
-use serde_json::json;
 use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::layout::Layout;
 
 use self::files::Place;
 pub use self::files::certificate_path;
 pub use self::link::Link;
-use crate::cli::{AdminCommand, HostCommand, KrlArgs, RevokeArgs};
+use crate::cli::{AdminCommand, HostCommand, KrlArgs};
 use crate::failure::Failure;
 
 /// Mode of files for everybody to read.
@@ -28,26 +29,15 @@ pub fn run(layout: &Layout, verb: AdminCommand) -> Result<(), Failure> {
     match verb {
         AdminCommand::List(args) => list::list(layout, &args),
         AdminCommand::Show(args) => list::show(layout, &args),
-        AdminCommand::Revoke(args) => revoke(layout, args),
+        AdminCommand::Explain(args) => explain::explain(layout, &args),
+        AdminCommand::Revoke(args) => revoke::revoke(layout, &args),
+        AdminCommand::Revocations(args) => revoke::list(layout, &args),
         AdminCommand::Krl(args) => krl(layout, &args),
         AdminCommand::Host(HostCommand::Sign(args)) => host::sign(layout, &args),
     }
 }
 
-fn revoke(layout: &Layout, args: RevokeArgs) -> Result<(), Failure> {
-    let link = Link::open(layout)?;
-    let serial = args.serial;
-    let Reply::Revoked { already } = link.ask(&Request::Revoke { serial, reason: args.reason })? else {
-        return Err(unexpected());
-    };
-    print(&match (args.json, already) {
-        // A string: JSON's numbers lose digits above 2^53 in many readers.
-        (true, _) => format!("{}\n", json!({ "serial": serial.to_string(), "already": already })),
-        (false, false) => format!("revoked serial {serial}; {}\n", next_steps(layout)),
-        (false, true) => format!("serial {serial} was revoked before\n"),
-    })
-}
-
+/// What has to happen before hosts know of it.
 fn next_steps(layout: &Layout) -> String {
     let krl = layout.public.join("krl");
     format!(

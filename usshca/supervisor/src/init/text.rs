@@ -14,7 +14,8 @@ const TRY_PORT: u16 = 2222;
 /// The first policy.
 pub const POLICY: &str = r#"# Who gets which certificate. The first rule that matches decides; without one there is none.
 # A rule is about its users and the members of its groups (as this machine knows them, LDAP and AD too), or, with neither key, about everybody.
-# Read when the CA starts. `usshca check` says whether it is good.
+# Read when the CA starts, and again on SIGHUP: one that is no good changes nothing. `usshca check` says whether it is good, `usshca explain USER` what somebody gets.
+# docs/policy.md names every key.
 
 # This machine's root is not every machine's root.
 [[rule]]

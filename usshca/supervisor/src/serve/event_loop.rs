@@ -137,8 +137,12 @@ impl EventLoop {
     fn hear_signals(&mut self, now: Instant) {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             if u32::try_from(Signal::SIGHUP as i32) == Ok(signal.ssi_signo) {
-                // Whoever sends it wants it to go on, with what the files say now.
-                log::warning("SIGHUP: nothing is read again; a restart takes up a new configuration or policy");
+                match self.ground.base.policy() {
+                    Ok(policy) => self.signer.offer(policy),
+                    Err(failure) => {
+                        log::error(&format!("policy: the one before stays in force: {}", failure.message));
+                    }
+                }
             } else if self.stop_by.is_none() {
                 log::info(&format!("told to stop: {} connections may finish", self.connections.len()));
                 self.listeners.clear();

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use ussh_os::seqpacket::SeqPacket;
 use usshca_ipc::channel::ChannelError;
-use usshca_ipc::signer::{Control, FromSignerControl};
+use usshca_ipc::signer::{Control, FromSignerControl, PolicyText};
 
+use crate::child::setup_file;
 use crate::failure::Failure;
 use crate::log;
 use crate::prepare::Base;
@@ -27,6 +28,10 @@ pub struct Signer {
     state: State,
     /// The admin socket, which every signer in turn listens on.
     admin: OwnedFd,
+    /// The last policy that a signer has taken: the next one starts with it, whatever the files say by then.
+    policy: Vec<PolicyText>,
+    /// One that the present signer has not answered for yet.
+    offered: Option<Vec<PolicyText>>,
     /// Which signer it is, from 1. A connection is known to one only.
     generation: u64,
     failures: u32,
@@ -43,10 +48,12 @@ impl Signer {
     /// Starts the first one and waits until it is ready.
     pub fn start(base: &Base, admin: OwnedFd) -> Result<Self, Failure> {
         let listener = admin.try_clone().map_err(|e| Failure::internal(e.to_string()))?;
-        let process = signer_process::start(base, Some(listener))?;
+        let policy = base.policy()?;
+        let process = signer_process::start_serving(base, listener, policy.clone())?;
         process.wait_ready()?;
         set_nonblocking(&process).map_err(|e| Failure::internal(e.to_string()))?;
-        Ok(Signer { state: State::up(process, Instant::now()), admin, generation: 1, failures: 0 })
+        let state = State::up(process, Instant::now());
+        Ok(Signer { state, admin, policy, offered: None, generation: 1, failures: 0 })
     }
 
     /// Which signer is up; `None`: none is.
@@ -66,6 +73,19 @@ impl Signer {
                 log::warning(&format!("signer: not told of a connection: {e}"));
                 None
             }
+        }
+    }
+
+    /// Offers it another policy; what it says to that is logged. One that is down gets it when it starts, if it is good.
+    pub fn offer(&mut self, policy: Vec<PolicyText>) {
+        let State::Up { process, .. } = &self.state else {
+            log::warning("policy: not taken, since the signer is down: the one before stays in force");
+            return;
+        };
+        let sent = setup_file(&policy).map_err(ChannelError::Io);
+        match sent.and_then(|file| process.control.send_with(&Control::NewPolicy, &[file.as_fd()])) {
+            Ok(()) => self.offered = Some(policy),
+            Err(e) => log::warning(&format!("policy: the one before stays in force: {e}")),
         }
     }
 
@@ -96,7 +116,20 @@ impl Signer {
             State::Down { until } if now >= *until => self.restart(base, now),
             State::Down { .. } => return,
             State::Up { process, since, liveness } => {
-                let how = ended(process, Some(&mut *liveness), now);
+                let how = ended(process, |answer| match answer {
+                    FromSignerControl::Hears => liveness.answered(now),
+                    FromSignerControl::PolicyTaken => self.offered.take().map(|policy| self.policy = policy).is_some(),
+                    FromSignerControl::PolicyKept(why) => {
+                        log::error(&format!("policy: the one before stays in force: {why}"));
+                        self.offered.take().is_some()
+                    }
+                    FromSignerControl::Ready
+                    | FromSignerControl::Failed(_)
+                    | FromSignerControl::Busy(_)
+                    | FromSignerControl::PolicyGroup(_)
+                    | FromSignerControl::PolicyWarning(_)
+                    | FromSignerControl::PolicyGood => false,
+                });
                 let hangs = how.is_none() && !hears(process, liveness, now);
                 if how.is_none() && !hangs {
                     return;
@@ -129,12 +162,15 @@ impl Signer {
                     FromSignerControl::Failed(why) | FromSignerControl::Busy(why) => {
                         self.down(&format!("cannot serve: {why}"), now)
                     }
-                    FromSignerControl::Hears | FromSignerControl::PolicyGroup(_) | FromSignerControl::PolicyGood => {
-                        self.down("spoke out of turn", now)
-                    }
+                    FromSignerControl::Hears
+                    | FromSignerControl::PolicyGroup(_)
+                    | FromSignerControl::PolicyWarning(_)
+                    | FromSignerControl::PolicyGood
+                    | FromSignerControl::PolicyTaken
+                    | FromSignerControl::PolicyKept(_) => self.down("spoke out of turn", now),
                 },
                 Err(ChannelError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {
-                    match ended(process, None, now) {
+                    match ended(process, |_| false) {
                         Some(how) => self.down(&how, now),
                         None if now >= *deadline => return self.kill("was not ready in time", now),
                         None => return,
@@ -178,7 +214,7 @@ impl Signer {
     fn restart(&mut self, base: &Base, now: Instant) -> State {
         self.generation += 1;
         let started = self.admin.try_clone().map_err(|e| Failure::internal(e.to_string())).and_then(|listener| {
-            let process = signer_process::start(base, Some(listener))?;
+            let process = signer_process::start_serving(base, listener, self.policy.clone())?;
             set_nonblocking(&process).map_err(|e| Failure::internal(e.to_string()))?;
             Ok(process)
         });
@@ -225,17 +261,14 @@ fn hears(process: &SignerProcess, liveness: &mut Liveness, now: Instant) -> bool
 }
 
 /// How it ended, if it did: by its exit, or by closing its channel (once it is up it has nothing to say but answers).
-fn ended(process: &mut SignerProcess, liveness: Option<&mut Liveness>, now: Instant) -> Option<String> {
+fn ended(process: &mut SignerProcess, mut is_answer: impl FnMut(FromSignerControl) -> bool) -> Option<String> {
     if let Some(status) = process.child.try_wait() {
         return Some(format!("ended ({status})"));
     }
+    // Whatever is behind it is seen the next time.
     match process.control.receive(None) {
         Err(ChannelError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => None,
-        // One answer to one question: there is nothing behind it.
-        Ok(received) => {
-            let answer = received.message == FromSignerControl::Hears;
-            (!(answer && liveness.is_some_and(|l| l.answered(now)))).then(|| "spoke out of turn".to_owned())
-        }
+        Ok(received) => (!is_answer(received.message)).then(|| "spoke out of turn".to_owned()),
         Err(e) => Some(e.to_string()),
     }
 }

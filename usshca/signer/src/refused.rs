@@ -1,0 +1,85 @@
+//! Why nothing was issued: for the log and the inventory, and for the user.
+
+use std::time::Duration;
+
+use ussh_core::issue::IssueError;
+use ussh_core::keys::KeyError;
+
+use crate::inventory::InventoryError;
+use crate::policy::PolicyRefusal;
+
+/// Why nothing was issued.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// Policy.
+    #[error("{0}")]
+    Policy(#[from] PolicyRefusal),
+    /// The subject key.
+    #[error("the key cannot be certified: {0}")]
+    Key(KeyError),
+    /// The subject key is a CA's.
+    #[error("the key is a CA's own")]
+    CaKey,
+    /// The user has as many certificates as the rule allows.
+    #[error("the user has {0} certificates that are good, and the rule allows no more")]
+    TooMany(u32),
+    /// A host request out of its bounds.
+    #[error("{0}")]
+    Host(String),
+    /// The certificate would not be one.
+    #[error("{0}")]
+    Sign(#[from] IssueError),
+    /// The inventory, or the clock.
+    #[error("{0}")]
+    Inventory(#[from] InventoryError),
+}
+
+impl Refused {
+    /// A sentence for the user who asked, and what to try. It does not say which rule decided.
+    pub fn for_user(&self) -> String {
+        match self {
+            Refused::Policy(refusal) => return for_user(refusal),
+            Refused::TooMany(_) => {
+                "You have as many certificates at a time as the CA allows. Wait until one has run out, or revoke one."
+            }
+            Refused::Key(_) | Refused::CaKey | Refused::Host(_) => "The CA cannot certify this key.",
+            Refused::Inventory(InventoryError::ClockBehind { .. }) => {
+                "The CA's clock is wrong, so that it issues nothing. Tell the people who run the CA."
+            }
+            Refused::Sign(_) | Refused::Inventory(_) => {
+                "The CA cannot issue certificates at the moment. Try again later, or tell the people who run the CA."
+            }
+        }
+        .to_owned()
+    }
+}
+
+/// What the user can do about it. It does not say which rule decided, nor what it gives to others.
+fn for_user(refusal: &PolicyRefusal) -> String {
+    match refusal {
+        PolicyRefusal::NoRule
+        | PolicyRefusal::Denied { .. }
+        | PolicyRefusal::Name
+        | PolicyRefusal::NoPrincipal { .. } => {
+            "The CA's policy gives your account no certificate here and now. Ask the people who run the CA.".to_owned()
+        }
+        PolicyRefusal::Authentication { demanded, .. } => {
+            format!("The CA's policy wants you to prove who you are by {demanded}.")
+        }
+        PolicyRefusal::Mode { mode, .. } => format!("The CA's policy does not give you certificates by way of {mode}."),
+        PolicyRefusal::KeyType { kind, .. } => {
+            format!("The CA's policy does not certify your keys of the type {kind}.")
+        }
+        PolicyRefusal::Reason { .. } => {
+            "The CA's policy wants a reason from you. Say it so: ssh -A CA reason=\"what for\"".to_owned()
+        }
+        PolicyRefusal::Validity { most, .. } => {
+            let most = humantime::format_duration(Duration::from_secs(*most));
+            format!("The CA's policy gives you certificates for {most} at most. Ask for less: for=…")
+        }
+        PolicyRefusal::Principal { .. } => {
+            "The CA's policy does not give you all of these principals. Ask for fewer, or leave principals= out."
+                .to_owned()
+        }
+    }
+}

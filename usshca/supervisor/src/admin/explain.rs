@@ -1,0 +1,149 @@
+//! `usshca explain`: which rule decides about somebody, why the ones before it do not, and what the certificate would be like.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use ussh_core::escape::{MAX_FIELD, escape};
+use ussh_os::account::Account;
+use usshca_ipc::admin::{Explained, Grant, Reply, Request, Supposed};
+use usshca_ipc::front::Wish;
+use usshca_ipc::layout::Layout;
+
+use super::time::{parse_utc, utc};
+use super::{Link, print, unexpected};
+use crate::cli::ExplainArgs;
+use crate::failure::Failure;
+
+/// Asks the signer; a refusal is exit status 1.
+pub fn explain(layout: &Layout, args: &ExplainArgs) -> Result<(), Failure> {
+    let supposed = suppose(args)?;
+    let request = Request::Explain(Box::new(supposed.clone()));
+    let Reply::Explained(explained) = Link::open(layout)?.ask(&request)? else {
+        return Err(unexpected());
+    };
+    print(&if args.json { format!("{}\n", to_json(&supposed, &explained)) } else { to_text(&supposed, &explained) })?;
+    match &explained.decision {
+        Ok(_) => Ok(()),
+        Err(why) => Err(Failure::refused(format!("no certificate: {}", shown(why)))),
+    }
+}
+
+fn suppose(args: &ExplainArgs) -> Result<Supposed, Failure> {
+    let (user, groups) =
+        if args.groups.is_empty() { look_up(&args.user)? } else { (args.user.clone(), args.groups.clone()) };
+    let time = args.at.as_deref().map(|text| parse_utc("--at", text)).transpose()?;
+    Ok(Supposed {
+        user,
+        groups,
+        source: args.from,
+        time,
+        authentication: args.authentication.clone(),
+        mode: args.mode.clone(),
+        key_type: args.key_type.clone(),
+        wish: Wish {
+            validity_seconds: args.validity,
+            principals: args.principals.clone(),
+            reason: args.reason.clone(),
+        },
+    })
+}
+
+/// The canonical name and the groups, as a PAM worker would state them.
+fn look_up(user: &str) -> Result<(String, Vec<String>), Failure> {
+    let failed = |e: &dyn std::fmt::Display| Failure::internal(format!("looking up the account {}: {e}", shown(user)));
+    let account = Account::by_name(user).map_err(|e| failed(&e))?.ok_or_else(|| {
+        Failure::refused(format!("this machine knows no account {}; to suppose one, give its --group", shown(user)))
+    })?;
+    let groups = account.group_names().map_err(|e| failed(&e))?;
+    Ok((account.name, groups))
+}
+
+fn shown(text: &str) -> String {
+    escape(text.as_bytes(), MAX_FIELD)
+}
+
+fn list(names: &[String]) -> String {
+    let names: Vec<String> = names.iter().map(|name| shown(name)).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+fn to_text(supposed: &Supposed, explained: &Explained) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        text,
+        "{} (groups: {}) from {}, authenticated by {}, {}, key type {}{}",
+        shown(&supposed.user),
+        list(&supposed.groups),
+        supposed.source,
+        supposed.authentication,
+        supposed.mode,
+        supposed.key_type,
+        supposed.time.map_or(String::new(), |time| format!(", at {}", utc(time))),
+    );
+    for (rule, why) in &explained.passed_over {
+        let _ = writeln!(text, "  rule \"{}\" {}", shown(rule), shown(why));
+    }
+    let _ = match (explained.rule.as_str(), &explained.decision) {
+        ("", _) => Ok(()),
+        (rule, Ok(_)) => writeln!(text, "  rule \"{}\" decides:", shown(rule)),
+        (rule, Err(why)) => writeln!(text, "  rule \"{}\" decides: {}", shown(rule), shown(why)),
+    };
+    if let Ok(grant) = &explained.decision {
+        text.push_str(&certificate(grant));
+    }
+    text
+}
+
+fn certificate(grant: &Grant) -> String {
+    let mut lines = vec![
+        ("key ID", shown(&grant.key_id)),
+        ("principals", list(&grant.principals)),
+        ("valid", format!("from {} until {}", utc(grant.valid_after), utc(grant.valid_before))),
+        ("extensions", list(&grant.extensions)),
+    ];
+    lines.extend(
+        grant.critical_options.iter().map(|(name, value)| ("critical", format!("{} {}", shown(name), shown(value)))),
+    );
+    let lifetime = humantime::format_duration(Duration::from_secs(grant.agent_lifetime_seconds));
+    lines.push((
+        "in the agent",
+        format!("for {lifetime}{}", if grant.confirm { ", which asks before each use" } else { "" }),
+    ));
+    lines.extend(grant.max_certificates.map(|most| ("at one time", format!("{most} at most"))));
+    lines.into_iter().map(|(name, value)| format!("    {name:<13}{value}\n")).collect()
+}
+
+fn to_json(supposed: &Supposed, explained: &Explained) -> Value {
+    let passed_over: Vec<Value> =
+        explained.passed_over.iter().map(|(rule, why)| json!({ "rule": rule, "why_not": why })).collect();
+    let options = |options: &[(String, String)]| {
+        options
+            .iter()
+            .map(|(name, value)| (name.clone(), Value::from(value.as_str())))
+            .collect::<serde_json::Map<_, _>>()
+    };
+    let certificate = explained.decision.as_ref().ok().map(|grant| {
+        json!({
+            "key_id": grant.key_id,
+            "principals": grant.principals,
+            "valid_after": grant.valid_after,
+            "valid_before": grant.valid_before,
+            "critical_options": options(&grant.critical_options),
+            "extensions": grant.extensions,
+            "confirm": grant.confirm,
+            "agent_lifetime_seconds": grant.agent_lifetime_seconds,
+            "max_certificates": grant.max_certificates,
+        })
+    });
+    json!({
+        "user": supposed.user,
+        "groups": supposed.groups,
+        "from": supposed.source,
+        "passed_over": passed_over,
+        "rule": explained.rule,
+        "certificate": certificate,
+        "refused": explained.decision.as_ref().err(),
+    })
+}

@@ -1,0 +1,180 @@
+//! `usshca revoke` and `usshca revocations`.
+
+use std::path::Path;
+
+use serde_json::json;
+use ussh_core::escape::{MAX_FIELD, escape};
+use usshca_ipc::admin::{CertificateKind, Reply, Request, Revocation, Revoke};
+use usshca_ipc::layout::Layout;
+
+use super::host::read_key;
+use super::time::{parse_utc, utc};
+use super::{Link, next_steps, print, table, unexpected};
+use crate::cli::{Of, RevocationsArgs, RevokeArgs};
+use crate::failure::Failure;
+
+/// Revocations asked for at a time.
+const PAGE: u32 = 500;
+const HEAD: [&str; 8] = ["NUMBER", "WHAT", "CERTIFICATES", "AT", "BY", "REASON", "UNDONE", "UNDONE BY"];
+
+impl From<Of> for CertificateKind {
+    fn from(of: Of) -> Self {
+        match of {
+            Of::User => CertificateKind::User,
+            Of::Host => CertificateKind::Host,
+        }
+    }
+}
+
+/// Revokes, or undoes.
+pub fn revoke(layout: &Layout, args: &RevokeArgs) -> Result<(), Failure> {
+    if let Some(act) = args.undo {
+        return undo(layout, args, act);
+    }
+    let what = what(args)?;
+    let described = describe(&what);
+    let request = Request::Revoke { what, reason: args.reason.clone() };
+    let Reply::Revoked(done) = Link::open(layout)?.ask(&request)? else {
+        return Err(unexpected());
+    };
+    let serial = args.serial.map(|serial| serial.to_string());
+    print(&match (args.json, done) {
+        // Strings: JSON's numbers lose digits above 2^53 in many readers.
+        (true, _) => {
+            let act = done.map(|done| done.act.to_string());
+            let certificates = done.map_or(0, |done| done.certificates);
+            let already = done.is_none();
+            let mut value = json!({ "revocation": act, "certificates": certificates, "already": already });
+            if let (Some(fields), Some(serial)) = (value.as_object_mut(), serial) {
+                fields.insert("serial".to_owned(), serial.into());
+            }
+            format!("{value}\n")
+        }
+        (false, Some(done)) => {
+            let count = match (args.serial, done.certificates) {
+                (Some(_), _) => String::new(),
+                (None, 1) => ", 1 certificate that is not over".to_owned(),
+                (None, count) => format!(", {count} certificates that are not over"),
+            };
+            format!("revoked {described} (revocation {}{count}); {}\n", done.act, next_steps(layout))
+        }
+        (false, None) => format!("{described}: was revoked before\n"),
+    })
+}
+
+fn what(args: &RevokeArgs) -> Result<Revoke, Failure> {
+    let kind = args.of.into();
+    Ok(match args {
+        RevokeArgs { serial: Some(serial), .. } => Revoke::Serial(*serial),
+        RevokeArgs { user: Some(user), .. } => Revoke::User(user.clone()),
+        RevokeArgs { host: Some(host), .. } => Revoke::Host(host.to_ascii_lowercase()),
+        RevokeArgs { key: Some(key), .. } if key.starts_with("SHA256:") => Revoke::Key(key.clone()),
+        RevokeArgs { key: Some(key), .. } => Revoke::Key(read_key(Path::new(key))?.fingerprint()),
+        RevokeArgs { key_id: Some(key_id), .. } => Revoke::KeyId { kind, key_id: key_id.clone() },
+        RevokeArgs { before: Some(time), .. } => Revoke::Before { kind, time: parse_utc("--before", time)? },
+        RevokeArgs { ca: Some(of), .. } => Revoke::Ca { kind: (*of).into(), fingerprint: String::new() },
+        // The command line demands one of them.
+        _ => return Err(Failure::usage("say what to revoke: a serial, or one of the options")),
+    })
+}
+
+fn describe(what: &Revoke) -> String {
+    let shown = |text: &str| escape(text.as_bytes(), MAX_FIELD);
+    let of = |kind: &CertificateKind| match kind {
+        CertificateKind::User => "user",
+        CertificateKind::Host => "host",
+    };
+    match what {
+        Revoke::Serial(serial) => format!("serial {serial}"),
+        Revoke::User(name) => format!("what user {} was given so far", shown(name)),
+        Revoke::Host(name) => format!("what host {} was given so far", shown(name)),
+        Revoke::Key(fingerprint) => format!("key {}", shown(fingerprint)),
+        Revoke::KeyId { kind, key_id } => format!("the {} key ID {}", of(kind), shown(key_id)),
+        Revoke::Before { kind, time } => format!("all {} certificates issued before {}", of(kind), utc(*time)),
+        Revoke::Ca { kind, .. } => format!("the {} CA's key", of(kind)),
+    }
+}
+
+fn undo(layout: &Layout, args: &RevokeArgs, act: u64) -> Result<(), Failure> {
+    let Reply::Lifted { certificates, already } = Link::open(layout)?.ask(&Request::Lift { act })? else {
+        return Err(unexpected());
+    };
+    print(&match (args.json, already) {
+        (true, _) => {
+            format!("{}\n", json!({ "revocation": act.to_string(), "certificates": certificates, "already": already }))
+        }
+        (false, true) => format!("revocation {act} was undone before\n"),
+        (false, false) => {
+            format!("revocation {act} undone, {certificates} certificates are good again; {}\n", next_steps(layout))
+        }
+    })
+}
+
+/// Lists what was revoked, newest first.
+pub fn list(layout: &Layout, args: &RevocationsArgs) -> Result<(), Failure> {
+    let acts = receive(&Link::open(layout)?)?;
+    if args.json {
+        let lines: Vec<String> = acts.iter().map(|act| format!("{}\n", to_json(act))).collect();
+        return print(&lines.concat());
+    }
+    let rows: Vec<Vec<String>> = acts.iter().map(to_row).collect();
+    print(&table::render(&HEAD, &rows))
+}
+
+fn receive(link: &Link) -> Result<Vec<Revocation>, Failure> {
+    let mut acts: Vec<Revocation> = Vec::new();
+    let mut before = u64::MAX;
+    loop {
+        let Reply::Revocations(page) = link.ask(&Request::Revocations { before, limit: PAGE })? else {
+            return Err(unexpected());
+        };
+        match page.last() {
+            // Numbers only go down: or this would never end.
+            Some(last) if last.id < before => before = last.id,
+            _ => return Ok(acts),
+        }
+        acts.extend(page);
+    }
+}
+
+fn subject(act: &Revocation) -> String {
+    let value = match (act.scope.as_str(), act.value.parse()) {
+        ("before", Ok(time)) => utc(time),
+        _ => escape(act.value.as_bytes(), MAX_FIELD),
+    };
+    match act.scope.as_str() {
+        "before" => format!("{} certificates before {value}", act.kind),
+        "key ID" => format!("{} key ID {value}", act.kind),
+        "ca" => format!("{} CA {value}", act.kind),
+        scope => format!("{scope} {value}"),
+    }
+}
+
+fn to_row(act: &Revocation) -> Vec<String> {
+    let shown = |text: &str| if text.is_empty() { "-".to_owned() } else { escape(text.as_bytes(), MAX_FIELD) };
+    vec![
+        act.id.to_string(),
+        subject(act),
+        act.certificates.to_string(),
+        utc(act.at),
+        shown(&act.by),
+        shown(&act.reason),
+        act.lifted.map_or_else(|| "-".to_owned(), utc),
+        shown(act.lifted_by.as_deref().unwrap_or_default()),
+    ]
+}
+
+fn to_json(act: &Revocation) -> serde_json::Value {
+    json!({
+        "revocation": act.id.to_string(),
+        "scope": act.scope,
+        "kind": act.kind,
+        "value": act.value,
+        "certificates": act.certificates,
+        "at": act.at,
+        "by": act.by,
+        "reason": act.reason,
+        "undone": act.lifted,
+        "undone_by": act.lifted_by,
+    })
+}
