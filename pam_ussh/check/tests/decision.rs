@@ -32,7 +32,8 @@ impl World {
             world.run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", key, "-f", &world.at(key)]);
         }
         fs::copy(world.at("ca.pub"), world.at("cas")).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_pam-ussh-check"), world.at("pam-ussh-check")).unwrap();
+        // By another process: a child that another test forks meanwhile would hold our descriptor open for writing, and the copy could not be run (ETXTBSY).
+        world.run("cp", &[env!("CARGO_BIN_EXE_pam-ussh-check"), &world.at("pam-ussh-check")]);
         Some(world)
     }
 
