@@ -313,13 +313,10 @@ impl Ca {
     /// # Errors
     /// [`InventoryError`]
     pub fn revoke(&mut self, what: Revoke, by: &str, reason: &str) -> Result<Revocation, InventoryError> {
-        let what = match what {
-            Revoke::Ca { kind, .. } => {
-                let fingerprint = self.ca_key(kind.into()).public_key().fingerprint();
-                Revoke::Ca { kind, fingerprint }
-            }
-            what => what,
-        };
+        let mut what = what;
+        if let Revoke::Ca { kind, fingerprint } = &mut what {
+            *fingerprint = self.ca_key((*kind).into()).public_key().fingerprint();
+        }
         let done = self.inventory.revoke(&what, self.clock.now(), by, reason)?;
         log::info(&revocation_line(&what, by, reason, done));
         Ok(done)

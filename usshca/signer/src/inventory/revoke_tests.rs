@@ -1,5 +1,11 @@
 //! Revocations of every scope, and what lifting one leaves.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 use ussh_core::clock::UnixTime;
 use usshca_ipc::admin::{CertificateKind, Revoke};

@@ -28,6 +28,7 @@ pub fn parse_utc(option: &str, text: &str) -> Result<u64, Failure> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
 
     #[test]
