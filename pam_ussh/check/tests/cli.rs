@@ -49,7 +49,8 @@ fn what_is_wrong_with_a_line_comes_with_something_to_paste() {
         ("timeout=301", "for example timeout=5s"),
         ("group=", "group=admins, or leave it out"),
         ("cue_prompt=", "[cue_prompt=Touch the key], or leave it out"),
-        ("revoked_key=/etc/krl", "revoked_keys is one letter apart; docs/pam_ussh.md lists all options"),
+        ("revoked_key=/etc/krl", "revoked_keys="),
+        ("grop=admins", "group is one letter apart; docs/pam_ussh.md lists all options"),
         ("wombat", "take wombat out; docs/pam_ussh.md lists all options"),
     ] {
         let (status, said) = check(&["--options", line]);
