@@ -5,11 +5,12 @@
 //! ssh-agent of this host, a socket that the user forwards by other means, a session without a record.
 
 use std::cell::Cell;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use ussh_core::record::SessionRecord;
+use ussh_core::record::{RecordError, SessionRecord};
 use ussh_core::verdict::Origin;
 use ussh_os::agent_socket::Peer;
 use ussh_os::process::ProcessHandle;
@@ -54,6 +55,9 @@ enum NoOrigin {
     /// A host name, or none.
     #[error("the record has no address")]
     NoAddress,
+    /// It is for root to read: the module can, a tool of the user's cannot.
+    #[error("record of {0}: {1}")]
+    Hidden(ProcessId, std::io::Error),
     /// It could not be found out.
     #[error("{0}")]
     Unavailable(String),
@@ -77,6 +81,11 @@ impl std::fmt::Debug for AgentOrigin<'_> {
 }
 
 impl AgentOrigin<'_> {
+    /// Whether there may be one that this process may not read.
+    pub(crate) fn is_hidden(&self) -> bool {
+        matches!(self.find(), Err(NoOrigin::Hidden(..)))
+    }
+
     fn find(&self) -> Result<(IpAddr, ProcessId), NoOrigin> {
         let pid = u32::try_from(self.peer.pid).ok().filter(|pid| *pid != 0).ok_or(NoOrigin::NotSeen)?;
         let sshd = Held::open(ProcessId::of(pid).map_err(|_| NoOrigin::NotSeen)?)?;
@@ -101,6 +110,9 @@ impl AgentOrigin<'_> {
             match records::read(self.spool, monitor) {
                 Ok(Found::Live(record)) => return Ok((monitor, *record)),
                 Ok(Found::Nothing) => {}
+                Err(RecordError::Io(error)) if error.kind() == ErrorKind::PermissionDenied => {
+                    return Err(NoOrigin::Hidden(monitor, error));
+                }
                 Err(error) => return Err(NoOrigin::Unavailable(format!("record of {monitor}: {error}"))),
             }
         }

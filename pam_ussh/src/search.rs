@@ -16,6 +16,9 @@ const MAX_SOCKETS: usize = 8;
 /// Least time that a socket gets.
 const LEAST_SHARE: Duration = Duration::from_millis(200);
 
+/// How `debug` begins to say that whose agents these are could not be found out.
+pub(crate) const BARRED: &str = "no search: records: ";
+
 /// Puts the question to the agents of the caller's live sessions, newest first, while time is `left`. `first` is why there is a search.
 /// # Errors
 /// [`Denial`]: `first`, unless an agent was found and said more.

@@ -2,13 +2,16 @@
 //!
 //! Trusted: who runs it, as far as it concerns nobody else: the agent is asked as the caller's real uid, as ever.
 
-use std::cell::RefCell;
-use std::path::Path;
+use std::cell::{Cell, RefCell};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ussh_core::certificate::Certificate;
-use ussh_core::decision::Tried;
-use ussh_core::verdict::{Demand, verify};
+use ussh_core::decision::{self, Tried};
+use ussh_core::record::SPOOL;
+use ussh_core::trusted_file::{TrustedFileError, read_trusted};
+use ussh_core::verdict::{CriticalOptions, Demand, Refusal, verify};
 use ussh_os::account::Account;
 use ussh_os::pam_module::PamReturn;
 use ussh_os::process;
@@ -17,8 +20,9 @@ use crate::answer::{Denial, Phase, Subject};
 use crate::attendant::Speaker;
 use crate::auth::{self, Witness};
 use crate::caller::Reached;
-use crate::options::{AuthOptions, Facility, FromLine};
+use crate::options::{AuthOptions, DEFAULT_CONFIG, Facility, FromLine, Principals};
 use crate::place;
+use crate::search;
 use crate::sshd;
 use crate::trust::{self, Trust};
 
@@ -64,6 +68,8 @@ pub struct NotAccepted {
     pub user_text: &'static str,
     /// Whether it was checked and refused, or could not be checked.
     pub outcome: Outcome,
+    /// What the module can read and whoever asks here cannot: with it the answer may be another.
+    pub hidden: Option<PathBuf>,
 }
 
 /// The kinds of no.
@@ -77,37 +83,41 @@ pub enum Outcome {
     Misconfigured,
 }
 
-impl From<Denial> for NotAccepted {
-    fn from(denial: Denial) -> Self {
+impl NotAccepted {
+    fn new(denial: &Denial, hidden: Option<PathBuf>) -> Self {
         let outcome = match denial.code() {
             PamReturn::AuthInfoUnavail => Outcome::Unavailable,
             PamReturn::ServiceErr => Outcome::Misconfigured,
             PamReturn::Success | PamReturn::AuthErr | PamReturn::PermDenied | PamReturn::SessionErr => Outcome::Refused,
         };
-        NotAccepted { reason: denial.reason(), user_text: denial.user_text(), outcome }
+        NotAccepted { reason: denial.reason(), user_text: denial.user_text(), outcome, hidden }
     }
 }
 
 /// Takes the decision that `auth` of this service would take for `user`, called by whoever runs this: with the same agent, files and checks. The agent signs a challenge, so
-/// that a key may want a touch.
-pub fn decide(service: &str, user: &str, arguments: &[String]) -> Decision {
+/// that a key may want a touch. `arguments` as libpam splits them; `None`: one is no text.
+pub fn decide(service: &str, user: &str, arguments: Option<&[String]>) -> Decision {
     let witness = Notes::default();
-    let answer = judge(&witness, service, user, arguments).map_err(NotAccepted::from);
-    let Notes { identities, steps } = witness;
+    let answer = judge(&witness, service, user, arguments);
+    let Notes { identities, steps, .. } = witness;
     Decision { identities: identities.into_inner(), steps: steps.into_inner(), answer }
 }
 
-fn judge(witness: &Notes, service: &str, user: &str, arguments: &[String]) -> Result<Certificate, Denial> {
-    let options =
-        AuthOptions::parse(service, Some(arguments)).map_err(|error| Denial::Misconfigured(error.to_string()))?;
-    place::demand(service, Facility::Auth)?;
+fn judge(witness: &Notes, service: &str, user: &str, arguments: Option<&[String]>) -> Result<Certificate, NotAccepted> {
+    let plain = |denial: Denial| NotAccepted::new(&denial, None);
+    let options = AuthOptions::parse(service, arguments).map_err(|error| {
+        let configs = config_files(arguments);
+        let hidden = hidden_file(configs.iter().map(PathBuf::as_path), &error.problem.to_string());
+        NotAccepted::new(&Denial::Misconfigured(error.to_string()), hidden)
+    })?;
+    place::demand(service, Facility::Auth).map_err(|misplaced| plain(misplaced.into()))?;
     if service == sshd::SERVICE {
-        return Err(Denial::Unavailable(
+        return Err(plain(Denial::Unavailable(
             "sshd judges the certificate of the login, which is not to be had from a terminal".into(),
-        ));
+        )));
     }
-    let unavailable = |error: std::io::Error| Denial::Unavailable(format!("accounts: {error}"));
-    let account = Account::by_name(user).map_err(unavailable)?.ok_or(Denial::UnknownUser)?;
+    let unavailable = |error: std::io::Error| plain(Denial::Unavailable(format!("accounts: {error}")));
+    let account = Account::by_name(user).map_err(unavailable)?.ok_or_else(|| plain(Denial::UnknownUser))?;
     let caller = Account::by_uid(process::real_uid()).map_err(unavailable)?;
     let subject = Subject {
         phase: Phase::Auth,
@@ -117,18 +127,109 @@ fn judge(witness: &Notes, service: &str, user: &str, arguments: &[String]) -> Re
         rhost: None,
         tty: None,
     };
-    let trust = Trust::load(&options, &account)?;
-    let accepted = auth::challenge_before(witness, &subject, &options, &account, &trust, &Speaker::terminal())?;
+    let trust = Trust::load(&options, &account).map_err(|denial| {
+        let named = named_files(&options, &account);
+        let hidden = match &denial {
+            Denial::Misconfigured(text) => hidden_file(named.iter().map(PathBuf::as_path), text),
+            Denial::Unavailable(_)
+            | Denial::UnknownUser
+            | Denial::UnknownGroup(_)
+            | Denial::NotInGroup(_)
+            | Denial::NoPrincipals
+            | Denial::NoAgent
+            | Denial::AgentUnreachable(_)
+            | Denial::Interrupted
+            | Denial::NoCertificate
+            | Denial::Refused { .. } => None,
+        };
+        NotAccepted::new(&denial, hidden)
+    })?;
+    let accepted = auth::challenge_before(witness, &subject, &options, &account, &trust, &Speaker::terminal())
+        .map_err(|denial| {
+            let hidden = witness.hidden_records(&options, &denial).then(|| PathBuf::from(SPOOL));
+            NotAccepted::new(&denial, hidden)
+        })?;
     if !accepted.is_whole() {
-        return Err(Denial::Unavailable("proof of another certificate".into()));
+        return Err(plain(Denial::Unavailable("proof of another certificate".into())));
     }
     Ok(accepted.certificate.certificate().clone())
+}
+
+/// The files with options that a line leads to.
+pub fn config_files(arguments: Option<&[String]>) -> Vec<PathBuf> {
+    let named = arguments.into_iter().flatten().find_map(|argument| argument.strip_prefix("config="));
+    vec![PathBuf::from(named.unwrap_or(DEFAULT_CONFIG))]
+}
+
+/// In the order in which they are read.
+fn named_files(options: &AuthOptions, account: &Account) -> Vec<PathBuf> {
+    let principals = match &options.principals {
+        Principals::File(pattern) => pattern.expand(&account.name, account.uid),
+        Principals::None | Principals::List(_) => None,
+    };
+    [Some(options.ca_file.clone()), principals, options.revoked_keys.clone()].into_iter().flatten().collect()
+}
+
+/// The one of these files that `text` complains of, if that is because it is not for this process to read.
+fn hidden_file<'a>(mut files: impl Iterator<Item = &'a Path>, text: &str) -> Option<PathBuf> {
+    let is_hidden =
+        |file: &&Path| read_trusted(file, 0).is_err_and(|error| is_denied(&error) && error.to_string() == text);
+    files.find(is_hidden).map(Path::to_owned)
+}
+
+fn is_denied(error: &TrustedFileError) -> bool {
+    matches!(error, TrustedFileError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied)
 }
 
 #[derive(Default)]
 struct Notes {
     identities: RefCell<Vec<Listed>>,
     steps: RefCell<Vec<String>>,
+    /// A certificate would do, if only its source-address could be compared with the record of this connection.
+    hidden_origin: Cell<bool>,
+}
+
+/// In place of the refusal that a source-address would be.
+const HIDDEN_ORIGIN: &str = "source-address not checked: only root may read where this connection comes from";
+
+impl Notes {
+    /// Whether records of sessions that this process may not read could turn the answer.
+    fn hidden_records(&self, options: &AuthOptions, denial: &Denial) -> bool {
+        match denial {
+            Denial::Refused { .. } => self.hidden_origin.get(),
+            Denial::NoAgent | Denial::AgentUnreachable(_) => {
+                let barred = self.steps.borrow().iter().any(|step| step.starts_with(search::BARRED));
+                let spool = std::fs::read_dir(SPOOL);
+                barred && options.agent_search && spool.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+            }
+            Denial::Misconfigured(_)
+            | Denial::Unavailable(_)
+            | Denial::UnknownUser
+            | Denial::UnknownGroup(_)
+            | Denial::NotInGroup(_)
+            | Denial::NoPrincipals
+            | Denial::Interrupted
+            | Denial::NoCertificate => false,
+        }
+    }
+
+    /// Why this certificate does not do.
+    fn refusal(&self, certificate: &Certificate, reached: &Reached<'_>, demand: &Demand<'_>) -> Option<String> {
+        if !reached.whose.includes(certificate) {
+            return Some("not the key ID of this account's sessions".into());
+        }
+        let refusal = verify(certificate, demand).err()?;
+        if refusal != Refusal::SourceAddress || !reached.origin.is_hidden() {
+            return Some(refusal.to_string());
+        }
+        // All else may refuse it still.
+        let anywhere = Demand { critical_options: CriticalOptions::EnforcedBySshd, ..*demand };
+        if let Err(refusal) = verify(certificate, &anywhere) {
+            return Some(refusal.to_string());
+        }
+        self.hidden_origin.set(true);
+        Some(HIDDEN_ORIGIN.into())
+    }
 }
 
 impl Witness for Notes {
@@ -148,11 +249,7 @@ impl Witness for Notes {
             match Certificate::parse(&identity.blob) {
                 Err(error) => Listed { identity: Identity::Unreadable, refused: Some(error.to_string()), comment },
                 Ok(certificate) => {
-                    let refused = if reached.whose.includes(&certificate) {
-                        verify(&certificate, demand).err().map(|refusal| refusal.to_string())
-                    } else {
-                        Some("not the key ID of this account's sessions".into())
-                    };
+                    let refused = self.refusal(&certificate, reached, demand);
                     Listed { identity: Identity::Certificate(Box::new(certificate)), refused, comment }
                 }
             }
@@ -165,6 +262,10 @@ impl Witness for Notes {
         let mut identities = self.identities.borrow_mut();
         for one in tried {
             let Some(certificate) = &one.certificate else { continue };
+            // What was said of it says more.
+            if one.reason == decision::NotAccepted::Refused(Refusal::SourceAddress) {
+                continue;
+            }
             let same = |listed: &&mut Listed| match &listed.identity {
                 Identity::Certificate(other) => **other == *certificate,
                 Identity::PlainKey | Identity::Unreadable => false,

@@ -6,44 +6,82 @@ use clap::{Args, Parser, ValueEnum};
 
 const AFTER: &str = "\
 Exit status:
-  0  nothing found but notes; the options are valid; a certificate is accepted
-  1  errors or warnings found; the options are not valid; no certificate is accepted
+  0  nothing found but notes; the options are valid; a certificate is
+     accepted
+  1  errors or warnings found; the options are not valid; no certificate
+     is accepted
   2  wrong usage, or a stack file that cannot be read
-  3  nothing found, but something could not be checked (most often: run it as root)";
+  3  nothing found, but something could not be checked (most often: run it
+     as root); or a decision that is not the service's: it takes what only
+     root may read, or no line of the service's was found";
 
 const AFTER_LONG: &str = "\
-What --stack looks for:
-  The files are read as libpam reads them, with @include, include and substack (looked for beside the file, then in /etc/pam.d), and every way through a stack is tried: our module
-  may accept, refuse, be unavailable, be misconfigured or not be there; other modules may say anything that they can say.
-
-  lets-everybody-in  auth can end in success although every module that asks for proof of who somebody is (pam_ussh, pam_unix, pam_sss, …; a module that is not known counts as one)
-                     has refused or was not asked. Modules that test a condition (pam_succeed_if, pam_access, pam_wheel, …) may except people, but only with `sufficient`, `done` or a jump
-                     on their success. A note where neither pam_ussh nor sudo, su, doas or sshd is concerned
-  nobody             a module's yes leads to a refusal, or it is never asked; or libpam cannot read the stack
+Rules:
+  lets-everybody-in  auth can end in success although every module that asks
+                     for proof of who somebody is (pam_ussh, pam_unix, pam_sss
+                     and the like; a module that is not known counts as one)
+                     has refused or was not asked. Modules that test a
+                     condition (pam_succeed_if, pam_access, pam_wheel and the
+                     like) may except people, but only with `sufficient`,
+                     `done` or a jump on their success. A note where neither
+                     pam_ussh nor sudo, su, doas or sshd is concerned
+  nobody             a module's yes leads to a refusal, or it is never asked;
+                     or libpam cannot read the stack
   dangling-jump      success=N and the like with fewer than N lines behind it
-  refusal-ignored    account or session ends in success although pam_ussh has refused
+  refusal-ignored    account or session ends in success although pam_ussh has
+                     refused
   optional           a pam_ussh line whose refusal is passed over
-  nothing-behind     a sufficient pam_ussh line, and nothing behind it that refuses
-  place, login       a line of ours where the module refuses everybody: login, account of sshd, session elsewhere, password; or in a file that login includes
-  option             unknown, repeated, empty or contradictory options, on the line or in the file that it names
-  file               a file that the options name is missing, not trusted or broken (missing is a note for stacks that do not lie in /etc/pam.d, unless --installed)
-  user-environment   pam_env with user_readenv=1 has run before our session line
-  sshd-config        our auth line in sshd without the AuthenticationMethods it needs, or no UsePAM
+  nothing-behind     a sufficient pam_ussh line, and nothing behind it that
+                     refuses
+  place              a line of ours where the module refuses everybody: login,
+                     account of sshd, session elsewhere, password
+  login              a line of ours in a file that login includes
+  option             unknown, repeated, empty or contradictory options, on the
+                     line or in the file that it names
+  file               a file that the options name is missing, not trusted or
+                     broken (missing is a note for stacks that do not lie in
+                     /etc/pam.d, unless --installed)
+  user-environment   pam_env with user_readenv=1 has run before our session
+                     line
+  sshd-config        our auth line in sshd without the AuthenticationMethods it
+                     needs, or no UsePAM
   stack-writable     somebody else than root can change an installed stack
-  syntax, silent, no-module, too-many-ways
-                     what libpam cannot read; `-auth`; a module that is not there; a stack that cannot be tried to the end
-  other-way, not-asked, exemption, companion
-                     notes: who gets in without a certificate, and by what";
+  syntax             what libpam cannot read as it was meant
+  silent             `-auth` with our module
+  no-module          a module that is not there: ours, or any that an installed
+                     stack calls without a `-`
+  too-many-ways      a stack that cannot be tried to the end
+  other-way          note: by what whoever is refused may still get in
+  not-asked          note: who is not asked for a certificate
+  exemption          note: who is excepted
+  companion          note: the other service of a program (sudo and sudo-i, su
+                     and su-l) does not ask
 
-/// Would pam_ussh say yes, and would anybody heed it? Lints PAM stacks, validates options, or takes the module's decision from a terminal
+Examples:
+  pam-ussh-check --stack /etc/pam.d/*
+     would anybody get in whom pam_ussh refuses?
+  pam-ussh-check --options 'max_age=8h [cue_prompt=Touch the key]'
+     is that a line that pam_ussh takes?
+  pam-ussh-check --user alice
+     would sudo take a certificate of this agent's, by its line in
+     /etc/pam.d/sudo?
+  pam-ussh-check --user root --service su max_age=8h
+     would su, by these options?";
+
+/// Lints PAM stacks, checks options of pam_ussh, tries its decision
+///
+/// Would pam_ussh say yes, and would anybody heed it? Lints PAM stacks, validates the options of a line, or takes the module's decision from a terminal.
+///
+/// With --stack the files are read as libpam reads them, with @include, include and substack (looked for beside the file, then in /etc/pam.d), and every way through a
+/// stack is tried: our module may accept, refuse, be unavailable, be misconfigured or not be there; other modules may say anything that they can say.
 #[derive(Debug, Parser)]
-#[command(name = "pam-ussh-check", version, about, arg_required_else_help = true, after_help = AFTER, after_long_help = format!("{AFTER_LONG}\n\n{AFTER}"))]
+#[command(name = "pam-ussh-check", version, arg_required_else_help = true, after_help = AFTER, after_long_help = format!("{AFTER_LONG}\n\n{AFTER}"))]
 pub struct Cli {
     /// What to look at.
     #[command(flatten)]
     pub mode: Mode,
 
-    /// With --user: the options of the PAM line
+    /// With --user: the options of the PAM line [default: those of the line in /etc/pam.d/SERVICE]
     #[arg(value_name = "NAME=VALUE", conflicts_with_all = ["stack", "options", "generate"])]
     pub arguments: Vec<String>,
 
@@ -111,4 +149,25 @@ pub enum Generate {
     Zsh,
     /// Completion for fish
     Fish,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn manual_and_completions_are_those_of_this_command_line() {
+        let command = Cli::command();
+        let mut made = ussh_manual::completions(&command);
+        made.push(ussh_manual::manual_page(&command, "8").unwrap());
+        assert_eq!(ussh_manual::agree(&made), Ok(()));
+    }
 }

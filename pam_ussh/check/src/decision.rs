@@ -9,6 +9,7 @@ use ussh_core::certificate::Certificate;
 use ussh_core::clock::UnixTime;
 use ussh_core::escape::{MAX_FIELD, escape};
 
+use crate::installed::Judged;
 use crate::report::{Verdict, shown};
 
 /// As JSON.
@@ -20,13 +21,18 @@ pub struct Answer {
     pub service: String,
     /// PAM_USER.
     pub user: String,
+    /// By which options.
+    pub options: Judged,
     /// The certificate that opens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Shown>,
     /// Why none does, as the log would say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What the user would read.
+    /// What only root may read, so that this is not decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<String>,
+    /// What the user would read. None where that is not decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_text: Option<&'static str>,
     /// What the agent lists.
@@ -73,22 +79,27 @@ pub struct Shown {
 
 impl Answer {
     /// Of a decision.
-    pub fn new(service: &str, user: &str, decision: Decision) -> Self {
+    pub fn new(service: &str, user: &str, options: Judged, decision: Decision) -> Self {
         let Decision { identities, steps, answer } = decision;
         let (verdict, accepted, no) = match answer {
             Ok(certificate) => (Verdict::Good, Some(Shown::of(&certificate)), None),
             Err(no) => match no.outcome {
+                _ if no.hidden.is_some() => (Verdict::Unchecked, None, Some(no)),
                 Outcome::Refused | Outcome::Misconfigured => (Verdict::Bad, None, Some(no)),
                 Outcome::Unavailable => (Verdict::Unchecked, None, Some(no)),
             },
         };
+        let hidden = no.as_ref().and_then(|no| no.hidden.as_ref()).map(|path| path.display().to_string());
         Answer {
-            verdict,
+            // What is decided by options that are not the service's is not its answer.
+            verdict: if options.are_the_services { verdict } else { Verdict::Unchecked },
             service: service.to_owned(),
             user: user.to_owned(),
+            options,
             accepted,
             reason: no.as_ref().map(|no| no.reason.clone()),
-            user_text: no.map(|no| no.user_text),
+            user_text: no.filter(|_| hidden.is_none()).map(|no| no.user_text),
+            hidden,
             identities: identities.into_iter().map(IdentityAnswer::of).collect(),
             steps,
         }
@@ -96,7 +107,7 @@ impl Answer {
 
     /// For people.
     pub fn text(&self) -> String {
-        let mut text = String::new();
+        let mut text = format!("{}\n", shown(&self.options.line()));
         for step in &self.steps {
             let _ = writeln!(text, "{}", shown(step));
         }
@@ -108,15 +119,25 @@ impl Answer {
             };
             let _ = writeln!(text, "  {what} ({}): {verdict}", identity.comment);
         }
-        let place = format!("{} for {}", shown(&self.service), shown(&self.user));
-        match (&self.accepted, &self.reason) {
+        let service = shown(&self.service);
+        let place = format!("{service} for {}", shown(&self.user));
+        let reason = shown(self.reason.as_deref().unwrap_or_default());
+        match (&self.accepted, &self.hidden) {
             (Some(certificate), _) => {
                 let _ = writeln!(text, "{place}: accepted, with {}", certificate.line);
             }
-            (None, reason) => {
-                let _ = writeln!(text, "{place}: refused: {}", shown(reason.as_deref().unwrap_or_default()));
+            (None, Some(hidden)) => {
+                let hidden = shown(hidden);
+                let _ = writeln!(text, "{place}: not decided: only root may read {hidden}; {service} may well accept");
+                let _ = writeln!(text, "    without it: {reason}");
+            }
+            (None, None) => {
+                let _ = writeln!(text, "{place}: refused: {reason}");
                 let _ = writeln!(text, "    the user reads: {}", self.user_text.unwrap_or_default());
             }
+        }
+        if !self.options.are_the_services {
+            let _ = writeln!(text, "    but {service} does not judge by these options: its answer is not known");
         }
         text
     }

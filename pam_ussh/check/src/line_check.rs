@@ -7,6 +7,7 @@ use pam_ussh::options::{
 };
 use pam_ussh::place;
 
+use crate::examples;
 use crate::pam::stack::Facility;
 use crate::report::Severity;
 
@@ -85,7 +86,7 @@ pub fn options(service: &str, facility: Facility, arguments: Option<&[String]>) 
         Facility::Account => AccountOptions::parse(service, arguments).map(Options::Account),
         Facility::Session => SessionOptions::parse(service, arguments).map(Options::Session),
         Facility::Password => {
-            return Err(place(service, facility).err().unwrap_or_else(|| wrong(&Problem::NotText, String::new())));
+            return Err(place(service, facility).err().unwrap_or_else(|| wrong(&Problem::NotText, None)));
         }
     };
     let options = options.map_err(|error| wrong_option(&error))?;
@@ -98,28 +99,52 @@ pub fn options(service: &str, facility: Facility, arguments: Option<&[String]>) 
 }
 
 fn wrong_option(error: &OptionError) -> Wrong {
-    let place = match &error.origin {
-        Origin::Line => String::new(),
-        Origin::File { path, table } => format!("{} [{table}]", path.display()),
-    };
-    wrong(&error.problem, place)
+    match &error.origin {
+        Origin::Line => wrong(&error.problem, None),
+        Origin::File { path, table } if table.is_empty() => wrong(&error.problem, Some(path.display().to_string())),
+        Origin::File { path, table } => wrong(&error.problem, Some(format!("{} [{table}]", path.display()))),
+    }
 }
 
-fn wrong(problem: &Problem, place: String) -> Wrong {
-    let what = if place.is_empty() { problem.to_string() } else { format!("{place}: {problem}") };
+/// `file`: it stands there, and not on the line.
+fn wrong(problem: &Problem, file: Option<String>) -> Wrong {
     let unreadable = matches!(problem, Problem::File(text) if text.contains("Permission denied"));
+    let example = |name: &str| match file {
+        Some(_) => examples::in_file(name),
+        None => examples::on_line(name),
+    };
     let instead = match problem {
-        Problem::Unknown(name) => format!("take {name} out; docs/pam_ussh.md lists all options"),
-        Problem::NoValue(name) => format!("{name}=VALUE, or nothing"),
+        Problem::Unknown(name) => match examples::nearest(name) {
+            Some(near) if file.is_none() => format!("{near} is one letter apart; docs/pam_ussh.md lists all options"),
+            _ => format!("take {name} out; docs/pam_ussh.md lists all options"),
+        },
+        Problem::NoValue(name) => {
+            format!("{}, or leave it out", example(name).unwrap_or_else(|| format!("{name}=VALUE")))
+        }
         Problem::NeedlessValue(name) => name.clone(),
         Problem::WrongFacility { name, .. } => format!("take {name} out of this line"),
         Problem::Misnamed { write, .. } => write.clone(),
-        Problem::Value(name, what) => format!("{name}= with {what}"),
-        Problem::Contradiction { .. } => "one of them, or what is lacking".into(),
+        Problem::Value(name, what) => match example(name) {
+            Some(example) => format!("for example {example}"),
+            None => format!("{name}: {what}"),
+        },
+        Problem::Contradiction { name, .. } => consistent(name).into(),
         Problem::File(_) if unreadable => "run this as root".into(),
         // They say it themselves.
         Problem::NotText | Problem::Repeated { .. } | Problem::File(_) => String::new(),
     };
+    let what = file.map_or_else(|| problem.to_string(), |file| format!("{file}: {problem}"));
     let severity = if unreadable { Severity::Unchecked } else { Severity::Error };
     Wrong { severity, rule: "option", what, why: REFUSES, instead }
+}
+
+/// What a line can hold in place of options that contradict each other, or lack one.
+fn consistent(name: &str) -> &'static str {
+    match name {
+        "require_user_principal" => "require_user_principal=no authorized_principals=ops,oncall",
+        "krl_max_age" => "revoked_keys=/etc/ssh/revoked_keys krl_max_age=1d",
+        "agent_search" => "agent_socket=/run/agent.sock, without agent_search=yes",
+        "authorized_principals" => "authorized_principals=ops,oncall, without authorized_principals_file=",
+        _ => "keep one of them, or add what is lacking",
+    }
 }

@@ -6,6 +6,7 @@ mod chain;
 mod companions;
 mod files;
 mod lines;
+mod presence;
 mod sshd;
 
 use std::fs;
@@ -56,6 +57,7 @@ pub fn lint(file: &Path, manner: &Manner) -> io::Result<Vec<Linted>> {
                 findings.extend(chain::lint(&subject, facility));
             }
             findings.extend(lines::lint(&subject));
+            findings.extend(presence::lint(&subject));
             findings.extend(files::lint(&subject));
             findings.extend(sshd::lint(&subject, manner.sshd_config.as_deref()));
             findings.extend(companions::lint(&subject));
@@ -92,6 +94,12 @@ impl Subject {
     /// Lines of ours in a facility.
     fn ours(&self, facility: Facility) -> impl Iterator<Item = &Handler> {
         self.stack.chain(facility).iter().filter(|handler| is_ours(handler))
+    }
+
+    /// Whether nothing of this name lies beside this one.
+    fn is_missing(&self, service: &str) -> bool {
+        let found = self.file.with_file_name(service).symlink_metadata();
+        found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     }
 
     /// Reads the stack of another service that lies beside this one; `None` if there is none.

@@ -5,15 +5,16 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use serde::Serialize;
 
 use crate::cli::{Cli, FacilityArg, Generate};
 use crate::decision::Answer;
+use crate::installed::Judged;
 use crate::line_check::{self, Wrong};
 use crate::lint::{self, Linted, Manner};
 use crate::pam::line;
-use crate::pam::stack::Facility;
+use crate::pam::stack::{Facility, PAM_D};
 use crate::report::{Finding, Severity, Verdict, shown};
 
 /// Wrong usage.
@@ -46,7 +47,12 @@ fn run(cli: &Cli) -> u8 {
 
 fn decide(cli: &Cli, user: &str) -> u8 {
     let service = cli.service.as_deref().unwrap_or("sudo");
-    let answer = Answer::new(service, user, pam_ussh::terminal::decide(service, user, &cli.arguments));
+    let judged = match cli.arguments.as_slice() {
+        [] => Judged::installed(Path::new(PAM_D), service, Facility::Auth),
+        given => Judged::given(given),
+    };
+    let decision = pam_ussh::terminal::decide(service, user, judged.arguments.as_deref());
+    let answer = Answer::new(service, user, judged, decision);
     if cli.json {
         print_json(&answer);
     } else {
@@ -59,6 +65,14 @@ fn decide(cli: &Cli, user: &str) -> u8 {
 struct StacksAnswer {
     verdict: Verdict,
     stacks: Vec<StackAnswer>,
+    /// Files that were not looked at.
+    errors: Vec<Unread>,
+}
+
+#[derive(Serialize)]
+struct Unread {
+    file: String,
+    error: String,
 }
 
 #[derive(Serialize)]
@@ -73,20 +87,22 @@ fn check_stacks(cli: &Cli) -> u8 {
     let manner =
         Manner { installed: cli.installed, sshd_config: cli.sshd_config.clone(), service: cli.service.clone() };
     let mut stacks = Vec::new();
-    let mut unread = false;
+    let mut errors = Vec::new();
     for file in &cli.mode.stack {
         match lint::lint(file, &manner) {
             Ok(linted) => stacks.extend(linted.into_iter().map(|linted| answer_of(file, linted))),
-            Err(error) => {
-                eprintln!("pam-ussh-check: {}: {error}", shown(&file.display().to_string()));
-                unread = true;
-            }
+            Err(error) => errors.push(Unread { file: file.display().to_string(), error: error.to_string() }),
         }
     }
-    let verdict = stacks.iter().map(|stack| stack.verdict).max().unwrap_or(Verdict::Good);
+    let unread = !errors.is_empty();
+    let least = if unread { Verdict::Unchecked } else { Verdict::Good };
+    let verdict = stacks.iter().map(|stack| stack.verdict).max().unwrap_or(least).max(least);
     if cli.json {
-        print_json(&StacksAnswer { verdict, stacks });
+        print_json(&StacksAnswer { verdict, stacks, errors });
     } else {
+        for Unread { file, error } in &errors {
+            eprintln!("pam-ussh-check: {}: {}", shown(file), shown(error));
+        }
         print_text(&stacks_text(&stacks));
     }
     if unread { USAGE } else { verdict.status() }
@@ -161,24 +177,14 @@ fn check_line(cli: &Cli, options: &str) -> u8 {
     verdict.status()
 }
 
+/// What `make man` has written, and a test holds to the command line.
 fn generate(what: Generate) -> u8 {
-    let mut text = Vec::new();
-    let shell = match what {
-        Generate::Man => {
-            if let Err(error) = clap_mangen::Man::new(Cli::command()).section("8").render(&mut text) {
-                eprintln!("pam-ussh-check: {error}");
-                return USAGE;
-            }
-            None
-        }
-        Generate::Bash => Some(clap_complete::Shell::Bash),
-        Generate::Zsh => Some(clap_complete::Shell::Zsh),
-        Generate::Fish => Some(clap_complete::Shell::Fish),
-    };
-    if let Some(shell) = shell {
-        clap_complete::generate(shell, &mut Cli::command(), "pam-ussh-check", &mut text);
-    }
-    print_text(&String::from_utf8_lossy(&text));
+    print_text(match what {
+        Generate::Man => include_str!("../../../packaging/man/pam-ussh-check.8"),
+        Generate::Bash => include_str!("../../../packaging/completions/bash/pam-ussh-check"),
+        Generate::Zsh => include_str!("../../../packaging/completions/zsh/_pam-ussh-check"),
+        Generate::Fish => include_str!("../../../packaging/completions/fish/pam-ussh-check.fish"),
+    });
     0
 }
 

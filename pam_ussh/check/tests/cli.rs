@@ -40,6 +40,50 @@ fn a_line_is_judged_as_the_module_would() {
 }
 
 #[test]
+fn what_is_wrong_with_a_line_comes_with_something_to_paste() {
+    for (line, instead) in [
+        ("krl_max_age=1d", "revoked_keys=/etc/ssh/revoked_keys krl_max_age=1d"),
+        ("require_user_principal=no", "require_user_principal=no authorized_principals=ops,oncall"),
+        ("agent_search=yes agent_socket=/a", "agent_socket=/run/agent.sock, without agent_search=yes"),
+        ("ca_file=user_ca", "for example ca_file=/etc/ssh/trusted_user_ca"),
+        ("timeout=301", "for example timeout=5s"),
+        ("group=", "group=admins, or leave it out"),
+        ("cue_prompt=", "[cue_prompt=Touch the key], or leave it out"),
+        ("revoked_key=/etc/krl", "revoked_keys="),
+        ("grop=admins", "group is one letter apart; docs/pam_ussh.md lists all options"),
+        ("wombat", "take wombat out; docs/pam_ussh.md lists all options"),
+    ] {
+        let (status, said) = check(&["--options", line]);
+        assert_eq!(status, 1, "{line}: {said}");
+        assert!(said.ends_with(&format!("\n    instead: {instead}\n")), "{line}: {said}");
+    }
+}
+
+#[test]
+fn without_a_line_of_the_service_s_nothing_is_decided_and_that_is_said() {
+    // By the defaults the module refuses there: that would be 1.
+    for (service, why) in [
+        ("login", "/etc/pam.d/login has no auth line of pam_ussh"),
+        ("no-such-service", "/etc/pam.d/no-such-service: No such file or directory"),
+        ("../pam.d/sudo", "`../pam.d/sudo` is no name of a stack in /etc/pam.d"),
+    ] {
+        let arguments = ["--user", "no-such-account", "--service", service];
+        let (status, said) = check(&arguments);
+        assert_eq!(status, 3, "{said}");
+        let first = format!("judged by no options (from the defaults: {why}");
+        assert!(said.starts_with(&first), "{said}");
+        assert!(said.contains("does not judge by these options: its answer is not known"), "{said}");
+        let (status, text) = check(&[&["--json"][..], &arguments].concat());
+        let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((status, answer["verdict"].as_str()), (3, Some("unchecked")), "{answer:#}");
+        assert_eq!(answer["options"]["are_the_services"], false, "{answer:#}");
+    }
+    let (status, said) = check(&["--user", "no-such-account", "--service", "login", "debug"]);
+    assert_eq!(status, 1, "{said}");
+    assert!(said.starts_with("judged by debug (from the command line)"), "{said}");
+}
+
+#[test]
 fn a_line_can_be_judged_in_json() {
     let (status, text) = check(&["--json", "--options", "grop=admins debug"]);
     let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -82,6 +126,7 @@ fn help_and_manual_name_every_rule_option_and_status() {
         include_str!("../src/lint/companions.rs"),
         include_str!("../src/lint/files.rs"),
         include_str!("../src/lint/lines.rs"),
+        include_str!("../src/lint/presence.rs"),
         include_str!("../src/lint/sshd.rs"),
     );
     let rules = [
@@ -127,7 +172,9 @@ fn help_and_manual_name_every_rule_option_and_status() {
         "Exit status",
     ]) {
         assert!(help.contains(word), "{word} in --help");
-        assert!(manual.replace("\\-", "-").contains(word), "{word} in the manual page");
+        // Headings are in capitals there.
+        let manual = manual.replace("\\-", "-").to_lowercase();
+        assert!(manual.contains(&word.to_lowercase()), "{word} in the manual page");
     }
     for rule in rules {
         assert!(documentation.contains(&format!("`{rule}`")), "{rule} in docs/pam_ussh.md");

@@ -223,3 +223,66 @@ fn what_an_ordinary_user_may_not_read_is_said_to_be_unchecked() {
     );
     assert_eq!(world.check(0, None, &["--stack", &stack]).0, 0);
 }
+
+#[test]
+fn a_revocation_list_that_only_root_may_read_leaves_the_decision_open() {
+    let Some(mut world) = World::new() else { return };
+    let (name, uid) = NOBODY;
+    let socket = world.agent(uid);
+    world.add(uid, &socket, "ca", &["-n", name, "-V", "-1m:+1h"]);
+    let list = world.at("revoked_keys");
+    fs::write(&list, "# nothing\n").unwrap();
+    fs::set_permissions(&list, fs::Permissions::from_mode(0o600)).unwrap();
+    let (ca_file, revoked) = (format!("ca_file={}", world.at("cas")), format!("revoked_keys={list}"));
+    let ask = ["--user", name, &ca_file, &revoked];
+
+    let (status, answer) = world.check(uid, Some(&socket), &ask);
+    assert_eq!((status, answer["verdict"].as_str()), (3, Some("unchecked")), "{answer:#}");
+    assert_eq!((answer["hidden"].as_str(), answer.get("user_text")), (Some(&*list), None), "{answer:#}");
+    let (_, text) = world.check_text(uid, Some(&socket), &ask);
+    let line = format!("sudo for nobody: not decided: only root may read {list}; sudo may well accept");
+    assert!(text.lines().any(|one| one == line) && !text.contains("the user reads"), "{text}");
+
+    let config = world.at("pam_ussh.toml");
+    fs::write(&config, "[default]\n").unwrap();
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
+    let by_file = format!("config={config}");
+    let (status, answer) = world.check(uid, Some(&socket), &["--user", name, &ca_file, &by_file]);
+    assert_eq!((status, answer["hidden"].as_str()), (3, Some(&*config)), "{answer:#}");
+
+    // What can be read is enough for a no.
+    let (status, answer) = world.check(uid, Some(&socket), &["--user", name, "ca_file=/nonexistent", &revoked]);
+    assert_eq!((status, answer["verdict"].as_str(), answer.get("hidden")), (1, Some("bad"), None), "{answer:#}");
+    fs::set_permissions(&list, fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(world.check(uid, Some(&socket), &ask).0, 0);
+}
+
+#[test]
+fn options_may_stand_in_the_brackets_of_a_stack_file() {
+    let Some(world) = World::new() else { return };
+    let ca_file = format!("ca_file={}", world.at("cas"));
+    let ask = ["--user", NOBODY.0, &ca_file, "[cue_prompt=Touch the key]"];
+    let (status, answer) = world.check(NOBODY.1, None, &ask);
+    assert_eq!((status, answer["reason"].as_str()), (3, Some("no SSH_AUTH_SOCK")), "{answer:#}");
+    assert_eq!(answer["options"]["arguments"], serde_json::json!([ca_file, "cue_prompt=Touch the key"]));
+    let (_, text) = world.check_text(NOBODY.1, None, &ask);
+    let first = format!("judged by {ca_file} [cue_prompt=Touch the key] (from the command line)");
+    assert!(text.starts_with(&first), "{text}");
+}
+
+#[test]
+fn what_is_wrong_in_the_file_is_told_with_its_place_and_in_its_words() {
+    let Some(world) = World::new() else { return };
+    let config = world.at("pam_ussh.toml");
+    for (text, said) in [
+        ("", format!("{config}: it is empty")),
+        ("[services.su]\n", format!("{config}: unknown option services")),
+        ("[default]\ntimeout_seconds = 1000\n", format!("{config} [default]: option timeout must be at most 5m")),
+        ("[default]\ntimeout_seconds = 1000\n", "instead: for example timeout_seconds = 5\n".into()),
+    ] {
+        fs::write(&config, text).unwrap();
+        let (status, told) = world.check_text(0, None, &["--options", &format!("config={config}")]);
+        assert_eq!(status, 1, "{told}");
+        assert!(told.contains(&said) && !told.contains("[]"), "{said}\nin\n{told}");
+    }
+}

@@ -417,8 +417,9 @@ fn files_that_a_line_names_are_looked_at_as_the_module_would() {
     let (status, found) = findings(&["--stack", stack.to_str().unwrap()]);
     assert_eq!((status, found[0]["severity"].as_str()), (0, Some("note")));
     let (status, found) = findings(&["--installed", "--stack", stack.to_str().unwrap()]);
-    assert_eq!((status, found[0]["severity"].as_str()), (1, Some("error")));
-    assert!(found[0]["what"].as_str().unwrap().contains("ca_file: /nonexistent/ca is not there"), "{found:?}");
+    let file = found.iter().find(|finding| finding["rule"] == "file").unwrap();
+    assert_eq!((status, file["severity"].as_str()), (1, Some("error")));
+    assert!(file["what"].as_str().unwrap().contains("ca_file: /nonexistent/ca is not there"), "{found:?}");
 }
 
 #[test]
@@ -463,6 +464,100 @@ fn a_stack_that_cannot_be_read_is_wrong_usage_and_the_others_are_looked_at() {
         text.contains("pam-ussh-check: /nonexistent/sudo: ") && text.contains("/etc/pam.d/sudo (sudo): good"),
         "{text}"
     );
+}
+
+#[test]
+fn a_document_with_a_stack_that_could_not_be_read_is_not_good() {
+    let (status, text) = check(&["--json", "--stack", "/nonexistent/sudo", "/etc/pam.d/sudo"]);
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, answer["verdict"].as_str()), (2, Some("unchecked")), "{answer:#}");
+    assert_eq!(answer["errors"][0]["file"], "/nonexistent/sudo");
+    assert!(answer["errors"][0]["error"].as_str().unwrap().starts_with("No such file"), "{answer:#}");
+    assert_eq!((answer["stacks"].as_array().unwrap().len(), &answer["stacks"][0]["verdict"]), (1, &"good".into()));
+    let (_, text) = check(&["--json", "--stack", "/etc/pam.d/sudo"]);
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["errors"], serde_json::json!([]));
+}
+
+#[test]
+fn a_module_that_is_not_there_is_found_in_installed_stacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let stack = folder.path().join("sudo");
+    let told = |lines: &str, installed: bool| {
+        fs::write(&stack, lines).unwrap();
+        let how = if installed { &["--installed", "--stack"][..] } else { &["--stack"] };
+        let (_, found) = findings(&[how, &[stack.to_str().unwrap()]].concat());
+        let found = found.iter().filter(|finding| finding["rule"] == "no-module");
+        let word = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_owned();
+        found.map(|one| [word(one, "severity"), word(one, "what"), word(one, "instead")]).collect::<Vec<_>>()
+    };
+    let unix = "auth required pam_unix.so\n";
+    for (lines, severity, what, instead) in [
+        (
+            "auth required pam_uss.so\n",
+            "error",
+            "pam_uss.so is not there: is pam_ussh.so meant?",
+            "auth required pam_ussh.so",
+        ),
+        ("-auth required pam_usssh.so\n", "error", "is pam_ussh.so meant?", "auth required pam_ussh.so"),
+        (
+            "auth [success=1 default=ignore] pam_unx.so\n",
+            "note",
+            "pam_unx.so is not there: is pam_unix.so meant?",
+            "auth [success=1 default=ignore] pam_unix.so",
+        ),
+        ("session required pam_acme.so\n", "warning", "pam_acme.so is not there", "install the package that holds it"),
+        ("session optional pam_acme.so\n", "note", "pam_acme.so is not there", "or take the line out"),
+    ] {
+        let found = told(&format!("{lines}{unix}"), true);
+        assert_eq!(found.len(), 1, "{lines}: {found:?}");
+        let [got, said, write] = &found[0];
+        assert!(got == severity && said.contains(what) && write.contains(instead), "{lines}: {found:?}");
+        assert_eq!(told(&format!("{lines}{unix}"), false), [] as [[String; 3]; 0], "{lines}: it is not installed");
+    }
+    assert_eq!(told(&format!("-session optional pam_acme.so\n{unix}"), true), [] as [[String; 3]; 0]);
+}
+
+#[test]
+fn the_other_service_of_a_program_may_have_no_stack_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let sudo = folder.path().join("sudo");
+    fs::write(&sudo, "auth required pam_ussh.so\n").unwrap();
+    let companions = |how: &[&str]| {
+        let (_, findings) = findings(&[how, &["--stack", sudo.to_str().unwrap()]].concat());
+        let told = findings.iter().filter(|finding| finding["rule"] == "companion");
+        told.map(|finding| finding["what"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        companions(&["--installed"]),
+        ["`sudo -i` is not asked for a certificate: its service sudo-i has no file"]
+    );
+    assert_eq!(companions(&[]), [] as [&str; 0], "a stack that lies elsewhere says nothing of its neighbours");
+    fs::write(folder.path().join("sudo-i"), "auth include sudo\n").unwrap();
+    assert_eq!(companions(&["--installed"]), [] as [&str; 0]);
+}
+
+#[test]
+fn what_is_said_is_said_in_ascii() {
+    let folder = tempfile::tempdir().unwrap();
+    let stack = folder.path().join("sudo");
+    fs::write(&stack, "auth sufficient pam_permit.so\nauth required /lib/none/pam_ussh.so\n").unwrap();
+    let all = MISTAKES.iter().map(|mistake| stacks().join(mistake.file)).chain([stack]);
+    for path in all {
+        let (_, text) = check(&["--stack", path.to_str().unwrap()]);
+        assert!(text.is_ascii() && !text.contains("\\xe2"), "{text}");
+    }
+    assert!(check(&["--help"]).1.is_ascii());
+}
+
+#[test]
+fn a_line_that_is_never_asked_is_told_with_its_own_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let stack = folder.path().join("sudo");
+    fs::write(&stack, "auth sufficient pam_permit.so\nauth required pam_ussh.so\n").unwrap();
+    let (_, findings) = findings(&["--stack", stack.to_str().unwrap()]);
+    let nobody = findings.iter().find(|finding| finding["rule"] == "nobody").unwrap();
+    assert_eq!(nobody["why"], "what is never asked lets nobody in and keeps nobody out", "{nobody}");
+    assert!(nobody["instead"].as_str().unwrap().starts_with("put it in front of the line that ends auth"), "{nobody}");
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -145,6 +145,32 @@ fn openssh_10_does_as_well() {
 }
 
 #[test]
+fn pam_ussh_check_says_to_a_user_that_sudo_may_find_an_agent_where_he_cannot() {
+    let _watch = WORLD.lab().watch();
+    let (agent, _) = somebody();
+    let user = agent.user();
+    let shell = agent.shell("ssh -A web1").unwrap();
+    for (environment, reason) in
+        [("SSH_AUTH_SOCK=/nonexistent", "agent: /nonexistent: "), ("SSH_AUTH_SOCK=", "no SSH_AUTH_SOCK")]
+    {
+        assert_eq!(shell.run(&format!("{environment} sudo id -u")).unwrap(), "0\n");
+        let check = |options: &str| {
+            let command = format!("{environment} /usr/sbin/pam-ussh-check --user {user} {options}; echo status $?");
+            shell.run(&command).unwrap()
+        };
+        let said = check("");
+        let line = format!("sudo for {user}: not decided: only root may read {SPOOL}; sudo may well accept");
+        assert!(said.contains(&line) && said.contains(&format!("    without it: {reason}")), "{said}");
+        assert!(said.contains("status 3") && !said.contains("the user reads"), "{said}");
+        // Where nothing is searched there is nothing hidden.
+        let said = check("agent_search=no");
+        assert!(said.contains(&format!("sudo for {user}: refused: {reason}")), "{said}");
+        assert!(said.contains("status 3") && said.contains("the user reads"), "{said}");
+    }
+    leave(&shell, "web1", user);
+}
+
+#[test]
 fn in_tmux_sudo_works_after_a_reconnect() {
     let _watch = WORLD.lab().watch();
     let (agent, _) = somebody();

@@ -127,6 +127,30 @@ fn a_certificate_bound_to_the_address_of_the_connection_is_good_through_its_forw
 }
 
 #[test]
+fn pam_ussh_check_says_to_a_user_that_only_root_may_read_where_he_comes_from() {
+    let _watch = WORLD.lab().watch();
+    let agent = somebody("web1");
+    let user = agent.user();
+    let serial = add_bound(&agent, &laptop());
+    let shell = agent.shell("ssh -A web1").unwrap();
+    in_shell(&shell, "web1", user, "sudo id -u").accepted(serial);
+    let said = shell.run(&format!("/usr/sbin/pam-ussh-check --user {user}; echo status $?")).unwrap();
+    let options = LINE.split_once(".so ").unwrap().1;
+    assert!(said.contains(&format!("judged by {options} (from /etc/pam.d/sudo:")), "{said}");
+    assert!(said.contains("source-address not checked: only root may read where this connection comes from"), "{said}");
+    let line = format!("sudo for {user}: not decided: only root may read {SPOOL}; sudo may well accept");
+    assert!(said.contains(&line) && said.contains("status 3"), "{said}");
+    assert!(!said.contains("the user reads"), "{said}");
+
+    // What else refuses it can be seen without: here a list that revokes the CA.
+    let revoked = "ca_file=/etc/ssh/trusted_user_ca revoked_keys=/etc/ssh/trusted_user_ca";
+    let said = shell.run(&format!("/usr/sbin/pam-ussh-check --user {user} {revoked}; echo status $?")).unwrap();
+    assert!(said.contains("): certificate is revoked") && said.contains("status 1"), "{said}");
+    assert!(!said.contains("may well accept"), "{said}");
+    shell.exit().unwrap();
+}
+
+#[test]
 fn openssh_10_does_as_well() {
     let _watch = WORLD.lab().watch();
     let version = WORLD.host("web13").run(["ssh", "-V"]).unwrap().stderr;

@@ -4,12 +4,15 @@ use std::io;
 
 use clap::Command;
 use clap_mangen::Man;
-use clap_mangen::roff::{Roff, roman};
+use clap_mangen::roff::{Roff, bold, roman};
 
 use crate::Made;
 
 /// Paragraphs of the closing help text that become sections of their own.
-const SECTIONS: [&str; 3] = ["Exit status", "Files", "Environment"];
+const SECTIONS: [&str; 5] = ["Rules", "Examples", "Exit status", "Files", "Environment"];
+
+/// Those of them that are lists of terms with what they mean, both too long for columns.
+const LISTS: [&str; 2] = ["Rules", "Examples"];
 
 /// The page of a program, in this section of the manual.
 ///
@@ -90,6 +93,9 @@ fn closing_paragraph(roff: &mut Roff, paragraph: &str) {
             )
         }
     };
+    if section.is_some_and(|section| LISTS.contains(&section)) {
+        return list(roff, &body);
+    }
     let lines: Vec<&str> = body.lines().filter(|line| !line.trim().is_empty()).collect();
     let indent = lines.iter().map(|line| line.len() - line.trim_start().len()).min().unwrap_or_default();
     let columns = lines.len() > 1 && lines.iter().any(|line| line.trim_start().contains("  "));
@@ -101,5 +107,23 @@ fn closing_paragraph(roff: &mut Roff, paragraph: &str) {
     }
     if columns {
         roff.control("fi", []);
+    }
+}
+
+/// A term, and what it means: behind two blanks or more, and in the lines below that begin further to the right.
+fn list(roff: &mut Roff, body: &str) {
+    let lines = body.lines().filter(|line| !line.trim().is_empty());
+    let indent_of = |line: &str| line.len() - line.trim_start().len();
+    let indent = lines.clone().map(indent_of).min().unwrap_or_default();
+    for line in lines {
+        let mut meaning = line.trim();
+        if indent_of(line) == indent {
+            let (term, rest) = meaning.split_once("  ").unwrap_or((meaning, ""));
+            roff.control("TP", []).text([bold(term)]);
+            meaning = rest.trim();
+        }
+        if !meaning.is_empty() {
+            roff.text([roman(meaning)]);
+        }
     }
 }

@@ -151,7 +151,7 @@ impl Chain<'_> {
             Some(step) => ("auth ends in success although pam_ussh has refused: it lets everybody in", self.mend(step)),
             None if has_ours => (
                 "auth can end in success without asking pam_ussh or anybody else: it lets everybody in",
-                "let no way lead past the pam_ussh line but one on which another module has asked for proof; except people with `[success=1 default=ignore] pam_succeed_if.so …` in front of it".into(),
+                "let no way lead past the pam_ussh line but one on which another module has asked for proof; except people with `[success=1 default=ignore] pam_succeed_if.so ...` in front of it".into(),
             ),
             None => (
                 "auth ends in success, and no module in it asks for proof of who somebody is: it lets everybody in",
@@ -217,7 +217,17 @@ impl Chain<'_> {
                 ),
             };
             let at_end = shown.and_then(|run| run.steps.last()).is_some_and(|step| step.position == watched);
+            let why = match shown {
+                None => "what is never asked lets nobody in and keeps nobody out",
+                Some(_) => "the right answer leads to a refusal",
+            };
             let instead = match line.actions.on(Code::SUCCESS) {
+                _ if shown.is_none() => {
+                    format!(
+                        "put it in front of the line that ends {} or jumps over it (sufficient, done, die, success=N)",
+                        self.facility
+                    )
+                }
                 Action::Jump(_) if at_end => format!(
                     "a jump says neither yes nor no: let it land on `{0} required pam_permit.so`, with `{0} requisite pam_deny.so` before that",
                     self.facility
@@ -233,7 +243,7 @@ impl Chain<'_> {
             let severity = if ours { Severity::Error } else { Severity::Warning };
             findings.push(Finding {
                 run: shown.map(|run| self.told(run)).unwrap_or_default(),
-                ..finding(&line.at, severity, "nobody", what, "the right answer leads to a refusal", instead)
+                ..finding(&line.at, severity, "nobody", what, why, instead)
             });
         }
         Ok(findings)

@@ -19,6 +19,16 @@ pub fn lint(subject: &Subject) -> Vec<Finding> {
     let service = subject.stack.service.as_str();
     if let Some(ours) = subject.ours(Facility::Auth).next() {
         for (_, other, what) in PAIRS.into_iter().filter(|(one, _, _)| *one == service) {
+            if subject.installed && subject.is_missing(other) {
+                findings.push(finding(
+                    &ours.at,
+                    Severity::Note,
+                    "companion",
+                    format!("{what} is not asked for a certificate: its service {other} has no file"),
+                    "libpam asks the stack of `other` then, which in Debian takes passwords",
+                    format!("a file {other} with the same line"),
+                ));
+            }
             let stack = subject.beside(other);
             if stack.is_some_and(|stack| !stack.chain(Facility::Auth).iter().any(is_ours)) {
                 findings.push(finding(

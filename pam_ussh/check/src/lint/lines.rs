@@ -1,7 +1,5 @@
 //! Our lines by themselves: where they stand, what is on them.
 
-use std::path::Path;
-
 use super::{Subject, finding};
 use crate::line_check;
 use crate::pam::stack::{Facility, Handler, Kind};
@@ -41,17 +39,6 @@ fn one(subject: &Subject, facility: Facility, line: &Handler) -> Vec<Finding> {
             format!("-{facility}: nothing is logged if pam_ussh is missing"),
             "the line refuses then, and nobody can tell why",
             format!("{facility} without the -"),
-        ));
-    }
-    let no_library = !line.module.ends_with(".so");
-    if no_library || line.module.starts_with('/') && !Path::new(&line.module).exists() {
-        findings.push(finding(
-            &line.at,
-            Severity::Error,
-            "no-module",
-            format!("{} is not there", line.module),
-            "libpam puts PAM_MODULE_UNKNOWN in the place of its answer: a refusal, or nothing at all where the control ignores it",
-            format!("{facility} … pam_ussh.so, without a folder"),
         ));
     }
     findings
