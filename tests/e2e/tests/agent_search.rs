@@ -155,7 +155,7 @@ fn pam_ussh_check_says_to_a_user_that_sudo_may_find_an_agent_where_he_cannot() {
     {
         assert_eq!(shell.run(&format!("{environment} sudo id -u")).unwrap(), "0\n");
         let check = |options: &str| {
-            let command = format!("{environment} /usr/sbin/pam-ussh-check --user {user} {options}; echo status $?");
+            let command = format!("{environment} pam-ussh-check --user {user} {options}; echo status $?");
             shell.run(&command).unwrap()
         };
         let said = check("");

@@ -134,7 +134,7 @@ fn pam_ussh_check_says_to_a_user_that_only_root_may_read_where_he_comes_from() {
     let serial = add_bound(&agent, &laptop());
     let shell = agent.shell("ssh -A web1").unwrap();
     in_shell(&shell, "web1", user, "sudo id -u").accepted(serial);
-    let said = shell.run(&format!("/usr/sbin/pam-ussh-check --user {user}; echo status $?")).unwrap();
+    let said = shell.run(&format!("pam-ussh-check --user {user}; echo status $?")).unwrap();
     let options = LINE.split_once(".so ").unwrap().1;
     assert!(said.contains(&format!("judged by {options} (from /etc/pam.d/sudo:")), "{said}");
     assert!(said.contains("source-address not checked: only root may read where this connection comes from"), "{said}");
@@ -144,7 +144,7 @@ fn pam_ussh_check_says_to_a_user_that_only_root_may_read_where_he_comes_from() {
 
     // What else refuses it can be seen without: here a list that revokes the CA.
     let revoked = "ca_file=/etc/ssh/trusted_user_ca revoked_keys=/etc/ssh/trusted_user_ca";
-    let said = shell.run(&format!("/usr/sbin/pam-ussh-check --user {user} {revoked}; echo status $?")).unwrap();
+    let said = shell.run(&format!("pam-ussh-check --user {user} {revoked}; echo status $?")).unwrap();
     assert!(said.contains("): certificate is revoked") && said.contains("status 1"), "{said}");
     assert!(!said.contains("may well accept"), "{said}");
     shell.exit().unwrap();
