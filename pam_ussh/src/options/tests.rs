@@ -208,7 +208,7 @@ fn refuses_values_that_are_none() {
         ("authorized_principals_file=/p/%h", pattern),
         ("authorized_principals_file=/p/%", pattern),
         ("krl_max_age=0", time),
-        ("max_age=1w", time),
+        ("max_age=1y", time),
         ("timeout=301", "at most 5m"),
         ("timeout=0", time),
         ("touch_timeout=6m", "at most 5m"),
