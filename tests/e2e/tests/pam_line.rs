@@ -114,7 +114,7 @@ fn refuses_lines_that_it_does_not_understand() {
         ("ca_file=", "option ca_file has no value: give it one, or leave it out"),
         ("authorized_principals=", "option authorized_principals has no value: give it one, or leave it out"),
         ("ca_fil=/etc/ssh/trusted_user_ca", "unknown option ca_fil"),
-        ("revoked_key=/etc/ssh/revoked_keys", "unknown option revoked_key"),
+        ("revoked_key=/etc/ssh/revoked_keys", "unknown option revoked_key; write revoked_keys="),
         ("Debug", "unknown option Debug"),
         ("nullok", "unknown option nullok"),
         ("debug=yes", "option debug takes no value"),

@@ -78,7 +78,7 @@ impl Seat {
             // Both come a little behind what the client sees of it.
             let (what, times) = match way.what {
                 // Behind a requisite line that refuses nobody else is asked.
-                _ if column == Column::Unrecorded => (format!(" for {account} via sshd "), way.connections()),
+                _ if column == Column::Unrecorded => (format!(" for {account} via sshd "), way.connections().max(1)),
                 What::Master => (format!("session opened for user {account}"), 1),
                 What::Script { .. } | What::Forward => {
                     (format!("session closed for user {account}"), way.connections())
