@@ -141,7 +141,7 @@ fn refuses_lines_that_it_does_not_understand() {
             "option authorized_principals_file must be an absolute path, with no %-sequences but %u, %U and %%",
         ),
         ("max_validity=0", "option max_validity must be seconds above 0, or a number with s, m, h or d behind it"),
-        ("max_validity=1w", "option max_validity must be seconds above 0, or a number with s, m, h or d behind it"),
+        ("max_validity=1y", "option max_validity must be seconds above 0, or a number with s, m, h or d behind it"),
         ("timeout=10m", "option timeout must be at most 5m"),
     ] {
         desk.refuses(options, &format!("misconfigured: {}", reason));

@@ -83,5 +83,8 @@ fn nothing_that_a_client_sends_changes_what_is_issued() {
     let (code, seen) = super::end(&stock);
     assert_eq!(code, 1, "{seen}");
     assert!(seen.contains("does not give you all of these principals"), "{seen}");
-    super::assert_nothing_issued("ines");
+    // The refusal is a row; nothing was issued.
+    let rows = WORLD.rows_of("ines").unwrap();
+    assert_eq!(rows.iter().map(|row| row.serial).collect::<Vec<_>>(), [0], "{rows:?}");
+    assert_eq!(WORLD.sh("laptop", "ines", "ssh-add -l").unwrap().stdout, "The agent has no identities.\n");
 }
