@@ -1,4 +1,5 @@
-/* What no module that asks an agent can do without: connect, list, have one signature made by the first certificate. It checks nothing, and lets everybody in: for scratch hosts only. */
+/* What no module that asks an agent can do without: connect, list, have one signature made by the first certificate, or (argument `plain`) by the first key that is none. It checks nothing,
+   and lets everybody in: for scratch hosts only. */
 #include <security/pam_modules.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -48,8 +49,8 @@ static uint32_t ask(int fd, const unsigned char *frame, size_t length, unsigned 
 	return size;
 }
 
-/* The first identity whose type name ends as certificates' do. */
-static const unsigned char *first_certificate(const unsigned char *answer, uint32_t size, uint32_t *length)
+/* The first identity whose type name ends as certificates' do, or does not. */
+static const unsigned char *first_identity(const unsigned char *answer, uint32_t size, int plain, uint32_t *length)
 {
 	uint32_t at = 5, count = size >= 5 ? u32_at(answer + 1) : 0;
 
@@ -58,7 +59,7 @@ static const unsigned char *first_certificate(const unsigned char *answer, uint3
 		if (blob > size - at - 4 || blob < 4)
 			return NULL;
 		name = u32_at(answer + at + 4);
-		if (name <= blob - 4 && memmem(answer + at + 8, name, "-cert-v01@", 10)) {
+		if (name <= blob - 4 && !memmem(answer + at + 8, name, "-cert-v01@", 10) == plain) {
 			*length = blob;
 			return answer + at + 4;
 		}
@@ -70,7 +71,7 @@ static const unsigned char *first_certificate(const unsigned char *answer, uint3
 	return NULL;
 }
 
-static int sign_once(int fd, unsigned char *answer)
+static int sign_once(int fd, int plain, unsigned char *answer)
 {
 	static const unsigned char list[5] = { 0, 0, 0, 1, LIST };
 	/* As long as a challenge of pam_ussh's is: SSHSIG, a name space, a SHA-512. */
@@ -81,7 +82,7 @@ static int sign_once(int fd, unsigned char *answer)
 	int ok;
 
 	size = ask(fd, list, sizeof list, answer);
-	if (size == 0 || answer[0] != LISTED || !(blob = first_certificate(answer, size, &length)))
+	if (size == 0 || answer[0] != LISTED || !(blob = first_identity(answer, size, plain, &length)))
 		return 0;
 	frame = malloc(4 + 1 + 4 + length + 4 + sizeof data + 4);
 	if (!frame)
@@ -107,15 +108,13 @@ int pam_sm_authenticate(pam_handle_t *handle, int flags, int argc, const char **
 
 	(void)handle;
 	(void)flags;
-	(void)argc;
-	(void)argv;
 	if (!path || strlen(path) >= sizeof address.sun_path)
 		return PAM_AUTH_ERR;
 	strcpy(address.sun_path, path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	answer = malloc(LARGEST);
 	if (fd >= 0 && answer && connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
-		ok = sign_once(fd, answer);
+		ok = sign_once(fd, argc == 1 && strcmp(argv[0], "plain") == 0, answer);
 	free(answer);
 	if (fd >= 0)
 		close(fd);

@@ -39,16 +39,26 @@ pub struct Match {
 }
 
 /// In the order in which they are run.
-pub const MATCHES: [Match; 8] = [
+pub const MATCHES: [Match; 11] = [
     Match {
         comparison: Comparison {
             title: "module, Ed25519",
-            a: "one PAM authentication through pam_ussh, in a process of its own; ssh-agent, Ed25519 key and CA",
-            b: "the same through the floor: a C module that connects, lists, has one signature made, and checks nothing",
+            a: "one PAM authentication through pam_ussh, in a process of its own; ssh-agent, Ed25519 key and CA, added by ssh-add, so that the agent lists the plain key too and signs with it",
+            b: "the same through the floor: a C module that connects, lists, has one signature made by the plain key, and checks nothing",
             goals: &[Goal::RatioAtMost(1.20), Goal::MillisecondsOverAtMost(0.5)],
         },
         a: ("bench-ussh", "ed25519"),
-        b: ("bench-floor", "ed25519"),
+        b: ("bench-floor-plain", "ed25519"),
+    },
+    Match {
+        comparison: Comparison {
+            title: "module, Ed25519, certificate alone",
+            a: "as above, with an agent that holds the certificate alone, as usshca puts it there: ssh-agent checks its CA's signature before it signs",
+            b: "the floor, with that agent; the certificate signs",
+            goals: &[Goal::RatioAtMost(1.20), Goal::MillisecondsOverAtMost(0.5)],
+        },
+        a: ("bench-ussh", "ed25519-cert"),
+        b: ("bench-floor", "ed25519-cert"),
     },
     Match {
         comparison: Comparison {
@@ -63,12 +73,22 @@ pub const MATCHES: [Match; 8] = [
     Match {
         comparison: Comparison {
             title: "module, RSA-3072",
-            a: "as above, ssh-agent, RSA-3072 key, RSA-4096 CA",
-            b: "the floor, with that agent",
+            a: "as above, ssh-agent, RSA-3072 key, RSA-4096 CA, added by ssh-add",
+            b: "the floor, with that agent; the plain key signs",
             goals: &[Goal::RatioAtMost(1.20), Goal::MillisecondsOverAtMost(0.8)],
         },
         a: ("bench-ussh", "rsa"),
-        b: ("bench-floor", "rsa"),
+        b: ("bench-floor-plain", "rsa"),
+    },
+    Match {
+        comparison: Comparison {
+            title: "module, RSA-3072, certificate alone",
+            a: "as above, the agent holds the certificate alone",
+            b: "the floor, with that agent; the certificate signs",
+            goals: &[Goal::RatioAtMost(1.20), Goal::MillisecondsOverAtMost(0.8)],
+        },
+        a: ("bench-ussh", "rsa-cert"),
+        b: ("bench-floor", "rsa-cert"),
     },
     Match {
         comparison: Comparison {
@@ -83,7 +103,7 @@ pub const MATCHES: [Match; 8] = [
     Match {
         comparison: Comparison {
             title: "pam_ssh_agent_auth, Ed25519",
-            a: "pam_ussh, ssh-agent, Ed25519",
+            a: "pam_ussh, ssh-agent, Ed25519, added by ssh-add",
             b: "Debian's pam_ssh_agent_auth with the plain key, the same agent",
             goals: &[Goal::Faster],
         },
@@ -93,7 +113,7 @@ pub const MATCHES: [Match; 8] = [
     Match {
         comparison: Comparison {
             title: "pam_ssh_agent_auth, RSA-3072",
-            a: "pam_ussh, ssh-agent, RSA-3072, RSA-4096 CA",
+            a: "pam_ussh, ssh-agent, RSA-3072, RSA-4096 CA, added by ssh-add",
             b: "pam_ssh_agent_auth with the plain key, the same agent",
             goals: &[Goal::Faster],
         },
@@ -102,8 +122,18 @@ pub const MATCHES: [Match; 8] = [
     },
     Match {
         comparison: Comparison {
+            title: "pam_ssh_agent_auth, certificate alone",
+            a: "pam_ussh, ssh-agent with the Ed25519 certificate alone, whose CA's signature it checks",
+            b: "pam_ssh_agent_auth with the plain key, in an agent that lists it: it takes no certificate",
+            goals: &[],
+        },
+        a: ("bench-ussh", "ed25519-cert"),
+        b: ("bench-rival", "ed25519"),
+    },
+    Match {
+        comparison: Comparison {
             title: "pam_permit, Ed25519",
-            a: "pam_ussh, ssh-agent, Ed25519",
+            a: "pam_ussh, ssh-agent, Ed25519, added by ssh-add",
             b: "pam_permit, which asks nobody",
             goals: &[],
         },
@@ -140,9 +170,16 @@ pub fn set_up(host: &Host, user: &str, timer: &str) -> Result<()> {
     }
     install(host)?;
     host.script(&keys(user))?;
-    for (agent, keys) in [("ed25519", "ed25519"), ("rsa", "rsa"), ("one", "old"), ("twenty", "old odd*[0-9]")] {
+    for (agent, keys, then) in [
+        ("ed25519", "ed25519", ""),
+        ("ed25519-cert", "ed25519", "ssh-add -q -k -d ed25519"),
+        ("rsa", "rsa", ""),
+        ("rsa-cert", "rsa", "ssh-add -q -k -d rsa"),
+        ("one", "old", ""),
+        ("twenty", "old odd*[0-9]", ""),
+    ] {
         start_agent(host, user, agent, ["ssh-agent", "-D", "-a", &socket(agent)])?;
-        let add = format!("cd {FOLDER} && for key in {keys}; do ssh-add -q $key; done");
+        let add = format!("cd {FOLDER} && for key in {keys}; do ssh-add -q $key; done; {then}");
         host.command(["sh", "-c", &add]).user(user).env("SSH_AUTH_SOCK", &socket(agent)).run()?.ok()?;
     }
     let key = format!("{FOLDER}/ed25519");
@@ -208,7 +245,8 @@ fn install(host: &Host) -> Result<()> {
     host.write_file(&floor, 0o755, compile("pam_floor.c", "pam_floor.so", &["-shared", "-fPIC"])?)?;
     for (service, module) in [
         ("bench-permit", "pam_permit.so".to_owned()),
-        ("bench-floor", floor),
+        ("bench-floor", floor.clone()),
+        ("bench-floor-plain", format!("{floor} plain")),
         ("bench-ussh", format!("pam_ussh.so ca_file={FOLDER}/cas revoked_keys=/etc/ssh/revoked_keys")),
         ("bench-rival", format!("pam_ssh_agent_auth.so file={FOLDER}/authorized_keys")),
     ] {
