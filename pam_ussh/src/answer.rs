@@ -347,6 +347,7 @@ pub fn session_unwatched(subject: &Subject, denial: &Denial) -> PamReturn {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
+    use crate::testing::certificate;
 
     fn subject() -> Subject {
         Subject {
@@ -447,5 +448,36 @@ mod tests {
             "the agent refused to sign"
         );
         assert!(matches!(Denial::of_tried(vec![]), Denial::NoCertificate));
+    }
+
+    #[test]
+    fn of_a_certificate_that_no_ca_has_signed_nothing_it_holds_is_told() {
+        let signed = Certificate::from_openssh(&certificate("alice")).unwrap();
+        let mut forged = Certificate::from_openssh(&certificate("bob")).unwrap().blob().to_vec();
+        // The signature's last byte.
+        *forged.last_mut().unwrap() ^= 1;
+        let forged = Certificate::parse(&forged).unwrap();
+        let tried = |certificate: &Certificate, refusal| Tried {
+            certificate: Some(certificate.clone()),
+            reason: NotAccepted::Refused(refusal),
+        };
+        let refused = |all| match Denial::of_tried(all) {
+            Denial::Refused { certificate, is_signed, reason, .. } => {
+                (certificate.unwrap().key_id().to_vec(), is_signed, reason)
+            }
+            other => panic!("{other:?}"),
+        };
+
+        // It claims to have come furthest.
+        let (key_id, is_signed, reason) = refused(vec![tried(&forged, Refusal::Revoked)]);
+        assert_eq!((key_id.as_slice(), is_signed), (&b"bob"[..], false));
+        assert_eq!(reason, "CA signature: bad signature");
+        let (key_id, is_signed, reason) =
+            refused(vec![tried(&forged, Refusal::Revoked), tried(&signed, Refusal::PrincipalNotListed)]);
+        assert_eq!((key_id.as_slice(), is_signed), (&b"alice"[..], true));
+        assert_eq!(reason, Refusal::PrincipalNotListed.to_string());
+        // Of more than are looked at, the one that is told is.
+        let (_, is_signed, _) = refused((0..MAX_FORGED + 2).map(|_| tried(&forged, Refusal::Revoked)).collect());
+        assert!(!is_signed);
     }
 }
