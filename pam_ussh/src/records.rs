@@ -11,8 +11,9 @@ use ussh_core::record::{RecordError, SessionRecord};
 use ussh_os::process;
 use ussh_os::process_tree::ProcessId;
 
-/// Most records that are read: whoever has not read all of them cannot say that they agree. At some 30 µs each.
-pub const MAX_RECORDS: usize = 1024;
+/// Most records that are read: whoever has not read all of them cannot say that they agree. At some 30 µs each. They are everybody's, so that there must be room for more connections than
+/// one user has any use for: else he could switch the search off for all.
+pub const MAX_RECORDS: usize = 16 * 1024;
 
 /// What lies at a process's place in the spool.
 #[derive(Debug)]

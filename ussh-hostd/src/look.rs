@@ -17,7 +17,8 @@ use ussh_core::challenge::ChallengeContext;
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::decision::{Accepted, Asking, DecisionError, Patience, Reconnect, decide};
 use ussh_os::agent_socket::connect_as;
-use ussh_os::sshd_connection::{Listener, listeners};
+use ussh_os::sshd_connection::{Listener, holds_other_end, listeners};
+use ussh_os::unix_diag::inode_of;
 
 use crate::spool::ConnectionId;
 use crate::terms::LoginTerms;
@@ -236,7 +237,9 @@ fn connect_to(listener: &Listener, patience: Duration) -> Result<Agent, String> 
     let identity = &listener.identity;
     let (stream, peer) = connect_as(identity.uid, identity.gid, &identity.groups, &listener.path, patience)
         .map_err(|e| e.to_string())?;
-    if !listener.is_at(peer) {
+    // The number of whoever listened is no proof: its process may have left the socket to others, and the number to sshd.
+    let held = inode_of(&stream).and_then(|mine| holds_other_end(listener.holder.pid, mine));
+    if !listener.is_at(peer) || !held.map_err(|e| format!("sock_diag: {e}"))? || !listener.holder.lives() {
         return Err("another process listens at the agent's path".into());
     }
     Ok(Agent::new(stream, deadline.saturating_duration_since(Instant::now())))

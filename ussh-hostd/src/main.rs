@@ -2,7 +2,7 @@
 //!
 //! Process: one, root, not dumpable, single-threaded but for short-lived workers that talk to agents (`look`). No async, no network.
 //! Trusted input: the configuration, the CA file, the revocation list and the spool, all root-owned.
-//! Untrusted input: what agents answer, paths in /proc/net/unix, names inside certificates, the feed until it is checked.
+//! Untrusted input: what agents answer, paths of sockets, names inside certificates, the feed until it is checked.
 #![forbid(unsafe_code)]
 
 mod cli;

@@ -1,22 +1,17 @@
 //! The sshd processes of one connection and their listening Unix sockets: the forwarded agent, and whatever the client had forwarded with `-R`.
 //!
-//! /proc is the kernel's word, but the paths in /proc/net/unix are the session user's: he can rename what sshd bound and bind his own in its place. What listens at such a
-//! path is proved by the process at the other end ([`Listener::is_at`], [`holds_other_end`]), not by the path.
+//! What is asked here is the kernel's word, but a socket's path is the session user's: he can rename what sshd bound and bind his own in its place. What listens at such a
+//! path is proved by the process at the other end ([`Listener::is_at`], [`holds_other_end`]), not by the path. Each socket is asked about alone: /proc/net/unix holds those of all
+//! users, and can be made as long as one of them likes.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::agent_socket::Peer;
 use crate::process_tree::{ProcessId, children_of, parent_of, run_same_program};
-use crate::unix_diag::{OtherEnd, other_end, waiting_at};
-
-/// Most of /proc/net/unix that is read, bytes.
-const MAX_NET_UNIX: u64 = 32 * 1024 * 1024;
-/// SO_ACCEPTCON in the flags column of /proc/net/unix (net/unix/af_unix.c `unix_seq_show`).
-const LISTENING: u32 = 0x0001_0000;
+use crate::unix_diag::{OtherEnd, listening_path, other_end, waiting_at};
 
 /// Children of `monitor`, the process that ran open_session, that run its own program: forks of sshd, not what it started for the user. Root's login up to OpenSSH 9.7 has none:
 /// there the monitor itself serves the connection.
@@ -70,17 +65,10 @@ pub fn listeners(monitor: ProcessId, uid: u32) -> Vec<Listener> {
 
 fn listeners_of(holder: ProcessId, uid: u32) -> Vec<Listener> {
     let Some(identity) = identity_of(holder.pid).filter(|i| i.uid == uid) else { return Vec::new() };
-    let inodes = socket_inodes(holder.pid);
-    if inodes.is_empty() {
-        return Vec::new();
-    }
-    let mut table = Vec::new();
-    let Ok(file) = File::open(format!("/proc/{}/net/unix", holder.pid)) else { return Vec::new() };
-    if file.take(MAX_NET_UNIX).read_to_end(&mut table).is_err() {
-        return Vec::new();
-    }
-    listening_paths(&table, &inodes)
-        .into_iter()
+    let inodes = socket_inodes(holder.pid).into_iter();
+    inodes
+        // One that cannot be asked about is a network socket, or of another network namespace.
+        .filter_map(|inode| listening_path(inode).ok().flatten())
         .map(|path| Listener { holder, path, identity: identity.clone() })
         .collect()
 }
@@ -94,9 +82,9 @@ pub fn holds_other_end(pid: u32, mine: u32) -> io::Result<bool> {
     // Accepted between the two questions, it is seen by the second round.
     for _ in 0..2 {
         if let OtherEnd::Accepted(inode) = other_end(mine)? {
-            return Ok(socket_inodes(pid).contains(&inode.into()));
+            return Ok(socket_inodes(pid).contains(&inode));
         }
-        let mut held = socket_inodes(pid).into_iter().filter_map(|inode| u32::try_from(inode).ok());
+        let mut held = socket_inodes(pid).into_iter();
         if held.any(|inode| waiting_at(inode).is_ok_and(|waiting| waiting.contains(&mine))) {
             return Ok(true);
         }
@@ -105,31 +93,10 @@ pub fn holds_other_end(pid: u32, mine: u32) -> io::Result<bool> {
 }
 
 /// Inodes of the sockets among a process's descriptors.
-fn socket_inodes(pid: u32) -> BTreeSet<u64> {
+fn socket_inodes(pid: u32) -> BTreeSet<u32> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let links = entries.filter_map(|entry| std::fs::read_link(entry.path()).ok());
     links.filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()).collect()
-}
-
-/// Paths of the listening stream sockets with one of these inodes, out of the text of /proc/net/unix
-/// (`Num RefCount Protocol Flags Type St Inode Path`). A path with a newline can forge a line: see the module's header.
-fn listening_paths(table: &[u8], inodes: &BTreeSet<u64>) -> Vec<PathBuf> {
-    let paths = table.split(|b| *b == b'\n').filter_map(|line| {
-        let mut rest = line;
-        let mut field = || {
-            let start = rest.iter().position(|b| *b != b' ')?;
-            let end = start + rest.get(start..)?.iter().position(|b| *b == b' ')?;
-            let word = std::str::from_utf8(rest.get(start..end)?).ok()?;
-            rest = rest.get(end + 1..)?;
-            Some(word)
-        };
-        let (_num, _references, _protocol) = (field()?, field()?, field()?);
-        let flags = u32::from_str_radix(field()?, 16).ok()?;
-        let (kind, _state, inode) = (field()?, field()?, field()?.parse().ok()?);
-        let wanted = flags & LISTENING != 0 && kind == "0001" && inodes.contains(&inode) && rest.starts_with(b"/");
-        wanted.then(|| PathBuf::from(std::ffi::OsStr::from_bytes(rest)))
-    });
-    paths.collect()
 }
 
 /// sshd's names: `/tmp/ssh-XXXXXXXXXX/agent.PID`, and since 10.1 `~/.ssh/agent/s.*.sshd.*`. Only an order of asking: nothing is decided by it.
@@ -160,27 +127,6 @@ mod tests {
 
     use super::*;
     use crate::unix_diag::inode_of;
-
-    const TABLE: &[u8] = b"Num       RefCount Protocol Flags    Type St Inode Path\n\
-0000000000000000: 00000002 00000000 00010000 0001 01   100 /tmp/ssh-abc/agent.7\n\
-0000000000000000: 00000002 00000000 00010000 0001 01   101 /tmp/with space\n\
-0000000000000000: 00000003 00000000 00000000 0001 03   102 /tmp/connected\n\
-0000000000000000: 00000002 00000000 00010000 0005 01   103 /tmp/seqpacket\n\
-0000000000000000: 00000002 00000000 00010000 0001 01   104 @abstract\n\
-0000000000000000: 00000002 00000000 00010000 0001 01   105\n\
-0000000000000000: 00000002 00000000 00010000 0001 01   999 /tmp/another-process\n";
-
-    #[test]
-    fn finds_listening_stream_sockets_with_a_path_only() {
-        let inodes = (100..=105).collect();
-        let paths = listening_paths(TABLE, &inodes);
-        assert_eq!(paths, [Path::new("/tmp/ssh-abc/agent.7"), Path::new("/tmp/with space")]);
-    }
-
-    #[test]
-    fn junk_in_the_table_is_skipped() {
-        assert!(listening_paths(b"\n\xff\xff\n0: 1\n0: 1 2 zz 0001 01 100 /x\n", &[100].into()).is_empty());
-    }
 
     #[test]
     fn knows_sshds_names() {

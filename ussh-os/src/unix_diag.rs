@@ -2,9 +2,12 @@
 //!
 //! Sockets are named by their inode, as in `/proc/PID/fd/N -> socket:[INODE]`. Questions are answered for the network namespace of this process.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use nix::sys::socket::{
     self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recvfrom, sendto,
@@ -18,11 +21,15 @@ const NLM_F_REQUEST: u16 = 1;
 const HEADER: usize = 16;
 /// linux/unix_diag.h `struct unix_diag_msg`
 const MESSAGE: usize = 16;
+const UDIAG_SHOW_NAME: u32 = 0x01;
 const UDIAG_SHOW_PEER: u32 = 0x04;
 const UDIAG_SHOW_ICONS: u32 = 0x08;
 /// linux/unix_diag.h, the numbers of attributes.
+const UNIX_DIAG_NAME: u16 = 0;
 const UNIX_DIAG_PEER: u16 = 2;
 const UNIX_DIAG_ICONS: u16 = 3;
+/// net/tcp_states.h
+const TCP_LISTEN: u8 = 10;
 /// Bits of an attribute's type that are none of its number (linux/netlink.h NLA_F_NESTED, NLA_F_NET_BYTEORDER).
 const ATTRIBUTE_FLAGS: u16 = 0xc000;
 /// The kernel answers with a page at most (net/unix/diag.c `unix_diag_get_exact`).
@@ -67,8 +74,34 @@ pub fn waiting_at(inode: u32) -> io::Result<Vec<u32>> {
     Ok(waiting.chunks_exact(4).filter_map(|one| Some(u32::from_ne_bytes(*one.first_chunk()?))).collect())
 }
 
+/// Where the socket `inode` was bound, if it is a listening stream socket in a file system; the path may hold something else since.
+/// # Errors
+/// As [`other_end`].
+pub fn listening_path(inode: u32) -> io::Result<Option<PathBuf>> {
+    let Answer { kind, state, attributes } = ask_all(inode, UDIAG_SHOW_NAME)?;
+    let name = attribute(&attributes, UNIX_DIAG_NAME).unwrap_or_default();
+    // The length that bind() was called with counts, and may have counted the NUL behind a path (net/unix/af_unix.c `unix_mkname_bsd`). An abstract name begins with one.
+    let path = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    let is_listener = i32::from(kind) == libc::SOCK_STREAM && state == TCP_LISTEN && path.starts_with(b"/");
+    Ok(is_listener.then(|| PathBuf::from(OsStr::from_bytes(path))))
+}
+
+/// What the kernel says of one socket.
+#[derive(Debug)]
+struct Answer {
+    /// SOCK_STREAM, …
+    kind: u8,
+    /// As TCP's.
+    state: u8,
+    attributes: Vec<u8>,
+}
+
 /// The attributes of the answer.
 fn ask(inode: u32, show: u32) -> io::Result<Vec<u8>> {
+    Ok(ask_all(inode, show)?.attributes)
+}
+
+fn ask_all(inode: u32, show: u32) -> io::Result<Answer> {
     let kernel =
         socket::socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)?;
     sendto(kernel.as_raw_fd(), &request(inode, show), &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
@@ -90,25 +123,27 @@ fn request(inode: u32, show: u32) -> Vec<u8> {
 }
 
 /// The kernel answers while it is asked: it is there already.
-fn receive(kernel: &OwnedFd, inode: u32) -> io::Result<Vec<u8>> {
+fn receive(kernel: &OwnedFd, inode: u32) -> io::Result<Answer> {
     let mut answer = vec![0; ANSWER];
     loop {
         let (length, from) = recvfrom::<NetlinkAddr>(kernel.as_raw_fd(), &mut answer)?;
         // Port 0 is the kernel; what anybody else sends here is no answer.
         if from.is_some_and(|from| from.pid() == 0) {
             answer.truncate(length);
-            return attributes(&answer, inode);
+            return parse(&answer, inode);
         }
     }
 }
 
-fn attributes(answer: &[u8], inode: u32) -> io::Result<Vec<u8>> {
+fn parse(answer: &[u8], inode: u32) -> io::Result<Answer> {
     let malformed = || io::Error::from(io::ErrorKind::InvalidData);
     let half = |at: usize| answer.get(at..)?.first_chunk().copied().map(u16::from_ne_bytes);
     let word = |at: usize| answer.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes);
     match half(4).ok_or_else(malformed)? {
         SOCK_DIAG_BY_FAMILY if word(HEADER + 4) == Some(inode) => {
-            Ok(answer.get(HEADER + MESSAGE..).ok_or_else(malformed)?.to_vec())
+            let &[_family, kind, state] = answer.get(HEADER..).and_then(|m| m.first_chunk()).ok_or_else(malformed)?;
+            let attributes = answer.get(HEADER + MESSAGE..).ok_or_else(malformed)?.to_vec();
+            Ok(Answer { kind, state, attributes })
         }
         NLMSG_ERROR => {
             let error = word(HEADER).ok_or_else(malformed)?.cast_signed();
@@ -163,6 +198,31 @@ mod tests {
     }
 
     #[test]
+    fn tells_where_a_stream_socket_listens_and_nothing_of_any_other() {
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+        let folder = std::env::temp_dir().join(format!("ussh-os-diag-paths-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        // As long as an address can be: 107 bytes and a NUL.
+        let longest = folder.join("x".repeat(106 - folder.as_os_str().len()));
+        for path in [folder.join("with space\nand a line"), longest] {
+            let listener = UnixListener::bind(&path).unwrap();
+            assert_eq!(listening_path(inode(&listener)).unwrap(), Some(path.clone()));
+            let stream = UnixStream::connect(&path).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            assert_eq!(listening_path(inode(&stream)).unwrap(), None);
+            assert_eq!(listening_path(inode(&accepted)).unwrap(), None, "it has the listener's name");
+        }
+        let datagrams = UnixDatagram::bind(folder.join("datagrams")).unwrap();
+        assert_eq!(listening_path(inode(&datagrams)).unwrap(), None);
+        let name = SocketAddr::from_abstract_name(format!("/ussh-os-diag-{}", std::process::id())).unwrap();
+        let hidden = UnixListener::bind_addr(&name).unwrap();
+        assert_eq!(listening_path(inode(&hidden)).unwrap(), None);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
     fn a_socket_that_is_not_there_is_an_error() {
         let (one, _other) = UnixStream::pair().unwrap();
         let gone = inode_of(&one).unwrap();
@@ -172,9 +232,9 @@ mod tests {
 
     #[test]
     fn a_malformed_answer_is_an_error_and_no_attribute_is_found_in_junk() {
-        assert!(attributes(&[], 1).is_err());
-        assert!(attributes(&[0; 15], 1).is_err());
-        assert!(attributes(&[0; 64], 1).is_err(), "neither an answer nor an error");
+        assert!(parse(&[], 1).is_err());
+        assert!(parse(&[0; 15], 1).is_err());
+        assert!(parse(&[0; 64], 1).is_err(), "neither an answer nor an error");
         for junk in [&[][..], &[4], &[0, 0, 0, 0], &[3, 0, 2, 0], &[200, 0, 2, 0, 1], &[8, 0, 2, 0, 1, 2, 3]] {
             assert_eq!(attribute(junk, UNIX_DIAG_PEER), None, "{junk:?}");
         }
