@@ -461,11 +461,10 @@ mod tests {
             certificate: Some(certificate.clone()),
             reason: NotAccepted::Refused(refusal),
         };
-        let refused = |all| match Denial::of_tried(all) {
-            Denial::Refused { certificate, is_signed, reason, .. } => {
-                (certificate.unwrap().key_id().to_vec(), is_signed, reason)
-            }
-            other => panic!("{other:?}"),
+        let refused = |all| {
+            let denial = Denial::of_tried(all);
+            let Denial::Refused { certificate, is_signed, reason, .. } = denial else { panic!("{denial:?}") };
+            (certificate.unwrap().key_id().to_vec(), is_signed, reason)
         };
 
         // It claims to have come furthest.
