@@ -185,6 +185,8 @@ pub fn spawn(program: &Path, args: &[&str], env: &[(&str, &str)], setup: ChildSe
     let parent = std::process::id() as libc::pid_t;
     let mut command = Command::new(program);
     command.args(args).env_clear().envs(env.iter().copied()).stdin(Stdio::null());
+    // A signal for the parent's group, as a terminal sends it, is the parent's to hand on.
+    command.process_group(0);
     // SAFETY: the closure runs between fork and exec; `prepare_child` makes system calls only, and neither allocates nor locks (CommandExt::pre_exec).
     unsafe {
         command.pre_exec(move || prepare_child(&raw, end, identity, no_network, die_with_parent.then_some(parent)));

@@ -65,6 +65,14 @@ fn sighup_takes_a_new_policy_ends_nothing_and_keeps_the_old_one_if_the_new_is_no
     put(0o646, &deny("carol"), "the one before stays in force");
     assert_login_works(&world, "carol");
 
+    // As a terminal says it, to all of the daemon's group at once.
+    let signer = process(&world, "usshca-signer");
+    let before = daemon_log(&world).len();
+    signal(&world, "-HUP --", -supervisor);
+    let heard = "the one before stays in force";
+    wait_until(SOON, heard, || daemon_log(&world)[before..].contains(heard)).unwrap();
+    assert_eq!(process(&world, "usshca-signer"), signer, "the signal was the supervisor's alone to hear");
+
     // A signer that ends meanwhile is replaced by one with the policy that was in force, not with what lies there.
     ca.write_file(&path, 0o644, "[[rule").unwrap();
     let signer = process(&world, "usshca-signer");
