@@ -17,6 +17,7 @@ mod strict_kex;
 mod text;
 mod transport;
 mod wish;
+mod words;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -89,9 +90,11 @@ fn run() -> io::Result<()> {
     let guard = runtime.enter();
     let hangup = Hangup::watch(&tcp)?;
     let transport = Transport::new(tcp)?;
-    let login = Login::new(Channel::new(supervisor)?, hangup, setup.max_attempts);
     let (phase, phases) = watch::channel(Phase::Login);
     let grace = Duration::from_secs(setup.login_grace_seconds.into());
+    // russh does not send anybody away while it waits for the login.
+    let deadline = Instant::now() + grace.saturating_sub(LAST_WORDS);
+    let login = Login::new(Channel::new(supervisor)?, hangup, setup.max_attempts, deadline);
     let handler = Handler::new(login, Channel::new(signer)?, phase, setup.ca_name);
     drop(guard);
 

@@ -9,6 +9,8 @@ use ussh_core::escape::{MAX_FIELD, escape};
 /// A login could not be checked.
 pub const UNAVAILABLE: &str =
     "The CA cannot check logins at the moment. Try again in a minute; if it stays so, tell the CA's administrators.";
+/// PAM did not come to an end in time.
+pub const TOO_LONG: &str = "The login took too long: the CA still waits for an answer to it. Try again; if it stays so, tell the CA's administrators.";
 /// The signer did not answer.
 pub const SIGNER_AWAY: &str = "The CA's signer is not available, so there is no certificate. Try again in a minute; if it stays so, tell the CA's administrators.";
 /// The connection forwards no agent.

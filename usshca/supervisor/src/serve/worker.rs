@@ -94,7 +94,8 @@ pub fn start(base: &Base, signer: &Signer, attempt: &Attempt<'_>) -> Result<(Wor
         user: attempt.user.to_owned(),
         service: base.config.pam_service.clone(),
         rhost: attempt.peer.ip().to_string(),
-        deadline_seconds: u32::try_from(attempt.patience.as_secs()).unwrap_or(u32::MAX).max(1),
+        // Rounded up: the front gives up first, and tells the user.
+        deadline_seconds: u32::try_from(attempt.patience.as_secs()).unwrap_or(u32::MAX).saturating_add(1),
     };
     let bytes = encode(&setup).map_err(io::Error::other)?;
     // A few hundred bytes: they fit into the pipe, so that this never waits.
