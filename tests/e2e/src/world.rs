@@ -90,7 +90,7 @@ pub struct WorldPlan {
     name: String,
     people: Vec<(String, String, Vec<String>)>,
     servers: Vec<String>,
-    /// Of servers that stand on another root than the machine's.
+    /// Of hosts that stand on another root than the machine's.
     roots: BTreeMap<String, PathBuf>,
     bare: Vec<String>,
     policy: String,
@@ -159,6 +159,13 @@ impl WorldPlan {
         self
     }
 
+    /// One more host with nothing of ours on it, on another root than the machine's.
+    #[must_use]
+    pub fn bare_on(mut self, name: &str, root: impl Into<PathBuf>) -> Self {
+        self.roots.insert(name.to_owned(), root.into());
+        self.bare(name)
+    }
+
     /// Another policy than [`POLICY`].
     #[must_use]
     pub fn policy(mut self, policy: &str) -> Self {
@@ -213,7 +220,10 @@ impl WorldPlan {
             });
         }
         for name in &self.bare {
-            lab = lab.host(name);
+            lab = match self.roots.get(name) {
+                Some(root) => lab.base(name, root),
+                None => lab.host(name),
+            };
         }
         for bind in &self.binds {
             lab = lab.bind_all(&bind.source, &bind.target);

@@ -21,6 +21,7 @@ pub const AGENT_SILENT: &str = "The forwarded agent does not answer, so there is
     Is it running? ssh-add -l should list it.";
 /// The agent did not take key and certificate.
 pub const AGENT_REFUSED: &str = "The forwarded agent did not take the certificate. Is it locked (ssh-add -X), or did you decline? Then try again.\n\
+     Or is it PuTTY's Pageant, which takes no key with a lifetime? Then use an ssh-agent.\n\
      Or does `ussh` on your side know another CA key (its user_ca_file)? Ask the CA's administrators for theirs, user_ca.pub.";
 /// The certificate did not fit the key: nothing that a user can mend.
 pub const BROKEN: &str =
