@@ -41,15 +41,15 @@ impl World {
     /// # Errors
     /// `usshca list` failed, or shows what is no row.
     pub fn inventory(&self) -> Result<Vec<Row>, LabError> {
-        self.inventory_in(CA_DIR)
+        self.inventory_in("root", CA_DIR)
     }
 
-    /// The same of another CA on `ca`, in this folder.
+    /// The same of another CA on `ca`: `user` runs it, in this folder.
     ///
     /// # Errors
     /// As [`World::inventory`].
-    pub fn inventory_in(&self, directory: &str) -> Result<Vec<Row>, LabError> {
-        let listed = self.host("ca").run(["usshca", "--dir", directory, "list", "--json"])?.ok()?;
+    pub fn inventory_in(&self, user: &str, directory: &str) -> Result<Vec<Row>, LabError> {
+        let listed = self.host("ca").run_as(user, ["/usr/sbin/usshca", "--dir", directory, "list", "--json"])?.ok()?;
         let row = |line: &str| {
             serde_json::from_str(line)
                 .map_err(|error| LabError::Setup { what: format!("usshca list: {error}"), log: line.to_owned() })

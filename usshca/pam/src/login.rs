@@ -74,7 +74,12 @@ pub fn run(worker: Worker) -> Outcome {
 }
 
 fn open(setup: &WorkerSetup, front: Rc<Channel<FromWorker, ToWorker>>) -> Result<PamApplication<ByFront>, Failure> {
-    let mut pam = step("pam_start", PamApplication::start(&setup.service, &setup.user, ByFront::new(front)))?;
+    let (service, user, conversation) = (&setup.service, &setup.user, ByFront::new(front));
+    let started = match &setup.pam_folder {
+        Some(folder) => PamApplication::start_in(folder, service, user, conversation),
+        None => PamApplication::start(service, user, conversation),
+    };
+    let mut pam = step("pam_start", started)?;
     step("PAM_RHOST", pam.set_rhost(&setup.rhost))?;
     // As sshd: some modules (pam_access, pam_time) want one.
     step("PAM_TTY", pam.set_tty("ssh"))?;

@@ -52,7 +52,7 @@ impl Stand {
 
     /// Its inventory, newest first; without the certificate of the CA's own host key.
     pub fn rows(&self) -> Result<Vec<Entry>, LabError> {
-        let mut rows = WORLD.inventory_in(&self.directory)?;
+        let mut rows = WORLD.inventory_in("root", &self.directory)?;
         rows.retain(|row| row.kind == "user");
         Ok(rows)
     }

@@ -96,6 +96,7 @@ pub fn start(base: &Base, signer: &Signer, attempt: &Attempt<'_>) -> Result<(Wor
         rhost: attempt.peer.ip().to_string(),
         // Rounded up: the front gives up first, and tells the user.
         deadline_seconds: u32::try_from(attempt.patience.as_secs()).unwrap_or(u32::MAX).saturating_add(1),
+        pam_folder: base.pam_folder().map(|folder| folder.to_string_lossy().into_owned()),
     };
     let bytes = encode(&setup).map_err(io::Error::other)?;
     // A few hundred bytes: they fit into the pipe, so that this never waits.
