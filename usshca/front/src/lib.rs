@@ -9,15 +9,15 @@
 
 mod agent;
 mod certify;
-mod channel;
+pub mod channel;
 mod handler;
-mod login;
-mod session;
+pub mod login;
+pub mod session;
 mod strict_kex;
-mod text;
-mod transport;
-mod wish;
-mod words;
+pub mod text;
+pub mod transport;
+pub mod wish;
+pub mod words;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -54,7 +54,8 @@ const OPEN_FILES: u64 = 32;
 /// How long it takes at most to send the client away.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-fn main() -> ExitCode {
+/// The program. It is a library too, so that the parsers in it can be fuzzed.
+pub fn main() -> ExitCode {
     if let Some(complaint) = by_hand::complaint("usshca-front") {
         // Nothing can be done about a closed stderr here.
         let _ = io::stderr().write_all(complaint.as_bytes());

@@ -6,7 +6,7 @@
 //! A module that crashes, calls exit() or hangs takes this process along and nothing more: the front sees the end of the channel, the signer never sees a statement.
 #![forbid(unsafe_code)]
 
-mod conversation;
+pub mod conversation;
 mod login;
 
 use std::fs::File;
@@ -35,7 +35,8 @@ pub struct Worker {
     pub setup: WorkerSetup,
 }
 
-fn main() -> ExitCode {
+/// The program. It is a library too, so that the conversation can be fuzzed.
+pub fn main() -> ExitCode {
     if let Some(complaint) = by_hand::complaint("usshca-pam") {
         // Nothing can be done about a closed stderr here.
         let _ = io::stderr().write_all(complaint.as_bytes());
