@@ -334,6 +334,7 @@ fn subject(what: &Revoke) -> String {
         Revoke::KeyId { kind, key_id } => format!("{} key ID \"{key_id}\"", of(kind)),
         Revoke::Before { kind, time } => format!("all {} certificates issued before {time}", of(kind)),
         Revoke::Ca { kind, fingerprint } => format!("{} CA key {fingerprint}", of(kind)),
+        Revoke::Serials { first, last } => format!("serials {first} to {last}"),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The inventory: every certificate that was ever asked for, in SQLite. Each change is on disk (fsync) before its function returns.
 
+pub mod backup;
 mod batch;
+mod find;
 mod mark;
 mod read;
 mod revoke;
@@ -19,6 +21,7 @@ use usshca_ipc::channel::encode;
 use usshca_ipc::front::Wish;
 
 pub use self::batch::Batch;
+pub use self::find::RecordedRow;
 use self::mark::Mark;
 #[cfg(test)]
 pub use self::revoke::KRL_MARGIN;
@@ -26,7 +29,7 @@ pub use self::revoke::{Lifted, Revocation, RevokedHere};
 use crate::log;
 
 /// Bits of a serial below the epoch.
-const COUNTER_BITS: u32 = 40;
+pub const COUNTER_BITS: u32 = 40;
 /// Largest database that is looked through at each start, in bytes.
 const MAX_CHECKED: u64 = 64 << 20;
 /// How many serials the mark is ahead of the database while certificates are issued: it is written once for so many of them.
@@ -339,6 +342,7 @@ impl Inventory {
     /// [`Batch::record_refusal`], alone.
     /// # Errors
     /// [`InventoryError`]
+    #[cfg(test)]
     pub fn record_refusal(&mut self, asked: &Asked, reason: &str, by_policy: bool) -> Result<(), InventoryError> {
         self.batch(|batch| batch.record_refusal(asked, reason, by_policy))?
     }
@@ -360,6 +364,7 @@ impl Inventory {
     /// [`Batch::note_outcome`], alone.
     /// # Errors
     /// [`InventoryError`]
+    #[cfg(test)]
     pub fn note_outcome(&mut self, serial: u64, outcome: &Outcome) -> Result<(), InventoryError> {
         self.batch(|batch| batch.note_outcome(serial, outcome))?
     }

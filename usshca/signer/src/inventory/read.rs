@@ -7,7 +7,8 @@ use usshca_ipc::admin::Entry;
 
 use super::{Inventory, InventoryError};
 
-const COLUMNS: &str = "row, serial, kind, key_id, principals, fingerprint, valid_after, valid_before, asked, source, authenticated, rule, state, detail, revoked";
+/// Of an [`Entry`].
+pub(super) const COLUMNS: &str = "row, serial, kind, key_id, principals, fingerprint, valid_after, valid_before, asked, source, authenticated, rule, state, detail, revoked";
 
 /// One row with what is not in every list.
 #[derive(Debug)]
@@ -61,7 +62,8 @@ impl Inventory {
     }
 }
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+/// Of a row with [`COLUMNS`].
+pub(super) fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     let number = |column: &str| row.get::<_, i64>(column).map(i64::cast_unsigned);
     let principals: String = row.get("principals")?;
     let (state, detail): (String, String) = (row.get("state")?, row.get("detail")?);

@@ -223,8 +223,8 @@ impl Server {
                 self.add_worker((connection, attempt), worker_pid, socket);
             }
             Control::NewAdmin => self.add_admin(socket),
-            // Answered above.
-            Control::Hears | Control::NewPolicy => {}
+            // Answered above, or of a side job.
+            Control::Hears | Control::NewPolicy | Control::Judge(_) => {}
         }
         Ok(Flow::Continue)
     }
