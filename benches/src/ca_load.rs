@@ -315,7 +315,8 @@ fn spawn(state: &Path, control: SeqPacket, log: &Path) -> Result<Child> {
     file.rewind()?;
     let descriptors = vec![control.into_fd(), file.into()];
     let setup = ChildSetup { descriptors, die_with_parent: true, ..ChildSetup::default() };
-    let (signer, log) = (build_folder().join("usshca-signer"), log.to_str().ok_or("a path that is no text")?.to_owned());
+    let (signer, log) =
+        (build_folder().join("usshca-signer"), log.to_str().ok_or("a path that is no text")?.to_owned());
     let signer = signer.to_str().ok_or("a path that is no text")?;
     // A shell for the log's sake: one line a certificate.
     Ok(process::spawn(Path::new("/bin/sh"), &["-c", "exec \"$0\" 2>>\"$1\"", signer, &log], &[], setup)?)

@@ -75,14 +75,14 @@ impl Report {
 
 /// One line each.
 pub fn figures(facts: &[Fact]) -> String {
-        let line = |fact: &Fact| {
-            let most = fact.at_most.map(|most| format!("  at most {most:.0}"));
-            let least = fact.at_least.map(|least| format!("  at least {least:.0}"));
-            let goal = most.or(least).map(|goal| format!("{goal}: {}", said(fact.reached()))).unwrap_or_default();
-            format!("{:<32}  {:>9.0} {}{goal}\n", fact.title, fact.value, fact.unit)
-        };
-        facts.iter().map(line).fold(String::from("\n"), |text, line| text + &line)
-    }
+    let line = |fact: &Fact| {
+        let most = fact.at_most.map(|most| format!("  at most {most:.0}"));
+        let least = fact.at_least.map(|least| format!("  at least {least:.0}"));
+        let goal = most.or(least).map(|goal| format!("{goal}: {}", said(fact.reached()))).unwrap_or_default();
+        format!("{:<32}  {:>9.0} {}{goal}\n", fact.title, fact.value, fact.unit)
+    };
+    facts.iter().map(line).fold(String::from("\n"), |text, line| text + &line)
+}
 
 fn cells(row: &Row, number: usize) -> [String; 9] {
     [

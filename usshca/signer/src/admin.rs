@@ -152,11 +152,7 @@ fn revoke(ca: &mut Ca, what: Revoke, reason: &str, by: &str) -> Result<Reply, In
         Revoke::Serial(serial) => unknown(*serial),
         Revoke::User(_) => Reply::Refused("this user has no certificate that is not over".to_owned()),
         Revoke::Host(_) => Reply::Refused("no host of this name has a certificate that is not over".to_owned()),
-        Revoke::Key(_)
-        | Revoke::KeyId { .. }
-        | Revoke::Before { .. }
-        | Revoke::Ca { .. }
-        | Revoke::Serials { .. } => {
+        Revoke::Key(_) | Revoke::KeyId { .. } | Revoke::Before { .. } | Revoke::Ca { .. } | Revoke::Serials { .. } => {
             Reply::Refused("there is no such certificate".to_owned())
         }
     };
@@ -176,13 +172,12 @@ fn check(what: &Revoke) -> Result<(), String> {
         Revoke::User(text) | Revoke::Host(text) | Revoke::KeyId { key_id: text, .. } => name(text),
         Revoke::Key(fingerprint) if sha256_of(fingerprint).is_none() => Err("no SHA256 fingerprint".to_owned()),
         Revoke::Serials { first, last } if !is_range(*first, *last) => {
-            Err("the first of the serials must be above 0 and not above the last, both with the same upper 24 bits".to_owned())
+            Err("the first of the serials must be above 0 and not above the last, both with the same upper 24 bits"
+                .to_owned())
         }
-        Revoke::Serial(_)
-        | Revoke::Key(_)
-        | Revoke::Before { .. }
-        | Revoke::Ca { .. }
-        | Revoke::Serials { .. } => Ok(()),
+        Revoke::Serial(_) | Revoke::Key(_) | Revoke::Before { .. } | Revoke::Ca { .. } | Revoke::Serials { .. } => {
+            Ok(())
+        }
     }
 }
 

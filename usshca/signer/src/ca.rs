@@ -398,7 +398,8 @@ impl Written {
     ) -> Self {
         let error = Arc::new(error);
         let shared = || InventoryError::shared(&error);
-        let decided = |(passed, request): &(&Passed, UserRequest<'_>)| (asked(passed, request, now), Err(shared().into()));
+        let decided =
+            |(passed, request): &(&Passed, UserRequest<'_>)| (asked(passed, request, now), Err(shared().into()));
         Written {
             issued: signed.iter().map(|_| Err(shared().into())).collect(),
             noted: outcomes.iter().map(|_| Err(shared())).collect(),

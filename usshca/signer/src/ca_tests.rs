@@ -312,7 +312,9 @@ fn what_is_asked_at_once_is_answered_one_by_one() {
 #[test]
 fn two_who_ask_at_once_do_not_share_the_last_place() {
     let mut world = world();
-    world.ca.set_policy(policy(&POLICY.replace("validity_seconds = 3600", "validity_seconds = 3600\nmax_certificates = 1")));
+    world.ca.set_policy(policy(
+        &POLICY.replace("validity_seconds = 3600", "validity_seconds = 3600\nmax_certificates = 1"),
+    ));
     let crowd = Crowd::of(&[("carol", "staff"), ("carol", "staff")], world.clock.now());
     let turned = world.ca.turn(vec![], &[], &crowd.requests());
     assert!(matches!(turned.decided[..], [Ok(_), Err(Refused::TooMany(1))]), "{turned:?}");

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use ussh_os::process::{self, ChildSetup};
 use ussh_os::seqpacket::SeqPacket;
-use usshca_ipc::channel::{Channel, ChannelError};
 use usshca_ipc::admin::{Explained, Supposed};
+use usshca_ipc::channel::{Channel, ChannelError};
 use usshca_ipc::signer::{Control, FromSignerControl, PolicyText, SideJob, SignerSetup};
 
 use crate::child::{Child, setup_file};

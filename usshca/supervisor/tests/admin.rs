@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 
+use usshca_ipc::admin::{Reply, Request};
+use usshca_ipc::channel::Channel;
+
 /// Somebody without privilege (`nobody`), where the tests run as root: as root `init` would make accounts on this machine.
 const NOBODY: u32 = 65534;
 
@@ -338,8 +341,21 @@ fn no_certificate_is_made_that_cannot_be_put_in_its_place() {
 #[test]
 fn check_reads_the_policy_while_a_signer_is_at_work() {
     let world = World::init();
-    // A listener stands for the CA that runs: nothing else is asked of it.
-    let _running = ussh_os::seqpacket::SeqPacketListener::bind(&world.ca().join("admin.sock"), 0o666).unwrap();
+    // This stands for the CA that runs, and says that no serials are lost: nothing else is asked of it.
+    let running = ussh_os::seqpacket::SeqPacketListener::bind(&world.ca().join("admin.sock"), 0o666).unwrap();
+    if is_root() {
+        // The CA's signer is known by its owner.
+        chown(world.ca().join("admin.sock"), Some(NOBODY), None).unwrap();
+    }
+    std::thread::spawn(move || {
+        while let Ok(socket) = running.accept() {
+            let channel = Channel::<Reply, Request>::new(socket);
+            if let Ok(asked) = channel.receive(None) {
+                assert_eq!(asked.message, Request::Lost);
+                channel.send(&Reply::Lost(vec![])).unwrap();
+            }
+        }
+    });
     let config = world.read("usshca.toml").replace("# pam_service = \"usshca\"", "pam_service = \"login\"");
     fs::write(world.ca().join("usshca.toml"), config).unwrap();
     let policy = world.read("policy.toml");
@@ -430,12 +446,19 @@ fn find_and_csv_show_the_rows_of_list() {
     let table = world.good(&["find", "--host", "ca.example.com"]);
     assert_eq!(table, world.good(&["list"]));
     let csv = world.good(&["list", "--csv"]);
-    assert!(csv.starts_with("row,serial,kind,key_id,principals,") && csv.contains(&format!("1,{serial},host,")), "{csv}");
+    assert!(
+        csv.starts_with("row,serial,kind,key_id,principals,") && csv.contains(&format!("1,{serial},host,")),
+        "{csv}"
+    );
     assert_eq!(world.good(&["find", "--host", "ca.example.com", "--csv"]), csv);
     let (code, said) = world.bad(&["find", "--user", "alice"]);
     assert!(code == 1 && said.contains("nothing of that kind"), "{said}");
-    for wrong in [&["find"][..], &["find", "--state", "lost"], &["find", "--time", "today"], &["find", "--csv", "--json", "--user", "a"]]
-    {
+    for wrong in [
+        &["find"][..],
+        &["find", "--state", "lost"],
+        &["find", "--time", "today"],
+        &["find", "--csv", "--json", "--user", "a"],
+    ] {
         assert_eq!(world.bad(wrong).0, 64, "{wrong:?}");
     }
 }
@@ -478,7 +501,8 @@ fn a_backup_that_is_put_back_says_which_serials_to_revoke_until_they_are() {
         String::from_utf8(out.stderr).unwrap()
     };
     let said = check();
-    let advice = said.lines().find_map(|line| line.trim().strip_prefix("usshca --dir ")).unwrap_or_else(|| panic!("{said}"));
+    let advice =
+        said.lines().find_map(|line| line.trim().strip_prefix("usshca --dir ")).unwrap_or_else(|| panic!("{said}"));
     let words: Vec<&str> = advice.split(' ').skip(1).take(3).collect();
     assert_eq!(words[..2], ["revoke", "--serials"], "{advice}");
     let (first, last) = words[2].split_once('-').unwrap();

@@ -97,7 +97,8 @@ mod tests {
             reason: String::new(),
             request: None,
         };
-        let planned = Planned { principals: vec!["alice".into()], valid_after: NOW, valid_before: UnixTime(NOW.0 + 60) };
+        let planned =
+            Planned { principals: vec!["alice".into()], valid_after: NOW, valid_before: UnixTime(NOW.0 + 60) };
         inventory.reserve(&asked, &planned).unwrap()
     }
 

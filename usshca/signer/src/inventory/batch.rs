@@ -32,9 +32,9 @@ impl Inventory {
     pub fn batch<T>(&mut self, work: impl FnOnce(&mut Batch<'_>) -> T) -> Result<T, InventoryError> {
         let run = self.run;
         let transaction = self.begin()?;
-        let found = transaction.prepare_cached("SELECT epoch, counter, newest FROM ca")?.query_row([], |row| {
-            Ok(Standing { epoch: row.get(0)?, counter: row.get(1)?, newest: row.get(2)? })
-        })?;
+        let found = transaction
+            .prepare_cached("SELECT epoch, counter, newest FROM ca")?
+            .query_row([], |row| Ok(Standing { epoch: row.get(0)?, counter: row.get(1)?, newest: row.get(2)? }))?;
         let mut batch = Batch { transaction, found, now: found };
         let done = work(&mut batch);
         let counter = batch.finish(run)?;

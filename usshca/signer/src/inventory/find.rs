@@ -60,7 +60,13 @@ impl Search {
     }
 
     /// Of several indices the first is taken, which leaves the fewest rows.
-    fn holds_by(&mut self, index: &'static str, condition: &'static str, name: &'static str, value: impl ToSql + 'static) {
+    fn holds_by(
+        &mut self,
+        index: &'static str,
+        condition: &'static str,
+        name: &'static str,
+        value: impl ToSql + 'static,
+    ) {
         if self.by == "NOT INDEXED" {
             self.by = index;
             self.step = INDEXED_STEP;
@@ -87,7 +93,8 @@ impl Search {
             search.holds_by("INDEXED BY certificate_source", "source = :from", ":from", from);
         }
         if let Some(host) = &find.host {
-            let condition = "kind = 'host' AND instr(char(10) || principals || char(10), char(10) || :host || char(10)) > 0";
+            let condition =
+                "kind = 'host' AND instr(char(10) || principals || char(10), char(10) || :host || char(10)) > 0";
             search.holds(condition, ":host", host.clone());
         }
         if let Some(principal) = &find.principal {
@@ -151,10 +158,8 @@ impl Search {
             }
             before = if count < left { from_row } else { last };
         }
-        let next = (before > floor).then(|| Cursor {
-            before: before.cast_unsigned(),
-            floor: Some(floor.cast_unsigned()),
-        });
+        let next =
+            (before > floor).then(|| Cursor { before: before.cast_unsigned(), floor: Some(floor.cast_unsigned()) });
         Ok(Page { rows, next })
     }
 

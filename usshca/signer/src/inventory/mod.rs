@@ -280,7 +280,9 @@ impl Inventory {
         log::warning(&format!(
             "the inventory was put back from a backup: {}. Certificates that were issued or revoked since the backup are unknown here: revoke again what was revoked; what was issued since can be revoked by its serials:{} (`usshca check` says so again). Serials go on in a new range, from {}",
             loss.problem,
-            loss.serials.iter().fold(String::new(), |all, (first, last)| format!("{all} usshca revoke --serials {first}-{last}")),
+            loss.serials
+                .iter()
+                .fold(String::new(), |all, (first, last)| format!("{all} usshca revoke --serials {first}-{last}")),
             (epoch << COUNTER_BITS | 1).cast_unsigned()
         ));
         self.ceiling = 0;

@@ -119,9 +119,13 @@ impl Inventory {
             condition(what)
         );
         let mut statement = transaction.prepare_cached(&rows)?;
-        for (name, value) in
-            [(":value", &value as &dyn rusqlite::ToSql), (":kind", &kind), (":number", &number), (":last", &last), (":since", &since)]
-        {
+        for (name, value) in [
+            (":value", &value as &dyn rusqlite::ToSql),
+            (":kind", &kind),
+            (":number", &number),
+            (":last", &last),
+            (":since", &since),
+        ] {
             if let Some(index) = statement.parameter_index(name)? {
                 statement.raw_bind_parameter(index, value)?;
             }

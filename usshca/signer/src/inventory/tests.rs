@@ -485,8 +485,7 @@ fn a_database_of_another_run_beside_a_killed_one_is_an_older_one() {
     let mut inventory = open(&path).unwrap();
     assert_ne!(reserve(&mut inventory) >> 40, first >> 40);
     let sql = "SELECT first, last FROM lost_serials";
-    let (from, to): (i64, i64) =
-        inventory.connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let (from, to): (i64, i64) = inventory.connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     assert_eq!(from.cast_unsigned(), first + 1);
     assert!(to.cast_unsigned() >= last && to.cast_unsigned() >> 40 == first >> 40);
 }

@@ -28,7 +28,8 @@ pub fn find(layout: &Layout, args: &FindArgs) -> Result<(), Failure> {
     }
     while left > 0 {
         let limit = u32::try_from(left).unwrap_or(PAGE).min(PAGE);
-        let Reply::Found { rows, next } = link.ask(&Request::Find { find: Box::new(find.clone()), cursor, limit })? else {
+        let Reply::Found { rows, next } = link.ask(&Request::Find { find: Box::new(find.clone()), cursor, limit })?
+        else {
             return Err(unexpected());
         };
         left = left.saturating_sub(rows.len() as u64);
@@ -85,7 +86,9 @@ fn what(args: &FindArgs) -> Result<Find, Failure> {
 
 /// `FROM..TO`, either of which may be missing.
 fn period(text: &str) -> Result<(Option<u64>, Option<u64>), Failure> {
-    let wrong = || Failure::usage("--time: must be as 2026-01-31T12:00:00Z..2026-02-01T00:00:00Z; one of the two may be left out");
+    let wrong = || {
+        Failure::usage("--time: must be as 2026-01-31T12:00:00Z..2026-02-01T00:00:00Z; one of the two may be left out")
+    };
     let (from, to) = text.split_once("..").ok_or_else(wrong)?;
     let time = |text: &str| if text.is_empty() { Ok(None) } else { parse_utc("--time", text).map(Some) };
     let (since, until) = (time(from)?, time(to)?);

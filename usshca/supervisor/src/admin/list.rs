@@ -144,8 +144,20 @@ fn to_json(entry: &Entry) -> Value {
 
 /// JSON's names and values; what is not there is empty.
 const CSV_HEAD: [&str; 14] = [
-    "row", "serial", "kind", "key_id", "principals", "fingerprint", "valid_after", "valid_before", "asked", "from",
-    "authenticated", "rule", "outcome", "revoked",
+    "row",
+    "serial",
+    "kind",
+    "key_id",
+    "principals",
+    "fingerprint",
+    "valid_after",
+    "valid_before",
+    "asked",
+    "from",
+    "authenticated",
+    "rule",
+    "outcome",
+    "revoked",
 ];
 
 fn to_csv(entry: &Entry) -> String {

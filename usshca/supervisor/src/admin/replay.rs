@@ -60,7 +60,10 @@ pub fn replay(layout: &Layout, args: &ReplayArgs) -> Result<(), Failure> {
     } else {
         let rows: Vec<_> = changes.iter().map(to_row).collect();
         let listed = if rows.is_empty() { String::new() } else { table::render(&HEAD, &rows) };
-        format!("{listed}{count} requests of the last {period} judged, {} would have been decided otherwise\n", rows.len())
+        format!(
+            "{listed}{count} requests of the last {period} judged, {} would have been decided otherwise\n",
+            rows.len()
+        )
     })
 }
 
