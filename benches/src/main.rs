@@ -5,6 +5,7 @@
 //! Exit status: 0 if everything ran, 1 if a run failed (or, with `--strict`, a goal was missed), 2 for a wrong command line.
 #![forbid(unsafe_code)]
 
+mod ca_load;
 mod comparisons;
 mod memory_agent;
 mod module;
@@ -36,6 +37,9 @@ struct Cli {
     /// A missed goal is a failure
     #[arg(long)]
     strict: bool,
+    /// Only how many certificates the CA makes
+    #[arg(long)]
+    only_ca: bool,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
     let outcome = match &cli.verb {
         Some(Verb::TimeInTurn { runs, commands }) => time_in_turn(*runs, commands),
         Some(Verb::MemoryAgent { socket, key }) => memory_agent::serve(socket, key).map(|()| ExitCode::SUCCESS),
+        None if cli.only_ca => only_ca(),
         None => bench(&cli),
     };
     match outcome {
@@ -80,6 +85,11 @@ fn main() -> ExitCode {
 
 fn time_in_turn(runs: u32, commands: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
     println!("{}", serde_json::to_string(&timer::time_in_turn(runs, commands)?)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn only_ca() -> Result<ExitCode, Box<dyn Error>> {
+    print!("{}", table::figures(&ca_load::facts()?));
     Ok(ExitCode::SUCCESS)
 }
 

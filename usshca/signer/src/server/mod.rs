@@ -1,9 +1,11 @@
-//! The event loop: one thread, one message at a time, in the order of their weight (control, workers, fronts, administrators).
+//! The event loop: one thread, one message at a time, in the order of their weight (control, workers, fronts, administrators). What the fronts of one round ask goes to the
+//! inventory together (`turn`).
 //!
 //! Trusted: the control channel. Everything else is held to what the supervisor said of it and to what the kernel says of its sender.
 
 mod admins;
 mod fronts;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,7 +13,7 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use ussh_os::agent_socket::Peer;
 use ussh_os::seqpacket::{SeqPacket, SeqPacketListener};
@@ -20,6 +22,7 @@ use usshca_ipc::signer::{Control, FromSignerControl, PolicyText, SignerSetup};
 
 use self::admins::Admin;
 use self::fronts::{Front, Worker};
+use self::turn::Turn;
 use crate::MAX_SETUP;
 use crate::ca::Ca;
 use crate::log;
@@ -60,6 +63,7 @@ pub struct Server {
     /// By a number of our own.
     admins: BTreeMap<u64, Admin>,
     next_admin: u64,
+    turn: Turn,
 }
 
 /// Whom a descriptor in poll's list belongs to, in the order in which they are served.
@@ -112,6 +116,7 @@ impl Server {
             workers: BTreeMap::new(),
             admins: BTreeMap::new(),
             next_admin: 0,
+            turn: Turn::default(),
         })
     }
 
@@ -120,10 +125,15 @@ impl Server {
     /// [`ServeError`]
     pub fn run(mut self) -> Result<(), ServeError> {
         let ended = self.serve();
+        // What was reserved is signed and told.
+        while !self.turn.is_empty() {
+            self.take_turn();
+        }
         let open: Vec<u64> = self.fronts.keys().copied().collect();
         for connection in open {
             self.end_front(connection, "the CA stopped before the delivery was confirmed");
         }
+        self.take_turn();
         ended
     }
 
@@ -141,10 +151,11 @@ impl Server {
                     return Ok(());
                 }
             }
+            self.take_turn();
         }
     }
 
-    /// Waits until somebody has something to say (or can be told the rest of something).
+    /// Waits until somebody has something to say (or can be told the rest of something), but not while there is something to write.
     fn wait(&self) -> Result<Vec<Source>, ServeError> {
         let mut sources = vec![Source::Control];
         let mut fds = vec![PollFd::new(self.control.socket(), PollFlags::IN)];
@@ -165,8 +176,9 @@ impl Server {
             let waits_for = if admin.is_owed_nothing() { PollFlags::IN } else { PollFlags::OUT };
             fds.push(PollFd::from_borrowed_fd(admin.as_fd(), waits_for));
         }
+        let patience = (!self.turn.is_empty()).then(Timespec::default);
         loop {
-            match poll(&mut fds, None) {
+            match poll(&mut fds, patience.as_ref()) {
                 Err(Errno::INTR) => {}
                 Err(e) => return Err(e.into()),
                 Ok(_) => break,
@@ -211,8 +223,8 @@ impl Server {
                 self.add_worker((connection, attempt), worker_pid, socket);
             }
             Control::NewAdmin => self.add_admin(socket),
-            // Answered above.
-            Control::Hears | Control::NewPolicy => {}
+            // Answered above, or of a side job.
+            Control::Hears | Control::NewPolicy | Control::Judge(_) => {}
         }
         Ok(Flow::Continue)
     }

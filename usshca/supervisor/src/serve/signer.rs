@@ -128,7 +128,9 @@ impl Signer {
                     | FromSignerControl::Busy(_)
                     | FromSignerControl::PolicyGroup(_)
                     | FromSignerControl::PolicyWarning(_)
-                    | FromSignerControl::PolicyGood => false,
+                    | FromSignerControl::PolicyGood
+                    | FromSignerControl::Copied { .. }
+                    | FromSignerControl::Judged(_) => false,
                 });
                 let hangs = how.is_none() && !hears(process, liveness, now);
                 if how.is_none() && !hangs {
@@ -167,7 +169,9 @@ impl Signer {
                     | FromSignerControl::PolicyWarning(_)
                     | FromSignerControl::PolicyGood
                     | FromSignerControl::PolicyTaken
-                    | FromSignerControl::PolicyKept(_) => self.down("spoke out of turn", now),
+                    | FromSignerControl::PolicyKept(_)
+                    | FromSignerControl::Copied { .. }
+                    | FromSignerControl::Judged(_) => self.down("spoke out of turn", now),
                 },
                 Err(ChannelError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {
                     match ended(process, |_| false) {
