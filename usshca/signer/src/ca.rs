@@ -14,6 +14,7 @@ use usshca_ipc::admin::{self, Revoke};
 use usshca_ipc::front::{MAX_REASON, Wish};
 
 use crate::ca_keys::CaKeys;
+use crate::counts;
 use crate::inventory::{
     Asked, Inventory, InventoryError, Kind, Lifted, Outcome, Planned, Request, Revocation, RevokedHere,
 };
@@ -153,7 +154,12 @@ impl Ca {
         match &issued {
             Ok(issued) => {
                 let detail = format!("for {} from {} rule \"{}\"", passed.user, request.peer, issued.rule);
-                log::decision(&audit::certificate_line("Issued", &issued.certificate, &detail));
+                log::decision(
+                    &audit::certificate_line("Issued", &issued.certificate, &detail),
+                    "issued",
+                    &issued.certificate,
+                );
+                counts::issued(Kind::User, asked.asked);
             }
             Err(refused) => self.record_refusal(&asked, refused),
         }
@@ -220,7 +226,10 @@ impl Ca {
         };
         let issued = self.check_and_sign_host(request, &mut asked);
         match &issued {
-            Ok(certificate) => log::decision(&audit::certificate_line("Issued host", certificate, by)),
+            Ok(certificate) => {
+                log::decision(&audit::certificate_line("Issued host", certificate, by), "issued", certificate);
+                counts::issued(Kind::Host, asked.asked);
+            }
             Err(refused) => self.record_refusal(&asked, refused),
         }
         issued
@@ -291,7 +300,9 @@ impl Ca {
 
     /// A failed signature has its row already.
     fn record_refusal(&mut self, asked: &Asked, refused: &Refused) {
-        log::warning(&format!("Refusing a certificate to \"{}\" from {}: {refused}", asked.key_id, asked.source));
+        let line = format!("Refusing a certificate to \"{}\" from {}: {refused}", asked.key_id, asked.source);
+        log::refusal(&line, &asked.key_id, &asked.source, &refused.to_string());
+        counts::refused();
         if matches!(refused, Refused::Sign(_)) {
             return;
         }

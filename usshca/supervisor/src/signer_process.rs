@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use ussh_os::process::{self, ChildSetup};
 use ussh_os::seqpacket::SeqPacket;
 use usshca_ipc::channel::{Channel, ChannelError};
+use usshca_ipc::log::LOG_FORMAT;
 use usshca_ipc::signer::{Control, FromSignerControl, PolicyText, SignerSetup};
 
 use crate::child::{Child, setup_file};
 use crate::failure::Failure;
+use crate::log;
 use crate::prepare::Base;
 
 /// How long a signer may take to be ready.
@@ -91,7 +93,7 @@ fn spawn(base: &Base, setup: &SignerSetup, listener: Option<OwnedFd>) -> std::io
     let child = process::spawn(
         &base.programs.signer,
         &[],
-        &[],
+        &[(LOG_FORMAT, log::format().name())],
         ChildSetup {
             identity: base.accounts.map(|a| a.signer),
             descriptors,
@@ -114,7 +116,9 @@ impl SignerProcess {
             | FromSignerControl::PolicyWarning(_)
             | FromSignerControl::PolicyGood
             | FromSignerControl::PolicyTaken
-            | FromSignerControl::PolicyKept(_) => Err(out_of_turn()),
+            | FromSignerControl::PolicyKept(_)
+            | FromSignerControl::LoggedIn { .. }
+            | FromSignerControl::Counts(_) => Err(out_of_turn()),
         }
     }
 
@@ -130,7 +134,9 @@ impl SignerProcess {
                 | FromSignerControl::Hears
                 | FromSignerControl::Busy(_)
                 | FromSignerControl::PolicyTaken
-                | FromSignerControl::PolicyKept(_) => return Err(out_of_turn()),
+                | FromSignerControl::PolicyKept(_)
+                | FromSignerControl::LoggedIn { .. }
+                | FromSignerControl::Counts(_) => return Err(out_of_turn()),
             }
         }
     }

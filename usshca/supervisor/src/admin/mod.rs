@@ -18,6 +18,7 @@ use usshca_ipc::layout::Layout;
 use self::files::Place;
 pub use self::files::certificate_path;
 pub use self::link::Link;
+pub use self::time::utc;
 use crate::cli::{AdminCommand, HostCommand, KrlArgs};
 use crate::failure::Failure;
 
