@@ -12,7 +12,7 @@ use crate::log;
 use crate::serve::connection::{self, Connection};
 use crate::serve::event_loop::{EventLoop, limit, spare};
 use crate::serve::source::{Network, Source};
-use crate::serve::turned_away::{Why, turn_away};
+use crate::serve::turned_away::Why;
 use crate::serve::watch::Token;
 
 /// How long nothing is accepted after the kernel has run out of something.
@@ -52,6 +52,7 @@ impl EventLoop {
     }
 
     pub(super) fn accept(&mut self, now: Instant) {
+        self.leaving.close(now);
         // A pause that is over must not wake the loop again.
         self.accept_after = self.accept_after.filter(|after| now < *after);
         for listener in 0..self.listeners.len() {
@@ -67,7 +68,7 @@ impl EventLoop {
                     Some(Err(e)) => {
                         log::error(&format!("cannot accept connections: {e}; trying again in a second"));
                         self.accept_after = Some(now + SHORTAGE_PAUSE);
-                        self.tell_of_shortage(listener);
+                        self.tell_of_shortage(listener, now);
                     }
                 }
             }
@@ -75,12 +76,13 @@ impl EventLoop {
     }
 
     /// With the descriptor that is kept for it: whoever is there is told, one batch at most.
-    fn tell_of_shortage(&mut self, listener: usize) {
+    fn tell_of_shortage(&mut self, listener: usize, now: Instant) {
         for _ in 0..ACCEPT_BATCH {
+            self.leaving.close_all();
             self.spare = None;
             let accepted = self.listeners.get(listener).map(accept_one);
             if let Some(Ok(Accepted::Connection(stream, _))) = accepted {
-                self.refuse(stream, Why::Shortage);
+                self.refuse(stream, Why::Shortage, now);
                 self.spare = spare();
             } else {
                 self.spare = spare();
@@ -93,7 +95,7 @@ impl EventLoop {
     fn judge(&mut self, stream: TcpStream, peer: IpAddr, now: Instant) {
         let source = Source::of(peer);
         match self.objection(source, now) {
-            Some(why) => self.refuse(stream, why),
+            Some(why) => self.refuse(stream, why, now),
             None => self.admit(stream, now),
         }
     }
@@ -153,9 +155,9 @@ impl EventLoop {
         })
     }
 
-    fn refuse(&mut self, stream: TcpStream, why: Why) {
+    fn refuse(&mut self, stream: TcpStream, why: Why, now: Instant) {
         self.counters.turned_away(why);
-        turn_away(stream, why);
+        self.leaving.turn_away(stream, why, now);
     }
 
     fn admit(&mut self, stream: TcpStream, now: Instant) {
@@ -181,7 +183,7 @@ impl EventLoop {
             Err(e) => {
                 log::error(&format!("connection {number}: no front: {e}"));
                 match spare {
-                    Ok(stream) => self.refuse(stream, Why::Shortage),
+                    Ok(stream) => self.refuse(stream, Why::Shortage, now),
                     Err(_) => self.counters.turned_away(Why::Shortage),
                 }
                 self.accept_after = Some(now + SHORTAGE_PAUSE);

@@ -23,6 +23,7 @@ use crate::serve::notify::Notify;
 use crate::serve::penalties::Penalties;
 use crate::serve::signer::Signer;
 use crate::serve::source::Named;
+use crate::serve::turned_away::Leaving;
 use crate::serve::watch::{Token, Watch};
 use crate::serve::worker::Worker;
 
@@ -49,6 +50,7 @@ pub struct EventLoop {
     pub(super) named: Named,
     pub(super) penalties: Penalties,
     pub(super) throttling: Throttling,
+    pub(super) leaving: Leaving,
     /// Given up for a moment, so that one more connection can be accepted and told that there are no descriptors.
     pub(super) spare: Option<OwnedFd>,
     /// Nothing is accepted before.
@@ -94,6 +96,7 @@ impl EventLoop {
             named: Named::default(),
             penalties,
             throttling: Throttling::default(),
+            leaving: Leaving::default(),
             spare: spare(),
             accept_after: None,
             stop_by: None,
@@ -158,7 +161,8 @@ impl EventLoop {
         let next = self.connections.values().map(|c| c.deadline);
         let next = next.chain(self.workers.values().map(|w| w.deadline));
         let next = next.chain(self.signer.next_instant()).chain(self.accept_after).chain(self.stop_by);
-        let next = next.chain(self.desk.next_instant()).chain(self.notify.next_instant()).min();
+        let next = next.chain(self.desk.next_instant()).chain(self.notify.next_instant());
+        let next = next.chain(self.leaving.next_instant()).min();
         // Whole milliseconds, rounded up: rounded down, the last one would be spent spinning.
         next.map_or(PollTimeout::NONE, |at| {
             let left = at.saturating_duration_since(now).as_nanos().div_ceil(1_000_000);

@@ -45,6 +45,9 @@ const ADMIN_SOCKET_MODE: u32 = 0o600;
 /// Descriptors of the supervisor for each connection (channel, pidfds, log pipes of a front and a worker), with room for those on their way.
 const DESCRIPTORS_PER_CONNECTION: u64 = 8;
 
+/// Listeners, the signer, scrapers, and those who are being turned away.
+const OTHER_DESCRIPTORS: u64 = 160;
+
 /// Everything that a connection's processes are made from.
 pub struct Ground {
     /// Config, accounts, programs.
@@ -110,7 +113,7 @@ fn listen_for_admins(base: &Base) -> Result<SeqPacketListener, Failure> {
 
 /// Raises the soft limit as far as the connections that are allowed need it.
 fn allow_descriptors(connections: u32) -> Result<(), Failure> {
-    let needed = u64::from(connections) * DESCRIPTORS_PER_CONNECTION + 64;
+    let needed = u64::from(connections) * DESCRIPTORS_PER_CONNECTION + OTHER_DESCRIPTORS;
     let failed = |e| Failure::internal(format!("RLIMIT_NOFILE: {e}"));
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(failed)?;
     if soft >= needed {

@@ -1,8 +1,10 @@
 //! What a client is told that gets no front: an identification and one SSH_MSG_DISCONNECT, which its program shows to the person. No process is made for it, and nothing
 //! it says is read.
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
 
 /// The fronts' identification (RFC 4253 §4.2).
 const IDENTIFICATION: &[u8] = b"SSH-2.0-usshca\r\n";
@@ -69,12 +71,44 @@ impl Why {
     }
 }
 
-/// Says it and closes. Never waits: it fits into the socket's empty buffer, or the client is told nothing.
-pub fn turn_away(mut stream: TcpStream, why: Why) {
-    // What can go wrong is that the client has gone.
-    let _ = stream.set_nonblocking(true);
-    let _ = stream.write_all(&goodbye(why));
-    let _ = stream.shutdown(Shutdown::Write);
+/// How long a connection stays open once all was said: a client sends its half of the key exchange first, and a closed connection would fail that before it reads.
+const LINGER: Duration = Duration::from_secs(1);
+/// Connections that stay open for that at a time; one more takes the place of the oldest.
+const MOST_LEAVING: usize = 64;
+
+/// Clients that were told, and may still be reading.
+#[derive(Debug, Default)]
+pub struct Leaving(VecDeque<(Instant, TcpStream)>);
+
+impl Leaving {
+    /// Says it. Never waits: it fits into the socket's empty buffer, or the client is told nothing.
+    pub fn turn_away(&mut self, mut stream: TcpStream, why: Why, now: Instant) {
+        // What can go wrong is that the client has gone.
+        let _ = stream.set_nonblocking(true);
+        let _ = stream.write_all(&goodbye(why));
+        let _ = stream.shutdown(Shutdown::Write);
+        if self.0.len() >= MOST_LEAVING {
+            self.0.pop_front();
+        }
+        self.0.push_back((now + LINGER, stream));
+    }
+
+    /// When the next one is to be closed.
+    pub fn next_instant(&self) -> Option<Instant> {
+        self.0.front().map(|(until, _)| *until)
+    }
+
+    /// Closes those whose time is up.
+    pub fn close(&mut self, now: Instant) {
+        while self.next_instant().is_some_and(|until| now >= until) {
+            self.0.pop_front();
+        }
+    }
+
+    /// Closes all: their descriptors are needed.
+    pub fn close_all(&mut self) {
+        self.0.clear();
+    }
 }
 
 /// An identification and an unencrypted SSH_MSG_DISCONNECT (RFC 4253 §6, §11.1).
@@ -125,5 +159,30 @@ mod tests {
             assert_eq!(text, why.sentence().as_bytes());
             assert!(all.len() < 512, "it fits into any buffer");
         }
+    }
+
+    #[test]
+    fn a_client_that_sends_before_it_reads_still_reads_and_few_of_them_stay() {
+        use std::io::Read;
+        use std::net::TcpListener;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (mut leaving, now) = (Leaving::default(), Instant::now());
+        let connect = |leaving: &mut Leaving| {
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            leaving.turn_away(listener.accept().unwrap().0, Why::Source, now);
+            client
+        };
+        let mut client = connect(&mut leaving);
+        for _ in 0..100 {
+            client.write_all(b"SSH-2.0-x\r\n and a key exchange").unwrap();
+        }
+        let mut read = Vec::new();
+        client.read_to_end(&mut read).unwrap();
+        assert_eq!(read, goodbye(Why::Source));
+        let more: Vec<TcpStream> = (0..MOST_LEAVING + 10).map(|_| connect(&mut leaving)).collect();
+        assert_eq!(leaving.0.len(), MOST_LEAVING);
+        leaving.close(now + LINGER);
+        assert!(leaving.0.is_empty() && leaving.next_instant().is_none());
+        drop(more);
     }
 }
