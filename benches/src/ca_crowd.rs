@@ -106,7 +106,8 @@ fn measure(world: &World) -> Result<Vec<Fact>> {
     if code != 0 {
         return Err(seen.into());
     }
-    let gone = |what: &str| wait_until(PATIENCE, what, || world.processes("ca", "usshca-front").is_ok_and(|p| p.is_empty()));
+    let gone =
+        |what: &str| wait_until(PATIENCE, what, || world.processes("ca", "usshca-front").is_ok_and(|p| p.is_empty()));
     gone("nobody to be there")?;
     let (_, idle, processes) = memory(world, "usshca")?;
     if processes != 2 {

@@ -113,7 +113,11 @@ fn crowd(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
 fn bench(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
     eprintln!("ussh-bench: setting up a laptop, a CA, a server and a host with nothing but sshd …");
     let bench = Bench::start(cli.runs)?;
-    let report = Report { machine: bench.machine()?, rows: bench.compare_all()?, facts: [bench.facts()?, ca_crowd::facts()?].concat() };
+    let report = Report {
+        machine: bench.machine()?,
+        rows: bench.compare_all()?,
+        facts: [bench.facts()?, ca_crowd::facts()?].concat(),
+    };
     if cli.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {

@@ -170,7 +170,7 @@ impl WorldPlan {
         self
     }
 
-    /// More lines of the CA's usshca.toml, none of a table.
+    /// More lines of the CA's usshca.toml; none of a table, unless it is one of [`Self::with_penalties`].
     #[must_use]
     pub fn ca_config(mut self, lines: &str) -> Self {
         lines.clone_into(&mut self.ca_config);

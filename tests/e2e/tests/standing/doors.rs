@@ -1,0 +1,82 @@
+//! Who is let in.
+
+use ussh_e2e::lab::{Pty, wait_until};
+use ussh_e2e::{World, WorldPlan};
+
+use super::{SOON, assert_login_works, log_in, status, world};
+
+/// EX_UNAVAILABLE of sysexits.h: no certificate.
+const UNAVAILABLE: i32 = 69;
+
+fn at_the_prompt(world: &World, user: &str) -> Pty {
+    let ssh = world.terminal("laptop", user, "exec ssh -A ca").unwrap();
+    ssh.expect("assword:", SOON).unwrap();
+    ssh
+}
+
+#[test]
+fn a_newcomer_beyond_max_startups_is_told_so_and_whoever_has_logged_in_does_not_count() {
+    let world = world("startups", "max_startups = \"2\"\n");
+    let _watch = world.lab().watch();
+    let (alice, bob) = (at_the_prompt(&world, "alice"), at_the_prompt(&world, "bob"));
+    let (code, said) = log_in(&world, "carol", world.password("carol"), "");
+    assert_eq!(code, 255, "{said}");
+    assert!(
+        said.contains("Received disconnect from")
+            && said.contains("Too many people are logging in at the CA right now"),
+        "{said}"
+    );
+    // Our own client says it too.
+    let carol = world.terminal("laptop", "carol", "ussh --login").unwrap();
+    assert_eq!(carol.expect_exit(SOON).unwrap().code(), UNAVAILABLE);
+    carol.expect_close(SOON).unwrap();
+    assert!(carol.transcript().contains("Too many people"), "{}", carol.transcript());
+
+    // alice logs in and stays without a session: her place is free.
+    drop(alice);
+    wait_until(SOON, "alice's front to be gone", || status(&world)["connections"] == 1).unwrap();
+    let script = "exec ssh -N ca";
+    let alice = world.unattended("alice", world.password("alice"), script).unwrap();
+    wait_until(SOON, "alice to have logged in", || {
+        let status = status(&world);
+        status["connections"] == 2 && status["logging_in"] == 1
+    })
+    .unwrap();
+    let third = at_the_prompt(&world, "carol");
+    assert_eq!(status(&world)["logging_in"], 2);
+    assert_eq!(status(&world)["turned_away"]["max_startups"], 2);
+    drop((alice, third, bob));
+}
+
+#[test]
+fn logins_that_fail_keep_their_address_out_for_a_while_and_no_other_one() {
+    let config = "[penalties]\nauth_failure_seconds = 6\nmin_seconds = 12\n";
+    let world = WorldPlan::new("penalties").without_servers().ca_config(config).with_penalties().start().unwrap();
+    let _watch = world.lab().watch();
+    let (ca, laptop) = (world.host("ca"), world.host("laptop"));
+    let [a, b, c, _] = ca.address().octets();
+    let other = format!("{a}.{b}.{c}.200");
+    laptop
+        .script(&format!(
+            "dev=$(ip -o -4 route get {} | sed 's/.* dev \\([^ ]*\\).*/\\1/'); ip address add {other}/24 dev $dev",
+            ca.address()
+        ))
+        .unwrap();
+
+    for _ in 0..2 {
+        let (code, said) = log_in(&world, "alice", "wrong", "");
+        assert_eq!(code, 255, "{said}");
+        assert!(said.contains("Permission denied"), "{said}");
+    }
+    wait_until(SOON, "the penalty", || status(&world)["penalties"]["auth_failure"] == 2).unwrap();
+    let (code, said) = log_in(&world, "alice", world.password("alice"), "");
+    assert_eq!(code, 255, "{said}");
+    assert!(said.contains("Not allowed at this time: too many logins from your address have failed"), "{said}");
+    let (code, said) = log_in(&world, "bob", world.password("bob"), &format!("-b {other}"));
+    assert_eq!(code, 0, "{said}");
+    // It is served in time.
+    wait_until(SOON, "alice to be let in again", || log_in(&world, "alice", world.password("alice"), "").0 == 0)
+        .unwrap();
+    assert!(world.host("ca").service("usshca").unwrap().stderr().contains("penalty (auth_failure)"));
+    assert_login_works(&world, "alice");
+}
