@@ -50,7 +50,7 @@ fn a_newcomer_beyond_max_startups_is_told_so_and_whoever_has_logged_in_does_not_
 
 #[test]
 fn logins_that_fail_keep_their_address_out_for_a_while_and_no_other_one() {
-    let config = "[penalties]\nauth_failure_seconds = 6\nmin_seconds = 12\n";
+    let config = "[penalties]\nauth_failure_seconds = 12\nmin_seconds = 14\nmax_seconds = 14\n";
     let world = WorldPlan::new("penalties").without_servers().ca_config(config).with_penalties().start().unwrap();
     let _watch = world.lab().watch();
     let (ca, laptop) = (world.host("ca"), world.host("laptop"));

@@ -24,6 +24,8 @@ const MAX_CLIENTS: usize = 8;
 const MAX_REQUEST: usize = 8 * 1024;
 /// How long a scraper may take from its connection to the end of the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long nobody is let in when there were no descriptors for one.
+const SHORTAGE_PAUSE: Duration = Duration::from_secs(1);
 /// Mode of the status socket: as the admin socket's.
 const STATUS_MODE: u32 = 0o600;
 /// Mode of the metrics socket: whoever gets into its folder. There are no secrets in it, and the scraper has an account of its own.
@@ -86,6 +88,8 @@ pub struct Desk {
     status: UnixListener,
     metrics: Option<MetricsListener>,
     clients: Vec<Client>,
+    /// Nobody is let in before: there were no descriptors.
+    deaf_until: Option<Instant>,
 }
 
 /// Listens on a path of our own, in the place of what a process before us may have left there.
@@ -126,12 +130,13 @@ impl Desk {
             }
             (None, None) => None,
         };
-        Ok(Desk { status: listener, metrics, clients: Vec::new() })
+        Ok(Desk { status: listener, metrics, clients: Vec::new(), deaf_until: None })
     }
 
     /// What to wait for.
     pub fn descriptors(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
         let listeners = [Some(self.status.as_fd()), self.metrics.as_ref().map(AsFd::as_fd)].into_iter().flatten();
+        let listeners = listeners.filter(|_| self.deaf_until.is_none());
         let clients = self
             .clients
             .iter()
@@ -139,9 +144,9 @@ impl Desk {
         listeners.map(|fd| (fd, PollFlags::POLLIN)).chain(clients)
     }
 
-    /// When a scraper is late.
+    /// When a scraper is late, or somebody may be let in again.
     pub fn next_instant(&self) -> Option<Instant> {
-        self.clients.iter().map(|c| c.deadline).min()
+        self.clients.iter().map(|c| c.deadline).chain(self.deaf_until).min()
     }
 
     /// Whether one of the descriptors on which something has happened is ours, or a scraper is late.
@@ -152,15 +157,9 @@ impl Desk {
 
     /// Answers whoever can be answered.
     pub fn serve(&mut self, report: &Report, now: Instant) {
-        while let Ok((stream, _)) = self.status.accept() {
-            tell_status(stream, report);
-        }
-        while let Some(stream) = self.metrics.as_ref().and_then(accept) {
-            if self.clients.len() >= MAX_CLIENTS {
-                self.clients.remove(0);
-            }
-            let deadline = now + PATIENCE;
-            self.clients.push(Client { stream, request: Vec::new(), answer: Vec::new(), sent: 0, deadline });
+        self.deaf_until = self.deaf_until.filter(|until| now < *until);
+        if self.deaf_until.is_none() && !self.let_in(report, now) {
+            self.deaf_until = Some(now + SHORTAGE_PAUSE);
         }
         // Made once, however many ask.
         let mut page = None;
@@ -168,6 +167,33 @@ impl Desk {
             let page = || page.get_or_insert_with(|| exposition::page(report)).clone();
             now < client.deadline && client.go_on(page)
         });
+    }
+}
+
+impl Desk {
+    /// False: there are no descriptors.
+    fn let_in(&mut self, report: &Report, now: Instant) -> bool {
+        loop {
+            match self.status.accept() {
+                Ok((stream, _)) => tell_status(stream, report),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => return false,
+            }
+        }
+        while let Some(listener) = &self.metrics {
+            match accept(listener) {
+                Ok(stream) => {
+                    if self.clients.len() >= MAX_CLIENTS {
+                        self.clients.remove(0);
+                    }
+                    let deadline = now + PATIENCE;
+                    self.clients.push(Client { stream, request: Vec::new(), answer: Vec::new(), sent: 0, deadline });
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => return false,
+            }
+        }
+        true
     }
 }
 
@@ -180,17 +206,17 @@ fn tell_status(mut stream: UnixStream, report: &Report) {
     let _ = stream.write_all(&text);
 }
 
-fn accept(listener: &MetricsListener) -> Option<Stream> {
+fn accept(listener: &MetricsListener) -> io::Result<Stream> {
     match listener {
         MetricsListener::Unix(listener) => {
-            let (stream, _) = listener.accept().ok()?;
-            stream.set_nonblocking(true).ok()?;
-            Some(Stream::Unix(stream))
+            let (stream, _) = listener.accept()?;
+            stream.set_nonblocking(true)?;
+            Ok(Stream::Unix(stream))
         }
         MetricsListener::Tcp(listener) => {
-            let (stream, _) = listener.accept().ok()?;
-            stream.set_nonblocking(true).ok()?;
-            Some(Stream::Tcp(stream))
+            let (stream, _) = listener.accept()?;
+            stream.set_nonblocking(true)?;
+            Ok(Stream::Tcp(stream))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Who is let in: limits, penalties, and what happens when something runs out.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use ussh_os::syslog::Severity;
 
 use crate::log;
 use crate::serve::connection::{self, Connection};
-use crate::serve::event_loop::{EventLoop, limit, spare};
+use crate::serve::event_loop::{EventLoop, limit};
 use crate::serve::source::{Network, Source};
 use crate::serve::turned_away::Why;
 use crate::serve::watch::Token;
@@ -19,6 +20,8 @@ use crate::serve::watch::Token;
 const SHORTAGE_PAUSE: Duration = Duration::from_secs(1);
 /// Connections accepted in one go at a listener.
 const ACCEPT_BATCH: usize = 16;
+/// Descriptors that are kept for those who are to be told that there are none.
+const SPARES: usize = 8;
 
 /// Since when newcomers are dropped for being too many (sshd.c, drop_connection: it too says when that begins and ends).
 #[derive(Debug, Default)]
@@ -53,6 +56,9 @@ impl EventLoop {
 
     pub(super) fn accept(&mut self, now: Instant) {
         self.leaving.close(now);
+        if self.accepts(now) {
+            self.renew_spares();
+        }
         // A pause that is over must not wake the loop again.
         self.accept_after = self.accept_after.filter(|after| now < *after);
         for listener in 0..self.listeners.len() {
@@ -75,19 +81,23 @@ impl EventLoop {
         }
     }
 
-    /// With the descriptor that is kept for it: whoever is there is told, one batch at most.
+    /// With the descriptors that are kept for it: as many are told as there are of them; the others wait.
     fn tell_of_shortage(&mut self, listener: usize, now: Instant) {
-        for _ in 0..ACCEPT_BATCH {
-            self.leaving.close_all();
-            self.spare = None;
-            let accepted = self.listeners.get(listener).map(accept_one);
-            if let Some(Ok(Accepted::Connection(stream, _))) = accepted {
-                self.refuse(stream, Why::Shortage, now);
-                self.spare = spare();
-            } else {
-                self.spare = spare();
-                return;
+        while let Some(spare) = self.spares.pop() {
+            drop(spare);
+            match self.listeners.get(listener).map(accept_one) {
+                Some(Ok(Accepted::Connection(stream, _))) => self.refuse(stream, Why::Shortage, now),
+                _ => return,
             }
+        }
+    }
+
+    /// Once those who were told have gone.
+    fn renew_spares(&mut self) {
+        while self.spares.len() < SPARES
+            && let Ok(file) = File::open("/dev/null")
+        {
+            self.spares.push(file.into());
         }
     }
 

@@ -51,8 +51,8 @@ pub struct EventLoop {
     pub(super) penalties: Penalties,
     pub(super) throttling: Throttling,
     pub(super) leaving: Leaving,
-    /// Given up for a moment, so that one more connection can be accepted and told that there are no descriptors.
-    pub(super) spare: Option<OwnedFd>,
+    /// Given up for a moment, so that a few more connections can be accepted and told that there are no descriptors.
+    pub(super) spares: Vec<OwnedFd>,
     /// Nothing is accepted before.
     pub(super) accept_after: Option<Instant>,
     /// Set once it is stopping: when what still runs is killed.
@@ -97,7 +97,7 @@ impl EventLoop {
             penalties,
             throttling: Throttling::default(),
             leaving: Leaving::default(),
-            spare: spare(),
+            spares: Vec::new(),
             accept_after: None,
             stop_by: None,
             counters: Counters::new(),
@@ -226,11 +226,6 @@ impl EventLoop {
             self.desk.serve(&report, now);
         }
     }
-}
-
-/// Any descriptor.
-pub fn spare() -> Option<OwnedFd> {
-    std::fs::File::open("/dev/null").ok().map(OwnedFd::from)
 }
 
 /// Why a process is to be killed, if it is.

@@ -104,11 +104,6 @@ impl Leaving {
             self.0.pop_front();
         }
     }
-
-    /// Closes all: their descriptors are needed.
-    pub fn close_all(&mut self) {
-        self.0.clear();
-    }
 }
 
 /// An identification and an unencrypted SSH_MSG_DISCONNECT (RFC 4253 §6, §11.1).
