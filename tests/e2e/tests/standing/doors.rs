@@ -80,3 +80,35 @@ fn logins_that_fail_keep_their_address_out_for_a_while_and_no_other_one() {
     assert!(world.host("ca").service("usshca").unwrap().stderr().contains("penalty (auth_failure)"));
     assert_login_works(&world, "alice");
 }
+
+#[test]
+fn when_it_is_full_the_largest_network_makes_room_for_others_and_not_for_its_own() {
+    let world = world("crowds", "max_startups = \"4\"\n");
+    let _watch = world.lab().watch();
+    let (ca, laptop) = (world.host("ca"), world.host("laptop"));
+    let device = "dev=$(ip -o -4 route get $1 | sed 's/.* dev \\([^ ]*\\).*/\\1/')";
+    let here = format!("set -- {}; {device}; ip address add 10.99.0.1/24 dev $dev", ca.address());
+    laptop.script(&here).unwrap();
+    ca.script(&format!("set -- {}; {device}; ip route add 10.99.0.0/24 dev $dev", laptop.address())).unwrap();
+    let others = |user: &str| log_in(&world, user, world.password(user), "-b 10.99.0.1");
+
+    let crowd: Vec<Pty> = (0..4).map(|_| at_the_prompt(&world, "alice")).collect();
+    let (code, said) = log_in(&world, "carol", world.password("carol"), "");
+    assert_eq!(code, 255, "{said}");
+    assert!(said.contains("Too many people"), "{said}");
+    let (code, said) = others("bob");
+    assert_eq!(code, 0, "{said}");
+    // The oldest one went, and it alone.
+    let (code, seen) = {
+        crowd[0].send(&format!("{}\n", world.password("alice"))).unwrap();
+        let status = crowd[0].expect_exit(SOON).unwrap();
+        crowd[0].expect_close(SOON).unwrap();
+        (status.code(), crowd[0].transcript())
+    };
+    assert_eq!(code, 255, "{seen}");
+    assert_eq!(status(&world)["evicted"], 1);
+    assert_eq!(status(&world)["logging_in"], 3);
+    // An eviction is nobody's offence.
+    assert_eq!(status(&world)["penalties"]["crash"], 0);
+    drop(crowd);
+}

@@ -133,7 +133,8 @@ impl EventLoop {
         if limits.drops(waiting, dice()) {
             self.throttling.dropped(waiting, &limits.to_string(), now);
             // Whoever crowds the others out is not the one who is let in.
-            let crowd = self.crowd(source.network());
+            let waiting_from = self.connections.values().filter(|c| c.waits()).map(|c| c.source.network());
+            let crowd = crowd(waiting_from, source.network());
             if crowd.is_none() || limits.is_full(waiting) && !crowd.is_some_and(|crowd| self.evict(crowd)) {
                 return Some(Why::MaxStartups);
             }
@@ -141,17 +142,6 @@ impl EventLoop {
             self.throttling.over(now);
         }
         (self.connections.len() >= limit(self.ground.base.config.max_connections)).then_some(Why::Full)
-    }
-
-    /// The network that most of those come from who have not logged in, if it has more than twice as many as `newcomers` would.
-    fn crowd(&self, newcomers: Network) -> Option<Network> {
-        let mut by_network: HashMap<Network, usize> = HashMap::new();
-        for connection in self.connections.values().filter(|c| c.waits()) {
-            *by_network.entry(connection.source.network()).or_default() += 1;
-        }
-        let own = by_network.get(&newcomers).map_or(1, |n| n + 1);
-        let (network, most) = by_network.into_iter().max_by_key(|(_, n)| *n)?;
-        (network != newcomers && most > own * 2).then_some(network)
     }
 
     /// Ends the oldest connection from there that has not logged in.
@@ -209,6 +199,17 @@ impl Connection {
     }
 }
 
+/// The network that most of those come from who have not logged in, if it has more than twice as many as the newcomer's would.
+fn crowd(waiting: impl Iterator<Item = Network>, newcomers: Network) -> Option<Network> {
+    let mut by_network: HashMap<Network, usize> = HashMap::new();
+    for network in waiting {
+        *by_network.entry(network).or_default() += 1;
+    }
+    let own = by_network.get(&newcomers).map_or(1, |n| n + 1);
+    let (network, most) = by_network.into_iter().max_by_key(|(_, n)| *n)?;
+    (network != newcomers && most > own * 2).then_some(network)
+}
+
 /// 0 ..= 99. Without randomness nobody is dropped early, and everybody from `full` on.
 fn dice() -> u32 {
     getrandom::u32().map_or(99, |random| random % 100)
@@ -230,5 +231,33 @@ fn accept_one(listener: &TcpListener) -> io::Result<Accepted> {
             Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => Err(e),
             _ => Ok(Accepted::GoneAgain),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+
+    fn network(address: &str) -> Network {
+        Source::of(address.parse().unwrap()).network()
+    }
+
+    #[test]
+    fn whoever_has_less_than_half_of_what_the_largest_network_has_is_no_part_of_the_crowd() {
+        let (large, small, none) = (network("192.0.2.1"), network("198.51.100.1"), network("203.0.113.1"));
+        let waiting = |many: usize, few: usize| [vec![large; many], vec![small; few]].concat().into_iter();
+        assert_eq!(crowd(waiting(5, 1), small), Some(large));
+        assert_eq!(crowd(waiting(4, 1), small), None);
+        assert_eq!(crowd(waiting(5, 1), large), None);
+        assert_eq!(crowd(waiting(3, 0), none), Some(large));
+        assert_eq!(crowd(waiting(2, 2), none), None);
+        assert_eq!(crowd(waiting(0, 0), none), None);
+    }
+
+    #[test]
+    fn dice_fall_on_all_sides() {
+        let seen: std::collections::BTreeSet<u32> = (0..5000).map(|_| dice()).collect();
+        assert_eq!((seen.len(), seen.last()), (100, Some(&99)));
     }
 }
