@@ -30,6 +30,7 @@ complete -c usshca -n "__fish_usshca_needs_command" -s V -l version -d 'Print ve
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "init" -d 'Make a working CA: keys, host certificate, config, policy, database'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "serve" -d 'Run the CA'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "check" -d 'Say whether `serve` would start, and what stands in its way'
+complete -c usshca -n "__fish_usshca_needs_command" -f -a "status" -d 'Say how the running CA is: what it listens on, who is connected, its signer, the last certificate and the last error'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "list" -d 'Certificates that were issued, newest first'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "show" -d 'One certificate'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "explain" -d 'Say which rule of the policy decides about somebody, why the ones before it do not, and what the certificate would be like'
@@ -51,6 +52,9 @@ complete -c usshca -n "__fish_usshca_using_subcommand serve" -l dir -d 'Config a
 complete -c usshca -n "__fish_usshca_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand check" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand check" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand status" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand status" -l json -d 'JSON'
+complete -c usshca -n "__fish_usshca_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand list" -s n -l limit -d 'At most so many, newest first' -r
 complete -c usshca -n "__fish_usshca_using_subcommand list" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand list" -l json -d 'JSON, one object a line'

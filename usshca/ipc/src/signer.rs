@@ -116,4 +116,24 @@ pub enum FromSignerControl {
     },
     /// The answer to [`Control::Judge`], or a word in it that policy does not know.
     Judged(Result<Box<Explained>, String>),
+    /// Somebody has proved who they are on this connection: it does not count as one that waits to log in any more.
+    LoggedIn {
+        /// Connection number.
+        connection: u64,
+    },
+    /// What it has done since it started. It comes before each [`FromSignerControl::Hears`].
+    Counts(Counts),
+}
+
+/// What a signer has done since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Certificates for users.
+    pub issued_user: u64,
+    /// Certificates for hosts.
+    pub issued_host: u64,
+    /// Requests that were refused.
+    pub refused: u64,
+    /// When the last certificate was issued, seconds since the epoch; 0: none was.
+    pub last_issued: u64,
 }

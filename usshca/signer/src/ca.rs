@@ -16,6 +16,7 @@ use usshca_ipc::admin::{self, Revoke};
 use usshca_ipc::front::{MAX_REASON, Wish};
 
 use crate::ca_keys::CaKeys;
+use crate::counts;
 use crate::inventory::{
     Asked, Batch, Inventory, InventoryError, Kind, Lifted, Outcome, Planned, Request, Revocation, RevokedHere,
 };
@@ -203,7 +204,10 @@ impl Ca {
         };
         let issued = self.check_and_sign_host(request, &mut asked);
         match &issued {
-            Ok(certificate) => log::decision(&audit::certificate_line("Issued host", certificate, by)),
+            Ok(certificate) => {
+                log::decision(&audit::certificate_line("Issued host", certificate, by), "issued", certificate);
+                counts::issued(Kind::Host, asked.asked);
+            }
             Err(refused) => {
                 log_refusal(&asked, refused);
                 let recorded = self.inventory.batch(|batch| record_refusal(batch, &asked, refused));
@@ -424,10 +428,13 @@ fn finish_user(
 ) -> Result<IssuedUser, Refused> {
     let Reserved { serial, user, peer, grant } = reserved;
     let certificate = certificate.inspect_err(|refused| {
-        log::warning(&format!("Refusing a certificate to \"{user}\" from {peer}: serial {serial}: {refused}"));
+        let line = format!("Refusing a certificate to \"{user}\" from {peer}: serial {serial}: {refused}");
+        log::refusal(&line, &user, &peer.ip().to_canonical().to_string(), &refused.to_string());
+        counts::refused();
     })?;
     let detail = format!("for {user} from {peer} rule \"{}\"", grant.rule);
-    log::decision(&audit::certificate_line("Issued", &certificate, &detail));
+    log::decision(&audit::certificate_line("Issued", &certificate, &detail), "issued", &certificate);
+    counts::issued(Kind::User, now);
     let left = certificate.valid_before().0.saturating_sub(now.0);
     let left = left.min(grant.agent_lifetime_seconds.unwrap_or(left));
     Ok(IssuedUser {
@@ -522,7 +529,9 @@ fn record_refusal(batch: &mut Batch<'_>, asked: &Asked, refused: &Refused) -> Re
 }
 
 fn log_refusal(asked: &Asked, refused: &Refused) {
-    log::warning(&format!("Refusing a certificate to \"{}\" from {}: {refused}", asked.key_id, asked.source));
+    let line = format!("Refusing a certificate to \"{}\" from {}: {refused}", asked.key_id, asked.source);
+    log::refusal(&line, &asked.key_id, &asked.source, &refused.to_string());
+    counts::refused();
 }
 
 fn log_outcome(serial: u64, outcome: &Outcome, noted: &Result<(), InventoryError>) {

@@ -7,6 +7,7 @@
 mod admin;
 mod ca;
 mod ca_keys;
+mod counts;
 mod explain;
 mod inventory;
 mod log;

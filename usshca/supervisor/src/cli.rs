@@ -38,6 +38,10 @@ pub enum Command {
     Serve(ServeArgs),
     /// Say whether `serve` would start, and what stands in its way
     Check,
+    /// Say how the running CA is: what it listens on, who is connected, its signer, the last certificate and the last error
+    ///
+    /// For monitoring: 0 = it serves and all is well; 1 = it serves, and something needs an administrator; 69 = it does not run.
+    Status(StatusArgs),
     /// The verbs that ask the signer
     #[command(flatten)]
     Admin(AdminCommand),
@@ -63,6 +67,14 @@ pub struct ServeArgs {
     /// Write one newline to this descriptor when ready, and close it
     #[arg(long, value_name = "N")]
     pub ready_fd: Option<i32>,
+}
+
+/// `usshca status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The verbs that ask the signer: a running one over the admin socket, else one of their own for the moment.

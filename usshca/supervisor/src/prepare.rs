@@ -66,6 +66,8 @@ pub struct HostIdentity {
     pub key: Zeroizing<String>,
     /// `type base64`.
     pub certificate: String,
+    /// Seconds since the epoch, exclusive; `None`: for ever.
+    pub valid_before: Option<u64>,
 }
 
 impl Base {
@@ -103,7 +105,12 @@ impl Base {
             .map_err(|e| Failure::config(format!("{}: {e}", certificate_path.display())))?;
         check_host_certificate(&certificate, &private)
             .map_err(|problem| Failure::config(format!("{}: {problem}", certificate_path.display())))?;
-        Ok(HostIdentity { key, certificate: certificate.to_openssh("") })
+        let end = certificate.valid_before().0;
+        Ok(HostIdentity {
+            key,
+            certificate: certificate.to_openssh(""),
+            valid_before: (end != u64::MAX).then_some(end),
+        })
     }
 
     /// What an administrator should look at in the policy and in the CA's PAM stack; a failure if the policy is no good. Works beside a CA that runs.

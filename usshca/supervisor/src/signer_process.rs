@@ -7,10 +7,12 @@ use ussh_os::process::{self, ChildSetup};
 use ussh_os::seqpacket::SeqPacket;
 use usshca_ipc::admin::{Explained, Supposed};
 use usshca_ipc::channel::{Channel, ChannelError};
+use usshca_ipc::log::LOG_FORMAT;
 use usshca_ipc::signer::{Control, FromSignerControl, PolicyText, SideJob, SignerSetup};
 
 use crate::child::{Child, setup_file};
 use crate::failure::Failure;
+use crate::log;
 use crate::prepare::Base;
 
 /// How long a signer may take to be ready.
@@ -110,7 +112,7 @@ fn spawn(base: &Base, setup: &SignerSetup, listener: Option<OwnedFd>) -> std::io
     let child = process::spawn(
         &base.programs.signer,
         &[],
-        &[],
+        &[(LOG_FORMAT, log::format().name())],
         ChildSetup {
             identity: base.accounts.map(|a| a.signer),
             descriptors,
@@ -135,7 +137,9 @@ impl SignerProcess {
             | FromSignerControl::PolicyTaken
             | FromSignerControl::PolicyKept(_)
             | FromSignerControl::Copied { .. }
-            | FromSignerControl::Judged(_) => Err(out_of_turn()),
+            | FromSignerControl::Judged(_)
+            | FromSignerControl::LoggedIn { .. }
+            | FromSignerControl::Counts(_) => Err(out_of_turn()),
         }
     }
 
@@ -173,7 +177,9 @@ impl SignerProcess {
                 | FromSignerControl::PolicyTaken
                 | FromSignerControl::PolicyKept(_)
                 | FromSignerControl::Copied { .. }
-                | FromSignerControl::Judged(_) => return Err(out_of_turn()),
+                | FromSignerControl::Judged(_)
+                | FromSignerControl::LoggedIn { .. }
+                | FromSignerControl::Counts(_) => return Err(out_of_turn()),
             }
         }
     }

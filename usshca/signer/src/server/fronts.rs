@@ -155,6 +155,7 @@ impl Server {
         let proofs = Proofs { pam: true, publickey: false };
         let passed = Passed { user: statement.user, groups: statement.groups, proofs, login_time: now };
         front.statements.insert(attempt, Kept { passed, since: Instant::now() });
+        self.tell_logged_in(connection);
         StatementReply::Kept
     }
 

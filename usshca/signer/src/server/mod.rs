@@ -25,6 +25,7 @@ use self::fronts::{Front, Worker};
 use self::turn::Turn;
 use crate::MAX_SETUP;
 use crate::ca::Ca;
+use crate::counts;
 use crate::log;
 use crate::policy::Policy;
 
@@ -206,6 +207,7 @@ impl Server {
             return Ok(Flow::Continue);
         }
         if received.message == Control::Hears {
+            self.answer_control(&FromSignerControl::Counts(counts::all()))?;
             return self.answer_control(&FromSignerControl::Hears);
         }
         let (Some(fd), None) = (received.descriptors.pop(), received.descriptors.pop()) else {
@@ -240,6 +242,13 @@ impl Server {
             Err(why) => FromSignerControl::PolicyKept(why),
         };
         self.answer_control(&answer)
+    }
+
+    /// The supervisor holds connections that have not logged in to other limits. One that does not hear it holds this one to them for longer, and no more than that.
+    pub(super) fn tell_logged_in(&mut self, connection: u64) {
+        if let Err(e) = self.control.send(&FromSignerControl::LoggedIn { connection }) {
+            log::warning(&format!("connection {connection}: the supervisor was not told of a login: {e}"));
+        }
     }
 
     fn answer_control(&self, answer: &FromSignerControl) -> Result<Flow, ServeError> {

@@ -24,6 +24,7 @@ use self::files::Place;
 pub use self::files::certificate_path;
 pub use self::link::Link;
 pub use self::lost::warnings as lost_serials;
+pub use self::time::utc;
 use crate::cli::{AdminCommand, HostCommand, KrlArgs};
 use crate::failure::Failure;
 
