@@ -82,10 +82,10 @@ async fn at_the_prompt(address: SocketAddr, user: String) -> std::result::Result
     let config = Arc::new(client::Config { inactivity_timeout: None, ..client::Config::default() });
     let mut handle = client::connect(config, address, Anybody).await.map_err(|e| e.to_string())?;
     let asked = handle.authenticate_keyboard_interactive_start(user, None).await.map_err(|e| e.to_string())?;
-    match asked {
-        KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } if !prompts.is_empty() => Ok(handle),
-        other => Err(format!("no question: {other:?}")),
+    if matches!(&asked, KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } if !prompts.is_empty()) {
+        return Ok(handle);
     }
+    Err(format!("no question: {asked:?}"))
 }
 
 /// What it takes.

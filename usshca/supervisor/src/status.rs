@@ -36,14 +36,15 @@ pub fn run(layout: &Layout, args: &StatusArgs) -> Result<(), Failure> {
 
 fn ask(layout: &Layout) -> Result<String, Failure> {
     let path = layout.status_socket();
-    let stream = UnixStream::connect(&path).map_err(|e| match e.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+    let stream = UnixStream::connect(&path).map_err(|e| {
+        let shown = path.display();
+        if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) {
             Failure::unavailable(format!("the CA does not run; try: usshca{} serve", layout_flag(layout)))
+        } else if e.kind() == ErrorKind::PermissionDenied {
+            Failure::refused(format!("{shown}: {e}; this is for root, or for the account that runs the CA"))
+        } else {
+            Failure::unavailable(format!("{shown}: {e}"))
         }
-        ErrorKind::PermissionDenied => {
-            Failure::refused(format!("{}: {e}; this is for root, or for the account that runs the CA", path.display()))
-        }
-        _ => Failure::unavailable(format!("{}: {e}", path.display())),
     })?;
     let mut text = String::new();
     let read =

@@ -146,7 +146,9 @@ mod tests {
             let length = u32::from_be_bytes(packet[..4].try_into().unwrap()) as usize;
             let padding = packet[4] as usize;
             assert_eq!(length, packet.len() - 4);
-            assert!(packet.len() % BLOCK == 0 && packet.len() >= 16 && (LEAST_PADDING..256).contains(&padding));
+            assert!(
+                packet.len().is_multiple_of(BLOCK) && packet.len() >= 16 && (LEAST_PADDING..256).contains(&padding)
+            );
             let payload = &packet[5..packet.len() - padding];
             assert_eq!(payload[0], SSH_MSG_DISCONNECT);
             let text = &payload[9..payload.len() - 4];
