@@ -67,3 +67,29 @@ fn on_a_full_disk_nothing_is_issued_the_user_is_told_and_the_daemon_lives() {
         assert!(all.iter().any(|row| row.serial == certificate.serial), "{certificate:?} is in no row");
     }
 }
+
+#[test]
+fn each_connection_may_use_so_much_and_no_more() {
+    let world = world("limits", "");
+    let _watch = world.lab().watch();
+    let alice = world.terminal("laptop", "alice", "exec ssh -A ca").unwrap();
+    alice.expect("assword:", SOON).unwrap();
+    let limit = |process: &str, name: &str| -> Vec<String> {
+        let pid = *world.processes("ca", process).unwrap().keys().next().unwrap();
+        let limits = world.host("ca").read_file(&format!("/proc/{pid}/limits")).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().take(2).map(str::to_owned).collect()
+    };
+    let mib512 = "536870912";
+    assert_eq!(limit("usshca-front", "Max address space"), [mib512, mib512]);
+    assert_eq!(limit("usshca-front", "Max cpu time"), ["30", "30"]);
+    assert_eq!(limit("usshca-front", "Max open files"), ["32", "32"]);
+    assert_eq!(limit("usshca-pam", "Max data size"), [mib512, mib512]);
+    assert_eq!(limit("usshca-pam", "Max cpu time"), ["30", "31"]);
+    assert_eq!(limit("usshca-pam", "Max open files"), ["256", "256"]);
+    for process in ["usshca-front", "usshca-pam"] {
+        assert_eq!(limit(process, "Max core file size"), ["0", "0"]);
+    }
+    alice.send(&format!("{}\n", world.password("alice"))).unwrap();
+    assert_eq!(alice.expect_exit(SOON).unwrap().code(), 0, "{}", alice.transcript());
+}
