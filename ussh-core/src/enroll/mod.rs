@@ -40,13 +40,11 @@ pub enum Verb {
     Report,
     /// The KRL.
     Krl,
-    /// The signed feed.
-    Feed,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Verb; 5] = [Verb::Enroll, Verb::Renew, Verb::Report, Verb::Krl, Verb::Feed];
+    pub const ALL: [Verb; 4] = [Verb::Enroll, Verb::Renew, Verb::Report, Verb::Krl];
 
     /// As it stands on the command line of `ssh host@CA`, and in what is signed.
     pub fn name(self) -> &'static str {
@@ -55,7 +53,6 @@ impl Verb {
             Verb::Renew => "renew",
             Verb::Report => "report",
             Verb::Krl => "krl",
-            Verb::Feed => "feed",
         }
     }
 

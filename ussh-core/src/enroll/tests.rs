@@ -118,12 +118,10 @@ fn a_proof_is_good_for_its_verb_nonce_names_keys_and_token_only() {
     let proof = proof(&mut world.exchange());
     let asked = proof.names.clone();
     let refused = |claims: Claims<'_>, proof: &Proof| claims.verify(proof).unwrap_err();
-    let is_signature = |error: &ProofError| {
-        matches!(error, ProofError::Signature { error: KeyError::BadSignature, fingerprint } if fingerprint.starts_with("SHA256:"))
-    };
+    let is_signature = |error: &ProofError| matches!(error, ProofError::Signature { error: KeyError::BadSignature, fingerprint } if fingerprint.starts_with("SHA256:"));
     let other_nonce = Claims { nonce: &[8; NONCE_LEN], ..claims(&asked) };
     assert!(is_signature(&refused(other_nonce, &proof)));
-    for verb in [Verb::Renew, Verb::Report, Verb::Krl, Verb::Feed] {
+    for verb in [Verb::Renew, Verb::Report, Verb::Krl] {
         assert_eq!(refused(Claims { verb, ..claims(&asked) }, &proof), ProofError::Token);
         let without = Proof { token: None, ..proof.clone() };
         assert!(is_signature(&refused(Claims { verb, ..claims(&asked) }, &without)), "{verb:?}");
