@@ -7,6 +7,8 @@
 )]
 //! The real event loop, over real sockets, in a thread.
 
+mod hosts;
+
 use std::os::fd::AsFd;
 use std::thread::JoinHandle;
 use std::time::Duration;
