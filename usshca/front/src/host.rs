@@ -104,7 +104,9 @@ impl Job {
         let nonce = match self.ask(HostAsk::Hello { verb }).await? {
             HostAnswer::Nonce { nonce } => nonce,
             HostAnswer::Refused { message } => return Err(Ended::refused(message)),
-            other => return Err(unexpected(&other)),
+            other @ (HostAnswer::Granted { .. } | HostAnswer::Reported { .. } | HostAnswer::Krl { .. }) => {
+                return Err(unexpected(&other));
+            }
         };
         self.print(&hello(verb, &nonce)).await;
         let line = timeout(PROOF_PATIENCE, self.line(MAX_LINE)).await.ok().flatten();
@@ -135,10 +137,11 @@ impl Job {
                 return Ok(());
             }
             is_first = false;
-            match self.next().await? {
-                HostAnswer::Krl { chunk: next, more: follows } => (chunk, more) = (next, follows),
-                other => return Err(unexpected(&other)),
-            }
+            let answer = self.next().await?;
+            let HostAnswer::Krl { chunk: next, more: follows } = answer else {
+                return Err(unexpected(&answer));
+            };
+            (chunk, more) = (next, follows);
         }
     }
 
@@ -166,20 +169,19 @@ impl Job {
     async fn line(&mut self, most: usize) -> Option<Vec<u8>> {
         let mut line = Vec::new();
         loop {
-            match self.input.wait().await? {
-                ChannelMsg::Data { data } => {
-                    line.extend_from_slice(&data);
-                    if let Some(end) = line.iter().position(|b| *b == b'\n') {
-                        // One line at a time: a host waits for the answer before it says more.
-                        line.truncate(end + 1);
-                    } else if line.len() < most {
-                        continue;
-                    }
-                    return (line.len() <= most && line.ends_with(b"\n")).then_some(line);
-                }
-                ChannelMsg::Eof | ChannelMsg::Close => return None,
-                _ => {}
+            let message = self.input.wait().await?;
+            if matches!(message, ChannelMsg::Eof | ChannelMsg::Close) {
+                return None;
             }
+            let ChannelMsg::Data { data } = message else { continue };
+            line.extend_from_slice(&data);
+            if let Some(end) = line.iter().position(|b| *b == b'\n') {
+                // One line at a time: a host waits for the answer before it says more.
+                line.truncate(end + 1);
+            } else if line.len() < most {
+                continue;
+            }
+            return (line.len() <= most && line.ends_with(b"\n")).then_some(line);
         }
     }
 

@@ -79,7 +79,7 @@ impl World {
         let proven = Claims { verb, nonce: &NONCE, names: &proof.names }.verify(&proof).unwrap();
         let granted = match verb {
             Verb::Enroll => self.ca.enroll(&proven, &NONCE, peer(from)),
-            _ => self.ca.renew(&proven, &NONCE, peer(from)),
+            Verb::Renew | Verb::Report | Verb::Krl => self.ca.renew(&proven, &NONCE, peer(from)),
         };
         let granted = granted.map_err(|refused| refused.for_host())?;
         for serial in &granted.serials {
