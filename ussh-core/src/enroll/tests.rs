@@ -136,6 +136,12 @@ fn a_proof_is_good_for_its_verb_nonce_names_keys_and_token_only() {
     assert!(is_signature(&refused(claims(&asked), &Proof { keys: theirs.clone(), ..proof.clone() })));
     let both = [proof.keys.clone(), theirs].concat();
     assert!(is_signature(&refused(claims(&asked), &Proof { keys: both, ..proof.clone() })));
+    // The token's signature from here, beside keys of somebody else's who signed the same but for that.
+    let theirs = claims(&asked).sign(Some(&world.token.key().unwrap()), &[key()]).unwrap().keys;
+    assert!(is_signature(&refused(claims(&asked), &Proof { keys: theirs, ..proof.clone() })));
+    // One verb's for another.
+    let renewal = Claims { verb: Verb::Renew, ..claims(&asked) }.sign(None, &[copy(&world.host)]).unwrap();
+    assert!(is_signature(&refused(Claims { verb: Verb::Report, ..claims(&asked) }, &renewal)));
     // Another token over the same keys.
     let other = HostToken::generate(&world.host_ca.public_key()).unwrap().key().unwrap();
     let token = claims(&asked).sign(Some(&other), &[copy(&world.host)]).unwrap().token;

@@ -12,7 +12,6 @@ use crate::explain::explain;
 use crate::host_admin;
 use crate::inventory::{COUNTER_BITS, InventoryError, Lifted, RecordedRow, Revocation};
 use crate::policy::Proofs;
-use crate::refused::Refused;
 
 /// Most rows of one answer.
 pub const MAX_ROWS: u32 = 500;

@@ -122,6 +122,7 @@ impl Server {
         };
         match self.answer_host(verb, &proven, &nonce, peer) {
             Ok(answers) => {
+                self.tell_logged_in(connection);
                 for answer in answers {
                     self.remember_host(connection, &answer);
                     self.tell(connection, &FromSigner::Host(answer));

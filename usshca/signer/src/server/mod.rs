@@ -5,8 +5,8 @@
 
 mod admins;
 mod fronts;
-mod turn;
 mod hosts;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -70,6 +70,8 @@ fn a_host_enrolls_by_way_of_a_front_and_the_address_is_the_kernels() {
     let front = world.front(7);
     let key = key();
     let serial = world.enrolled(&front, "web1", &key);
+    // It is held to the limits of those who have not logged in no more.
+    assert_eq!(world.control.receive(PATIENCE).unwrap().message, FromSignerControl::LoggedIn { connection: 7 });
     assert_eq!(world.row(serial).outcome, "signed");
     assert_eq!(outcome(&front, serial, Delivery::Delivered), FromSigner::Noted);
     assert_eq!(world.row(serial).outcome, "delivered");
