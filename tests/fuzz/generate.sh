@@ -6,7 +6,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fixtures=$PWD/fixtures corpus=$PWD/corpus
 mkdir -p "$fixtures"
-for target in certificate signature ca_file principals revoked agent decision options auth_info command ipc worker relay pam_words; do mkdir -p "$corpus/$target"; done
+for target in certificate signature ca_file principals revoked agent decision options auth_info command ipc worker relay pam_words hosts; do mkdir -p "$corpus/$target"; done
 cd "$work"
 
 keygen() { ssh-keygen -q -N '' -C '' "$@"; }
@@ -112,3 +112,33 @@ printf "\\x03\\x17\\x00$converse\\x17\\x00$converse\\x02\\x00\\x02\\x00wrong\\xf
 printf "\\x01\\x17\\x00${converse}one\\xfetwo" > "$corpus/relay/two-answers"
 printf 'Gr\xc3\xbc\xc3\x9fe\r\nand a line\n' > "$corpus/pam_words/text"
 { printf '\033[2J'; seq 1000; } > "$corpus/pam_words/long"
+
+# What a host says to the CA: a token, a proof by it and by two host keys, one by a host key alone, and answers (docs/hosts.md).
+printf 'the nonce of all hosts'"'"' seeds 32' > nonce
+raw_signature() { # KEY: over the file m, in the namespace of hosts
+  rm -f m.sig && ssh-keygen -q -Y sign -n host@ussh -f "$1" m
+  sed '1d;$d' m.sig | base64 -d > sig
+  perl -0777 -ne 'print +(unpack "x10 (N/a)5")[4]' sig | base64 -w0
+}
+signed() { printf '{"key":"%s","signature":"%s"}' "$(cut -d' ' -f1,2 "$1.pub")" "$(raw_signature "$1")"; }
+proof() { # VERB TOKEN NAME KEY…: TOKEN may be empty
+  printf %s "$1" > verb; : > by; [ -z "$2" ] || blob "$2.pub" > by
+  printf %s "$3" > name; string name > names; : > keys
+  for key in "${@:4}"; do blob "$key.pub" > key.blob; string key.blob >> keys; done
+  { printf '\1'; string verb; string nonce; string by; string names; string keys; } > m
+  printf '{'; [ -z "$2" ] || printf '"token":%s,' "$(signed "$2")"
+  printf '"names":["%s"],"keys":[' "$3"; local comma=''
+  for key in "${@:4}"; do printf '%s%s' "$comma" "$(signed "$key")"; comma=,; done
+  printf ']}\n'
+}
+keygen -t ed25519 -f token
+proof enroll token web1 ed25519 ecdsa-256 > "$corpus/hosts/enroll"
+proof renew '' web1 ed25519 > "$corpus/hosts/renew"
+proof report '' web1 ecdsa-521 > "$corpus/hosts/report"
+{ printf ussh-host-; cat nonce nonce | base64 -w0 | tr '+/' '-_' | tr -d =; } > "$corpus/hosts/token"
+printf '{"version":1,"verb":"renew","nonce":"%s"}\n' "$(base64 -w0 nonce)" > "$corpus/hosts/hello"
+cp ed25519.pub one.pub && ssh-keygen -q -s ca -V 20200101:21000101 -I web1 -n web1 -h one.pub
+printf '{"granted":{"host":"web1","certificates":["%s"],"user_ca":["%s"],"known_hosts":"@cert-authority * %s","signature":"AAAA"}}\n' \
+  "$(cut -d' ' -f1,2 one-cert.pub)" "$(cut -d' ' -f1,2 alice.pub)" "$(cut -d' ' -f1,2 ca.pub)" > "$corpus/hosts/granted"
+printf '{"krl":"U1NIS1JMCgA="}\n' > "$corpus/hosts/krl"
+printf '{"refused":"no\\u001b"}\n' > "$corpus/hosts/refused"

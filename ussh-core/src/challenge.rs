@@ -24,9 +24,10 @@ use std::fmt;
 
 use crate::certificate::Certificate;
 use crate::clock::UnixTime;
-use crate::digest::{sha256, sha512};
+use crate::digest::sha256;
 use crate::escape::escape;
 use crate::keys::KeyError;
+use crate::sshsig::{self, HASH, PREAMBLE};
 use crate::verdict::VerifiedCertificate;
 use crate::wire::{Reader, WireError, WireWrite};
 
@@ -39,11 +40,8 @@ pub const VERSION: u8 = 1;
 /// Bytes of the nonce.
 const NONCE_LEN: usize = 32;
 
-/// PROTOCOL.sshsig MAGIC_PREAMBLE.
-const PREAMBLE: &[u8] = b"SSHSIG";
-
-/// PROTOCOL.sshsig hash algorithm, and the length in bytes of what it gives.
-const HASH: (&str, usize) = ("sha512", 64);
+/// Bytes of what [`HASH`] gives.
+const HASH_LEN: usize = 64;
 
 /// What is asked, and by whom: all of it is under the signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,12 +191,7 @@ fn message(nonce: &[u8; NONCE_LEN], context: &ChallengeContext, certificate_dige
 }
 
 fn signed_data(message: &[u8]) -> Vec<u8> {
-    let mut data = PREAMBLE.to_vec();
-    data.put_string(NAMESPACE.as_bytes());
-    data.put_string(b"");
-    data.put_string(HASH.0.as_bytes());
-    data.put_string(&sha512(message));
-    data
+    sshsig::signed_data(NAMESPACE, message)
 }
 
 /// Whether `data`, brought for signing, is a challenge and nothing else, to its last byte. An SSHSIG shows only a
@@ -209,8 +202,8 @@ pub fn is_challenge(data: &[u8]) -> bool {
         let is_ours = reader.take(PREAMBLE.len())? == PREAMBLE
             && reader.string()? == NAMESPACE.as_bytes()
             && reader.string()?.is_empty()
-            && reader.string()? == HASH.0.as_bytes()
-            && reader.string()?.len() == HASH.1;
+            && reader.string()? == HASH.as_bytes()
+            && reader.string()?.len() == HASH_LEN;
         Ok(is_ours && reader.rest().is_empty())
     };
     read().unwrap_or(false)

@@ -47,9 +47,16 @@ impl CertificateTemplate {
     /// Signs with `ca`; what comes back has been parsed again and verifies.
     /// # Errors
     /// [`IssueError`]
-    pub fn sign(mut self, ca: &PrivateKey) -> Result<Certificate, IssueError> {
+    pub fn sign(self, ca: &PrivateKey) -> Result<Certificate, IssueError> {
+        self.sign_with_patterns(ca, &[])
+    }
+
+    /// [`Self::sign`] of a certificate whose principals may be these patterns, letter for letter, as well. OpenSSH 10.3 and later honour them in a host's certificate.
+    /// # Errors
+    /// [`IssueError`]
+    pub fn sign_with_patterns(mut self, ca: &PrivateKey, patterns: &[String]) -> Result<Certificate, IssueError> {
         let ca_key = ca.public_key();
-        self.check(&ca_key)?;
+        self.check(&ca_key, patterns)?;
         let mut blob = self.write_body(&ca_key)?;
         let signature = ca.sign(&blob)?;
         blob.put_string(&signature);
@@ -58,7 +65,7 @@ impl CertificateTemplate {
         Ok(certificate)
     }
 
-    fn check(&self, ca: &PublicKey) -> Result<(), IssueError> {
+    fn check(&self, ca: &PublicKey, allowed: &[String]) -> Result<(), IssueError> {
         let refuse = |reason| Err(IssueError::Template(reason));
         if self.public_key == *ca {
             return refuse("the CA's own key");
@@ -80,8 +87,9 @@ impl CertificateTemplate {
         }
         // sshd 10.3 and later take a host's principals as patterns.
         let patterns = if self.kind == CertificateKind::Host { "*?!" } else { "" };
-        let unfit = |c: char| c == ',' || c.is_control() || patterns.contains(c);
-        if self.principals.iter().any(|p| p.is_empty() || p.contains(unfit)) {
+        let unfit = |c: char| c == ',' || c.is_control();
+        let is_pattern = |p: &String| p.contains(|c| patterns.contains(c)) && !allowed.contains(p);
+        if self.principals.iter().any(|p| p.is_empty() || p.contains(unfit) || is_pattern(p)) {
             return refuse("an empty principal, or one with a comma, a control character or a pattern");
         }
         if has_duplicates(&self.critical_options) || has_duplicates(&self.extensions) {

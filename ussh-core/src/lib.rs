@@ -13,12 +13,14 @@ pub mod challenge;
 pub mod clock;
 pub mod decision;
 mod digest;
+pub mod enroll;
 pub mod escape;
 pub mod issue;
 pub mod keys;
 pub mod principals;
 pub mod record;
 pub mod revoked;
+pub mod sshsig;
 #[cfg(test)]
 mod testing;
 pub mod trusted_file;

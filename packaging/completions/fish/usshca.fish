@@ -96,17 +96,48 @@ complete -c usshca -n "__fish_usshca_using_subcommand revocations" -s h -l help 
 complete -c usshca -n "__fish_usshca_using_subcommand krl" -s o -l out -d 'Put it in place here, in one step [default: standard output]' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand krl" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand krl" -s h -l help -d 'Print help'
-complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign help" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
-complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign help" -s h -l help -d 'Print help'
-complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign help" -f -a "sign" -d 'Sign a host\'s public key'
-complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -s n -l name -d 'A name of the host; may be repeated; no wildcards' -r
-complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l validity -d 'For how long: seconds, or a number with s, m, h, d or w behind it' -r
+complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign token tokens list show remove help" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign token tokens list show remove help" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign token tokens list show remove help" -f -a "sign" -d 'Sign a host\'s public key, and enter the host'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign token tokens list show remove help" -f -a "token" -d 'Make a token by which one new host gets its certificates, once, with nobody\'s help'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign token tokens list show remove help" -f -a "tokens" -d 'Tokens that can still be used, newest first'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign token tokens list show remove help" -f -a "list" -d 'The hosts, by name'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign token tokens list show remove help" -f -a "show" -d 'One host'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign token tokens list show remove help" -f -a "remove" -d 'Take a host out: its certificates are revoked, and it gets no more'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign token tokens list show remove help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -s n -l name -d 'A name of the host, its own first; may be repeated; wildcards only behind it, and as far as the policy names them' -r
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l validity -d 'For how long: seconds, or a number with s, m, h, d or w behind it [default: as the policy says, host_validity_seconds]' -r
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -s o -l out -d 'Where to put the certificate [default: beside the key, as …-cert.pub]; `-` is standard output' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l json -d 'JSON'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -s h -l help -d 'Print help'
-complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from help" -f -a "sign" -d 'Sign a host\'s public key'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from token" -l for -d 'For how long it can be used: seconds, or a number with s, m, h, d or w behind it; a week at most' -r
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from token" -l revoke -d 'Make a token useless, by its number (`usshca host tokens`)' -r
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from token" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from token" -l json -d 'JSON'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from token" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from tokens" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from tokens" -l json -d 'JSON, one object a line'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from tokens" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from list" -l expiring -d 'Only those of which a certificate ends within this time, or has ended: seconds, or a number with s, m, h, d or w behind it' -r
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from list" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from list" -l removed -d 'Those that were removed, too'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from list" -l json -d 'JSON, one object a line'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from list" -l csv -d 'CSV (RFC 4180), with a line of names first; times are seconds since the epoch'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from show" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from show" -l json -d 'JSON'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from remove" -l reason -d 'Why, for the inventory' -r
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from remove" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from remove" -l json -d 'JSON'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from help" -f -a "sign" -d 'Sign a host\'s public key, and enter the host'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from help" -f -a "token" -d 'Make a token by which one new host gets its certificates, once, with nobody\'s help'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from help" -f -a "tokens" -d 'Tokens that can still be used, newest first'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from help" -f -a "list" -d 'The hosts, by name'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from help" -f -a "show" -d 'One host'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from help" -f -a "remove" -d 'Take a host out: its certificates are revoked, and it gets no more'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c usshca -n "__fish_usshca_using_subcommand find" -l user -d 'Of this user' -r
 complete -c usshca -n "__fish_usshca_using_subcommand find" -l key -d 'For this key: a file with the public key, or its fingerprint SHA256:…' -r
@@ -150,4 +181,9 @@ complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_
 complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay help" -f -a "backup" -d 'Copy the inventory, as it is at one moment, while the CA runs or not'
 complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay help" -f -a "replay" -d 'Judge the recorded requests of users by another policy, and print what would have been different'
 complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from host" -f -a "sign" -d 'Sign a host\'s public key'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from host" -f -a "sign" -d 'Sign a host\'s public key, and enter the host'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from host" -f -a "token" -d 'Make a token by which one new host gets its certificates, once, with nobody\'s help'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from host" -f -a "tokens" -d 'Tokens that can still be used, newest first'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from host" -f -a "list" -d 'The hosts, by name'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from host" -f -a "show" -d 'One host'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from host" -f -a "remove" -d 'Take a host out: its certificates are revoked, and it gets no more'

@@ -10,13 +10,14 @@ mod ca;
 mod certificate;
 mod files;
 mod fixtures;
+mod hosts;
 mod module;
 
 /// A target: its name, which is its folder in the corpus too, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     ("certificate", certificate::certificate),
     ("signature", certificate::signature),
     ("ca_file", files::ca_file),
@@ -31,6 +32,7 @@ pub const TARGETS: [Target; 14] = [
     ("worker", ca::worker),
     ("relay", ca::relay),
     ("pam_words", ca::pam_words),
+    ("hosts", hosts::hosts),
 ];
 
 /// Runs a target by its name.

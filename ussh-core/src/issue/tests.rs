@@ -98,3 +98,23 @@ fn refuses_templates_that_nobody_should_sign() {
     assert_eq!(refusal(&|t| twice(&mut t.critical_options)), "an option twice");
     assert_eq!(refusal(&|t| t.public_key = ca.public_key()), "the CA's own key");
 }
+
+#[test]
+fn a_pattern_is_signed_for_a_host_where_it_is_allowed_letter_for_letter() {
+    let ca = PrivateKey::generate_ed25519().unwrap();
+    let host = |name: &str| {
+        let mut host = template(PrivateKey::generate_ed25519().unwrap().public_key());
+        host.kind = CertificateKind::Host;
+        host.principals = vec![name.to_owned()];
+        host
+    };
+    let allowed = ["*.example.com".to_owned(), "a,b".to_owned()];
+    let signed = host("*.example.com").sign_with_patterns(&ca, &allowed).unwrap();
+    assert_eq!(signed.principals(), [b"*.example.com".to_vec()]);
+    for name in ["*.example.org", "*", "?.example.com", "a,b"] {
+        let refused = host(name).sign_with_patterns(&ca, &allowed).unwrap_err();
+        let why = "an empty principal, or one with a comma, a control character or a pattern";
+        assert_eq!(refused, IssueError::Template(why), "{name}");
+    }
+    assert!(host("*.example.com").sign(&ca).is_err());
+}

@@ -24,8 +24,14 @@ impl PrivateKey {
     pub fn generate_ed25519() -> Result<Self, KeyError> {
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(seed.as_mut_slice()).map_err(|_| KeyError::Malformed)?;
-        let pair = ssh_key::private::Ed25519Keypair::from_seed(&seed);
-        Self::wrap(ssh_key::PrivateKey::from(pair))
+        Self::ed25519_from_seed(&seed)
+    }
+
+    /// The Ed25519 key of a seed (RFC 8032 §5.1.5).
+    /// # Errors
+    /// None that can be; the type is that of the others.
+    pub fn ed25519_from_seed(seed: &[u8; 32]) -> Result<Self, KeyError> {
+        Self::wrap(ssh_key::PrivateKey::from(ssh_key::private::Ed25519Keypair::from_seed(seed)))
     }
 
     /// From OpenSSH's private key format (`-----BEGIN OPENSSH PRIVATE KEY-----`), unencrypted.

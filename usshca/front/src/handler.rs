@@ -12,6 +12,7 @@ use usshca_ipc::front::{FromSigner, FrontSetup, ToSigner};
 use zeroize::Zeroizing;
 
 use crate::channel::Channel;
+use crate::host;
 use crate::login::{Login, Step};
 use crate::session::{self, Job, Session};
 
@@ -98,6 +99,10 @@ pub struct Handler {
     phase: watch::Sender<Phase>,
     ca_name: String,
     session: Option<Session>,
+    /// Whether it is a host that has logged in, by nothing.
+    is_host: bool,
+    /// A host's channel: it has something to say there.
+    host_channel: Option<SshChannel<Msg>>,
 }
 
 impl Handler {
@@ -108,7 +113,7 @@ impl Handler {
         phase: watch::Sender<Phase>,
         ca_name: String,
     ) -> Self {
-        Handler { login, signer: Some(signer), phase, ca_name, session: None }
+        Handler { login, signer: Some(signer), phase, ca_name, session: None, is_host: false, host_channel: None }
     }
 
     /// The session, if `channel` is its channel. (The agent's channel is one too.)
@@ -122,6 +127,9 @@ impl Handler {
         command: &[u8],
         ssh: &mut russh::server::Session,
     ) -> Result<(), russh::Error> {
+        if self.is_host {
+            return self.start_host(channel, command, ssh);
+        }
         match self.job(channel, command, ssh) {
             Some(job) => {
                 ssh.channel_success(channel)?;
@@ -129,6 +137,24 @@ impl Handler {
                 Ok(())
             }
             None => ssh.channel_failure(channel),
+        }
+    }
+
+    fn start_host(
+        &mut self,
+        channel: ChannelId,
+        command: &[u8],
+        ssh: &mut russh::server::Session,
+    ) -> Result<(), russh::Error> {
+        let started = self.session_on(channel).filter(|s| !s.started).map(|s| s.started = true);
+        match (started, self.host_channel.take(), self.signer.take()) {
+            (Some(()), Some(input), Some(signer)) => {
+                ssh.channel_success(channel)?;
+                let job = host::Job { handle: ssh.handle(), channel, input, command: command.to_vec(), signer };
+                tokio::spawn(host::run(job));
+                Ok(())
+            }
+            _ => ssh.channel_failure(channel),
         }
     }
 
@@ -154,6 +180,18 @@ impl Handler {
 impl russh::server::Handler for Handler {
     type Error = russh::Error;
 
+    /// A host proves itself in its session, to the signer. Until then it is nobody: it can ask for nothing but that.
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
+        if user != host::USER || !self.login.is_untouched() {
+            return Ok(Auth::Reject {
+                proceed_with_methods: Some(only_keyboard_interactive()),
+                partial_success: false,
+            });
+        }
+        self.is_host = true;
+        Ok(Auth::Accept)
+    }
+
     async fn auth_keyboard_interactive<'a>(
         &'a mut self,
         user: &str,
@@ -177,7 +215,7 @@ impl russh::server::Handler for Handler {
     }
 
     async fn auth_succeeded(&mut self, _session: &mut russh::server::Session) -> Result<(), Self::Error> {
-        if self.login.passed().is_none() {
+        if self.login.passed().is_none() && !self.is_host {
             return Err(russh::Error::Inconsistent);
         }
         // Its receiver lives as long as the connection.
@@ -193,6 +231,7 @@ impl russh::server::Handler for Handler {
     ) -> Result<(), Self::Error> {
         if self.session.is_none() {
             self.session = Some(Session::new(channel.id()));
+            self.host_channel = self.is_host.then_some(channel);
             let _ = self.phase.send(Phase::Session);
             reply.accept().await;
         }

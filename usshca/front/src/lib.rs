@@ -11,6 +11,7 @@ mod agent;
 mod certify;
 pub mod channel;
 mod handler;
+mod host;
 pub mod login;
 pub mod session;
 mod strict_kex;

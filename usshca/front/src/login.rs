@@ -115,6 +115,11 @@ impl Login {
         }
     }
 
+    /// Whether nobody has tried to log in yet.
+    pub fn is_untouched(&self) -> bool {
+        self.user.is_none() && matches!(self.state, State::Idle)
+    }
+
     /// A new request for this user. An attempt under way is given up.
     /// # Errors
     /// [`Gone`]

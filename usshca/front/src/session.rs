@@ -14,9 +14,9 @@ use crate::text;
 use crate::wish;
 
 /// SSH_EXTENDED_DATA_STDERR (RFC 4254 §5.2).
-const STDERR: u32 = 1;
+pub const STDERR: u32 = 1;
 /// sysexits.h EX_USAGE.
-const EX_USAGE: u32 = 64;
+pub const EX_USAGE: u32 = 64;
 /// How long a client may stay once its session has ended. Not for hours, as a multiplexing master would; but OpenSSH's client waits for its own agent before it looks at
 /// anything else, and when it is sent away it drops what it has not shown yet.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
@@ -114,12 +114,16 @@ pub async fn run(job: Job) {
             EX_USAGE
         }
     };
-    // An error here is a client that has gone.
-    let _ = job.handle.exit_status_request(job.channel, status).await;
-    let _ = job.handle.eof(job.channel).await;
-    let _ = job.handle.close(job.channel).await;
+    end(&job.handle, job.channel, status).await;
+}
+
+/// Ends a session, and sends the client away. An error here is a client that has gone.
+pub async fn end(handle: &Handle, channel: ChannelId, status: u32) {
+    let _ = handle.exit_status_request(channel, status).await;
+    let _ = handle.eof(channel).await;
+    let _ = handle.close(channel).await;
     sleep(LEAVE_PATIENCE).await;
-    let _ = job.handle.disconnect(Disconnect::ByApplication, "the session has ended".to_owned(), String::new()).await;
+    let _ = handle.disconnect(Disconnect::ByApplication, "the session has ended".to_owned(), String::new()).await;
 }
 
 impl Job {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::front::Wish;
+use crate::host::{Host, Secret, Token};
 
 /// One question.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,10 +42,10 @@ pub enum Request {
     HostSign {
         /// Wire form of the host key.
         public_key: Vec<u8>,
-        /// Host names; no wildcards.
+        /// Host names; wildcards as far as the policy names them.
         principals: Vec<String>,
-        /// Seconds from now.
-        validity_seconds: u64,
+        /// Seconds from now; `None`: as the policy says.
+        validity_seconds: Option<u64>,
     },
     /// CA public keys.
     Keys,
@@ -55,6 +56,44 @@ pub enum Request {
     },
     /// What policy would say, and why.
     Explain(Box<Supposed>),
+    /// Make a token for a host of these names.
+    HostToken {
+        /// Its own name first.
+        principals: Vec<String>,
+        /// For how long it is good.
+        life_seconds: u64,
+    },
+    /// Tokens that can still be used, newest first, from below `before` (exclusive; u64::MAX = newest), at most `limit` (≤ 500).
+    HostTokens {
+        /// Exclusive upper bound on the number.
+        before: u64,
+        /// Rows.
+        limit: u32,
+    },
+    /// Make a token useless.
+    HostTokenRevoke {
+        /// Its number.
+        id: u64,
+    },
+    /// Hosts by name ascending, from above `after` (exclusive; empty = first), at most `limit` (≤ 500).
+    Hosts {
+        /// Exclusive lower bound on the name.
+        after: String,
+        /// Rows.
+        limit: u32,
+    },
+    /// One host.
+    HostShow {
+        /// Its name.
+        name: String,
+    },
+    /// Take a host out: its certificates are revoked, and it gets no more.
+    HostRemove {
+        /// Its name.
+        name: String,
+        /// Free text, ≤ 1 KiB.
+        reason: String,
+    },
     /// Rows of which all of this holds, newest first.
     Find {
         /// What holds.
@@ -324,6 +363,26 @@ pub enum Reply {
     Shown(Box<Shown>),
     /// What policy would say.
     Explained(Box<Explained>),
+    /// A new token. Nobody can show it again.
+    HostToken {
+        /// The token's text.
+        secret: Secret,
+        /// All else.
+        token: Token,
+    },
+    /// Tokens; more follow below the last one's number.
+    HostTokens(Vec<Token>),
+    /// The token is useless now.
+    HostTokenRevoked,
+    /// Hosts; more follow above the last one's name.
+    Hosts(Vec<Host>),
+    /// The host that was asked for.
+    Host(Box<Host>),
+    /// The host is out.
+    HostRemoved {
+        /// Certificates that were revoked now.
+        certificates: u64,
+    },
     /// What was found.
     Found {
         /// Newest first.

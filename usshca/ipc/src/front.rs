@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::{HostAnswer, HostAsk};
+
 /// Descriptors that the supervisor gives a front, by number.
 pub mod descriptors {
     /// The accepted TCP connection.
@@ -81,6 +83,8 @@ pub enum ToSigner {
         /// How it went.
         delivery: Delivery,
     },
+    /// A host speaks.
+    Host(HostAsk),
 }
 
 /// What a user may ask for, within what the rule allows. It comes through the front, and can only make less of a certificate.
@@ -132,4 +136,6 @@ pub enum FromSigner {
     },
     /// The outcome stands in the inventory.
     Noted,
+    /// To a host.
+    Host(HostAnswer),
 }

@@ -8,6 +8,7 @@ pub mod admin;
 pub mod by_hand;
 pub mod channel;
 pub mod front;
+pub mod host;
 pub mod layout;
 pub mod log;
 pub mod signer;

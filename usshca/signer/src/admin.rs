@@ -9,18 +9,18 @@ use usshca_ipc::channel::encode;
 
 use crate::ca::{Ca, HostRequest, sha256_of};
 use crate::explain::explain;
+use crate::host_admin;
 use crate::inventory::{COUNTER_BITS, InventoryError, Lifted, RecordedRow, Revocation};
 use crate::policy::Proofs;
-use crate::refused::Refused;
 
 /// Most rows of one answer.
-const MAX_ROWS: u32 = 500;
+pub const MAX_ROWS: u32 = 500;
 /// Most bytes of one answer's contents: well below a packet.
 const MAX_ANSWER: usize = 128 * 1024;
 /// Our own extension: when the user last logged in. Not of policy's making.
 const LOGIN_TIME: &str = "login-time@ussh";
 /// Longest reason of a revocation, in bytes.
-const MAX_REASON: usize = 1024;
+pub const MAX_REASON: usize = 1024;
 
 /// The answers to one question, in order.
 pub fn answer(ca: &mut Ca, peer: &Peer, request: Request) -> Vec<Reply> {
@@ -33,7 +33,7 @@ pub fn answer(ca: &mut Ca, peer: &Peer, request: Request) -> Vec<Reply> {
         Request::Revocations { before, limit } => revocations(ca, before, limit),
         Request::Krl => return krl(ca),
         Request::HostSign { public_key, principals, validity_seconds } => {
-            Ok(host_sign(ca, &HostRequest { public_key, principals, validity_seconds }, &by))
+            Ok(host_admin::sign(ca, &HostRequest { public_key, principals, validity_seconds }, &by))
         }
         Request::Keys => Ok(keys(ca)),
         Request::Explain(supposed) => Ok(match explain(ca.policy(), &supposed, ca.now()) {
@@ -43,6 +43,12 @@ pub fn answer(ca: &mut Ca, peer: &Peer, request: Request) -> Vec<Reply> {
         Request::Find { find, cursor, limit } => find_rows(ca, &find, cursor, limit),
         Request::Recorded { since, cursor } => recorded(ca, since, cursor),
         Request::Lost => ca.inventory().lost_serials().map(Reply::Lost),
+        Request::HostToken { principals, life_seconds } => Ok(host_admin::token(ca, &principals, life_seconds, &by)),
+        Request::HostTokens { before, limit } => host_admin::tokens(ca, before, limit),
+        Request::HostTokenRevoke { id } => host_admin::revoke_token(ca, id, &by),
+        Request::Hosts { after, limit } => host_admin::list(ca, &after, limit),
+        Request::HostShow { name } => host_admin::show(ca, &name),
+        Request::HostRemove { name, reason } => host_admin::remove(ca, &name, &reason, &by),
     };
     vec![answer.unwrap_or_else(|e| Reply::Refused(e.to_string()))]
 }
@@ -53,7 +59,7 @@ fn list(ca: &mut Ca, before: u64, limit: u32) -> Result<Reply, InventoryError> {
 }
 
 /// The first of them, as many as fit into an answer.
-fn fitting<T: Serialize>(mut rows: Vec<T>) -> Vec<T> {
+pub fn fitting<T: Serialize>(mut rows: Vec<T>) -> Vec<T> {
     let mut size = 0;
     rows.retain(|row| {
         size += encode(row).map_or(MAX_ANSWER, |bytes| bytes.len());
@@ -210,19 +216,6 @@ fn krl(ca: &mut Ca) -> Vec<Reply> {
     let count = krl.len().div_ceil(MAX_ANSWER);
     let chunks = krl.chunks(MAX_ANSWER).zip(1..);
     chunks.map(|(chunk, number)| Reply::Krl { chunk: chunk.to_vec(), more: number < count }).collect()
-}
-
-fn host_sign(ca: &mut Ca, request: &HostRequest, by: &str) -> Reply {
-    match ca.issue_host(request, by) {
-        Ok(certificate) => Reply::HostCertificate {
-            line: certificate.to_openssh(request.principals.first().map_or("", String::as_str)),
-            serial: certificate.serial(),
-        },
-        Err(
-            refused @ (Refused::Policy(_) | Refused::TooMany(_) | Refused::Key(_) | Refused::CaKey | Refused::Host(_)),
-        ) => Reply::Refused(format!("no host certificate: {refused}")),
-        Err(refused) => Reply::Refused(refused.to_string()),
-    }
 }
 
 fn keys(ca: &Ca) -> Reply {

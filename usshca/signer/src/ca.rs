@@ -1,6 +1,8 @@
 //! Issuing and revoking. The order of an issue: serial and row on disk → sign → signed certificate on disk → out of the process. Many go through it side by side
 //! ([`Ca::turn`]), so that they share what a disk takes for each.
 
+mod hosts;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ use ussh_core::revoked::{KrlTemplate, RevokedError, RevokedKeys, RevokedOf};
 use usshca_ipc::admin::{self, Revoke};
 use usshca_ipc::front::{MAX_REASON, Wish};
 
+pub use self::hosts::{HostGrant, HostRequest, is_host_name};
 use crate::ca_keys::CaKeys;
 use crate::counts;
 use crate::inventory::{
@@ -23,13 +26,6 @@ use crate::inventory::{
 use crate::log;
 use crate::policy::{Grant, KeyKind, Mode, Policy, PolicyRefusal, Proofs, Question};
 use crate::refused::Refused;
-
-/// How long before now a host certificate starts, in seconds: a client's clock may be behind.
-const HOST_BACKDATE: u64 = 300;
-/// Longest validity of a host certificate, in seconds: ten years.
-const MAX_HOST_VALIDITY: u64 = 3653 * 86_400;
-/// Most names of a host.
-const MAX_HOST_NAMES: usize = 64;
 
 /// Keys, policy and inventory together.
 pub struct Ca {
@@ -78,17 +74,6 @@ pub struct IssuedUser {
     pub confirm: bool,
     /// The rule that decided.
     pub rule: String,
-}
-
-/// What is asked for a host.
-#[derive(Clone, Debug)]
-pub struct HostRequest {
-    /// Wire form of its key.
-    pub public_key: Vec<u8>,
-    /// Its names.
-    pub principals: Vec<String>,
-    /// Seconds from now.
-    pub validity_seconds: u64,
 }
 
 /// Why there is no KRL.
@@ -186,57 +171,7 @@ impl Ca {
         Turned { issued: issued.collect(), noted: written.noted, decided: decided.collect() }
     }
 
-    /// Issues a host certificate; `by` is who asked.
-    /// # Errors
-    /// [`Refused`]; a refusal is a row of the inventory too.
-    pub fn issue_host(&mut self, request: &HostRequest, by: &str) -> Result<Certificate, Refused> {
-        let key_id = request.principals.first().map_or("", String::as_str);
-        let mut asked = Asked {
-            kind: Kind::Host,
-            key_id: ussh_core::escape::escape(key_id.as_bytes(), ussh_core::escape::MAX_FIELD),
-            fingerprint: String::new(),
-            asked: self.now(),
-            source: "admin".to_owned(),
-            authenticated: by.to_owned(),
-            rule: String::new(),
-            reason: String::new(),
-            request: None,
-        };
-        let issued = self.check_and_sign_host(request, &mut asked);
-        match &issued {
-            Ok(certificate) => {
-                log::decision(&audit::certificate_line("Issued host", certificate, by), "issued", certificate);
-                counts::issued(Kind::Host, asked.asked);
-            }
-            Err(refused) => {
-                log_refusal(&asked, refused);
-                let recorded = self.inventory.batch(|batch| record_refusal(batch, &asked, refused));
-                warn_of(recorded.err());
-            }
-        }
-        issued
-    }
-
-    fn check_and_sign_host(&mut self, request: &HostRequest, asked: &mut Asked) -> Result<Certificate, Refused> {
-        let key = subject_key(&request.public_key, &self.public_keys())?;
-        asked.fingerprint = key.fingerprint();
-        check_host(request, &key).map_err(Refused::Host)?;
-        let now = asked.asked;
-        let template = CertificateTemplate {
-            public_key: key,
-            serial: 0,
-            kind: CertificateKind::Host,
-            key_id: asked.key_id.clone(),
-            principals: request.principals.clone(),
-            valid_after: UnixTime(now.0.saturating_sub(HOST_BACKDATE)),
-            valid_before: UnixTime(now.0.saturating_add(request.validity_seconds)),
-            critical_options: Vec::new(),
-            extensions: Vec::new(),
-        };
-        self.reserve_sign_commit(template, asked)
-    }
-
-    /// An issue with nobody beside it.
+    /// An issue with nobody beside it: the one place where the host CA's key signs a certificate.
     fn reserve_sign_commit(
         &mut self,
         mut template: CertificateTemplate,
@@ -249,7 +184,7 @@ impl Ca {
         };
         let serial = self.inventory.reserve(asked, &planned)?;
         template.serial = serial;
-        match template.sign(self.ca_key(asked.kind)) {
+        match template.sign_with_patterns(self.ca_key(asked.kind), &self.policy.hosts().wildcards) {
             Ok(certificate) => {
                 self.inventory.mark_signed(serial, certificate.blob())?;
                 Ok(certificate)
@@ -590,31 +525,6 @@ pub fn critical_options(grant: &Grant) -> Vec<CertificateOption> {
 fn extensions(grant: &Grant, login_time: UnixTime) -> Vec<CertificateOption> {
     let flags = grant.extensions.iter().map(|name| CertificateOption::flag(name));
     flags.chain([CertificateOption::login_time(login_time)]).collect()
-}
-
-fn check_host(request: &HostRequest, key: &PublicKey) -> Result<(), String> {
-    if key.is_fido() {
-        return Err("a key that a person must touch cannot be a host key".to_owned());
-    }
-    if request.principals.is_empty() || request.principals.len() > MAX_HOST_NAMES {
-        return Err(format!("a host has 1 to {MAX_HOST_NAMES} names"));
-    }
-    if let Some(name) = request.principals.iter().find(|n| !is_host_name(n)) {
-        let name = ussh_core::escape::escape(name.as_bytes(), 64);
-        return Err(format!(
-            "\"{name}\" is no host name: small letters, digits, dot, hyphen, underscore and colon; no wildcards"
-        ));
-    }
-    if !(1..=MAX_HOST_VALIDITY).contains(&request.validity_seconds) {
-        return Err(format!("the validity must be 1 to {MAX_HOST_VALIDITY} seconds"));
-    }
-    Ok(())
-}
-
-/// A name or an address as ssh compares it: in small letters (sshconnect.c), without patterns (OpenSSH 10.3 and later would honour them).
-fn is_host_name(name: &str) -> bool {
-    let fit = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_' | b':');
-    !name.is_empty() && name.len() <= 253 && !name.starts_with('-') && name.bytes().all(fit)
 }
 
 #[cfg(test)]

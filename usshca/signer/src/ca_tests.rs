@@ -8,6 +8,7 @@ use usshca_ipc::signer::PolicyText;
 
 use super::*;
 use crate::inventory::KRL_MARGIN;
+use crate::policy::MAX_HOST_VALIDITY;
 
 const POLICY: &str = r#"
 [[rule]]
@@ -350,7 +351,7 @@ fn ssh_keygen_finds_in_the_krl_what_was_revoked_and_nothing_else() {
     let request = |name: &str| HostRequest {
         public_key: host_key.blob().to_vec(),
         principals: vec![name.into()],
-        validity_seconds: 3600,
+        validity_seconds: Some(3600),
     };
     let hosts =
         [world.ca.issue_host(&request("web1"), "a").unwrap(), world.ca.issue_host(&request("web2"), "a").unwrap()];
@@ -407,7 +408,7 @@ fn host_certificates_are_checked_and_recorded() {
     let good = HostRequest {
         public_key: key.blob().to_vec(),
         principals: vec!["web1".into(), "web1.example.com".into(), "2001:db8::1".into()],
-        validity_seconds: 86_400,
+        validity_seconds: Some(86_400),
     };
     let certificate = world.ca.issue_host(&good, "admin uid 0").unwrap();
     let text = ssh_keygen_l(&world.write("h-cert.pub", certificate.to_openssh("web1").as_bytes()));
@@ -424,7 +425,7 @@ fn host_certificates_are_checked_and_recorded() {
         assert!(world.rows()[0].outcome.starts_with("refused: "), "{name:?}");
     }
     for validity_seconds in [0, MAX_HOST_VALIDITY + 1, u64::MAX] {
-        let request = HostRequest { validity_seconds, ..good.clone() };
+        let request = HostRequest { validity_seconds: Some(validity_seconds), ..good.clone() };
         assert!(matches!(world.ca.issue_host(&request, "a"), Err(Refused::Host(_))), "{validity_seconds}");
     }
     let none = HostRequest { principals: vec![], ..good.clone() };

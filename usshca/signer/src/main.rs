@@ -9,6 +9,7 @@ mod ca;
 mod ca_keys;
 mod counts;
 mod explain;
+mod host_admin;
 mod inventory;
 mod log;
 mod policy;

@@ -35,6 +35,15 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// A sentence for the host that asked, and what to try. It has proved who it is, or had a token.
+    pub fn for_host(&self) -> String {
+        match self {
+            Refused::Host(why) => why.clone(),
+            Refused::Key(_) | Refused::CaKey => format!("The CA cannot certify this key: {self}."),
+            Refused::Policy(_) | Refused::TooMany(_) | Refused::Sign(_) | Refused::Inventory(_) => self.for_user(),
+        }
+    }
+
     /// A sentence for the user who asked, and what to try. It does not say which rule decided.
     pub fn for_user(&self) -> String {
         match self {

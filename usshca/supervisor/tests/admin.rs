@@ -534,3 +534,106 @@ fn replay_of_a_policy_that_is_none_says_what_is_wrong_with_it() {
     assert!(code == 78 && said.contains("denie"), "{said}");
     assert_eq!(world.bad(&["replay", "--policy", "none.toml"]).0, 64);
 }
+
+#[test]
+fn a_host_token_is_one_word_on_standard_output_and_nowhere_else() {
+    let world = World::init();
+    let out = world.run(&["host", "token", "Web1", "web1.example.com", "--for", "2h"]);
+    assert!(out.status.success(), "{out:?}");
+    let token = String::from_utf8(out.stdout).unwrap();
+    assert!(token.starts_with("ussh-host-") && token.ends_with('\n') && token.lines().count() == 1, "{token}");
+    let said = String::from_utf8(out.stderr).unwrap();
+    assert!(said.contains("Web1 becomes web1") && said.contains("token 1 for web1, web1.example.com, once"), "{said}");
+    assert!(!said.contains(token.trim()), "{said}");
+    let json = world.good(&["host", "token", "web2", "--json"]);
+    let made: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(made["expires"].as_u64().unwrap() - made["made"].as_u64().unwrap(), 3600);
+    let secret = made["token"].as_str().unwrap().to_owned();
+    let listed = world.good(&["host", "tokens"]) + &world.good(&["host", "tokens", "--json"]);
+    assert!(listed.starts_with("TOKEN") && listed.contains("web1,web1.example.com"), "{listed}");
+    assert!(!listed.contains(&secret) && !listed.contains(token.trim()), "{listed}");
+    world.good(&["host", "token", "--revoke", "1"]);
+    let listed = world.good(&["host", "tokens", "--json"]);
+    assert!(listed.lines().count() == 1 && listed.contains("\"web2\""), "{listed}");
+    let (code, said) = world.bad(&["host", "token", "--revoke", "1"]);
+    assert!(code == 1 && said.contains("usshca host tokens"), "{said}");
+    for wrong in [
+        &["host", "token"][..],
+        &["host", "token", "web1", "--revoke", "1"],
+        &["host", "token", "--for", "2h", "--revoke", "1"],
+        &["host", "token", "web1", "--for", "0"],
+    ] {
+        assert_eq!(world.bad(wrong).0, 64, "{wrong:?}");
+    }
+    for (name, problem) in [("*.example.com", "no wildcards"), ("a,b", "no host name")] {
+        let (code, said) = world.bad(&["host", "token", "web1", name]);
+        assert!(code == 1 && said.contains(problem), "{said}");
+    }
+    let (code, said) = world.bad(&["host", "token", "web1", "--for", "8d"]);
+    assert!(code == 1 && said.contains("7d"), "{said}");
+}
+
+#[test]
+fn hosts_are_listed_shown_and_removed() {
+    let world = World::init();
+    let key = world.host_key("web1");
+    if is_root() {
+        chown(world.dir.path().join(&key), Some(NOBODY), None).unwrap();
+    }
+    world.good(&["host", "sign", &key, "--name", "web1", "--name", "www", "--validity", "2d"]);
+    let listed = world.good(&["host", "list"]);
+    let names: Vec<&str> = listed.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(names, ["HOST", "ca", "web1"], "{listed}");
+    let soon = world.good(&["host", "list", "--expiring", "3d", "--json"]);
+    let host: serde_json::Value = serde_json::from_str(&soon).unwrap();
+    assert_eq!((host["name"].as_str(), host["principals"][1].as_str()), (Some("web1"), Some("www")));
+    assert_eq!(world.good(&["host", "list", "--expiring", "1d", "--json"]), "");
+    let csv = world.good(&["host", "list", "--csv"]);
+    assert!(csv.starts_with("name,principals,") && csv.contains("\r\nweb1,web1 www,SHA256:"), "{csv}");
+    let shown = world.good(&["host", "show", "WEB1"]);
+    assert!(shown.contains("names          web1, www\n") && shown.contains("last seen      never\n"), "{shown}");
+    assert!(shown.contains("key            ssh-ed25519 SHA256:"), "{shown}");
+    let said = world.good(&["host", "remove", "web1", "--reason", "scrapped"]);
+    assert!(said.contains("removed host web1: 1 certificate revoked") && said.contains("ussh-hostd sync"), "{said}");
+    assert!(world.good(&["list"]).lines().nth(1).unwrap().contains("web1,www"));
+    assert!(world.good(&["revocations"]).contains("scrapped"));
+    assert!(!world.good(&["host", "list"]).contains("web1"));
+    assert!(world.good(&["host", "show", "web1"]).contains("removed "));
+    for verb in ["show", "remove"] {
+        let (code, said) = world.bad(&["host", verb, "web9"]);
+        assert!(code == 1 && said.contains("usshca host list"), "{said}");
+    }
+    assert_eq!(world.bad(&["host", "list", "--json", "--csv"]).0, 64);
+}
+
+#[test]
+fn the_policy_says_how_long_a_host_certificate_lasts_and_check_reads_it() {
+    let world = World::init();
+    let key = world.host_key("web1");
+    if is_root() {
+        chown(world.dir.path().join(&key), Some(NOBODY), None).unwrap();
+    }
+    let policy = world.read("policy.toml");
+    let with = |text: &str| fs::write(world.ca().join("policy.toml"), format!("{text}\n{policy}")).unwrap();
+    with("host_validity_seconds = 3600\nhost_wildcards = [\"*.apps.example.com\"]");
+    world.good(&["host", "sign", &key, "--name", "web1", "--name", "*.apps.example.com"]);
+    let host: serde_json::Value = serde_json::from_str(&world.good(&["host", "show", "web1", "--json"])).unwrap();
+    let valid = host["valid_before"].as_u64().unwrap() - host["enrolled"].as_u64().unwrap();
+    assert_eq!(valid, 3600);
+    assert!(world.ssh_keygen_l(Path::new("web1-cert.pub")).contains("*.apps.example.com"));
+    for (wrong, problem) in [
+        ("host_validity_seconds = 0", "host_validity_seconds must be 60 to "),
+        ("host_wildcards = []", "host_wildcards must hold names such as"),
+        ("host_wildcards = [\"*\"]", "host_wildcards must hold"),
+        ("host_wildcards = [\"*.com\"]", "host_wildcards must hold"),
+        ("host_wildcards = [\"*.\"]", "host_wildcards must hold"),
+        ("host_wildcards = [\"web*.example.com\"]", "host_wildcards must hold"),
+        ("host_wildcards = [\"*.*.example.com\"]", "host_wildcards must hold"),
+        ("host_wildcards = [\"*.Example.com\"]", "host_wildcards must hold"),
+        ("host_wildcards = [\"*.com.\"]", "host_wildcards must hold"),
+    ] {
+        with(wrong);
+        let (code, said) = world.bad(&["host", "list"]);
+        assert!(code == 78 && said.contains("line 1") && said.contains(problem), "{wrong}: {said}");
+    }
+}

@@ -3,6 +3,8 @@
 pub mod backup;
 mod batch;
 mod find;
+mod host_tokens;
+mod hosts;
 mod mark;
 mod read;
 mod revoke;
@@ -22,6 +24,8 @@ use usshca_ipc::front::Wish;
 
 pub use self::batch::Batch;
 pub use self::find::RecordedRow;
+pub use self::host_tokens::{TokenFound, TokenRevocation};
+pub use self::hosts::{KeyOf, KeyState, Removal};
 use self::mark::Mark;
 #[cfg(test)]
 pub use self::revoke::KRL_MARGIN;

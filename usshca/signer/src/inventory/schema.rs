@@ -7,7 +7,7 @@ use super::InventoryError;
 /// One step per entry; `user_version` counts the steps taken. Steps are never changed, only added.
 ///
 /// `serial` is a u64 in SQLite's i64, bit for bit; 0 where nothing was to be signed. Times are seconds since the epoch. Principals are separated by newlines, which none can hold.
-const MIGRATIONS: [&str; 3] = ["
+const MIGRATIONS: [&str; 4] = ["
     CREATE TABLE ca (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         epoch INTEGER NOT NULL CHECK (epoch BETWEEN 0 AND 16777215),
@@ -106,6 +106,48 @@ const MIGRATIONS: [&str; 3] = ["
     INSERT INTO revocation_3 SELECT id, scope, kind, value, at, by, reason, lifted, lifted_by FROM revocation ORDER BY id;
     DROP TABLE revocation;
     ALTER TABLE revocation_3 RENAME TO revocation;
+", "
+    -- A token's key by its fingerprint; the token itself is nowhere. Names are separated by newlines, the host's own first.
+    CREATE TABLE host_token (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        fingerprint TEXT NOT NULL UNIQUE,
+        names TEXT NOT NULL,
+        made INTEGER NOT NULL,
+        made_by TEXT NOT NULL,
+        expires INTEGER NOT NULL,
+        used INTEGER,
+        used_from TEXT,
+        revoked INTEGER,
+        revoked_by TEXT
+    ) STRICT;
+    CREATE TABLE host (
+        name TEXT PRIMARY KEY,
+        enrolled INTEGER NOT NULL,
+        enrolled_by TEXT NOT NULL,
+        seen INTEGER,
+        seen_from TEXT,
+        cloned INTEGER,
+        cloned_at TEXT,
+        removed INTEGER,
+        removed_by TEXT
+    ) STRICT;
+    -- A key is one host's. `replaced`: a later enrolment came without it.
+    CREATE TABLE host_key (
+        fingerprint TEXT PRIMARY KEY,
+        host TEXT NOT NULL REFERENCES host (name),
+        public_key BLOB NOT NULL,
+        principals TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        replaced INTEGER
+    ) STRICT;
+    CREATE INDEX host_key_host ON host_key (host);
+    -- From where a key was proved, and when last.
+    CREATE TABLE host_sighting (
+        fingerprint TEXT NOT NULL,
+        address TEXT NOT NULL,
+        last INTEGER NOT NULL,
+        PRIMARY KEY (fingerprint, address)
+    ) STRICT, WITHOUT ROWID;
 "];
 
 /// The present form.

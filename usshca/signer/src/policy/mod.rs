@@ -4,6 +4,7 @@
 //! (`conditions`), what it demands and gives (`terms`). `parse` makes it from its text, and `lint` finds what an administrator cannot have meant.
 
 mod conditions;
+mod hosts;
 mod lint;
 mod parse;
 mod question;
@@ -16,6 +17,7 @@ use jiff::tz::TimeZone;
 
 pub use self::conditions::Mismatch;
 use self::conditions::{Conditions, Subjects};
+pub use self::hosts::{HostPolicy, MAX_HOST_VALIDITY};
 pub use self::parse::PolicyError;
 pub use self::question::{KeyKind, Mode, Proofs, Question};
 pub use self::terms::Grant;
@@ -29,6 +31,7 @@ pub const MAX_NAME: usize = 256;
 pub struct Policy {
     zone: TimeZone,
     rules: Vec<Rule>,
+    hosts: HostPolicy,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +143,11 @@ pub struct Passed<'a> {
 }
 
 impl Policy {
+    /// What it says of host certificates.
+    pub fn hosts(&self) -> &HostPolicy {
+        &self.hosts
+    }
+
     /// Every group that a rule is about, once.
     pub fn groups(&self) -> BTreeSet<&str> {
         let listed = self.rules.iter().map(|rule| &rule.conditions.subjects);

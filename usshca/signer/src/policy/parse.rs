@@ -6,6 +6,7 @@ use toml::Spanned;
 use usshca_ipc::signer::PolicyText;
 
 use super::conditions::{Conditions, When};
+use super::hosts::HostPolicy;
 use super::question::{KeyKind, Mode, Proofs};
 use super::terms::Terms;
 use super::values::{
@@ -73,6 +74,8 @@ fn in_rule(rule: &str) -> String {
 #[serde(deny_unknown_fields)]
 struct MainText {
     time_zone: Option<Spanned<String>>,
+    host_validity_seconds: Option<Spanned<u64>>,
+    host_wildcards: Option<Spanned<Vec<String>>>,
     #[serde(default)]
     host_groups: Table,
     #[serde(default)]
@@ -133,6 +136,8 @@ impl Policy {
         };
         let zone = text.time_zone.as_ref().map_or(Ok(TimeZone::UTC), time_zone).map_err(value(""))?;
         let host_groups = Named::new(&text.host_groups).map_err(value(""))?;
+        let hosts = HostPolicy::read(text.host_validity_seconds.as_ref(), text.host_wildcards.as_ref());
+        let hosts = hosts.map_err(value(""))?;
         let mut reader = Reader { host_groups, rules: Vec::new() };
         for rule in &text.rule {
             let Some(folder) = &rule.include else {
@@ -157,7 +162,7 @@ impl Policy {
         if reader.rules.is_empty() {
             return Err(PolicyError::NoRules { file: main.name.clone() });
         }
-        Ok(Policy { zone, rules: reader.rules })
+        Ok(Policy { zone, rules: reader.rules, hosts })
     }
 }
 

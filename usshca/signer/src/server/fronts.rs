@@ -12,6 +12,7 @@ use usshca_ipc::channel::{Channel, ChannelError};
 use usshca_ipc::front::{Delivery, FromSigner, MAX_REASON, MAX_WISHES, ToSigner, Wish};
 use usshca_ipc::worker::{Statement, StatementReply};
 
+use super::hosts::HostState;
 use super::turn::Asking;
 use super::{Flow, Heard, Server, hear};
 use crate::ca::{IssuedUser, Passed};
@@ -32,13 +33,15 @@ const LOST: &str = "the connection ended before the delivery was confirmed";
 pub struct Front {
     channel: Channel<FromSigner, ToSigner>,
     /// The supervisor's getpeername.
-    peer: SocketAddr,
+    pub(super) peer: SocketAddr,
     /// The last attempt that the supervisor announced.
     last_attempt: u32,
     /// By attempt.
     statements: BTreeMap<u32, Kept>,
     /// Serials issued here whose outcome is not known.
-    open: BTreeSet<u64>,
+    pub(super) open: BTreeSet<u64>,
+    /// Where its host is, if it has one.
+    pub(super) host: HostState,
 }
 
 /// A statement that waits for its one issue.
@@ -78,6 +81,7 @@ impl Server {
             last_attempt: 0,
             statements: BTreeMap::new(),
             open: BTreeSet::new(),
+            host: HostState::default(),
         };
         self.fronts.insert(connection, front);
     }
@@ -168,6 +172,7 @@ impl Server {
                 self.issue(connection, attempt, &public_key, &wish);
             }
             Heard::Message(ToSigner::Outcome { serial, delivery }, _) => self.outcome(connection, serial, delivery),
+            Heard::Message(ToSigner::Host(ask), _) => self.on_host(connection, ask),
             Heard::Nothing => {}
             Heard::Gone(ChannelError::Closed) => self.lose_front(connection),
             Heard::Gone(e) => {
@@ -254,7 +259,7 @@ impl Server {
         }
     }
 
-    fn tell(&mut self, connection: u64, reply: &FromSigner) {
+    pub(super) fn tell(&mut self, connection: u64, reply: &FromSigner) {
         let Some(front) = self.fronts.get(&connection) else {
             return;
         };
@@ -265,7 +270,7 @@ impl Server {
     }
 
     /// What no front of ours does: it gets no second try.
-    fn misbehaved(&mut self, connection: u64, what: &str) {
+    pub(super) fn misbehaved(&mut self, connection: u64, what: &str) {
         log::warning(&format!("connection {connection}: front {what}: refused and closed"));
         self.tell(connection, &FromSigner::Refused { message: "The CA refuses this request.".to_owned() });
         self.lose_front(connection);

@@ -5,6 +5,7 @@
 
 mod admins;
 mod fronts;
+mod hosts;
 mod turn;
 
 use std::collections::BTreeMap;
@@ -65,6 +66,8 @@ pub struct Server {
     admins: BTreeMap<u64, Admin>,
     next_admin: u64,
     turn: Turn,
+    /// Of hosts, by source.
+    refusals: hosts::Refusals,
 }
 
 /// Whom a descriptor in poll's list belongs to, in the order in which they are served.
@@ -118,6 +121,7 @@ impl Server {
             admins: BTreeMap::new(),
             next_admin: 0,
             turn: Turn::default(),
+            refusals: hosts::Refusals::default(),
         })
     }
 

@@ -7,6 +7,8 @@
 )]
 //! The real event loop, over real sockets, in a thread.
 
+mod hosts;
+
 use std::os::fd::AsFd;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -472,7 +474,7 @@ fn administrators_list_show_revoke_and_sign_hosts() {
     let host = Request::HostSign {
         public_key: PrivateKey::generate_ed25519().unwrap().public_key().to_blob(),
         principals: vec!["web1".into()],
-        validity_seconds: 60,
+        validity_seconds: Some(60),
     };
     match ask(&admin, host) {
         Reply::HostCertificate { line, serial } => {

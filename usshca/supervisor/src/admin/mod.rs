@@ -6,6 +6,7 @@ mod explain;
 mod files;
 mod find;
 mod host;
+mod hosts;
 mod link;
 mod list;
 mod lost;
@@ -44,6 +45,11 @@ pub fn run(layout: &Layout, verb: AdminCommand) -> Result<(), Failure> {
         AdminCommand::Find(args) => find::find(layout, &args),
         AdminCommand::Backup(args) => backup::backup(layout, &args),
         AdminCommand::Replay(args) => replay::replay(layout, &args),
+        AdminCommand::Host(HostCommand::Token(args)) => hosts::token(layout, &args),
+        AdminCommand::Host(HostCommand::Tokens(args)) => hosts::tokens(layout, &args),
+        AdminCommand::Host(HostCommand::List(args)) => hosts::list(layout, &args),
+        AdminCommand::Host(HostCommand::Show(args)) => hosts::show(layout, &args),
+        AdminCommand::Host(HostCommand::Remove(args)) => hosts::remove(layout, &args),
     }
 }
 

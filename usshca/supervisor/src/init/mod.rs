@@ -126,7 +126,7 @@ fn certify(stage: &Stage, host_key: &PublicKey, names: &[String]) -> Result<(), 
     let request = Request::HostSign {
         public_key: host_key.to_blob(),
         principals: names.to_vec(),
-        validity_seconds: HOST_VALIDITY,
+        validity_seconds: Some(HOST_VALIDITY),
     };
     let Reply::HostCertificate { line, .. } = link.ask(&request)? else {
         return Err(Failure::internal("the signer gave an answer to another question"));

@@ -1,0 +1,210 @@
+//! Hosts, by way of a front: one nonce a connection, and one proof over it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use ussh_core::enroll::{Claims, NONCE_LEN, Proof, Proven, Verb};
+use usshca_ipc::front::FromSigner;
+use usshca_ipc::host::{HostAnswer, HostAsk};
+
+use super::Server;
+use crate::ca::HostGrant;
+use crate::log;
+use crate::refused::Refused;
+
+/// How long a nonce is good.
+const NONCE_LIFE: Duration = Duration::from_secs(60);
+/// Refusals of one source within [`GUESS_SPAN`] before it is not listened to any more.
+const MAX_REFUSALS: u32 = 20;
+/// How long refusals count.
+const GUESS_SPAN: Duration = Duration::from_secs(600);
+/// Most sources that are counted; with more, the one whose first refusal is longest ago is forgotten.
+const MAX_SOURCES: usize = 4096;
+/// Bytes of a KRL in one message: a multiple of 3, so that its base64 is in pieces too.
+const KRL_PIECE: usize = 96 * 1024;
+
+/// Where a connection's host is.
+#[derive(Default)]
+pub enum HostState {
+    /// It said nothing.
+    #[default]
+    Nothing,
+    /// It has its nonce.
+    Challenged { verb: Verb, nonce: [u8; NONCE_LEN], since: Instant },
+    /// It had its one try.
+    Done,
+}
+
+/// Refusals by source.
+#[derive(Default)]
+pub struct Refusals(BTreeMap<IpAddr, (Instant, u32)>);
+
+impl Refusals {
+    fn is_over(&self, source: IpAddr, now: Instant) -> bool {
+        let recent = self.0.get(&network(source)).filter(|(first, _)| now.duration_since(*first) < GUESS_SPAN);
+        recent.is_some_and(|(_, count)| *count >= MAX_REFUSALS)
+    }
+
+    fn count(&mut self, source: IpAddr, now: Instant) {
+        self.0.retain(|_, (first, _)| now.duration_since(*first) < GUESS_SPAN);
+        if self.0.len() >= MAX_SOURCES
+            && let Some(oldest) = self.0.iter().min_by_key(|(_, (first, _))| *first).map(|(source, _)| *source)
+        {
+            self.0.remove(&oldest);
+        }
+        self.0.entry(network(source)).or_insert((now, 0)).1 += 1;
+    }
+}
+
+/// Of IPv6 the /64: whoever has one address of it has them all.
+fn network(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+impl Server {
+    pub(super) fn on_host(&mut self, connection: u64, ask: HostAsk) {
+        match ask {
+            HostAsk::Hello { verb } => self.challenge_host(connection, verb),
+            HostAsk::Prove(proof) => self.prove_host(connection, &proof),
+        }
+    }
+
+    fn challenge_host(&mut self, connection: u64, verb: Verb) {
+        let Some(front) = self.fronts.get_mut(&connection) else {
+            return;
+        };
+        if !matches!(front.host, HostState::Nothing) {
+            return self.misbehaved(connection, "asks for a second nonce for a host");
+        }
+        let peer = front.peer;
+        front.host = HostState::Done;
+        if self.refusals.is_over(peer.ip(), Instant::now()) {
+            log::warning(&format!("connection {connection}: too many refusals to hosts from {}", peer.ip()));
+            let message = "Too many hosts from your address were refused. Wait ten minutes.";
+            return self.refuse_host(connection, message.to_owned());
+        }
+        let mut nonce = [0; NONCE_LEN];
+        if getrandom::fill(&mut nonce).is_err() {
+            log::warning("no random numbers for a nonce");
+            let message = "The CA has no random numbers at the moment. Try again later.";
+            return self.refuse_host(connection, message.to_owned());
+        }
+        if let Some(front) = self.fronts.get_mut(&connection) {
+            front.host = HostState::Challenged { verb, nonce, since: Instant::now() };
+        }
+        self.tell(connection, &FromSigner::Host(HostAnswer::Nonce { nonce }));
+    }
+
+    fn prove_host(&mut self, connection: u64, proof: &Proof) {
+        let Some(front) = self.fronts.get_mut(&connection) else {
+            return;
+        };
+        // Taken, whatever comes of it: one nonce, one try.
+        let HostState::Challenged { verb, nonce, since } = std::mem::replace(&mut front.host, HostState::Done) else {
+            return self.misbehaved(connection, "brings a host's proof for which there is no nonce");
+        };
+        let peer = front.peer;
+        if since.elapsed() > NONCE_LIFE {
+            return self.refuse_host(connection, "It took too long. Try again.".to_owned());
+        }
+        let claims = Claims { verb, nonce: &nonce, names: &proof.names };
+        let proven = match claims.verify(proof) {
+            Ok(proven) => proven,
+            Err(e) => {
+                log::warning(&format!("Refusing {} to a host from {}: {e}", verb.name(), peer.ip()));
+                self.refusals.count(peer.ip(), Instant::now());
+                return self.refuse_host(connection, format!("The CA does not take this proof: {e}."));
+            }
+        };
+        match self.answer_host(verb, &proven, &nonce, peer) {
+            Ok(answers) => {
+                self.tell_logged_in(connection);
+                for answer in answers {
+                    self.remember_host(connection, &answer);
+                    self.tell(connection, &FromSigner::Host(answer));
+                }
+            }
+            Err(refused) => {
+                self.refusals.count(peer.ip(), Instant::now());
+                self.refuse_host(connection, refused.for_host());
+            }
+        }
+    }
+
+    fn answer_host(
+        &mut self,
+        verb: Verb,
+        proven: &Proven,
+        nonce: &[u8; NONCE_LEN],
+        peer: SocketAddr,
+    ) -> Result<Vec<HostAnswer>, Refused> {
+        let granted = |HostGrant { grant, serials }| vec![HostAnswer::Granted { grant: Box::new(grant), serials }];
+        match verb {
+            Verb::Enroll => self.ca.enroll(proven, nonce, peer).map(granted),
+            Verb::Renew => self.ca.renew(proven, nonce, peer).map(granted),
+            Verb::Report => {
+                let (host, valid_before) = self.ca.report(proven, peer)?;
+                Ok(vec![HostAnswer::Reported { host, valid_before }])
+            }
+            Verb::Krl => {
+                let krl = self.ca.krl_for_host(proven, peer)?;
+                let count = krl.len().div_ceil(KRL_PIECE);
+                let pieces = krl.chunks(KRL_PIECE).zip(1..);
+                Ok(pieces.map(|(piece, n)| HostAnswer::Krl { chunk: piece.to_vec(), more: n < count }).collect())
+            }
+        }
+    }
+
+    /// Certificates whose outcome this front is to tell.
+    fn remember_host(&mut self, connection: u64, answer: &HostAnswer) {
+        if let HostAnswer::Granted { serials, .. } = answer
+            && let Some(front) = self.fronts.get_mut(&connection)
+        {
+            front.open.extend(serials);
+        }
+    }
+
+    fn refuse_host(&mut self, connection: u64, message: String) {
+        self.tell(connection, &FromSigner::Host(HostAnswer::Refused { message }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_was_refused_too_often_is_not_listened_to_for_a_while() {
+        let mut refusals = Refusals::default();
+        let start = Instant::now();
+        let v4 = IpAddr::from([192, 0, 2, 1]);
+        let v6 = |last| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]);
+        for n in 0..MAX_REFUSALS {
+            assert!(!refusals.is_over(v4, start) && !refusals.is_over(v6(0), start));
+            refusals.count(v4, start);
+            refusals.count(v6(u16::try_from(n).unwrap_or(0)), start);
+        }
+        assert!(refusals.is_over(v4, start) && refusals.is_over(v6(9), start));
+        assert!(refusals.is_over(IpAddr::from([0, 0, 0, 0, 0, 0xffff, 0xc000, 0x0201]), start));
+        assert!(!refusals.is_over(IpAddr::from([192, 0, 2, 2]), start));
+        assert!(!refusals.is_over(v4, start + GUESS_SPAN));
+        refusals.count(v4, start + GUESS_SPAN);
+        assert!(!refusals.is_over(v4, start + GUESS_SPAN));
+    }
+
+    #[test]
+    fn sources_that_are_counted_are_bounded() {
+        let mut refusals = Refusals::default();
+        let start = Instant::now();
+        for n in 0..=MAX_SOURCES {
+            let at = start + Duration::from_millis(n as u64);
+            refusals.count(IpAddr::from(u32::try_from(n).unwrap_or(0).to_be_bytes()), at);
+        }
+        assert_eq!(refusals.0.len(), MAX_SOURCES);
+        assert!(!refusals.0.contains_key(&IpAddr::from([0, 0, 0, 0])));
+    }
+}
