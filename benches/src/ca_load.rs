@@ -190,9 +190,9 @@ impl Load {
         let (ours, theirs) = SeqPacket::pair()?;
         let signer = spawn(&state, theirs, &folder.join("log"))?;
         let control = Channel::<Control, FromSignerControl>::new(ours);
-        match control.receive(Some(PATIENCE))?.message {
-            FromSignerControl::Ready => {}
-            other => return Err(format!("the signer: {other:?}").into()),
+        let said = control.receive(Some(PATIENCE))?.message;
+        if said != FromSignerControl::Ready {
+            return Err(format!("the signer: {said:?}").into());
         }
         let own_pid = i32::try_from(std::process::id())?;
         let mut load = Load { signer, control, fronts: Vec::new(), own_pid, disk };
@@ -268,15 +268,16 @@ impl Load {
                 front.waits = Waits::Certificate;
                 Ok(0)
             }
-            Waits::Certificate => match front.channel.receive(Some(PATIENCE))?.message {
-                FromSigner::Issued { certificate, .. } => {
-                    let serial = Certificate::parse(&certificate)?.serial();
-                    front.channel.send(&ToSigner::Outcome { serial, delivery: Delivery::Delivered })?;
-                    front.waits = Waits::Outcome;
-                    Ok(1)
-                }
-                other => Err(format!("no certificate: {other:?}").into()),
-            },
+            Waits::Certificate => {
+                let said = front.channel.receive(Some(PATIENCE))?.message;
+                let FromSigner::Issued { certificate, .. } = said else {
+                    return Err(format!("no certificate: {said:?}").into());
+                };
+                let serial = Certificate::parse(&certificate)?.serial();
+                front.channel.send(&ToSigner::Outcome { serial, delivery: Delivery::Delivered })?;
+                front.waits = Waits::Outcome;
+                Ok(1)
+            }
             Waits::Outcome => {
                 if front.channel.receive(Some(PATIENCE))?.message != FromSigner::Noted {
                     return Err("an outcome was not noted".into());

@@ -79,11 +79,8 @@ pub fn start_backup(base: &Base, pipe: OwnedFd) -> Result<SignerProcess, Failure
 /// A failure says what is wrong with the policy.
 pub fn start_judge(base: &Base, policy: Vec<PolicyText>) -> Result<SignerProcess, Failure> {
     let judge = start_with(base, None, Purpose::Aside(SideJob::Judge), policy)?;
-    match judge.receive()? {
-        FromSignerControl::PolicyGood => Ok(judge),
-        FromSignerControl::Failed(why) => Err(Failure::config(why)),
-        _ => Err(out_of_turn()),
-    }
+    let said = judge.receive_unless_failed()?;
+    if said == FromSignerControl::PolicyGood { Ok(judge) } else { Err(out_of_turn()) }
 }
 
 fn start_with(
@@ -145,22 +142,18 @@ impl SignerProcess {
 
     /// Bytes and rows of the copy, once all of it was written.
     pub fn wait_copied(&self) -> Result<(u64, u64), Failure> {
-        match self.receive()? {
-            FromSignerControl::Copied { bytes, rows } => Ok((bytes, rows)),
-            FromSignerControl::Failed(why) => Err(Failure::config(why)),
-            _ => Err(out_of_turn()),
-        }
+        let said = self.receive_unless_failed()?;
+        if let FromSignerControl::Copied { bytes, rows } = said { Ok((bytes, rows)) } else { Err(out_of_turn()) }
     }
 
     /// What a judge says.
     pub fn judge(&self, supposed: Supposed) -> Result<Explained, Failure> {
         let failed = |e: ChannelError| Failure::internal(format!("the judge of the policy: {e}"));
         self.control.send(&Control::Judge(Box::new(supposed))).map_err(failed)?;
-        match self.receive()? {
-            FromSignerControl::Judged(Ok(explained)) => Ok(*explained),
-            FromSignerControl::Judged(Err(why)) => Err(Failure::internal(why)),
-            _ => Err(out_of_turn()),
-        }
+        let FromSignerControl::Judged(judged) = self.receive_unless_failed()? else {
+            return Err(out_of_turn());
+        };
+        judged.map(|explained| *explained).map_err(Failure::internal)
     }
 
     fn receive_report(&self) -> Result<PolicyReport, Failure> {
@@ -182,6 +175,11 @@ impl SignerProcess {
                 | FromSignerControl::Counts(_) => return Err(out_of_turn()),
             }
         }
+    }
+
+    fn receive_unless_failed(&self) -> Result<FromSignerControl, Failure> {
+        let said = self.receive()?;
+        if let FromSignerControl::Failed(why) = said { Err(Failure::config(why)) } else { Ok(said) }
     }
 
     fn receive(&self) -> Result<FromSignerControl, Failure> {

@@ -1,7 +1,9 @@
 //! One process of the CA is killed, and the others live.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use ussh_e2e::lab::{Pty, Signal, rounds, wait_until};
-use ussh_e2e::{CA_DIR, Row, World};
+use ussh_e2e::{CA_DIR, Row, World, WorldPlan};
 
 use super::{
     SOON, UNAVAILABLE, assert_all_accounted_for, assert_login_works, at_the_prompt, daemon_log, end, go_on, process,
@@ -10,7 +12,7 @@ use super::{
 
 /// How often a front is killed, each time a little later after its connection has come, over a span in which a login ends: it takes some 150 ms.
 fn moments() -> u32 {
-    rounds(10, 200)
+    rounds(20, 200)
 }
 const SPAN_SECONDS: f64 = 0.2;
 
@@ -62,6 +64,48 @@ fn whenever_a_front_is_killed_each_certificate_in_the_agent_has_its_row() {
     wait_until_gone(&world, "usshca-front");
     wait_until_gone(&world, "usshca-pam");
     assert_login_works(&world, "alice");
+}
+
+#[test]
+fn whenever_the_supervisor_is_killed_each_certificate_in_an_agent_has_its_row_and_no_serial_comes_twice() {
+    const PEOPLE: [&str; 4] = ["alice", "bob", "carol", "dora"];
+    let world = WorldPlan::new("supervisors").without_servers().person("dora", "secret", &["admins"]).start().unwrap();
+    let _watch = world.lab().watch();
+    let ca = world.host("ca");
+    let mut given = BTreeMap::new();
+    for moment in 0..moments() {
+        let logins = PEOPLE.map(|user| world.unattended(user, world.password(user), "exec ussh --login").unwrap());
+        let supervisor = process(&world, "usshca");
+        // The moments are what is tried here; nothing waits for them.
+        ca.script(&format!(
+            "until grep -qx usshca-front /proc/[0-9]*/comm 2>/dev/null; do :; done; sleep {:.3}; kill -KILL {supervisor}",
+            2.0 * SPAN_SECONDS * f64::from(moment) / f64::from(moments())
+        ))
+        .unwrap();
+        for login in logins {
+            let ended = login.wait(SOON).unwrap();
+            assert!([0, UNAVAILABLE].contains(&ended.status.code()), "{ended}");
+        }
+        wait_until_gone(&world, "usshca");
+        for user in PEOPLE {
+            for shown in world.certificates(user).unwrap() {
+                let before = given.insert(shown.serial, (user, shown.validity.clone()));
+                let same = before.is_none_or(|(of, validity)| of == user && validity == shown.validity);
+                assert!(same, "serial {} twice", shown.serial);
+            }
+        }
+        world.start_ca().unwrap();
+    }
+    let rows = assert_all_accounted_for(&world, &PEOPLE);
+    for (serial, (user, _)) in &given {
+        let row = rows.iter().find(|row| row.serial == *serial);
+        let row = row.unwrap_or_else(|| panic!("serial {serial} of {user} is in no row"));
+        assert!(row.key_id == *user && !row.outcome.starts_with("refused"), "{row:?}");
+    }
+    let epochs: BTreeSet<u64> = rows.iter().filter(|row| row.serial != 0).map(|row| row.serial >> 40).collect();
+    assert_eq!(epochs.len(), 1, "an older inventory was suspected");
+    assert!(given.len() >= 10, "{}", given.len());
+    assert_login_works(&world, "carol");
 }
 
 #[test]

@@ -30,6 +30,9 @@ use crate::counts;
 use crate::log;
 use crate::policy::Policy;
 
+/// Most control messages that are taken before others have their turn.
+const MAX_NEWS: usize = 64;
+
 /// The supervisor's channel.
 pub type ControlChannel = Channel<FromSignerControl, Control>;
 
@@ -193,13 +196,24 @@ impl Server {
         Ok(ready.map(|(source, _)| source).collect())
     }
 
+    /// All that is there, within bounds: what the supervisor announces one by one is to be asked for together.
     fn on_control(&mut self) -> Result<Flow, ServeError> {
+        for _ in 0..MAX_NEWS {
+            match self.take_news() {
+                Ok(Flow::Continue) => {}
+                Err(ServeError::Control(ChannelError::Io(e))) if e.kind() == ErrorKind::WouldBlock => break,
+                other => return other,
+            }
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn take_news(&mut self) -> Result<Flow, ServeError> {
         let mut received = match self.control.receive(None) {
             Ok(received) => received,
             Err(ChannelError::Closed) => return Ok(Flow::Stop),
             // It has gone with something of ours unread.
             Err(ChannelError::Io(e)) if e.kind() == ErrorKind::ConnectionReset => return Ok(Flow::Stop),
-            Err(ChannelError::Io(e)) if e.kind() == ErrorKind::WouldBlock => return Ok(Flow::Continue),
             // This process has too many descriptors to take another one: that connection fails, and the next one may not.
             Err(ChannelError::Io(e)) if e.kind() == ErrorKind::InvalidData => {
                 log::warning(&format!("a descriptor from the supervisor was lost: {e}"));
