@@ -12,7 +12,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 TOOLS := build/tools
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
-FUZZ_TARGETS := certificate signature ca_file principals revoked agent decision options auth_info
+FUZZ_TARGETS := certificate signature ca_file principals revoked agent decision options auth_info feed
 SECONDS ?= 60
 
 .PHONY: help
@@ -78,7 +78,7 @@ bench: release ## what is fast enough: a table of ratios
 	@$(TARGET)/release/ussh-bench
 
 .PHONY: fuzz
-fuzz: deps $(TOOLS)/bin/cargo-fuzz ## SECONDS=60 for each of nine parsers, FUZZ_TARGETS=options for one; what is found lies in tests/fuzz/libfuzzer/artifacts; up to 10 min to build at first
+fuzz: deps $(TOOLS)/bin/cargo-fuzz ## SECONDS=60 for each of ten parsers, FUZZ_TARGETS=options for one; what is found lies in tests/fuzz/libfuzzer/artifacts; up to 10 min to build at first
 	@for target in $(FUZZ_TARGETS); do mkdir -p build/corpus/$$target; done
 	@cd tests/fuzz/libfuzzer && for target in $(FUZZ_TARGETS); do \
 	  RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(abspath $(TARGET))/fuzz $(abspath $(TOOLS))/bin/cargo-fuzz run --fuzz-dir . --release $$target \

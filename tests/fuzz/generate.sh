@@ -6,7 +6,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fixtures=$PWD/fixtures corpus=$PWD/corpus
 mkdir -p "$fixtures"
-for target in certificate signature ca_file principals revoked agent decision options auth_info; do mkdir -p "$corpus/$target"; done
+for target in certificate signature ca_file principals revoked agent decision options auth_info feed; do mkdir -p "$corpus/$target"; done
 cd "$work"
 
 keygen() { ssh-keygen -q -N '' -C '' "$@"; }
@@ -92,3 +92,21 @@ printf 'ca_file=/etc/ssh/trusted_user_ca\nrevoked_keys=/etc/ssh/revoked_keys\nau
 printf 'authorized_principals_file=/etc/p/%%u-%%U\nrequire_user_principal=no\ntimeout=3\nagent_socket=/run/a\nmax_validity=1d' > "$corpus/options/files"
 printf 'publickey %s\nkeyboard-interactive/pam\npublickey %s\n' "$(cut -d' ' -f1,2 alice-cert.pub)" "$(cut -d' ' -f1,2 ed25519.pub)" > "$corpus/auth_info/two"
 printf 'hostbased %s\npublickey ssh-new-cert-v01@openssh.com AAAA\npublickey %s' "$(cut -d' ' -f1,2 ed25519.pub)" "$(cut -d' ' -f1,2 alice-cert.pub)" > "$corpus/auth_info/odd"
+
+# Feeds (ussh-core/src/feed.rs): one, one whose key was handed over, one that is cut short, and a manifest alone.
+digest() { printf '{ "size": %s, "sha256": "%s" }' "$(stat -c %s "$1")" "$(sha256sum "$1" | cut -d' ' -f1)"; }
+manifest() { # KEY [SUCCESSOR]
+  printf '{ "format": 1, "ca": "Example CA", "version": 1800000000, "generated": 1800000000, "valid_until": 1800604800, "feed_key": "%s", ' "$(cut -d' ' -f1,2 "$1.pub")"
+  [ -z "${2-}" ] || printf '"successor": "%s", ' "$(cut -d' ' -f1,2 "$2.pub")"
+  printf '"files": { "user_ca.pub": %s, "krl": %s, "known_hosts": %s } }\n' "$(digest user_ca.pub)" "$(digest krl)" "$(digest known_hosts)"
+}
+signed() { # KEY [SUCCESSOR]
+  manifest "$@" > manifest && rm -f manifest.sig && ssh-keygen -q -Y sign -n feed@ussh -f "$1" manifest
+  string manifest; string manifest.sig
+}
+cp ca.pub user_ca.pub; cp "$corpus/revoked/ca" krl; echo "@cert-authority *.example.com $(cat rsa-3072.pub)" > known_hosts
+files() { string user_ca.pub; string krl; string known_hosts; }
+{ printf 'USSH-FEED-1\n'; signed ed25519; files; u32 0; } > "$corpus/feed/whole"
+{ printf 'USSH-FEED-1\n'; signed ecdsa-256; files; u32 1; signed ed25519 ecdsa-256; } > "$corpus/feed/handed-over"
+head -c 1000 "$corpus/feed/whole" > "$corpus/feed/cut"
+manifest ed25519 ecdsa-256 > "$corpus/feed/manifest"

@@ -2,7 +2,7 @@
 
 use crate::certificate::{Certificate, CertificateKind, CertificateOption, CertificateParseError, MAX_PRINCIPALS};
 use crate::clock::UnixTime;
-use crate::keys::{FidoDemand, KeyError, PrivateKey, PublicKey};
+use crate::keys::{FidoDemand, KeyError, PublicKey, SigningKey};
 use crate::wire::WireWrite;
 
 /// All that a new certificate says; the nonce is drawn when it is signed.
@@ -47,7 +47,7 @@ impl CertificateTemplate {
     /// Signs with `ca`; what comes back has been parsed again and verifies.
     /// # Errors
     /// [`IssueError`]
-    pub fn sign(mut self, ca: &PrivateKey) -> Result<Certificate, IssueError> {
+    pub fn sign(mut self, ca: &impl SigningKey) -> Result<Certificate, IssueError> {
         let ca_key = ca.public_key();
         self.check(&ca_key)?;
         let mut blob = self.write_body(&ca_key)?;

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod decision;
 mod digest;
 pub mod escape;
+pub mod feed;
 pub mod issue;
 pub mod keys;
 pub mod principals;

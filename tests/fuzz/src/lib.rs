@@ -7,6 +7,7 @@
 
 mod agent;
 mod certificate;
+mod feed;
 mod files;
 mod fixtures;
 mod module;
@@ -15,7 +16,7 @@ mod module;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("certificate", certificate::certificate),
     ("signature", certificate::signature),
     ("ca_file", files::ca_file),
@@ -25,6 +26,7 @@ pub const TARGETS: [Target; 9] = [
     ("decision", agent::decision),
     ("options", module::options),
     ("auth_info", module::auth_info),
+    ("feed", feed::feed),
 ];
 
 /// Runs a target by its name.
