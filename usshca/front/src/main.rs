@@ -10,6 +10,7 @@
 mod agent;
 mod certify;
 mod channel;
+mod feed;
 mod handler;
 mod login;
 mod session;

@@ -55,6 +55,27 @@ pub enum Request {
     },
     /// What policy would say, and why.
     Explain(Box<Supposed>),
+    /// A new feed, to be published.
+    Feed {
+        /// Seconds; `None`: as configured.
+        valid_seconds: Option<u64>,
+        /// Signed; else a draft for whoever holds the feed key elsewhere.
+        signed: bool,
+    },
+    /// The feed key.
+    FeedKey,
+    /// The feed key hands over to another one: a new one of the signer's own, or this one (wire form), which is elsewhere.
+    FeedKeyRotate {
+        /// Wire form of a public key.
+        to: Option<Vec<u8>>,
+    },
+    /// A feed key that is elsewhere has handed over: the manifest in which it names its successor (`ussh_core::feed::Handover`).
+    FeedKeyHandedOver {
+        /// JSON, as it was signed.
+        manifest: Vec<u8>,
+        /// Armoured SSHSIG.
+        signature: Vec<u8>,
+    },
 }
 
 /// Which CA's certificates.
@@ -232,6 +253,20 @@ pub enum Reply {
     Shown(Box<Shown>),
     /// What policy would say.
     Explained(Box<Explained>),
+    /// A feed (`ussh_core::feed::Bundle`), chunked: `more` = ask nothing, keep receiving.
+    Feed {
+        /// Bytes.
+        chunk: Vec<u8>,
+        /// Another Reply::Feed follows.
+        more: bool,
+    },
+    /// The feed key.
+    FeedKey {
+        /// `type base64`, if there is one.
+        line: Option<String>,
+        /// Where it is held.
+        held: String,
+    },
 }
 
 /// One certificate, with all that is known of it.

@@ -8,12 +8,14 @@ use ussh_core::certificate::{Certificate, CertificateKind, CertificateOption};
 use ussh_core::clock::{Clock, UnixTime};
 use ussh_core::escape::escape;
 use ussh_core::issue::CertificateTemplate;
-use ussh_core::keys::{PrivateKey, PublicKey};
+use ussh_core::keys::PublicKey;
 use ussh_core::revoked::{KrlTemplate, RevokedError, RevokedKeys, RevokedOf};
 use usshca_ipc::admin::{self, Revoke};
 use usshca_ipc::front::{MAX_REASON, Wish};
 
+use crate::ca_key::CaKey;
 use crate::ca_keys::CaKeys;
+use crate::feed::FeedKeeper;
 use crate::inventory::{
     Asked, Inventory, InventoryError, Kind, Lifted, Outcome, Planned, Request, Revocation, RevokedHere,
 };
@@ -34,6 +36,9 @@ pub struct Ca {
     policy: Policy,
     inventory: Inventory,
     clock: Box<dyn Clock>,
+    pub(crate) feed: FeedKeeper,
+    /// Something was revoked or lifted that the supervisor was not told of.
+    changed: bool,
 }
 
 /// Somebody who passed PAM, by the word of a PAM worker.
@@ -106,7 +111,22 @@ pub enum KrlError {
 impl Ca {
     /// Keys, policy and inventory are loaded and checked.
     pub fn new(keys: CaKeys, policy: Policy, inventory: Inventory, clock: Box<dyn Clock>) -> Self {
-        Ca { keys, policy, inventory, clock }
+        Ca { keys, policy, inventory, clock, feed: FeedKeeper::default(), changed: false }
+    }
+
+    /// With the feed key.
+    pub fn with_feed(self, feed: FeedKeeper) -> Self {
+        Ca { feed, ..self }
+    }
+
+    /// Whether something was revoked or lifted since the last call.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    fn note_change(&mut self) {
+        self.changed = true;
+        self.feed.forget();
     }
 
     /// The present.
@@ -248,7 +268,7 @@ impl Ca {
     fn subject_key(&self, blob: &[u8]) -> Result<PublicKey, Refused> {
         let key = PublicKey::from_blob(blob).map_err(Refused::Key)?;
         let (user_ca, host_ca) = self.public_keys();
-        if key == user_ca || key == host_ca {
+        if key == user_ca || key == host_ca || self.feed.public_key().as_ref() == Some(&key) {
             return Err(Refused::CaKey);
         }
         Ok(key)
@@ -282,7 +302,7 @@ impl Ca {
         }
     }
 
-    fn ca_key(&self, kind: Kind) -> &PrivateKey {
+    fn ca_key(&self, kind: Kind) -> &CaKey {
         match kind {
             Kind::User => &self.keys.user,
             Kind::Host => &self.keys.host,
@@ -319,6 +339,9 @@ impl Ca {
         }
         let done = self.inventory.revoke(&what, self.clock.now(), by, reason)?;
         log::info(&revocation_line(&what, by, reason, done));
+        if matches!(done, Revocation::Done { .. }) {
+            self.note_change();
+        }
         Ok(done)
     }
 
@@ -329,6 +352,7 @@ impl Ca {
         let done = self.inventory.lift(act, self.clock.now(), by)?;
         if let Lifted::Done { certificates } = done {
             log::warning(&format!("Lifted revocation {act} by {by}: {certificates} certificates are good again"));
+            self.note_change();
         }
         Ok(done)
     }
@@ -337,6 +361,13 @@ impl Ca {
     /// # Errors
     /// [`KrlError`]
     pub fn krl(&mut self) -> Result<Vec<u8>, KrlError> {
+        self.krl_of_now().map(|(_, _, krl)| krl)
+    }
+
+    /// The same with its version and time.
+    /// # Errors
+    /// [`KrlError`]
+    pub fn krl_of_now(&mut self) -> Result<(u64, UnixTime, Vec<u8>), KrlError> {
         let now = self.now();
         let (user_ca, host_ca) = self.public_keys();
         let mut certificates = Vec::new();
@@ -353,7 +384,7 @@ impl Ca {
         if read.version() != Some(version) || read.generated() != Some(now) {
             return Err(KrlError::Different);
         }
-        Ok(krl)
+        Ok((version, now, krl))
     }
 }
 

@@ -53,7 +53,10 @@ struct World {
 }
 
 fn keys() -> CaKeys {
-    CaKeys { user: PrivateKey::generate_ed25519().unwrap(), host: PrivateKey::generate_ed25519().unwrap() }
+    CaKeys {
+        user: PrivateKey::generate_ed25519().unwrap().try_into().unwrap(),
+        host: PrivateKey::generate_ed25519().unwrap().try_into().unwrap(),
+    }
 }
 
 fn world() -> World {

@@ -10,6 +10,7 @@ mod child;
 mod cli;
 mod config;
 mod failure;
+mod feed_folder;
 mod init;
 mod listen;
 mod log;
@@ -18,6 +19,7 @@ mod policy;
 mod prepare;
 mod serve;
 mod signer_process;
+mod unlock;
 
 use std::process::ExitCode;
 
@@ -46,9 +48,10 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     let layout = match &cli.dir {
         Some(dir) => Layout::in_directory(&absolute(dir)?),
-        None if process::effective_uid() == 0 => Layout::system(),
+        None if process::effective_uid() == 0 || cli.needs_no_ca() => Layout::system(),
         None => return Err(not_root(&Layout::system())),
     };
+    unlock::take(cli.passphrase_fd)?;
     match cli.command {
         Command::Init(args) => init::run(&layout, &args),
         Command::Serve(args) => serve::run(&layout, &args),

@@ -20,6 +20,8 @@ use crate::policy::{MAX_NAME, Mode, Proofs};
 
 /// How long a statement is good for an issue.
 pub(super) const STATEMENT_LIFE: Duration = Duration::from_secs(60);
+/// Most bytes of a feed in one answer.
+const FEED_CHUNK: usize = 64 * 1024;
 /// Most groups in a statement.
 const MAX_GROUPS: usize = 4096;
 
@@ -162,6 +164,7 @@ impl Server {
                 self.issue(connection, attempt, &public_key, &wish);
             }
             Heard::Message(ToSigner::Outcome { serial, delivery }, _) => self.outcome(connection, serial, delivery),
+            Heard::Message(ToSigner::Feed { offset }, _) => self.feed(connection, offset),
             Heard::Nothing => {}
             Heard::Gone(ChannelError::Closed) => self.lose_front(connection),
             Heard::Gone(e) => {
@@ -230,6 +233,23 @@ impl Server {
                 self.tell(connection, &FromSigner::Refused { message });
             }
         }
+    }
+
+    /// The feed is for everybody: no login is asked for.
+    fn feed(&mut self, connection: u64, offset: u64) {
+        let reply = match self.ca.feed_for_readers() {
+            Ok((version, feed)) => {
+                let rest = usize::try_from(offset).ok().and_then(|offset| feed.get(offset..)).unwrap_or_default();
+                let chunk = rest.get(..FEED_CHUNK).unwrap_or(rest).to_vec();
+                let total = u64::try_from(feed.len()).unwrap_or(u64::MAX);
+                FromSigner::Feed { version, total, chunk }
+            }
+            Err(e) => {
+                log::warning(&format!("connection {connection}: no feed: {e}"));
+                FromSigner::Refused { message: "The CA cannot give out its feed here.".to_owned() }
+            }
+        };
+        self.tell(connection, &reply);
     }
 
     fn tell(&mut self, connection: u64, reply: &FromSigner) {

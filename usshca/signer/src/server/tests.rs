@@ -18,6 +18,7 @@ use usshca_ipc::admin::{Entry, Reply, Request, Revoke, Revoked};
 use usshca_ipc::front::{Delivery, FromSigner, ToSigner, Wish};
 use usshca_ipc::worker::{Statement, StatementReply};
 
+use usshca_ipc::signer::KeySetup;
 use super::*;
 use crate::ca_keys::CaKeys;
 use crate::inventory::Inventory;
@@ -60,7 +61,10 @@ fn world_where(worker_uid: u32, admin_uids: Vec<u32>, change: fn(&mut Server)) -
     let dir = tempfile::tempdir().unwrap();
     let (ours, theirs) = SeqPacket::pair().unwrap();
     theirs.attest_sender().unwrap();
-    let keys = CaKeys { user: PrivateKey::generate_ed25519().unwrap(), host: PrivateKey::generate_ed25519().unwrap() };
+    let keys = CaKeys {
+        user: PrivateKey::generate_ed25519().unwrap().try_into().unwrap(),
+        host: PrivateKey::generate_ed25519().unwrap().try_into().unwrap(),
+    };
     let setup = SignerSetup {
         state: dir.path().to_owned(),
         policy: policy(),
@@ -69,6 +73,7 @@ fn world_where(worker_uid: u32, admin_uids: Vec<u32>, change: fn(&mut Server)) -
         listens: true,
         only_policy: false,
         creates: true,
+        keys: KeySetup::default(),
     };
     let listener = SeqPacketListener::bind(&dir.path().join("admin.sock"), 0o600).unwrap();
     let database = dir.path().join("inventory.db");

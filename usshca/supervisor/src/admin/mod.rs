@@ -1,6 +1,7 @@
 //! The verbs for administrators. Each asks the signer: the CA's own if it runs, else one for the moment, on the same state and under the same lock.
 
 mod explain;
+mod feed;
 mod files;
 mod host;
 mod link;
@@ -34,6 +35,8 @@ pub fn run(layout: &Layout, verb: AdminCommand) -> Result<(), Failure> {
         AdminCommand::Revocations(args) => revoke::list(layout, &args),
         AdminCommand::Krl(args) => krl(layout, &args),
         AdminCommand::Host(HostCommand::Sign(args)) => host::sign(layout, &args),
+        AdminCommand::Publish(args) => feed::publish(layout, &args),
+        AdminCommand::Feed(command) => feed::run(layout, command),
     }
 }
 

@@ -67,7 +67,12 @@ pub fn config(layout: &Layout, ca_name: &str, names: &[String], listen: &[Socket
          # max_workers = 100\n\
          # Of these, from one address (of IPv6: one /64 network). Raise them where many people come from behind one address.\n\
          # max_connections_per_source = 60\n\
-         # max_workers_per_source = 55\n",
+         # max_workers_per_source = 55\n\
+         \n\
+         # Publish the feed for hosts to this folder: every so many seconds and after each revocation, valid for so many.\n\
+         # publish = \"/var/lib/usshca/feed\"\n\
+         # publish_every_seconds = 3600\n\
+         # publish_valid_seconds = 604800\n",
         Value::from(ca_name),
         list(names.iter().map(String::as_str)),
         list(listen.iter().map(ToString::to_string)),
@@ -114,7 +119,7 @@ mod tests {
         let layout = Layout::in_directory(Path::new("/d"));
         let text = super::config(&layout, "x", &["ca".to_owned()], &[]);
         let all = text.replace("# pam", "pam").replace("# signer", "signer").replace("# front", "front");
-        let all = all.replace("# login_", "login_").replace("# max_", "max_");
+        let all = all.replace("# login_", "login_").replace("# max_", "max_").replace("# publish_", "publish_");
         let parse = |text: &str| Config::parse(text, Path::new("x")).unwrap();
         assert_ne!(text, all);
         assert_eq!(parse(&text), parse(&all));

@@ -18,6 +18,7 @@ use crate::failure::Failure;
 use crate::log;
 use crate::serve::Ground;
 use crate::serve::connection::{self, Asked, Connection};
+use crate::serve::publisher::Publisher;
 use crate::serve::signer::Signer;
 use crate::serve::source::{Named, Source};
 use crate::serve::worker::{self, Attempt, StartError, Worker};
@@ -49,6 +50,7 @@ pub struct EventLoop {
     listeners: Vec<TcpListener>,
     signals: SignalFd,
     signer: Signer,
+    publisher: Option<Publisher>,
     connections: Vec<Connection>,
     workers: Vec<Worker>,
     last_connection: u64,
@@ -70,7 +72,9 @@ impl EventLoop {
         let failed = |e: Errno| Failure::internal(format!("signals: {e}"));
         mask.thread_block().map_err(failed)?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)?;
+        let publisher = Publisher::new(&ground.base, Instant::now());
         Ok(EventLoop {
+            publisher,
             ground,
             listeners,
             signals,
@@ -91,6 +95,7 @@ impl EventLoop {
             let now = Instant::now();
             self.hear_signals(now);
             self.signer.advance(&self.ground.base, now);
+            self.publish(now);
             self.see_to_workers(&ready, now);
             self.see_to_fronts(&ready, now);
             self.accept(now);
@@ -111,6 +116,7 @@ impl EventLoop {
             watched.extend(self.listeners.iter().map(AsFd::as_fd));
         }
         watched.extend(self.signer.descriptors());
+        watched.extend(self.publisher.as_ref().and_then(Publisher::descriptor));
         watched.extend(self.connections.iter().flat_map(Connection::descriptors));
         watched.extend(self.workers.iter().flat_map(Worker::descriptors));
         let mut fds: Vec<PollFd<'_>> = watched.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
@@ -126,12 +132,21 @@ impl EventLoop {
     fn timeout(&self, now: Instant) -> PollTimeout {
         let next = self.connections.iter().map(|c| c.deadline);
         let next = next.chain(self.workers.iter().map(|w| w.deadline));
-        let next = next.chain(self.signer.next_instant()).chain(self.accept_after).chain(self.stop_by).min();
+        let next = next.chain(self.signer.next_instant()).chain(self.accept_after).chain(self.stop_by);
+        let is_up = self.signer.generation().is_some();
+        let next = next.chain(self.publisher.as_ref().and_then(|publisher| publisher.next_instant(is_up))).min();
         // Whole milliseconds, rounded up: rounded down, the last one would be spent spinning.
         next.map_or(PollTimeout::NONE, |at| {
             let left = at.saturating_duration_since(now).as_nanos().div_ceil(1_000_000);
             PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
         })
+    }
+
+    fn publish(&mut self, now: Instant) {
+        let (is_up, changed) = (self.signer.generation().is_some(), self.signer.take_changed());
+        if let Some(publisher) = self.publisher.as_mut().filter(|_| self.stop_by.is_none()) {
+            publisher.advance(&self.ground.base, is_up, changed, now);
+        }
     }
 
     fn hear_signals(&mut self, now: Instant) {

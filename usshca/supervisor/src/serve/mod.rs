@@ -8,6 +8,7 @@ mod connection;
 mod event_loop;
 mod liveness;
 mod notify;
+mod publisher;
 mod signer;
 mod source;
 mod worker;

@@ -35,6 +35,8 @@ pub struct Signer {
     /// Which signer it is, from 1. A connection is known to one only.
     generation: u64,
     failures: u32,
+    /// It said that something was revoked or lifted.
+    changed: bool,
 }
 
 enum State {
@@ -47,18 +49,24 @@ enum State {
 impl Signer {
     /// Starts the first one and waits until it is ready.
     pub fn start(base: &Base, admin: OwnedFd) -> Result<Self, Failure> {
-        let listener = admin.try_clone().map_err(|e| Failure::internal(e.to_string()))?;
         let policy = base.policy()?;
-        let process = signer_process::start_serving(base, listener, policy.clone())?;
-        process.wait_ready()?;
+        let process = signer_process::start_ready(|| {
+            let listener = admin.try_clone().map_err(|e| Failure::internal(e.to_string()))?;
+            signer_process::start_serving(base, listener, policy.clone())
+        })?;
         set_nonblocking(&process).map_err(|e| Failure::internal(e.to_string()))?;
         let state = State::up(process, Instant::now());
-        Ok(Signer { state, admin, policy, offered: None, generation: 1, failures: 0 })
+        Ok(Signer { state, admin, policy, offered: None, generation: 1, failures: 0, changed: false })
     }
 
     /// Which signer is up; `None`: none is.
     pub fn generation(&self) -> Option<u64> {
         matches!(self.state, State::Up { .. }).then_some(self.generation)
+    }
+
+    /// Whether something was revoked or lifted since the last call.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
     /// Tells it of a new front, worker or admin with its end of a channel; gives the signer's generation. `None`: it was not told.
@@ -128,7 +136,12 @@ impl Signer {
                     | FromSignerControl::Busy(_)
                     | FromSignerControl::PolicyGroup(_)
                     | FromSignerControl::PolicyWarning(_)
-                    | FromSignerControl::PolicyGood => false,
+                    | FromSignerControl::PolicyGood
+                    | FromSignerControl::NeedsPassphrase { .. } => false,
+                    FromSignerControl::Changed => {
+                        self.changed = true;
+                        true
+                    }
                 });
                 let hangs = how.is_none() && !hears(process, liveness, now);
                 if how.is_none() && !hangs {
@@ -167,7 +180,11 @@ impl Signer {
                     | FromSignerControl::PolicyWarning(_)
                     | FromSignerControl::PolicyGood
                     | FromSignerControl::PolicyTaken
-                    | FromSignerControl::PolicyKept(_) => self.down("spoke out of turn", now),
+                    | FromSignerControl::PolicyKept(_)
+                    | FromSignerControl::Changed => self.down("spoke out of turn", now),
+                    FromSignerControl::NeedsPassphrase { key, .. } => {
+                        self.down(&format!("{key} is encrypted by another passphrase than at the start"), now)
+                    }
                 },
                 Err(ChannelError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {
                     match ended(process, |_| false) {
