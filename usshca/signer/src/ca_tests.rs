@@ -4,6 +4,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ussh_core::keys::PrivateKey;
 use usshca_ipc::signer::PolicyText;
 
 use super::*;

@@ -32,21 +32,21 @@ impl World {
         put(&self.dir.path().join(format!("{name}.pub")), line.as_bytes(), 0o644).unwrap();
     }
 
-    fn load(&self) -> Result<FeedKeeper, CaKeyError> {
+    fn load(&self) -> Result<(CaKeys, FeedKeeper), CaKeyError> {
         let setup = KeySetup { ca_name: "Test CA".into(), feed_valid_seconds: 600, ..KeySetup::default() };
         let state = StateFolder::open(self.dir.path()).unwrap();
         let keys = CaKeys::load(&state, &[], &[]).unwrap();
-        FeedKeeper::load(&state, &keys, &setup)
+        let feed = FeedKeeper::load(&state, &keys, &setup)?;
+        Ok((keys, feed))
     }
 
     /// As a signer that starts.
     fn ca(&self) -> Ca {
         let text = "[[rule]]\nname=\"all\"\nvalidity_seconds=600\nprincipals=[\"%u\"]\n".to_owned();
         let file = PolicyText { name: "policy.toml".into(), folder: String::new(), text };
-        let state = StateFolder::open(self.dir.path()).unwrap();
-        let keys = CaKeys::load(&state, &[], &[]).unwrap();
-        let inventory = Inventory::open(&state.file("inventory.db"), SystemClock.now()).unwrap();
-        Ca::new(keys, Policy::of(&[file]).unwrap(), inventory, Box::new(SystemClock)).with_feed(self.load().unwrap())
+        let (keys, feed) = self.load().unwrap();
+        let inventory = Inventory::open(&self.dir.path().join("inventory.db"), SystemClock.now()).unwrap();
+        Ca::new(keys, Policy::of(&[file]).unwrap(), inventory, Box::new(SystemClock)).with_feed(feed)
     }
 
     fn has(&self, name: &str) -> bool {
