@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_usshca_global_optspecs
-    string join \n dir= h/help V/version
+    string join \n dir= passphrase-fd= h/help V/version
 end
 
 function __fish_usshca_needs_command
@@ -25,7 +25,8 @@ function __fish_usshca_using_subcommand
 end
 
 complete -c usshca -n "__fish_usshca_needs_command" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
-complete -c usshca -n "__fish_usshca_needs_command" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_needs_command" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_needs_command" -s V -l version -d 'Print version'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "init" -d 'Make a working CA: keys, host certificate, config, policy, database'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "serve" -d 'Run the CA'
@@ -37,24 +38,32 @@ complete -c usshca -n "__fish_usshca_needs_command" -f -a "revoke" -d 'Revoke ce
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "revocations" -d 'What was revoked, when, by whom and why, newest first'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "krl" -d 'Write the KRL of all that is revoked'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "host" -d 'Host certificates'
+complete -c usshca -n "__fish_usshca_needs_command" -f -a "publish" -d 'Write the feed for hosts to a folder: CA keys, KRL and known_hosts, signed by the feed key'
+complete -c usshca -n "__fish_usshca_needs_command" -f -a "feed" -d 'The feed, and the key that signs it'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c usshca -n "__fish_usshca_using_subcommand init" -l name -d 'A host name by which people reach the CA; goes into its host certificate; may be repeated [default: this machine\'s host name]' -r
 complete -c usshca -n "__fish_usshca_using_subcommand init" -l ca-name -d 'The CA\'s name, for what users read [default: the first host name]' -r
 complete -c usshca -n "__fish_usshca_using_subcommand init" -l listen -d 'Address to listen on; may be repeated [default: port 22 on all addresses; with --dir port 2222]' -r
 complete -c usshca -n "__fish_usshca_using_subcommand init" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
-complete -c usshca -n "__fish_usshca_using_subcommand init" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand init" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand init" -l encrypt -d 'Encrypt the CA\'s keys by a passphrase, which is asked for here and at each start'
+complete -c usshca -n "__fish_usshca_using_subcommand init" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand serve" -l ready-fd -d 'Write one newline to this descriptor when ready, and close it' -r
 complete -c usshca -n "__fish_usshca_using_subcommand serve" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand serve" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand check" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
-complete -c usshca -n "__fish_usshca_using_subcommand check" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand check" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand list" -s n -l limit -d 'At most so many, newest first' -r
 complete -c usshca -n "__fish_usshca_using_subcommand list" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand list" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand list" -l json -d 'JSON, one object a line'
-complete -c usshca -n "__fish_usshca_using_subcommand list" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand show" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand show" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand show" -l json -d 'JSON'
-complete -c usshca -n "__fish_usshca_using_subcommand show" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand show" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l from -d 'Where the request comes from' -r
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l at -d 'When, in UTC, as 2026-01-31T12:00:00Z [default: now]' -r
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l group -d 'Suppose that the account is in this group, and in no other that is not named; may be repeated [default: the groups it has on this machine]' -r
@@ -65,6 +74,7 @@ complete -c usshca -n "__fish_usshca_using_subcommand explain" -l for -d 'For ho
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l principal -d 'A principal that is asked for; may be repeated [default: all that the rule gives]' -r
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l reason -d 'The reason that is given' -r
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand explain" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l json -d 'JSON'
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l user -d 'All certificates that this user was given so far; the next one is good again' -r
@@ -79,35 +89,88 @@ complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l of -d 'Of --bef
 host\t'Hosts\''"
 complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l reason -d 'Why, for the inventory' -r
 complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l json -d 'JSON'
 complete -c usshca -n "__fish_usshca_using_subcommand revoke" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand revocations" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand revocations" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand revocations" -l json -d 'JSON, one object a line'
-complete -c usshca -n "__fish_usshca_using_subcommand revocations" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand revocations" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand krl" -s o -l out -d 'Put it in place here, in one step [default: standard output]' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand krl" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
-complete -c usshca -n "__fish_usshca_using_subcommand krl" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand krl" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand krl" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign help" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
-complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign help" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign help" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign help" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign help" -f -a "sign" -d 'Sign a host\'s public key'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -s n -l name -d 'A name of the host; may be repeated; no wildcards' -r
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l validity -d 'For how long: seconds, or a number with s, m, h, d or w behind it' -r
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -s o -l out -d 'Where to put the certificate [default: beside the key, as …-cert.pub]; `-` is standard output' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l json -d 'JSON'
-complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from help" -f -a "sign" -d 'Sign a host\'s public key'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "init" -d 'Make a working CA: keys, host certificate, config, policy, database'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "serve" -d 'Run the CA'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "check" -d 'Say whether `serve` would start, and what stands in its way'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "list" -d 'Certificates that were issued, newest first'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "show" -d 'One certificate'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "explain" -d 'Say which rule of the policy decides about somebody, why the ones before it do not, and what the certificate would be like'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "revoke" -d 'Revoke certificates, or undo that'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "revocations" -d 'What was revoked, when, by whom and why, newest first'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "krl" -d 'Write the KRL of all that is revoked'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "host" -d 'Host certificates'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c usshca -n "__fish_usshca_using_subcommand publish" -l valid-for -d 'For how long it is valid: seconds, or a number with s, m, h, d or w behind it [default: publish_valid_seconds of the configuration]' -r
+complete -c usshca -n "__fish_usshca_using_subcommand publish" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand publish" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand publish" -l unsigned -d 'Write feed.unsigned, for `usshca feed sign` where the feed key is; the feed in the folder stays as it is'
+complete -c usshca -n "__fish_usshca_using_subcommand publish" -s q -l quiet -d 'Say nothing of success'
+complete -c usshca -n "__fish_usshca_using_subcommand publish" -l json -d 'JSON'
+complete -c usshca -n "__fish_usshca_using_subcommand publish" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and not __fish_seen_subcommand_from show verify sign key help" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and not __fish_seen_subcommand_from show verify sign key help" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and not __fish_seen_subcommand_from show verify sign key help" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and not __fish_seen_subcommand_from show verify sign key help" -f -a "show" -d 'What a feed says of itself; whose it is, is not looked at'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and not __fish_seen_subcommand_from show verify sign key help" -f -a "verify" -d 'Judge a feed as a host does'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and not __fish_seen_subcommand_from show verify sign key help" -f -a "sign" -d 'Sign feed.unsigned in a folder with the feed key, away from the CA'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and not __fish_seen_subcommand_from show verify sign key help" -f -a "key" -d 'The feed key'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and not __fish_seen_subcommand_from show verify sign key help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from show" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from show" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from show" -l json -d 'JSON'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from verify" -l key -d 'The feed key that is trusted, or an earlier one' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from verify" -l min-version -d 'Refuse a version below this one' -r
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from verify" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from verify" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from verify" -l json -d 'JSON'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from verify" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from sign" -l key -d 'The feed key: a private key in OpenSSH\'s format, encrypted or not' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from sign" -l successor -d 'Hand over to this key: it signs from the next version on' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from sign" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from sign" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from sign" -l json -d 'JSON'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from sign" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from key" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from key" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from key" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from key" -f -a "show" -d 'The feed key, and where it is held'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from key" -f -a "rotate" -d 'Take another feed key, which the present one names as its successor; the first one, if there is none'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from key" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from help" -f -a "show" -d 'What a feed says of itself; whose it is, is not looked at'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from help" -f -a "verify" -d 'Judge a feed as a host does'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from help" -f -a "sign" -d 'Sign feed.unsigned in a folder with the feed key, away from the CA'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from help" -f -a "key" -d 'The feed key'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host publish feed help" -f -a "init" -d 'Make a working CA: keys, host certificate, config, policy, database'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host publish feed help" -f -a "serve" -d 'Run the CA'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host publish feed help" -f -a "check" -d 'Say whether `serve` would start, and what stands in its way'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host publish feed help" -f -a "list" -d 'Certificates that were issued, newest first'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host publish feed help" -f -a "show" -d 'One certificate'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host publish feed help" -f -a "explain" -d 'Say which rule of the policy decides about somebody, why the ones before it do not, and what the certificate would be like'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host publish feed help" -f -a "revoke" -d 'Revoke certificates, or undo that'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host publish feed help" -f -a "revocations" -d 'What was revoked, when, by whom and why, newest first'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host publish feed help" -f -a "krl" -d 'Write the KRL of all that is revoked'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host publish feed help" -f -a "host" -d 'Host certificates'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host publish feed help" -f -a "publish" -d 'Write the feed for hosts to a folder: CA keys, KRL and known_hosts, signed by the feed key'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host publish feed help" -f -a "feed" -d 'The feed, and the key that signs it'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check list show explain revoke revocations krl host publish feed help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from host" -f -a "sign" -d 'Sign a host\'s public key'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from feed" -f -a "show" -d 'What a feed says of itself; whose it is, is not looked at'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from feed" -f -a "verify" -d 'Judge a feed as a host does'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from feed" -f -a "sign" -d 'Sign feed.unsigned in a folder with the feed key, away from the CA'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from feed" -f -a "key" -d 'The feed key'

@@ -595,7 +595,9 @@ fn a_publisher_that_is_killed_at_any_write_leaves_the_old_feed_or_the_new_one() 
                 command.arg("-P").arg(folder.join(name)).arg("-P").arg(folder.join(format!(".{name}.new")));
             }
             command.args(["-e", &format!("inject={call}:signal=KILL:when={count}")]);
-            command.arg(world.programs.path().join("usshca")).arg("--dir").arg(world.ca()).args(["publish", "feed"]);
+            command.arg(world.programs.path().join("usshca")).arg("--dir").arg(world.ca()).arg("publish");
+            // As strace is told it, or it would not know the files by it.
+            command.arg(world.dir.path().join("feed"));
             if is_root() {
                 command.uid(NOBODY).gid(NOBODY);
             }
