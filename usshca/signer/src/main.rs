@@ -22,6 +22,7 @@ use std::io::{self, Read, Seek, Write};
 use std::process::ExitCode;
 
 use ussh_core::clock::{Clock, SystemClock};
+use ussh_os::locked::scrub_stack;
 use ussh_os::process;
 use ussh_os::sandbox::{self, Profile};
 use ussh_os::seqpacket::{SeqPacket, SeqPacketListener};
@@ -153,6 +154,7 @@ fn start(mut setup: SignerSetup) -> Result<Started, StartError> {
     let keys = CaKeys::load(&state, &setup.keys.passphrases, &setup.keys.others)?;
     let feed = FeedKeeper::load(&state, &keys, &setup.keys)?;
     setup.keys.passphrases.clear();
+    scrub_stack::<{ 512 * 1024 }>();
     let path = state.file("inventory.db");
     let inventory = if setup.creates { Inventory::create(&path)? } else { Inventory::open(&path, SystemClock.now())? };
     let policy = Policy::of(&setup.policy)?;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+use ussh_os::locked::{Locked, scrub_stack};
 use ussh_os::process;
 use usshca_ipc::signer::Secret;
 use zeroize::Zeroizing;
@@ -17,13 +18,57 @@ use crate::failure::Failure;
 pub const CREDENTIAL: &str = "usshca-passphrase";
 /// Longest text with passphrases, in bytes.
 const MAX_TEXT: usize = 16 * 1024;
+/// Longest passphrase, in bytes.
+const MAX_PASSPHRASE: usize = 1024;
+/// Of stack that may hold a copy of one, in bytes.
+const STACK: usize = 64 * 1024;
 /// How often somebody at a terminal may be wrong.
 const TRIES: u32 = 3;
 
-/// The passphrases that are known so far, and how often somebody was asked. Of the whole process: a signer that is started again needs them too.
-static KNOWN: Mutex<(Vec<Secret>, u32)> = Mutex::new((Vec::new(), 0));
+/// What is known so far. Of the whole process: a signer that is started again needs it too.
+static KNOWN: Mutex<Known> = Mutex::new(Known { kept: Vec::new(), asked: 0 });
 
-fn known() -> MutexGuard<'static, (Vec<Secret>, u32)> {
+struct Known {
+    /// In memory that is locked.
+    kept: Vec<Locked<Kept>>,
+    /// How often somebody was asked.
+    asked: u32,
+}
+
+/// A passphrase, and behind it nothing.
+struct Kept {
+    bytes: [u8; MAX_PASSPHRASE],
+    length: usize,
+}
+
+impl Known {
+    fn secrets(&self) -> Vec<Secret> {
+        let text = |kept: &Locked<Kept>| kept.bytes.get(..kept.length).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        self.kept.iter().filter_map(text).map(Secret).collect()
+    }
+
+    fn keep(&mut self, secret: &Secret) -> Result<(), Failure> {
+        let locked = lock(secret);
+        scrub_stack::<STACK>();
+        let locked = locked.map_err(|e| {
+            Failure::internal(format!("no locked memory for the passphrase: {e} (RLIMIT_MEMLOCK; systemd: LimitMEMLOCK=)"))
+        })?;
+        self.kept.push(locked);
+        Ok(())
+    }
+}
+
+/// What it leaves on the stack is for its caller to wipe.
+#[inline(never)]
+fn lock(secret: &Secret) -> io::Result<Locked<Kept>> {
+    let mut kept = Kept { bytes: [0; MAX_PASSPHRASE], length: secret.0.len() };
+    let place = kept.bytes.get_mut(..secret.0.len());
+    let too_long = || io::Error::new(io::ErrorKind::InvalidInput, format!("longer than {MAX_PASSPHRASE} bytes"));
+    place.ok_or_else(too_long)?.copy_from_slice(secret.0.as_bytes());
+    Locked::new(kept)
+}
+
+fn known() -> MutexGuard<'static, Known> {
     KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -47,14 +92,14 @@ pub fn take(fd: Option<RawFd>) -> Result<(), Failure> {
     }
     if !taken.is_empty() {
         harden()?;
-        known().0 = taken;
+        taken.iter().try_for_each(|secret| known().keep(secret))?;
     }
     Ok(())
 }
 
 /// All that are known.
 pub fn passphrases() -> Vec<Secret> {
-    known().0.clone()
+    known().secrets()
 }
 
 /// Asks whoever sits at the terminal for one more. `wrong`: what is known does not open this key.
@@ -64,20 +109,17 @@ pub fn ask_for(key: &str, wrong: bool) -> Result<(), Failure> {
     let mut known = known();
     let how = if wrong { "and the passphrase is wrong" } else { "and there is no passphrase" };
     let failure = |hint: &str| Failure::config(format!("{key} is encrypted, {how}{hint}"));
-    if known.1 >= TRIES {
+    if known.asked >= TRIES {
         return Err(failure(""));
     }
-    known.1 += 1;
-    if known.1 > 1 && wrong {
+    known.asked += 1;
+    if known.asked > 1 && wrong {
         // Nothing can be done about a closed stderr here.
         let _ = writeln!(io::stderr(), "usshca: wrong passphrase for {key}");
     }
     harden()?;
     match ask(&format!("Passphrase of the CA's keys ({key}): ")) {
-        Ok(secret) => {
-            known.0.push(secret);
-            Ok(())
-        }
+        Ok(secret) => known.keep(&secret),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Err(failure(&format!(
             "; there is no terminal to ask at: give it by --passphrase-fd N, or as the systemd credential {CREDENTIAL}"
         ))),
@@ -89,8 +131,8 @@ pub fn ask_for(key: &str, wrong: bool) -> Result<(), Failure> {
 /// # Errors
 /// None is given, it is empty, or the two differ.
 pub fn new_passphrase() -> Result<Secret, Failure> {
-    if let Some(first) = known().0.first() {
-        return Ok(first.clone());
+    if let Some(first) = passphrases().into_iter().next() {
+        return Ok(first);
     }
     harden()?;
     let ask = |text: &str| {
@@ -108,7 +150,7 @@ pub fn new_passphrase() -> Result<Secret, Failure> {
     if ask("Once more: ")? != first {
         return Err(Failure::usage("--encrypt: the two differ"));
     }
-    known().0.push(first.clone());
+    known().keep(&first)?;
     Ok(first)
 }
 
