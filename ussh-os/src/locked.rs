@@ -26,7 +26,8 @@ impl<T> Locked<T> {
     /// There is no memory, or as much as RLIMIT_MEMLOCK allows is locked: the value is dropped then.
     pub fn new(value: T) -> io::Result<Self> {
         // SAFETY: sysconf on a plain value (sysconf(3)).
-        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).map_err(|_| io::ErrorKind::Unsupported)?;
+        let page =
+            usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).map_err(|_| io::ErrorKind::Unsupported)?;
         if align_of::<T>() > page {
             return Err(io::ErrorKind::Unsupported.into());
         }
@@ -46,7 +47,8 @@ impl<T> Locked<T> {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: our mapping, of this size (mlock(2), madvise(2)).
-        let protected = unsafe { libc::mlock(mapped, size) == 0 && libc::madvise(mapped, size, libc::MADV_DONTDUMP) == 0 };
+        let protected =
+            unsafe { libc::mlock(mapped, size) == 0 && libc::madvise(mapped, size, libc::MADV_DONTDUMP) == 0 };
         match NonNull::new(mapped.cast::<T>()) {
             Some(place) if protected => {
                 // SAFETY: the mapping is large enough and aligned to a page, which is enough for T; nothing lies there yet.

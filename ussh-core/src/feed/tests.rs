@@ -218,10 +218,7 @@ fn versions_never_go_back_and_are_never_used_twice() {
     let (old, new) = (ca.feed(NOW.0), ca.feed(NOW.0 + 1));
     let taken = Some(verify(&new, &ca.pinned(), NOW).unwrap().taken());
     let pinned = Pinned { taken, ..ca.pinned() };
-    assert_eq!(
-        verify(&old, &pinned, NOW).unwrap_err(),
-        FeedError::GoesBack { offered: NOW.0, taken: NOW.0 + 1 }
-    );
+    assert_eq!(verify(&old, &pinned, NOW).unwrap_err(), FeedError::GoesBack { offered: NOW.0, taken: NOW.0 + 1 });
     let other = ca.with(|contents| contents.version = NOW.0 + 1);
     let other = verify(&other, &pinned, NOW);
     assert_eq!(other.unwrap_err(), FeedError::Forked(NOW.0 + 1));
@@ -378,10 +375,7 @@ fn a_new_feed_key_is_taken_from_its_predecessor_and_from_nobody_else() {
     let other = thief.hand_over(NOW.0, key());
     assert_eq!(
         verify(&of(&thief, &[other]), &first, NOW).unwrap_err(),
-        FeedError::WrongKey {
-            signed_by: thief.feed.public_key().fingerprint(),
-            pinned: first.key.fingerprint()
-        }
+        FeedError::WrongKey { signed_by: thief.feed.public_key().fingerprint(), pinned: first.key.fingerprint() }
     );
     // The key that has handed over is no longer the one: from its own old feed, and with its own new one.
     let after = Pinned { key: second_public.clone(), taken: None };

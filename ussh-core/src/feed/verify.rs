@@ -1,6 +1,6 @@
 //! Whether a feed is to be taken: the one function for every reader.
 
-use super::{Bundle, FeedError, Handover, Manifest, KNOWN_HOSTS, KRL, MAX_AHEAD, USER_CA, verify_signature};
+use super::{Bundle, FeedError, Handover, KNOWN_HOSTS, KRL, MAX_AHEAD, Manifest, USER_CA, verify_signature};
 use crate::ca_file::TrustedCas;
 use crate::clock::UnixTime;
 use crate::digest::sha256;

@@ -123,7 +123,9 @@ async fn issue(order: &Order<'_>, key: &PrivateKey) -> Result<Issued, Refusal> {
 async fn note(order: &Order<'_>, serial: u64, delivery: Delivery) {
     match ask(order, &ToSigner::Outcome { serial, delivery }).await {
         Ok(FromSigner::Noted) => {}
-        Ok(FromSigner::Issued { .. } | FromSigner::Refused { .. } | FromSigner::Feed { .. }) => say("the outcome was not noted"),
+        Ok(FromSigner::Issued { .. } | FromSigner::Refused { .. } | FromSigner::Feed { .. }) => {
+            say("the outcome was not noted")
+        }
         Err(e) => say(&format!("the outcome was not noted: {e}")),
     }
 }

@@ -136,7 +136,8 @@ pub enum FromSigner {
         message: String,
     },
     /// The outcome stands in the inventory.
-    Noted,    /// A part of the feed.
+    Noted,
+    /// A part of the feed.
     Feed {
         /// Of the whole feed: another one than of the part before means that there is a newer feed, to be asked for from its beginning.
         version: u64,

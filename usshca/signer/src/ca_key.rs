@@ -123,7 +123,11 @@ impl CaKey {
     pub fn load(state: &StateFolder, name: &str, passphrases: &[Secret]) -> Result<Self, CaKeyError> {
         let agent_file = format!("{name}.agent");
         let is_agents = state.file(&agent_file).symlink_metadata().is_ok();
-        let key = if is_agents { Self::of_agent(state, name, &agent_file)? } else { Self::of_file(state, name, passphrases)? };
+        let key = if is_agents {
+            Self::of_agent(state, name, &agent_file)?
+        } else {
+            Self::of_file(state, name, passphrases)?
+        };
         match key.public.short_type() {
             "ED25519" | "ECDSA" => Ok(key),
             kind => Err(CaKeyError::Kind { name: name.to_owned(), kind }),

@@ -43,7 +43,9 @@ pub enum FeedFailure {
     #[error("this CA has no feed key; `usshca feed key rotate` makes one")]
     NoKey,
     /// The key is elsewhere.
-    #[error("the feed key is not here: `usshca publish --unsigned DIR`, and where it is `usshca feed sign DIR --key FILE`")]
+    #[error(
+        "the feed key is not here: `usshca publish --unsigned DIR`, and where it is `usshca feed sign DIR --key FILE`"
+    )]
     Elsewhere,
     /// The feed key cannot be changed so.
     #[error("the feed key stays as it is: {0}")]
@@ -203,13 +205,17 @@ impl Ca {
         let refuse = |why: &str| Err(FeedFailure::Rotate(why.to_owned()));
         match &self.feed.key {
             Some(FeedKey::Elsewhere(_)) => {
-                return refuse("the present one is not here; it hands over where it is: `usshca feed sign DIR --key FILE --successor NEW.pub`, and then here `usshca feed key rotate --handed-over DIR/feed`");
+                return refuse(
+                    "the present one is not here; it hands over where it is: `usshca feed sign DIR --key FILE --successor NEW.pub`, and then here `usshca feed key rotate --handed-over DIR/feed`",
+                );
             }
             Some(FeedKey::Here(key)) if to.is_none() && !key.is_file() => {
                 return refuse("it is an agent's; make another one there, and name it: --to NEW.pub");
             }
             Some(FeedKey::Here(_)) if to.is_none() && self.feed_key_is_encrypted() => {
-                return refuse("it is encrypted, and a new one would not be; make one with ssh-keygen, and name it: --to NEW.pub; to hold it here, put it to state/feed_key afterwards");
+                return refuse(
+                    "it is encrypted, and a new one would not be; make one with ssh-keygen, and name it: --to NEW.pub; to hold it here, put it to state/feed_key afterwards",
+                );
             }
             Some(FeedKey::Here(_)) | None => {}
         }
@@ -246,11 +252,19 @@ impl Ca {
     pub fn feed_key_handed_over(&mut self, handover: Handover, by: &str) -> Result<PublicKey, FeedFailure> {
         let refuse = |why: String| Err(FeedFailure::Rotate(why));
         let Some(FeedKey::Elsewhere(present)) = &self.feed.key else {
-            return refuse("the present one is here, and hands over by `usshca feed key rotate --to NEW.pub`".to_owned());
+            return refuse(
+                "the present one is here, and hands over by `usshca feed key rotate --to NEW.pub`".to_owned(),
+            );
         };
         match verify_signature(&handover.signature, &handover.manifest) {
             Ok(by) if by == *present => {}
-            Ok(other) => return refuse(format!("{} signed that, and the present key is {}", other.fingerprint(), present.fingerprint())),
+            Ok(other) => {
+                return refuse(format!(
+                    "{} signed that, and the present key is {}",
+                    other.fingerprint(),
+                    present.fingerprint()
+                ));
+            }
             Err(e) => return refuse(e.to_string()),
         }
         let next = heir_of(&handover).map_err(|e| FeedFailure::Rotate(e.to_string()))?;
@@ -269,7 +283,12 @@ impl Ca {
         Ok(Handover { manifest, signature })
     }
 
-    fn feed_draft(&mut self, valid: Option<u64>, key: &PublicKey, next: Option<&PublicKey>) -> Result<Bundle, FeedFailure> {
+    fn feed_draft(
+        &mut self,
+        valid: Option<u64>,
+        key: &PublicKey,
+        next: Option<&PublicKey>,
+    ) -> Result<Bundle, FeedFailure> {
         let (version, generated, krl) = self.krl_of_now()?;
         let (user_ca, host_ca) = self.public_keys();
         let name = &self.feed.ca_name;
@@ -280,7 +299,8 @@ impl Ca {
             valid_for: valid.unwrap_or(self.feed.valid_seconds),
             user_ca: format!("{}\n", user_ca.to_openssh(&format!("user CA of {name}"))).into_bytes(),
             krl,
-            known_hosts: format!("@cert-authority * {}\n", host_ca.to_openssh(&format!("host CA of {name}"))).into_bytes(),
+            known_hosts: format!("@cert-authority * {}\n", host_ca.to_openssh(&format!("host CA of {name}")))
+                .into_bytes(),
             handovers: self.feed.handovers.clone(),
         };
         Ok(draft(contents, key, next)?)
@@ -337,7 +357,11 @@ fn heir_of(handover: &Handover) -> Result<PublicKey, CaKeyError> {
 }
 
 /// The key that it is now: the last handover says which.
-fn load_key(state: &StateFolder, heir: Option<&PublicKey>, passphrases: &[Secret]) -> Result<Option<FeedKey>, CaKeyError> {
+fn load_key(
+    state: &StateFolder,
+    heir: Option<&PublicKey>,
+    passphrases: &[Secret],
+) -> Result<Option<FeedKey>, CaKeyError> {
     let there = |name: &str| state.file(name).symlink_metadata().is_ok();
     if there(NEW_KEY) {
         let new = CaKey::load(state, NEW_KEY, &[])?;

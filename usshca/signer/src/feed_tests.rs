@@ -68,10 +68,16 @@ fn a_feed_holds_what_is_revoked_and_each_is_newer_than_the_one_before_through_re
     let mut ca = world.ca();
     let key = ca.feed_key().0.unwrap();
     let first = taken(&feed(&mut ca), &key).unwrap();
-    assert_eq!((first.manifest().ca.as_str(), first.manifest().valid_until - first.manifest().generated), ("Test CA", 600));
+    assert_eq!(
+        (first.manifest().ca.as_str(), first.manifest().valid_until - first.manifest().generated),
+        ("Test CA", 600)
+    );
     let (user_ca, host_ca) = ca.public_keys();
     assert_eq!(first.cas().keys(), [user_ca]);
-    assert_eq!(first.known_hosts(), format!("@cert-authority * {}\n", host_ca.to_openssh("host CA of Test CA")).as_bytes());
+    assert_eq!(
+        first.known_hosts(),
+        format!("@cert-authority * {}\n", host_ca.to_openssh("host CA of Test CA")).as_bytes()
+    );
     let lost = PrivateKey::generate_ed25519().unwrap().public_key();
     assert!(!first.revoked().revokes_key(&lost));
     ca.revoke(Revoke::Key(lost.fingerprint()), "test", "").unwrap();
@@ -80,7 +86,9 @@ fn a_feed_holds_what_is_revoked_and_each_is_newer_than_the_one_before_through_re
     assert!(second.revoked().revokes_key(&lost));
     drop(ca);
     let third = taken(&feed(&mut world.ca()), &key).unwrap();
-    assert!(first.manifest().version < second.manifest().version && second.manifest().version < third.manifest().version);
+    assert!(
+        first.manifest().version < second.manifest().version && second.manifest().version < third.manifest().version
+    );
     assert_eq!(third.revoked().version(), Some(third.manifest().version));
 }
 
@@ -140,10 +148,7 @@ fn a_feed_key_that_is_elsewhere_signs_drafts_and_hands_over_there() {
     let draft = Bundle::parse(&ca.feed(None, false).unwrap()).unwrap();
     let feed = seal(draft.clone(), &elsewhere).unwrap();
     assert_eq!(taken(&feed, &first).unwrap().pin(), &public);
-    assert!(matches!(
-        seal(draft.clone(), &PrivateKey::generate_ed25519().unwrap()),
-        Err(FeedError::OtherKey { .. })
-    ));
+    assert!(matches!(seal(draft.clone(), &PrivateKey::generate_ed25519().unwrap()), Err(FeedError::OtherKey { .. })));
 
     let next = PrivateKey::generate_ed25519().unwrap();
     let mut manifest = Manifest::parse(&draft.manifest).unwrap();

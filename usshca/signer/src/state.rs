@@ -97,7 +97,8 @@ impl StateFolder {
         }
         check_owner(&path, found.uid())?;
         if found.mode() & forbidden != 0 {
-            let problem = if forbidden == 0o022 { "others may change it" } else { "others may read it; it must have mode 0600" };
+            let problem =
+                if forbidden == 0o022 { "others may change it" } else { "others may read it; it must have mode 0600" };
             return Err(exposed(&path, problem.to_owned()));
         }
         let file = File::open(&path).map_err(|e| io_error(&path, e))?;

@@ -411,7 +411,12 @@ struct RealAgent {
 impl RealAgent {
     fn start(socket: &Path) -> Self {
         let _ = fs::remove_file(socket);
-        let child = std::process::Command::new("ssh-agent").args(["-D", "-a"]).arg(socket).stdout(std::process::Stdio::null()).spawn().unwrap();
+        let child = std::process::Command::new("ssh-agent")
+            .args(["-D", "-a"])
+            .arg(socket)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
         let agent = RealAgent { child, socket: socket.to_owned() };
         let end = std::time::Instant::now() + Duration::from_secs(20);
         while std::os::unix::net::UnixStream::connect(socket).is_err() {
@@ -422,7 +427,8 @@ impl RealAgent {
     }
 
     fn add(&self, key: &Path) {
-        let added = std::process::Command::new("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", &self.socket).status();
+        let added =
+            std::process::Command::new("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", &self.socket).status();
         assert!(added.unwrap().success());
     }
 
@@ -456,7 +462,8 @@ fn a_key_in_an_agent_signs_and_an_agent_that_is_away_hangs_or_lacks_it_refuses()
     started(state.path()).end();
     let elsewhere = tempfile::tempdir().unwrap();
     let (socket, key) = (elsewhere.path().join("agent"), elsewhere.path().join("user_ca"));
-    let public = PrivateKey::from_openssh(&fs::read_to_string(state.path().join("user_ca")).unwrap()).unwrap().public_key();
+    let public =
+        PrivateKey::from_openssh(&fs::read_to_string(state.path().join("user_ca")).unwrap()).unwrap().public_key();
     fs::rename(state.path().join("user_ca"), &key).unwrap();
     fs::write(state.path().join("user_ca.pub"), public.to_openssh("")).unwrap();
     fs::write(state.path().join("user_ca.agent"), format!("socket = {:?}\n", socket.display().to_string())).unwrap();

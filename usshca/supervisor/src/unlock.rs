@@ -43,7 +43,9 @@ struct Kept {
 
 impl Known {
     fn secrets(&self) -> Vec<Secret> {
-        let text = |kept: &Locked<Kept>| kept.bytes.get(..kept.length).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let text = |kept: &Locked<Kept>| {
+            kept.bytes.get(..kept.length).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        };
         self.kept.iter().filter_map(text).map(Secret).collect()
     }
 
@@ -51,7 +53,9 @@ impl Known {
         let locked = lock(secret);
         scrub_stack::<STACK>();
         let locked = locked.map_err(|e| {
-            Failure::internal(format!("no locked memory for the passphrase: {e} (RLIMIT_MEMLOCK; systemd: LimitMEMLOCK=)"))
+            Failure::internal(format!(
+                "no locked memory for the passphrase: {e} (RLIMIT_MEMLOCK; systemd: LimitMEMLOCK=)"
+            ))
         })?;
         self.kept.push(locked);
         Ok(())
@@ -167,7 +171,8 @@ fn lines(file: File) -> io::Result<Vec<Secret>> {
     if text.len() > MAX_TEXT {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("longer than {MAX_TEXT} bytes")));
     }
-    let secrets: Vec<Secret> = text.lines().filter(|line| !line.is_empty()).map(|line| Secret(line.to_owned())).collect();
+    let secrets: Vec<Secret> =
+        text.lines().filter(|line| !line.is_empty()).map(|line| Secret(line.to_owned())).collect();
     if secrets.is_empty() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "holds no passphrase"));
     }

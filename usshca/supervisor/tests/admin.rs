@@ -425,7 +425,8 @@ fn publish_writes_a_feed_that_a_host_takes_and_stock_tools_understand() {
     let said = world.good(&["publish", "feed"]);
     assert!(said.starts_with("feed: version ") && said.contains("valid until"), "{said}");
     let folder = world.dir.path().join("feed");
-    let mut names: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> =
+        fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     assert_eq!(names, ["feed", "known_hosts", "krl", "manifest", "manifest.sig", "user_ca.pub"]);
     assert!(names.iter().all(|name| mode(&folder.join(name)) == 0o644) && mode(&folder) == 0o755);
@@ -556,13 +557,20 @@ fn keys_that_are_encrypted_ask_for_their_passphrase() {
     assert!(code == 64 && why.contains("no terminal to ask at"), "{why}");
     assert_eq!(with("right", "init --name ca --encrypt"), (0, String::new()));
     for name in ["user_ca", "host_ca", "feed_key"] {
-        let out = Command::new("ssh-keygen").args(["-y", "-P", "open sesame", "-f"]).arg(world.ca().join("state").join(name)).output();
+        let out = Command::new("ssh-keygen")
+            .args(["-y", "-P", "open sesame", "-f"])
+            .arg(world.ca().join("state").join(name))
+            .output();
         assert!(out.unwrap().status.success(), "{name}");
-        let out = Command::new("ssh-keygen").args(["-y", "-P", "", "-f"]).arg(world.ca().join("state").join(name)).output();
+        let out =
+            Command::new("ssh-keygen").args(["-y", "-P", "", "-f"]).arg(world.ca().join("state").join(name)).output();
         assert!(!out.unwrap().status.success(), "{name}");
     }
     let (code, why) = with("", "list");
-    assert!(code == 78 && why.contains("user_ca is encrypted, and there is no passphrase; there is no terminal"), "{why}");
+    assert!(
+        code == 78 && why.contains("user_ca is encrypted, and there is no passphrase; there is no terminal"),
+        "{why}"
+    );
     let (code, why) = with("wrong", "list");
     assert!(code == 78 && why.contains("user_ca is encrypted, and the passphrase is wrong"), "{why}");
     assert_eq!(with("right", "publish feed"), (0, String::new()));
@@ -614,7 +622,11 @@ fn a_publisher_that_is_killed_at_any_write_leaves_the_old_feed_or_the_new_one() 
                 break;
             }
             killed += 1;
-            if is_new { new += 1 } else { old += 1 }
+            if is_new {
+                new += 1
+            } else {
+                old += 1
+            }
             // What the next one finds does not keep it from its work.
             assert!(count < 200, "{call}: {out:?}");
         }

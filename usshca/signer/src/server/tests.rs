@@ -18,10 +18,10 @@ use usshca_ipc::admin::{Entry, Reply, Request, Revoke, Revoked};
 use usshca_ipc::front::{Delivery, FromSigner, ToSigner, Wish};
 use usshca_ipc::worker::{Statement, StatementReply};
 
-use usshca_ipc::signer::KeySetup;
 use super::*;
 use crate::ca_keys::CaKeys;
 use crate::inventory::Inventory;
+use usshca_ipc::signer::KeySetup;
 
 const POLICY: &str = "[[rule]]\nname=\"staff\"\ngroups=[\"staff\"]\nvalidity_seconds=600\nprincipals=[\"%u\"]\n";
 

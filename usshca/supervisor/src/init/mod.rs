@@ -44,7 +44,8 @@ pub fn run(layout: &Layout, args: &InitArgs) -> Result<(), Failure> {
     let passphrase = args.encrypt.then(unlock::new_passphrase).transpose()?;
     let stage = Stage::new(layout)?;
     let owner = accounts::ensure(&config)?;
-    let made = make_files(&stage, owner, &config_text, &ca_name, passphrase.as_ref()).and_then(|key| certify(&stage, &key, &names));
+    let made = make_files(&stage, owner, &config_text, &ca_name, passphrase.as_ref())
+        .and_then(|key| certify(&stage, &key, &names));
     made.map_err(|e| match owner.and_then(|owner| closed_folder(&layout.state, owner)) {
         Some(folder) if e.message.contains("ermission denied") => not_entered(layout, &config.signer_user, &folder),
         _ => stage.by_last_names(e),
