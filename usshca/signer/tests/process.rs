@@ -76,6 +76,7 @@ fn start_with(state: &Path, policy: &str, creates: bool, only_policy: bool, keys
         creates,
         only_policy,
         keys,
+        side_job: None,
     };
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(&encode(&setup).unwrap()).unwrap();

@@ -19,6 +19,7 @@ mod policy;
 mod prepare;
 mod serve;
 mod signer_process;
+mod status;
 mod unlock;
 
 use std::process::ExitCode;
@@ -56,6 +57,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Init(args) => init::run(&layout, &args),
         Command::Serve(args) => serve::run(&layout, &args),
         Command::Check => check::run(&layout),
+        Command::Status(args) => status::run(&layout, &args),
         Command::Admin(verb) => admin::run(&layout, verb),
     }
 }

@@ -1,12 +1,14 @@
 //! Reading the inventory.
 
 use rusqlite::{OptionalExtension, Row};
+#[cfg(test)]
 use ussh_core::clock::UnixTime;
 use usshca_ipc::admin::Entry;
 
-use super::{Inventory, InventoryError, sql_time};
+use super::{Inventory, InventoryError};
 
-const COLUMNS: &str = "row, serial, kind, key_id, principals, fingerprint, valid_after, valid_before, asked, source, authenticated, rule, state, detail, revoked";
+/// Of an [`Entry`].
+pub(super) const COLUMNS: &str = "row, serial, kind, key_id, principals, fingerprint, valid_after, valid_before, asked, source, authenticated, rule, state, detail, revoked";
 
 /// One row with what is not in every list.
 #[derive(Debug)]
@@ -54,13 +56,14 @@ impl Inventory {
     /// How many certificates of a user are good at a time: signed, or perhaps signed, and neither over nor revoked.
     /// # Errors
     /// [`InventoryError`]
+    #[cfg(test)]
     pub fn count_good(&self, user: &str, now: UnixTime) -> Result<u32, InventoryError> {
-        let sql = "SELECT count(*) FROM certificate WHERE key_id = ?1 AND valid_before > ?2 AND kind = 'user' AND serial <> 0 AND state <> 'refused' AND revoked IS NULL";
-        Ok(self.connection.prepare_cached(sql)?.query_row((user, sql_time(now)?), |row| row.get(0))?)
+        super::count_good(&self.connection, user, now)
     }
 }
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+/// Of a row with [`COLUMNS`].
+pub(super) fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     let number = |column: &str| row.get::<_, i64>(column).map(i64::cast_unsigned);
     let principals: String = row.get("principals")?;
     let (state, detail): (String, String) = (row.get("state")?, row.get("detail")?);

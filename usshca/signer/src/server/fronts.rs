@@ -12,11 +12,13 @@ use usshca_ipc::channel::{Channel, ChannelError};
 use usshca_ipc::front::{Delivery, FromSigner, MAX_REASON, MAX_WISHES, ToSigner, Wish};
 use usshca_ipc::worker::{Statement, StatementReply};
 
+use super::turn::Asking;
 use super::{Flow, Heard, Server, hear};
-use crate::ca::{Passed, UserRequest};
-use crate::inventory::Outcome;
+use crate::ca::{IssuedUser, Passed};
+use crate::inventory::{InventoryError, Outcome};
 use crate::log;
 use crate::policy::{MAX_NAME, Mode, Proofs};
+use crate::refused::Refused;
 
 /// How long a statement is good for an issue.
 pub(super) const STATEMENT_LIFE: Duration = Duration::from_secs(60);
@@ -24,6 +26,9 @@ pub(super) const STATEMENT_LIFE: Duration = Duration::from_secs(60);
 const FEED_CHUNK: usize = 64 * 1024;
 /// Most groups in a statement.
 const MAX_GROUPS: usize = 4096;
+
+/// Why nobody knows whether a certificate was delivered.
+const LOST: &str = "the connection ended before the delivery was confirmed";
 
 /// One connection's front. Untrusted.
 pub struct Front {
@@ -152,6 +157,7 @@ impl Server {
         let proofs = Proofs { pam: true, publickey: false };
         let passed = Passed { user: statement.user, groups: statement.groups, proofs, login_time: now };
         front.statements.insert(attempt, Kept { passed, since: Instant::now() });
+        self.tell_logged_in(connection);
         StatementReply::Kept
     }
 
@@ -192,24 +198,36 @@ impl Server {
         if wish.reason.len() > MAX_REASON || wish.principals.len() > MAX_WISHES {
             return self.misbehaved(connection, "asks for more than a front of ours lets through");
         }
-        let request = UserRequest { public_key, mode: Mode::Inject, wish, peer: front.peer };
-        match self.ca.issue_user(&kept.passed, &request) {
-            Ok(issued) => {
-                let serial = issued.certificate.serial();
-                if let Some(front) = self.fronts.get_mut(&connection) {
-                    front.open.insert(serial);
-                }
-                let reply = FromSigner::Issued {
-                    certificate: issued.certificate.blob().to_vec(),
-                    lifetime_seconds: issued.lifetime_seconds,
-                    confirm: issued.confirm,
-                    comment: format!("ussh {} serial {serial}", kept.passed.user),
-                    rule: issued.rule,
-                };
-                self.tell(connection, &reply);
-            }
-            Err(refused) => self.tell(connection, &FromSigner::Refused { message: refused.for_user() }),
-        }
+        let peer = front.peer;
+        self.turn.ask(Asking {
+            connection,
+            passed: kept.passed,
+            public_key: public_key.to_vec(),
+            mode: Mode::Inject,
+            wish: wish.clone(),
+            peer,
+        });
+    }
+
+    /// What the turn made of a request: it stands in the inventory.
+    pub(super) fn answer_issue(&mut self, connection: u64, issued: Result<IssuedUser, Refused>) {
+        let issued = match issued {
+            Ok(issued) => issued,
+            Err(refused) => return self.tell(connection, &FromSigner::Refused { message: refused.for_user() }),
+        };
+        let serial = issued.certificate.serial();
+        let Some(front) = self.fronts.get_mut(&connection) else {
+            return self.turn.note(None, serial, Outcome::Undelivered(LOST.to_owned()));
+        };
+        front.open.insert(serial);
+        let reply = FromSigner::Issued {
+            certificate: issued.certificate.blob().to_vec(),
+            lifetime_seconds: issued.lifetime_seconds,
+            confirm: issued.confirm,
+            comment: format!("ussh {} serial {serial}", issued.user),
+            rule: issued.rule,
+        };
+        self.tell(connection, &reply);
     }
 
     fn outcome(&mut self, connection: u64, serial: u64, delivery: Delivery) {
@@ -225,13 +243,17 @@ impl Server {
             Delivery::Refused(why) if why.is_empty() => Outcome::Undelivered("no reason given".to_owned()),
             Delivery::Refused(why) => Outcome::Undelivered(escape(why.as_bytes(), MAX_FIELD)),
         };
-        match self.ca.note_outcome(serial, &outcome) {
-            Ok(()) => self.tell(connection, &FromSigner::Noted),
-            Err(e) => {
-                log::warning(&format!("the outcome of serial {serial} could not be noted: {e}"));
-                let message = "The CA could not note the delivery.".to_owned();
-                self.tell(connection, &FromSigner::Refused { message });
-            }
+        self.turn.note(Some(connection), serial, outcome);
+    }
+
+    /// What the turn made of an outcome; `None`: nobody waits for the answer.
+    pub(super) fn answer_outcome(&mut self, connection: Option<u64>, noted: Result<(), InventoryError>) {
+        let reply = match noted {
+            Ok(()) => FromSigner::Noted,
+            Err(_) => FromSigner::Refused { message: "The CA could not note the delivery.".to_owned() },
+        };
+        if let Some(connection) = connection {
+            self.tell(connection, &reply);
         }
     }
 
@@ -270,7 +292,7 @@ impl Server {
     }
 
     fn lose_front(&mut self, connection: u64) {
-        self.end_front(connection, "the connection ended before the delivery was confirmed");
+        self.end_front(connection, LOST);
     }
 
     /// Forgets a front, its workers and statements; what was issued and not confirmed is noted as such.
@@ -280,9 +302,7 @@ impl Server {
         };
         self.workers.retain(|(of, _), _| *of != connection);
         for serial in front.open {
-            if let Err(e) = self.ca.note_outcome(serial, &Outcome::Undelivered(why.to_owned())) {
-                log::warning(&format!("the outcome of serial {serial} could not be noted: {e}"));
-            }
+            self.turn.note(None, serial, Outcome::Undelivered(why.to_owned()));
         }
     }
 }

@@ -72,6 +72,7 @@ fn world_where(worker_uid: u32, admin_uids: Vec<u32>, change: fn(&mut Server)) -
         worker_uid,
         listens: true,
         only_policy: false,
+        side_job: None,
         creates: true,
         keys: KeySetup::default(),
     };

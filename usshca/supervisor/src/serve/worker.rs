@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use ussh_os::process::{self, ChildSetup};
@@ -36,6 +37,31 @@ pub struct Worker {
     pub log: LogPipe,
     /// When it is killed.
     pub deadline: Instant,
+}
+
+/// How a worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// PAM said yes.
+    Passed,
+    /// PAM said no.
+    Refused,
+    /// It could not be found out.
+    Unavailable,
+    /// A module ended it, or it was killed.
+    BrokeDown,
+}
+
+impl Ended {
+    /// By its exit status (usshca-pam's main).
+    pub fn of(status: ExitStatus) -> Self {
+        match status.code() {
+            Some(0) => Ended::Passed,
+            Some(1) => Ended::Refused,
+            Some(69) => Ended::Unavailable,
+            _ => Ended::BrokeDown,
+        }
+    }
 }
 
 /// What an attempt is about.
@@ -94,7 +120,9 @@ pub fn start(base: &Base, signer: &Signer, attempt: &Attempt<'_>) -> Result<(Wor
         user: attempt.user.to_owned(),
         service: base.config.pam_service.clone(),
         rhost: attempt.peer.ip().to_string(),
-        deadline_seconds: u32::try_from(attempt.patience.as_secs()).unwrap_or(u32::MAX).max(1),
+        // Rounded up: the front gives up first, and tells the user.
+        deadline_seconds: u32::try_from(attempt.patience.as_secs()).unwrap_or(u32::MAX).saturating_add(1),
+        pam_folder: base.pam_folder().map(|folder| folder.to_string_lossy().into_owned()),
     };
     let bytes = encode(&setup).map_err(io::Error::other)?;
     // A few hundred bytes: they fit into the pipe, so that this never waits.
@@ -105,8 +133,8 @@ pub fn start(base: &Base, signer: &Signer, attempt: &Attempt<'_>) -> Result<(Wor
 }
 
 impl Worker {
-    /// What to poll on: its end, and its log while it is open.
+    /// What to wait on: its end, and its log while it is open.
     pub fn descriptors(&self) -> impl Iterator<Item = std::os::fd::BorrowedFd<'_>> {
-        [Some(self.child.as_fd()), self.log.is_open().then(|| self.log.as_fd())].into_iter().flatten()
+        [Some(self.child.as_fd()), self.log.as_fd()].into_iter().flatten()
     }
 }
