@@ -196,6 +196,8 @@ impl Server {
         let mut received = match self.control.receive(None) {
             Ok(received) => received,
             Err(ChannelError::Closed) => return Ok(Flow::Stop),
+            // It has gone with something of ours unread.
+            Err(ChannelError::Io(e)) if e.kind() == ErrorKind::ConnectionReset => return Ok(Flow::Stop),
             Err(ChannelError::Io(e)) if e.kind() == ErrorKind::WouldBlock => return Ok(Flow::Continue),
             // This process has too many descriptors to take another one: that connection fails, and the next one may not.
             Err(ChannelError::Io(e)) if e.kind() == ErrorKind::InvalidData => {
