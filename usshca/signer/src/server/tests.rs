@@ -109,7 +109,7 @@ impl World {
         self.control.send(&Control::Hears).unwrap();
         loop {
             match self.control.receive(PATIENCE).unwrap().message {
-                FromSignerControl::LoggedIn { .. } | FromSignerControl::Counts(_) => {}
+                FromSignerControl::LoggedIn { .. } | FromSignerControl::Counts(_) | FromSignerControl::Changed => {}
                 other => return assert_eq!(other, FromSignerControl::Hears),
             }
         }
