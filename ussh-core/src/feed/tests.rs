@@ -1,4 +1,10 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 use super::*;
 use crate::clock::UnixTime;
 use crate::keys::{PrivateKey, PublicKey};
@@ -90,7 +96,7 @@ fn a_feed_is_taken_with_all_that_is_in_it() {
     let feed = ca.feed(NOW.0);
     let taken = verify(&feed, &ca.pinned(), NOW).unwrap();
     assert_eq!((taken.manifest().version, taken.manifest().ca.as_str()), (NOW.0, "Example CA"));
-    assert_eq!(taken.cas().keys(), [ca.user.clone()]);
+    assert_eq!(taken.cas().keys(), std::slice::from_ref(&ca.user));
     assert_eq!(taken.revoked().version(), Some(NOW.0));
     assert_eq!((taken.signed_by(), taken.pin()), (&ca.feed.public_key(), &ca.feed.public_key()));
     assert_eq!(taken.bundle().to_bytes(), feed);

@@ -140,11 +140,13 @@ pub fn new_passphrase() -> Result<Secret, Failure> {
     }
     harden()?;
     let ask = |text: &str| {
-        ask(text).map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => {
-                Failure::usage("--encrypt: there is no terminal to ask at; give the passphrase by --passphrase-fd N")
+        ask(text).map_err(|e| {
+            if e.kind() == io::ErrorKind::NotFound {
+                return Failure::usage(
+                    "--encrypt: there is no terminal to ask at; give the passphrase by --passphrase-fd N",
+                );
             }
-            _ => Failure::usage(format!("--encrypt: {e}")),
+            Failure::usage(format!("--encrypt: {e}"))
         })
     };
     let first = ask("Passphrase for the CA's keys: ")?;

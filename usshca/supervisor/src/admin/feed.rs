@@ -133,13 +133,13 @@ fn sign(args: &FeedSignArgs) -> Result<(), Failure> {
         manifest.successor = Some(read_key(path)?.to_openssh(""));
         draft.manifest = manifest.to_bytes().map_err(|e| Failure::refused(e.to_string()))?;
     }
-    let feed = seal(draft, &key).map_err(|e| match e {
-        FeedError::OtherKey { named, .. } => Failure::refused(format!(
-            "{}: it is for the feed key {named} to sign; {} is another one",
-            args.folder.display(),
-            args.key.display()
-        )),
-        e => Failure::refused(format!("{}: {e}", args.folder.display())),
+    let feed = seal(draft, &key).map_err(|e| {
+        let place = args.folder.display();
+        if let FeedError::OtherKey { named, .. } = &e {
+            let file = args.key.display();
+            return Failure::refused(format!("{place}: it is for the feed key {named} to sign; {file} is another one"));
+        }
+        Failure::refused(format!("{place}: {e}"))
     })?;
     let put = folder.put(&feed)?;
     print(&match args.json {
