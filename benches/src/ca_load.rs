@@ -310,6 +310,7 @@ fn spawn(state: &Path, control: SeqPacket, log: &Path) -> Result<Child> {
         creates: true,
         only_policy: false,
         side_job: None,
+        keys: usshca_ipc::signer::KeySetup::default(),
     };
     let mut file = tempfile::tempfile()?;
     file.write_all(&encode(&setup)?)?;

@@ -6,7 +6,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fixtures=$PWD/fixtures corpus=$PWD/corpus
 mkdir -p "$fixtures"
-for target in certificate signature ca_file principals revoked agent decision options auth_info command ipc worker relay pam_words hosts; do mkdir -p "$corpus/$target"; done
+for target in certificate signature ca_file principals revoked agent decision options auth_info command ipc worker relay pam_words hosts feed; do mkdir -p "$corpus/$target"; done
 cd "$work"
 
 keygen() { ssh-keygen -q -N '' -C '' "$@"; }
@@ -142,3 +142,20 @@ printf '{"granted":{"host":"web1","certificates":["%s"],"user_ca":["%s"],"known_
   "$(cut -d' ' -f1,2 one-cert.pub)" "$(cut -d' ' -f1,2 alice.pub)" "$(cut -d' ' -f1,2 ca.pub)" > "$corpus/hosts/granted"
 printf '{"krl":"U1NIS1JMCgA="}\n' > "$corpus/hosts/krl"
 printf '{"refused":"no\\u001b"}\n' > "$corpus/hosts/refused"
+# Feeds (ussh-core/src/feed.rs): one, one whose key was handed over, one that is cut short, and a manifest alone.
+digest() { printf '{ "size": %s, "sha256": "%s" }' "$(stat -c %s "$1")" "$(sha256sum "$1" | cut -d' ' -f1)"; }
+manifest() { # KEY [SUCCESSOR]
+  printf '{ "format": 1, "ca": "Example CA", "version": 1800000000, "generated": 1800000000, "valid_until": 1800604800, "feed_key": "%s", ' "$(cut -d' ' -f1,2 "$1.pub")"
+  [ -z "${2-}" ] || printf '"successor": "%s", ' "$(cut -d' ' -f1,2 "$2.pub")"
+  printf '"files": { "user_ca.pub": %s, "krl": %s, "known_hosts": %s } }\n' "$(digest user_ca.pub)" "$(digest krl)" "$(digest known_hosts)"
+}
+signed() { # KEY [SUCCESSOR]
+  manifest "$@" > manifest && rm -f manifest.sig && ssh-keygen -q -Y sign -n feed@ussh -f "$1" manifest
+  string manifest; string manifest.sig
+}
+cp ca.pub user_ca.pub; cp "$corpus/revoked/ca" krl; echo "@cert-authority *.example.com $(cat rsa-3072.pub)" > known_hosts
+files() { string user_ca.pub; string krl; string known_hosts; }
+{ printf 'USSH-FEED-1\n'; signed ed25519; files; u32 0; } > "$corpus/feed/whole"
+{ printf 'USSH-FEED-1\n'; signed ecdsa-256; files; u32 1; signed ed25519 ecdsa-256; } > "$corpus/feed/handed-over"
+head -c 1000 "$corpus/feed/whole" > "$corpus/feed/cut"
+manifest ed25519 ecdsa-256 > "$corpus/feed/manifest"

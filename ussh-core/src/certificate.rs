@@ -332,7 +332,9 @@ fn read_ca(blob: &[u8]) -> Result<PublicKey, CertificateParseError> {
         | KeyError::SignatureAlgorithm(_)
         | KeyError::BadSignature
         | KeyError::NoUserPresence
-        | KeyError::NoUserVerification => CertificateParseError::Malformed("the CA's key"),
+        | KeyError::NoUserVerification
+        | KeyError::WrongPassphrase
+        | KeyError::Holder(_) => CertificateParseError::Malformed("the CA's key"),
     })
 }
 

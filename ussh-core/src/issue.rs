@@ -2,7 +2,7 @@
 
 use crate::certificate::{Certificate, CertificateKind, CertificateOption, CertificateParseError, MAX_PRINCIPALS};
 use crate::clock::UnixTime;
-use crate::keys::{FidoDemand, KeyError, PrivateKey, PublicKey};
+use crate::keys::{FidoDemand, KeyError, PublicKey, SigningKey};
 use crate::wire::WireWrite;
 
 /// All that a new certificate says; the nonce is drawn when it is signed.
@@ -47,14 +47,14 @@ impl CertificateTemplate {
     /// Signs with `ca`; what comes back has been parsed again and verifies.
     /// # Errors
     /// [`IssueError`]
-    pub fn sign(self, ca: &PrivateKey) -> Result<Certificate, IssueError> {
+    pub fn sign(self, ca: &impl SigningKey) -> Result<Certificate, IssueError> {
         self.sign_with_patterns(ca, &[])
     }
 
     /// [`Self::sign`] of a certificate whose principals may be these patterns, letter for letter, as well. OpenSSH 10.3 and later honour them in a host's certificate.
     /// # Errors
     /// [`IssueError`]
-    pub fn sign_with_patterns(mut self, ca: &PrivateKey, patterns: &[String]) -> Result<Certificate, IssueError> {
+    pub fn sign_with_patterns(mut self, ca: &impl SigningKey, patterns: &[String]) -> Result<Certificate, IssueError> {
         let ca_key = ca.public_key();
         self.check(&ca_key, patterns)?;
         let mut blob = self.write_body(&ca_key)?;

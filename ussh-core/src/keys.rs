@@ -14,7 +14,7 @@ use ssh_key::encoding::Encode;
 use ssh_key::public::KeyData;
 
 pub(crate) use self::key_type::{KeyType, is_certificate_name};
-pub use self::private::PrivateKey;
+pub use self::private::{PrivateKey, SigningKey};
 pub use self::signature::FidoDemand;
 use crate::digest::sha256;
 use crate::escape::escape_word;
@@ -57,6 +57,12 @@ pub enum KeyError {
     /// A FIDO signature without user verification where it is demanded.
     #[error("the key did not verify its user")]
     NoUserVerification,
+    /// A private key behind another passphrase.
+    #[error("wrong passphrase")]
+    WrongPassphrase,
+    /// Whoever holds the key cannot be asked, or says no; why.
+    #[error("{0}")]
+    Holder(String),
 }
 
 /// A plain public key (never a certificate).

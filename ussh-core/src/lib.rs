@@ -15,6 +15,7 @@ pub mod decision;
 mod digest;
 pub mod enroll;
 pub mod escape;
+pub mod feed;
 pub mod issue;
 pub mod keys;
 pub mod principals;

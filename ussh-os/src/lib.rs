@@ -8,6 +8,7 @@ pub mod agent_socket;
 mod connecting_child;
 pub mod file_size;
 pub mod interrupt;
+pub mod locked;
 #[cfg(any(feature = "pam-application", feature = "pam-module"))]
 mod pam_abi;
 #[cfg(feature = "pam-application")]

@@ -365,7 +365,9 @@ fn signer() -> io::Result<Rules> {
     rules.insert(libc::SYS_socket, vec![equals(0, libc::AF_UNIX as u64)?]);
     let thread = libc::CLONE_THREAD as u64;
     rules.insert(libc::SYS_clone, vec![when(0, SeccompCmpOp::MaskedEq(thread), thread)?]);
-    let options = [libc::SO_PASSCRED, libc::SO_SNDBUF, libc::SO_RCVBUF].map(|name| (libc::SOL_SOCKET, name));
+    // The timeouts: an agent that holds a key may hang.
+    let options = [libc::SO_PASSCRED, libc::SO_SNDBUF, libc::SO_RCVBUF, libc::SO_RCVTIMEO, libc::SO_SNDTIMEO];
+    let options = options.map(|name| (libc::SOL_SOCKET, name));
     rules.insert(libc::SYS_setsockopt, socket_options(&options)?);
     // SQLite's locks, which never wait.
     let mut commands = descriptor_flags()?;

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_usshca_global_optspecs
-    string join \n dir= h/help V/version
+    string join \n dir= passphrase-fd= h/help V/version
 end
 
 function __fish_usshca_needs_command
@@ -25,7 +25,8 @@ function __fish_usshca_using_subcommand
 end
 
 complete -c usshca -n "__fish_usshca_needs_command" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
-complete -c usshca -n "__fish_usshca_needs_command" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_needs_command" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_needs_command" -s V -l version -d 'Print version'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "init" -d 'Make a working CA: keys, host certificate, config, policy, database'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "serve" -d 'Run the CA'
@@ -41,28 +42,37 @@ complete -c usshca -n "__fish_usshca_needs_command" -f -a "host" -d 'Host certif
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "find" -d 'Certificates and refusals by whom, what, when and from where they were asked for, newest first'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "backup" -d 'Copy the inventory, as it is at one moment, while the CA runs or not'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "replay" -d 'Judge the recorded requests of users by another policy, and print what would have been different'
+complete -c usshca -n "__fish_usshca_needs_command" -f -a "publish" -d 'Write the feed for hosts to a folder: CA keys, KRL and known_hosts, signed by the feed key'
+complete -c usshca -n "__fish_usshca_needs_command" -f -a "feed" -d 'The feed, and the key that signs it'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c usshca -n "__fish_usshca_using_subcommand init" -l name -d 'A host name by which people reach the CA; goes into its host certificate; may be repeated [default: this machine\'s host name]' -r
 complete -c usshca -n "__fish_usshca_using_subcommand init" -l ca-name -d 'The CA\'s name, for what users read [default: the first host name]' -r
 complete -c usshca -n "__fish_usshca_using_subcommand init" -l listen -d 'Address to listen on; may be repeated [default: port 22 on all addresses; with --dir port 2222]' -r
 complete -c usshca -n "__fish_usshca_using_subcommand init" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
-complete -c usshca -n "__fish_usshca_using_subcommand init" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand init" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand init" -l encrypt -d 'Encrypt the CA\'s keys by a passphrase, which is asked for here and at each start'
+complete -c usshca -n "__fish_usshca_using_subcommand init" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand serve" -l ready-fd -d 'Write one newline to this descriptor when ready, and close it' -r
 complete -c usshca -n "__fish_usshca_using_subcommand serve" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand serve" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand check" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
-complete -c usshca -n "__fish_usshca_using_subcommand check" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand check" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand status" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand status" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand status" -l json -d 'JSON'
 complete -c usshca -n "__fish_usshca_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand list" -s n -l limit -d 'At most so many, newest first' -r
 complete -c usshca -n "__fish_usshca_using_subcommand list" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand list" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand list" -l json -d 'JSON, one object a line'
 complete -c usshca -n "__fish_usshca_using_subcommand list" -l csv -d 'CSV, with a head line'
-complete -c usshca -n "__fish_usshca_using_subcommand list" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand show" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand show" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand show" -l json -d 'JSON'
-complete -c usshca -n "__fish_usshca_using_subcommand show" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand show" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l from -d 'Where the request comes from' -r
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l at -d 'When, in UTC, as 2026-01-31T12:00:00Z [default: now]' -r
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l group -d 'Suppose that the account is in this group, and in no other that is not named; may be repeated [default: the groups it has on this machine]' -r
@@ -73,6 +83,7 @@ complete -c usshca -n "__fish_usshca_using_subcommand explain" -l for -d 'For ho
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l principal -d 'A principal that is asked for; may be repeated [default: all that the rule gives]' -r
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l reason -d 'The reason that is given' -r
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand explain" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l json -d 'JSON'
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l user -d 'All certificates that this user was given so far; the next one is good again' -r
@@ -88,11 +99,13 @@ complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l of -d 'Of --bef
 host\t'Hosts\''"
 complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l reason -d 'Why, for the inventory' -r
 complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand revoke" -l json -d 'JSON'
 complete -c usshca -n "__fish_usshca_using_subcommand revoke" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand revocations" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand revocations" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand revocations" -l json -d 'JSON, one object a line'
-complete -c usshca -n "__fish_usshca_using_subcommand revocations" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand revocations" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand krl" -s o -l out -d 'Put it in place here, in one step [default: standard output]' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand krl" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand krl" -s h -l help -d 'Print help'
@@ -109,6 +122,7 @@ complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subc
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l validity -d 'For how long: seconds, or a number with s, m, h, d or w behind it [default: as the policy says, host_validity_seconds]' -r
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -s o -l out -d 'Where to put the certificate [default: beside the key, as …-cert.pub]; `-` is standard output' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l json -d 'JSON'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -s h -l help -d 'Print help'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from token" -l for -d 'For how long it can be used: seconds, or a number with s, m, h, d or w behind it; a week at most' -r
@@ -155,15 +169,18 @@ revoked\t'Revoked, whatever else'"
 complete -c usshca -n "__fish_usshca_using_subcommand find" -l rule -d 'By this rule of the policy' -r
 complete -c usshca -n "__fish_usshca_using_subcommand find" -s n -l limit -d 'At most so many, newest first' -r
 complete -c usshca -n "__fish_usshca_using_subcommand find" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand find" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand find" -l json -d 'JSON, one object a line'
 complete -c usshca -n "__fish_usshca_using_subcommand find" -l csv -d 'CSV, with a head line'
 complete -c usshca -n "__fish_usshca_using_subcommand find" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand backup" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand backup" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand backup" -l json -d 'JSON'
-complete -c usshca -n "__fish_usshca_using_subcommand backup" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand backup" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand replay" -l policy -d 'The other policy' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand replay" -l since -d 'Requests of how long ago at most: seconds, or a number with s, m, h, d or w behind it' -r
 complete -c usshca -n "__fish_usshca_using_subcommand replay" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand replay" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand replay" -l json -d 'JSON, one object a line, and a last one with the counts'
 complete -c usshca -n "__fish_usshca_using_subcommand replay" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay help" -f -a "init" -d 'Make a working CA: keys, host certificate, config, policy, database'

@@ -8,6 +8,7 @@
 mod agent;
 mod ca;
 mod certificate;
+mod feed;
 mod files;
 mod fixtures;
 mod hosts;
@@ -17,7 +18,7 @@ mod module;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     ("certificate", certificate::certificate),
     ("signature", certificate::signature),
     ("ca_file", files::ca_file),
@@ -33,6 +34,7 @@ pub const TARGETS: [Target; 15] = [
     ("relay", ca::relay),
     ("pam_words", ca::pam_words),
     ("hosts", hosts::hosts),
+    ("feed", feed::feed),
 ];
 
 /// Runs a target by its name.

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::*;
+use crate::keys::PrivateKey;
 use crate::testing::Keygen;
 
 fn template(public_key: PublicKey) -> CertificateTemplate {

@@ -5,6 +5,13 @@ use zeroize::Zeroizing;
 
 use super::{KeyError, PublicKey};
 
+/// Bytes of salt, as sshkey.c SALT_LEN.
+#[cfg(feature = "encryption")]
+const SALT: usize = 16;
+/// bcrypt_pbkdf's rounds: ssh-keygen's default since OpenSSH 9.4 (sshkey.c DEFAULT_ROUNDS).
+#[cfg(feature = "encryption")]
+const ROUNDS: u32 = 24;
+
 /// A private key. `Debug` shows its public half only; the key material is wiped on drop.
 pub struct PrivateKey {
     pub(crate) key: ssh_key::PrivateKey,
@@ -14,6 +21,25 @@ pub struct PrivateKey {
 impl std::fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "PrivateKey({} {})", self.public.short_type(), self.public.fingerprint())
+    }
+}
+
+/// Whoever signs for a key: the key itself, or an agent that holds it.
+pub trait SigningKey {
+    /// The public half.
+    fn public_key(&self) -> PublicKey;
+    /// Signs; RSA keys with rsa-sha2-512. Result in wire form.
+    /// # Errors
+    /// [`KeyError`]
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError>;
+}
+
+impl SigningKey for PrivateKey {
+    fn public_key(&self) -> PublicKey {
+        PrivateKey::public_key(self)
+    }
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        PrivateKey::sign(self, message)
     }
 }
 
@@ -39,6 +65,35 @@ impl PrivateKey {
     /// [`KeyError`]
     pub fn from_openssh(pem: &str) -> Result<Self, KeyError> {
         Self::wrap(ssh_key::PrivateKey::from_openssh(pem).map_err(|_| KeyError::Malformed)?)
+    }
+
+    /// From OpenSSH's private key format, encrypted by a passphrase or not (then the passphrase is not looked at).
+    /// # Errors
+    /// [`KeyError::WrongPassphrase`], or as [`Self::from_openssh`].
+    #[cfg(feature = "encryption")]
+    pub fn from_openssh_encrypted(pem: &str, passphrase: &str) -> Result<Self, KeyError> {
+        let key = ssh_key::PrivateKey::from_openssh(pem).map_err(|_| KeyError::Malformed)?;
+        if !key.is_encrypted() {
+            return Self::wrap(key);
+        }
+        Self::wrap(key.decrypt(passphrase).map_err(|_| KeyError::WrongPassphrase)?)
+    }
+
+    /// To OpenSSH's private key format, encrypted (aes256-ctr, bcrypt), with a final newline.
+    /// # Errors
+    /// [`KeyError`]
+    #[cfg(feature = "encryption")]
+    pub fn to_openssh_encrypted(&self, comment: &str, passphrase: &str) -> Result<Zeroizing<String>, KeyError> {
+        use ssh_key::{Cipher, Kdf, LineEnding};
+        let mut named = self.key.clone();
+        named.set_comment(comment);
+        let (mut salt, mut check) = (vec![0; SALT], [0; 4]);
+        getrandom::fill(&mut salt).and_then(|()| getrandom::fill(&mut check)).map_err(|_| KeyError::Malformed)?;
+        let kdf = Kdf::Bcrypt { salt, rounds: ROUNDS };
+        let encrypted = named
+            .encrypt_with(Cipher::Aes256Ctr, kdf, u32::from_be_bytes(check), passphrase)
+            .map_err(|_| KeyError::Malformed)?;
+        encrypted.to_openssh(LineEnding::LF).map_err(|_| KeyError::Malformed)
     }
 
     fn wrap(key: ssh_key::PrivateKey) -> Result<Self, KeyError> {

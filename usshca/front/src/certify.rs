@@ -115,7 +115,9 @@ async fn issue(order: &Order<'_>, key: &PrivateKey) -> Result<Issued, Refusal> {
             Ok(Issued { certificate: parsed, constraints, comment, rule })
         }
         FromSigner::Refused { message } => Err(Refusal(message)),
-        FromSigner::Noted | FromSigner::Host(_) => Err(broken("an answer to another question")),
+        FromSigner::Noted | FromSigner::Host(_) | FromSigner::Feed { .. } => {
+            Err(broken("an answer to another question"))
+        }
     }
 }
 
@@ -123,7 +125,7 @@ async fn issue(order: &Order<'_>, key: &PrivateKey) -> Result<Issued, Refusal> {
 async fn note(order: &Order<'_>, serial: u64, delivery: Delivery) {
     match ask(order, &ToSigner::Outcome { serial, delivery }).await {
         Ok(FromSigner::Noted) => {}
-        Ok(FromSigner::Issued { .. } | FromSigner::Refused { .. } | FromSigner::Host(_)) => {
+        Ok(FromSigner::Issued { .. } | FromSigner::Refused { .. } | FromSigner::Host(_) | FromSigner::Feed { .. }) => {
             say("the outcome was not noted")
         }
         Err(e) => say(&format!("the outcome was not noted: {e}")),

@@ -32,6 +32,7 @@ For hosts. Each proves itself by its host keys, in lines of JSON (docs/hosts.md)
   ssh host@CA renew     new ones for the same keys and names
   ssh host@CA report    it is alive
   ssh host@CA krl       the KRL
+  ssh host@CA feed      the signed feed, as it is; for everybody
   ssh host@CA help      this
 ";
 
@@ -73,6 +74,7 @@ pub async fn run(mut job: Job) {
     let verb = std::str::from_utf8(job.command.trim_ascii()).unwrap_or("?");
     let status = match (verb, Verb::from_name(verb)) {
         (_, Some(verb)) => job.exchange(verb).await,
+        ("feed", None) => job.feed().await,
         ("" | "help", None) => {
             job.print(HELP).await;
             0
@@ -90,6 +92,16 @@ pub async fn run(mut job: Job) {
 }
 
 impl Job {
+    async fn feed(&self) -> u32 {
+        match crate::feed::fetch(&self.signer).await {
+            Ok(feed) => u32::from(self.handle.data(self.channel, feed).await.is_err()),
+            Err(why) => {
+                let _ = self.handle.extended_data(self.channel, STDERR, format!("usshca: {why}\n").into_bytes()).await;
+                1
+            }
+        }
+    }
+
     async fn exchange(&mut self, verb: Verb) -> u32 {
         match self.prove(verb).await {
             Ok(()) => 0,
@@ -157,7 +169,10 @@ impl Job {
             self.signer.send(&outcome).await?;
             match self.receive().await? {
                 FromSigner::Noted => {}
-                FromSigner::Issued { .. } | FromSigner::Refused { .. } | FromSigner::Host(_) => {
+                FromSigner::Issued { .. }
+                | FromSigner::Refused { .. }
+                | FromSigner::Host(_)
+                | FromSigner::Feed { .. } => {
                     say("the outcome was not noted");
                 }
             }
@@ -194,7 +209,9 @@ impl Job {
         match self.receive().await? {
             FromSigner::Host(answer) => Ok(answer),
             FromSigner::Refused { message } => Err(Ended::refused(message)),
-            FromSigner::Issued { .. } | FromSigner::Noted => Err(Ended::refused(text::SIGNER_AWAY)),
+            FromSigner::Issued { .. } | FromSigner::Noted | FromSigner::Feed { .. } => {
+                Err(Ended::refused(text::SIGNER_AWAY))
+            }
         }
     }
 

@@ -10,6 +10,7 @@
 mod agent;
 mod certify;
 pub mod channel;
+mod feed;
 mod handler;
 mod host;
 pub mod login;

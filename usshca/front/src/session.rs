@@ -73,6 +73,7 @@ enum Command {
     Certificate(Wish),
     Help,
     WhoAmI,
+    Feed,
     /// A wish that cannot be read; why.
     Wrong(String),
     Unknown,
@@ -84,6 +85,7 @@ impl Command {
             Ok("") => Command::Certificate(Wish::default()),
             Ok("help") => Command::Help,
             Ok("whoami") => Command::WhoAmI,
+            Ok("feed") => Command::Feed,
             Ok(line) => match wish::parse(line) {
                 Some(Ok(wish)) => Command::Certificate(wish),
                 Some(Err(why)) => Command::Wrong(why),
@@ -105,6 +107,7 @@ pub async fn run(job: Job) {
         }
         Command::Help => job.print(text::HELP).await,
         Command::WhoAmI => job.print(&job.passed.user).await,
+        Command::Feed => job.feed().await,
         Command::Wrong(why) => {
             job.print_to_stderr(&text::wrong_wish(&why)).await;
             EX_USAGE
@@ -134,6 +137,17 @@ impl Job {
         let Passed { attempt, .. } = self.passed;
         let order = Order { handle: &self.handle, signer: &self.signer, attempt, wish, ca_name: &self.ca_name };
         certify::run(&order).await
+    }
+
+    /// As it is: no terminal's line ends.
+    async fn feed(&self) -> u32 {
+        match crate::feed::fetch(&self.signer).await {
+            Ok(feed) => u32::from(self.handle.data(self.channel, feed).await.is_err()),
+            Err(message) => {
+                self.print_to_stderr(&format!("{message}\n")).await;
+                1
+            }
+        }
     }
 
     async fn print(&self, text: &str) -> u32 {

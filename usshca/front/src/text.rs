@@ -34,6 +34,7 @@ Log in with agent forwarding, and a certificate for your account goes into your 
   ssh -A CA principals=web,db     one with these principals only
   ssh -A CA reason=\"what for\"     one with a reason, for the CA's inventory; with the others, in any order
   ssh CA whoami                   the account that you are known by here
+  ssh CA feed > feed              the signed feed for hosts: CA keys, revocation list, known_hosts
   ssh CA help                     this
 ";
 

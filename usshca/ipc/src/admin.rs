@@ -94,6 +94,27 @@ pub enum Request {
         /// Free text, ≤ 1 KiB.
         reason: String,
     },
+    /// A new feed, to be published.
+    Feed {
+        /// Seconds; `None`: as configured.
+        valid_seconds: Option<u64>,
+        /// Signed; else a draft for whoever holds the feed key elsewhere.
+        signed: bool,
+    },
+    /// The feed key.
+    FeedKey,
+    /// The feed key hands over to another one: a new one of the signer's own, or this one (wire form), which is elsewhere.
+    FeedKeyRotate {
+        /// Wire form of a public key.
+        to: Option<Vec<u8>>,
+    },
+    /// A feed key that is elsewhere has handed over: the manifest in which it names its successor (`ussh_core::feed::Handover`).
+    FeedKeyHandedOver {
+        /// JSON, as it was signed.
+        manifest: Vec<u8>,
+        /// Armoured SSHSIG.
+        signature: Vec<u8>,
+    },
     /// Rows of which all of this holds, newest first.
     Find {
         /// What holds.
@@ -382,6 +403,20 @@ pub enum Reply {
     HostRemoved {
         /// Certificates that were revoked now.
         certificates: u64,
+    },
+    /// A feed (`ussh_core::feed::Bundle`), chunked: `more` = ask nothing, keep receiving.
+    Feed {
+        /// Bytes.
+        chunk: Vec<u8>,
+        /// Another Reply::Feed follows.
+        more: bool,
+    },
+    /// The feed key.
+    FeedKey {
+        /// `type base64`, if there is one.
+        line: Option<String>,
+        /// Where it is held.
+        held: String,
     },
     /// What was found.
     Found {

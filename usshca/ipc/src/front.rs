@@ -85,6 +85,11 @@ pub enum ToSigner {
     },
     /// A host speaks.
     Host(HostAsk),
+    /// A part of the feed, which is for everybody.
+    Feed {
+        /// Where the part begins, in bytes.
+        offset: u64,
+    },
 }
 
 /// What a user may ask for, within what the rule allows. It comes through the front, and can only make less of a certificate.
@@ -138,4 +143,13 @@ pub enum FromSigner {
     Noted,
     /// To a host.
     Host(HostAnswer),
+    /// A part of the feed.
+    Feed {
+        /// Of the whole feed: another one than of the part before means that there is a newer feed, to be asked for from its beginning.
+        version: u64,
+        /// Of the whole feed, bytes.
+        total: u64,
+        /// From the offset on.
+        chunk: Vec<u8>,
+    },
 }

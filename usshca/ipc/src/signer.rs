@@ -44,6 +44,8 @@ pub struct SignerSetup {
     pub creates: bool,
     /// Only the policy is to be read: the signer says what it is like and ends, without a look at the state, and so beside a signer that is at work.
     pub only_policy: bool,
+    /// What it needs to know of keys and of the feed.
+    pub keys: KeySetup,
     /// One job beside the signer that serves, which holds the state folder; then it ends.
     pub side_job: Option<SideJob>,
 }
@@ -55,6 +57,36 @@ pub enum SideJob {
     Backup,
     /// Answers [`Control::Judge`] by the policy of the setup. It says [`FromSignerControl::PolicyGood`] before.
     Judge,
+}
+
+/// What a signer needs to know of keys and of the feed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct KeySetup {
+    /// Each is tried on each key that is encrypted.
+    pub passphrases: Vec<Secret>,
+    /// Wire forms of keys that no key of the CA's may be: the machine's SSH host keys.
+    pub others: Vec<Vec<u8>>,
+    /// The CA's name, as it stands in the feed.
+    pub ca_name: String,
+    /// For how long a feed is valid, in seconds.
+    pub feed_valid_seconds: u64,
+}
+
+/// Something that is wiped when it is dropped, and never shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.0);
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// Supervisor → signer. Each brings one descriptor, but for the question.
@@ -107,6 +139,15 @@ pub enum FromSignerControl {
     PolicyTaken,
     /// The new policy is no good; why. The old one stays in force.
     PolicyKept(String),
+    /// A key is encrypted, and no passphrase that came along opens it. It exits after this.
+    NeedsPassphrase {
+        /// Its file.
+        key: String,
+        /// There was one, and it was wrong.
+        wrong: bool,
+    },
+    /// Something was revoked, or a revocation lifted: hosts should know of it.
+    Changed,
     /// The inventory was copied and the copy is whole. It exits after this.
     Copied {
         /// How long it is.

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use ussh_core::certificate::{Certificate, CertificateOption};
 use ussh_core::escape::MAX_FIELD;
+use ussh_core::feed::Handover;
+use ussh_core::keys::PublicKey;
 use ussh_os::agent_socket::Peer;
 use usshca_ipc::admin::{Cursor, Entry, Find, Recorded, Reply, Request, Revoke, Revoked, Shown, Supposed};
 use usshca_ipc::channel::encode;
@@ -40,6 +42,12 @@ pub fn answer(ca: &mut Ca, peer: &Peer, request: Request) -> Vec<Reply> {
             Ok(explained) => Reply::Explained(Box::new(explained)),
             Err(why) => Reply::Refused(why),
         }),
+        Request::Feed { valid_seconds, signed } => return feed(ca, valid_seconds, signed),
+        Request::FeedKey => Ok(feed_key(ca)),
+        Request::FeedKeyRotate { to } => Ok(rotate(ca, to.as_deref(), &by)),
+        Request::FeedKeyHandedOver { manifest, signature } => {
+            Ok(handed_over(ca, Handover { manifest, signature }, &by))
+        }
         Request::Find { find, cursor, limit } => find_rows(ca, &find, cursor, limit),
         Request::Recorded { since, cursor } => recorded(ca, since, cursor),
         Request::Lost => ca.inventory().lost_serials().map(Reply::Lost),
@@ -216,6 +224,39 @@ fn krl(ca: &mut Ca) -> Vec<Reply> {
     let count = krl.len().div_ceil(MAX_ANSWER);
     let chunks = krl.chunks(MAX_ANSWER).zip(1..);
     chunks.map(|(chunk, number)| Reply::Krl { chunk: chunk.to_vec(), more: number < count }).collect()
+}
+
+fn feed(ca: &mut Ca, valid_seconds: Option<u64>, signed: bool) -> Vec<Reply> {
+    let feed = match ca.feed(valid_seconds, signed) {
+        Ok(feed) => feed,
+        Err(e) => return vec![Reply::Refused(e.to_string())],
+    };
+    let count = feed.len().div_ceil(MAX_ANSWER);
+    let chunks = feed.chunks(MAX_ANSWER).zip(1..);
+    chunks.map(|(chunk, number)| Reply::Feed { chunk: chunk.to_vec(), more: number < count }).collect()
+}
+
+fn feed_key(ca: &Ca) -> Reply {
+    let (key, held) = ca.feed_key();
+    Reply::FeedKey { line: key.map(|key| key.to_openssh("")), held }
+}
+
+fn rotate(ca: &mut Ca, to: Option<&[u8]>, by: &str) -> Reply {
+    let to = match to.map(PublicKey::from_blob).transpose() {
+        Ok(to) => to,
+        Err(e) => return Reply::Refused(format!("the new feed key: {e}")),
+    };
+    match ca.rotate_feed_key(to, by) {
+        Ok(_) => feed_key(ca),
+        Err(e) => Reply::Refused(e.to_string()),
+    }
+}
+
+fn handed_over(ca: &mut Ca, handover: Handover, by: &str) -> Reply {
+    match ca.feed_key_handed_over(handover, by) {
+        Ok(_) => feed_key(ca),
+        Err(e) => Reply::Refused(e.to_string()),
+    }
 }
 
 fn keys(ca: &Ca) -> Reply {

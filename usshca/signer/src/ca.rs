@@ -12,14 +12,16 @@ use ussh_core::certificate::{Certificate, CertificateKind, CertificateOption};
 use ussh_core::clock::{Clock, UnixTime};
 use ussh_core::escape::escape;
 use ussh_core::issue::{CertificateTemplate, IssueError};
-use ussh_core::keys::{PrivateKey, PublicKey};
+use ussh_core::keys::PublicKey;
 use ussh_core::revoked::{KrlTemplate, RevokedError, RevokedKeys, RevokedOf};
 use usshca_ipc::admin::{self, Revoke};
 use usshca_ipc::front::{MAX_REASON, Wish};
 
 pub use self::hosts::{HostGrant, HostRequest, is_host_name};
+use crate::ca_key::CaKey;
 use crate::ca_keys::CaKeys;
 use crate::counts;
+use crate::feed::FeedKeeper;
 use crate::inventory::{
     Asked, Batch, Inventory, InventoryError, Kind, Lifted, Outcome, Planned, Request, Revocation, RevokedHere,
 };
@@ -33,6 +35,9 @@ pub struct Ca {
     policy: Policy,
     inventory: Inventory,
     clock: Box<dyn Clock>,
+    pub(crate) feed: FeedKeeper,
+    /// Something was revoked or lifted that the supervisor was not told of.
+    changed: bool,
 }
 
 /// Somebody who passed PAM, by the word of a PAM worker.
@@ -96,7 +101,22 @@ pub enum KrlError {
 impl Ca {
     /// Keys, policy and inventory are loaded and checked.
     pub fn new(keys: CaKeys, policy: Policy, inventory: Inventory, clock: Box<dyn Clock>) -> Self {
-        Ca { keys, policy, inventory, clock }
+        Ca { keys, policy, inventory, clock, feed: FeedKeeper::default(), changed: false }
+    }
+
+    /// With the feed key.
+    pub fn with_feed(self, feed: FeedKeeper) -> Self {
+        Ca { feed, ..self }
+    }
+
+    /// Whether something was revoked or lifted since the last call.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    fn note_change(&mut self) {
+        self.changed = true;
+        self.feed.forget();
     }
 
     /// The present.
@@ -112,6 +132,12 @@ impl Ca {
     /// The CA's public keys: for users, for hosts.
     pub fn public_keys(&self) -> (PublicKey, PublicKey) {
         (self.keys.user.public_key(), self.keys.host.public_key())
+    }
+
+    /// All that are the CA's own: none of them is ever certified.
+    fn own_keys(&self) -> Vec<PublicKey> {
+        let (user_ca, host_ca) = self.public_keys();
+        [user_ca, host_ca].into_iter().chain(self.feed.public_key()).collect()
     }
 
     /// Another policy from now on.
@@ -145,14 +171,14 @@ impl Ca {
         requests: &[(&Passed, UserRequest<'_>)],
     ) -> Turned {
         let now = self.now();
-        let cas = self.public_keys();
-        let Ca { keys, policy, inventory, clock } = self;
+        let own = self.own_keys();
+        let Ca { keys, policy, inventory, clock, .. } = self;
         let written = inventory.batch(|batch| Written {
             issued: signed.iter().map(|signed| record_signature(batch, signed)).collect(),
             noted: outcomes.iter().map(|(serial, outcome)| batch.note_outcome(*serial, outcome)).collect(),
             decided: requests
                 .iter()
-                .map(|(passed, request)| decide_user(policy, &cas, batch, passed, request, now))
+                .map(|(passed, request)| decide_user(policy, &own, batch, passed, request, now))
                 .collect(),
         });
         let written = written.unwrap_or_else(|e| Written::failed(e, &signed, outcomes, requests, now));
@@ -199,7 +225,7 @@ impl Ca {
         }
     }
 
-    fn ca_key(&self, kind: Kind) -> &PrivateKey {
+    fn ca_key(&self, kind: Kind) -> &CaKey {
         match kind {
             Kind::User => &self.keys.user,
             Kind::Host => &self.keys.host,
@@ -216,6 +242,9 @@ impl Ca {
         }
         let done = self.inventory.revoke(&what, self.clock.now(), by, reason)?;
         log::info(&revocation_line(&what, by, reason, done));
+        if matches!(done, Revocation::Done { .. }) {
+            self.note_change();
+        }
         Ok(done)
     }
 
@@ -226,6 +255,7 @@ impl Ca {
         let done = self.inventory.lift(act, self.clock.now(), by)?;
         if let Lifted::Done { certificates } = done {
             log::warning(&format!("Lifted revocation {act} by {by}: {certificates} certificates are good again"));
+            self.note_change();
         }
         Ok(done)
     }
@@ -234,6 +264,13 @@ impl Ca {
     /// # Errors
     /// [`KrlError`]
     pub fn krl(&mut self) -> Result<Vec<u8>, KrlError> {
+        self.krl_of_now().map(|(_, _, krl)| krl)
+    }
+
+    /// The same with its version and time.
+    /// # Errors
+    /// [`KrlError`]
+    pub fn krl_of_now(&mut self) -> Result<(u64, UnixTime, Vec<u8>), KrlError> {
         let now = self.now();
         let (user_ca, host_ca) = self.public_keys();
         let mut certificates = Vec::new();
@@ -250,7 +287,7 @@ impl Ca {
         if read.version() != Some(version) || read.generated() != Some(now) {
             return Err(KrlError::Different);
         }
-        Ok(krl)
+        Ok((version, now, krl))
     }
 }
 
@@ -400,14 +437,14 @@ fn asked(passed: &Passed, request: &UserRequest<'_>, now: UnixTime) -> Asked {
 /// Judges a request and reserves a serial for it, or records the refusal.
 fn decide_user(
     policy: &Policy,
-    cas: &(PublicKey, PublicKey),
+    own: &[PublicKey],
     batch: &mut Batch<'_>,
     passed: &Passed,
     request: &UserRequest<'_>,
     now: UnixTime,
 ) -> Decided {
     let mut asked = asked(passed, request, now);
-    let decided = reserve_user(policy, cas, batch, passed, request, &mut asked);
+    let decided = reserve_user(policy, own, batch, passed, request, &mut asked);
     if let Err(refused) = &decided {
         warn_of(record_refusal(batch, &asked, refused).err());
     }
@@ -416,13 +453,13 @@ fn decide_user(
 
 fn reserve_user(
     policy: &Policy,
-    cas: &(PublicKey, PublicKey),
+    own: &[PublicKey],
     batch: &mut Batch<'_>,
     passed: &Passed,
     request: &UserRequest<'_>,
     asked: &mut Asked,
 ) -> Result<(CertificateTemplate, Reserved), Refused> {
-    let key = subject_key(request.public_key, cas)?;
+    let key = subject_key(request.public_key, own)?;
     asked.fingerprint = key.fingerprint();
     let question = question(passed, request, KeyKind::of(&key), asked.asked);
     asked.request = Some(kept(&question));
@@ -484,9 +521,9 @@ fn warn_of(error: Option<InventoryError>) {
 }
 
 /// The key that is to be certified.
-fn subject_key(blob: &[u8], (user_ca, host_ca): &(PublicKey, PublicKey)) -> Result<PublicKey, Refused> {
+fn subject_key(blob: &[u8], own: &[PublicKey]) -> Result<PublicKey, Refused> {
     let key = PublicKey::from_blob(blob).map_err(Refused::Key)?;
-    if key == *user_ca || key == *host_ca { Err(Refused::CaKey) } else { Ok(key) }
+    if own.contains(&key) { Err(Refused::CaKey) } else { Ok(key) }
 }
 
 fn question<'a>(passed: &'a Passed, request: &UserRequest<'a>, key_kind: KeyKind, time: UnixTime) -> Question<'a> {

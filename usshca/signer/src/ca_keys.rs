@@ -1,64 +1,35 @@
 //! The CA's two keys. Nothing else in the system holds them.
 
-use ussh_core::keys::{KeyError, PrivateKey};
+use usshca_ipc::signer::Secret;
 
-use crate::state::{StateError, StateFolder};
+use crate::ca_key::{CaKey, CaKeyError};
+use crate::state::StateFolder;
 
 /// Signs users, and signs hosts.
 #[derive(Debug)]
 pub struct CaKeys {
     /// Signs user certificates.
-    pub user: PrivateKey,
+    pub user: CaKey,
     /// Signs host certificates.
-    pub host: PrivateKey,
-}
-
-/// Why there are no usable CA keys.
-#[derive(Debug, thiserror::Error)]
-pub enum CaKeyError {
-    /// The file.
-    #[error("{0}")]
-    State(#[from] StateError),
-    /// Not an unencrypted private key in OpenSSH's format.
-    #[error("{name}: {source}")]
-    Key {
-        /// Which.
-        name: &'static str,
-        /// What is wrong.
-        source: KeyError,
-    },
-    /// RSA (its private operations leak time), or a key that a person must touch.
-    #[error("{name}: a CA key must be Ed25519 or ECDSA, not {kind}")]
-    Kind {
-        /// Which.
-        name: &'static str,
-        /// OpenSSH's short name of its type.
-        kind: &'static str,
-    },
-    /// Users could pose as hosts and the other way round.
-    #[error("user_ca and host_ca are the same key: each needs its own")]
-    Same,
+    pub host: CaKey,
 }
 
 impl CaKeys {
-    /// Loads both from the state folder.
+    /// Loads both from the state folder. None of them may be one of `others` (wire forms): the machine's SSH host keys.
     /// # Errors
     /// [`CaKeyError`]
-    pub fn load(state: &StateFolder) -> Result<Self, CaKeyError> {
-        let keys = CaKeys { user: load(state, "user_ca")?, host: load(state, "host_ca")? };
+    pub fn load(state: &StateFolder, passphrases: &[Secret], others: &[Vec<u8>]) -> Result<Self, CaKeyError> {
+        let load = |name| CaKey::load(state, name, passphrases);
+        let keys = CaKeys { user: load("user_ca")?, host: load("host_ca")? };
         if keys.user.public_key() == keys.host.public_key() {
-            return Err(CaKeyError::Same);
+            return Err(CaKeyError::Same("user_ca", "host_ca"));
+        }
+        for (name, key) in [("user_ca", &keys.user), ("host_ca", &keys.host)] {
+            if others.iter().any(|other| other == key.public_key().blob()) {
+                return Err(CaKeyError::Same(name, "an SSH host key of this machine"));
+            }
         }
         Ok(keys)
-    }
-}
-
-fn load(state: &StateFolder, name: &'static str) -> Result<PrivateKey, CaKeyError> {
-    let text = state.secret(name)?;
-    let key = PrivateKey::from_openssh(&text).map_err(|source| CaKeyError::Key { name, source })?;
-    match key.public_key().short_type() {
-        "ED25519" | "ECDSA" => Ok(key),
-        kind => Err(CaKeyError::Kind { name, kind }),
     }
 }
 
@@ -90,7 +61,7 @@ mod tests {
         let (dir, state) = state();
         make(&dir, "user_ca", "ed25519");
         make(&dir, "host_ca", "ecdsa");
-        let keys = CaKeys::load(&state).unwrap();
+        let keys = CaKeys::load(&state, &[], &[]).unwrap();
         assert_eq!((keys.user.public_key().short_type(), keys.host.public_key().short_type()), ("ED25519", "ECDSA"));
     }
 
@@ -99,17 +70,48 @@ mod tests {
         let (dir, state) = state();
         make(&dir, "user_ca", "ed25519");
         fs::copy(dir.path().join("user_ca"), dir.path().join("host_ca")).unwrap();
-        assert!(matches!(CaKeys::load(&state), Err(CaKeyError::Same)));
+        assert!(matches!(CaKeys::load(&state, &[], &[]), Err(CaKeyError::Same("user_ca", "host_ca"))));
     }
 
     #[test]
     fn refuses_rsa_and_junk_and_nothing() {
         let (dir, state) = state();
         make(&dir, "user_ca", "ed25519");
-        assert!(matches!(CaKeys::load(&state), Err(CaKeyError::State(_))));
+        assert!(matches!(CaKeys::load(&state, &[], &[]), Err(CaKeyError::State(_))));
         make(&dir, "host_ca", "rsa");
-        assert!(matches!(CaKeys::load(&state), Err(CaKeyError::Kind { name: "host_ca", kind: "RSA" })));
+        assert!(matches!(CaKeys::load(&state, &[], &[]), Err(CaKeyError::Kind { kind: "RSA", .. })));
         fs::write(dir.path().join("host_ca"), "junk").unwrap();
-        assert!(matches!(CaKeys::load(&state), Err(CaKeyError::Key { name: "host_ca", .. })));
+        assert!(matches!(CaKeys::load(&state, &[], &[]), Err(CaKeyError::Key { .. })));
+    }
+
+    #[test]
+    fn refuses_a_ca_key_that_is_a_host_key_of_the_machine() {
+        let (dir, state) = state();
+        make(&dir, "user_ca", "ed25519");
+        make(&dir, "host_ca", "ed25519");
+        let other = CaKeys::load(&state, &[], &[]).unwrap().host.public_key().to_blob();
+        let refused = CaKeys::load(&state, &[], &[other]).unwrap_err();
+        assert!(matches!(refused, CaKeyError::Same("host_ca", "an SSH host key of this machine")), "{refused}");
+    }
+
+    #[test]
+    fn an_encrypted_key_is_opened_by_its_passphrase_and_by_no_other() {
+        let (dir, state) = state();
+        make(&dir, "user_ca", "ed25519");
+        make(&dir, "host_ca", "ed25519");
+        let path = dir.path().join("host_ca");
+        // As OpenSSH encrypts it.
+        let args = ["-q", "-p", "-P", "", "-N", "open sesame", "-f"];
+        assert!(Command::new("ssh-keygen").args(args).arg(&path).status().unwrap().success());
+        let load = |words: &[&str]| {
+            let words: Vec<Secret> = words.iter().map(|word| Secret((*word).to_owned())).collect();
+            CaKeys::load(&state, &words, &[])
+        };
+        let none = load(&[]).unwrap_err();
+        assert!(matches!(&none, CaKeyError::Passphrase { name, wrong: false } if name == "host_ca"), "{none}");
+        let wrong = load(&["open"]).unwrap_err();
+        assert!(matches!(&wrong, CaKeyError::Passphrase { name, wrong: true } if name == "host_ca"), "{wrong}");
+        assert_eq!(load(&["open", "open sesame"]).unwrap().host.public_key().short_type(), "ED25519");
+        assert!(!format!("{:?}", Secret("open sesame".to_owned())).contains("sesame"));
     }
 }

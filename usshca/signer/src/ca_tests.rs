@@ -4,6 +4,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ussh_core::keys::PrivateKey;
 use usshca_ipc::signer::PolicyText;
 
 use super::*;
@@ -54,7 +55,10 @@ struct World {
 }
 
 fn keys() -> CaKeys {
-    CaKeys { user: PrivateKey::generate_ed25519().unwrap(), host: PrivateKey::generate_ed25519().unwrap() }
+    CaKeys {
+        user: PrivateKey::generate_ed25519().unwrap().try_into().unwrap(),
+        host: PrivateKey::generate_ed25519().unwrap().try_into().unwrap(),
+    }
 }
 
 fn world() -> World {

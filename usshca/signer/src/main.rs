@@ -6,9 +6,11 @@
 
 mod admin;
 mod ca;
+mod ca_key;
 mod ca_keys;
 mod counts;
 mod explain;
+mod feed;
 mod host_admin;
 mod inventory;
 mod log;
@@ -19,19 +21,23 @@ mod side_job;
 mod state;
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::process::ExitCode;
 
 use ussh_core::clock::{Clock, SystemClock};
+use ussh_os::locked::scrub_stack;
 use ussh_os::process;
 use ussh_os::sandbox::{self, Profile};
 use ussh_os::seqpacket::{SeqPacket, SeqPacketListener};
 use usshca_ipc::by_hand;
 use usshca_ipc::channel::{Channel, ChannelError, decode};
 use usshca_ipc::signer::{FromSignerControl, SignerSetup, descriptors};
+use zeroize::Zeroizing;
 
 use crate::ca::Ca;
-use crate::ca_keys::{CaKeyError, CaKeys};
+use crate::ca_key::CaKeyError;
+use crate::ca_keys::CaKeys;
+use crate::feed::FeedKeeper;
 use crate::inventory::{Inventory, InventoryError};
 use crate::policy::{Policy, PolicyError};
 use crate::server::{ControlChannel, ServeError, Server};
@@ -117,6 +123,11 @@ fn start_and_serve(socket: SeqPacket) -> Result<ExitCode, StartError> {
         Err(e) => {
             let text = e.to_string();
             let is_busy = matches!(&e, StartError::State(StateError::InUse(_)));
+            if let StartError::Keys(CaKeyError::Passphrase { name, wrong }) = &e {
+                let needs = FromSignerControl::NeedsPassphrase { key: name.clone(), wrong: *wrong };
+                control.send(&needs).map_err(|_| e)?;
+                return Ok(ExitCode::FAILURE);
+            }
             let why = if is_busy { FromSignerControl::Busy } else { FromSignerControl::Failed }(text.clone());
             control.send(&why).map_err(|_| e)?;
             log::told(&format!("cannot serve: {text}"));
@@ -139,27 +150,39 @@ fn tell_policy(setup: &SignerSetup, control: &ControlChannel) -> Result<(), Star
     Ok(control.send(&FromSignerControl::PolicyGood).map_err(ServeError::from)?)
 }
 
-fn start(setup: SignerSetup) -> Result<Started, StartError> {
+fn start(mut setup: SignerSetup) -> Result<Started, StartError> {
     let listener = match setup.listens {
         true => Some(listening_socket().map_err(StartError::Setup)?),
         false => None,
     };
     process::harden_memory().map_err(StartError::Harden)?;
     let state = StateFolder::open(&setup.state)?;
-    let keys = CaKeys::load(&state)?;
+    let keys = CaKeys::load(&state, &setup.keys.passphrases, &setup.keys.others)?;
+    let feed = FeedKeeper::load(&state, &keys, &setup.keys)?;
+    setup.keys.passphrases.clear();
+    scrub_stack::<{ 512 * 1024 }>();
     let path = state.file("inventory.db");
     let inventory = if setup.creates { Inventory::create(&path)? } else { Inventory::open(&path, SystemClock.now())? };
     let policy = Policy::of(&setup.policy)?;
     sandbox::enter(Profile::Signer).map_err(StartError::Sandbox)?;
-    let ca = Ca::new(keys, policy, inventory, Box::new(SystemClock));
+    let ca = Ca::new(keys, policy, inventory, Box::new(SystemClock)).with_feed(feed);
     Ok((state, setup, ca, listener))
 }
 
 fn read_setup() -> Result<SignerSetup, StartError> {
     let file = process::inherited_descriptor(descriptors::SETUP).map_err(StartError::Setup)?;
-    let mut bytes = Vec::new();
-    File::from(file).take(MAX_SETUP).read_to_end(&mut bytes).map_err(StartError::Setup)?;
-    decode(&bytes).map_err(StartError::SetupMessage)
+    let mut file = File::from(file);
+    let size = file.metadata().map_err(StartError::Setup)?.len().min(MAX_SETUP);
+    // Room for all of it at once: a vector that grows leaves copies behind, and there may be passphrases in it.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(size).unwrap_or(0).saturating_add(1)));
+    (&mut file).take(MAX_SETUP).read_to_end(&mut bytes).map_err(StartError::Setup)?;
+    let setup: SignerSetup = decode(&bytes).map_err(StartError::SetupMessage)?;
+    // Nor shall they stay in the file in memory.
+    if !setup.keys.passphrases.is_empty() {
+        let wipe = file.rewind().and_then(|()| io::copy(&mut io::repeat(0).take(size), &mut file));
+        wipe.map_err(StartError::Setup)?;
+    }
+    Ok(setup)
 }
 
 fn listening_socket() -> io::Result<SeqPacketListener> {

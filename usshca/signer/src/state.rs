@@ -70,18 +70,36 @@ impl StateFolder {
         self.path.join(name)
     }
 
+    /// Where the folder is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads a public key: as a secret, but others may read it.
+    /// # Errors
+    /// [`StateError`]
+    pub fn public(&self, name: &str) -> Result<Zeroizing<String>, StateError> {
+        self.read(name, 0o022)
+    }
+
     /// Reads a secret: a regular file of this process's own that nobody else may read. The folder is nobody else's, so nobody changes a file between the look and the reading.
     /// # Errors
     /// [`StateError`]
     pub fn secret(&self, name: &str) -> Result<Zeroizing<String>, StateError> {
+        self.read(name, 0o177)
+    }
+
+    fn read(&self, name: &str, forbidden: u32) -> Result<Zeroizing<String>, StateError> {
         let path = self.file(name);
         let found = path.symlink_metadata().map_err(|e| io_error(&path, e))?;
         if !found.is_file() {
             return Err(exposed(&path, "must be a regular file".to_owned()));
         }
         check_owner(&path, found.uid())?;
-        if found.mode() & 0o177 != 0 {
-            return Err(exposed(&path, "others may read it; it must have mode 0600".to_owned()));
+        if found.mode() & forbidden != 0 {
+            let problem =
+                if forbidden == 0o022 { "others may change it" } else { "others may read it; it must have mode 0600" };
+            return Err(exposed(&path, problem.to_owned()));
         }
         let file = File::open(&path).map_err(|e| io_error(&path, e))?;
         // Room for all of it at once: a string that grows leaves copies behind.

@@ -23,7 +23,7 @@ use ussh_os::seqpacket::SeqPacket;
 use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::channel::{Channel, ChannelError, encode};
 use usshca_ipc::front::{FromSigner, ToSigner, Wish};
-use usshca_ipc::signer::{Control, FromSignerControl, PolicyText, SignerSetup};
+use usshca_ipc::signer::{Control, FromSignerControl, KeySetup, PolicyText, Secret, SignerSetup};
 use usshca_ipc::worker::{Statement, StatementReply};
 
 const POLICY: &str = "[[rule]]\nname=\"all\"\nvalidity_seconds=600\nprincipals=[\"%u\"]\n";
@@ -61,6 +61,10 @@ fn start_as(state: &Path, policy: &str, creates: bool) -> Signer {
 }
 
 fn start_for(state: &Path, policy: &str, creates: bool, only_policy: bool) -> Signer {
+    start_with(state, policy, creates, only_policy, KeySetup::default())
+}
+
+fn start_with(state: &Path, policy: &str, creates: bool, only_policy: bool, keys: KeySetup) -> Signer {
     let (ours, theirs) = SeqPacket::pair().unwrap();
     let uid = process::effective_uid();
     let setup = SignerSetup {
@@ -71,6 +75,7 @@ fn start_for(state: &Path, policy: &str, creates: bool, only_policy: bool) -> Si
         listens: false,
         creates,
         only_policy,
+        keys,
         side_job: None,
     };
     let mut file = tempfile::tempfile().unwrap();
@@ -289,4 +294,224 @@ fn started_by_hand_it_says_who_starts_it() {
     let out = std::process::Command::new(env!("CARGO_BIN_EXE_usshca-signer")).arg("--help").output().unwrap();
     assert_eq!(out.status.code(), Some(64));
     assert!(String::from_utf8(out.stderr).unwrap().contains("`usshca serve`"));
+}
+
+const SESAME: &str = "open sesame";
+
+fn keys_with(passphrases: &[&str]) -> KeySetup {
+    let passphrases = passphrases.iter().map(|text| Secret((*text).to_owned())).collect();
+    KeySetup { passphrases, ..KeySetup::default() }
+}
+
+fn encrypt(state: &Path, name: &str) {
+    let path = state.join(name);
+    let args = ["-q", "-p", "-P", "", "-N", SESAME, "-f"];
+    assert!(std::process::Command::new("ssh-keygen").args(args).arg(path).status().unwrap().success());
+}
+
+#[test]
+fn an_encrypted_key_needs_its_passphrase() {
+    let state = state();
+    started(state.path()).end();
+    encrypt(state.path(), "user_ca");
+    for (passphrases, wrong) in [(&[][..], false), (&["nonsense"], true)] {
+        let signer = start_with(state.path(), POLICY, false, false, keys_with(passphrases));
+        assert_eq!(signer.said(), FromSignerControl::NeedsPassphrase { key: "user_ca".into(), wrong });
+    }
+    let signer = start_with(state.path(), POLICY, false, false, keys_with(&["nonsense", SESAME]));
+    assert_eq!(signer.said(), FromSignerControl::Ready);
+    let front = signer.passed(1).unwrap();
+    ask(&front).unwrap();
+    issued(&front).unwrap();
+    drop(front);
+    signer.end();
+}
+
+/// Where in the process's memory the bytes are: address, and whether those pages are locked.
+fn found(pid: u32, needle: &[u8]) -> Vec<(u64, bool)> {
+    use std::os::unix::fs::FileExt;
+    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let mut regions: Vec<(u64, u64, bool)> = Vec::new();
+    for line in smaps.lines() {
+        let first = line.split(' ').next().unwrap();
+        let range = first.split_once('-').map(|(a, b)| (u64::from_str_radix(a, 16), u64::from_str_radix(b, 16)));
+        if let Some((Ok(start), Ok(end))) = range {
+            regions.push((start, end, false));
+        } else if let Some(flags) = line.strip_prefix("VmFlags: ") {
+            regions.last_mut().unwrap().2 = flags.split(' ').any(|flag| flag == "lo");
+        }
+    }
+    let mut found = Vec::new();
+    for (start, end, locked) in regions {
+        let mut bytes = vec![0; usize::try_from(end - start).unwrap()];
+        // Not all of them can be read ([vvar]).
+        if memory.read_exact_at(&mut bytes, start).is_ok() {
+            let hits = bytes.windows(needle.len()).enumerate().filter(|(_, window)| *window == needle);
+            found.extend(hits.map(|(at, _)| (start + at as u64, locked)));
+        }
+    }
+    found
+}
+
+/// The secret half of an Ed25519 key, as it stands in OpenSSH's format: 32 bytes, before the public ones.
+fn seed(state: &Path, name: &str) -> Vec<u8> {
+    let text = fs::read_to_string(state.join(name)).unwrap();
+    let key = PrivateKey::from_openssh(&text).unwrap();
+    let blob: String = text.lines().filter(|line| !line.starts_with('-')).collect();
+    let out = std::process::Command::new("sh").arg("-c").arg(format!("echo {blob} | base64 -d")).output().unwrap();
+    let public = &key.public_key().to_blob()[19..];
+    // Once in the public part, once behind the secret half; there the length of both stands before it.
+    let at = out.stdout.windows(36).rposition(|window| window.ends_with(public) && window[..4] == [0, 0, 0, 32]);
+    let private = at.unwrap() + 36 + 4;
+    assert_eq!(&out.stdout[private + 32..private + 64], public);
+    out.stdout[private..private + 32].to_vec()
+}
+
+#[test]
+fn key_material_is_in_locked_memory_alone_that_no_dump_holds() {
+    if process::effective_uid() != 0 {
+        return;
+    }
+    let state = state();
+    let secrets: Vec<_> = ["user_ca", "host_ca"].map(|name| seed(state.path(), name)).into();
+    started(state.path()).end();
+    encrypt(state.path(), "host_ca");
+    let signer = start_with(state.path(), POLICY, false, false, keys_with(&[SESAME]));
+    assert_eq!(signer.said(), FromSignerControl::Ready);
+    let front = signer.passed(1).unwrap();
+    ask(&front).unwrap();
+    issued(&front).unwrap();
+    let pid = signer.child.id();
+    for secret in &secrets {
+        let found = found(pid, secret);
+        assert_eq!(found.iter().filter(|(_, locked)| *locked).count(), 1, "{found:?}");
+        assert_eq!(found.iter().filter(|(_, locked)| !*locked).count(), 0, "{found:?}");
+    }
+    assert_eq!(found(pid, SESAME.as_bytes()), []);
+    // The search finds what is there.
+    assert_ne!(found(pid, b"validity_seconds"), []);
+
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+    let locked: u64 = locked.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(locked >= 8, "two keys, a page each: {locked} kB");
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().rev().nth(1), Some("0"), "{core}");
+    drop(front);
+    signer.end();
+}
+
+/// A real ssh-agent that holds a key; it dies with this.
+struct RealAgent {
+    child: Child,
+    socket: std::path::PathBuf,
+}
+
+impl RealAgent {
+    fn start(socket: &Path) -> Self {
+        let _ = fs::remove_file(socket);
+        let child = std::process::Command::new("ssh-agent")
+            .args(["-D", "-a"])
+            .arg(socket)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let agent = RealAgent { child, socket: socket.to_owned() };
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        while std::os::unix::net::UnixStream::connect(socket).is_err() {
+            assert!(std::time::Instant::now() < end, "no ssh-agent");
+            std::thread::yield_now();
+        }
+        agent
+    }
+
+    fn add(&self, key: &Path) {
+        let added =
+            std::process::Command::new("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", &self.socket).status();
+        assert!(added.unwrap().success());
+    }
+
+    fn signal(&self, signal: i32) {
+        let pid = self.child.id();
+        process::ProcessHandle::open(pid, process::start_time(pid).unwrap()).unwrap().signal(signal).unwrap();
+    }
+}
+
+impl Drop for RealAgent {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn refused(front: &FrontEnd) -> String {
+    match front.receive(PATIENCE).unwrap().message {
+        FromSigner::Refused { message } => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn last_outcome(signer: &Signer) -> String {
+    rows(signer)[0].1.clone()
+}
+
+#[test]
+fn a_key_in_an_agent_signs_and_an_agent_that_is_away_hangs_or_lacks_it_refuses() {
+    let state = state();
+    started(state.path()).end();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (socket, key) = (elsewhere.path().join("agent"), elsewhere.path().join("user_ca"));
+    let public =
+        PrivateKey::from_openssh(&fs::read_to_string(state.path().join("user_ca")).unwrap()).unwrap().public_key();
+    fs::rename(state.path().join("user_ca"), &key).unwrap();
+    fs::write(state.path().join("user_ca.pub"), public.to_openssh("")).unwrap();
+    fs::write(state.path().join("user_ca.agent"), format!("socket = {:?}\n", socket.display().to_string())).unwrap();
+    fs::set_permissions(state.path().join("user_ca.agent"), Permissions::from_mode(0o600)).unwrap();
+
+    // Nobody there yet: it starts, and says so to who asks.
+    let signer = started(state.path());
+    let try_it = |connection| {
+        let front = signer.passed(connection).unwrap();
+        let since = std::time::Instant::now();
+        ask(&front).unwrap();
+        (front, since)
+    };
+    let no = |connection, why: &str| {
+        let (front, since) = try_it(connection);
+        let said = refused(&front);
+        assert!(said.contains("cannot issue certificates at the moment"), "{said}");
+        let outcome = last_outcome(&signer);
+        assert!(outcome.starts_with("refused: ") && outcome.contains(why), "{outcome}");
+        since.elapsed()
+    };
+    let yes = |connection| {
+        let (front, _) = try_it(connection);
+        let certificate = issued(&front).unwrap();
+        assert_eq!(*certificate.ca(), public);
+    };
+    no(1, "cannot be reached");
+
+    let agent = RealAgent::start(&socket);
+    // It is there, and has no such key.
+    no(2, "refused");
+    agent.add(&key);
+    yes(3);
+    // On the connection that there is.
+    yes(4);
+    drop(agent);
+    no(5, "cannot be reached");
+    // Another agent at the same place is found, from within the sandbox.
+    let agent = RealAgent::start(&socket);
+    agent.add(&key);
+    yes(6);
+    // One that hangs holds nobody up for longer than its patience, and the next one not at all.
+    agent.signal(19);
+    let first = no(7, "did not answer within 3 s");
+    assert!(first < Duration::from_secs(6), "{first:?}");
+    let second = no(8, "a moment ago");
+    assert!(second < Duration::from_secs(1), "{second:?}");
+    agent.signal(18);
+    signer.end();
 }

@@ -30,10 +30,7 @@ pub fn run(layout: &Layout) -> Result<(), Failure> {
         );
         return warn_of_lost_serials(layout);
     }
-    let signer = signer_process::start(&base)?;
-    let ready = signer.wait_ready();
-    signer.finish();
-    ready?;
+    signer_process::start_ready(|| signer_process::start(&base))?.finish();
     println!("CA keys and inventory: good");
     listen::bind(&base)?;
     println!("addresses to listen on: free");

@@ -56,6 +56,15 @@ pub struct Config {
     /// PAM workers at a time for one source, 1 ..= 10000. An attempt beyond that is refused.
     #[serde(default = "default_workers_per_source")]
     pub max_workers_per_source: u32,
+    /// Folder that the feed is published to; absent: none is.
+    #[serde(default)]
+    pub publish: Option<PathBuf>,
+    /// Seconds from one feed to the next, 60 ..= 86400; after a revocation there is one at once.
+    #[serde(default = "default_publish_every")]
+    pub publish_every_seconds: u64,
+    /// For how long a feed is valid, in seconds, 300 ..= 31622400, and at least twice `publish_every_seconds`.
+    #[serde(default = "default_publish_valid")]
+    pub publish_valid_seconds: u64,
     /// How the log is written.
     #[serde(default)]
     pub log_format: LogFormat,
@@ -169,6 +178,12 @@ fn default_connections_per_source() -> u32 {
 fn default_workers_per_source() -> u32 {
     55
 }
+fn default_publish_every() -> u64 {
+    3600
+}
+fn default_publish_valid() -> u64 {
+    7 * 86_400
+}
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -227,6 +242,17 @@ impl Config {
         }
         if self.signer_user == self.front_user {
             return Some(("front_user", "must not be the same account as signer_user".to_owned()));
+        }
+        if self.publish.as_ref().is_some_and(|folder| !folder.is_absolute()) {
+            return Some(("publish", "must be an absolute path".to_owned()));
+        }
+        if !(60..=86_400).contains(&self.publish_every_seconds) {
+            return Some(("publish_every_seconds", "must be 60 to 86400".to_owned()));
+        }
+        let least = self.publish_every_seconds.saturating_mul(2).max(300);
+        if !(least..=ussh_core::feed::MAX_VALIDITY).contains(&self.publish_valid_seconds) {
+            let bounds = format!("must be {least} (twice publish_every_seconds) to {}", ussh_core::feed::MAX_VALIDITY);
+            return Some(("publish_valid_seconds", bounds));
         }
         let bounds = [
             ("login_grace_seconds", self.login_grace_seconds, 5, 3600),
@@ -297,6 +323,10 @@ mod tests {
             ("pam_service = \"\"", "pam_service"),
             ("signer_user = \"root\"", "signer_user"),
             ("front_user = \"usshca\"", "front_user"),
+            ("publish = \"feed\"", "publish"),
+            ("publish_every_seconds = 59", "publish_every_seconds"),
+            ("publish_valid_seconds = 7199", "publish_valid_seconds"),
+            ("publish_valid_seconds = 31622401", "publish_valid_seconds"),
         ] {
             match parse(line).unwrap_err() {
                 ConfigError::Value { key: named, .. } => assert_eq!(named, key, "{line}"),

@@ -10,6 +10,7 @@ mod child;
 mod cli;
 mod config;
 mod failure;
+mod feed_folder;
 mod init;
 mod listen;
 mod log;
@@ -19,6 +20,7 @@ mod prepare;
 mod serve;
 mod signer_process;
 mod status;
+mod unlock;
 
 use std::process::ExitCode;
 
@@ -47,9 +49,10 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     let layout = match &cli.dir {
         Some(dir) => Layout::in_directory(&absolute(dir)?),
-        None if process::effective_uid() == 0 => Layout::system(),
+        None if process::effective_uid() == 0 || cli.needs_no_ca() => Layout::system(),
         None => return Err(not_root(&Layout::system())),
     };
+    unlock::take(cli.passphrase_fd)?;
     match cli.command {
         Command::Init(args) => init::run(&layout, &args),
         Command::Serve(args) => serve::run(&layout, &args),

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use ussh_core::certificate::{Certificate, CertificateKind};
 use ussh_core::clock::{Clock, SystemClock};
-use ussh_core::keys::PrivateKey;
+use ussh_core::keys::{PrivateKey, PublicKey};
 use ussh_core::trusted_file::{TrustedFileError, read_trusted, read_trusted_below};
 use ussh_os::account::Account;
 use ussh_os::process;
 use usshca_ipc::layout::Layout;
-use usshca_ipc::signer::PolicyText;
+use usshca_ipc::signer::{KeySetup, PolicyText};
 use zeroize::Zeroizing;
 
 use crate::config::{Config, MAX_FILE};
@@ -19,6 +19,7 @@ use crate::failure::Failure;
 use crate::init::pam;
 use crate::pam_stack;
 use crate::policy;
+use crate::unlock;
 
 /// Where a package puts the CA's programs.
 const LIBEXEC: &str = "/usr/libexec/usshca";
@@ -82,6 +83,16 @@ impl Base {
     /// The policy's files, as they are now.
     pub fn policy(&self) -> Result<Vec<PolicyText>, Failure> {
         policy::read(&self.layout.policy, |path| read_text(&self.layout, path))
+    }
+
+    /// What a signer needs to know of keys and of the feed.
+    pub fn key_setup(&self) -> KeySetup {
+        KeySetup {
+            passphrases: unlock::passphrases(),
+            others: host_keys(&self.layout.host_key),
+            ca_name: self.config.ca_name.clone(),
+            feed_valid_seconds: self.config.publish_valid_seconds,
+        }
     }
 
     /// uid whose word counts besides root's: root's own, or the ordinary user's who runs the CA.
@@ -156,6 +167,18 @@ impl Base {
             "{folder}/{service} is missing, and PAM would fall back to the service \"other\"; {advice}"
         )))
     }
+}
+
+/// The machine's SSH host keys, this CA's and sshd's, as far as they can be read: no key of the CA's may be one of them.
+fn host_keys(own: &Path) -> Vec<Vec<u8>> {
+    let sshd = std::fs::read_dir("/etc/ssh").into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_public = |path: &PathBuf| {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        name.starts_with("ssh_host_") && name.ends_with("_key.pub")
+    };
+    let files = sshd.filter(is_public).chain([with_suffix(own, ".pub")]);
+    let texts = files.filter_map(|path| std::fs::read_to_string(path).ok());
+    texts.filter_map(|text| PublicKey::from_openssh(text.trim_end()).ok()).map(|key| key.to_blob()).collect()
 }
 
 fn check_host_certificate(certificate: &Certificate, key: &PrivateKey) -> Result<(), String> {

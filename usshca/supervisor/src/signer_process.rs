@@ -8,12 +8,13 @@ use ussh_os::seqpacket::SeqPacket;
 use usshca_ipc::admin::{Explained, Supposed};
 use usshca_ipc::channel::{Channel, ChannelError};
 use usshca_ipc::log::LOG_FORMAT;
-use usshca_ipc::signer::{Control, FromSignerControl, PolicyText, SideJob, SignerSetup};
+use usshca_ipc::signer::{Control, FromSignerControl, KeySetup, PolicyText, SideJob, SignerSetup};
 
 use crate::child::{Child, setup_file};
 use crate::failure::Failure;
 use crate::log;
 use crate::prepare::Base;
+use crate::unlock;
 
 /// How long a signer may take to be ready.
 pub const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -41,6 +42,21 @@ pub fn start_serving(base: &Base, listener: OwnedFd, policy: Vec<PolicyText>) ->
 /// Starts the first signer of a new CA, which makes the inventory. Of `usshca init` only: a lost inventory must never become an empty one.
 pub fn start_first(base: &Base) -> Result<SignerProcess, Failure> {
     start_with(base, None, Purpose::Create, base.policy()?)
+}
+
+/// Starts one and waits until it is ready; asks for a passphrase where a key needs one, and starts another.
+pub fn start_ready(start: impl Fn() -> Result<SignerProcess, Failure>) -> Result<SignerProcess, Failure> {
+    loop {
+        let signer = start()?;
+        let needs = match signer.wait_ready() {
+            Ok(None) => return Ok(signer),
+            Ok(Some(needs)) => Ok(needs),
+            Err(failure) => Err(failure),
+        };
+        signer.finish();
+        let (key, wrong) = needs?;
+        unlock::ask_for(&key, wrong)?;
+    }
 }
 
 /// What the signer's program says of a policy that is good.
@@ -97,6 +113,10 @@ fn start_with(
         listens: listener.is_some() && purpose == Purpose::Serve,
         creates: purpose == Purpose::Create,
         only_policy: purpose == Purpose::ReadPolicy,
+        keys: match purpose {
+            Purpose::ReadPolicy | Purpose::Aside(_) => KeySetup::default(),
+            Purpose::Serve | Purpose::Create => base.key_setup(),
+        },
         side_job: if let Purpose::Aside(job) = purpose { Some(job) } else { None },
     };
     spawn(base, &setup, listener).map_err(|e| Failure::internal(format!("the signer could not be started: {e}")))
@@ -121,10 +141,11 @@ fn spawn(base: &Base, setup: &SignerSetup, listener: Option<OwnedFd>) -> std::io
 }
 
 impl SignerProcess {
-    /// Waits until it is ready.
-    pub fn wait_ready(&self) -> Result<(), Failure> {
+    /// Waits until it is ready; or gives the key that needs a passphrase, and whether those that it was given are wrong.
+    fn wait_ready(&self) -> Result<Option<(String, bool)>, Failure> {
         match self.receive()? {
-            FromSignerControl::Ready => Ok(()),
+            FromSignerControl::Ready => Ok(None),
+            FromSignerControl::NeedsPassphrase { key, wrong } => Ok(Some((key, wrong))),
             FromSignerControl::Failed(why) => Err(Failure::config(format!("the signer cannot serve: {why}"))),
             FromSignerControl::Busy(why) => Err(Failure::unavailable(why)),
             FromSignerControl::Hears
@@ -136,7 +157,8 @@ impl SignerProcess {
             | FromSignerControl::Copied { .. }
             | FromSignerControl::Judged(_)
             | FromSignerControl::LoggedIn { .. }
-            | FromSignerControl::Counts(_) => Err(out_of_turn()),
+            | FromSignerControl::Counts(_)
+            | FromSignerControl::Changed => Err(out_of_turn()),
         }
     }
 
@@ -172,7 +194,9 @@ impl SignerProcess {
                 | FromSignerControl::Copied { .. }
                 | FromSignerControl::Judged(_)
                 | FromSignerControl::LoggedIn { .. }
-                | FromSignerControl::Counts(_) => return Err(out_of_turn()),
+                | FromSignerControl::Counts(_)
+                | FromSignerControl::NeedsPassphrase { .. }
+                | FromSignerControl::Changed => return Err(out_of_turn()),
             }
         }
     }

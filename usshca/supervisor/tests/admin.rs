@@ -148,6 +148,8 @@ fn init_makes_a_ca_that_ssh_keygen_understands() {
         ("public", 0o755),
         ("public/user_ca.pub", 0o644),
         ("public/known_hosts", 0o644),
+        ("state/feed_key", 0o600),
+        ("public/feed_key.pub", 0o644),
     ] {
         assert_eq!(mode(&ca.join(name)), expected, "{name}");
     }
@@ -632,4 +634,227 @@ fn the_policy_says_how_long_a_host_certificate_lasts_and_check_reads_it() {
         let (code, said) = world.bad(&["host", "list"]);
         assert!(code == 78 && said.contains("line 1") && said.contains(problem), "{wrong}: {said}");
     }
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn publish_writes_a_feed_that_a_host_takes_and_stock_tools_understand() {
+    let world = World::init();
+    let said = world.good(&["publish", "feed"]);
+    assert!(said.starts_with("feed: version ") && said.contains("valid until"), "{said}");
+    let folder = world.dir.path().join("feed");
+    let mut names: Vec<_> =
+        fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["feed", "known_hosts", "krl", "manifest", "manifest.sig", "user_ca.pub"]);
+    assert!(names.iter().all(|name| mode(&folder.join(name)) == 0o644) && mode(&folder) == 0o755);
+    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    assert!(read("user_ca.pub").starts_with(world.read("public/user_ca.pub").rsplit_once(" user CA").unwrap().0));
+    assert!(read("known_hosts").starts_with("@cert-authority * ssh-ed25519 "));
+
+    let key = world.ca().join("public/feed_key.pub");
+    let key = key.to_str().unwrap();
+    let first = json(&world.good(&["feed", "verify", "feed", "--key", key, "--json"]));
+    assert_eq!(first["ca"], "ca");
+    let version = first["version"].as_str().unwrap().to_owned();
+    let (code, why) = world.bad(&["feed", "verify", "feed", "--key", "ca/public/user_ca.pub"]);
+    assert!(code == 1 && why.contains("not the pinned feed key"), "{why}");
+    // ssh-keygen reads the KRL, and checks the manifest.
+    let keygen = |args: &[&str]| Command::new("ssh-keygen").args(args).current_dir(&folder).output().unwrap();
+    assert!(keygen(&["-Q", "-l", "-f", "krl"]).status.success());
+    fs::write(world.dir.path().join("allowed"), format!("ca {}", fs::read_to_string(key).unwrap())).unwrap();
+    let script = "ssh-keygen -Y verify -f ../allowed -I ca -n feed@ussh -s manifest.sig < manifest";
+    assert!(Command::new("sh").args(["-c", script]).current_dir(&folder).output().unwrap().status.success());
+
+    // What is revoked is in the next one, which is newer.
+    let serial = world.serials().remove(0);
+    world.good(&["revoke", &serial]);
+    let second = json(&world.good(&["publish", "feed", "--valid-for", "2h", "--json"]));
+    assert_ne!(second["version"], first["version"]);
+    assert_eq!(second["valid_until"].as_u64().unwrap() - second["generated"].as_u64().unwrap(), 7200);
+    let certificate = world.ca().join("ssh_host_ed25519_key-cert.pub");
+    let asked = keygen(&["-Q", "-f", "krl", certificate.to_str().unwrap()]);
+    assert!(String::from_utf8(asked.stdout).unwrap().contains("REVOKED"));
+    let (code, why) = world.bad(&["feed", "verify", "feed", "--key", key, "--min-version", "99999999999"]);
+    assert!(code == 1 && why.contains("going back is refused"), "{why}");
+    let shown = world.good(&["feed", "show", "feed"]);
+    assert!(shown.contains("signed by      ED25519 SHA256:") && shown.contains("handovers      0"), "{shown}");
+    assert!(version.parse::<u64>().unwrap() > 1_700_000_000);
+    assert!(world.good(&["publish", "feed", "--quiet"]).is_empty());
+}
+
+#[test]
+fn publish_never_puts_an_older_feed_in_place_of_a_newer_one_nor_writes_beside_another() {
+    let world = World::init();
+    world.good(&["publish", "feed"]);
+    world.good(&["publish", "other"]);
+    let at = |name: &str| world.dir.path().join(name);
+    let newer = fs::read(at("other/feed")).unwrap();
+    // Two CAs that share a folder, or a CA whose clock went back: the newer feed is there already.
+    world.good(&["publish", "third", "--unsigned"]);
+    fs::copy(world.ca().join("state/feed_key"), at("key")).unwrap();
+    world.good(&["publish", "feed"]);
+    fs::copy(at("feed/feed"), at("third/feed")).unwrap();
+    let (code, why) = if is_root() {
+        chown(at("key"), Some(NOBODY), None).unwrap();
+        world.bad(&["feed", "sign", "third", "--key", "key"])
+    } else {
+        world.bad(&["feed", "sign", "third", "--key", "key"])
+    };
+    assert!(code == 1 && why.contains("newer than this one"), "{why}");
+    assert_eq!(fs::read(at("third/feed")).unwrap(), fs::read(at("feed/feed")).unwrap());
+    assert_eq!(fs::read(at("other/feed")).unwrap(), newer);
+
+    let held = fs::File::open(at("feed")).unwrap();
+    held.lock().unwrap();
+    let (code, why) = world.bad(&["publish", "feed"]);
+    assert!(code == 69 && why.contains("somebody else is publishing"), "{why}");
+    drop(held);
+    let (code, why) = world.bad(&["publish", "no/such/folder"]);
+    assert!(code == 73 && why.contains("no/such/folder"), "{why}");
+}
+
+#[test]
+fn a_feed_key_may_be_elsewhere_and_hand_over_there() {
+    let world = World::init();
+    world.good(&["publish", "feed"]);
+    let first = world.ca().join("public/feed_key.pub");
+    let (second, third) = (world.host_key("second"), world.host_key("third"));
+    if is_root() {
+        for name in ["second", "third"] {
+            chown(world.dir.path().join(name), Some(NOBODY), None).unwrap();
+        }
+    }
+    let said = world.good(&["feed", "key", "rotate", "--to", &second]);
+    assert!(said.contains("held: elsewhere"), "{said}");
+    let (code, why) = world.bad(&["publish", "feed"]);
+    assert!(code == 1 && why.contains("feed sign"), "{why}");
+    let said = world.good(&["publish", "feed", "--unsigned"]);
+    assert!(said.contains("feed.unsigned") && said.contains("usshca feed sign feed --key FILE"), "{said}");
+    let (code, why) = world.bad(&["feed", "sign", "feed", "--key", "third"]);
+    assert!(code == 1 && why.contains("third is another one"), "{why}");
+    world.good(&["feed", "sign", "feed", "--key", "second"]);
+    assert!(!world.dir.path().join("feed/feed.unsigned").exists());
+    let key = first.to_str().unwrap();
+    let taken = json(&world.good(&["feed", "verify", "feed", "--key", key, "--json"]));
+    assert_eq!(taken["handovers"], 1);
+
+    world.good(&["publish", "feed", "--unsigned"]);
+    world.good(&["feed", "sign", "feed", "--key", "second", "--successor", &third]);
+    world.good(&["feed", "key", "rotate", "--handed-over", "feed"]);
+    world.good(&["publish", "feed", "--unsigned"]);
+    world.good(&["feed", "sign", "feed", "--key", "third"]);
+    for pinned in [key, second.as_str(), third.as_str()] {
+        world.good(&["feed", "verify", "feed", "--key", pinned]);
+    }
+    let host = world.host_key("host");
+    assert_eq!(world.bad(&["feed", "verify", "feed", "--key", &host]).0, 1);
+}
+
+#[test]
+fn keys_that_are_encrypted_ask_for_their_passphrase() {
+    let world = world();
+    fs::write(world.dir.path().join("right"), "open sesame\n").unwrap();
+    fs::write(world.dir.path().join("wrong"), "close sesame\n").unwrap();
+    // No terminal of its own: nobody is asked.
+    let with = |file: &str, arguments: &str| {
+        let dir = world.ca();
+        let usshca = world.programs.path().join("usshca");
+        let (usshca, dir) = (usshca.display(), dir.display());
+        let fd = if file.is_empty() { String::new() } else { format!("--passphrase-fd 3 3<{file}") };
+        let script = format!("exec setsid -w {usshca} --dir {dir} {arguments} {fd}");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]).current_dir(world.dir.path()).stdin(Stdio::null());
+        if is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let out = command.output().unwrap();
+        (out.status.code().unwrap(), String::from_utf8(out.stderr).unwrap())
+    };
+    let (code, why) = with("", "init --name ca --encrypt");
+    assert!(code == 64 && why.contains("no terminal to ask at"), "{why}");
+    assert_eq!(with("right", "init --name ca --encrypt"), (0, String::new()));
+    for name in ["user_ca", "host_ca", "feed_key"] {
+        let out = Command::new("ssh-keygen")
+            .args(["-y", "-P", "open sesame", "-f"])
+            .arg(world.ca().join("state").join(name))
+            .output();
+        assert!(out.unwrap().status.success(), "{name}");
+        let out =
+            Command::new("ssh-keygen").args(["-y", "-P", "", "-f"]).arg(world.ca().join("state").join(name)).output();
+        assert!(!out.unwrap().status.success(), "{name}");
+    }
+    let (code, why) = with("", "list");
+    assert!(
+        code == 78 && why.contains("user_ca is encrypted, and there is no passphrase; there is no terminal"),
+        "{why}"
+    );
+    let (code, why) = with("wrong", "list");
+    assert!(code == 78 && why.contains("user_ca is encrypted, and the passphrase is wrong"), "{why}");
+    assert_eq!(with("right", "publish feed"), (0, String::new()));
+    // As a systemd credential.
+    fs::create_dir(world.dir.path().join("credentials")).unwrap();
+    fs::copy(world.dir.path().join("right"), world.dir.path().join("credentials/usshca-passphrase")).unwrap();
+    let mut command = world.command(&["list"]);
+    command.env("CREDENTIALS_DIRECTORY", world.dir.path().join("credentials"));
+    assert!(command.stdin(Stdio::null()).output().unwrap().status.success());
+    let (code, why) = with("right", "feed key rotate");
+    assert!(code == 1 && why.contains("it is encrypted, and a new one would not be"), "{why}");
+}
+
+/// Whenever the writer is killed, a reader sees a whole feed: the one before, or the new one.
+#[test]
+fn a_publisher_that_is_killed_at_any_write_leaves_the_old_feed_or_the_new_one() {
+    let world = World::init();
+    world.good(&["publish", "feed"]);
+    let key = fs::read_to_string(world.ca().join("public/feed_key.pub")).unwrap();
+    let key = ussh_core::keys::PublicKey::from_openssh(key.trim_end()).unwrap();
+    let mut last = None;
+    let (mut killed, mut old, mut new) = (0, 0, 0);
+    for call in ["write", "fsync", "rename", "unlink", "openat"] {
+        for count in 1.. {
+            let mut command = Command::new("strace");
+            command.args(["-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-P"]);
+            command.arg(world.dir.path().join("feed"));
+            for name in ["feed", "user_ca.pub", "krl", "known_hosts", "manifest", "manifest.sig", "feed.unsigned"] {
+                let folder = world.dir.path().join("feed");
+                command.arg("-P").arg(folder.join(name)).arg("-P").arg(folder.join(format!(".{name}.new")));
+            }
+            command.args(["-e", &format!("inject={call}:signal=KILL:when={count}")]);
+            command.arg(world.programs.path().join("usshca")).arg("--dir").arg(world.ca()).arg("publish");
+            // As strace is told it, or it would not know the files by it.
+            command.arg(world.dir.path().join("feed"));
+            if is_root() {
+                command.uid(NOBODY).gid(NOBODY);
+            }
+            let out = command.current_dir(world.dir.path()).stdin(Stdio::null()).output().expect("strace");
+            let feed = fs::read(world.dir.path().join("feed/feed")).unwrap();
+            let pinned = ussh_core::feed::Pinned { key: key.clone(), taken: last };
+            let now = ussh_core::clock::Clock::now(&ussh_core::clock::SystemClock);
+            let taken = ussh_core::feed::verify(&feed, &pinned, now).unwrap();
+            let is_new = last.is_some_and(|last| last.version < taken.manifest().version);
+            last = Some(taken.taken());
+            if out.status.success() {
+                assert!(is_new || last.is_none() || killed == 0);
+                assert!(count > 1, "{call} is never called: what was to be tried was not");
+                break;
+            }
+            killed += 1;
+            if is_new {
+                new += 1
+            } else {
+                old += 1
+            }
+            // What the next one finds does not keep it from its work.
+            assert!(count < 200, "{call}: {out:?}");
+        }
+    }
+    println!("killed {killed} times: {old} times the old feed was there, {new} times the new one");
+    assert!(killed >= 20 && old >= 5 && new >= 5, "{killed} {old} {new}");
+    world.good(&["publish", "feed"]);
+    let left = fs::read_dir(world.dir.path().join("feed")).unwrap().count();
+    assert_eq!(left, 6, "nothing is left of those that were killed");
 }

@@ -8,7 +8,7 @@ use ussh_core::clock::UnixTime;
 use ussh_core::enroll::{Grant, HostToken, MAX_NAMES, NONCE_LEN, Proven};
 use ussh_core::escape::{MAX_FIELD, escape};
 use ussh_core::issue::CertificateTemplate;
-use ussh_core::keys::PublicKey;
+use ussh_core::keys::{PublicKey, SigningKey};
 use usshca_ipc::admin::Revoke;
 use usshca_ipc::host::Token;
 
@@ -318,12 +318,13 @@ impl Ca {
             certificates.push(certificate.to_openssh(host));
         }
         let (user_ca, host_ca) = self.public_keys();
+        let (feed_key, _) = self.feed_key();
         let mut grant = Grant {
             host: host.to_owned(),
             certificates,
             user_ca: vec![user_ca.to_openssh("user CA")],
             known_hosts: format!("@cert-authority * {}", host_ca.to_openssh("host CA")),
-            feed_key: None,
+            feed_key: feed_key.map(|key| key.to_openssh("")),
             signature: Vec::new(),
         };
         grant.signature = self.keys.host.sign(&grant.signed_data(nonce)).map_err(|e| Refused::Sign(e.into()))?;
@@ -397,7 +398,7 @@ impl Ca {
     }
 
     fn host_key(&self, blob: &[u8]) -> Result<PublicKey, Refused> {
-        let key = subject_key(blob, &self.public_keys())?;
+        let key = subject_key(blob, &self.own_keys())?;
         if key.is_fido() {
             return Err(Refused::Host("a key that a person must touch cannot be a host key".to_owned()));
         }

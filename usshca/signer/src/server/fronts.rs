@@ -23,6 +23,8 @@ use crate::refused::Refused;
 
 /// How long a statement is good for an issue.
 pub(super) const STATEMENT_LIFE: Duration = Duration::from_secs(60);
+/// Most bytes of a feed in one answer.
+const FEED_CHUNK: usize = 64 * 1024;
 /// Most groups in a statement.
 const MAX_GROUPS: usize = 4096;
 
@@ -173,6 +175,7 @@ impl Server {
             }
             Heard::Message(ToSigner::Outcome { serial, delivery }, _) => self.outcome(connection, serial, delivery),
             Heard::Message(ToSigner::Host(ask), _) => self.on_host(connection, ask),
+            Heard::Message(ToSigner::Feed { offset }, _) => self.feed(connection, offset),
             Heard::Nothing => {}
             Heard::Gone(ChannelError::Closed) => self.lose_front(connection),
             Heard::Gone(e) => {
@@ -257,6 +260,23 @@ impl Server {
         if let Some(connection) = connection {
             self.tell(connection, &reply);
         }
+    }
+
+    /// The feed is for everybody: no login is asked for.
+    fn feed(&mut self, connection: u64, offset: u64) {
+        let reply = match self.ca.feed_for_readers() {
+            Ok((version, feed)) => {
+                let rest = usize::try_from(offset).ok().and_then(|offset| feed.get(offset..)).unwrap_or_default();
+                let chunk = rest.get(..FEED_CHUNK).unwrap_or(rest).to_vec();
+                let total = u64::try_from(feed.len()).unwrap_or(u64::MAX);
+                FromSigner::Feed { version, total, chunk }
+            }
+            Err(e) => {
+                log::warning(&format!("connection {connection}: no feed: {e}"));
+                FromSigner::Refused { message: "The CA cannot give out its feed here.".to_owned() }
+            }
+        };
+        self.tell(connection, &reply);
     }
 
     pub(super) fn tell(&mut self, connection: u64, reply: &FromSigner) {

@@ -158,6 +158,9 @@ impl Server {
                 if flow == Flow::Stop {
                     return Ok(());
                 }
+                if self.ca.take_changed() {
+                    self.answer_control(&FromSignerControl::Changed)?;
+                }
             }
             self.take_turn();
         }

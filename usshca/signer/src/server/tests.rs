@@ -23,6 +23,7 @@ use usshca_ipc::worker::{Statement, StatementReply};
 use super::*;
 use crate::ca_keys::CaKeys;
 use crate::inventory::Inventory;
+use usshca_ipc::signer::KeySetup;
 
 const POLICY: &str = "[[rule]]\nname=\"staff\"\ngroups=[\"staff\"]\nvalidity_seconds=600\nprincipals=[\"%u\"]\n";
 
@@ -62,7 +63,10 @@ fn world_where(worker_uid: u32, admin_uids: Vec<u32>, change: fn(&mut Server)) -
     let dir = tempfile::tempdir().unwrap();
     let (ours, theirs) = SeqPacket::pair().unwrap();
     theirs.attest_sender().unwrap();
-    let keys = CaKeys { user: PrivateKey::generate_ed25519().unwrap(), host: PrivateKey::generate_ed25519().unwrap() };
+    let keys = CaKeys {
+        user: PrivateKey::generate_ed25519().unwrap().try_into().unwrap(),
+        host: PrivateKey::generate_ed25519().unwrap().try_into().unwrap(),
+    };
     let setup = SignerSetup {
         state: dir.path().to_owned(),
         policy: policy(),
@@ -72,6 +76,7 @@ fn world_where(worker_uid: u32, admin_uids: Vec<u32>, change: fn(&mut Server)) -
         only_policy: false,
         side_job: None,
         creates: true,
+        keys: KeySetup::default(),
     };
     let listener = SeqPacketListener::bind(&dir.path().join("admin.sock"), 0o600).unwrap();
     let database = dir.path().join("inventory.db");
@@ -106,7 +111,7 @@ impl World {
         self.control.send(&Control::Hears).unwrap();
         loop {
             match self.control.receive(PATIENCE).unwrap().message {
-                FromSignerControl::LoggedIn { .. } | FromSignerControl::Counts(_) => {}
+                FromSignerControl::LoggedIn { .. } | FromSignerControl::Counts(_) | FromSignerControl::Changed => {}
                 other => return assert_eq!(other, FromSignerControl::Hears),
             }
         }

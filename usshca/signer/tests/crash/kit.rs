@@ -17,7 +17,7 @@ use ussh_os::seqpacket::SeqPacket;
 use usshca_ipc::admin::{Entry, Reply, Request};
 use usshca_ipc::channel::{Channel, ChannelError, encode};
 use usshca_ipc::front::{Delivery, FromSigner, ToSigner, Wish};
-use usshca_ipc::signer::{Control, FromSignerControl, PolicyText, SignerSetup};
+use usshca_ipc::signer::{Control, FromSignerControl, KeySetup, PolicyText, SignerSetup};
 use usshca_ipc::worker::{Statement, StatementReply};
 
 /// The signer's program.
@@ -62,6 +62,7 @@ impl Signer {
             listens: false,
             creates,
             only_policy: false,
+            keys: KeySetup::default(),
             side_job: None,
         };
         let mut file = tempfile::tempfile().unwrap();

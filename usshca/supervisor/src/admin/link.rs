@@ -42,19 +42,15 @@ impl Link {
 
     /// With a signer of our own, on the same state; it holds the lock, so that there is never a second one.
     pub fn own(base: &Base) -> Result<Self, Failure> {
-        Self::with(signer_process::start(base)?)
+        Self::with(signer_process::start_ready(|| signer_process::start(base))?)
     }
 
     /// With the first signer of a new CA, which makes the inventory.
     pub fn first(base: &Base) -> Result<Self, Failure> {
-        Self::with(signer_process::start_first(base)?)
+        Self::with(signer_process::start_ready(|| signer_process::start_first(base))?)
     }
 
     fn with(signer: SignerProcess) -> Result<Self, Failure> {
-        if let Err(failure) = signer.wait_ready() {
-            signer.finish();
-            return Err(failure);
-        }
         let failed = |e: &dyn std::fmt::Display| Failure::internal(format!("the signer cannot be asked: {e}"));
         let (ours, theirs) = SeqPacket::pair().map_err(|e| failed(&e))?;
         signer.control.send_with(&Control::NewAdmin, &[theirs.as_fd()]).map_err(|e| failed(&e))?;

@@ -3,6 +3,7 @@
 mod backup;
 mod csv;
 mod explain;
+mod feed;
 mod files;
 mod find;
 mod host;
@@ -50,6 +51,8 @@ pub fn run(layout: &Layout, verb: AdminCommand) -> Result<(), Failure> {
         AdminCommand::Host(HostCommand::List(args)) => hosts::list(layout, &args),
         AdminCommand::Host(HostCommand::Show(args)) => hosts::show(layout, &args),
         AdminCommand::Host(HostCommand::Remove(args)) => hosts::remove(layout, &args),
+        AdminCommand::Publish(args) => feed::publish(layout, &args),
+        AdminCommand::Feed(command) => feed::run(layout, command),
     }
 }
 

@@ -14,6 +14,7 @@ use ussh_core::keys::{KeyError, PrivateKey, PublicKey};
 use ussh_os::process;
 use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::layout::Layout;
+use usshca_ipc::signer::Secret;
 
 use self::accounts::Owner;
 use self::stage::Stage;
@@ -22,6 +23,7 @@ use crate::cli::InitArgs;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::prepare::Base;
+use crate::unlock;
 
 /// How long the CA machine's own host certificate is valid, in seconds: five years. Without a valid one nobody reaches the CA.
 const HOST_VALIDITY: u64 = 5 * 365 * 86_400;
@@ -39,9 +41,11 @@ pub fn run(layout: &Layout, args: &InitArgs) -> Result<(), Failure> {
     let config_text = text::config(layout, &ca_name, &names, &args.listen);
     let config = Config::parse(&config_text, &layout.config).map_err(|e| Failure::usage(e.to_string()))?;
 
+    let passphrase = args.encrypt.then(unlock::new_passphrase).transpose()?;
     let stage = Stage::new(layout)?;
     let owner = accounts::ensure(&config)?;
-    let made = make_files(&stage, owner, &config_text, &ca_name).and_then(|key| certify(&stage, &key, &names));
+    let made = make_files(&stage, owner, &config_text, &ca_name, passphrase.as_ref())
+        .and_then(|key| certify(&stage, &key, &names));
     made.map_err(|e| match owner.and_then(|owner| closed_folder(&layout.state, owner)) {
         Some(folder) if e.message.contains("ermission denied") => not_entered(layout, &config.signer_user, &folder),
         _ => stage.by_last_names(e),
@@ -79,18 +83,30 @@ fn host_names(args: &InitArgs) -> Result<Vec<String>, Failure> {
 }
 
 /// Everything but what a signer makes. Gives the machine's new host key.
-fn make_files(stage: &Stage, signer: Option<Owner>, config: &str, ca_name: &str) -> Result<PublicKey, Failure> {
+fn make_files(
+    stage: &Stage,
+    signer: Option<Owner>,
+    config: &str,
+    ca_name: &str,
+    passphrase: Option<&Secret>,
+) -> Result<PublicKey, Failure> {
     let layout = stage.layout();
-    let (user_ca, host_ca, host_key) = (new_key()?, new_key()?, new_key()?);
+    let (user_ca, host_ca, feed_key, host_key) = (new_key()?, new_key()?, new_key()?, new_key()?);
     stage.file(&layout.config, config, PUBLIC, None)?;
     stage.file(&layout.policy, text::POLICY, PUBLIC, None)?;
 
     stage.folder(&layout.state, 0o700, signer)?;
-    for (name, key, comment) in
-        [("user_ca", &user_ca, format!("user CA of {ca_name}")), ("host_ca", &host_ca, format!("host CA of {ca_name}"))]
-    {
+    for (name, key, comment) in [
+        ("user_ca", &user_ca, format!("user CA of {ca_name}")),
+        ("host_ca", &host_ca, format!("host CA of {ca_name}")),
+        ("feed_key", &feed_key, format!("feed key of {ca_name}")),
+    ] {
         let public = key.public_key().to_openssh(&comment);
-        let secret = key.to_openssh(&comment).map_err(key_failure)?;
+        let secret = match passphrase {
+            Some(Secret(passphrase)) => key.to_openssh_encrypted(&comment, passphrase),
+            None => key.to_openssh(&comment),
+        };
+        let secret = secret.map_err(key_failure)?;
         stage.file(&layout.state.join(name), &secret, SECRET, signer)?;
         stage.file(&layout.state.join(format!("{name}.pub")), &format!("{public}\n"), PUBLIC, signer)?;
     }
@@ -106,6 +122,8 @@ fn make_files(stage: &Stage, signer: Option<Owner>, config: &str, ca_name: &str)
     let host_line = host_ca.public_key().to_openssh(&format!("host CA of {ca_name}"));
     stage.file(&layout.public.join("user_ca.pub"), &format!("{user_line}\n"), PUBLIC, None)?;
     stage.file(&layout.public.join("host_ca.pub"), &format!("{host_line}\n"), PUBLIC, None)?;
+    let feed_line = feed_key.public_key().to_openssh(&format!("feed key of {ca_name}"));
+    stage.file(&layout.public.join("feed_key.pub"), &format!("{feed_line}\n"), PUBLIC, None)?;
     stage.file(&layout.public.join("known_hosts"), &format!("@cert-authority * {host_line}\n"), PUBLIC, None)?;
     Ok(host_key.public_key())
 }

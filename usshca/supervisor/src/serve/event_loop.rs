@@ -21,6 +21,7 @@ use crate::serve::desk::Desk;
 use crate::serve::doors::Throttling;
 use crate::serve::notify::Notify;
 use crate::serve::penalties::Penalties;
+use crate::serve::publisher::Publisher;
 use crate::serve::signer::Signer;
 use crate::serve::source::Named;
 use crate::serve::turned_away::Leaving;
@@ -39,6 +40,7 @@ pub struct EventLoop {
     pub(super) listeners: Vec<TcpListener>,
     signals: SignalFd,
     pub(super) signer: Signer,
+    publisher: Option<Publisher>,
     /// By number.
     pub(super) connections: BTreeMap<u64, Connection>,
     /// By a number of their own.
@@ -82,8 +84,10 @@ impl EventLoop {
         let failed = |e: Errno| Failure::internal(format!("signals: {e}"));
         mask.thread_block().map_err(failed)?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)?;
+        let publisher = Publisher::new(&ground.base, Instant::now());
         let penalties = Penalties::new(ground.base.config.penalties.terms());
         Ok(EventLoop {
+            publisher,
             ground,
             listeners,
             signals,
@@ -115,6 +119,7 @@ impl EventLoop {
             let now = Instant::now();
             self.hear_signals(now);
             self.signer.advance(&self.ground.base, now);
+            self.publish(now);
             self.note_logins();
             self.see_to(&ready, now);
             self.accept(now);
@@ -138,6 +143,7 @@ impl EventLoop {
             watched.extend(self.listeners.iter().map(AsFd::as_fd));
         }
         watched.extend(self.signer.descriptors());
+        watched.extend(self.publisher.as_ref().and_then(Publisher::descriptor));
         let mut fds: Vec<PollFd<'_>> = watched.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         fds.extend(self.desk.descriptors().map(|(fd, flags)| PollFd::new(fd, flags)));
         match poll(&mut fds, self.timeout(now)) {
@@ -162,12 +168,21 @@ impl EventLoop {
         let next = next.chain(self.workers.values().map(|w| w.deadline));
         let next = next.chain(self.signer.next_instant()).chain(self.accept_after).chain(self.stop_by);
         let next = next.chain(self.desk.next_instant()).chain(self.notify.next_instant());
+        let is_up = self.signer.generation().is_some();
+        let next = next.chain(self.publisher.as_ref().and_then(|publisher| publisher.next_instant(is_up)));
         let next = next.chain(self.leaving.next_instant()).min();
         // Whole milliseconds, rounded up: rounded down, the last one would be spent spinning.
         next.map_or(PollTimeout::NONE, |at| {
             let left = at.saturating_duration_since(now).as_nanos().div_ceil(1_000_000);
             PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
         })
+    }
+
+    fn publish(&mut self, now: Instant) {
+        let (is_up, changed) = (self.signer.generation().is_some(), self.signer.take_changed());
+        if let Some(publisher) = self.publisher.as_mut().filter(|_| self.stop_by.is_none()) {
+            publisher.advance(&self.ground.base, is_up, changed, now);
+        }
     }
 
     fn hear_signals(&mut self, now: Instant) {

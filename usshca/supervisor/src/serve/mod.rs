@@ -15,6 +15,7 @@ mod liveness;
 pub mod max_startups;
 mod notify;
 pub mod penalties;
+mod publisher;
 mod signer;
 mod source;
 mod turned_away;

@@ -41,6 +41,8 @@ pub struct Signer {
     past: Counts,
     /// What this one has done, as far as it has said.
     present: Counts,
+    /// It said that something was revoked or lifted.
+    changed: bool,
 }
 
 enum State {
@@ -53,10 +55,11 @@ enum State {
 impl Signer {
     /// Starts the first one and waits until it is ready.
     pub fn start(base: &Base, admin: OwnedFd) -> Result<Self, Failure> {
-        let listener = admin.try_clone().map_err(|e| Failure::internal(e.to_string()))?;
         let policy = base.policy()?;
-        let process = signer_process::start_serving(base, listener, policy.clone())?;
-        process.wait_ready()?;
+        let process = signer_process::start_ready(|| {
+            let listener = admin.try_clone().map_err(|e| Failure::internal(e.to_string()))?;
+            signer_process::start_serving(base, listener, policy.clone())
+        })?;
         set_nonblocking(&process).map_err(|e| Failure::internal(e.to_string()))?;
         let state = State::up(process, Instant::now());
         Ok(Signer {
@@ -69,12 +72,18 @@ impl Signer {
             logged_in: Vec::new(),
             past: Counts::default(),
             present: Counts::default(),
+            changed: false,
         })
     }
 
     /// Which signer is up; `None`: none is.
     pub fn generation(&self) -> Option<u64> {
         matches!(self.state, State::Up { .. }).then_some(self.generation)
+    }
+
+    /// Whether something was revoked or lifted since the last call.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
     /// Tells it of a new front, worker or admin with its end of a channel; gives the signer's generation. `None`: it was not told.
@@ -189,7 +198,12 @@ impl Signer {
                     | FromSignerControl::PolicyWarning(_)
                     | FromSignerControl::PolicyGood
                     | FromSignerControl::Copied { .. }
-                    | FromSignerControl::Judged(_) => false,
+                    | FromSignerControl::Judged(_)
+                    | FromSignerControl::NeedsPassphrase { .. } => false,
+                    FromSignerControl::Changed => {
+                        self.changed = true;
+                        true
+                    }
                 });
                 let hangs = how.is_none() && !hears(process, liveness, now);
                 if how.is_none() && !hangs {
@@ -232,7 +246,11 @@ impl Signer {
                     | FromSignerControl::Copied { .. }
                     | FromSignerControl::Judged(_)
                     | FromSignerControl::LoggedIn { .. }
-                    | FromSignerControl::Counts(_) => self.down("spoke out of turn", now),
+                    | FromSignerControl::Counts(_)
+                    | FromSignerControl::Changed => self.down("spoke out of turn", now),
+                    FromSignerControl::NeedsPassphrase { key, .. } => {
+                        self.down(&format!("{key} is encrypted by another passphrase than at the start"), now)
+                    }
                 },
                 Err(ChannelError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {
                     match ended(process, |_| false) {

@@ -1,0 +1,299 @@
+//! One key of the CA's, wherever it is held: a file, plain or encrypted, read at the start into locked memory; or an ssh-agent, asked for each signature.
+//!
+//! Of a key NAME in the state folder: `NAME` is the private key; or `NAME.agent` says in which agent it is (TOML: `socket = "/run/…"`) and `NAME.pub` which key it is.
+//! The agent runs as the signer's own account, and is asked from within the sandbox: a connection is made when it is needed and kept.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use ussh_core::agent::{Agent, AgentError};
+use ussh_core::keys::{KeyError, PrivateKey, PublicKey, SigningKey};
+use ussh_os::agent_socket::connect_as;
+use ussh_os::locked::{Locked, scrub_stack};
+use ussh_os::process;
+use usshca_ipc::signer::Secret;
+
+use crate::log;
+use crate::state::{StateError, StateFolder};
+
+/// How long an agent may take to connect and to sign: meanwhile nobody else is served.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long an agent that did not answer in time is not asked again.
+const QUIET: Duration = Duration::from_secs(10);
+/// Longest way down that a signature takes, in bytes of stack, unoptimised.
+const SIGNING: usize = 64 * 1024;
+/// Likewise for reading a key.
+const LOADING: usize = 512 * 1024;
+
+/// Why there is no usable key.
+#[derive(Debug, thiserror::Error)]
+pub enum CaKeyError {
+    /// The file.
+    #[error("{0}")]
+    State(#[from] StateError),
+    /// Not a key in OpenSSH's format.
+    #[error("{name}: {source}")]
+    Key {
+        /// Which.
+        name: String,
+        /// What is wrong.
+        source: KeyError,
+    },
+    /// Encrypted, and not to be opened.
+    #[error("{name} is encrypted, {}", if *wrong { "and the passphrase is wrong" } else { "and there is no passphrase" })]
+    Passphrase {
+        /// Which.
+        name: String,
+        /// There was one.
+        wrong: bool,
+    },
+    /// RSA (its private operations leak time), or a key that a person must touch.
+    #[error("{name}: a CA key must be Ed25519 or ECDSA, not {kind}")]
+    Kind {
+        /// Which.
+        name: String,
+        /// OpenSSH's short name of its type.
+        kind: &'static str,
+    },
+    /// NAME.agent cannot be understood.
+    #[error("{name}.agent: {problem}")]
+    Agent {
+        /// Which.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Memory that cannot be locked.
+    #[error("{name}: its memory cannot be locked: {source} (RLIMIT_MEMLOCK; systemd: LimitMEMLOCK=)")]
+    Memory {
+        /// Which.
+        name: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// One key in two roles.
+    #[error("{0} and {1} are the same key: each needs its own")]
+    Same(&'static str, &'static str),
+    /// What was left of a change of the feed key.
+    #[error("feed_key: {0}")]
+    Handover(String),
+}
+
+/// A key of the CA's.
+#[derive(Debug)]
+pub struct CaKey {
+    public: PublicKey,
+    holder: Holder,
+}
+
+#[derive(Debug)]
+enum Holder {
+    Memory(Locked<PrivateKey>),
+    Agent(Box<AgentHolder>),
+}
+
+#[derive(Debug)]
+struct AgentHolder {
+    name: String,
+    socket: PathBuf,
+    line: Mutex<Line>,
+}
+
+/// The connection with an agent.
+#[derive(Debug, Default)]
+struct Line {
+    agent: Option<Agent>,
+    /// It is not asked before.
+    quiet_until: Option<Instant>,
+}
+
+/// NAME.agent.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AgentFile {
+    socket: PathBuf,
+}
+
+impl CaKey {
+    /// Loads the key of this name.
+    /// # Errors
+    /// [`CaKeyError`]
+    pub fn load(state: &StateFolder, name: &str, passphrases: &[Secret]) -> Result<Self, CaKeyError> {
+        let agent_file = format!("{name}.agent");
+        let is_agents = state.file(&agent_file).symlink_metadata().is_ok();
+        let key = if is_agents {
+            Self::of_agent(state, name, &agent_file)?
+        } else {
+            Self::of_file(state, name, passphrases)?
+        };
+        match key.public.short_type() {
+            "ED25519" | "ECDSA" => Ok(key),
+            kind => Err(CaKeyError::Kind { name: name.to_owned(), kind }),
+        }
+    }
+
+    /// A key that is at hand; the memory it comes from is the caller's to wipe.
+    /// # Errors
+    /// [`CaKeyError::Memory`]
+    pub fn of_private(name: &str, key: PrivateKey) -> Result<Self, CaKeyError> {
+        let public = key.public_key();
+        let locked = Locked::new(key);
+        scrub_stack::<LOADING>();
+        let locked = locked.map_err(|source| CaKeyError::Memory { name: name.to_owned(), source })?;
+        Ok(CaKey { public, holder: Holder::Memory(locked) })
+    }
+
+    fn of_file(state: &StateFolder, name: &str, passphrases: &[Secret]) -> Result<Self, CaKeyError> {
+        let text = state.secret(name)?;
+        let key = open(&text, passphrases);
+        drop(text);
+        let key = key.map_err(|source| match source {
+            KeyError::Encrypted => CaKeyError::Passphrase { name: name.to_owned(), wrong: false },
+            KeyError::WrongPassphrase => CaKeyError::Passphrase { name: name.to_owned(), wrong: true },
+            source => CaKeyError::Key { name: name.to_owned(), source },
+        })?;
+        Self::of_private(name, key)
+    }
+
+    fn of_agent(state: &StateFolder, name: &str, file: &str) -> Result<Self, CaKeyError> {
+        let agent = |problem: String| CaKeyError::Agent { name: name.to_owned(), problem };
+        let text = state.secret(file)?;
+        let AgentFile { socket } = toml::from_str(&text).map_err(|e| agent(e.message().to_owned()))?;
+        if !socket.is_absolute() {
+            return Err(agent("socket must be an absolute path".to_owned()));
+        }
+        let public = public_key(state, name)?;
+        let holder = AgentHolder { name: name.to_owned(), socket, line: Mutex::default() };
+        match holder.lists(&public) {
+            Ok(true) => {}
+            Ok(false) => log::warning(&format!(
+                "{name}: the agent at {} does not hold the key {}: nothing is signed by it until it does",
+                holder.socket.display(),
+                public.fingerprint()
+            )),
+            // It may come later; to revoke it takes no agent.
+            Err(why) => log::warning(&format!("{name}: {why}: nothing is signed by it until it answers")),
+        }
+        Ok(CaKey { public, holder: Holder::Agent(Box::new(holder)) })
+    }
+
+    /// The public half.
+    pub fn public_key(&self) -> PublicKey {
+        self.public.clone()
+    }
+
+    /// For people: where it is held.
+    pub fn held(&self) -> String {
+        match &self.holder {
+            Holder::Memory(_) => "file".to_owned(),
+            Holder::Agent(agent) => format!("agent {}", agent.socket.display()),
+        }
+    }
+
+    /// Whether it is a file of the state.
+    pub fn is_file(&self) -> bool {
+        matches!(self.holder, Holder::Memory(_))
+    }
+}
+
+impl SigningKey for CaKey {
+    fn public_key(&self) -> PublicKey {
+        self.public.clone()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        match &self.holder {
+            Holder::Memory(key) => {
+                let signature = key.sign(message);
+                scrub_stack::<SIGNING>();
+                signature
+            }
+            Holder::Agent(agent) => agent.sign(&self.public, message).map_err(KeyError::Holder),
+        }
+    }
+}
+
+impl TryFrom<PrivateKey> for CaKey {
+    type Error = CaKeyError;
+    fn try_from(key: PrivateKey) -> Result<Self, CaKeyError> {
+        Self::of_private("key", key)
+    }
+}
+
+impl AgentHolder {
+    /// One try on the connection that there is, and one on a new one: an agent that was restarted is found again.
+    fn sign(&self, key: &PublicKey, message: &[u8]) -> Result<Vec<u8>, String> {
+        self.ask(|agent| agent.sign(key.blob(), message, 0))
+    }
+
+    fn lists(&self, key: &PublicKey) -> Result<bool, String> {
+        let identities = self.ask(Agent::list)?;
+        Ok(identities.iter().any(|one| one.blob == key.blob()))
+    }
+
+    fn ask<T>(&self, question: impl Fn(&mut Agent) -> Result<T, AgentError>) -> Result<T, String> {
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if line.quiet_until.is_some_and(|until| now < until) {
+            return Err(self.failed("did not answer in time a moment ago"));
+        }
+        line.quiet_until = None;
+        let deadline = now + PATIENCE;
+        loop {
+            let (mut agent, is_new) = match line.agent.take() {
+                Some(agent) => (agent, false),
+                None => (self.connect(deadline)?, true),
+            };
+            agent.set_deadline(deadline);
+            match question(&mut agent) {
+                Ok(answer) => {
+                    line.agent = Some(agent);
+                    return Ok(answer);
+                }
+                Err(AgentError::Refused) => {
+                    line.agent = Some(agent);
+                    return Err(self.failed("refused"));
+                }
+                Err(AgentError::Io(_)) if !is_new => {}
+                Err(AgentError::Timeout) => {
+                    line.quiet_until = Some(Instant::now() + QUIET);
+                    return Err(self.failed(&format!("did not answer within {} s", PATIENCE.as_secs())));
+                }
+                Err(e) => return Err(self.failed(&e.to_string())),
+            }
+        }
+    }
+
+    fn connect(&self, deadline: Instant) -> Result<Agent, String> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let own = process::effective_uid();
+        let connected = connect_as(own, process::real_gid(), &[], &self.socket, left);
+        let (stream, _) = connected.map_err(|e| self.failed(&format!("cannot be reached: {e}")))?;
+        Ok(Agent::new(stream, left))
+    }
+
+    fn failed(&self, how: &str) -> String {
+        format!("the agent at {}, which holds {}, {how}", self.socket.display(), self.name)
+    }
+}
+
+/// `NAME.pub`.
+pub fn public_key(state: &StateFolder, name: &str) -> Result<PublicKey, CaKeyError> {
+    let file = format!("{name}.pub");
+    let text = state.public(&file)?;
+    PublicKey::from_openssh(text.trim_end()).map_err(|source| CaKeyError::Key { name: file, source })
+}
+
+/// Tries each passphrase; one of another key does no harm.
+fn open(text: &str, passphrases: &[Secret]) -> Result<PrivateKey, KeyError> {
+    let mut result = PrivateKey::from_openssh(text);
+    for Secret(passphrase) in passphrases {
+        if !matches!(result, Err(KeyError::Encrypted | KeyError::WrongPassphrase)) {
+            break;
+        }
+        result = PrivateKey::from_openssh_encrypted(text, passphrase);
+    }
+    result
+}

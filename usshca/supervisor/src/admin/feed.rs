@@ -1,0 +1,217 @@
+//! `usshca publish` and `usshca feed …`.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use ussh_core::clock::{Clock, SystemClock};
+use ussh_core::escape::escape;
+use ussh_core::feed::{Bundle, FeedError, Manifest, Pinned, VerifiedFeed, seal, verify};
+use ussh_core::keys::{KeyError, PrivateKey, PublicKey};
+use ussh_os::process;
+use usshca_ipc::admin::{Reply, Request};
+use usshca_ipc::layout::Layout;
+use zeroize::Zeroizing;
+
+use super::host::read_key;
+use super::time::utc;
+use super::{Link, print, unexpected};
+use crate::cli::{FeedCommand, FeedKeyCommand, FeedShowArgs, FeedSignArgs, FeedVerifyArgs, PublishArgs, RotateArgs};
+use crate::failure::Failure;
+use crate::feed_folder::{self, DRAFT, FeedFolder};
+use crate::unlock;
+
+/// Longest private key file, in bytes.
+const MAX_KEY_FILE: u64 = 16 * 1024;
+
+/// Writes the feed to a folder.
+pub fn publish(layout: &Layout, args: &PublishArgs) -> Result<(), Failure> {
+    // Before the feed is made, so that none is made in vain.
+    let folder = FeedFolder::lock(&args.folder)?;
+    let request = Request::Feed { valid_seconds: args.valid_for, signed: !args.unsigned };
+    let feed = receive(&Link::open(layout)?, &request)?;
+    let place = args.folder.display();
+    if args.unsigned {
+        let draft = Bundle::parse(&feed).and_then(|bundle| Manifest::parse(&bundle.manifest));
+        let manifest = draft.map_err(|e| Failure::internal(format!("the signer's draft: {e}")))?;
+        folder.put_draft(&feed)?;
+        return print(&match args.json {
+            true => format!("{}\n", manifest_json(&manifest)),
+            false => format!(
+                "{place}/{DRAFT}: version {}, for the feed key to sign: bring the folder to where that is, and there: usshca feed sign {place} --key FILE\n",
+                manifest.version
+            ),
+        });
+    }
+    let put = folder.put(&feed)?;
+    if args.quiet {
+        return Ok(());
+    }
+    print(&match args.json {
+        true => format!("{}\n", feed_json(&put)),
+        false => {
+            let manifest = put.manifest();
+            format!("{place}: version {}, valid until {}\n", manifest.version, utc(manifest.valid_until))
+        }
+    })
+}
+
+fn receive(link: &Link, request: &Request) -> Result<Vec<u8>, Failure> {
+    let mut feed = Vec::new();
+    let mut reply = link.ask(request)?;
+    while let Reply::Feed { chunk, more } = reply {
+        feed.extend_from_slice(&chunk);
+        if !more {
+            return Ok(feed);
+        }
+        reply = link.next()?;
+    }
+    Err(unexpected())
+}
+
+/// `usshca feed …`.
+pub fn run(layout: &Layout, command: FeedCommand) -> Result<(), Failure> {
+    match command {
+        FeedCommand::Show(args) => show(&args),
+        FeedCommand::Verify(args) => check(&args),
+        FeedCommand::Sign(args) => sign(&args),
+        FeedCommand::Key(FeedKeyCommand::Show(args)) => key(&Link::open(layout)?.ask(&Request::FeedKey)?, args.json),
+        FeedCommand::Key(FeedKeyCommand::Rotate(args)) => rotate(layout, &args),
+    }
+}
+
+fn show(args: &FeedShowArgs) -> Result<(), Failure> {
+    let feed = feed_folder::read(&args.feed)?;
+    if args.json {
+        return print(&format!("{}\n", feed_json(&feed)));
+    }
+    let manifest = feed.manifest();
+    let now = SystemClock.now().0;
+    let over = if now >= manifest.valid_until { " (expired)" } else { "" };
+    let mut text = format!(
+        "CA             {}\nversion        {}\ngenerated      {}\nvalid until    {}{over}\nsigned by      {} {}\n",
+        escape(manifest.ca.as_bytes(), 64),
+        manifest.version,
+        utc(manifest.generated),
+        utc(manifest.valid_until),
+        feed.signed_by().short_type(),
+        feed.signed_by().fingerprint(),
+    );
+    if feed.pin() != feed.signed_by() {
+        text += &format!("successor      {} {}\n", feed.pin().short_type(), feed.pin().fingerprint());
+    }
+    text += &format!("handovers      {}\n", feed.bundle().handovers.len());
+    for key in feed.cas().keys() {
+        text += &format!("user CA        {} {}\n", key.short_type(), key.fingerprint());
+    }
+    text += &format!("KRL            {} bytes, version {}\n", feed.krl().len(), feed.revoked().version().unwrap_or(0));
+    print(&text)
+}
+
+/// By a key that is pinned, as a host does it.
+fn check(args: &FeedVerifyArgs) -> Result<(), Failure> {
+    let bytes = feed_folder::read_bytes(&args.feed)?;
+    let pinned = Pinned { key: read_key(&args.key)?, taken: None };
+    let refused = |e: FeedError| Failure::refused(format!("{}: {e}", args.feed.display()));
+    let feed = verify(&bytes, &pinned, SystemClock.now()).map_err(refused)?;
+    if let Some(least) = args.min_version.filter(|least| feed.manifest().version < *least) {
+        return Err(refused(FeedError::GoesBack { offered: feed.manifest().version, taken: least }));
+    }
+    print(&match args.json {
+        true => format!("{}\n", feed_json(&feed)),
+        false => format!("{}: good, version {}\n", args.feed.display(), feed.manifest().version),
+    })
+}
+
+/// Where the feed key is: nothing of the CA's is there but the draft and the key.
+fn sign(args: &FeedSignArgs) -> Result<(), Failure> {
+    process::harden_memory().map_err(|e| Failure::internal(format!("cannot protect this process's memory: {e}")))?;
+    let folder = FeedFolder::lock(&args.folder)?;
+    let mut draft = folder.draft()?;
+    let key = load(&args.key)?;
+    if let Some(path) = &args.successor {
+        let mut manifest = Manifest::parse(&draft.manifest).map_err(|e| Failure::refused(e.to_string()))?;
+        manifest.successor = Some(read_key(path)?.to_openssh(""));
+        draft.manifest = manifest.to_bytes().map_err(|e| Failure::refused(e.to_string()))?;
+    }
+    let feed = seal(draft, &key).map_err(|e| {
+        let place = args.folder.display();
+        if let FeedError::OtherKey { named, .. } = &e {
+            let file = args.key.display();
+            return Failure::refused(format!("{place}: it is for the feed key {named} to sign; {file} is another one"));
+        }
+        Failure::refused(format!("{place}: {e}"))
+    })?;
+    let put = folder.put(&feed)?;
+    print(&match args.json {
+        true => format!("{}\n", feed_json(&put)),
+        false => format!("{}: signed, version {}\n", args.folder.display(), put.manifest().version),
+    })
+}
+
+fn load(path: &Path) -> Result<PrivateKey, Failure> {
+    use std::io::Read;
+    let failed = |e: &dyn std::fmt::Display| Failure::usage(format!("{}: {e}", path.display()));
+    let mut text = Zeroizing::new(String::with_capacity(MAX_KEY_FILE as usize + 1));
+    let file = std::fs::File::open(path).map_err(|e| failed(&e))?;
+    file.take(MAX_KEY_FILE).read_to_string(&mut text).map_err(|e| failed(&e))?;
+    let mut key = PrivateKey::from_openssh(&text);
+    let mut tried = 0;
+    while matches!(key, Err(KeyError::Encrypted | KeyError::WrongPassphrase)) {
+        let all = unlock::passphrases();
+        match all.get(tried) {
+            Some(passphrase) => {
+                key = PrivateKey::from_openssh_encrypted(&text, &passphrase.0);
+                tried += 1;
+            }
+            None => unlock::ask_for(&path.display().to_string(), tried > 0)?,
+        }
+    }
+    key.map_err(|e| failed(&e))
+}
+
+fn rotate(layout: &Layout, args: &RotateArgs) -> Result<(), Failure> {
+    let request = match (&args.to, &args.handed_over) {
+        (Some(path), _) => Request::FeedKeyRotate { to: Some(read_key(path)?.to_blob()) },
+        (None, Some(path)) => {
+            let Bundle { manifest, signature, .. } = feed_folder::read(path)?.bundle().clone();
+            Request::FeedKeyHandedOver { manifest, signature }
+        }
+        (None, None) => Request::FeedKeyRotate { to: None },
+    };
+    key(&Link::open(layout)?.ask(&request)?, args.json)
+}
+
+fn key(reply: &Reply, as_json: bool) -> Result<(), Failure> {
+    let Reply::FeedKey { line, held } = reply else { return Err(unexpected()) };
+    let fingerprint = line.as_deref().and_then(|line| PublicKey::from_openssh(line).ok()).map(|key| key.fingerprint());
+    print(&match (as_json, line, fingerprint) {
+        (true, line, fingerprint) => {
+            format!("{}\n", json!({ "key": line, "fingerprint": fingerprint, "held": held }))
+        }
+        (false, Some(line), Some(fingerprint)) => format!("{line}\n{fingerprint}, held: {held}\n"),
+        (false, ..) => return Err(Failure::refused("this CA has no feed key; `usshca feed key rotate` makes one")),
+    })
+}
+
+/// Strings: JSON's numbers lose digits above 2^53 in many readers.
+fn manifest_json(manifest: &Manifest) -> Value {
+    json!({
+        "ca": manifest.ca,
+        "version": manifest.version.to_string(),
+        "generated": manifest.generated,
+        "valid_until": manifest.valid_until,
+        "feed_key": manifest.feed_key,
+        "successor": manifest.successor,
+    })
+}
+
+fn feed_json(feed: &VerifiedFeed) -> Value {
+    let mut value = manifest_json(feed.manifest());
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("handovers".to_owned(), feed.bundle().handovers.len().into());
+        fields.insert("krl_version".to_owned(), feed.revoked().version().map(|v| v.to_string()).into());
+        let cas: Vec<String> = feed.cas().keys().iter().map(PublicKey::fingerprint).collect();
+        fields.insert("user_cas".to_owned(), cas.into());
+    }
+    value
+}

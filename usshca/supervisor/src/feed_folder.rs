@@ -1,0 +1,165 @@
+//! A folder with a feed. `feed` is the feed: one file, put in place in one step, so that every reader sees the old one or the new one, whole, whenever the writer is killed.
+//!
+//! Beside it the same contents as single files, for people, configuration management and stock tools: `manifest` and `manifest.sig` (`ssh-keygen -Y verify -n feed@ussh`), `user_ca.pub`, `krl`, `known_hosts`.
+//! Each of them is put in place in one step too, after the feed; they may be of different versions while a writer is at work, or where it was killed, until the next one.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use ussh_core::feed::{Bundle, FEED, FeedError, KNOWN_HOSTS, KRL, MAX_FEED, USER_CA, VerifiedFeed, open};
+
+use crate::failure::Failure;
+
+/// The manifest, as it was signed.
+pub const MANIFEST: &str = "manifest";
+/// Its signature, as `ssh-keygen -Y sign` writes one.
+pub const SIGNATURE: &str = "manifest.sig";
+/// A feed that waits for its signature.
+pub const DRAFT: &str = "feed.unsigned";
+/// Mode of all files.
+const MODE: u32 = 0o644;
+
+/// A folder that this process alone writes to.
+pub struct FeedFolder {
+    path: PathBuf,
+    /// Locked as long as this lives.
+    folder: File,
+}
+
+impl FeedFolder {
+    /// Makes it if need be (0755; its parent must be there), and locks it.
+    /// # Errors
+    /// It cannot be made, or another one writes to it.
+    pub fn lock(path: &Path) -> Result<Self, Failure> {
+        match fs::create_dir(path) {
+            Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(|e| failure(path, &e))?,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(failure(path, &e)),
+        }
+        let folder = File::open(path).map_err(|e| failure(path, &e))?;
+        match folder.try_lock() {
+            Ok(()) => Ok(FeedFolder { path: path.to_owned(), folder }),
+            Err(TryLockError::WouldBlock) => {
+                Err(Failure::unavailable(format!("{}: somebody else is publishing there", path.display())))
+            }
+            Err(TryLockError::Error(e)) => Err(failure(path, &e)),
+        }
+    }
+
+    /// The feed that is there; `None`: none.
+    /// # Errors
+    /// It cannot be read, or is none.
+    pub fn present(&self) -> Result<Option<VerifiedFeed>, Failure> {
+        let path = self.path.join(FEED);
+        if path.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+            return Ok(None);
+        }
+        read(&path).map(Some)
+    }
+
+    /// The draft that is there.
+    /// # Errors
+    /// It cannot be read, or is none.
+    pub fn draft(&self) -> Result<Bundle, Failure> {
+        let path = self.path.join(DRAFT);
+        let bytes = read_bytes(&path)?;
+        Bundle::parse(&bytes).map_err(|e| not_a_feed(&path, &e))
+    }
+
+    /// Puts a feed in place of an older one; never the other way round.
+    /// # Errors
+    /// The one that is there is newer; a file cannot be written.
+    pub fn put(&self, feed: &[u8]) -> Result<VerifiedFeed, Failure> {
+        let new = open(feed).map_err(|e| not_a_feed(&self.path.join(FEED), &e))?;
+        // One that is no feed is replaced: nobody takes it anyway.
+        if let Ok(Some(present)) = self.present()
+            && present.manifest().version > new.manifest().version
+        {
+            let (present, new) = (present.manifest().version, new.manifest().version);
+            return Err(Failure::refused(format!(
+                "{}: there is version {present} already, newer than this one ({new}); nothing was changed",
+                self.path.display()
+            )));
+        }
+        self.file(FEED, feed)?;
+        let parts = new.bundle();
+        for (name, bytes) in [
+            (USER_CA, &parts.user_ca),
+            (KRL, &parts.krl),
+            (KNOWN_HOSTS, &parts.known_hosts),
+            (MANIFEST, &parts.manifest),
+            (SIGNATURE, &parts.signature),
+        ] {
+            self.file(name, bytes)?;
+        }
+        self.remove(DRAFT)?;
+        Ok(new)
+    }
+
+    /// Puts a draft in place; the feed stays as it is.
+    /// # Errors
+    /// A file cannot be written.
+    pub fn put_draft(&self, draft: &[u8]) -> Result<(), Failure> {
+        self.file(DRAFT, draft)
+    }
+
+    fn remove(&self, name: &str) -> Result<(), Failure> {
+        let path = self.path.join(name);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failure(&path, &e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// In one step, on disk when it returns. What a killed writer left is taken away first.
+    fn file(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+        let (path, temporary) = (self.path.join(name), self.path.join(format!(".{name}.new")));
+        let write = || -> io::Result<()> {
+            match fs::remove_file(&temporary) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&temporary)?;
+            file.write_all(bytes)?;
+            file.set_permissions(fs::Permissions::from_mode(MODE))?;
+            file.sync_all()?;
+            fs::rename(&temporary, &path)?;
+            self.folder.sync_all()
+        };
+        write().map_err(|e| failure(&path, &e))
+    }
+}
+
+/// A feed, of a file or of the folder that it is in. What it says of itself is true; whose it is, is not looked at.
+/// # Errors
+/// It cannot be read, or is none.
+pub fn read(path: &Path) -> Result<VerifiedFeed, Failure> {
+    let bytes = read_bytes(path)?;
+    open(&bytes).map_err(|e| not_a_feed(path, &e))
+}
+
+/// The bytes of the same, unchecked. `-`: standard input.
+/// # Errors
+/// They cannot be read.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
+    let limit = u64::try_from(MAX_FEED).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    let read = if path == Path::new("-") {
+        io::stdin().lock().take(limit).read_to_end(&mut bytes)
+    } else {
+        let file = if path.is_dir() { path.join(FEED) } else { path.to_owned() };
+        File::open(file).and_then(|file| file.take(limit).read_to_end(&mut bytes))
+    };
+    read.map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
+    Ok(bytes)
+}
+
+fn not_a_feed(path: &Path, error: &FeedError) -> Failure {
+    Failure::refused(format!("{}: {error}", path.display()))
+}
+
+fn failure(path: &Path, error: &io::Error) -> Failure {
+    Failure::output(format!("{}: {error}", path.display()))
+}
