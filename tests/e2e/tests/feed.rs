@@ -19,7 +19,7 @@ fn publishing(name: &str) -> World {
     ca.stop_service("usshca").unwrap();
     let config = format!("{CA_DIR}/usshca.toml");
     let text = ca.read_file(&config).unwrap();
-    ca.write_file(&config, 0o644, format!("{text}{PUBLISH}")).unwrap();
+    ca.write_file(&config, 0o644, format!("{PUBLISH}{text}")).unwrap();
     world.start_ca().unwrap();
     world
 }

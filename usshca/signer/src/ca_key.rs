@@ -149,10 +149,12 @@ impl CaKey {
         let text = state.secret(name)?;
         let key = open(&text, passphrases);
         drop(text);
-        let key = key.map_err(|source| match source {
-            KeyError::Encrypted => CaKeyError::Passphrase { name: name.to_owned(), wrong: false },
-            KeyError::WrongPassphrase => CaKeyError::Passphrase { name: name.to_owned(), wrong: true },
-            source => CaKeyError::Key { name: name.to_owned(), source },
+        let key = key.map_err(|source| {
+            let wrong = source == KeyError::WrongPassphrase;
+            if wrong || source == KeyError::Encrypted {
+                return CaKeyError::Passphrase { name: name.to_owned(), wrong };
+            }
+            CaKeyError::Key { name: name.to_owned(), source }
         })?;
         Self::of_private(name, key)
     }
