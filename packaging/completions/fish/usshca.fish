@@ -108,9 +108,11 @@ complete -c usshca -n "__fish_usshca_using_subcommand revocations" -l json -d 'J
 complete -c usshca -n "__fish_usshca_using_subcommand revocations" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand krl" -s o -l out -d 'Put it in place here, in one step [default: standard output]' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand krl" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
-complete -c usshca -n "__fish_usshca_using_subcommand krl" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand krl" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand krl" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign token tokens list show remove help" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
-complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign token tokens list show remove help" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign token tokens list show remove help" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign token tokens list show remove help" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign token tokens list show remove help" -f -a "sign" -d 'Sign a host\'s public key, and enter the host'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign token tokens list show remove help" -f -a "token" -d 'Make a token by which one new host gets its certificates, once, with nobody\'s help'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and not __fish_seen_subcommand_from sign token tokens list show remove help" -f -a "tokens" -d 'Tokens that can still be used, newest first'
@@ -124,28 +126,33 @@ complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subc
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l json -d 'JSON'
-complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from token" -l for -d 'For how long it can be used: seconds, or a number with s, m, h, d or w behind it; a week at most' -r
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from token" -l revoke -d 'Make a token useless, by its number (`usshca host tokens`)' -r
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from token" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from token" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from token" -l json -d 'JSON'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from token" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from tokens" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from tokens" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from tokens" -l json -d 'JSON, one object a line'
-complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from tokens" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from tokens" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from list" -l expiring -d 'Only those of which a certificate ends within this time, or has ended: seconds, or a number with s, m, h, d or w behind it' -r
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from list" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from list" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from list" -l removed -d 'Those that were removed, too'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from list" -l json -d 'JSON, one object a line'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from list" -l csv -d 'CSV (RFC 4180), with a line of names first; times are seconds since the epoch'
-complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from show" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from show" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from show" -l json -d 'JSON'
-complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from remove" -l reason -d 'Why, for the inventory' -r
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from remove" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from remove" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from remove" -l json -d 'JSON'
-complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from help" -f -a "sign" -d 'Sign a host\'s public key, and enter the host'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from help" -f -a "token" -d 'Make a token by which one new host gets its certificates, once, with nobody\'s help'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from help" -f -a "tokens" -d 'Tokens that can still be used, newest first'
@@ -183,24 +190,72 @@ complete -c usshca -n "__fish_usshca_using_subcommand replay" -l dir -d 'Config 
 complete -c usshca -n "__fish_usshca_using_subcommand replay" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand replay" -l json -d 'JSON, one object a line, and a last one with the counts'
 complete -c usshca -n "__fish_usshca_using_subcommand replay" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay help" -f -a "init" -d 'Make a working CA: keys, host certificate, config, policy, database'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay help" -f -a "serve" -d 'Run the CA'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay help" -f -a "check" -d 'Say whether `serve` would start, and what stands in its way'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay help" -f -a "status" -d 'Say how the running CA is: what it listens on, who is connected, its signer, the last certificate and the last error'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay help" -f -a "list" -d 'Certificates that were issued, newest first'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay help" -f -a "show" -d 'One certificate'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay help" -f -a "explain" -d 'Say which rule of the policy decides about somebody, why the ones before it do not, and what the certificate would be like'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay help" -f -a "revoke" -d 'Revoke certificates, or undo that'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay help" -f -a "revocations" -d 'What was revoked, when, by whom and why, newest first'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay help" -f -a "krl" -d 'Write the KRL of all that is revoked'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay help" -f -a "host" -d 'Host certificates'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay help" -f -a "find" -d 'Certificates and refusals by whom, what, when and from where they were asked for, newest first'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay help" -f -a "backup" -d 'Copy the inventory, as it is at one moment, while the CA runs or not'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay help" -f -a "replay" -d 'Judge the recorded requests of users by another policy, and print what would have been different'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c usshca -n "__fish_usshca_using_subcommand publish" -l valid-for -d 'For how long it is valid: seconds, or a number with s, m, h, d or w behind it [default: publish_valid_seconds of the configuration]' -r
+complete -c usshca -n "__fish_usshca_using_subcommand publish" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand publish" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand publish" -l unsigned -d 'Write feed.unsigned, for `usshca feed sign` where the feed key is; the feed in the folder stays as it is'
+complete -c usshca -n "__fish_usshca_using_subcommand publish" -s q -l quiet -d 'Say nothing of success'
+complete -c usshca -n "__fish_usshca_using_subcommand publish" -l json -d 'JSON'
+complete -c usshca -n "__fish_usshca_using_subcommand publish" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and not __fish_seen_subcommand_from show verify sign key help" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and not __fish_seen_subcommand_from show verify sign key help" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and not __fish_seen_subcommand_from show verify sign key help" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and not __fish_seen_subcommand_from show verify sign key help" -f -a "show" -d 'What a feed says of itself; whose it is, is not looked at'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and not __fish_seen_subcommand_from show verify sign key help" -f -a "verify" -d 'Judge a feed as a host does'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and not __fish_seen_subcommand_from show verify sign key help" -f -a "sign" -d 'Sign feed.unsigned in a folder with the feed key, away from the CA'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and not __fish_seen_subcommand_from show verify sign key help" -f -a "key" -d 'The feed key'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and not __fish_seen_subcommand_from show verify sign key help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from show" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from show" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from show" -l json -d 'JSON'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from verify" -l key -d 'The feed key that is trusted, or an earlier one' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from verify" -l min-version -d 'Refuse a version below this one' -r
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from verify" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from verify" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from verify" -l json -d 'JSON'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from verify" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from sign" -l key -d 'The feed key: a private key in OpenSSH\'s format, encrypted or not' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from sign" -l successor -d 'Hand over to this key: it signs from the next version on' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from sign" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from sign" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from sign" -l json -d 'JSON'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from sign" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from key" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from key" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from key" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from key" -f -a "show" -d 'The feed key, and where it is held'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from key" -f -a "rotate" -d 'Take another feed key, which the present one names as its successor; the first one, if there is none'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from key" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from help" -f -a "show" -d 'What a feed says of itself; whose it is, is not looked at'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from help" -f -a "verify" -d 'Judge a feed as a host does'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from help" -f -a "sign" -d 'Sign feed.unsigned in a folder with the feed key, away from the CA'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from help" -f -a "key" -d 'The feed key'
+complete -c usshca -n "__fish_usshca_using_subcommand feed; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay publish feed help" -f -a "init" -d 'Make a working CA: keys, host certificate, config, policy, database'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay publish feed help" -f -a "serve" -d 'Run the CA'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay publish feed help" -f -a "check" -d 'Say whether `serve` would start, and what stands in its way'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay publish feed help" -f -a "status" -d 'Say how the running CA is: what it listens on, who is connected, its signer, the last certificate and the last error'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay publish feed help" -f -a "list" -d 'Certificates that were issued, newest first'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay publish feed help" -f -a "show" -d 'One certificate'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay publish feed help" -f -a "explain" -d 'Say which rule of the policy decides about somebody, why the ones before it do not, and what the certificate would be like'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay publish feed help" -f -a "revoke" -d 'Revoke certificates, or undo that'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay publish feed help" -f -a "revocations" -d 'What was revoked, when, by whom and why, newest first'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay publish feed help" -f -a "krl" -d 'Write the KRL of all that is revoked'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay publish feed help" -f -a "host" -d 'Host certificates'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay publish feed help" -f -a "find" -d 'Certificates and refusals by whom, what, when and from where they were asked for, newest first'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay publish feed help" -f -a "backup" -d 'Copy the inventory, as it is at one moment, while the CA runs or not'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay publish feed help" -f -a "replay" -d 'Judge the recorded requests of users by another policy, and print what would have been different'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay publish feed help" -f -a "publish" -d 'Write the feed for hosts to a folder: CA keys, KRL and known_hosts, signed by the feed key'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay publish feed help" -f -a "feed" -d 'The feed, and the key that signs it'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay publish feed help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from host" -f -a "sign" -d 'Sign a host\'s public key, and enter the host'
 complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from host" -f -a "token" -d 'Make a token by which one new host gets its certificates, once, with nobody\'s help'
 complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from host" -f -a "tokens" -d 'Tokens that can still be used, newest first'
 complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from host" -f -a "list" -d 'The hosts, by name'
 complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from host" -f -a "show" -d 'One host'
 complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from host" -f -a "remove" -d 'Take a host out: its certificates are revoked, and it gets no more'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from feed" -f -a "show" -d 'What a feed says of itself; whose it is, is not looked at'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from feed" -f -a "verify" -d 'Judge a feed as a host does'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from feed" -f -a "sign" -d 'Sign feed.unsigned in a folder with the feed key, away from the CA'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and __fish_seen_subcommand_from feed" -f -a "key" -d 'The feed key'
