@@ -193,8 +193,13 @@ fn message(nonce: &[u8; NONCE_LEN], context: &ChallengeContext, certificate_dige
 }
 
 fn signed_data(message: &[u8]) -> Vec<u8> {
+    sshsig_data(NAMESPACE, message)
+}
+
+/// What an SSHSIG with SHA-512 signs of a message (PROTOCOL.sshsig).
+pub(crate) fn sshsig_data(namespace: &str, message: &[u8]) -> Vec<u8> {
     let mut data = PREAMBLE.to_vec();
-    data.put_string(NAMESPACE.as_bytes());
+    data.put_string(namespace.as_bytes());
     data.put_string(b"");
     data.put_string(HASH.0.as_bytes());
     data.put_string(&sha512(message));

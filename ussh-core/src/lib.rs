@@ -16,6 +16,7 @@ mod digest;
 pub mod escape;
 pub mod issue;
 pub mod keys;
+pub mod login_proof;
 pub mod principals;
 pub mod record;
 pub mod revoked;

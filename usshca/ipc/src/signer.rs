@@ -69,6 +69,15 @@ pub enum Control {
     Hears,
     /// A policy instead of the one it has: the descriptor is a file with the `Vec<PolicyText>`, postcard-encoded. The answer is [`FromSignerControl::PolicyTaken`] or [`FromSignerControl::PolicyKept`].
     NewPolicy,
+    /// As [`Control::NewWorker`], but this worker authenticates nobody: its statement says that there is such an account, and that it may log in.
+    NewLookup {
+        /// Connection number.
+        connection: u64,
+        /// Attempt in it; they are counted together.
+        attempt: u32,
+        /// Its pid; the sender of the statement must be it.
+        worker_pid: i32,
+    },
 }
 
 /// Signer → supervisor, when it is ready or has an answer.
