@@ -13,9 +13,9 @@ use crate::inventory::{InventoryError, Lifted, Revocation};
 use crate::refused::Refused;
 
 /// Most rows of one answer.
-const MAX_ROWS: u32 = 500;
+pub const MAX_ROWS: u32 = 500;
 /// Most bytes of one answer's contents: well below a packet.
-const MAX_ANSWER: usize = 128 * 1024;
+pub const MAX_ANSWER: usize = 128 * 1024;
 /// Longest reason of a revocation, in bytes.
 const MAX_REASON: usize = 1024;
 
@@ -37,6 +37,11 @@ pub fn answer(ca: &mut Ca, peer: &Peer, request: Request) -> Vec<Reply> {
             Ok(explained) => Reply::Explained(Box::new(explained)),
             Err(why) => Reply::Refused(why),
         }),
+        Request::KeyRegister { user, public_key, comment } => {
+            crate::registered::register(ca, &user, &public_key, &comment, &by)
+        }
+        Request::KeyList { user, before, limit } => crate::registered::list(ca, user.as_deref(), before, limit),
+        Request::KeyRemove { fingerprint } => crate::registered::remove(ca, &fingerprint, &by),
     };
     vec![answer.unwrap_or_else(|e| Reply::Refused(e.to_string()))]
 }
@@ -47,7 +52,7 @@ fn list(ca: &mut Ca, before: u64, limit: u32) -> Result<Reply, InventoryError> {
 }
 
 /// The first of them, as many as fit into an answer.
-fn fitting<T: Serialize>(mut rows: Vec<T>) -> Vec<T> {
+pub fn fitting<T: Serialize>(mut rows: Vec<T>) -> Vec<T> {
     let mut size = 0;
     rows.retain(|row| {
         size += encode(row).map_or(MAX_ANSWER, |bytes| bytes.len());
@@ -139,7 +144,7 @@ fn host_sign(ca: &mut Ca, request: &HostRequest, by: &str) -> Reply {
             serial: certificate.serial(),
         },
         Err(
-            refused @ (Refused::Policy(_) | Refused::TooMany(_) | Refused::Key(_) | Refused::CaKey | Refused::Host(_)),
+            refused @ (Refused::Policy(_) | Refused::TooMany(_) | Refused::Key(_) | Refused::CaKey | Refused::KeyRevoked | Refused::Host(_)),
         ) => Reply::Refused(format!("no host certificate: {refused}")),
         Err(refused) => Reply::Refused(refused.to_string()),
     }

@@ -36,7 +36,7 @@ pub struct Ca {
     clock: Box<dyn Clock>,
 }
 
-/// Somebody who passed PAM, by the word of a PAM worker.
+/// Somebody whom a PAM worker named, with what was proved so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Passed {
     /// Canonical account name.
@@ -45,8 +45,17 @@ pub struct Passed {
     pub groups: Vec<String>,
     /// How.
     pub proofs: Proofs,
+    /// Fingerprint of the registered key, if one was proved.
+    pub key: Option<String>,
     /// When the statement came.
     pub login_time: UnixTime,
+}
+
+impl Passed {
+    /// How, for people: `publickey+pam SHA256:…`.
+    pub fn authenticated(&self) -> String {
+        self.key.as_ref().map_or_else(|| self.proofs.to_string(), |key| format!("{} {key}", self.proofs))
+    }
 }
 
 /// What somebody who proved to be a user asks for.
@@ -144,7 +153,7 @@ impl Ca {
             fingerprint: String::new(),
             asked: self.now(),
             source: request.peer.ip().to_canonical().to_string(),
-            authenticated: passed.proofs.to_string(),
+            authenticated: passed.authenticated(),
             rule: String::new(),
             reason: escape(request.wish.reason.as_bytes(), MAX_REASON),
             request: None,
@@ -168,6 +177,10 @@ impl Ca {
     ) -> Result<IssuedUser, Refused> {
         let key = self.subject_key(request.public_key)?;
         asked.fingerprint = key.fingerprint();
+        // A key that the CA made just now is revoked by nobody.
+        if request.mode == Mode::ClientKey && self.inventory.is_revoked_key(&asked.fingerprint)? {
+            return Err(Refused::KeyRevoked);
+        }
         let question = question(passed, request, KeyKind::of(&key), asked.asked);
         asked.request = Some(kept(&question));
         let decided = self.policy.decide(&question);

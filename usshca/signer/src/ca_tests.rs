@@ -76,6 +76,7 @@ impl World {
             user: user.into(),
             groups: groups.iter().map(|&g| g.to_owned()).collect(),
             proofs: Proofs { pam: true, publickey: false },
+            key: None,
             login_time: self.clock.now(),
         };
         let peer = "192.0.2.9:4711".parse().unwrap();

@@ -12,6 +12,7 @@ mod inventory;
 mod log;
 mod policy;
 mod refused;
+mod registered;
 mod server;
 mod state;
 

@@ -2,6 +2,7 @@
 
 mod mark;
 mod read;
+mod registered;
 mod revoke;
 mod schema;
 
@@ -19,6 +20,7 @@ use usshca_ipc::front::Wish;
 use self::mark::Mark;
 #[cfg(test)]
 pub use self::revoke::KRL_MARGIN;
+pub use self::registered::Registration;
 pub use self::revoke::{Lifted, Revocation, RevokedHere};
 use crate::log;
 

@@ -6,7 +6,7 @@ use usshca_ipc::admin::Entry;
 
 use super::{Inventory, InventoryError, sql_time};
 
-const COLUMNS: &str = "row, serial, kind, key_id, principals, fingerprint, valid_after, valid_before, asked, source, authenticated, rule, state, detail, revoked";
+pub(super) const COLUMNS: &str = "row, serial, kind, key_id, principals, fingerprint, valid_after, valid_before, asked, source, authenticated, rule, state, detail, revoked";
 
 /// One row with what is not in every list.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Inventory {
     }
 }
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+pub(super) fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     let number = |column: &str| row.get::<_, i64>(column).map(i64::cast_unsigned);
     let principals: String = row.get("principals")?;
     let (state, detail): (String, String) = (row.get("state")?, row.get("detail")?);

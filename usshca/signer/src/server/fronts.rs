@@ -1,17 +1,20 @@
-//! Fronts and PAM workers: a worker's statement lets its connection's front ask for one certificate.
+//! Fronts and PAM workers: a worker's statement lets its connection's front ask for one certificate. What a worker only looked up proves nothing yet: see `proofs`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use ussh_core::agent::injected_comment;
 use ussh_core::escape::{MAX_FIELD, escape};
+use ussh_core::keys::PublicKey;
 use ussh_os::agent_socket::Peer;
 use ussh_os::seqpacket::SeqPacket;
 use usshca_ipc::channel::{Channel, ChannelError};
 use usshca_ipc::front::{Delivery, FromSigner, MAX_REASON, MAX_WISHES, ToSigner, Wish};
 use usshca_ipc::worker::{Statement, StatementReply};
 
+use super::proofs::Asked;
 use super::{Flow, Heard, Server, hear};
 use crate::ca::{Passed, UserRequest};
 use crate::inventory::Outcome;
@@ -27,19 +30,37 @@ const MAX_GROUPS: usize = 4096;
 pub struct Front {
     channel: Channel<FromSigner, ToSigner>,
     /// The supervisor's getpeername.
-    peer: SocketAddr,
+    pub(super) peer: SocketAddr,
     /// The last attempt that the supervisor announced.
     last_attempt: u32,
     /// By attempt.
-    statements: BTreeMap<u32, Kept>,
+    pub(super) statements: BTreeMap<u32, Kept>,
     /// Serials issued here whose outcome is not known.
     open: BTreeSet<u64>,
+    /// How often it asked about a key.
+    pub(super) knows: u32,
+    /// What a key was asked last and has not answered.
+    pub(super) asked: Option<Asked>,
+    /// What is left of the last answer in parts.
+    pub(super) rest: VecDeque<FromSigner>,
 }
 
 /// A statement that waits for its one issue.
-struct Kept {
-    passed: Passed,
-    since: Instant,
+pub(super) struct Kept {
+    pub(super) passed: Passed,
+    /// When the statement came, or a key proved itself for it last.
+    pub(super) since: Instant,
+    /// The user's own key, which proved that its owner wants it certified.
+    pub(super) possessed: Option<PublicKey>,
+}
+
+/// What a worker's statement says besides that there is such an account and that it may log in now. It is the supervisor's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// That its user has passed PAM in full.
+    Authenticates,
+    /// Nothing.
+    LooksUp,
 }
 
 /// One attempt's PAM worker, which has not spoken yet.
@@ -47,6 +68,7 @@ pub struct Worker {
     channel: Channel<StatementReply, Statement>,
     /// As the supervisor announced.
     pid: i32,
+    trust: Trust,
 }
 
 impl Front {
@@ -73,11 +95,14 @@ impl Server {
             last_attempt: 0,
             statements: BTreeMap::new(),
             open: BTreeSet::new(),
+            knows: 0,
+            asked: None,
+            rest: VecDeque::new(),
         };
         self.fronts.insert(connection, front);
     }
 
-    pub(super) fn add_worker(&mut self, key: (u64, u32), pid: i32, socket: SeqPacket) {
+    pub(super) fn add_worker(&mut self, key: (u64, u32), pid: i32, socket: SeqPacket, trust: Trust) {
         let (connection, attempt) = key;
         let Some(front) = self.fronts.get_mut(&connection) else {
             // It ended while its worker was started.
@@ -93,7 +118,7 @@ impl Server {
             return;
         }
         front.last_attempt = attempt;
-        self.workers.insert(key, Worker { channel: Channel::new(socket), pid });
+        self.workers.insert(key, Worker { channel: Channel::new(socket), pid, trust });
     }
 
     /// A worker speaks once.
@@ -111,7 +136,7 @@ impl Server {
         };
         match heard {
             Heard::Message(statement, sender) => {
-                let reply = self.judge(key, worker.pid, statement, sender);
+                let reply = self.judge(key, &worker, statement, sender);
                 // A worker that is gone has told its front nothing.
                 if worker.channel.send(&reply).is_err()
                     && let Some(front) = self.fronts.get_mut(&connection)
@@ -126,8 +151,15 @@ impl Server {
         Flow::Continue
     }
 
-    fn judge(&mut self, key: (u64, u32), pid: i32, statement: Statement, sender: Option<Peer>) -> StatementReply {
+    fn judge(
+        &mut self,
+        key: (u64, u32),
+        worker: &Worker,
+        statement: Statement,
+        sender: Option<Peer>,
+    ) -> StatementReply {
         let (connection, attempt) = key;
+        let pid = worker.pid;
         let now = self.ca.now();
         if sender.map(|s| (s.pid, s.uid)) != Some((pid, self.worker_uid)) {
             let expected = format!("pid {pid} of uid {}", self.worker_uid);
@@ -144,12 +176,18 @@ impl Server {
             return StatementReply::Rejected;
         };
         log::info(&format!(
-            "connection {connection} from {}: {} (uid {}) passed PAM in attempt {attempt}",
-            front.peer, statement.user, statement.uid
+            "connection {connection} from {}: {} (uid {}) {} in attempt {attempt}",
+            front.peer,
+            statement.user,
+            statement.uid,
+            match worker.trust {
+                Trust::Authenticates => "passed PAM",
+                Trust::LooksUp => "was looked up",
+            }
         ));
-        let proofs = Proofs { pam: true, publickey: false };
-        let passed = Passed { user: statement.user, groups: statement.groups, proofs, login_time: now };
-        front.statements.insert(attempt, Kept { passed, since: Instant::now() });
+        let proofs = Proofs { pam: worker.trust == Trust::Authenticates, publickey: false };
+        let passed = Passed { user: statement.user, groups: statement.groups, proofs, key: None, login_time: now };
+        front.statements.insert(attempt, Kept { passed, since: Instant::now(), possessed: None });
         StatementReply::Kept
     }
 
@@ -159,9 +197,21 @@ impl Server {
         };
         match hear(&front.channel) {
             Heard::Message(ToSigner::Issue { attempt, public_key, wish }, _) => {
-                self.issue(connection, attempt, &public_key, &wish);
+                self.issue(connection, attempt, &public_key, Mode::Inject, &wish);
             }
             Heard::Message(ToSigner::Outcome { serial, delivery }, _) => self.outcome(connection, serial, delivery),
+            Heard::Message(ToSigner::Certify { attempt, public_key, wish }, _) => {
+                self.issue(connection, attempt, &public_key, Mode::ClientKey, &wish);
+            }
+            Heard::Message(ToSigner::Ways, _) => self.ways(connection),
+            Heard::Message(ToSigner::Knows { user, key }, _) => self.knows(connection, &user, &key),
+            Heard::Message(ToSigner::Demands { attempt }, _) => self.demands(connection, attempt),
+            Heard::Message(ToSigner::Challenge { attempt, purpose, key }, _) => {
+                self.challenge(connection, attempt, purpose, &key);
+            }
+            Heard::Message(ToSigner::Prove { signature }, _) => self.prove(connection, &signature),
+            Heard::Message(ToSigner::Mine { attempt, verb }, _) => self.mine(connection, attempt, verb),
+            Heard::Message(ToSigner::More, _) => self.more(connection),
             Heard::Nothing => {}
             Heard::Gone(ChannelError::Closed) => self.lose_front(connection),
             Heard::Gone(e) => {
@@ -172,7 +222,7 @@ impl Server {
         Flow::Continue
     }
 
-    fn issue(&mut self, connection: u64, attempt: u32, public_key: &[u8], wish: &Wish) {
+    fn issue(&mut self, connection: u64, attempt: u32, public_key: &[u8], mode: Mode, wish: &Wish) {
         let Some(front) = self.fronts.get_mut(&connection) else {
             return;
         };
@@ -182,14 +232,15 @@ impl Server {
             return;
         };
         if kept.since.elapsed() > self.statement_life {
-            log::warning(&format!("connection {connection}: asks too late for a certificate"));
-            let message = "It took too long since you logged in. Log in again.".to_owned();
-            return self.tell(connection, &FromSigner::Refused { message });
+            return self.too_late(connection);
+        }
+        if mode == Mode::ClientKey && kept.possessed.as_ref().is_none_or(|key| key.blob() != public_key) {
+            return self.misbehaved(connection, "asks for a certificate for a key that did not prove itself");
         }
         if wish.reason.len() > MAX_REASON || wish.principals.len() > MAX_WISHES {
             return self.misbehaved(connection, "asks for more than a front of ours lets through");
         }
-        let request = UserRequest { public_key, mode: Mode::Inject, wish, peer: front.peer };
+        let request = UserRequest { public_key, mode, wish, peer: front.peer };
         match self.ca.issue_user(&kept.passed, &request) {
             Ok(issued) => {
                 let serial = issued.certificate.serial();
@@ -200,13 +251,19 @@ impl Server {
                     certificate: issued.certificate.blob().to_vec(),
                     lifetime_seconds: issued.lifetime_seconds,
                     confirm: issued.confirm,
-                    comment: format!("ussh {} serial {serial}", kept.passed.user),
+                    comment: injected_comment(&kept.passed.user, serial),
                     rule: issued.rule,
                 };
                 self.tell(connection, &reply);
             }
             Err(refused) => self.tell(connection, &FromSigner::Refused { message: refused.for_user() }),
         }
+    }
+
+    pub(super) fn too_late(&mut self, connection: u64) {
+        log::warning(&format!("connection {connection}: asks too late"));
+        let message = "It took too long since you logged in. Log in again.".to_owned();
+        self.tell(connection, &FromSigner::Refused { message });
     }
 
     fn outcome(&mut self, connection: u64, serial: u64, delivery: Delivery) {
@@ -232,7 +289,7 @@ impl Server {
         }
     }
 
-    fn tell(&mut self, connection: u64, reply: &FromSigner) {
+    pub(super) fn tell(&mut self, connection: u64, reply: &FromSigner) {
         let Some(front) = self.fronts.get(&connection) else {
             return;
         };
@@ -243,7 +300,7 @@ impl Server {
     }
 
     /// What no front of ours does: it gets no second try.
-    fn misbehaved(&mut self, connection: u64, what: &str) {
+    pub(super) fn misbehaved(&mut self, connection: u64, what: &str) {
         log::warning(&format!("connection {connection}: front {what}: refused and closed"));
         self.tell(connection, &FromSigner::Refused { message: "The CA refuses this request.".to_owned() });
         self.lose_front(connection);

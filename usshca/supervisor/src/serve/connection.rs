@@ -38,6 +38,8 @@ pub struct Connection {
     pub signer_generation: Option<u64>,
     /// Attempts so far, those that were refused included.
     pub attempts: u32,
+    /// How many of them looked an account up.
+    pub lookups: u32,
     /// Until when it must have logged in.
     pub grace_end: Instant,
     /// When its front is killed.
@@ -76,6 +78,7 @@ pub fn start(ground: &Ground, signer: &Signer, id: u64, stream: TcpStream) -> st
         log,
         signer_generation,
         attempts: 0,
+        lookups: 0,
         grace_end,
         deadline: grace_end + SESSION,
     })
@@ -108,7 +111,12 @@ pub enum Asked {
     /// Nothing at the moment.
     Nothing,
     /// A worker for this user name.
-    Worker(String),
+    Worker {
+        /// As typed.
+        user: String,
+        /// To look the account up only.
+        lookup: bool,
+    },
     /// It is gone, or says what no front of ours says.
     Over(&'static str),
 }
@@ -118,8 +126,11 @@ impl Connection {
     pub fn next(&self) -> Asked {
         match self.channel.receive(None) {
             Ok(received) => match received.message {
-                ToSupervisor::StartWorker { user } if is_user_name(&user) => Asked::Worker(user),
-                ToSupervisor::StartWorker { .. } => Asked::Over("asked for an impossible user name"),
+                ToSupervisor::StartWorker { user } if is_user_name(&user) => Asked::Worker { user, lookup: false },
+                ToSupervisor::StartLookup { user } if is_user_name(&user) => Asked::Worker { user, lookup: true },
+                ToSupervisor::StartWorker { .. } | ToSupervisor::StartLookup { .. } => {
+                    Asked::Over("asked for an impossible user name")
+                }
             },
             Err(ChannelError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => Asked::Nothing,
             Err(ChannelError::Closed) => Asked::Over(""),

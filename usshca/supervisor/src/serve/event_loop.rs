@@ -30,6 +30,8 @@ const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
 const REAP_PATIENCE: Duration = Duration::from_secs(10);
 /// How long nothing is accepted after the kernel has run out of something.
 const SHORTAGE_PAUSE: Duration = Duration::from_secs(1);
+/// Accounts that one connection may have looked up: one by `none`, and one by each key that fits.
+const MAX_LOOKUPS: u32 = 4;
 /// Connections accepted in one go at a listener.
 const ACCEPT_BATCH: usize = 16;
 
@@ -199,7 +201,7 @@ impl EventLoop {
         if connection.talks {
             match connection.next() {
                 Asked::Nothing => {}
-                Asked::Worker(user) => self.start_attempt(connection, &user, now),
+                Asked::Worker { user, lookup } => self.start_attempt(connection, &user, lookup, now),
                 Asked::Over(why) => {
                     connection.talks = false;
                     if !why.is_empty() {
@@ -231,9 +233,9 @@ impl EventLoop {
     }
 
     /// One worker for one attempt: the one before it has had its turn.
-    fn start_attempt(&mut self, connection: &mut Connection, user: &str, now: Instant) {
+    fn start_attempt(&mut self, connection: &mut Connection, user: &str, lookup: bool, now: Instant) {
         self.orphan_workers_of(connection.id, now);
-        match self.try_attempt(connection, user, now) {
+        match self.try_attempt(connection, user, lookup, now) {
             Ok((worker, message, end)) => {
                 if connection.channel.send_with(&message, &[end.as_fd()]).is_ok() {
                     self.workers.push(worker);
@@ -255,15 +257,21 @@ impl EventLoop {
         &self,
         connection: &mut Connection,
         user: &str,
+        lookup: bool,
         now: Instant,
     ) -> Result<(Worker, FromSupervisor, ussh_os::seqpacket::SeqPacket), &'static str> {
         let config = &self.ground.base.config;
-        if connection.attempts >= config.max_attempts || now >= connection.grace_end {
+        let (so_far, most) = match lookup {
+            true => (connection.lookups, MAX_LOOKUPS),
+            false => (connection.attempts - connection.lookups, config.max_attempts),
+        };
+        if so_far >= most || now >= connection.grace_end {
             // Nothing more is heard from it, so that it cannot keep the supervisor busy.
             connection.talks = false;
             return Err(TOO_MANY);
         }
         connection.attempts += 1;
+        connection.lookups += u32::from(lookup);
         if self.workers.len() >= limit(config.max_workers) {
             return Err(BUSY);
         }
@@ -282,6 +290,7 @@ impl EventLoop {
             peer: connection.peer,
             user,
             patience: connection.grace_end.saturating_duration_since(now),
+            lookup,
         };
         match worker::start(&self.ground.base, &self.signer, &attempt) {
             Ok((worker, end)) => Ok((worker, FromSupervisor::Worker { attempt: connection.attempts }, end)),

@@ -50,6 +50,8 @@ pub struct Attempt<'a> {
     pub user: &'a str,
     /// Time left for it.
     pub patience: Duration,
+    /// Nobody is authenticated: signer and worker are told so, both by this.
+    pub lookup: bool,
 }
 
 /// Why there is no worker.
@@ -86,7 +88,10 @@ pub fn start(base: &Base, signer: &Signer, attempt: &Attempt<'_>) -> Result<(Wor
     let child = Child::new(child)?;
     let worker_pid = i32::try_from(child.pid()).map_err(io::Error::other)?;
     let (connection, number) = (attempt.connection, attempt.attempt);
-    let news = Control::NewWorker { connection, attempt: number, worker_pid };
+    let news = match attempt.lookup {
+        true => Control::NewLookup { connection, attempt: number, worker_pid },
+        false => Control::NewWorker { connection, attempt: number, worker_pid },
+    };
     signer.tell(&news, signer_end).ok_or(StartError::Signer)?;
     let setup = WorkerSetup {
         connection,
@@ -95,6 +100,7 @@ pub fn start(base: &Base, signer: &Signer, attempt: &Attempt<'_>) -> Result<(Wor
         service: base.config.pam_service.clone(),
         rhost: attempt.peer.ip().to_string(),
         deadline_seconds: u32::try_from(attempt.patience.as_secs()).unwrap_or(u32::MAX).max(1),
+        lookup: attempt.lookup,
     };
     let bytes = encode(&setup).map_err(io::Error::other)?;
     // A few hundred bytes: they fit into the pipe, so that this never waits.
