@@ -5,15 +5,16 @@ use std::io;
 use std::time::Duration;
 
 use russh::keys::ssh_key::{Algorithm, Certificate, PrivateKey};
-use russh::server::{Auth, ChannelOpenHandle, Config, Msg, PublicKeyOffer, Response};
+use russh::server::{Auth, ChannelOpenHandle, Config, Msg, PublicKeyOffer, Response, VerifiedPublicKey};
 use russh::{Channel as SshChannel, ChannelId, MethodKind, MethodSet, Preferred, Pty, SshId};
 use tokio::sync::watch;
-use usshca_ipc::front::{FromSigner, FrontSetup, ToSigner};
+use usshca_ipc::front::FrontSetup;
 use zeroize::Zeroizing;
 
-use crate::channel::Channel;
 use crate::login::{Login, Step};
 use crate::session::{self, Job, Session};
+use crate::sign::MAX_INPUT;
+use crate::signer::{Signer, Ways};
 
 /// russh tells every refusal apart from every other by nothing but this floor; PAM's own delays are the worker's.
 const REJECTION_TIME: Duration = Duration::from_millis(50);
@@ -92,9 +93,11 @@ fn only_keyboard_interactive() -> MethodSet {
 
 /// One connection.
 pub struct Handler {
-    login: Login,
+    pub(crate) login: Login,
     /// Until the session takes it.
-    signer: Option<Channel<ToSigner, FromSigner>>,
+    pub(crate) signer: Option<Signer>,
+    /// Once they were asked for.
+    pub(crate) ways: Option<Ways>,
     phase: watch::Sender<Phase>,
     ca_name: String,
     session: Option<Session>,
@@ -104,11 +107,11 @@ impl Handler {
     /// At the start of a connection.
     pub fn new(
         login: Login,
-        signer: Channel<ToSigner, FromSigner>,
+        signer: Signer,
         phase: watch::Sender<Phase>,
         ca_name: String,
     ) -> Self {
-        Handler { login, signer: Some(signer), phase, ca_name, session: None }
+        Handler { login, signer: Some(signer), ways: None, phase, ca_name, session: None }
     }
 
     /// The session, if `channel` is its channel. (The agent's channel is one too.)
@@ -132,18 +135,19 @@ impl Handler {
         }
     }
 
-    /// Once in a connection, on its session's channel, for somebody who has passed PAM.
+    /// Once in a connection, on its session's channel, for somebody who has logged in.
     fn job(&mut self, channel: ChannelId, command: &[u8], ssh: &russh::server::Session) -> Option<Job> {
         let passed = self.login.passed()?.clone();
         let session = self.session_on(channel).filter(|s| !s.started)?;
         session.started = true;
-        let (has_pty, forwards_agent) = (session.has_pty, session.forwards_agent);
+        let (has_pty, forwards_agent, input) = (session.has_pty, session.forwards_agent, session.input.take());
         Some(Job {
             handle: ssh.handle(),
             channel,
             has_pty,
             forwards_agent,
             command: command.to_vec(),
+            input,
             passed,
             signer: self.signer.take()?,
             ca_name: self.ca_name.clone(),
@@ -171,9 +175,19 @@ impl russh::server::Handler for Handler {
         step.map(auth).map_err(|_| russh::Error::Disconnect)
     }
 
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
+        self.by_nothing(user).await.map_err(|_| russh::Error::Disconnect)
+    }
+
     /// The default lets every key go on to prove itself.
-    async fn auth_publickey_offered(&mut self, _user: &str, _offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
-        Ok(Auth::Reject { proceed_with_methods: Some(only_keyboard_interactive()), partial_success: false })
+    async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
+        let key = offer.public_key.to_bytes()?;
+        Ok(self.by_offer(user, &key).await)
+    }
+
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
+        let key = key.public_key.to_bytes()?;
+        self.by_key(user, key).await.map_err(|_| russh::Error::Disconnect)
     }
 
     async fn auth_succeeded(&mut self, _session: &mut russh::server::Session) -> Result<(), Self::Error> {
@@ -207,6 +221,37 @@ impl russh::server::Handler for Handler {
     ) -> Result<bool, Self::Error> {
         let session = self.session_on(channel).filter(|s| !s.started);
         Ok(session.map(|s| s.forwards_agent = true).is_some())
+    }
+
+    /// Standard input, for the one command that reads it.
+    async fn data(
+        &mut self,
+        channel: ChannelId,
+        data: &[u8],
+        _session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        if let Some(session) = self.session_on(channel) {
+            session.came = session.came.saturating_add(data.len());
+            if session.came > MAX_INPUT {
+                session.sender = None;
+            }
+            if let Some(sender) = &session.sender {
+                // An error is a command that reads nothing.
+                let _ = sender.send(data.to_vec());
+            }
+        }
+        Ok(())
+    }
+
+    async fn channel_eof(
+        &mut self,
+        channel: ChannelId,
+        _session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        if let Some(session) = self.session_on(channel) {
+            session.sender = None;
+        }
+        Ok(())
     }
 
     async fn pty_request(

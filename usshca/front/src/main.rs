@@ -4,15 +4,20 @@
 //! Trusted: its setup. Untrusted: every byte from the network and from the forwarded agent.
 //!
 //! It holds the CA machine's SSH host key, passwords while they are typed, and the subject key until the user's agent has it. It can ask for two things: a PAM worker, and
-//! a certificate for whoever passed PAM on this very connection.
+//! a certificate for whoever passed PAM on this very connection, or whose registered key signed the signer's own message for it.
 #![forbid(unsafe_code)]
 
 mod agent;
 mod certify;
 mod channel;
+mod doors;
 mod handler;
 mod login;
+mod mine;
+mod prove;
 mod session;
+mod sign;
+mod signer;
 mod strict_kex;
 mod text;
 mod transport;
@@ -40,6 +45,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::channel::Channel;
 use crate::handler::{Handler, Phase};
 use crate::login::Login;
+use crate::signer::Signer;
 use crate::transport::{Hangup, Transport};
 
 /// Most bytes of a setup.
@@ -92,7 +98,7 @@ fn run() -> io::Result<()> {
     let login = Login::new(Channel::new(supervisor)?, hangup, setup.max_attempts);
     let (phase, phases) = watch::channel(Phase::Login);
     let grace = Duration::from_secs(setup.login_grace_seconds.into());
-    let handler = Handler::new(login, Channel::new(signer)?, phase, setup.ca_name);
+    let handler = Handler::new(login, Signer::new(Channel::new(signer)?), phase, setup.ca_name);
     drop(guard);
 
     // Not a byte has been read from the network so far.
