@@ -3,6 +3,7 @@
 mod explain;
 mod files;
 mod host;
+mod key;
 mod link;
 mod list;
 mod revoke;
@@ -34,6 +35,7 @@ pub fn run(layout: &Layout, verb: AdminCommand) -> Result<(), Failure> {
         AdminCommand::Revocations(args) => revoke::list(layout, &args),
         AdminCommand::Krl(args) => krl(layout, &args),
         AdminCommand::Host(HostCommand::Sign(args)) => host::sign(layout, &args),
+        AdminCommand::Key(command) => key::run(layout, &command),
     }
 }
 
