@@ -8,9 +8,9 @@ mod client;
 pub mod frame;
 mod message;
 
+use crate::certificate::Certificate;
 pub(crate) use client::after;
 pub use client::{Agent, LOOK_EVERY, Waiting};
-use crate::certificate::Certificate;
 pub use message::{ClearAnswer, Request, parse_clear_answer, parse_identities, parse_signature, parse_success};
 
 /// Longest payload either way, in bytes (ssh-agent's own limit: AGENT_MAX_LEN).

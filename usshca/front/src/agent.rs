@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
-use ussh_core::agent::{AgentError, Constraints, Identity, MAX_FRAME, frame, parse_identities, parse_signature, parse_success};
+use ussh_core::agent::{
+    AgentError, Constraints, Identity, MAX_FRAME, frame, parse_identities, parse_signature, parse_success,
+};
 use ussh_core::certificate::Certificate;
 use ussh_core::keys::PrivateKey;
 use zeroize::Zeroizing;

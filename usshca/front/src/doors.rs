@@ -1,12 +1,18 @@
 //! The ways into the CA besides PAM: a registered key, and nothing at all from the networks that policy names. What is decided here lets somebody in and no more: no certificate comes of it
 //! before the signer has its own proof (`prove`).
 
+use std::time::Duration;
+
 use russh::server::Auth;
 use russh::{MethodKind, MethodSet};
+use tokio::time::{Instant, sleep_until};
 
 use crate::handler::Handler;
 use crate::login::{Found, Gone};
 use crate::signer::{Demands, NoAnswer, Ways};
+
+/// How long it takes at least to learn that nothing is not enough, so that it does not tell which accounts there are.
+const LOOKUP_TIME: Duration = Duration::from_millis(300);
 
 impl Handler {
     /// What the policy has for this address; asked once.
@@ -29,24 +35,29 @@ impl Handler {
 
     /// With nothing: nobody is looked up for an address that no such rule is about.
     pub(crate) async fn by_nothing(&mut self, user: &str) -> Result<Auth, Gone> {
-        if self.ways().await.none
-            && let Some((found, demands)) = self.look_up(user).await?
-            && demands.met_by(false, false)
-        {
-            self.login.accept(found, None);
-            return Ok(Auth::Accept);
+        if !self.ways().await.none {
+            return Ok(self.rejected(false).await);
         }
-        Ok(self.rejected(false).await)
+        let looked_up = Instant::now();
+        match self.look_up(user).await? {
+            Some((found, demands)) if demands.met_by(false, false) => {
+                self.login.accept(found, None);
+                Ok(Auth::Accept)
+            }
+            _ => {
+                sleep_until(looked_up + LOOKUP_TIME).await;
+                Ok(self.rejected(false).await)
+            }
+        }
     }
 
-    /// Whether this key is worth a signature.
-    pub(crate) async fn by_offer(&mut self, user: &str, key: &[u8]) -> Auth {
-        let known = self.ways().await.publickey
-            && self.login.takes(user)
-            && match &self.signer {
-                Some(signer) => signer.knows(user, key).await,
-                None => false,
-            };
+    /// Whether this key is worth a signature; `None`: one by an algorithm that is not taken.
+    pub(crate) async fn by_offer(&mut self, user: &str, key: Option<&Vec<u8>>) -> Auth {
+        let takes = self.ways().await.publickey && self.login.takes(user);
+        let known = match (&self.signer, key) {
+            (Some(signer), Some(key)) if takes => signer.knows(user, key).await,
+            _ => false,
+        };
         if known { Auth::Accept } else { self.rejected(false).await }
     }
 
@@ -89,4 +100,3 @@ impl Handler {
         Ok(demands.ok().map(|demands| (found, demands)))
     }
 }
-

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
-use russh::keys::ssh_key::{Algorithm, Certificate, PrivateKey};
+use russh::keys::ssh_key::{Algorithm, Certificate, EcdsaCurve, HashAlg, PrivateKey};
 use russh::server::{Auth, ChannelOpenHandle, Config, Msg, PublicKeyOffer, Response, VerifiedPublicKey};
 use russh::{Channel as SshChannel, ChannelId, MethodKind, MethodSet, Preferred, Pty, SshId};
 use tokio::sync::watch;
@@ -20,6 +20,18 @@ use crate::signer::{Signer, Ways};
 const REJECTION_TIME: Duration = Duration::from_millis(50);
 /// Most answers of one response that are looked at.
 const MAX_ANSWERS: usize = 64;
+
+/// Algorithms of keys.
+const KEY_ALGORITHMS: [Algorithm; 8] = [
+    Algorithm::Ed25519,
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+    Algorithm::SkEd25519,
+    Algorithm::SkEcdsaSha2NistP256,
+    Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
+    Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
+];
 
 /// Where a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +80,8 @@ pub fn config(setup: &FrontSetup) -> io::Result<Config> {
         auth_rejection_time_initial: Some(Duration::ZERO),
         keys: vec![key],
         certificates: vec![certificate],
-        // No ssh-rsa, and nothing that we have no key for.
-        preferred: Preferred { key: Cow::Borrowed(&[Algorithm::Ed25519]), ..Preferred::DEFAULT },
+        // Of the host keys those that we have are offered; of users' keys these are taken, and a client that holds to the list (RFC 8308 §3.1) is told so. No ssh-rsa.
+        preferred: Preferred { key: Cow::Borrowed(&KEY_ALGORITHMS), ..Preferred::DEFAULT },
         // Ours count first (setup.max_attempts); this is for requests that never get to PAM.
         max_auth_attempts: usize::try_from(setup.max_attempts).unwrap_or(usize::MAX).saturating_add(8),
         // Behind our own deadlines.
@@ -105,12 +117,7 @@ pub struct Handler {
 
 impl Handler {
     /// At the start of a connection.
-    pub fn new(
-        login: Login,
-        signer: Signer,
-        phase: watch::Sender<Phase>,
-        ca_name: String,
-    ) -> Self {
+    pub fn new(login: Login, signer: Signer, phase: watch::Sender<Phase>, ca_name: String) -> Self {
         Handler { login, signer: Some(signer), ways: None, phase, ca_name, session: None }
     }
 
@@ -182,7 +189,9 @@ impl russh::server::Handler for Handler {
     /// The default lets every key go on to prove itself.
     async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
         let key = offer.public_key.to_bytes()?;
-        Ok(self.by_offer(user, &key).await)
+        // ssh-rsa is a signature with SHA-1.
+        let takes = KEY_ALGORITHMS.contains(offer.algorithm);
+        Ok(self.by_offer(user, takes.then_some(&key)).await)
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {

@@ -61,7 +61,10 @@ async fn prompts_are_asked_and_answers_reach_the_worker() {
     assert!(s.login.passed().is_none());
     assert_eq!(s.login.answer(typed(&[b"secret"])).await.unwrap(), Step::Accept);
     assert_eq!(worker.receive(None).unwrap().message.answers, ["secret"]);
-    assert_eq!(s.login.passed(), Some(&Passed { attempt: 1, user: "alice".into(), text: String::new(), pam: true, key: None }));
+    assert_eq!(
+        s.login.passed(),
+        Some(&Passed { attempt: 1, user: "alice".into(), text: String::new(), pam: true, key: None })
+    );
 }
 
 #[tokio::test]

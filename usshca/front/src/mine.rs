@@ -187,7 +187,10 @@ mod tests {
         let text = table(&[entry(u64::MAX, None), entry(7, Some(1)), entry(0, None)]);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].starts_with("SERIAL ") && lines[0].ends_with("STATE"), "{text}");
-        assert!(lines[1].starts_with("18446744073709551615  2026-05-09 15:20:00 UTC  2026-05-09 17:00:00 UTC"), "{text}");
+        assert!(
+            lines[1].starts_with("18446744073709551615  2026-05-09 15:20:00 UTC  2026-05-09 17:00:00 UTC"),
+            "{text}"
+        );
         assert!(lines[1].ends_with("staff\\x1b[2J  delivered"), "{text}");
         assert!(lines[2].ends_with("revoked"), "{text}");
         assert!(lines[3].starts_with("-  "), "{text}");

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use russh::server::Handle;
 use russh::{ChannelId, Disconnect};
-use tokio::time::sleep;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::sleep;
 use usshca_ipc::front::{Makes, Verb, Wish};
 
 use crate::certify;

@@ -92,7 +92,8 @@ fn parse_key(bytes: &[u8], in_time: bool) -> Result<PublicKey, String> {
         (None, _) if in_time => Err("there is none".to_owned()),
         (None, _) => Err("none came".to_owned()),
         (Some(line), _) if line.contains("PRIVATE KEY") => {
-            Err("it is a private key, which should not have left your machine: take the file that ends in .pub".to_owned())
+            Err("it is a private key, which should not have left your machine: take the file that ends in .pub"
+                .to_owned())
         }
         (Some(line), None) => PublicKey::from_openssh(line).map_err(|e| match e {
             KeyError::IsCertificate => format!("{e}: take the file of the key that ends in .pub, not -cert.pub"),

@@ -40,8 +40,7 @@ pub const TOUCH: &str = "Touch your security key: the CA's signer asks it.";
 pub const SIGN_WITHOUT_AGENT: &str = "The key must prove to the CA that it is yours, through a forwarded agent, and none was forwarded.\n\
     Try: ssh-add KEY, then ssh -A CA sign < KEY.pub";
 /// `sign` of a key that the agent does not hold.
-pub const KEY_NOT_IN_AGENT: &str =
-    "The key is not in the forwarded agent, in which it must prove that it is yours. Try: ssh-add KEY, then the same again.";
+pub const KEY_NOT_IN_AGENT: &str = "The key is not in the forwarded agent, in which it must prove that it is yours. Try: ssh-add KEY, then the same again.";
 /// After `revoke-mine`.
 pub const REVOKED: &str = "Hosts refuse them once they have the CA's next KRL.\n";
 /// A KRL on a terminal.

@@ -61,7 +61,9 @@ fn read(line: &str) -> Result<Order, String> {
             }
             _ => {
                 let mut reason = vec![value];
-                while let Some(more) = words.next_if(|word| ![FOR, PRINCIPALS, KEY].iter().any(|own| word.starts_with(own))) {
+                while let Some(more) =
+                    words.next_if(|word| ![FOR, PRINCIPALS, KEY].iter().any(|own| word.starts_with(own)))
+                {
                     reason.push(more);
                 }
                 wish.reason = unquoted(&reason.join(" ")).to_owned();

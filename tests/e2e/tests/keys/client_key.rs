@@ -42,7 +42,10 @@ fn a_key_that_does_not_prove_itself_is_not_certified() {
     sh("eith4", "ssh-add -qd ~/.ssh/gone").ok().unwrap();
     for (script, words) in [
         (format!("{SIGN} < ~/.ssh/gone.pub"), "The key is not in the forwarded agent"),
-        ("ssh -a -o BatchMode=yes ca sign < ~/.ssh/id.pub".to_owned(), "through a forwarded agent, and none was forwarded"),
+        (
+            "ssh -a -o BatchMode=yes ca sign < ~/.ssh/id.pub".to_owned(),
+            "through a forwarded agent, and none was forwarded",
+        ),
         // The agent holds it, and does not sign with it: a lock is a no.
         (format!("ssh-add -qc ~/.ssh/gone; {SIGN} < ~/.ssh/gone.pub"), "did not sign with your key"),
     ] {

@@ -42,6 +42,9 @@ fn a_new_certificate_takes_the_place_of_the_one_that_was_injected_before_and_of_
     for _ in 0..2 {
         sh("mach8", "ssh -A -o BatchMode=yes ca").ok().unwrap();
         let serial = rows("mach8")[0]["serial"].as_str().unwrap().to_owned();
-        assert_eq!(list(), ["mach8@laptop".to_owned(), "mach8@laptop".to_owned(), format!("ussh mach8 serial {serial}")]);
+        assert_eq!(
+            list(),
+            ["mach8@laptop".to_owned(), "mach8@laptop".to_owned(), format!("ussh mach8 serial {serial}")]
+        );
     }
 }

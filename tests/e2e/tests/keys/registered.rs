@@ -46,7 +46,10 @@ fn a_login_by_key_is_no_proof_for_the_signer_without_the_agent() {
         assert!(out.stderr.contains("only through a forwarded agent"), "{out}");
     }
     // Another agent, in which the key is not: it opens the connection, and the certificate is refused and recorded.
-    let out = sh("mach2", "eval $(ssh-agent) >&2; ssh -A -i ~/.ssh/id -o IdentitiesOnly=yes -o BatchMode=yes ca; code=$?; ssh-agent -k >&2; exit $code");
+    let out = sh(
+        "mach2",
+        "eval $(ssh-agent) >&2; ssh -A -i ~/.ssh/id -o IdentitiesOnly=yes -o BatchMode=yes ca; code=$?; ssh-agent -k >&2; exit $code",
+    );
     assert_eq!(out.status.code(), 1, "{out}");
     assert!(out.stderr.contains("it is not in the forwarded agent"), "{out}");
     let row = rows("mach2").remove(0);
@@ -153,14 +156,14 @@ fn a_registered_key_is_nothing_where_the_rule_wants_a_password() {
 #[test]
 fn the_ca_says_whose_keys_are_registered() {
     let _watch = WORLD.lab().watch();
-    let fingerprint = registered_key("mach7", "id", "ed25519");
-    let line = WORLD.usshca("key list mach7 --json").unwrap().ok().unwrap().stdout;
+    let fingerprint = registered_key("mach12", "id", "ed25519");
+    let line = WORLD.usshca("key list mach12 --json").unwrap().ok().unwrap().stdout;
     let key: serde_json::Value = serde_json::from_str(line.trim()).unwrap();
-    assert_eq!((&key["user"], &key["fingerprint"]), (&"mach7".into(), &fingerprint.clone().into()));
-    assert_eq!((&key["comment"], &key["by"]), (&"mach7@laptop".into(), &"admin uid 0".into()));
-    let public = sh("mach7", "cat ~/.ssh/id.pub").ok().unwrap().stdout_bytes;
+    assert_eq!((&key["user"], &key["fingerprint"]), (&"mach12".into(), &fingerprint.clone().into()));
+    assert_eq!((&key["comment"], &key["by"]), (&"mach12@laptop".into(), &"admin uid 0".into()));
+    let public = sh("mach12", "cat ~/.ssh/id.pub").ok().unwrap().stdout_bytes;
     let again = ["usshca", "--dir", super::CA_DIR, "key", "register", "mach5"];
     let refused = WORLD.host("ca").command(again).stdin(public).run().unwrap();
     assert_eq!(refused.status.code(), 1, "{refused}");
-    assert!(refused.stderr.contains("this key is registered for mach7"), "{refused}");
+    assert!(refused.stderr.contains("this key is registered for mach12"), "{refused}");
 }

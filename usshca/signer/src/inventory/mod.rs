@@ -18,9 +18,9 @@ use usshca_ipc::channel::encode;
 use usshca_ipc::front::Wish;
 
 use self::mark::Mark;
+pub use self::registered::Registration;
 #[cfg(test)]
 pub use self::revoke::KRL_MARGIN;
-pub use self::registered::Registration;
 pub use self::revoke::{Lifted, Revocation, RevokedHere};
 use crate::log;
 

@@ -181,10 +181,12 @@ impl Policy {
     /// Every way to prove who one is that a rule takes from somebody who comes from this address, whoever and whenever.
     pub fn ways_from(&self, source: IpAddr) -> impl Iterator<Item = Proofs> + '_ {
         let rules = self.rules.iter().filter(move |rule| rule.conditions.may_come_from(source));
-        rules.flat_map(|rule| match &rule.effect {
-            Effect::Deny => &[][..],
-            Effect::Grant(terms) => &terms.authentication,
-        }).copied()
+        rules
+            .flat_map(|rule| match &rule.effect {
+                Effect::Deny => &[][..],
+                Effect::Grant(terms) => &terms.authentication,
+            })
+            .copied()
     }
 
     /// The rules before the one that decides, and why each was not it.

@@ -94,7 +94,10 @@ impl Server {
         };
         front.asked = None;
         let Some(kept) = front.statements.get(&attempt) else {
-            return self.misbehaved(connection, &format!("wants a key to prove something for attempt {attempt}, which named nobody"));
+            return self.misbehaved(
+                connection,
+                &format!("wants a key to prove something for attempt {attempt}, which named nobody"),
+            );
         };
         if kept.since.elapsed() > life {
             return self.too_late(connection);

@@ -52,7 +52,10 @@ fn canonical(user: &str) -> String {
         Ok(None) | Err(_) => {
             let shown = escape(user.as_bytes(), MAX_FIELD);
             // Nothing can be done about a closed stderr here.
-            let _ = writeln!(io::stderr(), "usshca: note: this machine knows no account {shown}: the key opens nothing until there is one");
+            let _ = writeln!(
+                io::stderr(),
+                "usshca: note: this machine knows no account {shown}: the key opens nothing until there is one"
+            );
             user.to_owned()
         }
     }
