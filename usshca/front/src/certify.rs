@@ -9,7 +9,6 @@ use ussh_core::agent::{Constraints, Identity};
 use ussh_core::certificate::Certificate;
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::keys::PrivateKey;
-use usshca_ipc::channel::ChannelError;
 use usshca_ipc::front::{Delivery, FromSigner, Makes, ToSigner, Wish};
 
 use crate::agent::Agent;
@@ -99,19 +98,18 @@ pub async fn open_agent(handle: &Handle) -> Option<russh::Channel<russh::server:
 async fn issue(job: &Job, wish: &Wish, key: &PrivateKey) -> Result<Issued, NoAnswer> {
     let attempt = job.passed.attempt;
     let request = ToSigner::Issue { attempt, public_key: key.public_key().to_blob(), wish: wish.clone() };
-    match job.signer.ask(&request).await.map_err(|e| signer_away(&e))? {
-        FromSigner::Issued { certificate, lifetime_seconds, confirm, comment, rule } => {
-            let parsed = Certificate::parse(&certificate).map_err(|e| broken(&e.to_string()))?;
-            let constraints = Constraints { lifetime_seconds: Some(lifetime_seconds), confirm };
-            if *parsed.public_key() != key.public_key() || lifetime_seconds == 0 {
-                note(job, parsed.serial(), Delivery::Refused("it does not fit the key".to_owned())).await;
-                return Err(broken("a certificate that does not fit"));
-            }
-            Ok(Issued { certificate: parsed, constraints, comment, rule })
-        }
-        FromSigner::Refused { message } => Err(NoAnswer(message)),
-        _ => Err(broken("an answer to another question")),
+    let FromSigner::Issued { certificate, lifetime_seconds, confirm, comment, rule } =
+        job.signer.answer(&request).await?
+    else {
+        return Err(broken("an answer to another question"));
+    };
+    let parsed = Certificate::parse(&certificate).map_err(|e| broken(&e.to_string()))?;
+    let constraints = Constraints { lifetime_seconds: Some(lifetime_seconds), confirm };
+    if *parsed.public_key() != key.public_key() || lifetime_seconds == 0 {
+        note(job, parsed.serial(), Delivery::Refused("it does not fit the key".to_owned())).await;
+        return Err(broken("a certificate that does not fit"));
     }
+    Ok(Issued { certificate: parsed, constraints, comment, rule })
 }
 
 /// The inventory's last word on a serial. If it is lost, the serial stands there as signed, with its fate unknown, and can be revoked.
@@ -141,12 +139,6 @@ fn replaced<'a>(held: &'a [Identity], new: &'a Certificate) -> impl Iterator<Ite
             && Certificate::parse(&identity.blob).is_ok_and(|old| old.same_lineage(new) && identity.was_injected(&old))
     };
     held.iter().filter(is_old).map(|identity| identity.blob.as_slice())
-}
-
-/// What is told when the signer cannot be asked.
-pub fn signer_away(error: &ChannelError) -> NoAnswer {
-    say(&format!("signer: {error}"));
-    NoAnswer(text::SIGNER_AWAY.to_owned())
 }
 
 /// What is told when the signer gave what is no use.

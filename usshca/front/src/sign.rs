@@ -51,13 +51,10 @@ async fn sign(job: &Job, wish: &Wish, key: &PublicKey) -> Result<String, NoAnswe
     }
     prove::prove(job, &mut agent, Purpose::ClientKey, key).await?;
     let request = ToSigner::Certify { attempt, public_key: key.to_blob(), wish: wish.clone() };
-    let (certificate, rule) = match job.signer.ask(&request).await.map_err(|e| certify::signer_away(&e))? {
-        FromSigner::Issued { certificate, rule, .. } => {
-            (Certificate::parse(&certificate).map_err(|e| certify::broken(&e.to_string()))?, rule)
-        }
-        FromSigner::Refused { message } => return Err(NoAnswer(message)),
-        _ => return Err(certify::broken("an answer to another question")),
+    let FromSigner::Issued { certificate, rule, .. } = job.signer.answer(&request).await? else {
+        return Err(certify::broken("an answer to another question"));
     };
+    let certificate = Certificate::parse(&certificate).map_err(|e| certify::broken(&e.to_string()))?;
     let serial = certificate.serial();
     if certificate.public_key() != key {
         certify::note(job, serial, Delivery::Refused("it does not fit the key".to_owned())).await;
@@ -95,9 +92,10 @@ fn parse_key(bytes: &[u8], in_time: bool) -> Result<PublicKey, String> {
             Err("it is a private key, which should not have left your machine: take the file that ends in .pub"
                 .to_owned())
         }
-        (Some(line), None) => PublicKey::from_openssh(line).map_err(|e| match e {
-            KeyError::IsCertificate => format!("{e}: take the file of the key that ends in .pub, not -cert.pub"),
-            _ => e.to_string(),
+        (Some(line), None) => PublicKey::from_openssh(line).map_err(|e| {
+            let hint =
+                if e == KeyError::IsCertificate { ": take the file that ends in .pub, not in -cert.pub" } else { "" };
+            format!("{e}{hint}")
         }),
         (Some(_), Some(_)) => Err("there is more than one".to_owned()),
     }

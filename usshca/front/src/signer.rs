@@ -65,7 +65,9 @@ impl Signer {
     }
 
     /// The same; a refusal is an error, and what cannot be asked is told in general words.
-    async fn answer(&self, question: &ToSigner) -> Result<FromSigner, NoAnswer> {
+    /// # Errors
+    /// [`NoAnswer`]
+    pub async fn answer(&self, question: &ToSigner) -> Result<FromSigner, NoAnswer> {
         match self.ask(question).await {
             Ok(FromSigner::Refused { message }) => Err(NoAnswer(message)),
             Ok(answer) => Ok(answer),
@@ -98,10 +100,10 @@ impl Signer {
     /// # Errors
     /// [`NoAnswer`]
     pub async fn demands(&self, attempt: u32) -> Result<Demands, NoAnswer> {
-        match self.answer(&ToSigner::Demands { attempt }).await? {
-            FromSigner::Demands { ways, makes } => Ok(Demands { ways, makes }),
-            _ => Err(another_question()),
-        }
+        let FromSigner::Demands { ways, makes } = self.answer(&ToSigner::Demands { attempt }).await? else {
+            return Err(another_question());
+        };
+        Ok(Demands { ways, makes })
     }
 
     /// What the key is to sign, as an agent is asked for it.
@@ -124,10 +126,8 @@ impl Signer {
     /// # Errors
     /// [`NoAnswer`]
     pub async fn prove(&self, signature: Vec<u8>) -> Result<(), NoAnswer> {
-        match self.answer(&ToSigner::Prove { signature }).await? {
-            FromSigner::Proved => Ok(()),
-            _ => Err(another_question()),
-        }
+        let answer = self.answer(&ToSigner::Prove { signature }).await?;
+        if answer == FromSigner::Proved { Ok(()) } else { Err(another_question()) }
     }
 
     /// The first part of an answer.
