@@ -105,3 +105,71 @@ fn parts_of_krl(krl: &[u8]) -> Vec<FromSigner> {
     let chunks = krl.chunks(MAX_PART).zip(1..);
     chunks.map(|(chunk, number)| FromSigner::Krl { chunk: chunk.to_vec(), more: number < count }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::wildcard_enum_match_arm,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )]
+    use super::*;
+
+    fn entry(row: u64) -> Entry {
+        Entry {
+            row,
+            serial: row,
+            kind: "user".into(),
+            key_id: "alice".into(),
+            principals: vec!["x".repeat(256); 64],
+            fingerprint: String::new(),
+            valid_after: 0,
+            valid_before: 0,
+            asked: 0,
+            from: String::new(),
+            authenticated: String::new(),
+            rule: String::new(),
+            outcome: String::new(),
+            revoked: None,
+        }
+    }
+
+    #[test]
+    fn rows_come_in_parts_that_fit_a_packet_and_none_is_lost() {
+        let parts = parts_of_rows((0..40).map(entry).collect());
+        assert!(parts.len() > 1);
+        let mut seen = Vec::new();
+        for (part, number) in parts.iter().zip(1..) {
+            assert!(encode(part).unwrap().len() <= MAX_PART + 64, "{}", encode(part).unwrap().len());
+            match part {
+                FromSigner::Yours { rows, more } => {
+                    assert_eq!(*more, number < parts.len());
+                    seen.extend(rows.iter().map(|row| row.row));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(seen, (0..40).collect::<Vec<_>>());
+        assert_eq!(parts_of_rows(vec![]), [FromSigner::Yours { rows: vec![], more: false }]);
+    }
+
+    #[test]
+    fn a_krl_comes_in_parts_and_whole() {
+        let krl: Vec<u8> = (0..MAX_PART * 2 + 1).map(|i| i.to_le_bytes()[0]).collect();
+        let parts = parts_of_krl(&krl);
+        assert_eq!(parts.len(), 3);
+        let mut seen = Vec::new();
+        for (part, number) in parts.into_iter().zip(1..) {
+            match part {
+                FromSigner::Krl { chunk, more } => {
+                    assert_eq!(more, number < 3);
+                    seen.extend(chunk);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(seen, krl);
+    }
+}
