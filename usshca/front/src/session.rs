@@ -223,7 +223,7 @@ mod tests {
             assert_eq!(Command::parse(format!(" {line} ").as_bytes()), Command::Mine(verb, Form::Text));
             let json = match verb {
                 Verb::Krl => Command::Unknown,
-                verb => Command::Mine(verb, Form::Json),
+                Verb::WhoAmI | Verb::List | Verb::Revoke => Command::Mine(verb, Form::Json),
             };
             assert_eq!(Command::parse(format!("{line} --json").as_bytes()), json);
         }
