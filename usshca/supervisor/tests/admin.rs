@@ -430,6 +430,8 @@ fn keys_are_registered_listed_and_removed() {
 
     let (code, said) = world.bad(&["key", "register", "daemon", &public]);
     assert!(code == 1 && said.contains("this key is registered for nobody"), "{code} {said}");
+    // Nobody may read a private key of root's.
+    fs::set_permissions(world.dir.path().join("id"), Permissions::from_mode(0o644)).unwrap();
     let (code, said) = world.bad(&["key", "register", "daemon", "id"]);
     assert!(code == 64 && said.contains("private key"), "{code} {said}");
     let (code, said) = world.bad(&["key", "register", "a,b", &public]);
