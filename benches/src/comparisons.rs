@@ -6,6 +6,7 @@ use std::time::Duration;
 use ussh_e2e::lab::{Command, Host, LabError, SSHD_CONFIG};
 use ussh_e2e::{AGENT, World, WorldPlan};
 
+use crate::ca_load;
 use crate::module::{self, MATCHES};
 use crate::row::{Comparison, Fact, Goal, Row};
 use crate::table::Machine;
@@ -27,6 +28,8 @@ const PERMIT: &str = "sudo-permit";
 const CLOSE: u32 = 3;
 /// And how many times more often the module alone: its runs take milliseconds, and its goals fractions of them.
 const ALONE: u32 = 7;
+/// Most resident memory of the CA's supervisor and signer together, in KiB.
+const IDLE: f64 = 12.0 * 1024.0;
 /// Longest time for one run of A and one of B, on a machine that is busy.
 const PAIR: Duration = Duration::from_secs(5);
 
@@ -73,7 +76,8 @@ const USSH_ALONE: Comparison = Comparison {
     goals: &[],
 };
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+/// Anything may go wrong.
+pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// The hosts, and how often each command is run.
 #[derive(Debug)]
@@ -140,7 +144,22 @@ impl Bench {
     /// # Errors
     /// What could not be measured.
     pub fn facts(&self) -> Result<Vec<Fact>> {
-        module::facts(&self.world.host("web1"), USER)
+        let mut facts = module::facts(&self.world.host("web1"), USER)?;
+        facts.push(self.idle_memory()?);
+        facts.extend(ca_load::facts()?);
+        Ok(facts)
+    }
+
+    /// Of the CA's two standing processes, after all the logins.
+    fn idle_memory(&self) -> Result<Fact> {
+        let script = "for name in usshca usshca-signer; do ps -o rss= -C \"$name\" || exit 1; done";
+        let said = self.world.host("ca").script(script)?.ok()?.stdout;
+        let parts = said.split_ascii_whitespace().map(str::parse::<f64>).collect::<std::result::Result<Vec<_>, _>>()?;
+        let [supervisor, signer] = parts[..] else {
+            return Err(format!("not one supervisor and one signer: {said}").into());
+        };
+        let value = supervisor + signer;
+        Ok(Fact { title: "CA idle, supervisor and signer", value, unit: "KiB", at_most: Some(IDLE), at_least: None })
     }
 
     fn login(&self) -> Result<Row> {

@@ -5,6 +5,8 @@
 //! Exit status: 0 if everything ran, 1 if a run failed (or, with `--strict`, a goal was missed), 2 for a wrong command line.
 #![forbid(unsafe_code)]
 
+mod ca_crowd;
+mod ca_load;
 mod comparisons;
 mod memory_agent;
 mod module;
@@ -36,6 +38,9 @@ struct Cli {
     /// A missed goal is a failure
     #[arg(long)]
     strict: bool,
+    /// Only how many certificates the CA makes
+    #[arg(long)]
+    only_ca: bool,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
@@ -52,6 +57,19 @@ enum Verb {
         #[arg(last = true, required = true)]
         commands: Vec<OsString>,
     },
+    /// Holds connections to a CA at the question for the password, until its standard input ends
+    #[command(hide = true)]
+    HoldPrompts {
+        /// The CA's address
+        address: std::net::SocketAddr,
+        /// The user name to ask with
+        user: String,
+        /// How many
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=10000))]
+        count: u32,
+    },
+    /// Measures a crowd that waits at the CA's question for the password, and nothing else
+    CaCrowd,
     /// Serves one Ed25519 key and its certificate (KEY-cert.pub) from memory
     #[command(hide = true)]
     MemoryAgent {
@@ -67,6 +85,11 @@ fn main() -> ExitCode {
     let outcome = match &cli.verb {
         Some(Verb::TimeInTurn { runs, commands }) => time_in_turn(*runs, commands),
         Some(Verb::MemoryAgent { socket, key }) => memory_agent::serve(socket, key).map(|()| ExitCode::SUCCESS),
+        None if cli.only_ca => only_ca(),
+        Some(Verb::HoldPrompts { address, user, count }) => {
+            ca_crowd::hold(*address, user, *count).map(|()| ExitCode::SUCCESS)
+        }
+        Some(Verb::CaCrowd) => crowd(&cli),
         None => bench(&cli),
     };
     match outcome {
@@ -83,10 +106,28 @@ fn time_in_turn(runs: u32, commands: &[OsString]) -> Result<ExitCode, Box<dyn Er
     Ok(ExitCode::SUCCESS)
 }
 
+fn only_ca() -> Result<ExitCode, Box<dyn Error>> {
+    print!("{}", table::figures(&ca_load::facts()?));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn crowd(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
+    let facts = ca_crowd::facts()?;
+    for fact in &facts {
+        println!("{}: {:.1} {}", fact.title, fact.value, fact.unit);
+    }
+    let missed = facts.iter().any(|fact| fact.reached() == Some(false));
+    Ok(if missed && cli.strict { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
 fn bench(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
     eprintln!("ussh-bench: setting up a laptop, a CA, a server and a host with nothing but sshd …");
     let bench = Bench::start(cli.runs)?;
-    let report = Report { machine: bench.machine()?, rows: bench.compare_all()?, facts: bench.facts()? };
+    let report = Report {
+        machine: bench.machine()?,
+        rows: bench.compare_all()?,
+        facts: [bench.facts()?, ca_crowd::facts()?].concat(),
+    };
     if cli.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {

@@ -212,12 +212,18 @@ pub fn facts(host: &Host, user: &str) -> Result<Vec<Fact>> {
     let module = std::fs::metadata(ussh_e2e::build_folder().join("libpam_ussh.so"))?.len();
     let size = u32::try_from(module).map_or(f64::INFINITY, f64::from);
     Ok(vec![
-        Fact { title: "peak memory above the floor's", value: ours - floor, unit: "KiB", at_most: Some(MOST_MEMORY) },
-        Fact { title: "peak memory, pam_ussh", value: ours, unit: "KiB", at_most: None },
-        Fact { title: "peak memory, the floor", value: floor, unit: "KiB", at_most: None },
-        Fact { title: "peak memory, pam_permit", value: permit, unit: "KiB", at_most: None },
-        Fact { title: "peak memory, pam_ssh_agent_auth", value: rival, unit: "KiB", at_most: None },
-        Fact { title: "size of pam_ussh.so", value: size, unit: "bytes", at_most: Some(LARGEST) },
+        Fact {
+            title: "peak memory above the floor's",
+            value: ours - floor,
+            unit: "KiB",
+            at_most: Some(MOST_MEMORY),
+            at_least: None,
+        },
+        Fact { title: "peak memory, pam_ussh", value: ours, unit: "KiB", at_most: None, at_least: None },
+        Fact { title: "peak memory, the floor", value: floor, unit: "KiB", at_most: None, at_least: None },
+        Fact { title: "peak memory, pam_permit", value: permit, unit: "KiB", at_most: None, at_least: None },
+        Fact { title: "peak memory, pam_ssh_agent_auth", value: rival, unit: "KiB", at_most: None, at_least: None },
+        Fact { title: "size of pam_ussh.so", value: size, unit: "bytes", at_most: Some(LARGEST), at_least: None },
     ])
 }
 

@@ -41,12 +41,16 @@ pub struct Fact {
     pub unit: &'static str,
     /// How large it may be.
     pub at_most: Option<f64>,
+    /// How small.
+    pub at_least: Option<f64>,
 }
 
 impl Fact {
-    /// Whether it is small enough, if that is asked.
+    /// Whether it is small enough, or large enough, if that is asked.
     pub fn reached(&self) -> Option<bool> {
-        self.at_most.map(|most| self.value <= most)
+        let most = self.at_most.map(|most| self.value <= most);
+        let least = self.at_least.map(|least| self.value >= least);
+        most.into_iter().chain(least).reduce(|a, b| a && b)
     }
 }
 
@@ -135,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_figure_is_small_enough_up_to_its_bound() {
-        let fact = |at_most| Fact { title: "t", value: 5.0, unit: "KiB", at_most }.reached();
+        let fact = |at_most| Fact { title: "t", value: 5.0, unit: "KiB", at_most, at_least: None }.reached();
         assert_eq!((fact(Some(5.0)), fact(Some(4.9)), fact(None)), (Some(true), Some(false), None));
     }
 

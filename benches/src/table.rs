@@ -53,16 +53,7 @@ impl Report {
             text += cells.join("  ").trim_end();
             text.push('\n');
         }
-        text + &self.figures() + &self.legend()
-    }
-
-    fn figures(&self) -> String {
-        let line = |fact: &Fact| {
-            let goal =
-                fact.at_most.map(|most| format!("  at most {most:.0}: {}", said(fact.reached()))).unwrap_or_default();
-            format!("{:<32}  {:>9.0} {}{goal}\n", fact.title, fact.value, fact.unit)
-        };
-        self.facts.iter().map(line).fold(String::from("\n"), |text, line| text + &line)
+        text + &figures(&self.facts) + &self.legend()
     }
 
     fn legend(&self) -> String {
@@ -80,6 +71,17 @@ impl Report {
         let _ = writeln!(text, "\n{ssh}, {sudo}; {cores} cores, load {load_average} at the start.");
         text
     }
+}
+
+/// One line each.
+pub fn figures(facts: &[Fact]) -> String {
+    let line = |fact: &Fact| {
+        let most = fact.at_most.map(|most| format!("  at most {most:.0}"));
+        let least = fact.at_least.map(|least| format!("  at least {least:.0}"));
+        let goal = most.or(least).map(|goal| format!("{goal}: {}", said(fact.reached()))).unwrap_or_default();
+        format!("{:<32}  {:>9.0} {}{goal}\n", fact.title, fact.value, fact.unit)
+    };
+    facts.iter().map(line).fold(String::from("\n"), |text, line| text + &line)
 }
 
 fn cells(row: &Row, number: usize) -> [String; 9] {
@@ -123,7 +125,7 @@ mod tests {
     use crate::row::Comparison;
     use crate::timer::Series;
 
-    const FACT: Fact = Fact { title: "peak memory", value: 4321.0, unit: "KiB", at_most: Some(4000.0) };
+    const FACT: Fact = Fact { title: "peak memory", value: 4321.0, unit: "KiB", at_most: Some(4000.0), at_least: None };
 
     fn report(goals: &'static [Goal]) -> Report {
         let comparison = Comparison { title: "login", a: "ours", b: "theirs", goals };
@@ -156,6 +158,9 @@ mod tests {
     fn a_figure_stands_with_its_bound_below_the_table() {
         let text = report(&[]).to_text();
         assert!(text.contains("4321 KiB  at most 4000: NO\n"), "{text}");
+        let mut many = report(&[]);
+        many.facts = vec![Fact { at_most: None, at_least: Some(4000.0), ..FACT }];
+        assert!(many.to_text().contains("4321 KiB  at least 4000: yes\n"), "{}", many.to_text());
     }
 
     #[test]

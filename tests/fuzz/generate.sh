@@ -6,7 +6,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fixtures=$PWD/fixtures corpus=$PWD/corpus
 mkdir -p "$fixtures"
-for target in certificate signature ca_file principals revoked agent decision options auth_info; do mkdir -p "$corpus/$target"; done
+for target in certificate signature ca_file principals revoked agent decision options auth_info command ipc worker relay pam_words; do mkdir -p "$corpus/$target"; done
 cd "$work"
 
 keygen() { ssh-keygen -q -N '' -C '' "$@"; }
@@ -92,3 +92,23 @@ printf 'ca_file=/etc/ssh/trusted_user_ca\nrevoked_keys=/etc/ssh/revoked_keys\nau
 printf 'authorized_principals_file=/etc/p/%%u-%%U\nrequire_user_principal=no\ntimeout=3\nagent_socket=/run/a\nmax_validity=1d' > "$corpus/options/files"
 printf 'publickey %s\nkeyboard-interactive/pam\npublickey %s\n' "$(cut -d' ' -f1,2 alice-cert.pub)" "$(cut -d' ' -f1,2 ed25519.pub)" > "$corpus/auth_info/two"
 printf 'hostbased %s\npublickey ssh-new-cert-v01@openssh.com AAAA\npublickey %s' "$(cut -d' ' -f1,2 ed25519.pub)" "$(cut -d' ' -f1,2 alice-cert.pub)" > "$corpus/auth_info/odd"
+
+# What the CA's processes read. Messages are postcard's: a number for the variant, a length before each text and list.
+printf 'for=1h principals=web,db reason="fix it" now' > "$corpus/command/wish"
+printf 'whoami' > "$corpus/command/whoami"
+printf 'reason=what for for=90m\033[2J' > "$corpus/command/escape"
+converse='\x00\x02\x02\x07Welcome\x00\x0aPassword: '
+passed='\x01\x05alice'
+printf "\\x00$converse" > "$corpus/ipc/converse"
+printf "\\x00$passed" > "$corpus/ipc/passed"
+printf '\x01\x02\x06secret\x06123456' > "$corpus/ipc/answers"
+printf '\x03\x05alice\xe8\x07\x02\x05staff\x03ops' > "$corpus/ipc/statement"
+printf '\x05\x00\x05alice' > "$corpus/ipc/start-worker"
+printf '\x07\x00\x01\x04key!\x01\x90\x1c\x01\x03web\x04what' > "$corpus/ipc/issue"
+printf '\x21\x01\x06secret' > "$corpus/worker/one"
+printf '\x02\x02\x06secret\x06123456' > "$corpus/worker/two"
+printf "\\x02\\x17\\x00$converse\\x07\\x00${passed}secret" > "$corpus/relay/login"
+printf "\\x03\\x17\\x00$converse\\x17\\x00$converse\\x02\\x00\\x02\\x00wrong\\xffsecret" > "$corpus/relay/refused"
+printf "\\x01\\x17\\x00${converse}one\\xfetwo" > "$corpus/relay/two-answers"
+printf 'Gr\xc3\xbc\xc3\x9fe\r\nand a line\n' > "$corpus/pam_words/text"
+{ printf '\033[2J'; seq 1000; } > "$corpus/pam_words/long"

@@ -83,6 +83,18 @@ pub fn limit(address_space_bytes: Option<u64>, cpu_seconds: Option<u64>, open_fi
     Ok(())
 }
 
+/// Limits for a process that runs foreign code and programs (PAM's modules and what they start, which inherit them): bytes of writable memory of its own (RLIMIT_DATA), seconds of
+/// processor time (RLIMIT_CPU: SIGXCPU at the soft limit, SIGKILL a second later), number of descriptors (RLIMIT_NOFILE). Not RLIMIT_AS: programs of Go or Java reserve far more
+/// addresses than they use. Not RLIMIT_NPROC: it does not hold for root, and for anybody else it counts all of the account's processes.
+/// # Errors
+/// As the kernel says.
+pub fn limit_foreign(data_bytes: u64, cpu_seconds: u64, open_files: u64) -> io::Result<()> {
+    setrlimit(Resource::RLIMIT_DATA, data_bytes, data_bytes)?;
+    setrlimit(Resource::RLIMIT_CPU, cpu_seconds, cpu_seconds.saturating_add(1))?;
+    setrlimit(Resource::RLIMIT_NOFILE, open_files, open_files)?;
+    Ok(())
+}
+
 /// Bounding set first: dropping from it needs a capability (CAP_SETPCAP) that goes with the rest.
 fn drop_capabilities() -> io::Result<()> {
     use caps::{CapSet, Capability};

@@ -62,6 +62,12 @@ pub fn authpriv_with_fields(ident: &str, severity: Severity, text: &str, fields:
     deliver(Path::new(JOURNAL), Path::new(SOCKET), ident, severity, text, fields)
 }
 
+/// The same without a wait, for a daemon's loop.
+pub fn authpriv_with_fields_at_once(ident: &str, severity: Severity, text: &str, fields: &[(&str, &str)]) -> bool {
+    send(Path::new(JOURNAL), &entry(AUTHPRIV, ident, severity, text, fields))
+        || send(Path::new(SOCKET), &datagram(AUTHPRIV, ident, severity, text))
+}
+
 /// The same as [`authpriv`] for the daemon facility.
 pub fn daemon(ident: &str, severity: Severity, text: &str) -> bool {
     send(Path::new(SOCKET), &datagram(DAEMON, ident, severity, text))

@@ -4,7 +4,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use ussh_lab::LabError;
 
-use crate::world::World;
+use crate::world::{CA_DIR, World};
 
 /// One row of the CA's inventory, as `usshca list --json` shows it; what no test asks for is left out.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -20,6 +20,8 @@ pub struct Row {
     pub principals: Vec<String>,
     /// Address it was asked from.
     pub from: String,
+    /// By what: `pam`, `admin uid 0`.
+    pub authenticated: String,
     /// The rule that decided.
     pub rule: String,
     /// `reserved`, `signed`, `delivered`, `undelivered: why`, `refused: why`.
@@ -39,7 +41,15 @@ impl World {
     /// # Errors
     /// `usshca list` failed, or shows what is no row.
     pub fn inventory(&self) -> Result<Vec<Row>, LabError> {
-        let listed = self.usshca("list --json")?.ok()?;
+        self.inventory_in("root", CA_DIR)
+    }
+
+    /// The same of another CA on `ca`: `user` runs it, in this folder.
+    ///
+    /// # Errors
+    /// As [`World::inventory`].
+    pub fn inventory_in(&self, user: &str, directory: &str) -> Result<Vec<Row>, LabError> {
+        let listed = self.host("ca").run_as(user, ["/usr/sbin/usshca", "--dir", directory, "list", "--json"])?.ok()?;
         let row = |line: &str| {
             serde_json::from_str(line)
                 .map_err(|error| LabError::Setup { what: format!("usshca list: {error}"), log: line.to_owned() })

@@ -90,10 +90,12 @@ pub struct WorldPlan {
     name: String,
     people: Vec<(String, String, Vec<String>)>,
     servers: Vec<String>,
-    /// Of servers that stand on another root than the machine's.
+    /// Of hosts that stand on another root than the machine's.
     roots: BTreeMap<String, PathBuf>,
     bare: Vec<String>,
     policy: String,
+    ca_config: String,
+    penalties: bool,
     binds: Vec<Bind>,
     panics: bool,
 }
@@ -108,6 +110,8 @@ impl WorldPlan {
             roots: BTreeMap::new(),
             bare: Vec::new(),
             policy: POLICY.to_owned(),
+            ca_config: String::new(),
+            penalties: false,
             binds: Vec::new(),
             panics: false,
         }
@@ -159,10 +163,31 @@ impl WorldPlan {
         self
     }
 
+    /// One more host with nothing of ours on it, on another root than the machine's.
+    #[must_use]
+    pub fn bare_on(mut self, name: &str, root: impl Into<PathBuf>) -> Self {
+        self.roots.insert(name.to_owned(), root.into());
+        self.bare(name)
+    }
+
     /// Another policy than [`POLICY`].
     #[must_use]
     pub fn policy(mut self, policy: &str) -> Self {
         policy.clone_into(&mut self.policy);
+        self
+    }
+
+    /// More lines of the CA's usshca.toml; none of a table, unless it is one of [`Self::with_penalties`].
+    #[must_use]
+    pub fn ca_config(mut self, lines: &str) -> Self {
+        lines.clone_into(&mut self.ca_config);
+        self
+    }
+
+    /// The CA gives penalties, as it does without a word in its configuration. (Else whoever tries wrong passwords in one test would be shut out in the next.)
+    #[must_use]
+    pub fn with_penalties(mut self) -> Self {
+        self.penalties = true;
         self
     }
 
@@ -213,7 +238,10 @@ impl WorldPlan {
             });
         }
         for name in &self.bare {
-            lab = lab.host(name);
+            lab = match self.roots.get(name) {
+                Some(root) => lab.base(name, root),
+                None => lab.host(name),
+            };
         }
         for bind in &self.binds {
             lab = lab.bind_all(&bind.source, &bind.target);
@@ -407,6 +435,10 @@ impl World {
         ca.script("mkdir -p /srv")?;
         ca.run(["usshca", "--dir", CA_DIR, "init", "--name", "ca", "--listen", "0.0.0.0:22"])?.ok()?;
         ca.write_file(&format!("{CA_DIR}/policy.toml"), 0o644, &self.plan.policy)?;
+        let config = format!("{CA_DIR}/usshca.toml");
+        let penalties = if self.plan.penalties { "" } else { "[penalties]\nexempt = [\"0.0.0.0/0\"]\n" };
+        let text = format!("{}{}\n{penalties}", ca.read_file(&config)?, self.plan.ca_config);
+        ca.write_file(&config, 0o644, text)?;
         self.start_ca()
     }
 

@@ -1,9 +1,10 @@
 //! Keyboard-interactive (RFC 4256) on one side, the PAM worker's conversation on the other; and the looking up of accounts for those who come in otherwise.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use ussh_core::escape::{MAX_FIELD, escape};
 use ussh_os::seqpacket::SeqPacket;
 use usshca_ipc::channel::ChannelError;
@@ -15,6 +16,7 @@ use crate::channel::Channel;
 use crate::say;
 use crate::text;
 use crate::transport::Hangup;
+use crate::words;
 
 /// How long text without a prompt waits for what comes next, so that both cost the user one round trip and not two.
 const GATHER: Duration = Duration::from_millis(30);
@@ -86,11 +88,15 @@ pub struct Login {
     supervisor: Channel<ToSupervisor, FromSupervisor>,
     hangup: Hangup,
     max_attempts: u32,
+    /// When nothing more is waited for, so that the client can still be told.
+    deadline: Instant,
     attempts: u32,
     lookups: u32,
     user: Option<String>,
     /// A registered key that was right and not enough.
     key: Option<Vec<u8>>,
+    /// Text that comes before anything else: it did not fit into one instruction.
+    to_show: VecDeque<String>,
     state: State,
 }
 
@@ -111,9 +117,14 @@ enum State {
 
 impl Login {
     /// Before the first request.
-    pub fn new(supervisor: Channel<ToSupervisor, FromSupervisor>, hangup: Hangup, max_attempts: u32) -> Self {
-        let (attempts, lookups) = (0, 0);
-        Login { supervisor, hangup, max_attempts, attempts, lookups, user: None, key: None, state: State::Idle }
+    pub fn new(
+        supervisor: Channel<ToSupervisor, FromSupervisor>,
+        hangup: Hangup,
+        max_attempts: u32,
+        deadline: Instant,
+    ) -> Self {
+        let (attempts, lookups, user, key, to_show, state) = (0, 0, None, None, VecDeque::new(), State::Idle);
+        Login { supervisor, hangup, max_attempts, deadline, attempts, lookups, user, key, to_show, state }
     }
 
     /// Who passed, if anybody did.
@@ -186,6 +197,7 @@ impl Login {
             return Ok(self.give_up());
         }
         self.state = State::Idle;
+        self.to_show.clear();
         self.attempts += 1;
         let asked = self.supervisor.send(&ToSupervisor::StartWorker { user: user.to_owned() }).await;
         let answer = match asked {
@@ -206,6 +218,11 @@ impl Login {
     /// # Errors
     /// [`Gone`]
     pub async fn answer(&mut self, answers: Vec<Answer>) -> Result<Step, Gone> {
+        if answers.is_empty()
+            && let Some(text) = self.to_show.pop_front()
+        {
+            return Ok(Step::Ask { text, prompts: Vec::new() });
+        }
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Prompted { worker, attempt, prompts } => match checked(&answers, prompts) {
                 Some(answers) => match worker.send(&answers).await {
@@ -228,24 +245,35 @@ impl Login {
         let mut text = String::new();
         loop {
             let received = if text.is_empty() {
-                self.unless_gone(worker.receive()).await?
+                tokio::select! {
+                    received = self.unless_gone(worker.receive()) => received?,
+                    () = sleep_until(self.deadline) => {
+                        return Ok(self.unavailable(text::TOO_LONG, text, "the PAM worker takes too long"));
+                    }
+                }
             } else {
                 match timeout(GATHER, worker.receive()).await {
                     Ok(received) => received,
                     Err(_) => {
                         self.state = State::Shown { worker, attempt };
-                        return Ok(Step::Ask { text, prompts: Vec::new() });
+                        return Ok(self.show(&text));
                     }
                 }
             };
             match received.map(|(message, _)| message) {
                 Ok(FromWorker::Converse(messages)) => {
-                    let prompts = sort(messages, &mut text);
+                    let mut prompts = sort(messages, &mut text);
                     if text.len() > MAX_TEXT {
                         return Ok(self.unavailable(text::UNAVAILABLE, String::new(), "PAM has too much to say"));
                     }
                     if !prompts.is_empty() {
                         self.state = State::Prompted { worker, attempt, prompts: prompts.len() };
+                        if let Some((first, _)) = prompts.first_mut()
+                            && !words::fits_instruction(&text)
+                        {
+                            add_line(&mut text, first);
+                            *first = std::mem::take(&mut text);
+                        }
                         return Ok(Step::Ask { text, prompts });
                     }
                 }
@@ -262,7 +290,7 @@ impl Login {
                         return Ok(Step::Reject { again: true });
                     }
                     self.state = State::Rejected { again: true };
-                    return Ok(Step::Ask { text, prompts: Vec::new() });
+                    return Ok(self.show(&text));
                 }
                 Err(e) => return Ok(self.unavailable(text::UNAVAILABLE, text, &format!("PAM worker: {e}"))),
             }
@@ -306,7 +334,13 @@ impl Login {
         say(&format!("login unavailable: {why}"));
         add_line(&mut text, sentence);
         self.state = State::Rejected { again: false };
-        Step::Ask { text, prompts: Vec::new() }
+        self.show(&text)
+    }
+
+    /// Text alone, in as many rounds as it takes: the client answers each by itself.
+    fn show(&mut self, text: &str) -> Step {
+        self.to_show = words::instructions(text).into();
+        Step::Ask { text: self.to_show.pop_front().unwrap_or_default(), prompts: Vec::new() }
     }
 }
 
@@ -345,9 +379,9 @@ fn sort(messages: Vec<Message>, text: &mut String) -> Vec<(String, bool)> {
     let mut prompts = Vec::new();
     for message in messages {
         match message {
-            Message::PromptEchoOff(prompt) => prompts.push((prompt, false)),
-            Message::PromptEchoOn(prompt) => prompts.push((prompt, true)),
-            Message::Info(line) | Message::Error(line) => add_line(text, &line),
+            Message::PromptEchoOff(prompt) => prompts.push((words::harmless(&prompt), false)),
+            Message::PromptEchoOn(prompt) => prompts.push((words::harmless(&prompt), true)),
+            Message::Info(line) | Message::Error(line) => add_line(text, &words::harmless(&line)),
         }
     }
     prompts

@@ -22,7 +22,8 @@ fn scene() -> Scene {
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (server, _) = listener.accept().unwrap();
     let (ours, theirs) = SeqPacket::pair().unwrap();
-    let login = Login::new(Channel::new(ours).unwrap(), Hangup::watch(&server).unwrap(), 3);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let login = Login::new(Channel::new(ours).unwrap(), Hangup::watch(&server).unwrap(), 3, deadline);
     Scene { login, supervisor: Blocking::new(theirs), client: Some(client) }
 }
 
@@ -170,6 +171,44 @@ async fn a_client_that_goes_away_while_pam_works_is_noticed() {
     drop(client);
     assert!(gone.await.unwrap());
     assert!(matches!(worker.receive(Some(Duration::from_secs(10))), Err(ChannelError::Closed)));
+}
+
+#[tokio::test]
+async fn text_that_no_instruction_can_carry_stands_before_the_prompt() {
+    for text in ["Grüße".to_owned(), "line\n".repeat(4000)] {
+        let mut s = scene();
+        let worker = s.offer_worker(1);
+        let messages = vec![Message::Info(text.clone()), Message::PromptEchoOff("Password: ".into())];
+        worker.send(&FromWorker::Converse(messages)).unwrap();
+        let prompt = format!("{}\nPassword: ", text.trim_end());
+        assert_eq!(s.login.begin("alice").await.unwrap(), ask("", &[(&prompt, false)]));
+    }
+}
+
+#[tokio::test]
+async fn long_text_alone_comes_in_as_many_rounds_as_it_takes() {
+    let mut s = scene();
+    let worker = s.offer_worker(1);
+    let text: String = (0..300).map(|n| format!("line {n}\n")).collect();
+    worker.send(&FromWorker::Converse(vec![Message::Info(text.clone())])).unwrap();
+    worker.send(&FAILED).unwrap();
+    let mut shown = String::new();
+    let mut step = s.login.begin("alice").await.unwrap();
+    while let Step::Ask { text, prompts } = &step {
+        assert!(prompts.is_empty() && text.len() < 1000);
+        shown += &format!("{text}\n");
+        step = s.login.answer(vec![]).await.unwrap();
+    }
+    assert_eq!((shown, step), (text, Step::Reject { again: true }));
+}
+
+#[tokio::test]
+async fn a_worker_that_says_nothing_is_waited_for_until_the_deadline_and_the_user_is_told() {
+    let mut s = scene();
+    s.login.deadline = Instant::now() + Duration::from_millis(20);
+    let _worker = s.offer_worker(1);
+    assert_eq!(s.login.begin("alice").await.unwrap(), ask(text::TOO_LONG, &[]));
+    assert_eq!(s.login.answer(vec![]).await.unwrap(), Step::Reject { again: false });
 }
 
 fn found(attempt: u32) -> Option<Found> {

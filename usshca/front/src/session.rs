@@ -201,6 +201,11 @@ impl Job {
     }
 }
 
+/// What a command line is understood as, in words for people who try it.
+pub fn understood(line: &[u8]) -> String {
+    format!("{:?}", Command::parse(line))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,8 @@ const LAST_SECOND: u64 = 253_402_300_799;
 /// A login could not be checked.
 pub const UNAVAILABLE: &str =
     "The CA cannot check logins at the moment. Try again in a minute; if it stays so, tell the CA's administrators.";
+/// PAM did not come to an end in time.
+pub const TOO_LONG: &str = "The login took too long: the CA still waits for an answer to it. Try again; if it stays so, tell the CA's administrators.";
 /// The signer did not answer.
 pub const SIGNER_AWAY: &str = "The CA's signer is not available, so there is no certificate. Try again in a minute; if it stays so, tell the CA's administrators.";
 /// The connection forwards no agent.
@@ -21,6 +23,7 @@ pub const AGENT_SILENT: &str = "The forwarded agent does not answer, so there is
     Is it running? ssh-add -l should list it.";
 /// The agent did not take key and certificate.
 pub const AGENT_REFUSED: &str = "The forwarded agent did not take the certificate. Is it locked (ssh-add -X), or did you decline? Then try again.\n\
+     Or is it PuTTY's Pageant, which takes no key with a lifetime? Then use an ssh-agent.\n\
      Or does `ussh` on your side know another CA key (its user_ca_file)? Ask the CA's administrators for theirs, user_ca.pub.";
 /// The certificate did not fit the key: nothing that a user can mend.
 pub const BROKEN: &str =

@@ -55,6 +55,24 @@ pub enum Request {
     },
     /// What policy would say, and why.
     Explain(Box<Supposed>),
+    /// Rows of which all of this holds, newest first.
+    Find {
+        /// What holds.
+        find: Box<Find>,
+        /// Where to go on; [`Cursor::NEWEST`] to begin.
+        cursor: Cursor,
+        /// At most so many (≤ 500); there may be none, and more behind.
+        limit: u32,
+    },
+    /// The requests of users that stand in the inventory, newest first, as policy was asked.
+    Recorded {
+        /// Seconds since the epoch, inclusive.
+        since: u64,
+        /// Where to go on; [`Cursor::NEWEST`] to begin.
+        cursor: Cursor,
+    },
+    /// Serials that were given and are unknown, since an older inventory was put back.
+    Lost,
     /// Registers a key, by which its user can log in where policy takes that.
     KeyRegister {
         /// Canonical account name.
@@ -78,6 +96,73 @@ pub enum Request {
         /// `SHA256:…`
         fingerprint: String,
     },
+}
+
+/// What is looked for: all of what is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Find {
+    /// A user's certificates and refusals.
+    pub user: Option<String>,
+    /// Fingerprint `SHA256:…` of the subject key.
+    pub key: Option<String>,
+    /// One certificate.
+    pub serial: Option<u64>,
+    /// Asked for at this time or later, seconds since the epoch.
+    pub since: Option<u64>,
+    /// Asked for before this time, seconds since the epoch.
+    pub until: Option<u64>,
+    /// One of its principals.
+    pub principal: Option<String>,
+    /// A host's certificates, by any of its names.
+    pub host: Option<String>,
+    /// Peer address, or `admin`.
+    pub from: Option<String>,
+    /// `reserved`, `signed`, `delivered`, `undelivered`, `refused`, `revoked`.
+    pub state: Option<String>,
+    /// Policy rule.
+    pub rule: Option<String>,
+}
+
+/// Where a search stands. Of the signer's making; a search that was made up finds other rows and nothing worse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Row number, exclusive.
+    pub before: u64,
+    /// The last row number that can matter, inclusive; `None`: not looked up yet.
+    pub floor: Option<u64>,
+}
+
+impl Cursor {
+    /// From the newest row on.
+    pub const NEWEST: Cursor = Cursor { before: u64::MAX, floor: None };
+}
+
+/// A request that stands in the inventory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// Its row.
+    pub entry: Entry,
+    /// What policy was asked.
+    pub supposed: Supposed,
+    /// Whether policy said yes; a certificate may not have been made for another reason.
+    pub granted: bool,
+    /// Critical options of the certificate, if it was signed.
+    pub critical_options: Option<Vec<(String, String)>>,
+    /// Extensions of it, but for `login-time@ussh`.
+    pub extensions: Option<Vec<String>>,
+}
+
+/// Serials that are unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostSerials {
+    /// Inclusive.
+    pub first: u64,
+    /// Inclusive.
+    pub last: u64,
+    /// When it was noted, seconds since the epoch.
+    pub noted: u64,
+    /// Whether a revocation holds all of them.
+    pub revoked: bool,
 }
 
 /// Which CA's certificates.
@@ -121,6 +206,13 @@ pub enum Revoke {
         /// Its fingerprint; filled in by the signer.
         fingerprint: String,
     },
+    /// Serials of one epoch, in the inventory or not: users' and hosts'.
+    Serials {
+        /// Inclusive.
+        first: u64,
+        /// Inclusive.
+        last: u64,
+    },
 }
 
 /// What was revoked now.
@@ -137,7 +229,7 @@ pub struct Revoked {
 pub struct Revocation {
     /// Its number.
     pub id: u64,
-    /// `serial`, `user`, `host`, `key`, `key ID`, `before` or `ca`.
+    /// `serial`, `user`, `host`, `key`, `key ID`, `before`, `ca` or `serials`.
     pub scope: String,
     /// `user`, `host`, or nothing: both.
     pub kind: String,
@@ -255,6 +347,22 @@ pub enum Reply {
     Shown(Box<Shown>),
     /// What policy would say.
     Explained(Box<Explained>),
+    /// What was found.
+    Found {
+        /// Newest first.
+        rows: Vec<Entry>,
+        /// Where to go on; `None`: that was all.
+        next: Option<Cursor>,
+    },
+    /// Recorded requests.
+    Recorded {
+        /// Newest first.
+        rows: Vec<Recorded>,
+        /// Where to go on; `None`: that was all.
+        next: Option<Cursor>,
+    },
+    /// Serials that are unknown.
+    Lost(Vec<LostSerials>),
     /// Registered now.
     KeyRegistered {
         /// It was before.

@@ -43,4 +43,9 @@ impl Layout {
             public: var.join("public"),
         }
     }
+
+    /// Where `serve` says how it is; beside the admin socket.
+    pub fn status_socket(&self) -> PathBuf {
+        self.admin_socket.with_file_name("status.sock")
+    }
 }

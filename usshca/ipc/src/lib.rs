@@ -9,5 +9,6 @@ pub mod by_hand;
 pub mod channel;
 pub mod front;
 pub mod layout;
+pub mod log;
 pub mod signer;
 pub mod worker;

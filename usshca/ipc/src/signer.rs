@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::admin::{Explained, Supposed};
+
 /// Descriptors that a signer gets, by number.
 pub mod descriptors {
     /// Channel<FromSignerControl, Control>, attested.
@@ -42,6 +44,17 @@ pub struct SignerSetup {
     pub creates: bool,
     /// Only the policy is to be read: the signer says what it is like and ends, without a look at the state, and so beside a signer that is at work.
     pub only_policy: bool,
+    /// One job beside the signer that serves, which holds the state folder; then it ends.
+    pub side_job: Option<SideJob>,
+}
+
+/// What a signer's program does beside the one that serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SideJob {
+    /// Copies the inventory, as it is at one moment, into the pipe that comes as descriptor [`descriptors::ADMIN`], and says [`FromSignerControl::Copied`].
+    Backup,
+    /// Answers [`Control::Judge`] by the policy of the setup. It says [`FromSignerControl::PolicyGood`] before.
+    Judge,
 }
 
 /// Supervisor → signer. Each brings one descriptor, but for the question.
@@ -69,6 +82,8 @@ pub enum Control {
     Hears,
     /// A policy instead of the one it has: the descriptor is a file with the `Vec<PolicyText>`, postcard-encoded. The answer is [`FromSignerControl::PolicyTaken`] or [`FromSignerControl::PolicyKept`].
     NewPolicy,
+    /// What the policy would say to this; of [`SideJob::Judge`] alone, and without a descriptor.
+    Judge(Box<Supposed>),
     /// As [`Control::NewWorker`], but this worker authenticates nobody: its statement says that there is such an account, and that it may log in.
     NewLookup {
         /// Connection number.
@@ -101,4 +116,33 @@ pub enum FromSignerControl {
     PolicyTaken,
     /// The new policy is no good; why. The old one stays in force.
     PolicyKept(String),
+    /// The inventory was copied and the copy is whole. It exits after this.
+    Copied {
+        /// How long it is.
+        bytes: u64,
+        /// How many rows of certificates and refusals it holds.
+        rows: u64,
+    },
+    /// The answer to [`Control::Judge`], or a word in it that policy does not know.
+    Judged(Result<Box<Explained>, String>),
+    /// Somebody has proved who they are on this connection: it does not count as one that waits to log in any more.
+    LoggedIn {
+        /// Connection number.
+        connection: u64,
+    },
+    /// What it has done since it started. It comes before each [`FromSignerControl::Hears`].
+    Counts(Counts),
+}
+
+/// What a signer has done since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Certificates for users.
+    pub issued_user: u64,
+    /// Certificates for hosts.
+    pub issued_host: u64,
+    /// Requests that were refused.
+    pub refused: u64,
+    /// When the last certificate was issued, seconds since the epoch; 0: none was.
+    pub last_issued: u64,
 }

@@ -30,6 +30,8 @@ pub struct WorkerSetup {
     pub rhost: String,
     /// Seconds after which the worker ends itself.
     pub deadline_seconds: u32,
+    /// Folder of the service's stack instead of PAM's own; only where an ordinary user runs the CA.
+    pub pam_folder: Option<String>,
     /// Only whether the account may log in now, and its groups: nobody is authenticated. The signer knows from the supervisor that it is so.
     pub lookup: bool,
 }

@@ -74,7 +74,12 @@ pub fn run(worker: Worker) -> Outcome {
 }
 
 fn open(setup: &WorkerSetup, front: Rc<Channel<FromWorker, ToWorker>>) -> Result<PamApplication<ByFront>, Failure> {
-    let mut pam = step("pam_start", PamApplication::start(&setup.service, &setup.user, ByFront::new(front)))?;
+    let (service, user, conversation) = (&setup.service, &setup.user, ByFront::new(front));
+    let started = match &setup.pam_folder {
+        Some(folder) => PamApplication::start_in(folder, service, user, conversation),
+        None => PamApplication::start(service, user, conversation),
+    };
+    let mut pam = step("pam_start", started)?;
     step("PAM_RHOST", pam.set_rhost(&setup.rhost))?;
     // As sshd: some modules (pam_access, pam_time) want one.
     step("PAM_TTY", pam.set_tty("ssh"))?;
@@ -152,10 +157,10 @@ fn outcome(failure: &Failure) -> Outcome {
     }
 }
 
-/// Codes that say "could not check" rather than "no" (_pam_types.h): PAM_OPEN_ERR, PAM_SYMBOL_ERR, PAM_SERVICE_ERR, PAM_SYSTEM_ERR, PAM_BUF_ERR, PAM_AUTHINFO_UNAVAIL, PAM_ABORT,
-/// PAM_MODULE_UNKNOWN. All others are refusals.
+/// Codes that say "could not check" rather than "no" (_pam_types.h): PAM_OPEN_ERR, PAM_SYMBOL_ERR, PAM_SERVICE_ERR, PAM_BUF_ERR, PAM_AUTHINFO_UNAVAIL, PAM_ABORT,
+/// PAM_MODULE_UNKNOWN. All others are refusals. So is PAM_SYSTEM_ERR: it is how pam_exec passes on the "no" of its program (pam_exec.c, `call_exec`).
 fn is_breakdown(code: i32) -> bool {
-    matches!(code, 1..=5 | 9 | 26 | 28)
+    matches!(code, 1..=3 | 5 | 9 | 26 | 28)
 }
 
 fn log(setup: &WorkerSetup, what: &str, detail: &str) {
@@ -198,15 +203,15 @@ mod tests {
 
     #[test]
     fn unknown_user_and_wrong_password_look_alike() {
-        let (auth_err, user_unknown, perm_denied, maxtries, acct_expired) = (7, 10, 6, 11, 13);
-        for code in [auth_err, user_unknown, perm_denied, maxtries, acct_expired] {
+        let (auth_err, user_unknown, perm_denied, maxtries, acct_expired, system_err) = (7, 10, 6, 11, 13, 4);
+        for code in [auth_err, user_unknown, perm_denied, maxtries, acct_expired, system_err] {
             assert_eq!(pam(code), Outcome::Refused, "{code}");
         }
     }
 
     #[test]
     fn a_pam_that_broke_down_is_not_a_wrong_password() {
-        for code in [1, 2, 3, 4, 5, 9, 26, 28] {
+        for code in [1, 2, 3, 5, 9, 26, 28] {
             assert_eq!(pam(code), Outcome::Unavailable, "{code}");
         }
     }

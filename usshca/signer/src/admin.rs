@@ -1,21 +1,24 @@
 //! What administrators ask, and the answers. Who may ask is checked before.
 
 use serde::Serialize;
-use ussh_core::certificate::Certificate;
+use ussh_core::certificate::{Certificate, CertificateOption};
 use ussh_core::escape::MAX_FIELD;
 use ussh_os::agent_socket::Peer;
-use usshca_ipc::admin::{Reply, Request, Revoke, Revoked, Shown};
+use usshca_ipc::admin::{Cursor, Entry, Find, Recorded, Reply, Request, Revoke, Revoked, Shown, Supposed};
 use usshca_ipc::channel::encode;
 
 use crate::ca::{Ca, HostRequest, sha256_of};
 use crate::explain::explain;
-use crate::inventory::{InventoryError, Lifted, Revocation};
+use crate::inventory::{COUNTER_BITS, InventoryError, Lifted, RecordedRow, Revocation};
+use crate::policy::Proofs;
 use crate::refused::Refused;
 
 /// Most rows of one answer.
 pub const MAX_ROWS: u32 = 500;
 /// Most bytes of one answer's contents: well below a packet.
 pub const MAX_ANSWER: usize = 128 * 1024;
+/// Our own extension: when the user last logged in. Not of policy's making.
+const LOGIN_TIME: &str = "login-time@ussh";
 /// Longest reason of a revocation, in bytes.
 const MAX_REASON: usize = 1024;
 
@@ -37,6 +40,9 @@ pub fn answer(ca: &mut Ca, peer: &Peer, request: Request) -> Vec<Reply> {
             Ok(explained) => Reply::Explained(Box::new(explained)),
             Err(why) => Reply::Refused(why),
         }),
+        Request::Find { find, cursor, limit } => find_rows(ca, &find, cursor, limit),
+        Request::Recorded { since, cursor } => recorded(ca, since, cursor),
+        Request::Lost => ca.inventory().lost_serials().map(Reply::Lost),
         Request::KeyRegister { user, public_key, comment } => {
             crate::registered::register(ca, &user, &public_key, &comment, &by)
         }
@@ -59,6 +65,64 @@ pub fn fitting<T: Serialize>(mut rows: Vec<T>) -> Vec<T> {
         size <= MAX_ANSWER
     });
     rows
+}
+
+fn find_rows(ca: &mut Ca, find: &Find, cursor: Cursor, limit: u32) -> Result<Reply, InventoryError> {
+    let page = ca.inventory().search(find, cursor, limit.min(MAX_ROWS))?;
+    let (rows, next) = fitting_page(page.rows, page.next, |row: &Entry| row.row);
+    Ok(Reply::Found { rows, next })
+}
+
+fn recorded(ca: &mut Ca, since: u64, cursor: Cursor) -> Result<Reply, InventoryError> {
+    let page = ca.inventory().recorded(since, cursor, MAX_ROWS)?;
+    let rows = page.rows.into_iter().map(as_recorded).collect();
+    let (rows, next) = fitting_page(rows, page.next, |row: &Recorded| row.entry.row);
+    Ok(Reply::Recorded { rows, next })
+}
+
+/// The first of them, as many as fit into an answer, and where to go on.
+fn fitting_page<T: Serialize>(rows: Vec<T>, next: Option<Cursor>, row: impl Fn(&T) -> u64) -> (Vec<T>, Option<Cursor>) {
+    let count = rows.len();
+    let first = rows.first().map(&row);
+    let rows = fitting(rows);
+    if rows.len() == count {
+        return (rows, next);
+    }
+    // One that does not fit by itself is passed over: no row is that long.
+    let before = rows.last().map(&row).or(first).unwrap_or_default();
+    (rows, Some(Cursor { before, floor: next.and_then(|next| next.floor).or(Some(0)) }))
+}
+
+fn as_recorded(row: RecordedRow) -> Recorded {
+    let certificate = row.certificate.as_deref().and_then(|blob| Certificate::parse(blob).ok());
+    let proofs = Proofs { pam: row.request.pam, publickey: row.request.publickey };
+    Recorded {
+        granted: row.granted,
+        critical_options: certificate.as_ref().map(|c| named(c.critical_options())),
+        extensions: certificate.as_ref().map(|c| {
+            let names = c.extensions().iter().map(|o| text(&o.name));
+            names.filter(|name| name != LOGIN_TIME).collect()
+        }),
+        supposed: Supposed {
+            user: row.entry.key_id.clone(),
+            groups: row.request.groups,
+            source: row.request.source,
+            time: Some(row.entry.asked),
+            authentication: proofs.to_string(),
+            mode: row.request.mode,
+            key_type: row.request.key_kind,
+            wish: row.request.wish,
+        },
+        entry: row.entry,
+    }
+}
+
+fn named(options: &[CertificateOption]) -> Vec<(String, String)> {
+    options.iter().map(|o| (text(&o.name), text(o.string_value().unwrap_or_default()))).collect()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn show(ca: &mut Ca, serial: u64) -> Result<Reply, InventoryError> {
@@ -84,11 +148,16 @@ fn revoke(ca: &mut Ca, what: Revoke, reason: &str, by: &str) -> Result<Reply, In
     if let Err(why) = check(&what) {
         return Ok(Reply::Refused(why));
     }
+    if let Revoke::Serials { first, last } = what
+        && !ca.inventory().are_given(first, last)?
+    {
+        return Ok(Reply::Refused("some of these serials are still to be given".to_owned()));
+    }
     let missing = match &what {
         Revoke::Serial(serial) => unknown(*serial),
         Revoke::User(_) => Reply::Refused("this user has no certificate that is not over".to_owned()),
         Revoke::Host(_) => Reply::Refused("no host of this name has a certificate that is not over".to_owned()),
-        Revoke::Key(_) | Revoke::KeyId { .. } | Revoke::Before { .. } | Revoke::Ca { .. } => {
+        Revoke::Key(_) | Revoke::KeyId { .. } | Revoke::Before { .. } | Revoke::Ca { .. } | Revoke::Serials { .. } => {
             Reply::Refused("there is no such certificate".to_owned())
         }
     };
@@ -107,8 +176,19 @@ fn check(what: &Revoke) -> Result<(), String> {
     match what {
         Revoke::User(text) | Revoke::Host(text) | Revoke::KeyId { key_id: text, .. } => name(text),
         Revoke::Key(fingerprint) if sha256_of(fingerprint).is_none() => Err("no SHA256 fingerprint".to_owned()),
-        Revoke::Serial(_) | Revoke::Key(_) | Revoke::Before { .. } | Revoke::Ca { .. } => Ok(()),
+        Revoke::Serials { first, last } if !is_range(*first, *last) => {
+            Err("the first of the serials must be above 0 and not above the last, both with the same upper 24 bits"
+                .to_owned())
+        }
+        Revoke::Serial(_) | Revoke::Key(_) | Revoke::Before { .. } | Revoke::Ca { .. } | Revoke::Serials { .. } => {
+            Ok(())
+        }
     }
+}
+
+/// Of one epoch: a range over several would hold what other databases of this CA may give yet.
+fn is_range(first: u64, last: u64) -> bool {
+    first != 0 && first <= last && first >> COUNTER_BITS == last >> COUNTER_BITS
 }
 
 fn lift(ca: &mut Ca, act: u64, by: &str) -> Result<Reply, InventoryError> {

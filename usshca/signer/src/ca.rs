@@ -1,21 +1,24 @@
-//! Issuing and revoking. The order of an issue: serial and row on disk → sign → signed certificate on disk → out of the process.
+//! Issuing and revoking. The order of an issue: serial and row on disk → sign → signed certificate on disk → out of the process. Many go through it side by side
+//! ([`Ca::turn`]), so that they share what a disk takes for each.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use base64ct::{Base64Unpadded, Encoding};
 use ussh_core::audit;
 use ussh_core::certificate::{Certificate, CertificateKind, CertificateOption};
 use ussh_core::clock::{Clock, UnixTime};
 use ussh_core::escape::escape;
-use ussh_core::issue::CertificateTemplate;
+use ussh_core::issue::{CertificateTemplate, IssueError};
 use ussh_core::keys::{PrivateKey, PublicKey};
 use ussh_core::revoked::{KrlTemplate, RevokedError, RevokedKeys, RevokedOf};
 use usshca_ipc::admin::{self, Revoke};
 use usshca_ipc::front::{MAX_REASON, Wish};
 
 use crate::ca_keys::CaKeys;
+use crate::counts;
 use crate::inventory::{
-    Asked, Inventory, InventoryError, Kind, Lifted, Outcome, Planned, Request, Revocation, RevokedHere,
+    Asked, Batch, Inventory, InventoryError, Kind, Lifted, Outcome, Planned, Request, Revocation, RevokedHere,
 };
 use crate::log;
 use crate::policy::{Grant, KeyKind, Mode, Policy, PolicyRefusal, Proofs, Question};
@@ -74,6 +77,8 @@ pub struct UserRequest<'a> {
 /// A user certificate that is signed and on disk.
 #[derive(Clone, Debug)]
 pub struct IssuedUser {
+    /// Whose.
+    pub user: String,
     /// The certificate.
     pub certificate: Certificate,
     /// Seconds until it ends.
@@ -143,76 +148,51 @@ impl Ca {
         &self.policy
     }
 
-    /// Issues a user certificate. Everything in it but the key comes from the statement and from policy; a wish can only make less of it.
+    /// Issues one user certificate, with nobody beside. Everything in it but the key comes from the statement and from policy; a wish can only make less of it.
     /// # Errors
     /// [`Refused`]; a refusal is a row of the inventory too.
+    #[cfg(test)]
     pub fn issue_user(&mut self, passed: &Passed, request: &UserRequest<'_>) -> Result<IssuedUser, Refused> {
-        let mut asked = Asked {
-            kind: Kind::User,
-            key_id: passed.user.clone(),
-            fingerprint: String::new(),
-            asked: self.now(),
-            source: request.peer.ip().to_canonical().to_string(),
-            authenticated: passed.authenticated(),
-            rule: String::new(),
-            reason: escape(request.wish.reason.as_bytes(), MAX_REASON),
-            request: None,
-        };
-        let issued = self.decide_and_sign_user(passed, request, &mut asked);
-        match &issued {
-            Ok(issued) => {
-                let detail = format!("for {} from {} rule \"{}\"", passed.user, request.peer, issued.rule);
-                log::decision(&audit::certificate_line("Issued", &issued.certificate, &detail));
-            }
-            Err(refused) => self.record_refusal(&asked, refused),
-        }
-        issued
+        let decided = self.turn(Vec::new(), &[], &[(passed, *request)]).decided;
+        let reserved = decided.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let done = self.turn(reserved, &[], &[]).issued;
+        done.into_iter().next().unwrap_or(Err(Refused::Inventory(InventoryError::GivenUp)))
     }
 
-    fn decide_and_sign_user(
+    /// One transaction for all that is to be written now: what was signed in the turn before, outcomes, and the decisions about new requests. What was reserved is signed
+    /// after it is on disk, and may leave after the next turn. Of each list there is an answer for each entry, in order. Everything in a certificate but the key comes from
+    /// the statement and from policy; a wish can only make less of it.
+    pub fn turn(
         &mut self,
-        passed: &Passed,
-        request: &UserRequest<'_>,
-        asked: &mut Asked,
-    ) -> Result<IssuedUser, Refused> {
-        let key = self.subject_key(request.public_key)?;
-        asked.fingerprint = key.fingerprint();
-        // A key that the CA made just now is revoked by nobody.
-        if request.mode == Mode::ClientKey && self.inventory.is_revoked_key(&asked.fingerprint)? {
-            return Err(Refused::KeyRevoked);
-        }
-        let question = question(passed, request, KeyKind::of(&key), asked.asked);
-        asked.request = Some(kept(&question));
-        let decided = self.policy.decide(&question);
-        asked.rule = decided.as_ref().map_or_else(PolicyRefusal::rule, |grant| &grant.rule).to_owned();
-        let grant = decided?;
-        let now = asked.asked;
-        if let Some(most) = grant.max_certificates
-            && self.inventory.count_good(&passed.user, now)? >= most
-        {
-            return Err(Refused::TooMany(most));
-        }
-        let template = CertificateTemplate {
-            public_key: key,
-            serial: 0,
-            kind: CertificateKind::User,
-            key_id: passed.user.clone(),
-            principals: grant.principals.clone(),
-            valid_after: UnixTime(now.0.saturating_sub(grant.backdate_seconds)),
-            valid_before: UnixTime(now.0.saturating_add(grant.validity_seconds)),
-            critical_options: critical_options(&grant),
-            extensions: extensions(&grant, passed.login_time.min(now)),
-        };
-        let certificate = self.reserve_sign_commit(template, asked)?;
-        let left = certificate.valid_before().0.saturating_sub(self.now().0);
-        let left = left.min(grant.agent_lifetime_seconds.unwrap_or(left));
-        Ok(IssuedUser {
-            certificate,
-            // Not 0: an agent takes that as "for ever".
-            lifetime_seconds: u32::try_from(left).unwrap_or(u32::MAX).max(1),
-            confirm: grant.confirm,
-            rule: grant.rule,
-        })
+        signed: Vec<SignedUser>,
+        outcomes: &[(u64, Outcome)],
+        requests: &[(&Passed, UserRequest<'_>)],
+    ) -> Turned {
+        let now = self.now();
+        let cas = self.public_keys();
+        let Ca { keys, policy, inventory, clock } = self;
+        let written = inventory.batch(|batch| Written {
+            issued: signed.iter().map(|signed| record_signature(batch, signed)).collect(),
+            noted: outcomes.iter().map(|(serial, outcome)| batch.note_outcome(*serial, outcome)).collect(),
+            decided: requests
+                .iter()
+                .map(|(passed, request)| decide_user(policy, &cas, batch, passed, request, now))
+                .collect(),
+        });
+        let written = written.unwrap_or_else(|e| Written::failed(e, &signed, outcomes, requests, now));
+        outcomes.iter().zip(&written.noted).for_each(|((serial, outcome), noted)| log_outcome(*serial, outcome, noted));
+        let issued = written.issued.into_iter().zip(signed).map(|(written, signed)| {
+            let certificate = written.and_then(|()| Ok(signed.certificate?));
+            finish_user(certificate, signed.reserved, clock.now())
+        });
+        let decided = written.decided.into_iter().map(|(asked, decided)| match decided {
+            Ok((template, reserved)) => Ok(SignedUser { certificate: template.sign(&keys.user), reserved }),
+            Err(refused) => {
+                log_refusal(&asked, &refused);
+                Err(refused)
+            }
+        });
+        Turned { issued: issued.collect(), noted: written.noted, decided: decided.collect() }
     }
 
     /// Issues a host certificate; `by` is who asked.
@@ -233,14 +213,21 @@ impl Ca {
         };
         let issued = self.check_and_sign_host(request, &mut asked);
         match &issued {
-            Ok(certificate) => log::decision(&audit::certificate_line("Issued host", certificate, by)),
-            Err(refused) => self.record_refusal(&asked, refused),
+            Ok(certificate) => {
+                log::decision(&audit::certificate_line("Issued host", certificate, by), "issued", certificate);
+                counts::issued(Kind::Host, asked.asked);
+            }
+            Err(refused) => {
+                log_refusal(&asked, refused);
+                let recorded = self.inventory.batch(|batch| record_refusal(batch, &asked, refused));
+                warn_of(recorded.err());
+            }
         }
         issued
     }
 
     fn check_and_sign_host(&mut self, request: &HostRequest, asked: &mut Asked) -> Result<Certificate, Refused> {
-        let key = self.subject_key(&request.public_key)?;
+        let key = subject_key(&request.public_key, &self.public_keys())?;
         asked.fingerprint = key.fingerprint();
         check_host(request, &key).map_err(Refused::Host)?;
         let now = asked.asked;
@@ -258,16 +245,7 @@ impl Ca {
         self.reserve_sign_commit(template, asked)
     }
 
-    fn subject_key(&self, blob: &[u8]) -> Result<PublicKey, Refused> {
-        let key = PublicKey::from_blob(blob).map_err(Refused::Key)?;
-        let (user_ca, host_ca) = self.public_keys();
-        if key == user_ca || key == host_ca {
-            return Err(Refused::CaKey);
-        }
-        Ok(key)
-    }
-
-    /// The one place where a CA key signs a certificate.
+    /// An issue with nobody beside it.
     fn reserve_sign_commit(
         &mut self,
         mut template: CertificateTemplate,
@@ -300,26 +278,6 @@ impl Ca {
             Kind::User => &self.keys.user,
             Kind::Host => &self.keys.host,
         }
-    }
-
-    /// A failed signature has its row already.
-    fn record_refusal(&mut self, asked: &Asked, refused: &Refused) {
-        log::warning(&format!("Refusing a certificate to \"{}\" from {}: {refused}", asked.key_id, asked.source));
-        if matches!(refused, Refused::Sign(_)) {
-            return;
-        }
-        if let Err(e) = self.inventory.record_refusal(asked, &refused.to_string()) {
-            log::warning(&format!("the refusal could not be recorded: {e}"));
-        }
-    }
-
-    /// Notes what became of a certificate.
-    pub fn note_outcome(&mut self, serial: u64, outcome: &Outcome) -> Result<(), InventoryError> {
-        match outcome {
-            Outcome::Delivered => log::info(&format!("serial {serial} delivered")),
-            Outcome::Undelivered(why) => log::warning(&format!("serial {serial} undelivered: {why}")),
-        }
-        self.inventory.note_outcome(serial, outcome)
     }
 
     /// Revokes; `by` is who asked.
@@ -389,6 +347,7 @@ fn subject(what: &Revoke) -> String {
         Revoke::KeyId { kind, key_id } => format!("{} key ID \"{key_id}\"", of(kind)),
         Revoke::Before { kind, time } => format!("all {} certificates issued before {time}", of(kind)),
         Revoke::Ca { kind, fingerprint } => format!("{} CA key {fingerprint}", of(kind)),
+        Revoke::Serials { first, last } => format!("serials {first} to {last}"),
     }
 }
 
@@ -403,6 +362,209 @@ fn revocation_line(what: &Revoke, by: &str, reason: &str, done: Revocation) -> S
         Revocation::Already => format!("Revoked before: {what}; asked again by {by}{reason}"),
         Revocation::Unknown => format!("Not revoked: there is no certificate for {what}; asked by {by}{reason}"),
     }
+}
+
+/// A serial that is on disk, and what was decided about it.
+#[derive(Debug)]
+pub struct Reserved {
+    serial: u64,
+    user: String,
+    peer: SocketAddr,
+    grant: Grant,
+}
+
+/// A user certificate between its signature and the disk: it must not leave. Or what kept it from being signed.
+#[derive(Debug)]
+pub struct SignedUser {
+    certificate: Result<Certificate, IssueError>,
+    reserved: Reserved,
+}
+
+/// The answers of a turn.
+#[derive(Debug)]
+pub struct Turned {
+    /// What was signed in the turn before and is on disk now.
+    pub issued: Vec<Result<IssuedUser, Refused>>,
+    /// Whether the outcomes are.
+    pub noted: Vec<Result<(), InventoryError>>,
+    /// What was reserved and signed, or why nothing was; a refusal is a row of the inventory too.
+    pub decided: Vec<Result<SignedUser, Refused>>,
+}
+
+type Decided = (Asked, Result<(CertificateTemplate, Reserved), Refused>);
+
+/// What a turn's transaction did.
+struct Written {
+    issued: Vec<Result<(), Refused>>,
+    noted: Vec<Result<(), InventoryError>>,
+    decided: Vec<Decided>,
+}
+
+impl Written {
+    /// Nothing.
+    fn failed(
+        error: InventoryError,
+        signed: &[SignedUser],
+        outcomes: &[(u64, Outcome)],
+        requests: &[(&Passed, UserRequest<'_>)],
+        now: UnixTime,
+    ) -> Self {
+        let error = Arc::new(error);
+        let shared = || InventoryError::shared(&error);
+        let decided =
+            |(passed, request): &(&Passed, UserRequest<'_>)| (asked(passed, request, now), Err(shared().into()));
+        Written {
+            issued: signed.iter().map(|_| Err(shared().into())).collect(),
+            noted: outcomes.iter().map(|_| Err(shared())).collect(),
+            decided: requests.iter().map(decided).collect(),
+        }
+    }
+}
+
+fn record_signature(batch: &mut Batch<'_>, signed: &SignedUser) -> Result<(), Refused> {
+    let serial = signed.reserved.serial;
+    match &signed.certificate {
+        Ok(certificate) => Ok(batch.mark_signed(serial, certificate.blob())?),
+        // The row stands there in any case, and nothing was signed.
+        Err(e) => Ok(batch.mark_unsigned(serial, &e.to_string())?),
+    }
+}
+
+fn finish_user(
+    certificate: Result<Certificate, Refused>,
+    reserved: Reserved,
+    now: UnixTime,
+) -> Result<IssuedUser, Refused> {
+    let Reserved { serial, user, peer, grant } = reserved;
+    let certificate = certificate.inspect_err(|refused| {
+        let line = format!("Refusing a certificate to \"{user}\" from {peer}: serial {serial}: {refused}");
+        log::refusal(&line, &user, &peer.ip().to_canonical().to_string(), &refused.to_string());
+        counts::refused();
+    })?;
+    let detail = format!("for {user} from {peer} rule \"{}\"", grant.rule);
+    log::decision(&audit::certificate_line("Issued", &certificate, &detail), "issued", &certificate);
+    counts::issued(Kind::User, now);
+    let left = certificate.valid_before().0.saturating_sub(now.0);
+    let left = left.min(grant.agent_lifetime_seconds.unwrap_or(left));
+    Ok(IssuedUser {
+        user,
+        certificate,
+        // Not 0: an agent takes that as "for ever".
+        lifetime_seconds: u32::try_from(left).unwrap_or(u32::MAX).max(1),
+        confirm: grant.confirm,
+        rule: grant.rule,
+    })
+}
+
+/// As far as it is known before it is decided.
+fn asked(passed: &Passed, request: &UserRequest<'_>, now: UnixTime) -> Asked {
+    Asked {
+        kind: Kind::User,
+        key_id: passed.user.clone(),
+        fingerprint: String::new(),
+        asked: now,
+        source: request.peer.ip().to_canonical().to_string(),
+        authenticated: passed.authenticated(),
+        rule: String::new(),
+        reason: escape(request.wish.reason.as_bytes(), MAX_REASON),
+        request: None,
+    }
+}
+
+/// Judges a request and reserves a serial for it, or records the refusal.
+fn decide_user(
+    policy: &Policy,
+    cas: &(PublicKey, PublicKey),
+    batch: &mut Batch<'_>,
+    passed: &Passed,
+    request: &UserRequest<'_>,
+    now: UnixTime,
+) -> Decided {
+    let mut asked = asked(passed, request, now);
+    let decided = reserve_user(policy, cas, batch, passed, request, &mut asked);
+    if let Err(refused) = &decided {
+        warn_of(record_refusal(batch, &asked, refused).err());
+    }
+    (asked, decided)
+}
+
+fn reserve_user(
+    policy: &Policy,
+    cas: &(PublicKey, PublicKey),
+    batch: &mut Batch<'_>,
+    passed: &Passed,
+    request: &UserRequest<'_>,
+    asked: &mut Asked,
+) -> Result<(CertificateTemplate, Reserved), Refused> {
+    let key = subject_key(request.public_key, cas)?;
+    asked.fingerprint = key.fingerprint();
+    // A key that the CA made just now is revoked by nobody.
+    if request.mode == Mode::ClientKey && batch.is_revoked_key(&asked.fingerprint)? {
+        return Err(Refused::KeyRevoked);
+    }
+    let question = question(passed, request, KeyKind::of(&key), asked.asked);
+    asked.request = Some(kept(&question));
+    let decided = policy.decide(&question);
+    asked.rule = decided.as_ref().map_or_else(PolicyRefusal::rule, |grant| &grant.rule).to_owned();
+    let grant = decided?;
+    let now = asked.asked;
+    if let Some(most) = grant.max_certificates
+        && batch.count_good(&passed.user, now)? >= most
+    {
+        return Err(Refused::TooMany(most));
+    }
+    let planned = Planned {
+        principals: grant.principals.clone(),
+        valid_after: UnixTime(now.0.saturating_sub(grant.backdate_seconds)),
+        valid_before: UnixTime(now.0.saturating_add(grant.validity_seconds)),
+    };
+    let serial = batch.reserve(asked, &planned)?;
+    let template = CertificateTemplate {
+        public_key: key,
+        serial,
+        kind: CertificateKind::User,
+        key_id: passed.user.clone(),
+        principals: planned.principals,
+        valid_after: planned.valid_after,
+        valid_before: planned.valid_before,
+        critical_options: critical_options(&grant),
+        extensions: extensions(&grant, passed.login_time.min(now)),
+    };
+    Ok((template, Reserved { serial, user: passed.user.clone(), peer: request.peer, grant }))
+}
+
+/// A failed signature has its row already.
+fn record_refusal(batch: &mut Batch<'_>, asked: &Asked, refused: &Refused) -> Result<(), InventoryError> {
+    if matches!(refused, Refused::Sign(_)) {
+        return Ok(());
+    }
+    batch.record_refusal(asked, &refused.to_string(), matches!(refused, Refused::Policy(_)))
+}
+
+fn log_refusal(asked: &Asked, refused: &Refused) {
+    let line = format!("Refusing a certificate to \"{}\" from {}: {refused}", asked.key_id, asked.source);
+    log::refusal(&line, &asked.key_id, &asked.source, &refused.to_string());
+    counts::refused();
+}
+
+fn log_outcome(serial: u64, outcome: &Outcome, noted: &Result<(), InventoryError>) {
+    match (noted, outcome) {
+        (Ok(()), Outcome::Delivered) => log::info(&format!("serial {serial} delivered")),
+        (Ok(()), Outcome::Undelivered(why)) => log::warning(&format!("serial {serial} undelivered: {why}")),
+        (Err(e), _) => log::warning(&format!("the outcome of serial {serial} could not be noted: {e}")),
+    }
+}
+
+fn warn_of(error: Option<InventoryError>) {
+    if let Some(e) = error {
+        log::warning(&format!("the refusal could not be recorded: {e}"));
+    }
+}
+
+/// The key that is to be certified.
+fn subject_key(blob: &[u8], (user_ca, host_ca): &(PublicKey, PublicKey)) -> Result<PublicKey, Refused> {
+    let key = PublicKey::from_blob(blob).map_err(Refused::Key)?;
+    if key == *user_ca || key == *host_ca { Err(Refused::CaKey) } else { Ok(key) }
 }
 
 fn question<'a>(passed: &'a Passed, request: &UserRequest<'a>, key_kind: KeyKind, time: UnixTime) -> Question<'a> {

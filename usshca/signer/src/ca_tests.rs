@@ -244,6 +244,105 @@ fn nothing_leaves_when_the_signed_certificate_cannot_be_recorded() {
     assert_eq!(world.rows().len(), count);
 }
 
+/// What many ask at once.
+struct Crowd {
+    passed: Vec<Passed>,
+    keys: Vec<Vec<u8>>,
+    wish: Wish,
+}
+
+impl Crowd {
+    fn of(users: &[(&str, &str)], now: UnixTime) -> Self {
+        let passed = |(user, group): &(&str, &str)| Passed {
+            user: (*user).to_owned(),
+            groups: vec![(*group).to_owned()],
+            proofs: Proofs { pam: true, publickey: false },
+            key: None,
+            login_time: now,
+        };
+        let key = |_: &(&str, &str)| PrivateKey::generate_ed25519().unwrap().public_key().to_blob();
+        Crowd {
+            passed: users.iter().map(passed).collect(),
+            keys: users.iter().map(key).collect(),
+            wish: Wish::default(),
+        }
+    }
+
+    fn requests(&self) -> Vec<(&Passed, UserRequest<'_>)> {
+        let peer = "192.0.2.9:4711".parse().unwrap();
+        let (mode, wish) = (Mode::Inject, &self.wish);
+        let of = |(passed, key)| (passed, UserRequest { public_key: key, mode, wish, peer });
+        self.passed.iter().zip(self.keys.iter().map(Vec::as_slice)).map(of).collect()
+    }
+}
+
+#[test]
+fn what_is_asked_at_once_is_answered_one_by_one() {
+    let mut world = world();
+    let mut crowd = Crowd::of(
+        &[("carol", "staff"), ("root", "staff"), ("dora", "staff"), ("a,b", "staff"), ("erik", "dev")],
+        world.clock.now(),
+    );
+    crowd.keys[2] = b"junk".to_vec();
+    let first = world.ca.turn(vec![], &[], &crowd.requests());
+    let why: Vec<_> = first.decided.iter().map(|d| d.as_ref().err().map(ToString::to_string)).collect();
+    assert!(why[0].is_none() && why[4].is_none(), "{why:?}");
+    assert_eq!(why[1].as_deref(), Some("the rule denies"));
+    assert!(why[2].as_ref().unwrap().contains("the key cannot be certified"));
+    assert!(why[3].as_ref().unwrap().contains("cannot be a principal"));
+    // Nothing has left yet, and all of it is on disk.
+    let outcomes: Vec<_> = world.rows().into_iter().rev().map(|row| (row.key_id, row.outcome)).collect();
+    assert_eq!(outcomes[0], ("carol".to_owned(), "reserved".to_owned()));
+    assert_eq!(outcomes[1], ("root".to_owned(), "refused: the rule denies".to_owned()));
+    assert_eq!(outcomes[4], ("erik".to_owned(), "reserved".to_owned()));
+
+    let signed = first.decided.into_iter().filter_map(Result::ok).collect();
+    let next = Crowd::of(&[("frida", "staff")], world.clock.now());
+    let second = world.ca.turn(signed, &[(12345, Outcome::Delivered)], &next.requests());
+    let issued: Vec<_> = second.issued.iter().map(|i| i.as_ref().unwrap()).collect();
+    let names: Vec<_> = issued.iter().map(|i| (i.user.as_str(), i.certificate.key_id(), i.rule.as_str())).collect();
+    assert_eq!(names, [("carol", &b"carol"[..], "staff"), ("erik", b"erik", "dev")]);
+    assert!(matches!(second.noted[..], [Err(InventoryError::State { .. })]));
+    assert!(matches!(second.decided[..], [Ok(_)]));
+    for issued in issued {
+        let row = world.ca.inventory().find(issued.certificate.serial()).unwrap().unwrap();
+        assert_eq!((row.entry.outcome.as_str(), row.entry.key_id), ("signed", issued.user.clone()));
+        assert_eq!(row.certificate.as_deref(), Some(issued.certificate.blob()));
+    }
+}
+
+#[test]
+fn two_who_ask_at_once_do_not_share_the_last_place() {
+    let mut world = world();
+    world.ca.set_policy(policy(
+        &POLICY.replace("validity_seconds = 3600", "validity_seconds = 3600\nmax_certificates = 1"),
+    ));
+    let crowd = Crowd::of(&[("carol", "staff"), ("carol", "staff")], world.clock.now());
+    let turned = world.ca.turn(vec![], &[], &crowd.requests());
+    assert!(matches!(turned.decided[..], [Ok(_), Err(Refused::TooMany(1))]), "{turned:?}");
+}
+
+#[test]
+fn when_a_turn_cannot_be_written_everybody_in_it_is_told_so_and_nothing_leaves() {
+    let mut world = world();
+    let crowd = Crowd::of(&[("carol", "staff"), ("dora", "staff")], world.clock.now());
+    let first = world.ca.turn(vec![], &[], &crowd.requests());
+    let sabotage = rusqlite::Connection::open(world.dir.path().join("inventory.db")).unwrap();
+    let trigger = "CREATE TRIGGER full BEFORE UPDATE ON certificate WHEN new.key_id = 'dora' BEGIN SELECT RAISE(ROLLBACK, 'disk full'); END";
+    sabotage.execute_batch(trigger).unwrap();
+    let signed = first.decided.into_iter().filter_map(Result::ok).collect();
+    let second = world.ca.turn(signed, &[], &crowd.requests());
+    let refused = second.issued.iter().map(|i| i.as_ref().unwrap_err());
+    let refused: Vec<_> = refused.chain(second.decided.iter().map(|d| d.as_ref().unwrap_err())).collect();
+    assert_eq!(refused.len(), 4);
+    for refused in refused {
+        assert!(refused.for_user().contains("at the moment"), "{refused}");
+    }
+    assert!(world.rows().iter().all(|row| row.outcome == "reserved") && world.rows().len() == 2);
+    sabotage.execute_batch("DROP TRIGGER full").unwrap();
+    assert!(world.issue("carol", &["staff"]).is_ok());
+}
+
 #[test]
 fn ssh_keygen_finds_in_the_krl_what_was_revoked_and_nothing_else() {
     let mut world = world();

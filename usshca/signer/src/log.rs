@@ -1,9 +1,14 @@
 //! The signer's log: one line per decision, to stderr (the supervisor's) and to syslog's authpriv.
 
-use std::io::Write;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ussh_os::syslog::{self, Severity};
+use ussh_core::certificate::Certificate;
+use ussh_os::syslog::Severity;
+use usshca_ipc::log::{Format, LOG_FORMAT};
+
+/// Whose lines they are.
+const IDENT: &str = "usshca-signer";
 
 /// Whether stderr is the terminal of somebody who asks for one thing, and no log.
 static OF_ONE_VERB: AtomicBool = AtomicBool::new(false);
@@ -28,22 +33,45 @@ pub fn told(text: &str) {
     to_syslog(Severity::Warning, &ussh_core::audit::line(text));
 }
 
-/// A line of [`ussh_core::audit::certificate_line`], which is escaped already.
-pub fn decision(line: &str) {
-    write(Severity::Info, line);
+/// A line of [`ussh_core::audit::certificate_line`], which is escaped already, and about which certificate.
+pub fn decision(line: &str, event: &str, certificate: &Certificate) {
+    let (serial, key_id) = (certificate.serial().to_string(), ussh_core::audit::key_id(certificate));
+    let ca = certificate.ca().fingerprint();
+    let fields = [("event", event), ("serial", &serial), ("key_id", &key_id), ("ca", &ca)];
+    write_with(Severity::Info, line, &fields);
+}
+
+/// A request that was refused, and whose. Raw text: it is escaped here.
+pub fn refusal(text: &str, key_id: &str, source: &str, why: &str) {
+    let [key_id, source, why] = [key_id, source, why].map(ussh_core::audit::line);
+    let fields = [("event", "refused"), ("key_id", &*key_id), ("source", &*source), ("reason", &*why)];
+    write_with(Severity::Warning, &ussh_core::audit::line(text), &fields);
 }
 
 fn write(severity: Severity, line: &str) {
-    if severity != Severity::Info || !OF_ONE_VERB.load(Ordering::Relaxed) {
-        // There is nobody left to tell when stderr is gone. In one write, since the supervisor writes there too.
-        let _ = std::io::stderr().write_all(format!("usshca-signer: {line}\n").as_bytes());
+    write_with(severity, line, &[]);
+}
+
+/// With fields; line and values are escaped already.
+fn write_with(severity: Severity, line: &str, fields: &[(&str, &str)]) {
+    if cfg!(test) {
+        return;
     }
-    to_syslog(severity, line);
+    if severity != Severity::Info || !OF_ONE_VERB.load(Ordering::Relaxed) {
+        format().write(IDENT, severity, line, fields);
+    } else {
+        format().to_syslog(IDENT, severity, line, fields);
+    }
+}
+
+/// As the supervisor says.
+fn format() -> Format {
+    static FORMAT: OnceLock<Format> = OnceLock::new();
+    *FORMAT.get_or_init(|| std::env::var(LOG_FORMAT).ok().and_then(|name| Format::of(&name)).unwrap_or_default())
 }
 
 fn to_syslog(severity: Severity, line: &str) {
     if !cfg!(test) {
-        // A machine without syslog still has stderr.
-        let _ = syslog::authpriv("usshca-signer", severity, line);
+        format().to_syslog(IDENT, severity, line, &[]);
     }
 }

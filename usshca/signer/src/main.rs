@@ -7,6 +7,7 @@
 mod admin;
 mod ca;
 mod ca_keys;
+mod counts;
 mod explain;
 mod inventory;
 mod log;
@@ -14,6 +15,7 @@ mod policy;
 mod refused;
 mod registered;
 mod server;
+mod side_job;
 mod state;
 
 use std::fs::File;
@@ -95,6 +97,9 @@ fn start_and_serve(socket: SeqPacket) -> Result<ExitCode, StartError> {
         if !setup.listens {
             // Of one verb on somebody's terminal: what they need to know is in the answer.
             log::of_one_verb();
+        }
+        if let Some(job) = setup.side_job {
+            return side_job::run(job, &setup, &control).map(|()| None);
         }
         if setup.only_policy { tell_policy(&setup, &control).map(|()| None) } else { start(setup).map(Some) }
     });

@@ -71,6 +71,7 @@ fn start_for(state: &Path, policy: &str, creates: bool, only_policy: bool) -> Si
         listens: false,
         creates,
         only_policy,
+        side_job: None,
     };
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(&encode(&setup).unwrap()).unwrap();

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use usshca_ipc::layout::Layout;
 
+use crate::admin;
 use crate::failure::Failure;
 use crate::listen;
 use crate::prepare::Base;
@@ -27,7 +28,7 @@ pub fn run(layout: &Layout) -> Result<(), Failure> {
         println!(
             "CA keys, inventory and addresses: the running CA has them (it reads the configuration when it starts, and the policy again on SIGHUP)"
         );
-        return Ok(());
+        return warn_of_lost_serials(layout);
     }
     let signer = signer_process::start(&base)?;
     let ready = signer.wait_ready();
@@ -36,5 +37,13 @@ pub fn run(layout: &Layout) -> Result<(), Failure> {
     println!("CA keys and inventory: good");
     listen::bind(&base)?;
     println!("addresses to listen on: free");
+    warn_of_lost_serials(layout)
+}
+
+fn warn_of_lost_serials(layout: &Layout) -> Result<(), Failure> {
+    for warning in admin::lost_serials(layout)? {
+        // Nothing can be done about a closed stderr here.
+        let _ = writeln!(io::stderr(), "usshca: warning: {warning}");
+    }
     Ok(())
 }

@@ -100,12 +100,12 @@ pub fn setup_file<T: Serialize>(message: &T) -> io::Result<OwnedFd> {
 
 /// The reading end of what a child says.
 pub struct LogPipe {
-    pipe: PipeReader,
+    /// `None` once nothing more is read.
+    pipe: Option<PipeReader>,
     partial: Vec<u8>,
     lines: usize,
     /// Bytes so far.
     read: usize,
-    open: bool,
 }
 
 impl LogPipe {
@@ -115,12 +115,17 @@ impl LogPipe {
     pub fn new() -> io::Result<(Self, OwnedFd)> {
         let (pipe, writer) = io::pipe()?;
         fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        Ok((LogPipe { pipe, partial: Vec::new(), lines: 0, read: 0, open: true }, writer.into()))
+        Ok((LogPipe { pipe: Some(pipe), partial: Vec::new(), lines: 0, read: 0 }, writer.into()))
     }
 
     /// Whether more may come.
     pub fn is_open(&self) -> bool {
-        self.open
+        self.pipe.is_some()
+    }
+
+    /// To wait on, while it is open.
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.pipe.as_ref().map(AsFd::as_fd)
     }
 
     /// Whether it has said so much that it is to be killed.
@@ -130,17 +135,17 @@ impl LogPipe {
 
     /// Nothing more is read.
     pub fn close(&mut self) {
-        self.open = false;
+        self.pipe = None;
     }
 
     /// Reads what is there, 64 KiB at most, and hands over each line, raw.
     pub fn drain(&mut self, mut each: impl FnMut(&str)) {
         let mut buffer = [0; 4096];
         let end = self.read.saturating_add(MAX_TURN);
-        while self.open && self.read < end {
-            match self.pipe.read(&mut buffer) {
+        while let Some(pipe) = self.pipe.as_mut().filter(|_| self.read < end) {
+            match pipe.read(&mut buffer) {
                 Ok(0) => {
-                    self.open = false;
+                    self.pipe = None;
                     self.take(b"\n", &mut each);
                 }
                 Ok(n) => {
@@ -149,7 +154,7 @@ impl LogPipe {
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => self.open = false,
+                Err(_) => self.pipe = None,
             }
         }
     }
@@ -173,12 +178,6 @@ impl LogPipe {
                 each(&String::from_utf8_lossy(&line));
             }
         }
-    }
-}
-
-impl AsFd for LogPipe {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pipe.as_fd()
     }
 }
 

@@ -38,6 +38,10 @@ pub enum Command {
     Serve(ServeArgs),
     /// Say whether `serve` would start, and what stands in its way
     Check,
+    /// Say how the running CA is: what it listens on, who is connected, its signer, the last certificate and the last error
+    ///
+    /// For monitoring: 0 = it serves and all is well; 1 = it serves, and something needs an administrator; 69 = it does not run.
+    Status(StatusArgs),
     /// The verbs that ask the signer
     #[command(flatten)]
     Admin(AdminCommand),
@@ -65,6 +69,14 @@ pub struct ServeArgs {
     pub ready_fd: Option<i32>,
 }
 
+/// `usshca status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// The verbs that ask the signer: a running one over the admin socket, else one of their own for the moment.
 #[derive(Debug, Subcommand)]
 pub enum AdminCommand {
@@ -87,6 +99,16 @@ pub enum AdminCommand {
     /// Host certificates
     #[command(subcommand)]
     Host(HostCommand),
+    /// Certificates and refusals by whom, what, when and from where they were asked for, newest first
+    ///
+    /// All of what is given must hold.
+    Find(Box<FindArgs>),
+    /// Copy the inventory, as it is at one moment, while the CA runs or not
+    Backup(BackupArgs),
+    /// Judge the recorded requests of users by another policy, and print what would have been different
+    ///
+    /// Nothing is issued, and the policy in force stays as it is.
+    Replay(ReplayArgs),
     /// Registered keys: their users can log in by them where policy takes that
     #[command(subcommand)]
     Key(KeyCommand),
@@ -99,6 +121,93 @@ pub struct ListArgs {
     #[arg(long, short = 'n', value_name = "N")]
     pub limit: Option<u64>,
     /// JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+    /// CSV, with a head line
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+}
+
+/// `usshca find`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("whom").required(true).multiple(true).args(["user", "key", "serial", "time", "principal", "host", "from", "state", "rule"]))]
+pub struct FindArgs {
+    /// Of this user
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// For this key: a file with the public key, or its fingerprint SHA256:…
+    #[arg(long, value_name = "FILE|SHA256:…")]
+    pub key: Option<String>,
+    /// With this serial
+    #[arg(long, value_name = "SERIAL")]
+    pub serial: Option<u64>,
+    /// Asked for from one time to before another, in UTC, as 2026-01-31T12:00:00Z..2026-02-01T00:00:00Z; either may be left out
+    #[arg(long, value_name = "FROM..TO")]
+    pub time: Option<String>,
+    /// That names this principal
+    #[arg(long, value_name = "NAME")]
+    pub principal: Option<String>,
+    /// Of a host that is known by this name
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// Asked for from this address (`admin`: by an administrator)
+    #[arg(long, value_name = "IP")]
+    pub from: Option<String>,
+    /// What became of it
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<StateArg>,
+    /// By this rule of the policy
+    #[arg(long, value_name = "RULE")]
+    pub rule: Option<String>,
+    /// At most so many, newest first
+    #[arg(long, short = 'n', value_name = "N")]
+    pub limit: Option<u64>,
+    /// JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+    /// CSV, with a head line
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum StateArg {
+    /// A serial was given, and no more is known.
+    Reserved,
+    /// Signed, and not known whether it was delivered.
+    Signed,
+    /// The user has it.
+    Delivered,
+    /// The user does not have it, or nobody knows.
+    Undelivered,
+    /// No certificate was made.
+    Refused,
+    /// Revoked, whatever else.
+    Revoked,
+}
+
+/// `usshca backup`.
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// A file, which is replaced in one step; or a folder, in which one is made that is named after the time
+    #[arg(value_name = "FILE|DIR")]
+    pub to: PathBuf,
+    /// JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `usshca replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The other policy
+    #[arg(long, value_name = "FILE")]
+    pub policy: PathBuf,
+    /// Requests of how long ago at most: seconds, or a number with s, m, h, d or w behind it
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = parse_seconds)]
+    pub since: u64,
+    /// JSON, one object a line, and a last one with the counts
     #[arg(long)]
     pub json: bool,
 }
@@ -152,7 +261,7 @@ pub struct ExplainArgs {
 
 /// `usshca revoke`.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("what").required(true).multiple(false).args(["serial", "user", "host", "key", "key_id", "before", "ca", "undo"]))]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(false).args(["serial", "user", "host", "key", "key_id", "before", "ca", "undo", "serials"]))]
 pub struct RevokeArgs {
     /// One certificate, by its serial
     pub serial: Option<u64>,
@@ -177,6 +286,9 @@ pub struct RevokeArgs {
     /// Lift a revocation, by its number (`usshca revocations`)
     #[arg(long, value_name = "NUMBER", conflicts_with = "reason")]
     pub undo: Option<u64>,
+    /// A range of serials, users' and hosts', in the inventory or not: what an inventory that was put back does not know (`usshca check` names it)
+    #[arg(long, value_name = "FIRST-LAST", value_parser = parse_serials)]
+    pub serials: Option<(u64, u64)>,
     /// Of --before and --key-id: whose certificates
     #[arg(long, value_name = "user|host", default_value = "user")]
     pub of: Of,
@@ -289,6 +401,12 @@ pub struct KeyRemoveArgs {
 fn parse_seconds(text: &str) -> Result<u64, String> {
     let error = || "must be a number, not zero, with s, m, h, d or w behind it".to_owned();
     ussh_core::clock::seconds(&text.to_ascii_lowercase()).ok_or_else(error)
+}
+
+/// `7-9` → both numbers.
+fn parse_serials(text: &str) -> Result<(u64, u64), String> {
+    let numbers = text.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+    numbers.ok_or_else(|| "must be two serials with a hyphen between them".to_owned())
 }
 
 #[cfg(test)]

@@ -1,9 +1,16 @@
 //! usshca.toml: what the supervisor is told.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
+
+use crate::log::LogFormat;
+use crate::serve::desk::MetricsAddress;
+use crate::serve::max_startups::MaxStartups;
+use crate::serve::penalties::Terms;
 
 /// Longest config or policy file, in bytes.
 pub const MAX_FILE: usize = 1 << 20;
@@ -34,7 +41,10 @@ pub struct Config {
     /// PAM attempts in one connection, 1 ..= 20.
     #[serde(default = "default_attempts")]
     pub max_attempts: u32,
-    /// Connections at a time, 1 ..= 10000. More wait in the listening socket's queue.
+    /// Connections that have not logged in, as sshd's MaxStartups: `start:rate:full`.
+    #[serde(default = "default_max_startups")]
+    pub max_startups: MaxStartups,
+    /// Connections at a time, 1 ..= 10000. More are told so and closed.
     #[serde(default = "default_connections")]
     pub max_connections: u32,
     /// PAM workers at a time, 1 ..= 10000. An attempt beyond that is refused.
@@ -46,6 +56,84 @@ pub struct Config {
     /// PAM workers at a time for one source, 1 ..= 10000. An attempt beyond that is refused.
     #[serde(default = "default_workers_per_source")]
     pub max_workers_per_source: u32,
+    /// How the log is written.
+    #[serde(default)]
+    pub log_format: LogFormat,
+    /// Where metrics are served: an absolute path of a Unix socket, or a loopback address with its port. Nowhere without.
+    #[serde(default)]
+    pub metrics: Option<MetricsAddress>,
+    /// For sources whose logins fail.
+    #[serde(default)]
+    pub penalties: PenaltyConfig,
+}
+
+/// `[penalties]`, as sshd's PerSourcePenalties.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PenaltyConfig {
+    /// Seconds for a connection whose every attempt was refused; 0: none.
+    pub auth_failure_seconds: u32,
+    /// Seconds for one that had not logged in at the end of its login grace; 0: none.
+    pub grace_exceeded_seconds: u32,
+    /// Seconds for one that ended without a try; 0: none.
+    pub never_authenticated_seconds: u32,
+    /// Seconds for one whose front broke down; 0: none.
+    pub crash_seconds: u32,
+    /// A source is refused once so many seconds have come together, 0 ..= max_seconds.
+    pub min_seconds: u32,
+    /// More than so many seconds never come together, 1 ..= 86400.
+    pub max_seconds: u32,
+    /// Sources that are kept, of IPv4 and of IPv6 each, 1 ..= 1000000. Beyond that the smallest penalties are dropped.
+    pub max_sources: u32,
+    /// Networks without penalties.
+    pub exempt: Vec<Exempt>,
+}
+
+/// A network, or one address, that never gets a penalty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Exempt(pub IpNet);
+
+impl TryFrom<String> for Exempt {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let one = |_| text.parse::<IpAddr>().map(IpNet::from);
+        let network = text.parse::<IpNet>().or_else(one);
+        network.map(Exempt).map_err(|_| format!("{text:?} is no address and no network, as 10.0.0.0/8"))
+    }
+}
+
+impl Default for PenaltyConfig {
+    /// sshd's (servconf.c of OpenSSH 10), but for fewer sources.
+    fn default() -> Self {
+        PenaltyConfig {
+            auth_failure_seconds: 5,
+            grace_exceeded_seconds: 10,
+            never_authenticated_seconds: 1,
+            crash_seconds: 90,
+            min_seconds: 15,
+            max_seconds: 600,
+            max_sources: 16_384,
+            exempt: Vec::new(),
+        }
+    }
+}
+
+impl PenaltyConfig {
+    /// For [`crate::serve::penalties::Penalties`].
+    pub fn terms(&self) -> Terms {
+        let seconds = |n: u32| Duration::from_secs(n.into());
+        Terms {
+            never_tried: seconds(self.never_authenticated_seconds),
+            authentication_failed: seconds(self.auth_failure_seconds),
+            grace_exceeded: seconds(self.grace_exceeded_seconds),
+            crashed: seconds(self.crash_seconds),
+            min: seconds(self.min_seconds),
+            max: seconds(self.max_seconds),
+            max_sources: usize::try_from(self.max_sources).unwrap_or(usize::MAX),
+        }
+    }
 }
 
 fn default_listen() -> Vec<SocketAddr> {
@@ -66,11 +154,14 @@ fn default_login_grace() -> u32 {
 fn default_attempts() -> u32 {
     3
 }
+fn default_max_startups() -> MaxStartups {
+    MaxStartups::DEFAULT
+}
 fn default_connections() -> u32 {
-    200
+    300
 }
 fn default_workers() -> u32 {
-    100
+    250
 }
 fn default_connections_per_source() -> u32 {
     60
@@ -144,6 +235,9 @@ impl Config {
             ("max_workers", self.max_workers, 1, 10_000),
             ("max_connections_per_source", self.max_connections_per_source, 1, 10_000),
             ("max_workers_per_source", self.max_workers_per_source, 1, 10_000),
+            ("penalties.min_seconds", self.penalties.min_seconds, 0, self.penalties.max_seconds),
+            ("penalties.max_seconds", self.penalties.max_seconds, 1, 86_400),
+            ("penalties.max_sources", self.penalties.max_sources, 1, 1_000_000),
         ];
         bounds
             .into_iter()
@@ -173,7 +267,7 @@ mod tests {
     fn name_and_host_principals_are_enough() {
         let config = parse("").unwrap();
         assert_eq!(config.listen, [SocketAddr::from(([0, 0, 0, 0], 22))]);
-        assert_eq!((config.login_grace_seconds, config.max_attempts, config.max_connections), (120, 3, 200));
+        assert_eq!((config.login_grace_seconds, config.max_attempts, config.max_connections), (120, 3, 300));
         assert_eq!((config.pam_service.as_str(), config.signer_user.as_str()), ("usshca", "usshca"));
     }
 
@@ -194,6 +288,9 @@ mod tests {
             ("max_workers = 10001", "max_workers"),
             ("max_connections_per_source = 0", "max_connections_per_source"),
             ("max_workers_per_source = 0", "max_workers_per_source"),
+            ("[penalties]\nmin_seconds = 601", "penalties.min_seconds"),
+            ("[penalties]\nmin_seconds = 0\nmax_seconds = 0", "penalties.max_seconds"),
+            ("[penalties]\nmax_sources = 0", "penalties.max_sources"),
             ("pam_service = \"other\"", "pam_service"),
             ("pam_service = \"../shadow\"", "pam_service"),
             ("pam_service = \".x\"", "pam_service"),
@@ -207,6 +304,24 @@ mod tests {
             }
         }
         assert!(parse("login_grace_seconds = 5\nmax_attempts = 20").is_ok());
+    }
+
+    #[test]
+    fn refuses_limits_networks_and_places_that_are_none_and_says_why() {
+        for (line, why) in [
+            ("max_startups = \"10:30\"", "start:rate:full"),
+            ("metrics = \"0.0.0.0:9122\"", "loopback"),
+            ("metrics = \"metrics.sock\"", "absolute path"),
+            ("log_format = \"xml\"", "json"),
+            ("[penalties]\nexempt = [\"10.0.0.0/33\"]", "no network"),
+            ("[penalties]\nauth_failure = 1", "auth_failure_seconds"),
+        ] {
+            let e = parse(line).unwrap_err().to_string();
+            assert!(e.contains(why), "{line}: {e}");
+        }
+        let config = parse("[penalties]\nexempt = [\"10.0.0.0/8\", \"::1\"]").unwrap();
+        assert_eq!(config.penalties.exempt.len(), 2);
+        assert_eq!(config.penalties.auth_failure_seconds, 5);
     }
 
     #[test]

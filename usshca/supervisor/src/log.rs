@@ -1,29 +1,72 @@
-//! The supervisor's log: one line per decision, to stderr and to syslog's authpriv.
+//! The supervisor's log: one line per decision, as the configuration says where to.
 
-use std::io::Write;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use ussh_os::syslog::{self, Severity};
+use serde::Deserialize;
+use ussh_core::clock::{Clock, SystemClock};
+use ussh_os::syslog::Severity;
+use usshca_ipc::log::Format;
 
-/// Logs one line. Hand over raw text: it is escaped here.
-pub fn log(severity: Severity, text: &str) {
+/// `log_format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines of text.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// The journal, with fields.
+    Journald,
+}
+
+static FORMAT: OnceLock<Format> = OnceLock::new();
+/// Seconds since the epoch, and the line.
+static LAST_ERROR: Mutex<Option<(u64, String)>> = Mutex::new(None);
+
+/// From here on lines have this format. The first call counts.
+pub fn set_format(format: LogFormat) {
+    let _ = FORMAT.set(match format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+        LogFormat::Journald => Format::Journald,
+    });
+}
+
+/// The format that was set.
+pub fn format() -> Format {
+    FORMAT.get().copied().unwrap_or_default()
+}
+
+/// The last error, and when it was: seconds since the epoch.
+pub fn last_error() -> Option<(u64, String)> {
+    LAST_ERROR.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Logs one line with fields for whoever keeps them. Hand over raw text: all of it is escaped here.
+pub fn event(severity: Severity, text: &str, fields: &[(&str, &str)]) {
     let line = ussh_core::audit::line(text);
-    // In one write, since the signer writes there too; eprintln! would do it in three, and panic if stderr is gone.
-    let _ = std::io::stderr().write_all(format!("usshca: {line}\n").as_bytes());
-    // A machine without syslog still has stderr.
-    let _ = syslog::authpriv("usshca", severity, &line);
+    let escaped: Vec<(&str, String)> =
+        fields.iter().map(|(name, value)| (*name, ussh_core::audit::line(value))).collect();
+    let fields: Vec<(&str, &str)> = escaped.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    format().write("usshca", severity, &line, &fields);
+    if severity == Severity::Error {
+        let mut last = LAST_ERROR.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some((SystemClock.now().0, line));
+    }
 }
 
 /// Something that was done.
 pub fn info(text: &str) {
-    log(Severity::Info, text);
+    event(Severity::Info, text, &[]);
 }
 
 /// Something that an administrator should look at.
 pub fn warning(text: &str) {
-    log(Severity::Warning, text);
+    event(Severity::Warning, text, &[]);
 }
 
 /// Something that keeps the CA from serving.
 pub fn error(text: &str) {
-    log(Severity::Error, text);
+    event(Severity::Error, text, &[]);
 }

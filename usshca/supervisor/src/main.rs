@@ -18,6 +18,7 @@ mod policy;
 mod prepare;
 mod serve;
 mod signer_process;
+mod status;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Init(args) => init::run(&layout, &args),
         Command::Serve(args) => serve::run(&layout, &args),
         Command::Check => check::run(&layout),
+        Command::Status(args) => status::run(&layout, &args),
         Command::Admin(verb) => admin::run(&layout, verb),
     }
 }

@@ -18,9 +18,10 @@ struct Call<'a> {
     arguments: Vec<&'a str>,
 }
 
-/// What an administrator should look at in a service's stack, includes followed. `as_root`: whether PAM is asked by uid 0.
-pub fn warnings(service: &str, as_root: bool) -> Vec<String> {
-    warnings_in(&FOLDERS.map(Path::new), service, as_root)
+/// What an administrator should look at in a service's stack, includes followed. `own`: a folder that comes before PAM's. `as_root`: whether PAM is asked by uid 0.
+pub fn warnings(service: &str, own: Option<&Path>, as_root: bool) -> Vec<String> {
+    let folders: Vec<&Path> = own.into_iter().chain(FOLDERS.map(Path::new)).collect();
+    warnings_in(&folders, service, as_root)
 }
 
 fn warnings_in(folders: &[&Path], service: &str, as_root: bool) -> Vec<String> {

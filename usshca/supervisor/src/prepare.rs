@@ -23,6 +23,10 @@ use crate::policy;
 /// Where a package puts the CA's programs.
 const LIBEXEC: &str = "/usr/libexec/usshca";
 
+/// What an ordinary user must know of a CA of his own.
+pub const WITHOUT_ROOT: &str = "without root PAM can check your own password only, and change none (unix_chkpwd looks at /etc/shadow for nobody else; \
+    modules that ask a server may know more); fronts, PAM and signer all run as you: nothing but their sandboxes keeps the CA keys from them";
+
 /// The CA's programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Programs {
@@ -62,6 +66,8 @@ pub struct HostIdentity {
     pub key: Zeroizing<String>,
     /// `type base64`.
     pub certificate: String,
+    /// Seconds since the epoch, exclusive; `None`: for ever.
+    pub valid_before: Option<u64>,
 }
 
 impl Base {
@@ -99,7 +105,12 @@ impl Base {
             .map_err(|e| Failure::config(format!("{}: {e}", certificate_path.display())))?;
         check_host_certificate(&certificate, &private)
             .map_err(|problem| Failure::config(format!("{}: {problem}", certificate_path.display())))?;
-        Ok(HostIdentity { key, certificate: certificate.to_openssh("") })
+        let end = certificate.valid_before().0;
+        Ok(HostIdentity {
+            key,
+            certificate: certificate.to_openssh(""),
+            valid_before: (end != u64::MAX).then_some(end),
+        })
     }
 
     /// What an administrator should look at in the policy and in the CA's PAM stack; a failure if the policy is no good. Works beside a CA that runs.
@@ -108,15 +119,32 @@ impl Base {
     pub fn warnings(&self) -> Result<Vec<String>, Failure> {
         let mut warnings = policy::check(self)?;
         // Its accounts are there when it is root's.
-        warnings.extend(pam_stack::warnings(&self.config.pam_service, self.accounts.is_some()));
+        warnings.extend(pam_stack::warnings(
+            &self.config.pam_service,
+            self.pam_folder().as_deref(),
+            self.accounts.is_some(),
+        ));
+        warnings.extend(self.without_root().map(str::to_owned));
         Ok(warnings)
+    }
+
+    /// What does not work, or is not kept apart, since an ordinary user runs the CA.
+    fn without_root(&self) -> Option<&'static str> {
+        self.accounts.is_none().then_some(WITHOUT_ROOT)
+    }
+
+    /// The CA's own folder of PAM stacks, absolute: where an ordinary user runs it, who writes none into PAM's folders. `None`: PAM's own.
+    pub fn pam_folder(&self) -> Option<PathBuf> {
+        let folder = self.layout.config.parent()?.join(pam::OWN_FOLDER);
+        let is_ours = self.accounts.is_none() && folder.join(&self.config.pam_service).is_file();
+        is_ours.then(|| std::path::absolute(folder).ok()).flatten()
     }
 
     /// PAM falls back to the service `other` when a service has no file of its own: that must not decide who gets a certificate.
     pub fn check_pam_service(&self) -> Result<(), Failure> {
         let service = &self.config.pam_service;
         let is_there = |folder: &&str| Path::new(folder).join(service).is_file();
-        if pam_stack::FOLDERS.iter().any(is_there) {
+        if pam_stack::FOLDERS.iter().any(is_there) || self.pam_folder().is_some() {
             return Ok(());
         }
         let [folder, _] = pam_stack::FOLDERS;

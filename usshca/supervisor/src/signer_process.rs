@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 
 use ussh_os::process::{self, ChildSetup};
 use ussh_os::seqpacket::SeqPacket;
+use usshca_ipc::admin::{Explained, Supposed};
 use usshca_ipc::channel::{Channel, ChannelError};
-use usshca_ipc::signer::{Control, FromSignerControl, PolicyText, SignerSetup};
+use usshca_ipc::log::LOG_FORMAT;
+use usshca_ipc::signer::{Control, FromSignerControl, PolicyText, SideJob, SignerSetup};
 
 use crate::child::{Child, setup_file};
 use crate::failure::Failure;
+use crate::log;
 use crate::prepare::Base;
 
 /// How long a signer may take to be ready.
@@ -64,6 +67,23 @@ enum Purpose {
     Serve,
     Create,
     ReadPolicy,
+    Aside(SideJob),
+}
+
+/// A signer's program that copies the inventory into a pipe. Works beside a signer.
+pub fn start_backup(base: &Base, pipe: OwnedFd) -> Result<SignerProcess, Failure> {
+    start_with(base, Some(pipe), Purpose::Aside(SideJob::Backup), Vec::new())
+}
+
+/// A signer's program that judges by a policy. Works beside a signer.
+/// A failure says what is wrong with the policy.
+pub fn start_judge(base: &Base, policy: Vec<PolicyText>) -> Result<SignerProcess, Failure> {
+    let judge = start_with(base, None, Purpose::Aside(SideJob::Judge), policy)?;
+    match judge.receive()? {
+        FromSignerControl::PolicyGood => Ok(judge),
+        FromSignerControl::Failed(why) => Err(Failure::config(why)),
+        _ => Err(out_of_turn()),
+    }
 }
 
 fn start_with(
@@ -77,9 +97,10 @@ fn start_with(
         policy,
         admin_uids: vec![base.owner_uid()],
         worker_uid: base.owner_uid(),
-        listens: listener.is_some(),
+        listens: listener.is_some() && purpose == Purpose::Serve,
         creates: purpose == Purpose::Create,
         only_policy: purpose == Purpose::ReadPolicy,
+        side_job: if let Purpose::Aside(job) = purpose { Some(job) } else { None },
     };
     spawn(base, &setup, listener).map_err(|e| Failure::internal(format!("the signer could not be started: {e}")))
 }
@@ -91,7 +112,7 @@ fn spawn(base: &Base, setup: &SignerSetup, listener: Option<OwnedFd>) -> std::io
     let child = process::spawn(
         &base.programs.signer,
         &[],
-        &[],
+        &[(LOG_FORMAT, log::format().name())],
         ChildSetup {
             identity: base.accounts.map(|a| a.signer),
             descriptors,
@@ -114,7 +135,31 @@ impl SignerProcess {
             | FromSignerControl::PolicyWarning(_)
             | FromSignerControl::PolicyGood
             | FromSignerControl::PolicyTaken
-            | FromSignerControl::PolicyKept(_) => Err(out_of_turn()),
+            | FromSignerControl::PolicyKept(_)
+            | FromSignerControl::Copied { .. }
+            | FromSignerControl::Judged(_)
+            | FromSignerControl::LoggedIn { .. }
+            | FromSignerControl::Counts(_) => Err(out_of_turn()),
+        }
+    }
+
+    /// Bytes and rows of the copy, once all of it was written.
+    pub fn wait_copied(&self) -> Result<(u64, u64), Failure> {
+        match self.receive()? {
+            FromSignerControl::Copied { bytes, rows } => Ok((bytes, rows)),
+            FromSignerControl::Failed(why) => Err(Failure::config(why)),
+            _ => Err(out_of_turn()),
+        }
+    }
+
+    /// What a judge says.
+    pub fn judge(&self, supposed: Supposed) -> Result<Explained, Failure> {
+        let failed = |e: ChannelError| Failure::internal(format!("the judge of the policy: {e}"));
+        self.control.send(&Control::Judge(Box::new(supposed))).map_err(failed)?;
+        match self.receive()? {
+            FromSignerControl::Judged(Ok(explained)) => Ok(*explained),
+            FromSignerControl::Judged(Err(why)) => Err(Failure::internal(why)),
+            _ => Err(out_of_turn()),
         }
     }
 
@@ -130,7 +175,11 @@ impl SignerProcess {
                 | FromSignerControl::Hears
                 | FromSignerControl::Busy(_)
                 | FromSignerControl::PolicyTaken
-                | FromSignerControl::PolicyKept(_) => return Err(out_of_turn()),
+                | FromSignerControl::PolicyKept(_)
+                | FromSignerControl::Copied { .. }
+                | FromSignerControl::Judged(_)
+                | FromSignerControl::LoggedIn { .. }
+                | FromSignerControl::Counts(_) => return Err(out_of_turn()),
             }
         }
     }

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 
+use usshca_ipc::admin::{Reply, Request};
+use usshca_ipc::channel::Channel;
+
 /// Somebody without privilege (`nobody`), where the tests run as root: as root `init` would make accounts on this machine.
 const NOBODY: u32 = 65534;
 
@@ -338,8 +341,21 @@ fn no_certificate_is_made_that_cannot_be_put_in_its_place() {
 #[test]
 fn check_reads_the_policy_while_a_signer_is_at_work() {
     let world = World::init();
-    // A listener stands for the CA that runs: nothing else is asked of it.
-    let _running = ussh_os::seqpacket::SeqPacketListener::bind(&world.ca().join("admin.sock"), 0o666).unwrap();
+    // This stands for the CA that runs, and says that no serials are lost: nothing else is asked of it.
+    let running = ussh_os::seqpacket::SeqPacketListener::bind(&world.ca().join("admin.sock"), 0o666).unwrap();
+    if is_root() {
+        // The CA's signer is known by its owner.
+        chown(world.ca().join("admin.sock"), Some(NOBODY), None).unwrap();
+    }
+    std::thread::spawn(move || {
+        while let Ok(socket) = running.accept() {
+            let channel = Channel::<Reply, Request>::new(socket);
+            if let Ok(asked) = channel.receive(None) {
+                assert_eq!(asked.message, Request::Lost);
+                channel.send(&Reply::Lost(vec![])).unwrap();
+            }
+        }
+    });
     let config = world.read("usshca.toml").replace("# pam_service = \"usshca\"", "pam_service = \"login\"");
     fs::write(world.ca().join("usshca.toml"), config).unwrap();
     let policy = world.read("policy.toml");
@@ -414,6 +430,109 @@ fn explain_says_which_rule_decides_and_why_the_others_do_not() {
 }
 
 #[test]
+fn find_and_csv_show_the_rows_of_list() {
+    let world = World::init();
+    let serial = world.serials().remove(0);
+    let listed = world.good(&["list", "--json"]);
+    for wanted in [
+        &["--serial", serial.as_str()][..],
+        &["--host", "CA.example.com"],
+        &["--principal", "ca.example.com", "--state", "signed"],
+        &["--from", "admin", "--time", "2026-01-01T00:00:00Z.."],
+    ] {
+        let arguments = [&["find", "--json"][..], wanted].concat();
+        assert_eq!(world.good(&arguments), listed, "{wanted:?}");
+    }
+    let table = world.good(&["find", "--host", "ca.example.com"]);
+    assert_eq!(table, world.good(&["list"]));
+    let csv = world.good(&["list", "--csv"]);
+    assert!(
+        csv.starts_with("row,serial,kind,key_id,principals,") && csv.contains(&format!("1,{serial},host,")),
+        "{csv}"
+    );
+    assert_eq!(world.good(&["find", "--host", "ca.example.com", "--csv"]), csv);
+    let (code, said) = world.bad(&["find", "--user", "alice"]);
+    assert!(code == 1 && said.contains("nothing of that kind"), "{said}");
+    for wrong in [
+        &["find"][..],
+        &["find", "--state", "lost"],
+        &["find", "--time", "today"],
+        &["find", "--csv", "--json", "--user", "a"],
+    ] {
+        assert_eq!(world.bad(wrong).0, 64, "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_backup_that_is_put_back_says_which_serials_to_revoke_until_they_are() {
+    let world = World::init();
+    let key = world.host_key("web1");
+    let sign = |name: &str| world.good(&["host", "sign", &key, "--name", name, "--out", "x-cert.pub"]);
+    let said = world.good(&["backup", "copy.db"]);
+    assert!(said.contains("1 rows"), "{said}");
+    let copy = world.dir.path().join("copy.db");
+    assert_eq!(mode(&copy), 0o600);
+    fs::create_dir(world.dir.path().join("folder")).unwrap();
+    if is_root() {
+        chown(world.dir.path().join("folder"), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let said = world.good(&["backup", "folder", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let file = value["file"].as_str().unwrap();
+    assert!(file.starts_with("folder/inventory-20") && file.ends_with("Z.db"), "{file}");
+    assert_eq!(world.dir.path().join(file).metadata().unwrap().len(), value["bytes"].as_u64().unwrap());
+    assert_eq!(world.bad(&["backup", "none/x.db"]).0, 73);
+
+    sign("web1");
+    let lost = world.serials().remove(0);
+    let state = world.ca().join("state");
+    fs::copy(&copy, state.join("inventory.db")).unwrap();
+    assert_eq!(world.serials().len(), 1);
+    sign("web2");
+    let next = world.serials().remove(0);
+    let epoch = |serial: &str| serial.parse::<u64>().unwrap() >> 40;
+    assert_ne!(epoch(&next), epoch(&lost));
+
+    let check = || {
+        let config = world.read("usshca.toml").replace("# pam_service = \"usshca\"", "pam_service = \"login\"");
+        let config = config.replace("127.0.0.1:2222", "127.0.0.1:0").replace("0.0.0.0:2222", "127.0.0.1:0");
+        fs::write(world.ca().join("usshca.toml"), config).unwrap();
+        let out = world.run(&["check"]);
+        String::from_utf8(out.stderr).unwrap()
+    };
+    let said = check();
+    let advice =
+        said.lines().find_map(|line| line.trim().strip_prefix("usshca --dir ")).unwrap_or_else(|| panic!("{said}"));
+    let words: Vec<&str> = advice.split(' ').skip(1).take(3).collect();
+    assert_eq!(words[..2], ["revoke", "--serials"], "{advice}");
+    let (first, last) = words[2].split_once('-').unwrap();
+    assert_eq!((first, last), (lost.as_str(), lost.as_str()));
+    world.good(&words);
+    assert!(!check().contains("--serials"));
+    // The certificate that nobody knows any more is refused.
+    world.good(&["krl", "--out", "krl"]);
+    let out = Command::new("ssh-keygen").args(["-Qf", "krl", "x-cert.pub"]).current_dir(world.dir.path()).output();
+    assert!(String::from_utf8(out.unwrap().stdout).unwrap().contains(": ok"), "web2's is good");
+    let listed = world.good(&["revocations"]);
+    assert!(listed.contains(&format!("serials {lost}-{lost}")), "{listed}");
+    for wrong in [format!("{last}-{}", u64::MAX), format!("{}-{next}9", next), "5".to_owned(), "9-5".to_owned()] {
+        assert_ne!(world.bad(&["revoke", "--serials", &wrong]).0, 0, "{wrong}");
+    }
+    let beyond = format!("{next}-{}", next.parse::<u64>().unwrap() + 1);
+    assert!(world.bad(&["revoke", "--serials", &beyond]).1.contains("still to be given"));
+}
+
+#[test]
+fn replay_of_a_policy_that_is_none_says_what_is_wrong_with_it() {
+    let world = World::init();
+    let policy = world.read("policy.toml");
+    fs::write(world.dir.path().join("good.toml"), &policy).unwrap();
+    fs::write(world.dir.path().join("bad.toml"), policy.replace("deny", "denie")).unwrap();
+    assert!(world.good(&["replay", "--policy", "good.toml"]).starts_with("0 requests of the last 7days judged, 0 "));
+    assert_eq!(world.good(&["replay", "--policy", "good.toml", "--json"]), "{\"changed\":0,\"judged\":0}\n");
+    let (code, said) = world.bad(&["replay", "--policy", "bad.toml"]);
+    assert!(code == 78 && said.contains("denie"), "{said}");
+    assert_eq!(world.bad(&["replay", "--policy", "none.toml"]).0, 64);
 fn keys_are_registered_listed_and_removed() {
     let world = World::init();
     let public = world.host_key("id");

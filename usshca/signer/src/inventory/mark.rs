@@ -2,6 +2,10 @@
 //!
 //! Order: the database commits, then the mark is written, then the caller hears of it. So a database may be ahead of its mark (a kill in between), and is never behind it
 //! unless it is an older one.
+//!
+//! Revocations and KRL versions are marked one by one. Serials are marked by the block: while a process issues, the mark is ahead of the database and names the run, a random
+//! number that stands in the database too, and the process takes it back when it ends. After a kill the database has the run that the mark names, and serials go on above the block:
+//! so none is given twice, even if the database is a copy out of that very run. A database with another run is an older one, and so is any backup of ours, which has none.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -14,7 +18,7 @@ use super::{COUNTER_BITS, InventoryError};
 
 /// How far ahead of this clock a KRL's version may lie, seconds: hosts take none that lies further (`ussh-hostd sync`).
 const MAX_AHEAD: u64 = 24 * 3600;
-/// Longest mark, in bytes: four numbers and their names.
+/// Longest mark, in bytes: five numbers and their names.
 const MAX_FILE: u64 = 256;
 
 /// How far a database has come. Within an epoch each of the other numbers only rises.
@@ -22,13 +26,27 @@ const MAX_FILE: u64 = 256;
 pub struct Mark {
     /// Upper bits of its serials.
     pub epoch: i64,
-    /// Last serial's lower bits.
+    /// Last serial's lower bits; in a mark with a run, of the last one that may have been given.
     pub counter: i64,
     /// How often something was revoked, or a revocation lifted.
     pub acts: i64,
     /// Last KRL's version.
     pub krl_version: i64,
+    /// Of a database, which process gave its last serial; of a mark, which process is at work, or 0.
+    pub run: i64,
 }
+
+/// What is wrong with a database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// For people.
+    pub problem: String,
+    /// Serials, first and last, that may have been given and do not stand in it.
+    pub serials: Vec<(u64, u64)>,
+}
+
+/// The last counter of an epoch.
+const LAST: i64 = (1 << COUNTER_BITS) - 1;
 
 impl Mark {
     /// Reads the file; `None`: there is none, or none that can be understood, and so nothing to compare with.
@@ -46,12 +64,16 @@ impl Mark {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let mut lines = text.strip_suffix('\n')?.split('\n');
+        let mut lines = text.strip_suffix('\n')?.split('\n').peekable();
+        // Marks of before have none.
+        let has_run = lines.peek()?.starts_with("run ");
         let mut number = |name| -> Option<i64> {
             let digits = lines.next()?.strip_prefix(name)?.strip_prefix(' ')?;
             digits.parse().ok().filter(|n| *n >= 0)
         };
+        let run = if has_run { number("run")? } else { 0 };
         let mark = Mark {
+            run,
             epoch: number("epoch")?,
             counter: number("counter")?,
             acts: number("revoked")?,
@@ -65,8 +87,8 @@ impl Mark {
     /// As the kernel says; the file is as it was then.
     pub fn write(&self, path: &Path) -> Result<(), InventoryError> {
         let text = format!(
-            "epoch {}\ncounter {}\nrevoked {}\nkrl_version {}\n",
-            self.epoch, self.counter, self.acts, self.krl_version
+            "run {}\nepoch {}\ncounter {}\nrevoked {}\nkrl_version {}\n",
+            self.run, self.epoch, self.counter, self.acts, self.krl_version
         );
         let new = path.with_extension("new");
         let write = || -> io::Result<()> {
@@ -88,31 +110,34 @@ impl Mark {
     }
 
     /// What is wrong with a database that has come as far as `self`, by the mark beside it; `None`: nothing.
-    pub fn behind(&self, mark: Option<&Mark>) -> Option<String> {
+    pub fn behind(&self, mark: Option<&Mark>) -> Option<Loss> {
+        let rest = |last| (serial(self.epoch, self.counter + 1), serial(self.epoch, last));
         let Some(mark) = mark else {
-            return Some(
-                "there is no usable state/serials beside it: whether it is the newest cannot be known".to_owned(),
-            );
+            let problem = "there is no usable state/serials beside it: whether it is the newest cannot be known";
+            return Some(Loss { problem: problem.to_owned(), serials: vec![rest(LAST)] });
         };
         if self.epoch != mark.epoch {
-            return Some(format!(
-                "it is another one than was used last: lost are the serials {} to {} as far as they do not stand in it, and all revocations since",
-                serial(mark.epoch, 1),
-                serial(mark.epoch, mark.counter)
-            ));
+            let (first, last) = (serial(mark.epoch, 1), serial(mark.epoch, mark.counter));
+            let problem = format!(
+                "it is another one than was used last: lost are the serials {first} to {last} as far as they do not stand in it, and all revocations since"
+            );
+            return Some(Loss { problem, serials: vec![rest(LAST), (first, last)] });
         }
-        let serials = (self.counter < mark.counter).then(|| {
-            format!(
-                "lost are the serials {} to {}",
-                serial(self.epoch, self.counter + 1),
-                serial(mark.epoch, mark.counter)
-            )
+        let is_of_another_run = mark.run != 0 && self.run != mark.run;
+        let lost = is_of_another_run || (mark.run == 0 && self.counter < mark.counter);
+        let serials = (lost && self.counter < mark.counter).then(|| rest(mark.counter));
+        let counted = serials.map(|(first, last)| {
+            format!("lost are the serials {first} to {}{last}", if mark.run == 0 { "" } else { "at most " })
         });
+        let unknown = (is_of_another_run && serials.is_none()).then(|| "it is a copy of another time".to_owned());
         let revoked = (self.acts < mark.acts).then(|| format!("{} revocations are lost", mark.acts - self.acts));
         let krl = (self.krl_version < mark.krl_version)
             .then(|| format!("the last KRL had version {}, not {}", mark.krl_version, self.krl_version));
-        let all: Vec<String> = [serials, revoked, krl].into_iter().flatten().collect();
-        (!all.is_empty()).then(|| format!("it is an older one: {}", all.join("; ")))
+        let all: Vec<String> = [counted, unknown, revoked, krl].into_iter().flatten().collect();
+        (!all.is_empty()).then(|| Loss {
+            problem: format!("it is an older one: {}", all.join("; ")),
+            serials: serials.into_iter().collect(),
+        })
     }
 }
 
@@ -129,7 +154,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
 
-    const MARK: Mark = Mark { epoch: 7, counter: 100, acts: 3, krl_version: 1000 };
+    const MARK: Mark = Mark { epoch: 7, counter: 100, acts: 3, krl_version: 1000, run: 0 };
 
     #[test]
     fn reads_what_it_wrote_and_nothing_that_is_torn() {
@@ -178,6 +203,25 @@ mod tests {
         }
         assert!(MARK.behind(None).is_some());
         let lost = Mark { counter: 98, ..MARK }.behind(Some(&MARK)).unwrap();
-        assert!(lost.contains(&format!("{} to {}", (7_u64 << 40) + 99, (7_u64 << 40) + 100)), "{lost}");
+        let (first, last) = ((7_u64 << 40) + 99, (7_u64 << 40) + 100);
+        assert!(lost.problem.contains(&format!("{first} to {last}")), "{lost:?}");
+        assert_eq!(lost.serials, [(first, last)]);
+        // Without a mark all that is left of the epoch may have been given.
+        assert_eq!(MARK.behind(None).unwrap().serials, [((7_u64 << 40) + 101, (8_u64 << 40) - 1)]);
+    }
+
+    #[test]
+    fn a_mark_that_is_ahead_tells_a_kill_from_a_copy_by_the_run() {
+        let ahead = Mark { counter: 4196, run: 5, ..MARK };
+        assert_eq!(Mark { run: 5, ..MARK }.behind(Some(&ahead)), None);
+        for run in [0, 4, -1] {
+            let loss = Mark { run, ..MARK }.behind(Some(&ahead)).unwrap();
+            assert_eq!(loss.serials, [((7_u64 << 40) + 101, (7_u64 << 40) + 4196)], "{run}");
+            assert!(loss.problem.contains("at most"), "{loss:?}");
+        }
+        assert!(Mark { run: 5, acts: 2, ..MARK }.behind(Some(&ahead)).is_some());
+        // Of an earlier program: a mark without a run, which is exact.
+        let text = "epoch 7\ncounter 100\nrevoked 3\nkrl_version 1000\n";
+        assert_eq!(Mark::parse(text), Some(MARK));
     }
 }

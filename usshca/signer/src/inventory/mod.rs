@@ -1,5 +1,8 @@
 //! The inventory: every certificate that was ever asked for, in SQLite. Each change is on disk (fsync) before its function returns.
 
+pub mod backup;
+mod batch;
+mod find;
 mod mark;
 mod read;
 mod registered;
@@ -8,6 +11,7 @@ mod schema;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, named_params};
@@ -17,6 +21,8 @@ use usshca_ipc::admin::CertificateKind;
 use usshca_ipc::channel::encode;
 use usshca_ipc::front::Wish;
 
+pub use self::batch::Batch;
+pub use self::find::RecordedRow;
 use self::mark::Mark;
 pub use self::registered::Registration;
 #[cfg(test)]
@@ -25,9 +31,11 @@ pub use self::revoke::{Lifted, Revocation, RevokedHere};
 use crate::log;
 
 /// Bits of a serial below the epoch.
-const COUNTER_BITS: u32 = 40;
+pub const COUNTER_BITS: u32 = 40;
 /// Largest database that is looked through at each start, in bytes.
 const MAX_CHECKED: u64 = 64 << 20;
+/// How many serials the mark is ahead of the database while certificates are issued: it is written once for so many of them.
+const BLOCK: i64 = 4096;
 /// Never with SQLITE_OPEN_CREATE.
 const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
@@ -82,6 +90,12 @@ pub enum InventoryError {
         /// What it was to become.
         to: &'static str,
     },
+    /// SQLite gave up the transaction of which this was a part.
+    #[error("inventory: the transaction was given up")]
+    GivenUp,
+    /// Of the transaction of which this was a part.
+    #[error("{0}")]
+    Together(Arc<InventoryError>),
     /// What policy was asked cannot be written down.
     #[error("a request that cannot be written down")]
     Request,
@@ -185,6 +199,12 @@ pub struct Inventory {
     connection: Connection,
     /// The high-water mark, beside the database.
     mark_path: PathBuf,
+    /// The last counter that the mark covers.
+    ceiling: i64,
+    /// A random number by which a database that this process has written is known again.
+    run: i64,
+    /// Whether the mark is ahead of the database, and so names the run.
+    is_ahead: bool,
 }
 
 impl Inventory {
@@ -210,7 +230,7 @@ impl Inventory {
             return Err(InventoryError::Lost { path: path.to_owned(), how: "empty" });
         }
         drop(connection);
-        let inventory = Self::connect(path)?;
+        let mut inventory = Self::connect(path)?;
         inventory.check(path)?;
         inventory.compare_with_mark(now)?;
         Ok(inventory)
@@ -228,15 +248,23 @@ impl Inventory {
         connection
             .execute_batch("PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;")?;
         schema::migrate(&mut connection)?;
-        Ok(Inventory { connection, mark_path: path.with_file_name("serials") })
+        connection.set_prepared_statement_cache_capacity(64);
+        let mark_path = path.with_file_name("serials");
+        Ok(Inventory { connection, mark_path, ceiling: 0, run: schema::random_run()?, is_ahead: false })
     }
 
-    /// An older database would give serials a second time: it gets a new epoch, which was not in use, and goes on above the last KRL.
-    fn compare_with_mark(&self, now: UnixTime) -> Result<(), InventoryError> {
+    /// An older database would give serials a second time: it gets a new epoch, which was not in use, and goes on above the last KRL. After a kill serials go on above the block that
+    /// was begun.
+    fn compare_with_mark(&mut self, now: UnixTime) -> Result<(), InventoryError> {
         let here = self.progress()?;
         let mark = Mark::read(&self.mark_path)?.filter(|mark| mark.may_follow(&here, now));
-        let Some(problem) = here.behind(mark.as_ref()) else {
-            return Ok(());
+        let Some(loss) = here.behind(mark.as_ref()) else {
+            let counter = mark.map_or(here.counter, |mark| mark.counter.max(here.counter));
+            if counter != here.counter {
+                self.connection.execute("UPDATE ca SET counter = ?1", [counter])?;
+            }
+            self.ceiling = counter;
+            return if mark.is_some_and(|mark| mark.run != 0) { self.advance_mark() } else { Ok(()) };
         };
         let last = mark.unwrap_or(here);
         let mut epoch = schema::random_epoch()?;
@@ -244,24 +272,52 @@ impl Inventory {
             epoch = schema::random_epoch()?;
         }
         let krl_version = here.krl_version.max(last.krl_version);
-        self.connection.execute("UPDATE ca SET epoch = ?1, counter = 0, krl_version = ?2", [epoch, krl_version])?;
+        let transaction = self.begin()?;
+        transaction.execute("UPDATE ca SET epoch = ?1, counter = 0, krl_version = ?2", [epoch, krl_version])?;
+        for (first, last) in &loss.serials {
+            let sql = "INSERT INTO lost_serials (first, last, noted) VALUES (?1, ?2, ?3)";
+            transaction.execute(sql, (first.cast_signed(), last.cast_signed(), sql_time(now)?))?;
+        }
+        transaction.commit()?;
         log::warning(&format!(
-            "the inventory was put back from a backup: {problem}. Certificates that were issued or revoked since the backup are unknown here: revoke again what was revoked; what was issued since cannot be revoked one by one. Serials go on in a new range, from {}",
+            "the inventory was put back from a backup: {}. Certificates that were issued or revoked since the backup are unknown here: revoke again what was revoked; what was issued since can be revoked by its serials:{} (`usshca check` says so again). Serials go on in a new range, from {}",
+            loss.problem,
+            loss.serials
+                .iter()
+                .fold(String::new(), |all, (first, last)| format!("{all} usshca revoke --serials {first}-{last}")),
             (epoch << COUNTER_BITS | 1).cast_unsigned()
         ));
+        self.ceiling = 0;
         self.advance_mark()
     }
 
     fn progress(&self) -> Result<Mark, InventoryError> {
-        let sql = "SELECT epoch, counter, krl_version, acts FROM ca";
+        let sql = "SELECT epoch, counter, krl_version, acts, run FROM ca";
         Ok(self.connection.prepare_cached(sql)?.query_row([], |row| {
-            Ok(Mark { epoch: row.get(0)?, counter: row.get(1)?, krl_version: row.get(2)?, acts: row.get(3)? })
+            Ok(Mark {
+                epoch: row.get(0)?,
+                counter: row.get(1)?,
+                krl_version: row.get(2)?,
+                acts: row.get(3)?,
+                run: row.get(4)?,
+            })
         })?)
     }
 
     /// After a commit, before anybody hears of what was committed.
     fn advance_mark(&self) -> Result<(), InventoryError> {
-        self.progress()?.write(&self.mark_path)
+        let here = self.progress()?;
+        let (counter, run) = if self.is_ahead { (self.ceiling, self.run) } else { (here.counter, 0) };
+        Mark { counter, run, ..here }.write(&self.mark_path)
+    }
+
+    /// Serials up to this one stand in the database: the mark goes ahead of it.
+    fn take_block(&mut self, counter: i64) -> Result<(), InventoryError> {
+        let ceiling = counter.saturating_add(BLOCK).min((1 << COUNTER_BITS) - 1);
+        Mark { counter: ceiling, run: self.run, ..self.progress()? }.write(&self.mark_path)?;
+        self.ceiling = ceiling;
+        self.is_ahead = true;
+        Ok(())
     }
 
     /// Looks for damage, in a database that is small enough for that to take well below a second.
@@ -280,71 +336,41 @@ impl Inventory {
         }
     }
 
-    /// Gives the next serial to a row in state `reserved`.
+    /// [`Batch::reserve`], alone.
     /// # Errors
     /// [`InventoryError`]
     pub fn reserve(&mut self, asked: &Asked, planned: &Planned) -> Result<u64, InventoryError> {
-        let transaction = self.begin()?;
-        let (epoch, counter, newest): (i64, i64, i64) = transaction
-            .prepare_cached("SELECT epoch, counter, newest FROM ca")?
-            .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-        let now = sql_time(asked.asked)?;
-        if now < newest {
-            return Err(InventoryError::ClockBehind { now: asked.asked, newest: UnixTime(newest.cast_unsigned()) });
-        }
-        let counter = counter + 1;
-        if counter >> COUNTER_BITS != 0 {
-            return Err(InventoryError::NoSerials);
-        }
-        let serial = epoch << COUNTER_BITS | counter;
-        transaction.prepare_cached("UPDATE ca SET counter = ?1, newest = ?2")?.execute([counter, now])?;
-        insert(&transaction, serial, asked, Some(planned), "reserved", "")?;
-        transaction.commit()?;
-        self.advance_mark()?;
-        Ok(serial.cast_unsigned())
+        self.batch(|batch| batch.reserve(asked, planned))?
     }
 
-    /// A row for somebody who gets nothing. It never fails on the clock: a refusal is safe at any time.
+    /// [`Batch::record_refusal`], alone.
     /// # Errors
     /// [`InventoryError`]
-    pub fn record_refusal(&mut self, asked: &Asked, reason: &str) -> Result<(), InventoryError> {
-        let now = sql_time(asked.asked)?;
-        let transaction = self.begin()?;
-        transaction.prepare_cached("UPDATE ca SET newest = max(newest, ?1)")?.execute([now])?;
-        insert(&transaction, 0, asked, None, "refused", reason)?;
-        Ok(transaction.commit()?)
+    #[cfg(test)]
+    pub fn record_refusal(&mut self, asked: &Asked, reason: &str, by_policy: bool) -> Result<(), InventoryError> {
+        self.batch(|batch| batch.record_refusal(asked, reason, by_policy))?
     }
 
-    /// `reserved` → `signed`, with the certificate's wire form.
+    /// [`Batch::mark_signed`], alone.
     /// # Errors
     /// [`InventoryError`]
     pub fn mark_signed(&mut self, serial: u64, certificate: &[u8]) -> Result<(), InventoryError> {
-        let sql = "UPDATE certificate SET state = 'signed', certificate = ?2 WHERE serial = ?1 AND serial <> 0 AND state = 'reserved'";
-        let changed = self.connection.prepare_cached(sql)?.execute((serial.cast_signed(), certificate))?;
-        one_row(changed, serial, "signed")
+        self.batch(|batch| batch.mark_signed(serial, certificate))?
     }
 
-    /// `reserved` → `refused`: the key would not sign.
+    /// [`Batch::mark_unsigned`], alone.
     /// # Errors
     /// [`InventoryError`]
     pub fn mark_unsigned(&mut self, serial: u64, reason: &str) -> Result<(), InventoryError> {
-        let sql = "UPDATE certificate SET state = 'refused', detail = ?2 WHERE serial = ?1 AND serial <> 0 AND state = 'reserved'";
-        let changed = self.connection.prepare_cached(sql)?.execute((serial.cast_signed(), reason))?;
-        one_row(changed, serial, "refused")
+        self.batch(|batch| batch.mark_unsigned(serial, reason))?
     }
 
-    /// `signed` → `delivered` or `undelivered`, once.
+    /// [`Batch::note_outcome`], alone.
     /// # Errors
     /// [`InventoryError`]
+    #[cfg(test)]
     pub fn note_outcome(&mut self, serial: u64, outcome: &Outcome) -> Result<(), InventoryError> {
-        let (state, detail) = match outcome {
-            Outcome::Delivered => ("delivered", ""),
-            Outcome::Undelivered(why) => ("undelivered", why.as_str()),
-        };
-        let sql =
-            "UPDATE certificate SET state = ?2, detail = ?3 WHERE serial = ?1 AND serial <> 0 AND state = 'signed'";
-        let changed = self.connection.prepare_cached(sql)?.execute((serial.cast_signed(), state, detail))?;
-        one_row(changed, serial, state)
+        self.batch(|batch| batch.note_outcome(serial, outcome))?
     }
 
     /// The next KRL's version: above every one before, and at least the time.
@@ -362,6 +388,19 @@ impl Inventory {
     }
 }
 
+impl Drop for Inventory {
+    /// Without this the serials of the block that are left are passed over, as after a kill.
+    fn drop(&mut self) {
+        // Without a serial of its own it has nothing to take back, and may be a database that was not even good enough to be opened.
+        if !std::mem::take(&mut self.is_ahead) {
+            return;
+        }
+        if let Err(e) = self.advance_mark() {
+            log::warning(&format!("the mark stays ahead: {e}"));
+        }
+    }
+}
+
 fn insert(
     transaction: &Transaction<'_>,
     serial: i64,
@@ -369,6 +408,7 @@ fn insert(
     planned: Option<&Planned>,
     state: &str,
     detail: &str,
+    is_granted: bool,
 ) -> Result<(), InventoryError> {
     let (principals, valid_after, valid_before) = match planned {
         None => (String::new(), 0, 0),
@@ -379,9 +419,9 @@ fn insert(
     transaction
         .prepare_cached(
             "INSERT INTO certificate
-                (serial, kind, key_id, principals, fingerprint, valid_after, valid_before, asked, source, authenticated, rule, state, detail, reason, request)
+                (serial, kind, key_id, principals, fingerprint, valid_after, valid_before, asked, source, authenticated, rule, state, detail, reason, request, granted)
              VALUES
-                (:serial, :kind, :key_id, :principals, :fingerprint, :valid_after, :valid_before, :asked, :source, :authenticated, :rule, :state, :detail, :reason, :request)",
+                (:serial, :kind, :key_id, :principals, :fingerprint, :valid_after, :valid_before, :asked, :source, :authenticated, :rule, :state, :detail, :reason, :request, :granted)",
         )?
         .execute(named_params! {
             ":serial": serial,
@@ -399,8 +439,15 @@ fn insert(
             ":detail": detail,
             ":reason": asked.reason,
             ":request": request,
+            ":granted": is_granted,
         })?;
     Ok(())
+}
+
+/// How many certificates of a user are good at a time: signed, or perhaps signed, and neither over nor revoked.
+fn count_good(connection: &Connection, user: &str, now: UnixTime) -> Result<u32, InventoryError> {
+    let sql = "SELECT count(*) FROM certificate WHERE key_id = ?1 AND valid_before > ?2 AND kind = 'user' AND serial <> 0 AND state <> 'refused' AND revoked IS NULL";
+    Ok(connection.prepare_cached(sql)?.query_row((user, sql_time(now)?), |row| row.get(0))?)
 }
 
 fn one_row(changed: usize, serial: u64, to: &'static str) -> Result<(), InventoryError> {

@@ -4,8 +4,9 @@ use rusqlite::{OptionalExtension, Row};
 use ussh_core::clock::UnixTime;
 use usshca_ipc::admin::Entry;
 
-use super::{Inventory, InventoryError, sql_time};
+use super::{Inventory, InventoryError};
 
+/// Of an [`Entry`].
 pub(super) const COLUMNS: &str = "row, serial, kind, key_id, principals, fingerprint, valid_after, valid_before, asked, source, authenticated, rule, state, detail, revoked";
 
 /// One row with what is not in every list.
@@ -55,11 +56,11 @@ impl Inventory {
     /// # Errors
     /// [`InventoryError`]
     pub fn count_good(&self, user: &str, now: UnixTime) -> Result<u32, InventoryError> {
-        let sql = "SELECT count(*) FROM certificate WHERE key_id = ?1 AND valid_before > ?2 AND kind = 'user' AND serial <> 0 AND state <> 'refused' AND revoked IS NULL";
-        Ok(self.connection.prepare_cached(sql)?.query_row((user, sql_time(now)?), |row| row.get(0))?)
+        super::count_good(&self.connection, user, now)
     }
 }
 
+/// Of a row with [`COLUMNS`].
 pub(super) fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     let number = |column: &str| row.get::<_, i64>(column).map(i64::cast_unsigned);
     let principals: String = row.get("principals")?;

@@ -1,6 +1,6 @@
 //! Registered keys: by which users can log in where policy takes that. A key is of one user; what was removed stays in the table, with who did it.
 
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 use ussh_core::clock::UnixTime;
 use ussh_core::keys::PublicKey;
 use usshca_ipc::admin::{Entry, RegisteredKey};
@@ -91,9 +91,7 @@ impl Inventory {
     /// # Errors
     /// [`InventoryError`]
     pub fn is_revoked_key(&self, fingerprint: &str) -> Result<bool, InventoryError> {
-        let sql =
-            "SELECT EXISTS (SELECT 1 FROM revocation WHERE scope IN ('key', 'ca') AND value = ?1 AND lifted IS NULL)";
-        Ok(self.connection.prepare_cached(sql)?.query_row([fingerprint], |row| row.get(0))?)
+        is_revoked_key(&self.connection, fingerprint)
     }
 
     /// Registered keys of one user or of all, newest first, from below `before` (exclusive), at most `limit`.
@@ -127,6 +125,12 @@ impl Inventory {
         let rows = statement.query_map((user, limit), super::read::entry)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
+}
+
+/// Whether the key itself is revoked.
+pub(super) fn is_revoked_key(connection: &Connection, fingerprint: &str) -> Result<bool, InventoryError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM revocation WHERE scope IN ('key', 'ca') AND value = ?1 AND lifted IS NULL)";
+    Ok(connection.prepare_cached(sql)?.query_row([fingerprint], |row| row.get(0))?)
 }
 
 fn registered(row: &Row<'_>) -> rusqlite::Result<RegisteredKey> {

@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, Row, Transaction, named_params};
 use ussh_core::clock::UnixTime;
-use usshca_ipc::admin::{CertificateKind, Revocation as Act, Revoke};
+use usshca_ipc::admin::{CertificateKind, LostSerials, Revocation as Act, Revoke};
 
 use super::{COUNTER_BITS, Inventory, InventoryError, Kind, sql_time};
 
@@ -62,6 +62,7 @@ fn columns(what: &Revoke) -> (&'static str, &'static str, String) {
         Revoke::KeyId { kind: of, key_id } => ("key ID", kind(of), key_id.clone()),
         Revoke::Before { kind: of, time } => ("before", kind(of), time.to_string()),
         Revoke::Ca { kind: of, fingerprint } => ("ca", kind(of), fingerprint.clone()),
+        Revoke::Serials { first, last } => ("serials", "", format!("{first}-{last}")),
     }
 }
 
@@ -78,12 +79,17 @@ fn condition(what: &Revoke) -> &'static str {
         Revoke::Before { .. } => "kind = :kind AND asked < :number AND valid_before > :since",
         // All of them: the KRL names the CA's key.
         Revoke::Ca { .. } => "kind = :kind AND valid_before > :since",
+        // Of one epoch, so that their order is the same as numbers with a sign.
+        Revoke::Serials { .. } => "serial BETWEEN :number AND :last AND valid_before > :since",
     }
 }
 
 /// Whether an act holds although the inventory knows no certificate for it.
 fn stands_alone(what: &Revoke) -> bool {
-    matches!(what, Revoke::Key(_) | Revoke::KeyId { .. } | Revoke::Before { .. } | Revoke::Ca { .. })
+    matches!(
+        what,
+        Revoke::Key(_) | Revoke::KeyId { .. } | Revoke::Before { .. } | Revoke::Ca { .. } | Revoke::Serials { .. }
+    )
 }
 
 impl Inventory {
@@ -101,8 +107,10 @@ impl Inventory {
         let number = match what {
             Revoke::Serial(serial) => serial.cast_signed(),
             Revoke::Before { time, .. } => sql_time(UnixTime(*time))?,
+            Revoke::Serials { first, .. } => first.cast_signed(),
             Revoke::User(_) | Revoke::Host(_) | Revoke::Key(_) | Revoke::KeyId { .. } | Revoke::Ca { .. } => 0,
         };
+        let last = if let Revoke::Serials { last, .. } = what { last.cast_signed() } else { 0 };
         let since = sql_time(UnixTime(now.0.saturating_sub(KRL_MARGIN)))?;
         let now = sql_time(now)?;
         let transaction = self.begin()?;
@@ -111,9 +119,13 @@ impl Inventory {
             condition(what)
         );
         let mut statement = transaction.prepare_cached(&rows)?;
-        for (name, value) in
-            [(":value", &value as &dyn rusqlite::ToSql), (":kind", &kind), (":number", &number), (":since", &since)]
-        {
+        for (name, value) in [
+            (":value", &value as &dyn rusqlite::ToSql),
+            (":kind", &kind),
+            (":number", &number),
+            (":last", &last),
+            (":since", &since),
+        ] {
             if let Some(index) = statement.parameter_index(name)? {
                 statement.raw_bind_parameter(index, value)?;
             }
@@ -151,6 +163,12 @@ impl Inventory {
         }
         if let Revoke::Before { kind, .. } = what {
             insert_ranges(&transaction, act, number, now, Kind::from(*kind))?;
+        }
+        if let Revoke::Serials { .. } = what {
+            let until = now.saturating_add(sql_time(UnixTime(LONGEST_HOST))?);
+            transaction
+                .prepare_cached("INSERT INTO revoked_range (revocation, first, last, until) VALUES (?1, ?2, ?3, ?4)")?
+                .execute((act, number, last, until))?;
         }
         transaction.execute("UPDATE ca SET acts = acts + 1", [])?;
         transaction.commit()?;
@@ -222,7 +240,7 @@ impl Inventory {
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut serials: Vec<(u64, u64)> =
             statement.query_map((kind.as_str(), since), pair)?.collect::<Result<_, _>>()?;
-        let sql = "SELECT first, last FROM revoked_range JOIN revocation ON revocation = id WHERE kind = ?1 AND until > ?2 AND lifted IS NULL";
+        let sql = "SELECT first, last FROM revoked_range JOIN revocation ON revocation = id WHERE kind IN (?1, '') AND until > ?2 AND lifted IS NULL";
         let mut statement = self.connection.prepare_cached(sql)?;
         for range in statement.query_map((kind.as_str(), since), pair)? {
             serials.push(range?);
@@ -231,6 +249,31 @@ impl Inventory {
         let mut statement = self.connection.prepare_cached(sql)?;
         let key_ids = statement.query_map([kind.as_str()], |row| row.get(0))?.collect::<Result<_, _>>()?;
         Ok(RevokedHere { serials, key_ids })
+    }
+
+    /// Whether all of these serials were given: those of the present epoch only as far as it has come, so that a range never reaches what is still to be given.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn are_given(&self, first: u64, last: u64) -> Result<bool, InventoryError> {
+        let here = self.progress()?;
+        let given = (here.epoch << COUNTER_BITS | here.counter).cast_unsigned();
+        Ok(last >> COUNTER_BITS != given >> COUNTER_BITS || (first <= given && last <= given))
+    }
+
+    /// Serials that were given and are unknown, and whether they are revoked.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn lost_serials(&self) -> Result<Vec<LostSerials>, InventoryError> {
+        let sql = "
+            SELECT first, last, noted, EXISTS (
+                SELECT 1 FROM revoked_range JOIN revocation ON id = revocation
+                WHERE scope = 'serials' AND lifted IS NULL AND revoked_range.first <= lost_serials.first AND revoked_range.last >= lost_serials.last)
+            FROM lost_serials ORDER BY noted, first";
+        let lost = |row: &Row<'_>| {
+            let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+            Ok(LostSerials { first: number(0)?, last: number(1)?, noted: number(2)?, revoked: row.get(3)? })
+        };
+        Ok(self.connection.prepare_cached(sql)?.query_map([], lost)?.collect::<Result<_, _>>()?)
     }
 
     /// Fingerprints (`SHA256:…`) of the keys that are revoked themselves, CA keys among them.

@@ -229,3 +229,51 @@ fn acts_are_listed_newest_first_with_who_undid_them() {
     assert_eq!(world.inventory.revocations(u64::MAX, 1).unwrap().len(), 1);
     assert!(world.is_revoked(serial), "the second one holds it");
 }
+
+#[test]
+fn a_range_holds_serials_that_the_inventory_does_not_know_until_the_last_of_them_must_be_over() {
+    let mut world = world();
+    let known = world.user("alice");
+    let host = world.issue(Kind::Host, "web1", "SHA256:w", &["web1"]);
+    let later = world.user("bob");
+    let act = world.done(&Revoke::Serials { first: known, last: host }, 2);
+    assert!(world.is_revoked(known) && world.is_revoked(host) && !world.is_revoked(later));
+    // Of another epoch: nothing of it stands here.
+    let other = (known ^ (1 << 40)) & !0xff_ffff_ffff;
+    let (first, last) = (other + 101, other + 4196);
+    world.done(&Revoke::Serials { first, last }, 0);
+    assert_eq!(world.revoke(&Revoke::Serials { first, last }), Revocation::Already);
+    for kind in [Kind::User, Kind::Host] {
+        let serials = world.inventory.revoked(kind, world.now).unwrap().serials;
+        assert!(serials.contains(&(first, last)) && serials.contains(&(known, host)), "{serials:?}");
+    }
+    world.now = UnixTime(NOW.0 + LONGEST_HOST + KRL_MARGIN);
+    assert!(world.inventory.revoked(Kind::User, world.now).unwrap().serials.is_empty());
+    world.now = NOW;
+    assert_eq!(world.lift(act), Lifted::Done { certificates: 2 });
+    assert!(!world.inventory.revoked(Kind::User, world.now).unwrap().serials.contains(&(known, host)));
+}
+
+#[test]
+fn no_range_reaches_what_is_still_to_be_given() {
+    let mut world = world();
+    let last = world.user("alice");
+    assert!(world.inventory.are_given(last, last).unwrap());
+    assert!(!world.inventory.are_given(last, last + 1).unwrap());
+    assert!(world.inventory.are_given(last + (1 << 40), last + (1 << 40) + 7).unwrap(), "another epoch");
+}
+
+#[test]
+fn what_is_lost_is_named_until_it_is_revoked() {
+    let mut world = world();
+    let sql = "INSERT INTO lost_serials VALUES (1000, 2000, 5)";
+    world.inventory.connection.execute(sql, []).unwrap();
+    let open = |world: &World| world.inventory.lost_serials().unwrap().iter().filter(|lost| !lost.revoked).count();
+    assert_eq!(open(&world), 1);
+    world.done(&Revoke::Serials { first: 1001, last: 3000 }, 0);
+    assert_eq!(open(&world), 1, "not all of it");
+    let act = world.done(&Revoke::Serials { first: 900, last: 2000 }, 0);
+    assert_eq!(open(&world), 0);
+    world.lift(act);
+    assert_eq!(open(&world), 1);
+}

@@ -7,7 +7,7 @@ use super::InventoryError;
 /// One step per entry; `user_version` counts the steps taken. Steps are never changed, only added.
 ///
 /// `serial` is a u64 in SQLite's i64, bit for bit; 0 where nothing was to be signed. Times are seconds since the epoch. Principals are separated by newlines, which none can hold.
-const MIGRATIONS: [&str; 3] = ["
+const MIGRATIONS: [&str; 4] = ["
     CREATE TABLE ca (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         epoch INTEGER NOT NULL CHECK (epoch BETWEEN 0 AND 16777215),
@@ -78,6 +78,35 @@ const MIGRATIONS: [&str; 3] = ["
     CREATE INDEX certificate_fingerprint ON certificate (fingerprint);
     CREATE INDEX certificate_asked ON certificate (asked);
 ", "
+    -- Which process wrote the serials (`inventory::mark`): 0 none yet, -1 a backup.
+    ALTER TABLE ca ADD COLUMN run INTEGER NOT NULL DEFAULT 0;
+    -- Whether policy said yes; nothing for rows of before.
+    ALTER TABLE certificate ADD COLUMN granted INTEGER;
+    -- Serials that were given and are unknown, since an older inventory was put back.
+    CREATE TABLE lost_serials (
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        noted INTEGER NOT NULL
+    ) STRICT;
+    -- Each ends in the row number, which is the order of what is found.
+    CREATE INDEX certificate_user ON certificate (key_id);
+    CREATE INDEX certificate_source ON certificate (source);
+    -- The same with the scope `serials`.
+    CREATE TABLE revocation_3 (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        scope TEXT NOT NULL CHECK (scope IN ('serial', 'user', 'host', 'key', 'key ID', 'before', 'ca', 'serials')),
+        kind TEXT NOT NULL DEFAULT '' CHECK (kind IN ('', 'user', 'host')),
+        value TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        by TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        lifted INTEGER,
+        lifted_by TEXT
+    ) STRICT;
+    INSERT INTO revocation_3 SELECT id, scope, kind, value, at, by, reason, lifted, lifted_by FROM revocation ORDER BY id;
+    DROP TABLE revocation;
+    ALTER TABLE revocation_3 RENAME TO revocation;
+", "
     CREATE TABLE registered_key (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         user TEXT NOT NULL,
@@ -131,4 +160,11 @@ pub fn random_epoch() -> Result<i64, InventoryError> {
     let mut bytes = [0; 4];
     getrandom::fill(&mut bytes).map_err(|_| InventoryError::NoRandom)?;
     Ok(i64::from(u32::from_be_bytes(bytes) >> 8))
+}
+
+/// 62 random bits, and never 0.
+pub fn random_run() -> Result<i64, InventoryError> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|_| InventoryError::NoRandom)?;
+    Ok((i64::from_be_bytes(bytes) & (i64::MAX >> 1)) | 1)
 }

@@ -132,10 +132,10 @@ fn a_clock_behind_the_newest_row_refuses_and_a_refusal_does_not_turn_it_back() {
     reserve(&mut inventory);
     let behind = |i: &mut Inventory, at| i.reserve(&asked(Kind::User, at), &planned(NOW.0 + 60));
     assert!(matches!(behind(&mut inventory, NOW.0 - 1), Err(InventoryError::ClockBehind { newest: NOW, .. })));
-    inventory.record_refusal(&asked(Kind::User, NOW.0 - 1), "the clock").unwrap();
+    inventory.record_refusal(&asked(Kind::User, NOW.0 - 1), "the clock", false).unwrap();
     assert!(matches!(behind(&mut inventory, NOW.0 - 1), Err(InventoryError::ClockBehind { newest: NOW, .. })));
     assert!(behind(&mut inventory, NOW.0).is_ok());
-    inventory.record_refusal(&asked(Kind::User, NOW.0 + 5), "no rule").unwrap();
+    inventory.record_refusal(&asked(Kind::User, NOW.0 + 5), "no rule", true).unwrap();
     assert!(behind(&mut inventory, NOW.0 + 4).is_err());
     // A reservation that was refused took no serial.
     let rows = inventory.list(u64::MAX, 10).unwrap();
@@ -145,8 +145,8 @@ fn a_clock_behind_the_newest_row_refuses_and_a_refusal_does_not_turn_it_back() {
 #[test]
 fn refusals_are_rows_without_a_serial_and_cannot_be_revoked() {
     let (_dir, mut inventory) = new();
-    inventory.record_refusal(&asked(Kind::User, NOW.0), "no rule of the policy matches").unwrap();
-    inventory.record_refusal(&asked(Kind::User, NOW.0), "again").unwrap();
+    inventory.record_refusal(&asked(Kind::User, NOW.0), "no rule of the policy matches", true).unwrap();
+    inventory.record_refusal(&asked(Kind::User, NOW.0), "again", true).unwrap();
     let rows = inventory.list(u64::MAX, 10).unwrap();
     assert_eq!(rows.len(), 2);
     assert_eq!((rows[1].serial, rows[1].outcome.as_str()), (0, "refused: no rule of the policy matches"));
@@ -261,7 +261,7 @@ fn counts_the_certificates_of_a_user_that_may_still_be_used() {
     inventory.mark_signed(kept, b"x").unwrap();
     inventory.revoke(&Revoke::Serial(revoked), NOW, "admin", "").unwrap();
     inventory.mark_unsigned(unsigned, "the key would not sign").unwrap();
-    inventory.record_refusal(&asked(Kind::User, NOW.0), "no").unwrap();
+    inventory.record_refusal(&asked(Kind::User, NOW.0), "no", true).unwrap();
     inventory.reserve(&asked(Kind::Host, NOW.0), &planned(NOW.0 + 60)).unwrap();
     // Reserved, and perhaps signed before a crash: it counts.
     reserve(&mut inventory);
@@ -415,16 +415,130 @@ fn a_database_without_its_mark_gets_a_new_epoch() {
     assert_ne!(reserve(&mut inventory) >> 40, first >> 40);
 }
 
+/// Database and mark as a kill leaves them after some serials.
+fn killed(count: u64) -> (tempfile::TempDir, u64) {
+    let (dir, mut inventory) = new();
+    let serials: Vec<u64> = (0..count).map(|_| reserve(&mut inventory)).collect();
+    std::mem::forget(inventory);
+    (dir, *serials.last().unwrap())
+}
+
+#[test]
+fn after_a_kill_serials_go_on_above_the_block_in_the_same_epoch() {
+    let (dir, last) = killed(3);
+    let path = dir.path().join("inventory.db");
+    let mut inventory = open(&path).unwrap();
+    let next = reserve(&mut inventory);
+    assert!(next > last && next >> 40 == last >> 40, "{last} {next}");
+    assert_eq!(next, last - 3 + 1 + BLOCK.cast_unsigned() + 1, "one block");
+    let lost = "SELECT count(*) FROM lost_serials";
+    assert_eq!(inventory.connection.query_row(lost, [], |r| r.get::<_, i64>(0)).unwrap(), 0);
+    drop(inventory);
+    // One that ended by itself leaves no gap.
+    assert_eq!(reserve(&mut open(&path).unwrap()), next + 1);
+}
+
 #[test]
 fn a_kill_between_database_and_mark_changes_nothing() {
     let (dir, mut inventory) = new();
-    let first = reserve(&mut inventory);
     let mark = std::fs::read(dir.path().join("serials")).unwrap();
-    assert_eq!(reserve(&mut inventory), first + 1);
+    let first = reserve(&mut inventory);
     std::mem::forget(inventory);
     std::fs::write(dir.path().join("serials"), mark).unwrap();
     let mut inventory = open(&dir.path().join("inventory.db")).unwrap();
-    assert_eq!(reserve(&mut inventory), first + 2);
+    assert_eq!(reserve(&mut inventory), first + 1);
+}
+
+/// A database put beside the mark of another one that was killed. In another folder: a process that is gone for this test alone holds its locks on.
+fn put_back(killed: &tempfile::TempDir, database: &[u8]) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(killed.path().join("serials"), dir.path().join("serials")).unwrap();
+    let path = dir.path().join("inventory.db");
+    create_private(&path).unwrap();
+    std::fs::write(&path, database).unwrap();
+    (dir, path)
+}
+
+#[test]
+fn a_copy_out_of_a_run_that_was_killed_gives_no_serial_twice() {
+    let (dir, mut inventory) = new();
+    let first = reserve(&mut inventory);
+    let copied = dir.path().join("copy.db");
+    inventory.connection.execute("VACUUM INTO ?1", [copied.to_str().unwrap()]).unwrap();
+    let last = (0..10).map(|_| reserve(&mut inventory)).last().unwrap();
+    std::mem::forget(inventory);
+    let (_elsewhere, path) = put_back(&dir, &std::fs::read(&copied).unwrap());
+    let next = reserve(&mut open(&path).unwrap());
+    assert!(next > last && next >> 40 == first >> 40, "{last} {next}");
+}
+
+#[test]
+fn a_database_of_another_run_beside_a_killed_one_is_an_older_one() {
+    let (dir, mut inventory) = new();
+    let path = dir.path().join("inventory.db");
+    let first = reserve(&mut inventory);
+    let backup = copy(&dir, inventory);
+    let mut inventory = open(&path).unwrap();
+    let last = reserve(&mut inventory);
+    std::mem::forget(inventory);
+    let (_elsewhere, path) = put_back(&dir, &backup);
+    let mut inventory = open(&path).unwrap();
+    assert_ne!(reserve(&mut inventory) >> 40, first >> 40);
+    let sql = "SELECT first, last FROM lost_serials";
+    let (from, to): (i64, i64) = inventory.connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(from.cast_unsigned(), first + 1);
+    assert!(to.cast_unsigned() >= last && to.cast_unsigned() >> 40 == first >> 40);
+}
+
+#[test]
+fn a_database_that_is_not_opened_changes_no_mark() {
+    let (dir, _) = killed(3);
+    let path = dir.path().join("inventory.db");
+    let mark = std::fs::read(dir.path().join("serials")).unwrap();
+    std::fs::write(&path, "junk junk junk junk junk junk junk junk junk junk").unwrap();
+    open(&path).unwrap_err();
+    assert_eq!(std::fs::read(dir.path().join("serials")).unwrap(), mark);
+}
+
+#[test]
+fn a_change_that_fails_takes_none_of_its_batch_with_it() {
+    let (_dir, mut inventory) = new();
+    let first = reserve(&mut inventory);
+    let (signed, unknown, behind, second) = inventory
+        .batch(|batch| {
+            let signed = batch.mark_signed(first, b"blob");
+            let unknown = batch.mark_signed(first + 9, b"blob");
+            let behind = batch.reserve(&asked(Kind::User, NOW.0 - 1), &planned(NOW.0 + 60));
+            (signed, unknown, behind, batch.reserve(&asked(Kind::User, NOW.0), &planned(NOW.0 + 60)))
+        })
+        .unwrap();
+    assert!(signed.is_ok());
+    assert!(matches!(unknown, Err(InventoryError::State { to: "signed", .. })));
+    assert!(matches!(behind, Err(InventoryError::ClockBehind { .. })));
+    assert_eq!(second.unwrap(), first + 1);
+    let outcomes: Vec<_> = inventory.list(u64::MAX, 10).unwrap().into_iter().map(|row| row.outcome).collect();
+    assert_eq!(outcomes, ["reserved", "signed"]);
+}
+
+#[test]
+fn of_a_batch_that_is_given_up_nothing_is_left() {
+    let (_dir, mut inventory) = new();
+    let first = reserve(&mut inventory);
+    let trigger = "CREATE TRIGGER full BEFORE UPDATE ON certificate BEGIN SELECT RAISE(ROLLBACK, 'disk full'); END";
+    inventory.connection.execute_batch(trigger).unwrap();
+    let given_up = inventory.batch(|batch| {
+        batch.reserve(&asked(Kind::User, NOW.0), &planned(NOW.0 + 60)).unwrap();
+        assert!(batch.mark_signed(first, b"blob").is_err());
+        // It would be a transaction of its own.
+        let after = batch.reserve(&asked(Kind::User, NOW.0), &planned(NOW.0 + 60));
+        assert!(matches!(after, Err(InventoryError::GivenUp)), "{after:?}");
+        let refusal = batch.record_refusal(&asked(Kind::User, NOW.0), "x", true);
+        assert!(matches!(refusal, Err(InventoryError::GivenUp)), "{refusal:?}");
+    });
+    assert!(matches!(given_up, Err(InventoryError::GivenUp)), "{given_up:?}");
+    assert_eq!(inventory.list(u64::MAX, 10).unwrap().len(), 1);
+    inventory.connection.execute_batch("DROP TRIGGER full").unwrap();
+    assert_eq!(reserve(&mut inventory), first + 1);
 }
 
 #[test]

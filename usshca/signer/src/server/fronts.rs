@@ -15,16 +15,21 @@ use usshca_ipc::front::{Delivery, FromSigner, MAX_REASON, MAX_WISHES, ToSigner, 
 use usshca_ipc::worker::{Statement, StatementReply};
 
 use super::proofs::Asked;
+use super::turn::Asking;
 use super::{Flow, Heard, Server, hear};
-use crate::ca::{Passed, UserRequest};
-use crate::inventory::Outcome;
+use crate::ca::{IssuedUser, Passed};
+use crate::inventory::{InventoryError, Outcome};
 use crate::log;
 use crate::policy::{MAX_NAME, Mode, Proofs};
+use crate::refused::Refused;
 
 /// How long a statement is good for an issue.
 pub(super) const STATEMENT_LIFE: Duration = Duration::from_secs(60);
 /// Most groups in a statement.
 const MAX_GROUPS: usize = 4096;
+
+/// Why nobody knows whether a certificate was delivered.
+const LOST: &str = "the connection ended before the delivery was confirmed";
 
 /// One connection's front. Untrusted.
 pub struct Front {
@@ -188,6 +193,7 @@ impl Server {
         let proofs = Proofs { pam: worker.trust == Trust::Authenticates, publickey: false };
         let passed = Passed { user: statement.user, groups: statement.groups, proofs, key: None, login_time: now };
         front.statements.insert(attempt, Kept { passed, since: Instant::now(), possessed: None });
+        self.tell_if_enough(connection, attempt);
         StatementReply::Kept
     }
 
@@ -240,24 +246,36 @@ impl Server {
         if wish.reason.len() > MAX_REASON || wish.principals.len() > MAX_WISHES {
             return self.misbehaved(connection, "asks for more than a front of ours lets through");
         }
-        let request = UserRequest { public_key, mode, wish, peer: front.peer };
-        match self.ca.issue_user(&kept.passed, &request) {
-            Ok(issued) => {
-                let serial = issued.certificate.serial();
-                if let Some(front) = self.fronts.get_mut(&connection) {
-                    front.open.insert(serial);
-                }
-                let reply = FromSigner::Issued {
-                    certificate: issued.certificate.blob().to_vec(),
-                    lifetime_seconds: issued.lifetime_seconds,
-                    confirm: issued.confirm,
-                    comment: injected_comment(&kept.passed.user, serial),
-                    rule: issued.rule,
-                };
-                self.tell(connection, &reply);
-            }
-            Err(refused) => self.tell(connection, &FromSigner::Refused { message: refused.for_user() }),
-        }
+        let peer = front.peer;
+        self.turn.ask(Asking {
+            connection,
+            passed: kept.passed,
+            public_key: public_key.to_vec(),
+            mode,
+            wish: wish.clone(),
+            peer,
+        });
+    }
+
+    /// What the turn made of a request: it stands in the inventory.
+    pub(super) fn answer_issue(&mut self, connection: u64, issued: Result<IssuedUser, Refused>) {
+        let issued = match issued {
+            Ok(issued) => issued,
+            Err(refused) => return self.tell(connection, &FromSigner::Refused { message: refused.for_user() }),
+        };
+        let serial = issued.certificate.serial();
+        let Some(front) = self.fronts.get_mut(&connection) else {
+            return self.turn.note(None, serial, Outcome::Undelivered(LOST.to_owned()));
+        };
+        front.open.insert(serial);
+        let reply = FromSigner::Issued {
+            certificate: issued.certificate.blob().to_vec(),
+            lifetime_seconds: issued.lifetime_seconds,
+            confirm: issued.confirm,
+            comment: injected_comment(&issued.user, serial),
+            rule: issued.rule,
+        };
+        self.tell(connection, &reply);
     }
 
     pub(super) fn too_late(&mut self, connection: u64) {
@@ -279,13 +297,17 @@ impl Server {
             Delivery::Refused(why) if why.is_empty() => Outcome::Undelivered("no reason given".to_owned()),
             Delivery::Refused(why) => Outcome::Undelivered(escape(why.as_bytes(), MAX_FIELD)),
         };
-        match self.ca.note_outcome(serial, &outcome) {
-            Ok(()) => self.tell(connection, &FromSigner::Noted),
-            Err(e) => {
-                log::warning(&format!("the outcome of serial {serial} could not be noted: {e}"));
-                let message = "The CA could not note the delivery.".to_owned();
-                self.tell(connection, &FromSigner::Refused { message });
-            }
+        self.turn.note(Some(connection), serial, outcome);
+    }
+
+    /// What the turn made of an outcome; `None`: nobody waits for the answer.
+    pub(super) fn answer_outcome(&mut self, connection: Option<u64>, noted: Result<(), InventoryError>) {
+        let reply = match noted {
+            Ok(()) => FromSigner::Noted,
+            Err(_) => FromSigner::Refused { message: "The CA could not note the delivery.".to_owned() },
+        };
+        if let Some(connection) = connection {
+            self.tell(connection, &reply);
         }
     }
 
@@ -307,7 +329,7 @@ impl Server {
     }
 
     fn lose_front(&mut self, connection: u64) {
-        self.end_front(connection, "the connection ended before the delivery was confirmed");
+        self.end_front(connection, LOST);
     }
 
     /// Forgets a front, its workers and statements; what was issued and not confirmed is noted as such.
@@ -317,9 +339,7 @@ impl Server {
         };
         self.workers.retain(|(of, _), _| *of != connection);
         for serial in front.open {
-            if let Err(e) = self.ca.note_outcome(serial, &Outcome::Undelivered(why.to_owned())) {
-                log::warning(&format!("the outcome of serial {serial} could not be noted: {e}"));
-            }
+            self.turn.note(None, serial, Outcome::Undelivered(why.to_owned()));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The event loop: one thread, one message at a time, in the order of their weight (control, workers, fronts, administrators).
+//! The event loop: one thread, one message at a time, in the order of their weight (control, workers, fronts, administrators). What the fronts of one round ask goes to the
+//! inventory together (`turn`).
 //!
 //! Trusted: the control channel. Everything else is held to what the supervisor said of it and to what the kernel says of its sender.
 
@@ -6,6 +7,7 @@ mod admins;
 mod fronts;
 mod mine;
 mod proofs;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,7 +15,7 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use ussh_os::agent_socket::Peer;
 use ussh_os::seqpacket::{SeqPacket, SeqPacketListener};
@@ -22,8 +24,10 @@ use usshca_ipc::signer::{Control, FromSignerControl, PolicyText, SignerSetup};
 
 use self::admins::Admin;
 use self::fronts::{Front, Trust, Worker};
+use self::turn::Turn;
 use crate::MAX_SETUP;
 use crate::ca::Ca;
+use crate::counts;
 use crate::log;
 use crate::policy::Policy;
 
@@ -64,6 +68,7 @@ pub struct Server {
     /// By a number of our own.
     admins: BTreeMap<u64, Admin>,
     next_admin: u64,
+    turn: Turn,
 }
 
 /// Whom a descriptor in poll's list belongs to, in the order in which they are served.
@@ -117,6 +122,7 @@ impl Server {
             workers: BTreeMap::new(),
             admins: BTreeMap::new(),
             next_admin: 0,
+            turn: Turn::default(),
         })
     }
 
@@ -125,10 +131,15 @@ impl Server {
     /// [`ServeError`]
     pub fn run(mut self) -> Result<(), ServeError> {
         let ended = self.serve();
+        // What was reserved is signed and told.
+        while !self.turn.is_empty() {
+            self.take_turn();
+        }
         let open: Vec<u64> = self.fronts.keys().copied().collect();
         for connection in open {
             self.end_front(connection, "the CA stopped before the delivery was confirmed");
         }
+        self.take_turn();
         ended
     }
 
@@ -146,10 +157,11 @@ impl Server {
                     return Ok(());
                 }
             }
+            self.take_turn();
         }
     }
 
-    /// Waits until somebody has something to say (or can be told the rest of something).
+    /// Waits until somebody has something to say (or can be told the rest of something), but not while there is something to write.
     fn wait(&self) -> Result<Vec<Source>, ServeError> {
         let mut sources = vec![Source::Control];
         let mut fds = vec![PollFd::new(self.control.socket(), PollFlags::IN)];
@@ -170,8 +182,9 @@ impl Server {
             let waits_for = if admin.is_owed_nothing() { PollFlags::IN } else { PollFlags::OUT };
             fds.push(PollFd::from_borrowed_fd(admin.as_fd(), waits_for));
         }
+        let patience = (!self.turn.is_empty()).then(Timespec::default);
         loop {
-            match poll(&mut fds, None) {
+            match poll(&mut fds, patience.as_ref()) {
                 Err(Errno::INTR) => {}
                 Err(e) => return Err(e.into()),
                 Ok(_) => break,
@@ -185,6 +198,8 @@ impl Server {
         let mut received = match self.control.receive(None) {
             Ok(received) => received,
             Err(ChannelError::Closed) => return Ok(Flow::Stop),
+            // It has gone with something of ours unread.
+            Err(ChannelError::Io(e)) if e.kind() == ErrorKind::ConnectionReset => return Ok(Flow::Stop),
             Err(ChannelError::Io(e)) if e.kind() == ErrorKind::WouldBlock => return Ok(Flow::Continue),
             // This process has too many descriptors to take another one: that connection fails, and the next one may not.
             Err(ChannelError::Io(e)) if e.kind() == ErrorKind::InvalidData => {
@@ -199,6 +214,7 @@ impl Server {
             return Ok(Flow::Continue);
         }
         if received.message == Control::Hears {
+            self.answer_control(&FromSignerControl::Counts(counts::all()))?;
             return self.answer_control(&FromSignerControl::Hears);
         }
         let (Some(fd), None) = (received.descriptors.pop(), received.descriptors.pop()) else {
@@ -219,8 +235,8 @@ impl Server {
                 self.add_worker((connection, attempt), worker_pid, socket, Trust::LooksUp);
             }
             Control::NewAdmin => self.add_admin(socket),
-            // Answered above.
-            Control::Hears | Control::NewPolicy => {}
+            // Answered above, or of a side job.
+            Control::Hears | Control::NewPolicy | Control::Judge(_) => {}
         }
         Ok(Flow::Continue)
     }
@@ -236,6 +252,13 @@ impl Server {
             Err(why) => FromSignerControl::PolicyKept(why),
         };
         self.answer_control(&answer)
+    }
+
+    /// The supervisor holds connections that have not logged in to other limits. One that does not hear it holds this one to them for longer, and no more than that.
+    pub(super) fn tell_logged_in(&mut self, connection: u64) {
+        if let Err(e) = self.control.send(&FromSignerControl::LoggedIn { connection }) {
+            log::warning(&format!("connection {connection}: the supervisor was not told of a login: {e}"));
+        }
     }
 
     fn answer_control(&self, answer: &FromSignerControl) -> Result<Flow, ServeError> {

@@ -177,7 +177,20 @@ impl Server {
             kept.possessed = Some(key);
         }
         kept.since = Instant::now();
+        self.tell_if_enough(connection, attempt);
         self.tell(connection, &FromSigner::Proved);
+    }
+
+    /// The supervisor hears of a login once all is proved that the rule demands, or PAM.
+    pub(super) fn tell_if_enough(&mut self, connection: u64, attempt: u32) {
+        let demanded = self.demanded(connection, attempt);
+        let kept = self.fronts.get(&connection).and_then(|front| front.statements.get(&attempt));
+        let Some(proofs) = kept.map(|kept| kept.passed.proofs) else {
+            return;
+        };
+        if proofs.pam || demanded.is_some_and(|(ways, _)| ways.iter().any(|way| proofs.satisfy(*way))) {
+            self.tell_logged_in(connection);
+        }
     }
 
     /// A table that cannot be read has no key in it.

@@ -68,6 +68,7 @@ fn world_where(worker_uid: u32, admin_uids: Vec<u32>, change: fn(&mut Server)) -
         worker_uid,
         listens: true,
         only_policy: false,
+        side_job: None,
         creates: true,
     };
     let listener = SeqPacketListener::bind(&dir.path().join("admin.sock"), 0o600).unwrap();
@@ -101,7 +102,12 @@ impl World {
     /// All that was said on the control channel before has been taken in when the answer is there.
     fn hears(&self) {
         self.control.send(&Control::Hears).unwrap();
-        assert_eq!(self.control.receive(PATIENCE).unwrap().message, FromSignerControl::Hears);
+        loop {
+            match self.control.receive(PATIENCE).unwrap().message {
+                FromSignerControl::LoggedIn { .. } | FromSignerControl::Counts(_) => {}
+                other => return assert_eq!(other, FromSignerControl::Hears),
+            }
+        }
     }
 
     fn admin(&self) -> AdminEnd {

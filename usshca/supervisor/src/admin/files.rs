@@ -35,10 +35,20 @@ impl Place {
     }
 
     /// Puts the file in place in one step, on disk when this returns: readers see the old one or the new one.
-    pub fn put(self, bytes: &[u8], mode: u32) -> Result<(), Failure> {
-        let Place { path, folder, mut temporary } = self;
+    pub fn put(mut self, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+        self.temporary.write_all(bytes).map_err(|e| failure(&self.path, &e))?;
+        self.keep(mode)
+    }
+
+    /// What will be in the file, to be written bit by bit.
+    pub fn file(&mut self) -> &mut File {
+        self.temporary.as_file_mut()
+    }
+
+    /// As [`Place::put`], of what was written already.
+    pub fn keep(self, mode: u32) -> Result<(), Failure> {
+        let Place { path, folder, temporary } = self;
         let put = || -> io::Result<()> {
-            temporary.write_all(bytes)?;
             temporary.as_file().set_permissions(Permissions::from_mode(mode))?;
             temporary.as_file().sync_all()?;
             temporary.persist(&path)?;

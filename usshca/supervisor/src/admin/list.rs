@@ -6,7 +6,7 @@ use usshca_ipc::admin::{Entry, Reply, Request, Shown};
 use usshca_ipc::layout::Layout;
 
 use super::time::utc;
-use super::{Link, print, table, unexpected};
+use super::{Link, csv, print, table, unexpected};
 use crate::cli::{ListArgs, ShowArgs};
 use crate::failure::Failure;
 
@@ -19,12 +19,38 @@ const HEAD: [&str; 8] = ["SERIAL", "KEY ID", "PRINCIPALS", "VALID UNTIL", "OUTCO
 /// Lists the inventory, newest first.
 pub fn list(layout: &Layout, args: &ListArgs) -> Result<(), Failure> {
     let entries = receive(&Link::open(layout)?, args.limit.unwrap_or(u64::MAX))?;
-    if args.json {
-        let lines: Vec<String> = entries.iter().map(|e| format!("{}\n", to_json(e))).collect();
-        return print(&lines.concat());
+    print(&shown_as(&entries, Form::of(args.json, args.csv)))
+}
+
+/// How rows are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// For people.
+    Table,
+    /// One object a line.
+    Json,
+    /// With a head line.
+    Csv,
+}
+
+impl Form {
+    /// By the options.
+    pub fn of(json: bool, csv: bool) -> Self {
+        match (json, csv) {
+            (true, _) => Form::Json,
+            (false, true) => Form::Csv,
+            (false, false) => Form::Table,
+        }
     }
-    let rows: Vec<Vec<String>> = entries.iter().map(to_row).collect();
-    print(&table::render(&HEAD, &rows))
+}
+
+/// Rows as text.
+pub fn shown_as(entries: &[Entry], form: Form) -> String {
+    match form {
+        Form::Json => entries.iter().map(|e| format!("{}\n", to_json(e))).collect(),
+        Form::Csv => csv::record(CSV_HEAD) + &entries.iter().map(to_csv).collect::<String>(),
+        Form::Table => table::render(&HEAD, &entries.iter().map(to_row).collect::<Vec<_>>()),
+    }
 }
 
 fn receive(link: &Link, limit: u64) -> Result<Vec<Entry>, Failure> {
@@ -114,6 +140,47 @@ fn to_json(entry: &Entry) -> Value {
         "outcome": entry.outcome,
         "revoked": entry.revoked,
     })
+}
+
+/// JSON's names and values; what is not there is empty.
+const CSV_HEAD: [&str; 14] = [
+    "row",
+    "serial",
+    "kind",
+    "key_id",
+    "principals",
+    "fingerprint",
+    "valid_after",
+    "valid_before",
+    "asked",
+    "from",
+    "authenticated",
+    "rule",
+    "outcome",
+    "revoked",
+];
+
+fn to_csv(entry: &Entry) -> String {
+    let principals = entry.principals.join(" ");
+    let numbers = [entry.row, entry.serial, entry.valid_after, entry.valid_before, entry.asked].map(|n| n.to_string());
+    let [row, serial, valid_after, valid_before, asked] = numbers.each_ref().map(String::as_str);
+    let revoked = entry.revoked.map(|time| time.to_string()).unwrap_or_default();
+    csv::record([
+        row,
+        serial,
+        &entry.kind,
+        &entry.key_id,
+        &principals,
+        &entry.fingerprint,
+        valid_after,
+        valid_before,
+        asked,
+        &entry.from,
+        &entry.authenticated,
+        &entry.rule,
+        &entry.outcome,
+        &revoked,
+    ])
 }
 
 /// A refusal has neither serial nor validity.
@@ -228,6 +295,20 @@ mod tests {
         assert_eq!(value["serial"], "18446744073709551615");
         assert_eq!(value["key_id"], "alice\u{1b}[2J");
         assert_eq!(value["revoked"], Value::Null);
+    }
+
+    #[test]
+    fn csv_has_a_column_for_each_name_of_json() {
+        let text = shown_as(&[Entry { revoked: Some(7), rule: "a,b".into(), ..entry() }], Form::Csv);
+        let (head, row) = text.split_once("\r\n").unwrap();
+        let names: Vec<&str> = head.split(',').collect();
+        let value = to_json(&entry());
+        assert_eq!(names.len(), value.as_object().unwrap().len());
+        assert!(names.iter().all(|name| value.get(name).is_some()), "{head}");
+        assert_eq!(
+            row.trim_end(),
+            "3,18446744073709551615,user,alice\u{1b}[2J,alice web,SHA256:x,1,1769860800,1,192.0.2.1,pam,\"a,b\",delivered,7"
+        );
     }
 
     #[test]

@@ -1,11 +1,16 @@
 //! The verbs for administrators. Each asks the signer: the CA's own if it runs, else one for the moment, on the same state and under the same lock.
 
+mod backup;
+mod csv;
 mod explain;
 mod files;
+mod find;
 mod host;
 mod key;
 mod link;
 mod list;
+mod lost;
+mod replay;
 mod revoke;
 mod table;
 mod time;
@@ -19,6 +24,8 @@ use usshca_ipc::layout::Layout;
 use self::files::Place;
 pub use self::files::certificate_path;
 pub use self::link::Link;
+pub use self::lost::warnings as lost_serials;
+pub use self::time::utc;
 use crate::cli::{AdminCommand, HostCommand, KrlArgs};
 use crate::failure::Failure;
 
@@ -35,6 +42,9 @@ pub fn run(layout: &Layout, verb: AdminCommand) -> Result<(), Failure> {
         AdminCommand::Revocations(args) => revoke::list(layout, &args),
         AdminCommand::Krl(args) => krl(layout, &args),
         AdminCommand::Host(HostCommand::Sign(args)) => host::sign(layout, &args),
+        AdminCommand::Find(args) => find::find(layout, &args),
+        AdminCommand::Backup(args) => backup::backup(layout, &args),
+        AdminCommand::Replay(args) => replay::replay(layout, &args),
         AdminCommand::Key(command) => key::run(layout, &command),
     }
 }

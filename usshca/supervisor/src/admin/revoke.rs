@@ -73,6 +73,7 @@ fn what(args: &RevokeArgs) -> Result<Revoke, Failure> {
         RevokeArgs { key_id: Some(key_id), .. } => Revoke::KeyId { kind, key_id: key_id.clone() },
         RevokeArgs { before: Some(time), .. } => Revoke::Before { kind, time: parse_utc("--before", time)? },
         RevokeArgs { ca: Some(of), .. } => Revoke::Ca { kind: (*of).into(), fingerprint: String::new() },
+        RevokeArgs { serials: Some((first, last)), .. } => Revoke::Serials { first: *first, last: *last },
         // The command line demands one of them.
         _ => return Err(Failure::usage("say what to revoke: a serial, or one of the options")),
     })
@@ -92,6 +93,7 @@ fn describe(what: &Revoke) -> String {
         Revoke::KeyId { kind, key_id } => format!("the {} key ID {}", of(kind), shown(key_id)),
         Revoke::Before { kind, time } => format!("all {} certificates issued before {}", of(kind), utc(*time)),
         Revoke::Ca { kind, .. } => format!("the {} CA's key", of(kind)),
+        Revoke::Serials { first, last } => format!("the serials {first} to {last}"),
     }
 }
 

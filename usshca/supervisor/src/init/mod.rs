@@ -46,10 +46,25 @@ pub fn run(layout: &Layout, args: &InitArgs) -> Result<(), Failure> {
         Some(folder) if e.message.contains("ermission denied") => not_entered(layout, &config.signer_user, &folder),
         _ => stage.by_last_names(e),
     })?;
-    let pam = pam::ensure(&config.pam_service)?;
+    let pam = match owner {
+        Some(_) => pam::ensure(&config.pam_service)?,
+        None => own_pam(&stage, layout, &config)?,
+    };
     stage.publish()?;
     report(layout, &config, &pam);
     Ok(())
+}
+
+/// The PAM service of an ordinary user's CA. Gives a line for people on how it stands.
+fn own_pam(stage: &Stage, last: &Layout, config: &Config) -> Result<String, Failure> {
+    let Some((stack, folder)) = pam::own_stack().zip(stage.layout().config.parent()) else {
+        return pam::ensure(&config.pam_service);
+    };
+    let folder = folder.join(pam::OWN_FOLDER);
+    stage.folder(&folder, 0o755, None)?;
+    stage.file(&folder.join(&config.pam_service), &stack, PUBLIC, None)?;
+    let shown = last.config.with_file_name(pam::OWN_FOLDER).join(&config.pam_service);
+    Ok(format!("{} (new; without root it is this file that counts)", shown.display()))
 }
 
 fn host_names(args: &InitArgs) -> Result<Vec<String>, Failure> {
@@ -155,6 +170,9 @@ fn report(layout: &Layout, config: &Config, pam: &str) {
     println!("  for servers     {public}/user_ca.pub (sshd's TrustedUserCAKeys)");
     println!("  for everybody   {public}/known_hosts (add to /etc/ssh/ssh_known_hosts)");
     println!("  PAM             {pam}");
+    if ussh_os::process::effective_uid() != 0 {
+        println!("  be warned       {}", crate::prepare::WITHOUT_ROOT);
+    }
     println!("Start it: usshca{dir} serve      it will listen on {}", listen.join(", "));
 }
 

@@ -9,9 +9,26 @@ use ussh_os::process;
 use crate::failure::Failure;
 use crate::pam_stack::FOLDERS;
 
+/// Stacks of a CA that an ordinary user runs, beside its configuration.
+pub const OWN_FOLDER: &str = "pam.d";
+
 /// Writes the service's file if there is none, as root. Gives a line for people on how it stands.
 pub fn ensure(service: &str) -> Result<String, Failure> {
     ensure_in(&FOLDERS.map(Path::new), service, process::effective_uid() == 0)
+}
+
+/// The service of a CA that an ordinary user makes. A file of that name in /etc/pam.d was written for root's.
+/// `None`: this machine's stacks are not known.
+pub fn own_stack() -> Option<String> {
+    let [folder, _] = FOLDERS;
+    let head = "# How people prove to this CA who they are. It runs without root: pam_unix can check the password of whoever runs it, and nobody else's.\n";
+    lines(Path::new(folder)).map(|lines| {
+        // Below another folder PAM looks for these there.
+        let absolute = lines
+            .replace("common-", &format!("{folder}/common-"))
+            .replace("system-auth", &format!("{folder}/system-auth"));
+        format!("{head}{absolute}")
+    })
 }
 
 fn ensure_in(folders: &[&Path], service: &str, may_write: bool) -> Result<String, Failure> {

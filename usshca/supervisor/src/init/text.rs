@@ -63,11 +63,28 @@ pub fn config(layout: &Layout, ca_name: &str, names: &[String], listen: &[Socket
          # Seconds to log in, attempts in one connection, connections and attempts at a time.\n\
          # login_grace_seconds = 120\n\
          # max_attempts = 3\n\
-         # max_connections = 200\n\
-         # max_workers = 100\n\
+         # max_connections = 300\n\
+         # max_workers = 250\n\
          # Of these, from one address (of IPv6: one /64 network). Raise them where many people come from behind one address.\n\
          # max_connections_per_source = 60\n\
-         # max_workers_per_source = 55\n",
+         # max_workers_per_source = 55\n\
+         # Connections that have not logged in, as sshd's MaxStartups: from 100 on 30 % of newcomers are dropped, more and more up to all of them at 200.\n\
+         # max_startups = \"100:30:200\"\n\
+         # Log: \"text\", \"json\" (one object a line), or \"journald\" (with fields).\n\
+         # log_format = \"text\"\n\
+         # Prometheus metrics: a Unix socket or a loopback address; nowhere without.\n\
+         # metrics = \"/run/usshca/metrics.sock\"\n\
+         \n\
+         # Penalties, as sshd's PerSourcePenalties: a source whose logins fail is not let in for a while, longer each time.\n\
+         # [penalties]\n\
+         # auth_failure_seconds = 5\n\
+         # grace_exceeded_seconds = 10\n\
+         # never_authenticated_seconds = 1\n\
+         # crash_seconds = 90\n\
+         # min_seconds = 15\n\
+         # max_seconds = 600\n\
+         # max_sources = 16384\n\
+         # exempt = []                               # networks without penalties: [\"10.0.0.0/8\"]\n",
         Value::from(ca_name),
         list(names.iter().map(String::as_str)),
         list(listen.iter().map(ToString::to_string)),
@@ -114,7 +131,10 @@ mod tests {
         let layout = Layout::in_directory(Path::new("/d"));
         let text = super::config(&layout, "x", &["ca".to_owned()], &[]);
         let all = text.replace("# pam", "pam").replace("# signer", "signer").replace("# front", "front");
-        let all = all.replace("# login_", "login_").replace("# max_", "max_");
+        let all = all.replace("# login_", "login_").replace("# max_", "max_").replace("# log_", "log_");
+        let all = all.replace("# [pen", "[pen").replace("# auth_", "auth_").replace("# grace_", "grace_");
+        let all = all.replace("# never_", "never_").replace("# crash_", "crash_").replace("# min_", "min_");
+        let all = all.replace("# exempt", "exempt");
         let parse = |text: &str| Config::parse(text, Path::new("x")).unwrap();
         assert_ne!(text, all);
         assert_eq!(parse(&text), parse(&all));

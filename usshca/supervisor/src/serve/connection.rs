@@ -14,6 +14,7 @@ use zeroize::Zeroize;
 use crate::child::{Child, LogPipe, setup_file};
 use crate::serve::Ground;
 use crate::serve::signer::Signer;
+use crate::serve::source::Source;
 
 /// How long a connection may go on after its login grace: key, certificate, delivery, a person who confirms.
 const SESSION: Duration = Duration::from_secs(150);
@@ -26,6 +27,8 @@ pub struct Connection {
     pub id: u64,
     /// The other end, as the kernel says.
     pub peer: SocketAddr,
+    /// Where that is.
+    pub source: Source,
     /// Its front.
     pub front: Child,
     /// The channel with it, non-blocking.
@@ -40,6 +43,14 @@ pub struct Connection {
     pub attempts: u32,
     /// How many of them looked an account up.
     pub lookups: u32,
+    /// Attempts that PAM has refused.
+    pub refused: u32,
+    /// An attempt could not be carried out, through no fault of the client's.
+    pub troubled: bool,
+    /// Somebody has logged in.
+    pub logged_in: bool,
+    /// It was ended to make room for somebody else.
+    evicted: bool,
     /// Until when it must have logged in.
     pub grace_end: Instant,
     /// When its front is killed.
@@ -72,6 +83,7 @@ pub fn start(ground: &Ground, signer: &Signer, id: u64, stream: TcpStream) -> st
     Ok(Connection {
         id,
         peer,
+        source: Source::of(peer.ip()),
         front: Child::new(front)?,
         channel: Channel::new(ours),
         talks: true,
@@ -79,6 +91,10 @@ pub fn start(ground: &Ground, signer: &Signer, id: u64, stream: TcpStream) -> st
         signer_generation,
         attempts: 0,
         lookups: 0,
+        refused: 0,
+        troubled: false,
+        logged_in: false,
+        evicted: false,
         grace_end,
         deadline: grace_end + SESSION,
     })
@@ -122,6 +138,22 @@ pub enum Asked {
 }
 
 impl Connection {
+    /// For logs.
+    pub fn name(&self) -> String {
+        format!("connection {} from {}", self.id, self.peer)
+    }
+
+    /// Ends it, to make room.
+    pub fn evict(&mut self) {
+        self.evicted = true;
+        self.front.kill();
+    }
+
+    /// Whether it was ended to make room.
+    pub fn is_evicted(&self) -> bool {
+        self.evicted
+    }
+
     /// Takes the next message.
     pub fn next(&self) -> Asked {
         match self.channel.receive(None) {
@@ -139,11 +171,10 @@ impl Connection {
         }
     }
 
-    /// What to poll on: its end, its channel and its log while they are open.
+    /// What to wait on: its end, its channel and its log while they are open.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let channel = self.talks.then(|| self.channel.socket().as_fd());
-        let log = self.log.is_open().then(|| self.log.as_fd());
-        [Some(self.front.as_fd()), channel, log].into_iter().flatten()
+        [Some(self.front.as_fd()), channel, self.log.as_fd()].into_iter().flatten()
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ussh_os::seqpacket::SeqPacket;
 use usshca_ipc::channel::ChannelError;
-use usshca_ipc::signer::{Control, FromSignerControl, PolicyText};
+use usshca_ipc::signer::{Control, Counts, FromSignerControl, PolicyText};
 
 use crate::child::setup_file;
 use crate::failure::Failure;
@@ -35,6 +35,12 @@ pub struct Signer {
     /// Which signer it is, from 1. A connection is known to one only.
     generation: u64,
     failures: u32,
+    /// Connections on which somebody has logged in since [`Self::take_logged_in`].
+    logged_in: Vec<u64>,
+    /// What signers before this one have done.
+    past: Counts,
+    /// What this one has done, as far as it has said.
+    present: Counts,
 }
 
 enum State {
@@ -53,7 +59,17 @@ impl Signer {
         process.wait_ready()?;
         set_nonblocking(&process).map_err(|e| Failure::internal(e.to_string()))?;
         let state = State::up(process, Instant::now());
-        Ok(Signer { state, admin, policy, offered: None, generation: 1, failures: 0 })
+        Ok(Signer {
+            state,
+            admin,
+            policy,
+            offered: None,
+            generation: 1,
+            failures: 0,
+            logged_in: Vec::new(),
+            past: Counts::default(),
+            present: Counts::default(),
+        })
     }
 
     /// Which signer is up; `None`: none is.
@@ -73,6 +89,41 @@ impl Signer {
                 log::warning(&format!("signer: not told of a connection: {e}"));
                 None
             }
+        }
+    }
+
+    /// Connections on which somebody has logged in since the last call.
+    pub fn take_logged_in(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.logged_in)
+    }
+
+    /// What this signer and those before it have done, as of its last answer: some seconds ago at most.
+    pub fn counts(&self) -> Counts {
+        add(self.past, self.present)
+    }
+
+    /// How often another one was started.
+    pub fn restarts(&self) -> u64 {
+        self.generation.saturating_sub(1)
+    }
+
+    /// The process, if there is one.
+    pub fn pid(&self) -> Option<u32> {
+        match &self.state {
+            State::Up { process, .. } | State::Starting { process, .. } | State::Killed { process, .. } => {
+                Some(process.child.pid())
+            }
+            State::Down { .. } => None,
+        }
+    }
+
+    /// `up`, `starting`, `killed` or `down`.
+    pub fn state(&self) -> &'static str {
+        match self.state {
+            State::Up { .. } => "up",
+            State::Starting { .. } => "starting",
+            State::Killed { .. } => "killed",
+            State::Down { .. } => "down",
         }
     }
 
@@ -123,12 +174,22 @@ impl Signer {
                         log::error(&format!("policy: the one before stays in force: {why}"));
                         self.offered.take().is_some()
                     }
+                    FromSignerControl::LoggedIn { connection } => {
+                        self.logged_in.push(connection);
+                        true
+                    }
+                    FromSignerControl::Counts(counts) => {
+                        self.present = counts;
+                        true
+                    }
                     FromSignerControl::Ready
                     | FromSignerControl::Failed(_)
                     | FromSignerControl::Busy(_)
                     | FromSignerControl::PolicyGroup(_)
                     | FromSignerControl::PolicyWarning(_)
-                    | FromSignerControl::PolicyGood => false,
+                    | FromSignerControl::PolicyGood
+                    | FromSignerControl::Copied { .. }
+                    | FromSignerControl::Judged(_) => false,
                 });
                 let hangs = how.is_none() && !hears(process, liveness, now);
                 if how.is_none() && !hangs {
@@ -167,7 +228,11 @@ impl Signer {
                     | FromSignerControl::PolicyWarning(_)
                     | FromSignerControl::PolicyGood
                     | FromSignerControl::PolicyTaken
-                    | FromSignerControl::PolicyKept(_) => self.down("spoke out of turn", now),
+                    | FromSignerControl::PolicyKept(_)
+                    | FromSignerControl::Copied { .. }
+                    | FromSignerControl::Judged(_)
+                    | FromSignerControl::LoggedIn { .. }
+                    | FromSignerControl::Counts(_) => self.down("spoke out of turn", now),
                 },
                 Err(ChannelError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {
                     match ended(process, |_| false) {
@@ -213,6 +278,8 @@ impl Signer {
 
     fn restart(&mut self, base: &Base, now: Instant) -> State {
         self.generation += 1;
+        self.past = self.counts();
+        self.present = Counts::default();
         let started = self.admin.try_clone().map_err(|e| Failure::internal(e.to_string())).and_then(|listener| {
             let process = signer_process::start_serving(base, listener, self.policy.clone())?;
             set_nonblocking(&process).map_err(|e| Failure::internal(e.to_string()))?;
@@ -233,6 +300,15 @@ impl Signer {
             wait.as_secs_f32()
         ));
         State::Down { until: now + wait }
+    }
+}
+
+fn add(a: Counts, b: Counts) -> Counts {
+    Counts {
+        issued_user: a.issued_user.saturating_add(b.issued_user),
+        issued_host: a.issued_host.saturating_add(b.issued_host),
+        refused: a.refused.saturating_add(b.refused),
+        last_issued: a.last_issued.max(b.last_issued),
     }
 }
 

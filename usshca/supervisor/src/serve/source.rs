@@ -1,7 +1,7 @@
 //! Where a connection comes from, as far as limits are concerned: one place shall not take what is there for all.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 /// How often a source is named in the log for being over its limit.
@@ -10,8 +10,21 @@ const SILENCE: Duration = Duration::from_secs(60);
 const MAX_REMEMBERED: usize = 1024;
 
 /// An IPv4 address, or an IPv6 network of 64 bits: whoever has one address in such a network has them all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Source(IpAddr);
+
+/// Which kind of address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// The IPv4 network of 24 bits, or the IPv6 network of 48 bits, that a source lies in: what one organisation has, as a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Network(IpAddr);
 
 impl Source {
     /// Of a peer. An IPv4 address that came in on an IPv6 socket is an IPv4 address.
@@ -19,6 +32,19 @@ impl Source {
         match peer.to_canonical() {
             IpAddr::V6(address) => Source(IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))),
             v4 @ IpAddr::V4(_) => Source(v4),
+        }
+    }
+
+    /// Of which family.
+    pub fn family(self) -> Family {
+        if self.0.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+
+    /// Where it lies.
+    pub fn network(self) -> Network {
+        match self.0 {
+            IpAddr::V4(address) => Network(IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << 8)))),
+            IpAddr::V6(address) => Network(IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 80)))),
         }
     }
 }
@@ -70,6 +96,14 @@ mod tests {
         assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));
         assert_eq!(source("2001:db8:1:2::1").to_string(), "2001:db8:1:2::/64");
         assert_eq!(source("192.0.2.1").to_string(), "192.0.2.1");
+    }
+
+    #[test]
+    fn a_network_is_24_bits_of_ipv4_or_48_of_ipv6() {
+        assert_eq!(source("192.0.2.1").network(), source("192.0.2.255").network());
+        assert_ne!(source("192.0.2.1").network(), source("192.0.3.1").network());
+        assert_eq!(source("2001:db8:1:2::1").network(), source("2001:db8:1:ffff::1").network());
+        assert_ne!(source("2001:db8:1:2::1").network(), source("2001:db8:2:2::1").network());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use ussh_os::process::{self, ChildSetup};
@@ -30,12 +31,39 @@ pub struct Worker {
     pub source: Source,
     /// Of which attempt in it, from 1.
     pub attempt: u32,
+    /// It authenticates nobody.
+    pub lookup: bool,
     /// The process.
     pub child: Child,
     /// What it says.
     pub log: LogPipe,
     /// When it is killed.
     pub deadline: Instant,
+}
+
+/// How a worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// PAM said yes.
+    Passed,
+    /// PAM said no.
+    Refused,
+    /// It could not be found out.
+    Unavailable,
+    /// A module ended it, or it was killed.
+    BrokeDown,
+}
+
+impl Ended {
+    /// By its exit status (usshca-pam's main).
+    pub fn of(status: ExitStatus) -> Self {
+        match status.code() {
+            Some(0) => Ended::Passed,
+            Some(1) => Ended::Refused,
+            Some(69) => Ended::Unavailable,
+            _ => Ended::BrokeDown,
+        }
+    }
 }
 
 /// What an attempt is about.
@@ -99,7 +127,9 @@ pub fn start(base: &Base, signer: &Signer, attempt: &Attempt<'_>) -> Result<(Wor
         user: attempt.user.to_owned(),
         service: base.config.pam_service.clone(),
         rhost: attempt.peer.ip().to_string(),
-        deadline_seconds: u32::try_from(attempt.patience.as_secs()).unwrap_or(u32::MAX).max(1),
+        // Rounded up: the front gives up first, and tells the user.
+        deadline_seconds: u32::try_from(attempt.patience.as_secs()).unwrap_or(u32::MAX).saturating_add(1),
+        pam_folder: base.pam_folder().map(|folder| folder.to_string_lossy().into_owned()),
         lookup: attempt.lookup,
     };
     let bytes = encode(&setup).map_err(io::Error::other)?;
@@ -107,12 +137,12 @@ pub fn start(base: &Base, signer: &Signer, attempt: &Attempt<'_>) -> Result<(Wor
     File::from(std::os::fd::OwnedFd::from(setup_writer)).write_all(&bytes)?;
     let deadline = Instant::now() + attempt.patience + OVERTIME;
     let source = Source::of(attempt.peer.ip());
-    Ok((Worker { connection, source, attempt: number, child, log, deadline }, front_end))
+    Ok((Worker { connection, source, attempt: number, lookup: attempt.lookup, child, log, deadline }, front_end))
 }
 
 impl Worker {
-    /// What to poll on: its end, and its log while it is open.
+    /// What to wait on: its end, and its log while it is open.
     pub fn descriptors(&self) -> impl Iterator<Item = std::os::fd::BorrowedFd<'_>> {
-        [Some(self.child.as_fd()), self.log.is_open().then(|| self.log.as_fd())].into_iter().flatten()
+        [Some(self.child.as_fd()), self.log.as_fd()].into_iter().flatten()
     }
 }

@@ -9,19 +9,20 @@
 
 mod agent;
 mod certify;
-mod channel;
+pub mod channel;
 mod doors;
 mod handler;
-mod login;
+pub mod login;
 mod mine;
 mod prove;
-mod session;
+pub mod session;
 mod sign;
 mod signer;
 mod strict_kex;
-mod text;
-mod transport;
-mod wish;
+pub mod text;
+pub mod transport;
+pub mod wish;
+pub mod words;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -59,7 +60,8 @@ const OPEN_FILES: u64 = 32;
 /// How long it takes at most to send the client away.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-fn main() -> ExitCode {
+/// The program. It is a library too, so that the parsers in it can be fuzzed.
+pub fn main() -> ExitCode {
     if let Some(complaint) = by_hand::complaint("usshca-front") {
         // Nothing can be done about a closed stderr here.
         let _ = io::stderr().write_all(complaint.as_bytes());
@@ -95,9 +97,11 @@ fn run() -> io::Result<()> {
     let guard = runtime.enter();
     let hangup = Hangup::watch(&tcp)?;
     let transport = Transport::new(tcp)?;
-    let login = Login::new(Channel::new(supervisor)?, hangup, setup.max_attempts);
     let (phase, phases) = watch::channel(Phase::Login);
     let grace = Duration::from_secs(setup.login_grace_seconds.into());
+    // russh does not send anybody away while it waits for the login.
+    let deadline = Instant::now() + grace.saturating_sub(LAST_WORDS);
+    let login = Login::new(Channel::new(supervisor)?, hangup, setup.max_attempts, deadline);
     let handler = Handler::new(login, Signer::new(Channel::new(signer)?), phase, setup.ca_name);
     drop(guard);
 

@@ -6,15 +6,15 @@
 //! A module that crashes, calls exit() or hangs takes this process along and nothing more: the front sees the end of the channel, the signer never sees a statement.
 #![forbid(unsafe_code)]
 
-mod conversation;
+pub mod conversation;
 mod login;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
-use ussh_os::process;
 use ussh_os::seqpacket::SeqPacket;
+use ussh_os::{process, sandbox};
 use usshca_ipc::by_hand;
 use usshca_ipc::channel::{Channel, decode};
 use usshca_ipc::worker::{FromWorker, Statement, StatementReply, ToWorker, WorkerSetup, descriptors};
@@ -22,6 +22,12 @@ use zeroize::Zeroizing;
 
 use crate::login::Outcome;
 
+/// Writable memory, in bytes: modules hash passwords with tens of megabytes at most.
+const MEMORY: u64 = 512 << 20;
+/// Processor time of one attempt, in seconds: the slowest password hashes take some.
+const CPU_SECONDS: u64 = 30;
+/// Open files.
+const OPEN_FILES: u64 = 256;
 /// Most bytes of a setup.
 const MAX_SETUP: u64 = 64 * 1024;
 
@@ -35,7 +41,8 @@ pub struct Worker {
     pub setup: WorkerSetup,
 }
 
-fn main() -> ExitCode {
+/// The program. It is a library too, so that the conversation can be fuzzed.
+pub fn main() -> ExitCode {
     if let Some(complaint) = by_hand::complaint("usshca-pam") {
         // Nothing can be done about a closed stderr here.
         let _ = io::stderr().write_all(complaint.as_bytes());
@@ -64,6 +71,7 @@ fn start() -> io::Result<Worker> {
     let log = process::inherited_descriptor(descriptors::LOG)?;
     process::redirect_output(log)?;
     process::harden_memory()?;
+    sandbox::limit_foreign(MEMORY, CPU_SECONDS, OPEN_FILES)?;
     let mut bytes = Zeroizing::new(Vec::new());
     File::from(setup).take(MAX_SETUP).read_to_end(&mut bytes)?;
     let setup: WorkerSetup = decode(&bytes).map_err(io::Error::other)?;

@@ -1,0 +1,153 @@
+//! Changes that reach the disk together: one transaction, one fsync, however many ask at once.
+//!
+//! A change that fails takes none of the others with it, unless SQLite gives the whole transaction up (a full disk, a failing one): then none of them was made.
+
+use std::sync::Arc;
+
+use rusqlite::Transaction;
+use ussh_core::clock::UnixTime;
+
+use super::{Asked, COUNTER_BITS, Inventory, InventoryError, Outcome, Planned, count_good, insert, one_row, sql_time};
+
+/// One transaction under way.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    transaction: Transaction<'a>,
+    found: Standing,
+    now: Standing,
+}
+
+/// Where serials and time stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Standing {
+    epoch: i64,
+    counter: i64,
+    newest: i64,
+}
+
+impl Inventory {
+    /// Does some work in one transaction. What the work gives back counts only if this returns it: it is on disk then.
+    /// # Errors
+    /// [`InventoryError`]: nothing of the work was done (or, if the mark could not be written, nobody may hear of the serials that were reserved in it).
+    pub fn batch<T>(&mut self, work: impl FnOnce(&mut Batch<'_>) -> T) -> Result<T, InventoryError> {
+        let run = self.run;
+        let transaction = self.begin()?;
+        let found = transaction
+            .prepare_cached("SELECT epoch, counter, newest FROM ca")?
+            .query_row([], |row| Ok(Standing { epoch: row.get(0)?, counter: row.get(1)?, newest: row.get(2)? }))?;
+        let mut batch = Batch { transaction, found, now: found };
+        let done = work(&mut batch);
+        let counter = batch.finish(run)?;
+        if counter > self.ceiling {
+            self.take_block(counter)?;
+        }
+        Ok(done)
+    }
+}
+
+impl Batch<'_> {
+    /// Gives the next serial to a row in state `reserved`. The serial may be used once the batch is on disk.
+    /// # Errors
+    /// [`InventoryError`]; no serial was given.
+    pub fn reserve(&mut self, asked: &Asked, planned: &Planned) -> Result<u64, InventoryError> {
+        self.check_alive()?;
+        let now = sql_time(asked.asked)?;
+        if now < self.now.newest {
+            let newest = UnixTime(self.now.newest.cast_unsigned());
+            return Err(InventoryError::ClockBehind { now: asked.asked, newest });
+        }
+        let counter = self.now.counter + 1;
+        if counter >> COUNTER_BITS != 0 {
+            return Err(InventoryError::NoSerials);
+        }
+        let serial = self.now.epoch << COUNTER_BITS | counter;
+        insert(&self.transaction, serial, asked, Some(planned), "reserved", "", true)?;
+        self.now.counter = counter;
+        self.now.newest = now;
+        Ok(serial.cast_unsigned())
+    }
+
+    /// A row for somebody who gets nothing; `by_policy`: because policy says so. It never fails on the clock: a refusal is safe at any time.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn record_refusal(&mut self, asked: &Asked, reason: &str, by_policy: bool) -> Result<(), InventoryError> {
+        self.check_alive()?;
+        let now = sql_time(asked.asked)?;
+        insert(&self.transaction, 0, asked, None, "refused", reason, !by_policy)?;
+        self.now.newest = self.now.newest.max(now);
+        Ok(())
+    }
+
+    /// `reserved` → `signed`, with the certificate's wire form.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn mark_signed(&mut self, serial: u64, certificate: &[u8]) -> Result<(), InventoryError> {
+        self.check_alive()?;
+        let sql = "UPDATE certificate SET state = 'signed', certificate = ?2 WHERE serial = ?1 AND serial <> 0 AND state = 'reserved'";
+        let changed = self.transaction.prepare_cached(sql)?.execute((serial.cast_signed(), certificate))?;
+        one_row(changed, serial, "signed")
+    }
+
+    /// `reserved` → `refused`: the key would not sign.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn mark_unsigned(&mut self, serial: u64, reason: &str) -> Result<(), InventoryError> {
+        self.check_alive()?;
+        let sql = "UPDATE certificate SET state = 'refused', detail = ?2 WHERE serial = ?1 AND serial <> 0 AND state = 'reserved'";
+        let changed = self.transaction.prepare_cached(sql)?.execute((serial.cast_signed(), reason))?;
+        one_row(changed, serial, "refused")
+    }
+
+    /// `signed` → `delivered` or `undelivered`, once.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn note_outcome(&mut self, serial: u64, outcome: &Outcome) -> Result<(), InventoryError> {
+        self.check_alive()?;
+        let (state, detail) = match outcome {
+            Outcome::Delivered => ("delivered", ""),
+            Outcome::Undelivered(why) => ("undelivered", why.as_str()),
+        };
+        let sql =
+            "UPDATE certificate SET state = ?2, detail = ?3 WHERE serial = ?1 AND serial <> 0 AND state = 'signed'";
+        let changed = self.transaction.prepare_cached(sql)?.execute((serial.cast_signed(), state, detail))?;
+        one_row(changed, serial, state)
+    }
+
+    /// Whether a key itself is revoked.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn is_revoked_key(&self, fingerprint: &str) -> Result<bool, InventoryError> {
+        super::registered::is_revoked_key(&self.transaction, fingerprint)
+    }
+
+    /// As [`Inventory::count_good`], with what this batch has reserved.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn count_good(&self, user: &str, now: UnixTime) -> Result<u32, InventoryError> {
+        self.check_alive()?;
+        count_good(&self.transaction, user, now)
+    }
+
+    /// After SQLite has given a transaction up, each further statement would be one of its own.
+    fn check_alive(&self) -> Result<(), InventoryError> {
+        if self.transaction.is_autocommit() { Err(InventoryError::GivenUp) } else { Ok(()) }
+    }
+
+    /// On disk when this returns: how far serials have come.
+    fn finish(self, run: i64) -> Result<i64, InventoryError> {
+        self.check_alive()?;
+        if self.now != self.found {
+            let sql = "UPDATE ca SET counter = ?1, newest = ?2, run = ?3";
+            self.transaction.prepare_cached(sql)?.execute([self.now.counter, self.now.newest, run])?;
+        }
+        self.transaction.commit()?;
+        Ok(self.now.counter)
+    }
+}
+
+impl InventoryError {
+    /// For each of those whom one failure of a batch meets.
+    pub fn shared(error: &Arc<InventoryError>) -> Self {
+        InventoryError::Together(Arc::clone(error))
+    }
+}

@@ -1,0 +1,117 @@
+//! `usshca find`.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use clap::ValueEnum;
+use usshca_ipc::admin::{Cursor, Entry, Find, Reply, Request};
+use usshca_ipc::layout::Layout;
+
+use super::host::read_key;
+use super::list::{Form, shown_as};
+use super::time::parse_utc;
+use super::{Link, print, unexpected};
+use crate::cli::FindArgs;
+use crate::failure::Failure;
+
+/// Rows asked for at a time.
+const PAGE: u32 = 500;
+
+/// Prints what is found, newest first: JSON and CSV as it comes, a table when all of it is there. Nothing found is exit status 1, as of grep.
+pub fn find(layout: &Layout, args: &FindArgs) -> Result<(), Failure> {
+    let (find, form) = (what(args)?, Form::of(args.json, args.csv));
+    let link = Link::open(layout)?;
+    let mut left = args.limit.unwrap_or(u64::MAX);
+    let (mut all, mut cursor, mut found): (Vec<Entry>, Cursor, bool) = (Vec::new(), Cursor::NEWEST, false);
+    if form == Form::Csv {
+        print(&shown_as(&[], form))?;
+    }
+    while left > 0 {
+        let limit = u32::try_from(left).unwrap_or(PAGE).min(PAGE);
+        let Reply::Found { rows, next } = link.ask(&Request::Find { find: Box::new(find.clone()), cursor, limit })?
+        else {
+            return Err(unexpected());
+        };
+        left = left.saturating_sub(rows.len() as u64);
+        found |= !rows.is_empty();
+        match form {
+            Form::Table => all.extend(rows),
+            // Whoever reads no more ends this too.
+            Form::Json => stream(&shown_as(&rows, form))?,
+            Form::Csv => stream(shown_as(&rows, form).split_once("\r\n").map_or("", |(_, records)| records))?,
+        }
+        match next {
+            // It only goes down: or this would never end.
+            Some(next) if next.before < cursor.before => cursor = next,
+            _ => break,
+        }
+    }
+    if form == Form::Table && found {
+        print(&shown_as(&all, form))?;
+    }
+    if found { Ok(()) } else { Err(Failure::refused("nothing of that kind stands in the inventory")) }
+}
+
+/// A reader that has had enough is no failure, and nothing more is looked for.
+fn stream(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(e) => Err(Failure::internal(format!("standard output: {e}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn what(args: &FindArgs) -> Result<Find, Failure> {
+    let key = match args.key.as_deref() {
+        Some(key) if key.starts_with("SHA256:") => Some(key.to_owned()),
+        Some(file) => Some(read_key(Path::new(file))?.fingerprint()),
+        None => None,
+    };
+    let (since, until) = args.time.as_deref().map_or(Ok((None, None)), period)?;
+    Ok(Find {
+        user: args.user.clone(),
+        key,
+        serial: args.serial,
+        since,
+        until,
+        principal: args.principal.clone(),
+        // ssh compares host names in small letters.
+        host: args.host.as_ref().map(|name| name.to_ascii_lowercase()),
+        from: args.from.clone(),
+        state: args.state.and_then(|state| Some(state.to_possible_value()?.get_name().to_owned())),
+        rule: args.rule.clone(),
+    })
+}
+
+/// `FROM..TO`, either of which may be missing.
+fn period(text: &str) -> Result<(Option<u64>, Option<u64>), Failure> {
+    let wrong = || {
+        Failure::usage("--time: must be as 2026-01-31T12:00:00Z..2026-02-01T00:00:00Z; one of the two may be left out")
+    };
+    let (from, to) = text.split_once("..").ok_or_else(wrong)?;
+    let time = |text: &str| if text.is_empty() { Ok(None) } else { parse_utc("--time", text).map(Some) };
+    let (since, until) = (time(from)?, time(to)?);
+    match (since, until) {
+        (None, None) => Err(wrong()),
+        (Some(since), Some(until)) if until <= since => Err(Failure::usage("--time: ends before it begins")),
+        both => Ok(both),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn a_period_has_a_beginning_an_end_or_both() {
+        let (noon, one) = (1_769_860_800, 1_769_864_400);
+        assert_eq!(period("2026-01-31T12:00:00Z..2026-01-31T13:00:00Z").unwrap(), (Some(noon), Some(one)));
+        assert_eq!(period("2026-01-31T12:00:00Z..").unwrap(), (Some(noon), None));
+        assert_eq!(period("..2026-01-31T12:00:00Z").unwrap(), (None, Some(noon)));
+        for text in ["..", "", "2026-01-31T12:00:00Z", "yesterday..", "2026-01-31T13:00:00Z..2026-01-31T12:00:00Z"] {
+            assert_eq!(period(text).unwrap_err().exit, crate::failure::Exit::Usage, "{text}");
+        }
+    }
+}

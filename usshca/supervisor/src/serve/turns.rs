@@ -1,0 +1,250 @@
+//! What connections and workers have to say, and how they end.
+
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use ussh_core::escape::{MAX_FIELD, escape};
+use ussh_os::seqpacket::SeqPacket;
+use ussh_os::syslog::Severity;
+use usshca_ipc::front::FromSupervisor;
+
+use crate::log;
+use crate::serve::connection::{Asked, Connection};
+use crate::serve::event_loop::{EventLoop, REAP_PATIENCE, is_to_be_killed, limit};
+use crate::serve::penalties::Offence;
+use crate::serve::watch::Token;
+use crate::serve::worker::{self, Attempt, Ended, StartError, Worker};
+
+/// How long a worker may go on whose front has gone.
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
+/// The front looks at the same clock as we do, and may be some milliseconds ahead of us.
+const GRACE_SLACK: Duration = Duration::from_millis(500);
+
+/// Accounts that one connection may have looked up: one by `none`, and one by each key that fits.
+const MAX_LOOKUPS: u32 = 4;
+
+const SIGNER_AWAY: &str =
+    "The CA's signer is not available. Try again in a minute; if it stays so, tell the CA's administrators.";
+const SIGNER_RESTARTED: &str = "The CA's signer was restarted meanwhile. Please connect again.";
+const BUSY: &str = "The CA has too many logins at the same time. Please try again in a moment.";
+const BUSY_SOURCE: &str = "Too many logins at the same time from your address. Please try again in a moment.";
+const OUT_OF_ORDER: &str =
+    "The CA cannot check logins at the moment. Try again in a minute; if it stays so, tell the CA's administrators.";
+const TOO_MANY: &str = "Too many attempts.";
+
+impl EventLoop {
+    /// `None`: it has ended.
+    pub(super) fn see_to_worker(&mut self, mut worker: Worker, now: Instant) -> Option<Worker> {
+        let name = format!("connection {} attempt {}", worker.connection, worker.attempt);
+        let (connection, attempt) = (worker.connection.to_string(), worker.attempt.to_string());
+        let fields = [("event", "attempt"), ("connection", &*connection), ("attempt", &*attempt)];
+        let say = |line: &str| log::event(Severity::Info, &format!("{name}: {line}"), &fields);
+        worker.log.drain(say);
+        if let Some(why) = is_to_be_killed(now, worker.deadline, &worker.log) {
+            log::warning(&format!("{name}: {why}: killed"));
+            worker.log.close();
+            worker.child.kill();
+            worker.deadline = now + REAP_PATIENCE;
+        }
+        let Some(status) = worker.child.try_wait() else {
+            return Some(worker);
+        };
+        worker.log.drain(say);
+        let ended = Ended::of(status);
+        self.counters.worker_ended(ended);
+        if ended == Ended::BrokeDown {
+            let fields = [("event", "worker_broke_down"), ("connection", &*connection), ("attempt", &*attempt)];
+            log::event(Severity::Warning, &format!("{name}: the PAM worker broke down ({status})"), &fields);
+        }
+        if let Some(connection) = self.connections.get_mut(&worker.connection) {
+            match ended {
+                Ended::Passed => {}
+                // Whoever is looked up has tried no password.
+                Ended::Refused if worker.lookup => {}
+                Ended::Refused => connection.refused += 1,
+                Ended::Unavailable | Ended::BrokeDown => connection.troubled = true,
+            }
+        }
+        None
+    }
+
+    /// `None`: it has ended.
+    pub(super) fn see_to_front(&mut self, mut connection: Connection, now: Instant) -> Option<Connection> {
+        let name = connection.name();
+        let (number, peer) = (connection.id.to_string(), connection.peer.to_string());
+        let fields = [("event", "front"), ("connection", &*number), ("peer", &*peer)];
+        let say = |line: &str| log::event(Severity::Info, &format!("{name}: {line}"), &fields);
+        connection.log.drain(say);
+        if let Some(why) = is_to_be_killed(now, connection.deadline, &connection.log) {
+            log::warning(&format!("{name}: {why}: killed"));
+            connection.log.close();
+            connection.front.kill();
+            connection.deadline = now + REAP_PATIENCE;
+        }
+        if connection.talks {
+            match connection.next() {
+                Asked::Nothing => {}
+                Asked::Worker { user, lookup } => self.start_attempt(&mut connection, &user, lookup, now),
+                Asked::Over(why) => {
+                    self.listen_no_more(&mut connection);
+                    if !why.is_empty() {
+                        log::warning(&format!("{name}: the front {why}: killed"));
+                        connection.front.kill();
+                    }
+                }
+            }
+        }
+        let Some(status) = connection.front.try_wait() else {
+            return Some(connection);
+        };
+        connection.log.drain(say);
+        if status.success() {
+            let fields = [("event", "closed"), ("connection", &*number), ("peer", &*peer)];
+            log::event(Severity::Info, &format!("{name}: closed"), &fields);
+        } else if !connection.is_evicted() {
+            self.counters.fronts_broken += 1;
+            let fields = [("event", "front_broke_down"), ("connection", &*number), ("peer", &*peer)];
+            log::event(Severity::Warning, &format!("{name}: the front broke down ({status})"), &fields);
+        }
+        self.orphan_workers_of(connection.id, now);
+        self.penalise(&connection, status, now);
+        None
+    }
+
+    /// Its source pays for what became of it.
+    fn penalise(&mut self, connection: &Connection, status: ExitStatus, now: Instant) {
+        let exempt = &self.ground.base.config.penalties.exempt;
+        let address = connection.peer.ip();
+        let Some(offence) = offence(connection, status, now).filter(|_| self.stop_by.is_none()) else {
+            return;
+        };
+        if exempt.iter().any(|network| network.0.contains(&address)) {
+            return;
+        }
+        self.counters.offence(offence);
+        if let Some(left) = self.penalties.penalise(connection.source, offence, now) {
+            let (source, seconds) = (connection.source.to_string(), left.as_secs());
+            log::event(
+                Severity::Warning,
+                &format!("{source} is not let in for {seconds} s or more: penalty ({})", offence.name()),
+                &[("event", "penalty"), ("source", &source), ("offence", offence.name())],
+            );
+        }
+    }
+
+    fn listen_no_more(&self, connection: &mut Connection) {
+        connection.talks = false;
+        self.watch.remove(connection.channel.socket().as_fd());
+    }
+
+    /// A worker whose front has gone hears it at its next prompt. It is not killed at once: a module that has the password already must come to its end, or whoever
+    /// hangs up quickly is never counted (pam_faillock).
+    fn orphan_workers_of(&mut self, connection: u64, now: Instant) {
+        for worker in self.workers.values_mut().filter(|w| w.connection == connection) {
+            worker.deadline = worker.deadline.min(now + ORPHAN_PATIENCE);
+        }
+    }
+
+    /// One worker for one attempt: the one before it has had its turn.
+    fn start_attempt(&mut self, connection: &mut Connection, user: &str, lookup: bool, now: Instant) {
+        self.orphan_workers_of(connection.id, now);
+        match self.try_attempt(connection, user, lookup, now) {
+            Ok((worker, message, end)) => {
+                if connection.channel.send_with(&message, &[end.as_fd()]).is_ok() {
+                    self.counters.attempts += 1;
+                    self.last_worker += 1;
+                    self.workers.insert(self.last_worker, worker);
+                }
+            }
+            Err(message) => {
+                self.counters.attempts_turned_away += 1;
+                connection.troubled |= message != TOO_MANY;
+                let user = escape(user.as_bytes(), MAX_FIELD);
+                log::warning(&format!("{}: no attempt for {user}: {message}", connection.name()));
+                // A front that cannot be told has gone.
+                let _ = connection.channel.send(&FromSupervisor::Refused { message: message.to_owned() });
+            }
+        }
+    }
+
+    fn try_attempt(
+        &self,
+        connection: &mut Connection,
+        user: &str,
+        lookup: bool,
+        now: Instant,
+    ) -> Result<(Worker, FromSupervisor, SeqPacket), &'static str> {
+        let config = &self.ground.base.config;
+        let (so_far, most) = match lookup {
+            true => (connection.lookups, MAX_LOOKUPS),
+            false => (connection.attempts - connection.lookups, config.max_attempts),
+        };
+        if so_far >= most || now >= connection.grace_end {
+            // Nothing more is heard from it, so that it cannot keep the supervisor busy.
+            self.listen_no_more(connection);
+            return Err(TOO_MANY);
+        }
+        connection.attempts += 1;
+        connection.lookups += u32::from(lookup);
+        if self.workers.len() >= limit(config.max_workers) {
+            return Err(BUSY);
+        }
+        let of_source = self.workers.values().filter(|w| w.source == connection.source).count();
+        if of_source >= limit(config.max_workers_per_source) {
+            return Err(BUSY_SOURCE);
+        }
+        match (self.signer.generation(), connection.signer_generation) {
+            (None, _) => return Err(SIGNER_AWAY),
+            (up, known) if up != known => return Err(SIGNER_RESTARTED),
+            (Some(_), _) => {}
+        }
+        let attempt = Attempt {
+            connection: connection.id,
+            attempt: connection.attempts,
+            peer: connection.peer,
+            user,
+            patience: connection.grace_end.saturating_duration_since(now),
+            lookup,
+        };
+        let started = worker::start(&self.ground.base, &self.signer, &attempt).and_then(|(worker, end)| {
+            let token = Token::Worker(self.last_worker + 1);
+            worker.descriptors().try_for_each(|fd| self.watch.add(fd, token))?;
+            Ok((worker, end))
+        });
+        match started {
+            Ok((worker, end)) => Ok((worker, FromSupervisor::Worker { attempt: connection.attempts }, end)),
+            Err(StartError::Signer) => Err(SIGNER_AWAY),
+            Err(StartError::Io(e)) => {
+                log::error(&format!("connection {}: no PAM worker: {e}", connection.id));
+                Err(OUT_OF_ORDER)
+            }
+        }
+    }
+}
+
+/// What a connection did that has ended. One that was ended to make room did nothing.
+fn offence(connection: &Connection, status: ExitStatus, now: Instant) -> Option<Offence> {
+    if connection.is_evicted() {
+        return None;
+    }
+    // By a signal, or by a panic: what a client may have made it do. Its other statuses are our own troubles.
+    if status.signal().is_some() || status.code() == Some(PANIC) {
+        return Some(Offence::Crashed);
+    }
+    if connection.logged_in {
+        return None;
+    }
+    if now + GRACE_SLACK >= connection.grace_end {
+        return Some(Offence::GraceExceeded);
+    }
+    match (connection.refused, connection.troubled) {
+        (1.., _) => Some(Offence::AuthenticationFailed),
+        (0, true) => None,
+        (0, false) => Some(Offence::NeverTried),
+    }
+}
+
+/// How a Rust program ends that panics.
+const PANIC: i32 = 101;
