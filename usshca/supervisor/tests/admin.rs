@@ -533,6 +533,9 @@ fn replay_of_a_policy_that_is_none_says_what_is_wrong_with_it() {
     let (code, said) = world.bad(&["replay", "--policy", "bad.toml"]);
     assert!(code == 78 && said.contains("denie"), "{said}");
     assert_eq!(world.bad(&["replay", "--policy", "none.toml"]).0, 64);
+}
+
+#[test]
 fn keys_are_registered_listed_and_removed() {
     let world = World::init();
     let public = world.host_key("id");
