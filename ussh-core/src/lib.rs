@@ -18,6 +18,7 @@ pub mod escape;
 pub mod feed;
 pub mod issue;
 pub mod keys;
+pub mod login_proof;
 pub mod principals;
 pub mod record;
 pub mod revoked;

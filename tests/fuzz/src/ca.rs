@@ -36,7 +36,8 @@ pub fn command(data: &[u8]) {
     assert_harmless(&text::unknown_command(data));
     let Ok(line) = std::str::from_utf8(data) else { return };
     match wish::parse(line) {
-        Some(Ok(wish)) => {
+        Some(Ok(order)) => {
+            let wish = order.wish;
             assert!(wish.reason.len() <= MAX_REASON && wish.principals.len() <= MAX_WISHES);
             assert!(wish.validity_seconds != Some(0));
             assert!(wish.principals.iter().all(|name| !name.is_empty() && !name.contains([',', ' '])));

@@ -8,6 +8,7 @@ mod client;
 pub mod frame;
 mod message;
 
+use crate::certificate::Certificate;
 pub(crate) use client::after;
 pub use client::{Agent, LOOK_EVERY, Waiting};
 pub use message::{ClearAnswer, Request, parse_clear_answer, parse_identities, parse_signature, parse_success};
@@ -61,6 +62,19 @@ impl Identity {
     /// Whether the agent says that it takes challenges for this identity in clear: the last word of the comment is the extension's name. A stock agent is so never asked in vain.
     pub fn takes_clear_challenges(&self) -> bool {
         self.comment.rsplit(|byte| *byte == b' ').next() == Some(CHALLENGE_EXTENSION.as_bytes())
+    }
+}
+
+/// The comment that the CA gives an identity which it puts into an agent.
+pub fn injected_comment(user: &str, serial: u64) -> String {
+    format!("ussh {user} serial {serial}")
+}
+
+impl Identity {
+    /// Whether the CA of this certificate put it there, by the comment. One of the user's own key, which the CA certified and the user added, has another: it is the user's to remove.
+    pub fn was_injected(&self, certificate: &Certificate) -> bool {
+        let user = String::from_utf8_lossy(certificate.key_id());
+        self.comment == injected_comment(&user, certificate.serial()).as_bytes()
     }
 }
 

@@ -60,6 +60,24 @@ impl PrivateKey {
         Self::wrap(ssh_key::PrivateKey::from(ssh_key::private::Ed25519Keypair::from_seed(seed)))
     }
 
+    /// A fresh ECDSA key on P-256 from the system's random numbers.
+    /// # Errors
+    /// [`KeyError::Malformed`] if no random numbers could be had.
+    pub fn generate_ecdsa_p256() -> Result<Self, KeyError> {
+        let mut seed = Zeroizing::new([0; 32]);
+        loop {
+            getrandom::fill(seed.as_mut_slice()).map_err(|_| KeyError::Malformed)?;
+            // Refused are 0 and what is not below the curve's order: one draw in four thousand millions.
+            if let Ok(secret) = p256::SecretKey::from_slice(seed.as_slice()) {
+                let pair = ssh_key::private::EcdsaKeypair::NistP256 {
+                    public: secret.public_key().into(),
+                    private: secret.into(),
+                };
+                return Self::wrap(ssh_key::PrivateKey::from(pair));
+            }
+        }
+    }
+
     /// From OpenSSH's private key format (`-----BEGIN OPENSSH PRIVATE KEY-----`), unencrypted.
     /// # Errors
     /// [`KeyError`]

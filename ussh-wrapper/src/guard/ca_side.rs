@@ -126,7 +126,7 @@ impl CaSide {
     }
 
     /// The CA cannot see the certificate that its new one replaces, so it is removed here: old ones would pile up and slow every login.
-    /// An agent that will not let go of one is no reason to fail the login.
+    /// A certificate of the user's own key, which the user added, is not one of these. An agent that will not let go of one is no reason to fail the login.
     fn remove_older(&self, new: &Certificate) {
         let Ok(mut agent) = self.agent.connect() else { return };
         let Ok(listed) = agent.list() else { return };
@@ -136,7 +136,8 @@ impl CaSide {
                 && old.valid_after() <= new.valid_after()
                 && !self.added.iter().any(|kept| kept.blob == old.blob())
         };
-        for old in listed.iter().filter_map(readable_certificate).filter(replaced) {
+        let injected = |identity: &Identity| readable_certificate(identity).filter(|old| identity.was_injected(old));
+        for old in listed.iter().filter_map(injected).filter(replaced) {
             agent.set_deadline(Instant::now() + PATIENCE);
             if agent.remove(old.blob()).is_err() {
                 return;

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use ussh_core::agent::{Agent, AgentError, Constraints, Identity, frame};
+use ussh_core::agent::{Agent, AgentError, Constraints, Identity, frame, injected_comment};
 use ussh_core::ca_file::TrustedCas;
 use ussh_core::certificate::{Certificate, CertificateKind};
 use ussh_core::clock::{Clock, FixedClock, SystemClock, UnixTime};
@@ -267,7 +267,7 @@ fn removes_what_was_added_in_this_login_and_nothing_else() {
 }
 
 #[test]
-fn a_new_certificate_replaces_older_ones_of_its_lineage_only() {
+fn a_new_certificate_replaces_older_ones_that_were_injected_in_its_lineage_only() {
     let (real, ca, other) = (RealAgent::start(), Ca::new(), Ca::new());
     let older = ca.issue(CertificateKind::User, "alice", now() - HOUR, now() + HOUR);
     let expired = ca.issue(CertificateKind::User, "alice", now() - HOUR, now() - 1);
@@ -275,14 +275,19 @@ fn a_new_certificate_replaces_older_ones_of_its_lineage_only() {
     let bobs = ca.issue(CertificateKind::User, "bob", now() - HOUR, now() + HOUR);
     let foreign = other.issue(CertificateKind::User, "alice", now() - HOUR, now() + HOUR);
     for pair in [&older, &expired, &newer, &bobs, &foreign] {
-        pair.add_to(&mut real.connect(), &Constraints::default()).unwrap();
+        let user = String::from_utf8(pair.certificate.key_id().to_vec()).unwrap();
+        let comment = injected_comment(&user, pair.certificate.serial());
+        real.connect().add_certificate(&pair.certificate, &pair.key, &comment, &Constraints::default()).unwrap();
     }
+    // A key of alice's own that was certified, as ssh-add adds it.
+    let own = ca.issue(CertificateKind::User, "alice", now() - HOUR, now() + HOUR);
+    real.connect().add_certificate(&own.certificate, &own.key, "alice@laptop", &Constraints::default()).unwrap();
     let (first, second) = (ca.issue_now("alice"), ca.issue_now("alice"));
     guarded(&real, &ca, |socket| {
         first.add_to(&mut connect(socket), &lifetime(60)).unwrap();
         second.add_to(&mut connect(socket), &lifetime(60)).unwrap();
     });
-    let mut wanted = [&newer, &bobs, &foreign, &first, &second].map(Pair::blob);
+    let mut wanted = [&newer, &bobs, &foreign, &own, &first, &second].map(Pair::blob);
     let mut left = real.blobs();
     wanted.sort();
     left.sort();

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
-use ussh_core::agent::{AgentError, Constraints, Identity, MAX_FRAME, frame, parse_identities, parse_success};
+use ussh_core::agent::{
+    AgentError, Constraints, Identity, MAX_FRAME, frame, parse_identities, parse_signature, parse_success,
+};
 use ussh_core::certificate::Certificate;
 use ussh_core::keys::PrivateKey;
 use zeroize::Zeroizing;
@@ -44,6 +46,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Agent<S> {
     ) -> Result<(), AgentError> {
         let request = frame::add_certificate(certificate, key, comment, constraints).map_err(AgentError::Key)?;
         parse_success(&self.ask(&request, TOUCH_PATIENCE).await?)
+    }
+
+    /// Has an identity sign.
+    /// # Errors
+    /// [`AgentError`]
+    pub async fn sign(&mut self, blob: &[u8], data: &[u8], flags: u32) -> Result<Vec<u8>, AgentError> {
+        parse_signature(&self.ask(&frame::sign(blob, data, flags), TOUCH_PATIENCE).await?)
     }
 
     /// Removes an identity.

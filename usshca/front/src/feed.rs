@@ -1,43 +1,34 @@
 //! `ssh ca feed`: the feed on standard output, as it is. It is for everybody, and signed: what a front or the way to the client changes in it shows.
 
-use std::time::Duration;
-
-use tokio::time::timeout;
 use usshca_ipc::front::{FromSigner, ToSigner};
 
-use crate::channel::Channel;
+use crate::signer::{NoAnswer, Signer};
+use crate::text;
 
 /// How often it is begun anew when a newer feed was made meanwhile.
 const TRIES: u32 = 3;
-/// How long the signer may take for one part.
-const SIGNER_PATIENCE: Duration = Duration::from_secs(30);
 /// Longest feed that is passed on, in bytes (`ussh_core::feed::MAX_FEED`).
 const MAX: usize = ussh_core::feed::MAX_FEED;
 
 /// The whole feed; or why not, for the user.
-pub async fn fetch(signer: &Channel<ToSigner, FromSigner>) -> Result<Vec<u8>, String> {
+pub async fn fetch(signer: &Signer) -> Result<Vec<u8>, NoAnswer> {
     for _ in 0..TRIES {
         if let Some(feed) = fetch_one(signer).await? {
             return Ok(feed);
         }
     }
-    Err("The CA's feed changes too quickly. Please try again.".to_owned())
+    Err(NoAnswer("The CA's feed changes too quickly. Please try again.".to_owned()))
 }
 
 /// `None`: another version came in between.
-async fn fetch_one(signer: &Channel<ToSigner, FromSigner>) -> Result<Option<Vec<u8>>, String> {
+async fn fetch_one(signer: &Signer) -> Result<Option<Vec<u8>>, NoAnswer> {
     let mut feed = Vec::new();
     let mut of = None;
     loop {
         let offset = u64::try_from(feed.len()).unwrap_or(u64::MAX);
-        let away = || "The CA's signer is not available. Please try again later.".to_owned();
-        signer.send(&ToSigner::Feed { offset }).await.map_err(|_| away())?;
-        let answer = timeout(SIGNER_PATIENCE, signer.receive()).await.map_err(|_| away())?;
-        let (answer, _) = answer.map_err(|_| away())?;
-        let (version, total, chunk) = match answer {
-            FromSigner::Feed { version, total, chunk } => (version, total, chunk),
-            FromSigner::Refused { message } => return Err(message),
-            FromSigner::Issued { .. } | FromSigner::Noted | FromSigner::Host(_) => return Err(away()),
+        let away = || NoAnswer(text::SIGNER_AWAY.to_owned());
+        let FromSigner::Feed { version, total, chunk } = signer.answer(&ToSigner::Feed { offset }).await? else {
+            return Err(away());
         };
         if *of.get_or_insert((version, total)) != (version, total) {
             return Ok(None);

@@ -4,22 +4,35 @@ use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
-use russh::keys::ssh_key::{Algorithm, Certificate, PrivateKey};
-use russh::server::{Auth, ChannelOpenHandle, Config, Msg, PublicKeyOffer, Response};
+use russh::keys::ssh_key::{Algorithm, Certificate, EcdsaCurve, HashAlg, PrivateKey};
+use russh::server::{Auth, ChannelOpenHandle, Config, Msg, PublicKeyOffer, Response, VerifiedPublicKey};
 use russh::{Channel as SshChannel, ChannelId, MethodKind, MethodSet, Preferred, Pty, SshId};
 use tokio::sync::watch;
-use usshca_ipc::front::{FromSigner, FrontSetup, ToSigner};
+use usshca_ipc::front::FrontSetup;
 use zeroize::Zeroizing;
 
-use crate::channel::Channel;
 use crate::host;
 use crate::login::{Login, Step};
 use crate::session::{self, Job, Session};
+use crate::sign::MAX_INPUT;
+use crate::signer::{Signer, Ways};
 
 /// russh tells every refusal apart from every other by nothing but this floor; PAM's own delays are the worker's.
 const REJECTION_TIME: Duration = Duration::from_millis(50);
 /// Most answers of one response that are looked at.
 const MAX_ANSWERS: usize = 64;
+
+/// Algorithms of keys.
+const KEY_ALGORITHMS: [Algorithm; 8] = [
+    Algorithm::Ed25519,
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+    Algorithm::SkEd25519,
+    Algorithm::SkEcdsaSha2NistP256,
+    Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
+    Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
+];
 
 /// Where a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +81,8 @@ pub fn config(setup: &FrontSetup) -> io::Result<Config> {
         auth_rejection_time_initial: Some(Duration::ZERO),
         keys: vec![key],
         certificates: vec![certificate],
-        // No ssh-rsa, and nothing that we have no key for.
-        preferred: Preferred { key: Cow::Borrowed(&[Algorithm::Ed25519]), ..Preferred::DEFAULT },
+        // Of the host keys those that we have are offered; of users' keys these are taken, and a client that holds to the list (RFC 8308 §3.1) is told so. No ssh-rsa.
+        preferred: Preferred { key: Cow::Borrowed(&KEY_ALGORITHMS), ..Preferred::DEFAULT },
         // Ours count first (setup.max_attempts); this is for requests that never get to PAM.
         max_auth_attempts: usize::try_from(setup.max_attempts).unwrap_or(usize::MAX).saturating_add(8),
         // Behind our own deadlines.
@@ -93,9 +106,11 @@ fn only_keyboard_interactive() -> MethodSet {
 
 /// One connection.
 pub struct Handler {
-    login: Login,
+    pub(crate) login: Login,
     /// Until the session takes it.
-    signer: Option<Channel<ToSigner, FromSigner>>,
+    pub(crate) signer: Option<Signer>,
+    /// Once they were asked for.
+    pub(crate) ways: Option<Ways>,
     phase: watch::Sender<Phase>,
     ca_name: String,
     session: Option<Session>,
@@ -107,13 +122,17 @@ pub struct Handler {
 
 impl Handler {
     /// At the start of a connection.
-    pub fn new(
-        login: Login,
-        signer: Channel<ToSigner, FromSigner>,
-        phase: watch::Sender<Phase>,
-        ca_name: String,
-    ) -> Self {
-        Handler { login, signer: Some(signer), phase, ca_name, session: None, is_host: false, host_channel: None }
+    pub fn new(login: Login, signer: Signer, phase: watch::Sender<Phase>, ca_name: String) -> Self {
+        Handler {
+            login,
+            signer: Some(signer),
+            ways: None,
+            phase,
+            ca_name,
+            session: None,
+            is_host: false,
+            host_channel: None,
+        }
     }
 
     /// The session, if `channel` is its channel. (The agent's channel is one too.)
@@ -158,18 +177,19 @@ impl Handler {
         }
     }
 
-    /// Once in a connection, on its session's channel, for somebody who has passed PAM.
+    /// Once in a connection, on its session's channel, for somebody who has logged in.
     fn job(&mut self, channel: ChannelId, command: &[u8], ssh: &russh::server::Session) -> Option<Job> {
         let passed = self.login.passed()?.clone();
         let session = self.session_on(channel).filter(|s| !s.started)?;
         session.started = true;
-        let (has_pty, forwards_agent) = (session.has_pty, session.forwards_agent);
+        let (has_pty, forwards_agent, input) = (session.has_pty, session.forwards_agent, session.input.take());
         Some(Job {
             handle: ssh.handle(),
             channel,
             has_pty,
             forwards_agent,
             command: command.to_vec(),
+            input,
             passed,
             signer: self.signer.take()?,
             ca_name: self.ca_name.clone(),
@@ -182,14 +202,11 @@ impl russh::server::Handler for Handler {
 
     /// A host proves itself in its session, to the signer. Until then it is nobody: it can ask for nothing but that.
     async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
-        if user != host::USER || !self.login.is_untouched() {
-            return Ok(Auth::Reject {
-                proceed_with_methods: Some(only_keyboard_interactive()),
-                partial_success: false,
-            });
+        if user == host::USER && self.login.is_untouched() {
+            self.is_host = true;
+            return Ok(Auth::Accept);
         }
-        self.is_host = true;
-        Ok(Auth::Accept)
+        self.by_nothing(user).await.map_err(|_| russh::Error::Disconnect)
     }
 
     async fn auth_keyboard_interactive<'a>(
@@ -210,8 +227,16 @@ impl russh::server::Handler for Handler {
     }
 
     /// The default lets every key go on to prove itself.
-    async fn auth_publickey_offered(&mut self, _user: &str, _offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
-        Ok(Auth::Reject { proceed_with_methods: Some(only_keyboard_interactive()), partial_success: false })
+    async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
+        let key = offer.public_key.to_bytes()?;
+        // ssh-rsa is a signature with SHA-1.
+        let takes = KEY_ALGORITHMS.contains(offer.algorithm);
+        Ok(self.by_offer(user, takes.then_some(&key)).await)
+    }
+
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
+        let key = key.public_key.to_bytes()?;
+        self.by_key(user, key).await.map_err(|_| russh::Error::Disconnect)
     }
 
     async fn auth_succeeded(&mut self, _session: &mut russh::server::Session) -> Result<(), Self::Error> {
@@ -246,6 +271,37 @@ impl russh::server::Handler for Handler {
     ) -> Result<bool, Self::Error> {
         let session = self.session_on(channel).filter(|s| !s.started);
         Ok(session.map(|s| s.forwards_agent = true).is_some())
+    }
+
+    /// Standard input, for the one command that reads it.
+    async fn data(
+        &mut self,
+        channel: ChannelId,
+        data: &[u8],
+        _session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        if let Some(session) = self.session_on(channel) {
+            session.came = session.came.saturating_add(data.len());
+            if session.came > MAX_INPUT {
+                session.sender = None;
+            }
+            if let Some(sender) = &session.sender {
+                // An error is a command that reads nothing.
+                let _ = sender.send(data.to_vec());
+            }
+        }
+        Ok(())
+    }
+
+    async fn channel_eof(
+        &mut self,
+        channel: ChannelId,
+        _session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        if let Some(session) = self.session_on(channel) {
+            session.sender = None;
+        }
+        Ok(())
     }
 
     async fn pty_request(

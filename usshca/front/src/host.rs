@@ -11,16 +11,14 @@ use usshca_ipc::channel::ChannelError;
 use usshca_ipc::front::{Delivery, FromSigner, ToSigner};
 use usshca_ipc::host::{HostAnswer, HostAsk};
 
-use crate::channel::Channel;
 use crate::say;
 use crate::session::{self, EX_USAGE, STDERR};
+use crate::signer::{NoAnswer, Signer};
 use crate::text;
 
 /// The user name by which hosts come. They log in by nothing, and prove themselves afterwards.
 pub const USER: &str = "host";
 
-/// How long the signer may take.
-const SIGNER_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a host may take to sign.
 const PROOF_PATIENCE: Duration = Duration::from_secs(30);
 /// How long it may take to put its certificates in place.
@@ -47,7 +45,7 @@ pub struct Job {
     /// As it sent it; empty for a shell.
     pub command: Vec<u8>,
     /// The signer.
-    pub signer: Channel<ToSigner, FromSigner>,
+    pub signer: Signer,
 }
 
 /// Why an exchange ended early: what the host is told.
@@ -95,7 +93,7 @@ impl Job {
     async fn feed(&self) -> u32 {
         match crate::feed::fetch(&self.signer).await {
             Ok(feed) => u32::from(self.handle.data(self.channel, feed).await.is_err()),
-            Err(why) => {
+            Err(NoAnswer(why)) => {
                 let _ = self.handle.extended_data(self.channel, STDERR, format!("usshca: {why}\n").into_bytes()).await;
                 1
             }
@@ -166,15 +164,8 @@ impl Job {
         };
         for serial in serials {
             let outcome = ToSigner::Outcome { serial: *serial, delivery: delivery.clone() };
-            self.signer.send(&outcome).await?;
-            match self.receive().await? {
-                FromSigner::Noted => {}
-                FromSigner::Issued { .. }
-                | FromSigner::Refused { .. }
-                | FromSigner::Host(_)
-                | FromSigner::Feed { .. } => {
-                    say("the outcome was not noted");
-                }
+            if self.signer.ask(&outcome).await? != FromSigner::Noted {
+                say("the outcome was not noted");
             }
         }
         Ok(())
@@ -201,27 +192,23 @@ impl Job {
     }
 
     async fn ask(&self, ask: HostAsk) -> Result<HostAnswer, Ended> {
-        self.signer.send(&ToSigner::Host(ask)).await?;
-        self.next().await
+        host_answer(self.signer.ask(&ToSigner::Host(ask)).await?)
     }
 
     async fn next(&self) -> Result<HostAnswer, Ended> {
-        match self.receive().await? {
-            FromSigner::Host(answer) => Ok(answer),
-            FromSigner::Refused { message } => Err(Ended::refused(message)),
-            FromSigner::Issued { .. } | FromSigner::Noted | FromSigner::Feed { .. } => {
-                Err(Ended::refused(text::SIGNER_AWAY))
-            }
-        }
-    }
-
-    async fn receive(&self) -> Result<FromSigner, ChannelError> {
-        let late = |_| ChannelError::Io(std::io::ErrorKind::TimedOut.into());
-        timeout(SIGNER_PATIENCE, self.signer.receive()).await.map_err(late)?.map(|(message, _)| message)
+        host_answer(self.signer.next().await?)
     }
 
     async fn print(&self, text: &str) {
         let _ = self.handle.data(self.channel, text.as_bytes().to_vec()).await;
+    }
+}
+
+fn host_answer(answer: FromSigner) -> Result<HostAnswer, Ended> {
+    match answer {
+        FromSigner::Host(answer) => Ok(answer),
+        FromSigner::Refused { message } => Err(Ended::refused(message)),
+        _ => Err(Ended::refused(text::SIGNER_AWAY)),
     }
 }
 

@@ -4,17 +4,22 @@
 //! Trusted: its setup. Untrusted: every byte from the network and from the forwarded agent.
 //!
 //! It holds the CA machine's SSH host key, passwords while they are typed, and the subject key until the user's agent has it. It can ask for two things: a PAM worker, and
-//! a certificate for whoever passed PAM on this very connection.
+//! a certificate for whoever passed PAM on this very connection, or whose registered key signed the signer's own message for it.
 #![forbid(unsafe_code)]
 
 mod agent;
 mod certify;
 pub mod channel;
+mod doors;
 mod feed;
 mod handler;
 mod host;
 pub mod login;
+mod mine;
+mod prove;
 pub mod session;
+mod sign;
+mod signer;
 mod strict_kex;
 pub mod text;
 pub mod transport;
@@ -43,6 +48,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::channel::Channel;
 use crate::handler::{Handler, Phase};
 use crate::login::Login;
+use crate::signer::Signer;
 use crate::transport::{Hangup, Transport};
 
 /// Most bytes of a setup.
@@ -98,7 +104,7 @@ fn run() -> io::Result<()> {
     // russh does not send anybody away while it waits for the login.
     let deadline = Instant::now() + grace.saturating_sub(LAST_WORDS);
     let login = Login::new(Channel::new(supervisor)?, hangup, setup.max_attempts, deadline);
-    let handler = Handler::new(login, Channel::new(signer)?, phase, setup.ca_name);
+    let handler = Handler::new(login, Signer::new(Channel::new(signer)?), phase, setup.ca_name);
     drop(guard);
 
     // Not a byte has been read from the network so far.

@@ -1,4 +1,4 @@
-//! Keyboard-interactive (RFC 4256) on one side, the PAM worker's conversation on the other.
+//! Keyboard-interactive (RFC 4256) on one side, the PAM worker's conversation on the other; and the looking up of accounts for those who come in otherwise.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -24,6 +24,8 @@ const GATHER: Duration = Duration::from_millis(30);
 const MAX_TEXT: usize = 64 * 1024;
 /// Longest answer, in bytes (PAM_MAX_RESP_SIZE).
 const MAX_ANSWER: usize = 511;
+/// Accounts that are looked up in one connection (the supervisor has the same limit).
+const MAX_LOOKUPS: u32 = 4;
 /// Longest user name, in bytes.
 const MAX_USER: usize = 256;
 
@@ -64,6 +66,21 @@ pub struct Passed {
     pub user: String,
     /// What PAM said at the end and was not shown yet.
     pub text: String,
+    /// Whether it was PAM that let them in.
+    pub pam: bool,
+    /// Wire form of the registered key with which they logged in, if they did.
+    pub key: Option<Vec<u8>>,
+}
+
+/// An account that may log in now. Nobody is authenticated by that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The attempt in which it was looked up.
+    pub attempt: u32,
+    /// Canonical account name.
+    pub user: String,
+    /// What PAM's account modules said.
+    pub text: String,
 }
 
 /// The login of one connection: at most one user, one attempt at a time.
@@ -74,7 +91,10 @@ pub struct Login {
     /// When nothing more is waited for, so that the client can still be told.
     deadline: Instant,
     attempts: u32,
+    lookups: u32,
     user: Option<String>,
+    /// A registered key that was right and not enough.
+    key: Option<Vec<u8>>,
     /// Text that comes before anything else: it did not fit into one instruction.
     to_show: VecDeque<String>,
     state: State,
@@ -103,8 +123,8 @@ impl Login {
         max_attempts: u32,
         deadline: Instant,
     ) -> Self {
-        let (attempts, user, to_show, state) = (0, None, VecDeque::new(), State::Idle);
-        Login { supervisor, hangup, max_attempts, deadline, attempts, user, to_show, state }
+        let (attempts, lookups, user, key, to_show, state) = (0, 0, None, None, VecDeque::new(), State::Idle);
+        Login { supervisor, hangup, max_attempts, deadline, attempts, lookups, user, key, to_show, state }
     }
 
     /// Who passed, if anybody did.
@@ -118,6 +138,57 @@ impl Login {
     /// Whether nobody has tried to log in yet.
     pub fn is_untouched(&self) -> bool {
         self.user.is_none() && matches!(self.state, State::Idle)
+    }
+
+    /// Whether this user may be asked about in this connection.
+    pub fn takes(&mut self, user: &str) -> bool {
+        !matches!(self.state, State::Passed(_) | State::Over) && self.is_the_user(user)
+    }
+
+    /// Has a worker look the account up; `None`: there is none, it may not log in now, or that could not be found out.
+    /// # Errors
+    /// [`Gone`]
+    pub async fn look_up(&mut self, user: &str) -> Result<Option<Found>, Gone> {
+        if !self.takes(user) || self.lookups >= MAX_LOOKUPS {
+            return Ok(None);
+        }
+        self.state = State::Idle;
+        self.lookups += 1;
+        let asked = self.supervisor.send(&ToSupervisor::StartLookup { user: user.to_owned() }).await;
+        let answer = match asked {
+            Ok(()) => self.unless_gone(self.supervisor.receive()).await?,
+            Err(e) => Err(e),
+        };
+        let (worker, attempt) = match answer.map(|(message, descriptors)| (message, open(descriptors))) {
+            Ok((FromSupervisor::Worker { attempt }, Ok(worker))) => (worker, attempt),
+            Ok((FromSupervisor::Refused { message }, _)) => return Ok(not_looked_up(&message)),
+            Ok((FromSupervisor::Worker { .. }, Err(e))) | Err(e) => return Ok(not_looked_up(&e.to_string())),
+        };
+        let mut text = String::new();
+        loop {
+            match self.unless_gone(worker.receive()).await?.map(|(message, _)| message) {
+                // A module that asks something cannot be answered here: the client waits for no question.
+                Ok(FromWorker::Converse(messages)) => {
+                    if !sort(messages, &mut text).is_empty() || text.len() > MAX_TEXT {
+                        return Ok(not_looked_up("PAM's account modules want to talk"));
+                    }
+                }
+                Ok(FromWorker::Passed { user }) => return Ok(Some(Found { attempt, user, text })),
+                Ok(FromWorker::Failed { .. }) => return Ok(None),
+                Err(e) => return Ok(not_looked_up(&format!("PAM worker: {e}"))),
+            }
+        }
+    }
+
+    /// Lets in whoever was looked up: by a key, or by nothing.
+    pub fn accept(&mut self, found: Found, key: Option<Vec<u8>>) {
+        let Found { attempt, user, text } = found;
+        self.state = State::Passed(Passed { attempt, user, text, pam: false, key });
+    }
+
+    /// Remembers a registered key: PAM is to follow.
+    pub fn claim(&mut self, key: Vec<u8>) {
+        self.key = Some(key);
     }
 
     /// A new request for this user. An attempt under way is given up.
@@ -212,7 +283,7 @@ impl Login {
                     }
                 }
                 Ok(FromWorker::Passed { user }) => {
-                    self.state = State::Passed(Passed { attempt, user, text });
+                    self.state = State::Passed(Passed { attempt, user, text, pam: true, key: self.key.take() });
                     return Ok(Step::Accept);
                 }
                 Ok(FromWorker::Failed { unavailable: true }) => {
@@ -276,6 +347,12 @@ impl Login {
         self.to_show = words::instructions(text).into();
         Step::Ask { text: self.to_show.pop_front().unwrap_or_default(), prompts: Vec::new() }
     }
+}
+
+/// The client is told no more than of a key that is unknown.
+fn not_looked_up(why: &str) -> Option<Found> {
+    say(&format!("the account was not looked up: {why}"));
+    None
 }
 
 fn open(descriptors: Vec<OwnedFd>) -> Result<Worker, ChannelError> {

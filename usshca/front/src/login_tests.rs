@@ -62,7 +62,10 @@ async fn prompts_are_asked_and_answers_reach_the_worker() {
     assert!(s.login.passed().is_none());
     assert_eq!(s.login.answer(typed(&[b"secret"])).await.unwrap(), Step::Accept);
     assert_eq!(worker.receive(None).unwrap().message.answers, ["secret"]);
-    assert_eq!(s.login.passed(), Some(&Passed { attempt: 1, user: "alice".into(), text: String::new() }));
+    assert_eq!(
+        s.login.passed(),
+        Some(&Passed { attempt: 1, user: "alice".into(), text: String::new(), pam: true, key: None })
+    );
 }
 
 #[tokio::test]
@@ -206,4 +209,65 @@ async fn a_worker_that_says_nothing_is_waited_for_until_the_deadline_and_the_use
     let _worker = s.offer_worker(1);
     assert_eq!(s.login.begin("alice").await.unwrap(), ask(text::TOO_LONG, &[]));
     assert_eq!(s.login.answer(vec![]).await.unwrap(), Step::Reject { again: false });
+}
+
+fn found(attempt: u32) -> Option<Found> {
+    Some(Found { attempt, user: "alice".into(), text: String::new() })
+}
+
+#[tokio::test]
+async fn a_lookup_lets_nobody_in_by_itself() {
+    let mut s = scene();
+    let worker = s.offer_worker(1);
+    worker.send(&FromWorker::Passed { user: "alice".into() }).unwrap();
+    assert_eq!(s.login.look_up("alice").await.unwrap(), found(1));
+    assert_eq!(s.supervisor.receive(None).unwrap().message, ToSupervisor::StartLookup { user: "alice".into() });
+    assert!(s.login.passed().is_none());
+    assert_eq!(s.login.answer(vec![]).await.unwrap(), Step::Reject { again: false });
+}
+
+#[tokio::test]
+async fn a_lookup_that_fails_breaks_down_or_asks_something_finds_nobody() {
+    for message in [Some(FAILED), Some(FromWorker::Failed { unavailable: true }), Some(password()), None] {
+        let mut s = scene();
+        let worker = s.offer_worker(1);
+        if let Some(message) = &message {
+            worker.send(message).unwrap();
+        }
+        // Too late: what comes after a question counts for nothing.
+        let _ = worker.send(&PASSED);
+        if message.is_none() {
+            s = scene();
+            drop(s.offer_worker(1));
+        }
+        assert_eq!(s.login.look_up("alice").await.unwrap(), None, "{message:?}");
+    }
+}
+
+#[tokio::test]
+async fn lookups_are_counted_apart_from_attempts_and_end() {
+    let mut s = scene();
+    for attempt in 1..=4 {
+        let worker = s.offer_worker(attempt);
+        worker.send(&FromWorker::Passed { user: "alice".into() }).unwrap();
+        assert_eq!(s.login.look_up("alice").await.unwrap(), found(attempt));
+    }
+    // Not asked any more: a fifth worker would have to be waited for.
+    assert_eq!(s.login.look_up("alice").await.unwrap(), None);
+    assert_eq!(s.login.look_up("bob").await.unwrap(), None, "another user");
+    let worker = s.offer_worker(5);
+    worker.send(&password()).unwrap();
+    assert!(matches!(s.login.begin("alice").await.unwrap(), Step::Ask { .. }));
+}
+
+#[tokio::test]
+async fn a_key_that_is_half_of_it_is_remembered_until_pam_has_let_in() {
+    let mut s = scene();
+    s.login.claim(b"key".to_vec());
+    assert!(s.login.passed().is_none());
+    let worker = s.offer_worker(1);
+    worker.send(&FromWorker::Passed { user: "alice".into() }).unwrap();
+    assert_eq!(s.login.begin("alice").await.unwrap(), Step::Accept);
+    let passed = s.login.passed().unwrap();
+    assert_eq!((passed.pam, passed.key.as_deref()), (true, Some(&b"key"[..])));
 }

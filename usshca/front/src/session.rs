@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use russh::server::Handle;
 use russh::{ChannelId, Disconnect};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
-use usshca_ipc::front::{FromSigner, ToSigner, Wish};
+use usshca_ipc::front::{Makes, Verb, Wish};
 
-use crate::certify::{self, Order};
-use crate::channel::Channel;
+use crate::certify;
 use crate::login::Passed;
+use crate::mine::{self, Form};
+use crate::sign;
+use crate::signer::{NoAnswer, Signer};
 use crate::text;
-use crate::wish;
+use crate::wish::{self, Order};
 
 /// SSH_EXTENDED_DATA_STDERR (RFC 4254 §5.2).
 pub const STDERR: u32 = 1;
@@ -39,12 +42,20 @@ pub struct Session {
     pub forwards_agent: bool,
     /// Shell or command was asked for.
     pub started: bool,
+    /// Where standard input goes, until its end.
+    pub sender: Option<UnboundedSender<Vec<u8>>>,
+    /// Where it comes out, until the command takes it.
+    pub input: Option<UnboundedReceiver<Vec<u8>>>,
+    /// How much of it there was, in bytes.
+    pub came: usize,
 }
 
 impl Session {
     /// Nothing was asked for yet.
     pub fn new(channel: ChannelId) -> Self {
-        Session { channel, has_pty: false, forwards_agent: false, started: false }
+        let (sender, input) = unbounded_channel();
+        let (sender, input) = (Some(sender), Some(input));
+        Session { channel, has_pty: false, forwards_agent: false, started: false, sender, input, came: 0 }
     }
 }
 
@@ -60,19 +71,25 @@ pub struct Job {
     pub forwards_agent: bool,
     /// As the client sent it; empty for a shell.
     pub command: Vec<u8>,
+    /// Standard input, once.
+    pub input: Option<UnboundedReceiver<Vec<u8>>>,
     /// Who logged in.
     pub passed: Passed,
     /// The signer.
-    pub signer: Channel<ToSigner, FromSigner>,
+    pub signer: Signer,
     /// The CA's name.
     pub ca_name: String,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
-    Certificate(Wish),
+    /// A key of the CA's making, of the kind that is asked for.
+    Certificate(Wish, Option<Makes>),
+    /// The user's own key.
+    Sign(Wish),
     Help,
-    WhoAmI,
+    Mine(Verb, Form),
+    /// The feed for hosts.
     Feed,
     /// A wish that cannot be read; why.
     Wrong(String),
@@ -82,31 +99,60 @@ enum Command {
 impl Command {
     fn parse(line: &[u8]) -> Self {
         match std::str::from_utf8(line.trim_ascii()) {
-            Ok("") => Command::Certificate(Wish::default()),
+            Ok("") => Command::Certificate(Wish::default(), None),
             Ok("help") => Command::Help,
-            Ok("whoami") => Command::WhoAmI,
             Ok("feed") => Command::Feed,
-            Ok(line) => match wish::parse(line) {
-                Some(Ok(wish)) => Command::Certificate(wish),
-                Some(Err(why)) => Command::Wrong(why),
-                None => Command::Unknown,
-            },
+            Ok("sign") => Command::Sign(Wish::default()),
+            Ok(line) => Command::mine(line).unwrap_or_else(|| Command::wish(line)),
             Err(_) => Command::Unknown,
+        }
+    }
+
+    fn mine(line: &str) -> Option<Self> {
+        let mut words = line.split_ascii_whitespace();
+        let verb = match words.next()? {
+            "whoami" => Verb::WhoAmI,
+            "list" => Verb::List,
+            "revoke-mine" => Verb::Revoke,
+            "krl" => Verb::Krl,
+            _ => return None,
+        };
+        match (words.next(), words.next()) {
+            (None, _) => Some(Command::Mine(verb, Form::Text)),
+            (Some("--json"), None) if verb != Verb::Krl => Some(Command::Mine(verb, Form::Json)),
+            _ => None,
+        }
+    }
+
+    fn wish(line: &str) -> Self {
+        let (signs, wishes) = match line.strip_prefix("sign ") {
+            Some(rest) => (true, rest.trim_start()),
+            None => (false, line),
+        };
+        match (wish::parse(wishes), signs) {
+            (Some(Ok(Order { wish, key })), false) => Command::Certificate(wish, key),
+            (Some(Ok(Order { wish, key: None })), true) => Command::Sign(wish),
+            (Some(Ok(Order { key: Some(_), .. })), true) => {
+                Command::Wrong("sign certifies the key that you give: there is no key= beside it".to_owned())
+            }
+            (Some(Err(why)), _) => Command::Wrong(why),
+            (None, _) => Command::Unknown,
         }
     }
 }
 
 /// Runs it to its end, and sends the client away.
-pub async fn run(job: Job) {
+pub async fn run(mut job: Job) {
+    let input = job.input.take();
     job.print_to_stderr(&job.passed.text).await;
     let status = match Command::parse(&job.command) {
-        Command::Certificate(wish) => {
-            let report = job.certificate(&wish).await;
-            job.print_to_stderr(&report.text).await;
-            report.status
-        }
+        Command::Certificate(wish, key) => job.report(job.certificate(&wish, key).await).await,
+        Command::Sign(wish) => match input {
+            Some(input) => job.report(sign::run(&job, &wish, input).await).await,
+            None => 1,
+        },
+        Command::Mine(verb, form) => job.report(mine::run(&job, verb, form).await).await,
         Command::Help => job.print(text::HELP).await,
-        Command::WhoAmI => job.print(&job.passed.user).await,
         Command::Feed => job.feed().await,
         Command::Wrong(why) => {
             job.print_to_stderr(&text::wrong_wish(&why)).await;
@@ -130,33 +176,43 @@ pub async fn end(handle: &Handle, channel: ChannelId, status: u32) {
 }
 
 impl Job {
-    async fn certificate(&self, wish: &Wish) -> Report {
+    async fn report(&self, report: Report) -> u32 {
+        self.print_to_stderr(&report.text).await;
+        report.status
+    }
+
+    async fn certificate(&self, wish: &Wish, key: Option<Makes>) -> Report {
         if !self.forwards_agent {
             return Report { status: 1, text: text::NO_AGENT.to_owned() };
         }
-        let Passed { attempt, .. } = self.passed;
-        let order = Order { handle: &self.handle, signer: &self.signer, attempt, wish, ca_name: &self.ca_name };
-        certify::run(&order).await
+        certify::run(self, wish, key).await
     }
 
     /// As it is: no terminal's line ends.
     async fn feed(&self) -> u32 {
         match crate::feed::fetch(&self.signer).await {
             Ok(feed) => u32::from(self.handle.data(self.channel, feed).await.is_err()),
-            Err(message) => {
+            Err(NoAnswer(message)) => {
                 self.print_to_stderr(&format!("{message}\n")).await;
                 1
             }
         }
     }
 
-    async fn print(&self, text: &str) -> u32 {
+    /// As they are, to standard output; whether the client took them.
+    pub async fn print_bytes(&self, bytes: Vec<u8>) -> bool {
+        self.handle.data(self.channel, bytes).await.is_ok()
+    }
+
+    /// To standard output; 0.
+    pub async fn print(&self, text: &str) -> u32 {
         let text = text::for_terminal(text, self.has_pty);
         let _ = self.handle.data(self.channel, text.into_bytes()).await;
         0
     }
 
-    async fn print_to_stderr(&self, text: &str) {
+    /// To standard error.
+    pub async fn print_to_stderr(&self, text: &str) {
         let text = text::for_terminal(text, self.has_pty);
         if !text.is_empty() {
             let _ = self.handle.extended_data(self.channel, STDERR, text.into_bytes()).await;
@@ -175,14 +231,38 @@ mod tests {
 
     #[test]
     fn no_command_means_a_certificate_and_anything_unknown_is_refused() {
-        let anything = || Command::Certificate(Wish::default());
+        let anything = || Command::Certificate(Wish::default(), None);
         assert_eq!((Command::parse(b""), Command::parse(b"  \n")), (anything(), anything()));
         let hour = Wish { validity_seconds: Some(3600), ..Wish::default() };
-        assert_eq!(Command::parse(b" for=1h\n"), Command::Certificate(hour));
+        assert_eq!(Command::parse(b" for=1h\n"), Command::Certificate(hour.clone(), None));
+        assert_eq!(Command::parse(b"key=ecdsa for=1h"), Command::Certificate(hour.clone(), Some(Makes::Ecdsa)));
+        assert_eq!(Command::parse(b"sign"), Command::Sign(Wish::default()));
+        assert_eq!(Command::parse(b"sign  for=1h"), Command::Sign(hour));
+        assert!(matches!(Command::parse(b"sign key=ecdsa"), Command::Wrong(_)));
         assert!(matches!(Command::parse(b"for=ever"), Command::Wrong(_)));
         assert_eq!(Command::parse(b"help"), Command::Help);
-        assert_eq!(Command::parse(b" whoami "), Command::WhoAmI);
-        for unknown in [&b"whoami; id"[..], b"helpme", b"scp -t /", b"id", b"\xff"] {
+        for (line, verb) in
+            [("whoami", Verb::WhoAmI), ("list", Verb::List), ("revoke-mine", Verb::Revoke), ("krl", Verb::Krl)]
+        {
+            assert_eq!(Command::parse(format!(" {line} ").as_bytes()), Command::Mine(verb, Form::Text));
+            let json = match verb {
+                Verb::Krl => Command::Unknown,
+                Verb::WhoAmI | Verb::List | Verb::Revoke => Command::Mine(verb, Form::Json),
+            };
+            assert_eq!(Command::parse(format!("{line} --json").as_bytes()), json);
+        }
+        for unknown in [
+            &b"whoami; id"[..],
+            b"list bob",
+            b"list --json bob",
+            b"revoke-mine bob",
+            b"sign id.pub",
+            b"signal",
+            b"helpme",
+            b"scp -t /",
+            b"id",
+            b"\xff",
+        ] {
             assert_eq!(Command::parse(unknown), Command::Unknown);
         }
     }

@@ -6,6 +6,8 @@ use ussh_core::certificate::Certificate;
 use ussh_core::clock::UnixTime;
 use ussh_core::escape::{MAX_FIELD, escape};
 
+/// Of the year 9999, in seconds since the epoch.
+const LAST_SECOND: u64 = 253_402_300_799;
 /// A login could not be checked.
 pub const UNAVAILABLE: &str =
     "The CA cannot check logins at the moment. Try again in a minute; if it stays so, tell the CA's administrators.";
@@ -26,6 +28,26 @@ pub const AGENT_REFUSED: &str = "The forwarded agent did not take the certificat
 /// The certificate did not fit the key: nothing that a user can mend.
 pub const BROKEN: &str =
     "The CA made a certificate that does not fit the key, and threw it away. Please tell the CA's administrators.";
+/// The rule wants a registered key, and none is in the agent.
+pub const NO_REGISTERED_KEY: &str = "The CA's policy wants your registered key to prove that it is you, and it is not in the forwarded agent.\n\
+    Add it (ssh-add), see that ssh-add -l lists it, and try again.";
+/// The same, without an agent.
+pub const KEY_WITHOUT_AGENT: &str = "The CA believes your registered key only through a forwarded agent: it signs a message of the CA's signer there.\n\
+    Try: ssh -A and this CA's name, with the key in the agent (ssh-add -l).";
+/// The agent turned the signature down.
+pub const AGENT_DID_NOT_SIGN: &str =
+    "The forwarded agent did not sign with your key. Is it locked (ssh-add -X), or did you decline? Then try again.";
+/// A FIDO key is about to be asked.
+pub const TOUCH: &str = "Touch your security key: the CA's signer asks it.";
+/// `sign` without an agent.
+pub const SIGN_WITHOUT_AGENT: &str = "The key must prove to the CA that it is yours, through a forwarded agent, and none was forwarded.\n\
+    Try: ssh-add KEY, then ssh -A CA sign < KEY.pub";
+/// `sign` of a key that the agent does not hold.
+pub const KEY_NOT_IN_AGENT: &str = "The key is not in the forwarded agent, in which it must prove that it is yours. Try: ssh-add KEY, then the same again.";
+/// After `revoke-mine`.
+pub const REVOKED: &str = "Hosts refuse them once they have the CA's next KRL.\n";
+/// A KRL on a terminal.
+pub const BINARY: &str = "A KRL is binary, and this is a terminal. Try: ssh CA krl > FILE";
 /// What this server understands.
 pub const HELP: &str = "\
 Log in with agent forwarding, and a certificate for your account goes into your agent:
@@ -33,8 +55,14 @@ Log in with agent forwarding, and a certificate for your account goes into your 
   ssh -A CA for=1h                one for an hour (as far as the CA's policy allows)
   ssh -A CA principals=web,db     one with these principals only
   ssh -A CA reason=\"what for\"     one with a reason, for the CA's inventory; with the others, in any order
-  ssh CA whoami                   the account that you are known by here
-  ssh CA feed > feed              the signed feed for hosts: CA keys, revocation list, known_hosts
+  ssh -A CA key=ecdsa             one with an ECDSA key, for hosts that know no Ed25519
+  ssh -A CA sign < KEY.pub > KEY-cert.pub
+                                  one for your own key, which lies in the agent; for= and the others behind it
+  ssh CA whoami                   the account that you are known by here; whoami --json
+  ssh CA list                     your certificates and refusals; list --json
+  ssh CA revoke-mine              revoke all of your certificates that are good; revoke-mine --json
+  ssh CA krl > FILE               the list of all that is revoked (KRL)
+  ssh CA feed > FILE              the signed feed for hosts: CA keys, revocation list, known_hosts
   ssh CA help                     this
 ";
 
@@ -48,11 +76,25 @@ pub fn wrong_wish(why: &str) -> String {
     format!("usshca: {why}\n{HELP}")
 }
 
+/// A key that cannot be read: exit status 64 goes with it.
+pub fn wrong_key(why: &str) -> String {
+    format!("usshca: sign wants one public key on standard input: {why}\n  ssh -A CA sign < KEY.pub > KEY-cert.pub\n")
+}
+
+/// A certificate for the user's own key.
+pub fn signed(certificate: &Certificate, rule: &str, ca_name: &str, now: UnixTime) -> String {
+    about("is yours: put it beside the key, as KEY-cert.pub.", certificate, rule, ca_name, now)
+}
+
 /// What was delivered.
 pub fn delivered(certificate: &Certificate, rule: &str, ca_name: &str, now: UnixTime) -> String {
+    about("is in your agent.", certificate, rule, ca_name, now)
+}
+
+fn about(where_it_is: &str, certificate: &Certificate, rule: &str, ca_name: &str, now: UnixTime) -> String {
     let principals: Vec<String> = certificate.principals().iter().map(|p| escape(p, MAX_FIELD)).collect();
     format!(
-        "Certificate {} for {} is in your agent.\n  principals: {}\n  {}\n  by the rule {} of {}\n",
+        "Certificate {} for {} {where_it_is}\n  principals: {}\n  {}\n  by the rule {} of {}\n",
         certificate.serial(),
         escape(certificate.key_id(), MAX_FIELD),
         principals.join(", "),
@@ -67,11 +109,13 @@ fn validity(before: UnixTime, now: UnixTime) -> String {
     if before == UnixTime::FOREVER {
         return "valid for ever".to_owned();
     }
-    let Some(end) = UNIX_EPOCH.checked_add(Duration::from_secs(before.0)) else {
-        return "valid for ever".to_owned();
-    };
-    let stamp = humantime::format_rfc3339_seconds(end).to_string().replace('T', " ").replace('Z', " UTC");
-    format!("valid until {stamp} ({})", span(before.0.saturating_sub(now.0)))
+    format!("valid until {} ({})", utc(before.0), span(before.0.saturating_sub(now.0)))
+}
+
+/// `2026-05-09 17:00:00 UTC`. The year 9999 is the last that has a name.
+pub fn utc(seconds: u64) -> String {
+    let time = UNIX_EPOCH + Duration::from_secs(seconds.min(LAST_SECOND));
+    humantime::format_rfc3339_seconds(time).to_string().replace('T', " ").replace('Z', " UTC")
 }
 
 /// Whole minutes, from ten of them on: `7h 59m 58s` says no more than `8h`.

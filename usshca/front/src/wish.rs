@@ -3,27 +3,37 @@
 //! The shell on the user's side has eaten the quotes by the time the words come here, so a reason goes on up to the next word that is one of ours, or to the end.
 
 use ussh_core::escape::{MAX_FIELD, escape};
-use usshca_ipc::front::{MAX_REASON, MAX_WISHES, Wish};
+use usshca_ipc::front::{MAX_REASON, MAX_WISHES, Makes, Wish};
 
 const FOR: &str = "for=";
 const PRINCIPALS: &str = "principals=";
 const REASON: &str = "reason=";
+const KEY: &str = "key=";
+const WORDS: [&str; 4] = [FOR, PRINCIPALS, REASON, KEY];
+
+/// What is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// What the signer is told.
+    pub wish: Wish,
+    /// `key=ecdsa`: the kind of key that the CA is to make.
+    pub key: Option<Makes>,
+}
 
 /// Reads a command line of wishes; `None`: its first word is none.
 /// # Errors
 /// What is wrong, and what to write.
-pub fn parse(line: &str) -> Option<Result<Wish, String>> {
-    [FOR, PRINCIPALS, REASON].iter().any(|word| line.starts_with(word)).then(|| read(line))
+pub fn parse(line: &str) -> Option<Result<Order, String>> {
+    WORDS.iter().any(|word| line.starts_with(word)).then(|| read(line))
 }
 
-fn read(line: &str) -> Result<Wish, String> {
-    let mut wish = Wish::default();
+fn read(line: &str) -> Result<Order, String> {
+    let (mut wish, mut key) = (Wish::default(), None);
     let mut seen: Vec<&str> = Vec::new();
     let mut words = line.split(' ').filter(|word| !word.is_empty()).peekable();
     while let Some(word) = words.next() {
-        let Some((name, value)) = [FOR, PRINCIPALS, REASON].iter().find_map(|n| Some((*n, word.strip_prefix(n)?)))
-        else {
-            return Err(format!("{} is none of for=, principals= and reason=", shown(word)));
+        let Some((name, value)) = WORDS.iter().find_map(|n| Some((*n, word.strip_prefix(n)?))) else {
+            return Err(format!("{} is none of for=, principals=, reason= and key=", shown(word)));
         };
         if seen.contains(&name) {
             return Err(format!("{name} stands there twice"));
@@ -42,9 +52,18 @@ fn read(line: &str) -> Result<Wish, String> {
                     return Err(format!("principals= wants 1 to {MAX_WISHES} names, with commas between them"));
                 }
             }
+            KEY => {
+                key = Some(match value {
+                    "ed25519" => Makes::Ed25519,
+                    "ecdsa" => Makes::Ecdsa,
+                    _ => return Err(format!("{} is neither key=ed25519 nor key=ecdsa", shown(word))),
+                });
+            }
             _ => {
                 let mut reason = vec![value];
-                while let Some(more) = words.next_if(|word| !word.starts_with(FOR) && !word.starts_with(PRINCIPALS)) {
+                while let Some(more) =
+                    words.next_if(|word| ![FOR, PRINCIPALS, KEY].iter().any(|own| word.starts_with(own)))
+                {
                     reason.push(more);
                 }
                 wish.reason = unquoted(&reason.join(" ")).to_owned();
@@ -54,7 +73,7 @@ fn read(line: &str) -> Result<Wish, String> {
             }
         }
     }
-    Ok(wish)
+    Ok(Order { wish, key })
 }
 
 /// Quotes that came through, since somebody quoted twice.
@@ -88,8 +107,10 @@ mod tests {
             ("reason=a=b principals=web for=1d", wish(Some(86_400), &["web"], "a=b")),
             ("for=1h  reason=  what for ", wish(Some(3600), &[], " what for")),
         ] {
-            assert_eq!(parse(line).unwrap().unwrap(), expected, "{line}");
+            assert_eq!(parse(line).unwrap().unwrap(), Order { wish: expected, key: None }, "{line}");
         }
+        let ecdsa = Order { wish: wish(None, &[], "for it"), key: Some(Makes::Ecdsa) };
+        assert_eq!(parse("reason=for it key=ecdsa").unwrap().unwrap(), ecdsa);
     }
 
     #[test]
@@ -103,6 +124,8 @@ mod tests {
             ("principals=", "names"),
             ("principals=,", "names"),
             ("reason=", "reason="),
+            ("key=", "neither"),
+            ("key=rsa", "key=rsa is neither"),
             ("for=1h\x1b[2J", "for=1h\\x1b[2J"),
         ] {
             assert!(parse(line).unwrap().unwrap_err().contains(part), "{line}: {:?}", parse(line));

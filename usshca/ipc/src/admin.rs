@@ -133,6 +133,29 @@ pub enum Request {
     },
     /// Serials that were given and are unknown, since an older inventory was put back.
     Lost,
+    /// Registers a key, by which its user can log in where policy takes that.
+    KeyRegister {
+        /// Canonical account name.
+        user: String,
+        /// Wire form.
+        public_key: Vec<u8>,
+        /// For people, ≤ 256 bytes.
+        comment: String,
+    },
+    /// Registered keys, newest first, from below `before` (exclusive; u64::MAX = newest), at most `limit` (≤ 500).
+    KeyList {
+        /// Of this user only.
+        user: Option<String>,
+        /// Exclusive upper bound on the number.
+        before: u64,
+        /// Rows.
+        limit: u32,
+    },
+    /// A key is not registered any more.
+    KeyRemove {
+        /// `SHA256:…`
+        fingerprint: String,
+    },
 }
 
 /// What is looked for: all of what is given.
@@ -434,6 +457,39 @@ pub enum Reply {
     },
     /// Serials that are unknown.
     Lost(Vec<LostSerials>),
+    /// Registered now.
+    KeyRegistered {
+        /// It was before.
+        already: bool,
+    },
+    /// Registered keys; more follow below the last one's `id`.
+    RegisteredKeys(Vec<RegisteredKey>),
+    /// Not registered any more.
+    KeyRemoved {
+        /// Whose it was.
+        user: String,
+    },
+}
+
+/// A key by which its user can log in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisteredKey {
+    /// Number, ascending.
+    pub id: u64,
+    /// Canonical account name.
+    pub user: String,
+    /// `SHA256:…`
+    pub fingerprint: String,
+    /// `ssh-ed25519 AAAA…`
+    pub public_key: String,
+    /// For people.
+    pub comment: String,
+    /// Seconds since the epoch.
+    pub at: u64,
+    /// Who did it.
+    pub by: String,
+    /// It is revoked as well (`usshca revoke --key`), and good for nothing.
+    pub revoked: bool,
 }
 
 /// One certificate, with all that is known of it.

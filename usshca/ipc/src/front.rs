@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::admin::Entry;
 use crate::host::{HostAnswer, HostAsk};
 
 /// Descriptors that the supervisor gives a front, by number.
@@ -44,6 +45,11 @@ pub struct FrontSetup {
 pub enum ToSupervisor {
     /// Start a PAM worker for this user name (as typed; at most 256 bytes).
     StartWorker {
+        /// From the SSH request.
+        user: String,
+    },
+    /// The same, to look the account up only: whether it may log in now, and its groups. Nobody is authenticated by that.
+    StartLookup {
         /// From the SSH request.
         user: String,
     },
@@ -90,6 +96,95 @@ pub enum ToSigner {
         /// Where the part begins, in bytes.
         offset: u64,
     },
+    /// Which ways to log in, besides PAM, the policy has for whoever comes from this connection's address. The answer is [`FromSigner::Ways`].
+    Ways,
+    /// Whether a key may try to log in as this user: it is registered. Of no weight: nobody is believed for it. At most [`MAX_KNOWS`] times. The answer is [`FromSigner::Known`].
+    Knows {
+        /// As typed, at most 256 bytes.
+        user: String,
+        /// Wire form.
+        key: Vec<u8>,
+    },
+    /// What policy demands of whoever an attempt's worker named. The answer is [`FromSigner::Demands`].
+    Demands {
+        /// The attempt.
+        attempt: u32,
+    },
+    /// A message for a key to sign (`ussh_core::login_proof`), in place of the one before. The answer is [`FromSigner::Challenge`].
+    Challenge {
+        /// Attempt whose user the key is to be of.
+        attempt: u32,
+        /// What the key is to prove.
+        purpose: Purpose,
+        /// Wire form.
+        key: Vec<u8>,
+    },
+    /// The signature over the last message, in wire form. The answer is [`FromSigner::Proved`].
+    Prove {
+        /// By the key that was named.
+        signature: Vec<u8>,
+    },
+    /// Certify the user's own key, which proved itself for that in this attempt.
+    Certify {
+        /// Attempt that passed.
+        attempt: u32,
+        /// Wire form.
+        public_key: Vec<u8>,
+        /// What the user would like.
+        wish: Wish,
+    },
+    /// What concerns the one who proved to be the user of an attempt, and nobody else.
+    Mine {
+        /// The attempt.
+        attempt: u32,
+        /// What is asked.
+        verb: Verb,
+    },
+    /// The next part of an answer that came with `more`.
+    More,
+}
+
+/// Most keys that a front may ask about.
+pub const MAX_KNOWS: u32 = 64;
+
+/// What a key is to prove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// That the user of whom it is registered is there.
+    Login,
+    /// That its owner wants it certified.
+    ClientKey,
+}
+
+/// What a user may ask about themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verb {
+    /// Who it is. The answer is [`FromSigner::You`].
+    WhoAmI,
+    /// Their certificates and refusals, newest first. The answer is [`FromSigner::Yours`].
+    List,
+    /// Revoke all of their certificates that are good. The answer is [`FromSigner::RevokedYours`].
+    Revoke,
+    /// The KRL. The answer is [`FromSigner::Krl`].
+    Krl,
+}
+
+/// A way to prove who one is that a rule takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    /// PAM.
+    pub pam: bool,
+    /// A registered key.
+    pub publickey: bool,
+}
+
+/// Kinds of keys that the CA makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Makes {
+    /// `ssh-ed25519`
+    Ed25519,
+    /// `ecdsa-sha2-nistp256`
+    Ecdsa,
 }
 
 /// What a user may ask for, within what the rule allows. It comes through the front, and can only make less of a certificate.
@@ -151,5 +246,54 @@ pub enum FromSigner {
         total: u64,
         /// From the offset on.
         chunk: Vec<u8>,
+    },
+    /// Ways besides PAM.
+    Ways {
+        /// By a registered key.
+        publickey: bool,
+        /// With nothing.
+        none: bool,
+    },
+    /// Whether the key is registered for the user.
+    Known(bool),
+    /// What policy demands.
+    Demands {
+        /// Any of these is enough.
+        ways: Vec<Way>,
+        /// Kinds of keys that the rule allows and the CA makes, in the rule's order.
+        makes: Vec<Makes>,
+    },
+    /// To be signed.
+    Challenge {
+        /// See `ussh_core::login_proof`.
+        message: Vec<u8>,
+    },
+    /// The key proved it.
+    Proved,
+    /// Who it is.
+    You {
+        /// Canonical account name.
+        user: String,
+        /// How it was proved, as policy names it.
+        authenticated: String,
+    },
+    /// Rows of the inventory, newest first.
+    Yours {
+        /// As many as fit.
+        rows: Vec<Entry>,
+        /// There are more: [`ToSigner::More`].
+        more: bool,
+    },
+    /// Revoked now.
+    RevokedYours {
+        /// How many certificates; 0: there was none that is good.
+        certificates: u64,
+    },
+    /// A part of the KRL.
+    Krl {
+        /// Bytes.
+        chunk: Vec<u8>,
+        /// There are more: [`ToSigner::More`].
+        more: bool,
     },
 }

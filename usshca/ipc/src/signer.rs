@@ -116,6 +116,15 @@ pub enum Control {
     NewPolicy,
     /// What the policy would say to this; of [`SideJob::Judge`] alone, and without a descriptor.
     Judge(Box<Supposed>),
+    /// As [`Control::NewWorker`], but this worker authenticates nobody: its statement says that there is such an account, and that it may log in.
+    NewLookup {
+        /// Connection number.
+        connection: u64,
+        /// Attempt in it; they are counted together.
+        attempt: u32,
+        /// Its pid; the sender of the statement must be it.
+        worker_pid: i32,
+    },
 }
 
 /// Signer → supervisor, when it is ready or has an answer.

@@ -32,6 +32,8 @@ pub struct WorkerSetup {
     pub deadline_seconds: u32,
     /// Folder of the service's stack instead of PAM's own; only where an ordinary user runs the CA.
     pub pam_folder: Option<String>,
+    /// Only whether the account may log in now, and its groups: nobody is authenticated. The signer knows from the supervisor that it is so.
+    pub lookup: bool,
 }
 
 /// One PAM message.
@@ -83,7 +85,7 @@ impl std::fmt::Debug for ToWorker {
     }
 }
 
-/// Worker → signer, once: this account passed authentication *and* account management just now. The signer takes it only from a sender whose uid the kernel attests (root, or the
+/// Worker → signer, once: this account passed authentication *and* account management just now; from a worker that only looks up (`signer::Control::NewLookup`), account management alone. The signer takes it only from a sender whose uid the kernel attests (root, or the
 /// CA's own uid when all of it runs as one ordinary user) and whose pid is the worker's that the supervisor announced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statement {

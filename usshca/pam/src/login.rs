@@ -1,4 +1,4 @@
-//! The order of a login: authenticate, account management (with a password change where it is due), the account's groups, the statement to the signer.
+//! The order of a login: authenticate (unless it is a lookup), account management (with a password change where it is due), the account's groups, the statement to the signer.
 
 use std::io::Write;
 use std::rc::Rc;
@@ -55,7 +55,7 @@ pub fn run(worker: Worker) -> Outcome {
         Ok(pam) => pam,
         Err(failure) => return fail(&front, &setup, &failure, None),
     };
-    match pass(&mut pam, &signer) {
+    match pass(&mut pam, &signer, setup.lookup) {
         Ok(user) => {
             // PAM's modules may have made another name of it.
             let detail = if user == setup.user { String::new() } else { format!(" as {user}") };
@@ -87,10 +87,17 @@ fn open(setup: &WorkerSetup, front: Rc<Channel<FromWorker, ToWorker>>) -> Result
 }
 
 /// All that must be true, in order; gives the canonical account name.
-fn pass(pam: &mut PamApplication<ByFront>, signer: &Channel<Statement, StatementReply>) -> Result<String, Failure> {
-    step("authentication", pam.authenticate())?;
+fn pass(
+    pam: &mut PamApplication<ByFront>,
+    signer: &Channel<Statement, StatementReply>,
+    lookup: bool,
+) -> Result<String, Failure> {
+    if !lookup {
+        step("authentication", pam.authenticate())?;
+    }
     match pam.acct_mgmt() {
-        Err(e) if e.code == NEW_AUTHTOK_REQD => {
+        // Whoever did not give the old password sets no new one.
+        Err(e) if e.code == NEW_AUTHTOK_REQD && !lookup => {
             step("password change", pam.change_expired_password())?;
             step("account", pam.acct_mgmt())?;
         }
@@ -158,7 +165,11 @@ fn is_breakdown(code: i32) -> bool {
 
 fn log(setup: &WorkerSetup, what: &str, detail: &str) {
     let user = escape(setup.user.as_bytes(), MAX_FIELD);
-    let line = format!("{what} keyboard-interactive/pam for {user} from {}{detail}\n", setup.rhost);
+    let what = match setup.lookup {
+        true => format!("{what} lookup"),
+        false => format!("{what} keyboard-interactive/pam"),
+    };
+    let line = format!("{what} for {user} from {}{detail}\n", setup.rhost);
     // In one write, so that the supervisor is woken once; eprintln! would do it in seven, and panic if the supervisor is gone.
     let _ = std::io::stderr().write_all(line.as_bytes());
 }

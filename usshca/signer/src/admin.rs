@@ -18,7 +18,7 @@ use crate::policy::Proofs;
 /// Most rows of one answer.
 pub const MAX_ROWS: u32 = 500;
 /// Most bytes of one answer's contents: well below a packet.
-const MAX_ANSWER: usize = 128 * 1024;
+pub const MAX_ANSWER: usize = 128 * 1024;
 /// Our own extension: when the user last logged in. Not of policy's making.
 const LOGIN_TIME: &str = "login-time@ussh";
 /// Longest reason of a revocation, in bytes.
@@ -57,6 +57,11 @@ pub fn answer(ca: &mut Ca, peer: &Peer, request: Request) -> Vec<Reply> {
         Request::Hosts { after, limit } => host_admin::list(ca, &after, limit),
         Request::HostShow { name } => host_admin::show(ca, &name),
         Request::HostRemove { name, reason } => host_admin::remove(ca, &name, &reason, &by),
+        Request::KeyRegister { user, public_key, comment } => {
+            crate::registered::register(ca, &user, &public_key, &comment, &by)
+        }
+        Request::KeyList { user, before, limit } => crate::registered::list(ca, user.as_deref(), before, limit),
+        Request::KeyRemove { fingerprint } => crate::registered::remove(ca, &fingerprint, &by),
     };
     vec![answer.unwrap_or_else(|e| Reply::Refused(e.to_string()))]
 }

@@ -40,7 +40,7 @@ pub struct Ca {
     changed: bool,
 }
 
-/// Somebody who passed PAM, by the word of a PAM worker.
+/// Somebody whom a PAM worker named, with what was proved so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Passed {
     /// Canonical account name.
@@ -49,8 +49,17 @@ pub struct Passed {
     pub groups: Vec<String>,
     /// How.
     pub proofs: Proofs,
+    /// Fingerprint of the registered key, if one was proved.
+    pub key: Option<String>,
     /// When the statement came.
     pub login_time: UnixTime,
+}
+
+impl Passed {
+    /// How, for people: `publickey+pam SHA256:…`.
+    pub fn authenticated(&self) -> String {
+        self.key.as_ref().map_or_else(|| self.proofs.to_string(), |key| format!("{} {key}", self.proofs))
+    }
 }
 
 /// What somebody who proved to be a user asks for.
@@ -427,7 +436,7 @@ fn asked(passed: &Passed, request: &UserRequest<'_>, now: UnixTime) -> Asked {
         fingerprint: String::new(),
         asked: now,
         source: request.peer.ip().to_canonical().to_string(),
-        authenticated: passed.proofs.to_string(),
+        authenticated: passed.authenticated(),
         rule: String::new(),
         reason: escape(request.wish.reason.as_bytes(), MAX_REASON),
         request: None,
@@ -461,6 +470,10 @@ fn reserve_user(
 ) -> Result<(CertificateTemplate, Reserved), Refused> {
     let key = subject_key(request.public_key, own)?;
     asked.fingerprint = key.fingerprint();
+    // A key that the CA made just now is revoked by nobody.
+    if request.mode == Mode::ClientKey && batch.is_revoked_key(&asked.fingerprint)? {
+        return Err(Refused::KeyRevoked);
+    }
     let question = question(passed, request, KeyKind::of(&key), asked.asked);
     asked.request = Some(kept(&question));
     let decided = policy.decide(&question);

@@ -81,6 +81,7 @@ impl World {
             user: user.into(),
             groups: groups.iter().map(|&g| g.to_owned()).collect(),
             proofs: Proofs { pam: true, publickey: false },
+            key: None,
             login_time: self.clock.now(),
         };
         let peer = "192.0.2.9:4711".parse().unwrap();
@@ -261,6 +262,7 @@ impl Crowd {
             user: (*user).to_owned(),
             groups: vec![(*group).to_owned()],
             proofs: Proofs { pam: true, publickey: false },
+            key: None,
             login_time: now,
         };
         let key = |_: &(&str, &str)| PrivateKey::generate_ed25519().unwrap().public_key().to_blob();

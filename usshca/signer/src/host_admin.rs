@@ -18,7 +18,12 @@ pub fn sign(ca: &mut Ca, request: &HostRequest, by: &str) -> Reply {
             serial: certificate.serial(),
         },
         Err(
-            refused @ (Refused::Policy(_) | Refused::TooMany(_) | Refused::Key(_) | Refused::CaKey | Refused::Host(_)),
+            refused @ (Refused::Policy(_)
+            | Refused::TooMany(_)
+            | Refused::Key(_)
+            | Refused::CaKey
+            | Refused::KeyRevoked
+            | Refused::Host(_)),
         ) => Reply::Refused(format!("no host certificate: {refused}")),
         Err(refused) => Reply::Refused(refused.to_string()),
     }

@@ -16,6 +16,7 @@ mod inventory;
 mod log;
 mod policy;
 mod refused;
+mod registered;
 mod server;
 mod side_job;
 mod state;

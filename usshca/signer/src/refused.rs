@@ -20,6 +20,9 @@ pub enum Refused {
     /// The subject key is a CA's.
     #[error("the key is a CA's own")]
     CaKey,
+    /// The subject key is revoked itself.
+    #[error("the key is revoked")]
+    KeyRevoked,
     /// The user has as many certificates as the rule allows.
     #[error("the user has {0} certificates that are good, and the rule allows no more")]
     TooMany(u32),
@@ -40,7 +43,11 @@ impl Refused {
         match self {
             Refused::Host(why) => why.clone(),
             Refused::Key(_) | Refused::CaKey => format!("The CA cannot certify this key: {self}."),
-            Refused::Policy(_) | Refused::TooMany(_) | Refused::Sign(_) | Refused::Inventory(_) => self.for_user(),
+            Refused::Policy(_)
+            | Refused::KeyRevoked
+            | Refused::TooMany(_)
+            | Refused::Sign(_)
+            | Refused::Inventory(_) => self.for_user(),
         }
     }
 
@@ -51,6 +58,7 @@ impl Refused {
             Refused::TooMany(_) => {
                 "You have as many certificates at a time as the CA allows. Wait until one has run out, or revoke one."
             }
+            Refused::KeyRevoked => "This key is revoked. Make another one, or ask the people who run the CA.",
             Refused::Key(_) | Refused::CaKey | Refused::Host(_) => "The CA cannot certify this key.",
             Refused::Inventory(InventoryError::ClockBehind { .. }) => {
                 "The CA's clock is wrong, so that it issues nothing. Tell the people who run the CA."

@@ -127,6 +127,9 @@ pub enum AdminCommand {
     ///
     /// Nothing is issued, and the policy in force stays as it is.
     Replay(ReplayArgs),
+    /// Registered keys: their users can log in by them where policy takes that
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Write the feed for hosts to a folder: CA keys, KRL and known_hosts, signed by the feed key
     ///
     /// Any web server, rsync or configuration management can carry the file `feed` in it. It is replaced in one step, and never by an older one.
@@ -556,6 +559,51 @@ pub struct HostSignArgs {
     /// Where to put the certificate [default: beside the key, as …-cert.pub]; `-` is standard output
     #[arg(long = "out", short = 'o', value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `usshca key`.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Register a user's key
+    Register(KeyRegisterArgs),
+    /// The keys that are registered, newest first
+    List(KeyListArgs),
+    /// End a key's registration; certificates that were issued by it stay good
+    Remove(KeyRemoveArgs),
+}
+
+/// `usshca key register`.
+#[derive(Debug, Args)]
+pub struct KeyRegisterArgs {
+    /// The account
+    pub user: String,
+    /// The public key (id_ed25519.pub, or one of a security key); `-` reads standard input
+    #[arg(value_name = "KEY.pub", default_value = "-")]
+    pub key: PathBuf,
+    /// JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `usshca key list`.
+#[derive(Debug, Args)]
+pub struct KeyListArgs {
+    /// Of this account only
+    pub user: Option<String>,
+    /// JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `usshca key remove`.
+#[derive(Debug, Args)]
+pub struct KeyRemoveArgs {
+    /// The key's fingerprint SHA256:…, or a file with the public key
+    #[arg(value_name = "SHA256:…|FILE")]
+    pub key: String,
     /// JSON
     #[arg(long)]
     pub json: bool,

@@ -858,3 +858,40 @@ fn a_publisher_that_is_killed_at_any_write_leaves_the_old_feed_or_the_new_one() 
     let left = fs::read_dir(world.dir.path().join("feed")).unwrap().count();
     assert_eq!(left, 6, "nothing is left of those that were killed");
 }
+
+#[test]
+fn keys_are_registered_listed_and_removed() {
+    let world = World::init();
+    let public = world.host_key("id");
+    let json: serde_json::Value =
+        serde_json::from_str(&world.good(&["key", "register", "nobody", &public, "--json"])).unwrap();
+    let fingerprint = json["fingerprint"].as_str().unwrap().to_owned();
+    assert_eq!((&json["user"], &json["already"]), (&"nobody".into(), &false.into()));
+    assert!(world.good(&["key", "register", "nobody", &public]).ends_with("was registered for nobody\n"));
+    let listed = world.good(&["key", "list", "nobody", "--json"]);
+    let key: serde_json::Value = serde_json::from_str(listed.trim()).unwrap();
+    assert_eq!((key["fingerprint"].as_str(), key["revoked"].as_bool()), (Some(&*fingerprint), Some(false)));
+    assert!(world.good(&["key", "list"]).contains(&fingerprint));
+    assert_eq!(world.good(&["key", "list", "daemon", "--json"]), "");
+
+    let (code, said) = world.bad(&["key", "register", "daemon", &public]);
+    assert!(code == 1 && said.contains("this key is registered for nobody"), "{code} {said}");
+    // Nobody may read a private key of root's.
+    fs::set_permissions(world.dir.path().join("id"), Permissions::from_mode(0o644)).unwrap();
+    let (code, said) = world.bad(&["key", "register", "daemon", "id"]);
+    assert!(code == 64 && said.contains("private key"), "{code} {said}");
+    let (code, said) = world.bad(&["key", "register", "a,b", &public]);
+    assert!(code == 1 && said.contains("cannot be a principal"), "{code} {said}");
+    let ca = world.ca().join("public/user_ca.pub");
+    let (code, said) = world.bad(&["key", "register", "daemon", ca.to_str().unwrap()]);
+    assert!(code == 1 && said.contains("CA's own"), "{code} {said}");
+
+    assert!(world.good(&["key", "remove", &fingerprint]).contains("is no key of nobody any more"));
+    let (code, said) = world.bad(&["key", "remove", &fingerprint]);
+    assert!(code == 1 && said.contains("no such key is registered"), "{code} {said}");
+    let (code, said) = world.bad(&["key", "remove", "SHA256:short"]);
+    assert!(code == 1 && said.contains("no SHA256 fingerprint"), "{code} {said}");
+    world.good(&["revoke", "--key", &fingerprint]);
+    let (code, said) = world.bad(&["key", "register", "nobody", &public]);
+    assert!(code == 1 && said.contains("this key is revoked"), "{code} {said}");
+}

@@ -113,6 +113,13 @@ impl Batch<'_> {
         one_row(changed, serial, state)
     }
 
+    /// Whether a key itself is revoked.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn is_revoked_key(&self, fingerprint: &str) -> Result<bool, InventoryError> {
+        super::registered::is_revoked_key(&self.transaction, fingerprint)
+    }
+
     /// As [`Inventory::count_good`], with what this batch has reserved.
     /// # Errors
     /// [`InventoryError`]

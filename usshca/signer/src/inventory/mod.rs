@@ -7,6 +7,7 @@ mod host_tokens;
 mod hosts;
 mod mark;
 mod read;
+mod registered;
 mod revoke;
 mod schema;
 
@@ -27,6 +28,7 @@ pub use self::find::RecordedRow;
 pub use self::host_tokens::{TokenFound, TokenRevocation};
 pub use self::hosts::{KeyOf, KeyState, Removal};
 use self::mark::Mark;
+pub use self::registered::Registration;
 #[cfg(test)]
 pub use self::revoke::KRL_MARGIN;
 pub use self::revoke::{Lifted, Revocation, RevokedHere};

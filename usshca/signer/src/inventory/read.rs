@@ -1,7 +1,6 @@
 //! Reading the inventory.
 
 use rusqlite::{OptionalExtension, Row};
-#[cfg(test)]
 use ussh_core::clock::UnixTime;
 use usshca_ipc::admin::Entry;
 
@@ -56,7 +55,6 @@ impl Inventory {
     /// How many certificates of a user are good at a time: signed, or perhaps signed, and neither over nor revoked.
     /// # Errors
     /// [`InventoryError`]
-    #[cfg(test)]
     pub fn count_good(&self, user: &str, now: UnixTime) -> Result<u32, InventoryError> {
         super::count_good(&self.connection, user, now)
     }

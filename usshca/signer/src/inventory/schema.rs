@@ -7,7 +7,7 @@ use super::InventoryError;
 /// One step per entry; `user_version` counts the steps taken. Steps are never changed, only added.
 ///
 /// `serial` is a u64 in SQLite's i64, bit for bit; 0 where nothing was to be signed. Times are seconds since the epoch. Principals are separated by newlines, which none can hold.
-const MIGRATIONS: [&str; 4] = ["
+const MIGRATIONS: [&str; 5] = ["
     CREATE TABLE ca (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         epoch INTEGER NOT NULL CHECK (epoch BETWEEN 0 AND 16777215),
@@ -148,6 +148,19 @@ const MIGRATIONS: [&str; 4] = ["
         last INTEGER NOT NULL,
         PRIMARY KEY (fingerprint, address)
     ) STRICT, WITHOUT ROWID;
+", "
+    CREATE TABLE registered_key (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        user TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        public_key TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        by TEXT NOT NULL,
+        removed INTEGER,
+        removed_by TEXT
+    ) STRICT;
+    CREATE UNIQUE INDEX registered_key_fingerprint ON registered_key (fingerprint) WHERE removed IS NULL;
 "];
 
 /// The present form.

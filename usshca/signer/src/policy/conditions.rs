@@ -64,6 +64,11 @@ impl Conditions {
         (!self.when.includes(question.time, zone)).then_some(Mismatch::Time)
     }
 
+    /// Whether a request from this address may fulfil them.
+    pub fn may_come_from(&self, source: IpAddr) -> bool {
+        self.from.as_ref().is_none_or(|networks| contains(networks, source))
+    }
+
     /// Whether whatever fulfils `other` fulfils these.
     pub fn cover(&self, other: &Conditions) -> bool {
         let from = match (&self.from, &other.from) {

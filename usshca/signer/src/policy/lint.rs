@@ -32,6 +32,15 @@ impl Policy {
                 if terms.authentication.iter().any(|proofs| !proofs.pam && !proofs.publickey) {
                     warn("asks for no proof: whoever connects from its networks is whom they say".to_owned());
                 }
+                let key_alone = terms.authentication.iter().any(|proofs| proofs.publickey && !proofs.pam);
+                if key_alone
+                    && !rule.conditions.from.as_ref().is_some_and(|nets| nets.iter().all(|n| n.prefix_len() > 0))
+                {
+                    warn(
+                        "takes a registered key alone, from everywhere: whoever can use the agent that it lies in, root on a host to which it is forwarded for one, gets certificates; from = […] limits that"
+                            .to_owned(),
+                    );
+                }
                 if matches!(&terms.source_address, Some(SourceAddress::Networks(networks)) if networks.contains("/0")) {
                     warn("has a source_address that holds every address".to_owned());
                 }

@@ -12,6 +12,7 @@ mod terms;
 mod values;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use jiff::tz::TimeZone;
 
@@ -175,6 +176,25 @@ impl Policy {
             Effect::Deny => Err(PolicyRefusal::Denied { rule: rule.name.clone() }),
             Effect::Grant(terms) => terms.grant(&rule.name, question),
         }
+    }
+
+    /// What the rule that decides would take as proof and certify; `None`: there is no such rule, or it denies. Proofs, mode, key and wish of the question count for nothing.
+    pub fn demands(&self, question: &Question<'_>) -> Option<(&[Proofs], &[KeyKind])> {
+        match &self.rules.iter().find(|rule| self.mismatch(rule, question).is_none())?.effect {
+            Effect::Deny => None,
+            Effect::Grant(terms) => Some((&terms.authentication, &terms.key_types)),
+        }
+    }
+
+    /// Every way to prove who one is that a rule takes from somebody who comes from this address, whoever and whenever.
+    pub fn ways_from(&self, source: IpAddr) -> impl Iterator<Item = Proofs> + '_ {
+        let rules = self.rules.iter().filter(move |rule| rule.conditions.may_come_from(source));
+        rules
+            .flat_map(|rule| match &rule.effect {
+                Effect::Deny => &[][..],
+                Effect::Grant(terms) => &terms.authentication,
+            })
+            .copied()
     }
 
     /// The rules before the one that decides, and why each was not it.

@@ -1,11 +1,13 @@
-//! Fronts and PAM workers: a worker's statement lets its connection's front ask for one certificate.
+//! Fronts and PAM workers: a worker's statement lets its connection's front ask for one certificate. What a worker only looked up proves nothing yet: see `proofs`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use ussh_core::agent::injected_comment;
 use ussh_core::escape::{MAX_FIELD, escape};
+use ussh_core::keys::PublicKey;
 use ussh_os::agent_socket::Peer;
 use ussh_os::seqpacket::SeqPacket;
 use usshca_ipc::channel::{Channel, ChannelError};
@@ -13,6 +15,7 @@ use usshca_ipc::front::{Delivery, FromSigner, MAX_REASON, MAX_WISHES, ToSigner, 
 use usshca_ipc::worker::{Statement, StatementReply};
 
 use super::hosts::HostState;
+use super::proofs::Asked;
 use super::turn::Asking;
 use super::{Flow, Heard, Server, hear};
 use crate::ca::{IssuedUser, Passed};
@@ -39,17 +42,35 @@ pub struct Front {
     /// The last attempt that the supervisor announced.
     last_attempt: u32,
     /// By attempt.
-    statements: BTreeMap<u32, Kept>,
+    pub(super) statements: BTreeMap<u32, Kept>,
     /// Serials issued here whose outcome is not known.
     pub(super) open: BTreeSet<u64>,
     /// Where its host is, if it has one.
     pub(super) host: HostState,
+    /// How often it asked about a key.
+    pub(super) knows: u32,
+    /// What a key was asked last and has not answered.
+    pub(super) asked: Option<Asked>,
+    /// What is left of the last answer in parts.
+    pub(super) rest: VecDeque<FromSigner>,
 }
 
 /// A statement that waits for its one issue.
-struct Kept {
-    passed: Passed,
-    since: Instant,
+pub(super) struct Kept {
+    pub(super) passed: Passed,
+    /// When the statement came, or a key proved itself for it last.
+    pub(super) since: Instant,
+    /// The user's own key, which proved that its owner wants it certified.
+    pub(super) possessed: Option<PublicKey>,
+}
+
+/// What a worker's statement says besides that there is such an account and that it may log in now. It is the supervisor's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// That its user has passed PAM in full.
+    Authenticates,
+    /// Nothing.
+    LooksUp,
 }
 
 /// One attempt's PAM worker, which has not spoken yet.
@@ -57,6 +78,7 @@ pub struct Worker {
     channel: Channel<StatementReply, Statement>,
     /// As the supervisor announced.
     pid: i32,
+    trust: Trust,
 }
 
 impl Front {
@@ -84,11 +106,14 @@ impl Server {
             statements: BTreeMap::new(),
             open: BTreeSet::new(),
             host: HostState::default(),
+            knows: 0,
+            asked: None,
+            rest: VecDeque::new(),
         };
         self.fronts.insert(connection, front);
     }
 
-    pub(super) fn add_worker(&mut self, key: (u64, u32), pid: i32, socket: SeqPacket) {
+    pub(super) fn add_worker(&mut self, key: (u64, u32), pid: i32, socket: SeqPacket, trust: Trust) {
         let (connection, attempt) = key;
         let Some(front) = self.fronts.get_mut(&connection) else {
             // It ended while its worker was started.
@@ -104,7 +129,7 @@ impl Server {
             return;
         }
         front.last_attempt = attempt;
-        self.workers.insert(key, Worker { channel: Channel::new(socket), pid });
+        self.workers.insert(key, Worker { channel: Channel::new(socket), pid, trust });
     }
 
     /// A worker speaks once.
@@ -122,7 +147,7 @@ impl Server {
         };
         match heard {
             Heard::Message(statement, sender) => {
-                let reply = self.judge(key, worker.pid, statement, sender);
+                let reply = self.judge(key, &worker, statement, sender);
                 // A worker that is gone has told its front nothing.
                 if worker.channel.send(&reply).is_err()
                     && let Some(front) = self.fronts.get_mut(&connection)
@@ -137,8 +162,15 @@ impl Server {
         Flow::Continue
     }
 
-    fn judge(&mut self, key: (u64, u32), pid: i32, statement: Statement, sender: Option<Peer>) -> StatementReply {
+    fn judge(
+        &mut self,
+        key: (u64, u32),
+        worker: &Worker,
+        statement: Statement,
+        sender: Option<Peer>,
+    ) -> StatementReply {
         let (connection, attempt) = key;
+        let pid = worker.pid;
         let now = self.ca.now();
         if sender.map(|s| (s.pid, s.uid)) != Some((pid, self.worker_uid)) {
             let expected = format!("pid {pid} of uid {}", self.worker_uid);
@@ -155,13 +187,19 @@ impl Server {
             return StatementReply::Rejected;
         };
         log::info(&format!(
-            "connection {connection} from {}: {} (uid {}) passed PAM in attempt {attempt}",
-            front.peer, statement.user, statement.uid
+            "connection {connection} from {}: {} (uid {}) {} in attempt {attempt}",
+            front.peer,
+            statement.user,
+            statement.uid,
+            match worker.trust {
+                Trust::Authenticates => "passed PAM",
+                Trust::LooksUp => "was looked up",
+            }
         ));
-        let proofs = Proofs { pam: true, publickey: false };
-        let passed = Passed { user: statement.user, groups: statement.groups, proofs, login_time: now };
-        front.statements.insert(attempt, Kept { passed, since: Instant::now() });
-        self.tell_logged_in(connection);
+        let proofs = Proofs { pam: worker.trust == Trust::Authenticates, publickey: false };
+        let passed = Passed { user: statement.user, groups: statement.groups, proofs, key: None, login_time: now };
+        front.statements.insert(attempt, Kept { passed, since: Instant::now(), possessed: None });
+        self.tell_if_enough(connection, attempt);
         StatementReply::Kept
     }
 
@@ -171,11 +209,23 @@ impl Server {
         };
         match hear(&front.channel) {
             Heard::Message(ToSigner::Issue { attempt, public_key, wish }, _) => {
-                self.issue(connection, attempt, &public_key, &wish);
+                self.issue(connection, attempt, &public_key, Mode::Inject, &wish);
             }
             Heard::Message(ToSigner::Outcome { serial, delivery }, _) => self.outcome(connection, serial, delivery),
             Heard::Message(ToSigner::Host(ask), _) => self.on_host(connection, ask),
             Heard::Message(ToSigner::Feed { offset }, _) => self.feed(connection, offset),
+            Heard::Message(ToSigner::Certify { attempt, public_key, wish }, _) => {
+                self.issue(connection, attempt, &public_key, Mode::ClientKey, &wish);
+            }
+            Heard::Message(ToSigner::Ways, _) => self.ways(connection),
+            Heard::Message(ToSigner::Knows { user, key }, _) => self.knows(connection, &user, &key),
+            Heard::Message(ToSigner::Demands { attempt }, _) => self.demands(connection, attempt),
+            Heard::Message(ToSigner::Challenge { attempt, purpose, key }, _) => {
+                self.challenge(connection, attempt, purpose, &key);
+            }
+            Heard::Message(ToSigner::Prove { signature }, _) => self.prove(connection, &signature),
+            Heard::Message(ToSigner::Mine { attempt, verb }, _) => self.mine(connection, attempt, verb),
+            Heard::Message(ToSigner::More, _) => self.more(connection),
             Heard::Nothing => {}
             Heard::Gone(ChannelError::Closed) => self.lose_front(connection),
             Heard::Gone(e) => {
@@ -186,7 +236,7 @@ impl Server {
         Flow::Continue
     }
 
-    fn issue(&mut self, connection: u64, attempt: u32, public_key: &[u8], wish: &Wish) {
+    fn issue(&mut self, connection: u64, attempt: u32, public_key: &[u8], mode: Mode, wish: &Wish) {
         let Some(front) = self.fronts.get_mut(&connection) else {
             return;
         };
@@ -196,9 +246,10 @@ impl Server {
             return;
         };
         if kept.since.elapsed() > self.statement_life {
-            log::warning(&format!("connection {connection}: asks too late for a certificate"));
-            let message = "It took too long since you logged in. Log in again.".to_owned();
-            return self.tell(connection, &FromSigner::Refused { message });
+            return self.too_late(connection);
+        }
+        if mode == Mode::ClientKey && kept.possessed.as_ref().is_none_or(|key| key.blob() != public_key) {
+            return self.misbehaved(connection, "asks for a certificate for a key that did not prove itself");
         }
         if wish.reason.len() > MAX_REASON || wish.principals.len() > MAX_WISHES {
             return self.misbehaved(connection, "asks for more than a front of ours lets through");
@@ -208,7 +259,7 @@ impl Server {
             connection,
             passed: kept.passed,
             public_key: public_key.to_vec(),
-            mode: Mode::Inject,
+            mode,
             wish: wish.clone(),
             peer,
         });
@@ -229,10 +280,16 @@ impl Server {
             certificate: issued.certificate.blob().to_vec(),
             lifetime_seconds: issued.lifetime_seconds,
             confirm: issued.confirm,
-            comment: format!("ussh {} serial {serial}", issued.user),
+            comment: injected_comment(&issued.user, serial),
             rule: issued.rule,
         };
         self.tell(connection, &reply);
+    }
+
+    pub(super) fn too_late(&mut self, connection: u64) {
+        log::warning(&format!("connection {connection}: asks too late"));
+        let message = "It took too long since you logged in. Log in again.".to_owned();
+        self.tell(connection, &FromSigner::Refused { message });
     }
 
     fn outcome(&mut self, connection: u64, serial: u64, delivery: Delivery) {

@@ -6,6 +6,8 @@
 mod admins;
 mod fronts;
 mod hosts;
+mod mine;
+mod proofs;
 mod turn;
 
 use std::collections::BTreeMap;
@@ -22,7 +24,7 @@ use usshca_ipc::channel::{Channel, ChannelError, decode};
 use usshca_ipc::signer::{Control, FromSignerControl, PolicyText, SignerSetup};
 
 use self::admins::Admin;
-use self::fronts::{Front, Worker};
+use self::fronts::{Front, Trust, Worker};
 use self::turn::Turn;
 use crate::MAX_SETUP;
 use crate::ca::Ca;
@@ -59,6 +61,8 @@ pub struct Server {
     worker_uid: u32,
     /// How long a statement is good for an issue.
     statement_life: Duration,
+    /// How long a key may take to prove itself.
+    challenge_life: Duration,
     admin_uids: Vec<u32>,
     listener: Option<SeqPacketListener>,
     /// By connection number.
@@ -117,6 +121,7 @@ impl Server {
             supervisor,
             worker_uid: setup.worker_uid,
             statement_life: fronts::STATEMENT_LIFE,
+            challenge_life: proofs::CHALLENGE_LIFE,
             admin_uids: setup.admin_uids.clone(),
             listener,
             fronts: BTreeMap::new(),
@@ -245,7 +250,10 @@ impl Server {
         match received.message {
             Control::NewFront { connection, peer } => self.add_front(connection, peer, socket),
             Control::NewWorker { connection, attempt, worker_pid } => {
-                self.add_worker((connection, attempt), worker_pid, socket);
+                self.add_worker((connection, attempt), worker_pid, socket, Trust::Authenticates);
+            }
+            Control::NewLookup { connection, attempt, worker_pid } => {
+                self.add_worker((connection, attempt), worker_pid, socket, Trust::LooksUp);
             }
             Control::NewAdmin => self.add_admin(socket),
             // Answered above, or of a side job.

@@ -556,3 +556,5 @@ fn the_supervisor_alone_speaks_on_the_control_channel() {
     let front = world.passed(1);
     assert_ne!(serial(&issue(&front, 1)), 0);
 }
+
+mod proofs;

@@ -54,6 +54,11 @@ pub fn sign(layout: &Layout, args: &HostSignArgs) -> Result<(), Failure> {
 
 /// One public key, of a file or of standard input (`-`).
 pub fn read_key(path: &Path) -> Result<PublicKey, Failure> {
+    Ok(read_key_with_comment(path)?.0)
+}
+
+/// The same, with what stands behind it.
+pub fn read_key_with_comment(path: &Path) -> Result<(PublicKey, String), Failure> {
     let shown = path.display();
     let mut text = String::new();
     let read = if path == Path::new("-") {
@@ -62,7 +67,9 @@ pub fn read_key(path: &Path) -> Result<PublicKey, Failure> {
         File::open(path).and_then(|file| file.take(MAX_KEY_FILE).read_to_string(&mut text))
     };
     read.map_err(|e| Failure::usage(format!("{shown}: {e}")))?;
-    parse_key(&text).map_err(|problem| Failure::usage(format!("{shown}: {problem}")))
+    let key = parse_key(&text).map_err(|problem| Failure::usage(format!("{shown}: {problem}")))?;
+    let words: Vec<&str> = text.split_ascii_whitespace().skip(2).collect();
+    Ok((key, words.join(" ")))
 }
 
 fn parse_key(text: &str) -> Result<PublicKey, String> {

@@ -8,6 +8,7 @@ mod files;
 mod find;
 mod host;
 mod hosts;
+mod key;
 mod link;
 mod list;
 mod lost;
@@ -53,6 +54,7 @@ pub fn run(layout: &Layout, verb: AdminCommand) -> Result<(), Failure> {
         AdminCommand::Host(HostCommand::Remove(args)) => hosts::remove(layout, &args),
         AdminCommand::Publish(args) => feed::publish(layout, &args),
         AdminCommand::Feed(command) => feed::run(layout, command),
+        AdminCommand::Key(command) => key::run(layout, &command),
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Connection {
     pub signer_generation: Option<u64>,
     /// Attempts so far, those that were refused included.
     pub attempts: u32,
+    /// How many of them looked an account up.
+    pub lookups: u32,
     /// Attempts that PAM has refused.
     pub refused: u32,
     /// An attempt could not be carried out, through no fault of the client's.
@@ -88,6 +90,7 @@ pub fn start(ground: &Ground, signer: &Signer, id: u64, stream: TcpStream) -> st
         log,
         signer_generation,
         attempts: 0,
+        lookups: 0,
         refused: 0,
         troubled: false,
         logged_in: false,
@@ -124,7 +127,12 @@ pub enum Asked {
     /// Nothing at the moment.
     Nothing,
     /// A worker for this user name.
-    Worker(String),
+    Worker {
+        /// As typed.
+        user: String,
+        /// To look the account up only.
+        lookup: bool,
+    },
     /// It is gone, or says what no front of ours says.
     Over(&'static str),
 }
@@ -150,8 +158,11 @@ impl Connection {
     pub fn next(&self) -> Asked {
         match self.channel.receive(None) {
             Ok(received) => match received.message {
-                ToSupervisor::StartWorker { user } if is_user_name(&user) => Asked::Worker(user),
-                ToSupervisor::StartWorker { .. } => Asked::Over("asked for an impossible user name"),
+                ToSupervisor::StartWorker { user } if is_user_name(&user) => Asked::Worker { user, lookup: false },
+                ToSupervisor::StartLookup { user } if is_user_name(&user) => Asked::Worker { user, lookup: true },
+                ToSupervisor::StartWorker { .. } | ToSupervisor::StartLookup { .. } => {
+                    Asked::Over("asked for an impossible user name")
+                }
             },
             Err(ChannelError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => Asked::Nothing,
             Err(ChannelError::Closed) => Asked::Over(""),

@@ -22,6 +22,9 @@ const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
 /// The front looks at the same clock as we do, and may be some milliseconds ahead of us.
 const GRACE_SLACK: Duration = Duration::from_millis(500);
 
+/// Accounts that one connection may have looked up: one by `none`, and one by each key that fits.
+const MAX_LOOKUPS: u32 = 4;
+
 const SIGNER_AWAY: &str =
     "The CA's signer is not available. Try again in a minute; if it stays so, tell the CA's administrators.";
 const SIGNER_RESTARTED: &str = "The CA's signer was restarted meanwhile. Please connect again.";
@@ -58,6 +61,8 @@ impl EventLoop {
         if let Some(connection) = self.connections.get_mut(&worker.connection) {
             match ended {
                 Ended::Passed => {}
+                // Whoever is looked up has tried no password.
+                Ended::Refused if worker.lookup => {}
                 Ended::Refused => connection.refused += 1,
                 Ended::Unavailable | Ended::BrokeDown => connection.troubled = true,
             }
@@ -81,7 +86,7 @@ impl EventLoop {
         if connection.talks {
             match connection.next() {
                 Asked::Nothing => {}
-                Asked::Worker(user) => self.start_attempt(&mut connection, &user, now),
+                Asked::Worker { user, lookup } => self.start_attempt(&mut connection, &user, lookup, now),
                 Asked::Over(why) => {
                     self.listen_no_more(&mut connection);
                     if !why.is_empty() {
@@ -143,9 +148,9 @@ impl EventLoop {
     }
 
     /// One worker for one attempt: the one before it has had its turn.
-    fn start_attempt(&mut self, connection: &mut Connection, user: &str, now: Instant) {
+    fn start_attempt(&mut self, connection: &mut Connection, user: &str, lookup: bool, now: Instant) {
         self.orphan_workers_of(connection.id, now);
-        match self.try_attempt(connection, user, now) {
+        match self.try_attempt(connection, user, lookup, now) {
             Ok((worker, message, end)) => {
                 if connection.channel.send_with(&message, &[end.as_fd()]).is_ok() {
                     self.counters.attempts += 1;
@@ -168,15 +173,21 @@ impl EventLoop {
         &self,
         connection: &mut Connection,
         user: &str,
+        lookup: bool,
         now: Instant,
     ) -> Result<(Worker, FromSupervisor, SeqPacket), &'static str> {
         let config = &self.ground.base.config;
-        if connection.attempts >= config.max_attempts || now >= connection.grace_end {
+        let (so_far, most) = match lookup {
+            true => (connection.lookups, MAX_LOOKUPS),
+            false => (connection.attempts - connection.lookups, config.max_attempts),
+        };
+        if so_far >= most || now >= connection.grace_end {
             // Nothing more is heard from it, so that it cannot keep the supervisor busy.
             self.listen_no_more(connection);
             return Err(TOO_MANY);
         }
         connection.attempts += 1;
+        connection.lookups += u32::from(lookup);
         if self.workers.len() >= limit(config.max_workers) {
             return Err(BUSY);
         }
@@ -195,6 +206,7 @@ impl EventLoop {
             peer: connection.peer,
             user,
             patience: connection.grace_end.saturating_duration_since(now),
+            lookup,
         };
         let started = worker::start(&self.ground.base, &self.signer, &attempt).and_then(|(worker, end)| {
             let token = Token::Worker(self.last_worker + 1);

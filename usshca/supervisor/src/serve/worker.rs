@@ -31,6 +31,8 @@ pub struct Worker {
     pub source: Source,
     /// Of which attempt in it, from 1.
     pub attempt: u32,
+    /// It authenticates nobody.
+    pub lookup: bool,
     /// The process.
     pub child: Child,
     /// What it says.
@@ -76,6 +78,8 @@ pub struct Attempt<'a> {
     pub user: &'a str,
     /// Time left for it.
     pub patience: Duration,
+    /// Nobody is authenticated: signer and worker are told so, both by this.
+    pub lookup: bool,
 }
 
 /// Why there is no worker.
@@ -112,7 +116,10 @@ pub fn start(base: &Base, signer: &Signer, attempt: &Attempt<'_>) -> Result<(Wor
     let child = Child::new(child)?;
     let worker_pid = i32::try_from(child.pid()).map_err(io::Error::other)?;
     let (connection, number) = (attempt.connection, attempt.attempt);
-    let news = Control::NewWorker { connection, attempt: number, worker_pid };
+    let news = match attempt.lookup {
+        true => Control::NewLookup { connection, attempt: number, worker_pid },
+        false => Control::NewWorker { connection, attempt: number, worker_pid },
+    };
     signer.tell(&news, signer_end).ok_or(StartError::Signer)?;
     let setup = WorkerSetup {
         connection,
@@ -123,13 +130,14 @@ pub fn start(base: &Base, signer: &Signer, attempt: &Attempt<'_>) -> Result<(Wor
         // Rounded up: the front gives up first, and tells the user.
         deadline_seconds: u32::try_from(attempt.patience.as_secs()).unwrap_or(u32::MAX).saturating_add(1),
         pam_folder: base.pam_folder().map(|folder| folder.to_string_lossy().into_owned()),
+        lookup: attempt.lookup,
     };
     let bytes = encode(&setup).map_err(io::Error::other)?;
     // A few hundred bytes: they fit into the pipe, so that this never waits.
     File::from(std::os::fd::OwnedFd::from(setup_writer)).write_all(&bytes)?;
     let deadline = Instant::now() + attempt.patience + OVERTIME;
     let source = Source::of(attempt.peer.ip());
-    Ok((Worker { connection, source, attempt: number, child, log, deadline }, front_end))
+    Ok((Worker { connection, source, attempt: number, lookup: attempt.lookup, child, log, deadline }, front_end))
 }
 
 impl Worker {
