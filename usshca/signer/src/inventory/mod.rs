@@ -40,6 +40,8 @@ pub const COUNTER_BITS: u32 = 40;
 const MAX_CHECKED: u64 = 64 << 20;
 /// How many serials the mark is ahead of the database while certificates are issued: it is written once for so many of them.
 const BLOCK: i64 = 4096;
+/// How long the log beside the database grows before it is written into it, in pages of 4 KiB: of the pages that many certificates change alike, each is then written once.
+const LOG_PAGES: i64 = 4000;
 /// Never with SQLITE_OPEN_CREATE.
 const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
@@ -251,6 +253,7 @@ impl Inventory {
         // FULL: a commit is on disk when it returns.
         connection
             .execute_batch("PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;")?;
+        connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
         schema::migrate(&mut connection)?;
         connection.set_prepared_statement_cache_capacity(64);
         let mark_path = path.with_file_name("serials");

@@ -17,14 +17,14 @@ fn after_a_power_cut_at_any_fsync_what_left_is_recorded_and_the_ca_goes_on_by_it
     let log = tempfile::NamedTempFile::new().unwrap();
     let signer = Signer::started(state.path(), &trace::argv(log.path().to_str().unwrap(), PROGRAM), false);
     let mut left: Left = BTreeMap::new();
-    // Enough for the log to be written into the database meanwhile (1000 pages).
-    signer.issue(120, &mut left, &mut Vec::new()).unwrap();
+    // Enough for the log to be written into the database meanwhile (4000 pages).
+    signer.issue(260, &mut left, &mut Vec::new()).unwrap();
     signer.end();
     let calls = trace::read(log.path(), folder);
     let ends =
         |name: &str| calls.iter().filter(|call| matches!(call, Call::Sync { path } if path.ends_with(name))).count();
     assert!(
-        ends("inventory.db") >= 2 && ends("inventory.db-wal") > 240 && ends("serials.new") >= 1,
+        ends("inventory.db") >= 2 && ends("inventory.db-wal") > 520 && ends("serials.new") >= 1,
         "not all was seen"
     );
 
@@ -52,7 +52,7 @@ fn after_a_power_cut_at_any_fsync_what_left_is_recorded_and_the_ca_goes_on_by_it
             signer.end();
         }
     }
-    assert!(seen > 400, "{seen}");
+    assert!(seen > 900, "{seen}");
 }
 
 /// Which serial left the process with which call.
