@@ -94,7 +94,7 @@ pub fn worker(data: &[u8]) {
         return;
     }
     half_close(&far);
-    let answers = ByFront::new(Rc::new(Blocking::new(near))).converse(&messages);
+    let answers = ByFront::new(Rc::new(Blocking::new(near)), Rc::default()).converse(&messages);
     if let Some(answers) = answers {
         assert_eq!(answers.len(), prompts);
         assert!(answers.iter().all(|answer| answer.len() <= MAX_ANSWER && !answer.contains('\0')));

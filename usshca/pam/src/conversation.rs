@@ -1,5 +1,6 @@
 //! PAM's conversation, held with the front.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use ussh_os::pam_application::{Conversation, PamMessage};
@@ -13,23 +14,27 @@ const MAX_ANSWER: usize = 511;
 /// Passes messages on to the front and answers back.
 pub struct ByFront {
     front: Rc<Channel<FromWorker, ToWorker>>,
+    /// Set once a question found nobody to answer it.
+    left: Rc<Cell<bool>>,
 }
 
 impl ByFront {
-    /// Over this channel.
-    pub fn new(front: Rc<Channel<FromWorker, ToWorker>>) -> Self {
-        ByFront { front }
+    /// Over this channel; `left` is set once a question found nobody to answer it.
+    pub fn new(front: Rc<Channel<FromWorker, ToWorker>>, left: Rc<Cell<bool>>) -> Self {
+        ByFront { front, left }
     }
 }
 
 impl Conversation for ByFront {
     fn converse(&mut self, messages: &[PamMessage]) -> Option<Vec<Zeroizing<String>>> {
         let prompts = messages.iter().filter(|m| is_prompt(m)).count();
-        self.front.send(&FromWorker::Converse(messages.iter().map(message).collect())).ok()?;
+        let sent = self.front.send(&FromWorker::Converse(messages.iter().map(message).collect()));
         if prompts == 0 {
-            return Some(Vec::new());
+            return sent.ok().map(|()| Vec::new());
         }
-        let mut reply = self.front.receive(None).ok()?.message;
+        let reply = sent.and_then(|()| self.front.receive(None));
+        self.left.set(reply.is_err());
+        let mut reply = reply.ok()?.message;
         let answers: Vec<_> = std::mem::take(&mut reply.answers).into_iter().map(Zeroizing::new).collect();
         let fit = answers.iter().all(|a| a.len() <= MAX_ANSWER && !a.contains('\0'));
         (answers.len() == prompts && fit).then_some(answers)
@@ -63,7 +68,7 @@ mod tests {
 
     fn pair() -> (ByFront, Front) {
         let (a, b) = SeqPacket::pair().unwrap();
-        (ByFront::new(Rc::new(Channel::new(a))), Channel::new(b))
+        (ByFront::new(Rc::new(Channel::new(a)), Rc::default()), Channel::new(b))
     }
 
     fn ask(messages: &[PamMessage], answers: &[&str]) -> Option<Vec<String>> {
@@ -82,6 +87,18 @@ mod tests {
     fn each_prompt_gets_its_answer_in_order() {
         let batch = [PamMessage::Info("hello".into()), password(), PamMessage::PromptEchoOn("Code: ".into())];
         assert_eq!(ask(&batch, &["secret", "123"]).unwrap(), ["secret", "123"]);
+    }
+
+    #[test]
+    fn a_question_that_finds_nobody_is_told_from_a_wrong_answer() {
+        let (a, b) = SeqPacket::pair().unwrap();
+        let left = Rc::new(Cell::new(false));
+        let mut conversation = ByFront::new(Rc::new(Channel::new(a)), Rc::clone(&left));
+        let front: Front = Channel::new(b);
+        front.send(&ToWorker { answers: vec![] }).unwrap();
+        assert!(conversation.converse(&[password()]).is_none() && !left.get());
+        drop(front);
+        assert!(conversation.converse(&[password()]).is_none() && left.get());
     }
 
     #[test]

@@ -60,6 +60,7 @@ pub fn main() -> ExitCode {
     match login::run(worker) {
         Outcome::Passed => ExitCode::SUCCESS,
         Outcome::Refused => ExitCode::from(1),
+        Outcome::Left => ExitCode::from(2),
         Outcome::Unavailable => ExitCode::from(69),
     }
 }

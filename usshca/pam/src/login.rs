@@ -1,5 +1,6 @@
 //! The order of a login: authenticate (unless it is a lookup), account management (with a password change where it is due), the account's groups, the statement to the signer.
 
+use std::cell::Cell;
 use std::io::Write;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ pub enum Outcome {
     Passed,
     /// PAM said no.
     Refused,
+    /// Whoever was asked had gone.
+    Left,
     /// It could not be found out.
     Unavailable,
 }
@@ -51,7 +54,8 @@ enum Failure {
 pub fn run(worker: Worker) -> Outcome {
     let Worker { front, signer, setup } = worker;
     let front = Rc::new(front);
-    let mut pam = match open(&setup, Rc::clone(&front)) {
+    let left = Rc::new(Cell::new(false));
+    let mut pam = match open(&setup, Rc::clone(&front), Rc::clone(&left)) {
         Ok(pam) => pam,
         Err(failure) => return fail(&front, &setup, &failure, None),
     };
@@ -68,13 +72,20 @@ pub fn run(worker: Worker) -> Outcome {
             let delay = pam.fail_delay();
             // pam_end now: once it has been told, the front may ask for the next attempt.
             drop(pam);
-            fail(&front, &setup, &failure, delay)
+            match fail(&front, &setup, &failure, delay) {
+                Outcome::Refused if left.get() => Outcome::Left,
+                outcome => outcome,
+            }
         }
     }
 }
 
-fn open(setup: &WorkerSetup, front: Rc<Channel<FromWorker, ToWorker>>) -> Result<PamApplication<ByFront>, Failure> {
-    let (service, user, conversation) = (&setup.service, &setup.user, ByFront::new(front));
+fn open(
+    setup: &WorkerSetup,
+    front: Rc<Channel<FromWorker, ToWorker>>,
+    left: Rc<Cell<bool>>,
+) -> Result<PamApplication<ByFront>, Failure> {
+    let (service, user, conversation) = (&setup.service, &setup.user, ByFront::new(front, left));
     let started = match &setup.pam_folder {
         Some(folder) => PamApplication::start_in(folder, service, user, conversation),
         None => PamApplication::start(service, user, conversation),

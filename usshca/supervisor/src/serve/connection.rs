@@ -21,6 +21,15 @@ const SESSION: Duration = Duration::from_secs(150);
 /// Longest user name, in bytes.
 const MAX_USER: usize = 256;
 
+/// What became of a connection's attempts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Conduct {
+    /// How many PAM has refused.
+    pub refused: u32,
+    /// One could not be carried out, through no fault of the client's.
+    pub troubled: bool,
+}
+
 /// A connection.
 pub struct Connection {
     /// Its number, from 1.
@@ -43,10 +52,8 @@ pub struct Connection {
     pub attempts: u32,
     /// How many of them looked an account up.
     pub lookups: u32,
-    /// Attempts that PAM has refused.
-    pub refused: u32,
-    /// An attempt could not be carried out, through no fault of the client's.
-    pub troubled: bool,
+    /// What became of its attempts.
+    pub conduct: Conduct,
     /// Somebody has logged in.
     pub logged_in: bool,
     /// It was ended to make room for somebody else.
@@ -91,8 +98,7 @@ pub fn start(ground: &Ground, signer: &Signer, id: u64, stream: TcpStream) -> st
         signer_generation,
         attempts: 0,
         lookups: 0,
-        refused: 0,
-        troubled: false,
+        conduct: Conduct::default(),
         logged_in: false,
         evicted: false,
         grace_end,

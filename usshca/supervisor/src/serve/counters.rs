@@ -69,7 +69,8 @@ impl Counters {
     pub fn worker_ended(&mut self, ended: Ended) {
         *match ended {
             Ended::Passed => &mut self.passed,
-            Ended::Refused => &mut self.refused,
+            // Nobody was let in, whoever it was that gave up.
+            Ended::Refused | Ended::Left => &mut self.refused,
             Ended::Unavailable => &mut self.unavailable,
             Ended::BrokeDown => &mut self.broke_down,
         } += 1;

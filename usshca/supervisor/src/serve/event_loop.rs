@@ -25,6 +25,7 @@ use crate::serve::publisher::Publisher;
 use crate::serve::signer::Signer;
 use crate::serve::source::Named;
 use crate::serve::turned_away::Leaving;
+use crate::serve::turns::Departed;
 use crate::serve::watch::{Token, Watch};
 use crate::serve::worker::Worker;
 
@@ -43,6 +44,8 @@ pub struct EventLoop {
     publisher: Option<Publisher>,
     /// By number.
     pub(super) connections: BTreeMap<u64, Connection>,
+    /// Those that have ended and whose last workers have not, by number.
+    pub(super) departed: BTreeMap<u64, Departed>,
     /// By a number of their own.
     pub(super) workers: BTreeMap<u64, Worker>,
     pub(super) watch: Watch,
@@ -93,6 +96,7 @@ impl EventLoop {
             signals,
             signer,
             connections: BTreeMap::new(),
+            departed: BTreeMap::new(),
             workers: BTreeMap::new(),
             watch: Watch::new().map_err(|e| Failure::internal(format!("epoll: {e}")))?,
             last_connection: 0,

@@ -1,5 +1,6 @@
 //! What connections and workers have to say, and how they end.
 
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -11,9 +12,10 @@ use ussh_os::syslog::Severity;
 use usshca_ipc::front::FromSupervisor;
 
 use crate::log;
-use crate::serve::connection::{Asked, Connection};
+use crate::serve::connection::{Asked, Conduct, Connection};
 use crate::serve::event_loop::{EventLoop, REAP_PATIENCE, is_to_be_killed, limit};
 use crate::serve::penalties::Offence;
+use crate::serve::source::Source;
 use crate::serve::watch::Token;
 use crate::serve::worker::{self, Attempt, Ended, StartError, Worker};
 
@@ -58,15 +60,20 @@ impl EventLoop {
             let fields = [("event", "worker_broke_down"), ("connection", &*connection), ("attempt", &*attempt)];
             log::event(Severity::Warning, &format!("{name}: the PAM worker broke down ({status})"), &fields);
         }
-        if let Some(connection) = self.connections.get_mut(&worker.connection) {
+        let conduct = match self.connections.get_mut(&worker.connection) {
+            Some(connection) => Some(&mut connection.conduct),
+            None => self.departed.get_mut(&worker.connection).map(|departed| &mut departed.conduct),
+        };
+        if let Some(conduct) = conduct {
             match ended {
-                Ended::Passed => {}
+                Ended::Passed | Ended::Left => {}
                 // Whoever is looked up has tried no password.
                 Ended::Refused if worker.lookup => {}
-                Ended::Refused => connection.refused += 1,
-                Ended::Unavailable | Ended::BrokeDown => connection.troubled = true,
+                Ended::Refused => conduct.refused += 1,
+                Ended::Unavailable | Ended::BrokeDown => conduct.troubled = true,
             }
         }
+        self.settle(worker.connection, now);
         None
     }
 
@@ -109,15 +116,22 @@ impl EventLoop {
             log::event(Severity::Warning, &format!("{name}: the front broke down ({status})"), &fields);
         }
         self.orphan_workers_of(connection.id, now);
-        self.penalise(&connection, status, now);
+        self.departed.insert(connection.id, Departed::of(&connection, status, now));
+        self.settle(connection.id, now);
         None
     }
 
-    /// Its source pays for what became of it.
-    fn penalise(&mut self, connection: &Connection, status: ExitStatus, now: Instant) {
+    /// Its source pays for what became of a connection that has ended, once all of its workers have too: whoever hangs up before PAM has said no pays for that all the same.
+    fn settle(&mut self, connection: u64, now: Instant) {
+        if self.workers.values().any(|worker| worker.connection == connection) {
+            return;
+        }
+        let Some(connection) = self.departed.remove(&connection) else {
+            return;
+        };
         let exempt = &self.ground.base.config.penalties.exempt;
         let address = connection.peer.ip();
-        let Some(offence) = offence(connection, status, now).filter(|_| self.stop_by.is_none()) else {
+        let Some(offence) = connection.offence().filter(|_| self.stop_by.is_none()) else {
             return;
         };
         if exempt.iter().any(|network| network.0.contains(&address)) {
@@ -160,7 +174,7 @@ impl EventLoop {
             }
             Err(message) => {
                 self.counters.attempts_turned_away += 1;
-                connection.troubled |= message != TOO_MANY;
+                connection.conduct.troubled |= message != TOO_MANY;
                 let user = escape(user.as_bytes(), MAX_FIELD);
                 log::warning(&format!("{}: no attempt for {user}: {message}", connection.name()));
                 // A front that cannot be told has gone.
@@ -224,27 +238,79 @@ impl EventLoop {
     }
 }
 
-/// What a connection did that has ended. One that was ended to make room did nothing.
-fn offence(connection: &Connection, status: ExitStatus, now: Instant) -> Option<Offence> {
-    if connection.is_evicted() {
-        return None;
+/// A connection that has ended.
+pub struct Departed {
+    peer: SocketAddr,
+    source: Source,
+    conduct: Conduct,
+    /// It was ended to make room, had logged in, or broke down by our own fault.
+    is_blameless: bool,
+    /// By a signal, or by a panic: what a client may have made it do.
+    has_crashed: bool,
+    was_overtime: bool,
+}
+
+impl Departed {
+    fn of(connection: &Connection, status: ExitStatus, now: Instant) -> Self {
+        let has_crashed = status.signal().is_some() || status.code() == Some(PANIC);
+        Departed {
+            peer: connection.peer,
+            source: connection.source,
+            conduct: connection.conduct,
+            is_blameless: connection.is_evicted() || connection.logged_in && !has_crashed,
+            has_crashed,
+            was_overtime: now + GRACE_SLACK >= connection.grace_end,
+        }
     }
-    // By a signal, or by a panic: what a client may have made it do. Its other statuses are our own troubles.
-    if status.signal().is_some() || status.code() == Some(PANIC) {
-        return Some(Offence::Crashed);
-    }
-    if connection.logged_in {
-        return None;
-    }
-    if now + GRACE_SLACK >= connection.grace_end {
-        return Some(Offence::GraceExceeded);
-    }
-    match (connection.refused, connection.troubled) {
-        (1.., _) => Some(Offence::AuthenticationFailed),
-        (0, true) => None,
-        (0, false) => Some(Offence::NeverTried),
+
+    fn offence(&self) -> Option<Offence> {
+        if self.is_blameless {
+            return None;
+        }
+        if self.has_crashed {
+            return Some(Offence::Crashed);
+        }
+        if self.was_overtime {
+            return Some(Offence::GraceExceeded);
+        }
+        match (self.conduct.refused, self.conduct.troubled) {
+            (1.., _) => Some(Offence::AuthenticationFailed),
+            (0, true) => None,
+            (0, false) => Some(Offence::NeverTried),
+        }
     }
 }
 
 /// How a Rust program ends that panics.
 const PANIC: i32 = 101;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn departed(refused: u32, troubled: bool) -> Departed {
+        let peer = ([192, 0, 2, 1], 1).into();
+        Departed {
+            peer,
+            source: Source::of(peer.ip()),
+            conduct: Conduct { refused, troubled },
+            is_blameless: false,
+            has_crashed: false,
+            was_overtime: false,
+        }
+    }
+
+    #[test]
+    fn what_a_connection_pays_for_is_the_worst_that_it_did_itself() {
+        assert_eq!(departed(0, false).offence(), Some(Offence::NeverTried));
+        assert_eq!(departed(2, false).offence(), Some(Offence::AuthenticationFailed));
+        assert_eq!(departed(1, true).offence(), Some(Offence::AuthenticationFailed));
+        assert_eq!(departed(0, true).offence(), None, "PAM was out of order");
+        assert_eq!(Departed { was_overtime: true, ..departed(2, false) }.offence(), Some(Offence::GraceExceeded));
+        assert_eq!(
+            Departed { has_crashed: true, was_overtime: true, ..departed(0, true) }.offence(),
+            Some(Offence::Crashed)
+        );
+        assert_eq!(Departed { is_blameless: true, ..departed(2, false) }.offence(), None);
+    }
+}

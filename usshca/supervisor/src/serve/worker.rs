@@ -48,6 +48,8 @@ pub enum Ended {
     Passed,
     /// PAM said no.
     Refused,
+    /// Whoever was asked had gone.
+    Left,
     /// It could not be found out.
     Unavailable,
     /// A module ended it, or it was killed.
@@ -60,6 +62,7 @@ impl Ended {
         match status.code() {
             Some(0) => Ended::Passed,
             Some(1) => Ended::Refused,
+            Some(2) => Ended::Left,
             Some(69) => Ended::Unavailable,
             _ => Ended::BrokeDown,
         }
