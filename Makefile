@@ -41,7 +41,7 @@ release: deps ## release build of everything
 
 .PHONY: man
 man: deps ## manual pages and completions in packaging/, from the definitions of the command lines
-	USSH_WRITE_MANUALS=1 $(CARGO) test --locked --quiet -p ussh-wrapper -p usshca -p ussh-hostd -p pam-ussh-check -- manual_and_completions
+	USSH_WRITE_MANUALS=1 $(CARGO) test --locked --quiet -p ussh-wrapper -p usshca-admin -p ussh-hostd -p pam-ussh-check -- manual_and_completions
 
 # ---- running ---------------------------------------------------------------------------------------------------
 

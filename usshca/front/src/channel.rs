@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -43,6 +44,14 @@ impl<Out: Serialize, In: DeserializeOwned> Channel<Out, In> {
     pub async fn receive(&self) -> Result<(In, Vec<OwnedFd>), ChannelError> {
         let received = self.when(Interest::READABLE, || self.inner.receive(None)).await?;
         Ok((received.message, received.descriptors))
+    }
+
+    /// Asks and waits for the answer, with everything else in this thread standing still.
+    /// # Errors
+    /// [`ChannelError`]; a timeout is `Io(TimedOut)`.
+    pub fn ask_now(&self, question: &Out, patience: Duration) -> Result<In, ChannelError> {
+        self.inner.send(question)?;
+        self.inner.receive(Some(patience)).map(|received| received.message)
     }
 
     /// Tries whenever the socket is ready, until it does not say "would block".

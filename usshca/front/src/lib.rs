@@ -7,6 +7,7 @@
 //! a certificate for whoever passed PAM on this very connection, or whose registered key signed the signer's own message for it.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod agent;
 mod certify;
 pub mod channel;

@@ -8,6 +8,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
 use usshca_ipc::front::{Makes, Verb, Wish};
 
+use crate::admin;
 use crate::certify;
 use crate::login::Passed;
 use crate::mine::{self, Form};
@@ -91,6 +92,8 @@ enum Command {
     Mine(Verb, Form),
     /// The feed for hosts.
     Feed,
+    /// What stands behind `admin`.
+    Admin(String),
     /// A wish that cannot be read; why.
     Wrong(String),
     Unknown,
@@ -103,6 +106,7 @@ impl Command {
             Ok("help") => Command::Help,
             Ok("feed") => Command::Feed,
             Ok("sign") => Command::Sign(Wish::default()),
+            Ok(line) if line == "admin" || line.starts_with("admin ") => Command::Admin(line.replacen("admin", "", 1)),
             Ok(line) => Command::mine(line).unwrap_or_else(|| Command::wish(line)),
             Err(_) => Command::Unknown,
         }
@@ -151,6 +155,7 @@ pub async fn run(mut job: Job) {
             Some(input) => job.report(sign::run(&job, &wish, input).await).await,
             None => 1,
         },
+        Command::Admin(line) => admin::run(&job, &line, input).await,
         Command::Mine(verb, form) => job.report(mine::run(&job, verb, form).await).await,
         Command::Help => job.print(text::HELP).await,
         Command::Feed => job.feed().await,
@@ -251,8 +256,11 @@ mod tests {
             };
             assert_eq!(Command::parse(format!("{line} --json").as_bytes()), json);
         }
+        assert_eq!(Command::parse(b" admin list --json "), Command::Admin(" list --json".into()));
+        assert_eq!(Command::parse(b"admin"), Command::Admin(String::new()));
         for unknown in [
-            &b"whoami; id"[..],
+            &b"administer"[..],
+            b"whoami; id",
             b"list bob",
             b"list --json bob",
             b"revoke-mine bob",

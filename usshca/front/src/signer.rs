@@ -71,7 +71,14 @@ impl Signer {
         timeout(PATIENCE, self.channel.receive()).await.map_err(late)?.map(|(message, _)| message)
     }
 
-    /// The same; a refusal is an error, and what cannot be asked is told in general words.
+    /// The same, with the whole connection waiting for it.
+    /// # Errors
+    /// [`ChannelError`]
+    pub fn ask_now(&self, question: &ToSigner) -> Result<FromSigner, ChannelError> {
+        self.channel.ask_now(question, PATIENCE)
+    }
+
+    /// One question, one answer; a refusal is an error, and what cannot be asked is told in general words.
     /// # Errors
     /// [`NoAnswer`]
     pub async fn answer(&self, question: &ToSigner) -> Result<FromSigner, NoAnswer> {

@@ -63,6 +63,7 @@ Log in with agent forwarding, and a certificate for your account goes into your 
   ssh CA revoke-mine              revoke all of your certificates that are good; revoke-mine --json
   ssh CA krl > FILE               the list of all that is revoked (KRL)
   ssh CA feed > FILE              the signed feed for hosts: CA keys, revocation list, known_hosts
+  ssh CA admin …                  for the CA's administrators; ssh CA admin --help
   ssh CA help                     this
 ";
 

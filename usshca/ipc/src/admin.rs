@@ -8,7 +8,7 @@ use crate::front::Wish;
 use crate::host::{Host, Secret, Token};
 
 /// One question.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Certificates by serial descending, from below `before` (exclusive; u64::MAX = newest), at most `limit` (≤ 500) rows.
     List {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::admin::Entry;
+use crate::admin::{self, Entry};
 use crate::host::{HostAnswer, HostAsk};
 
 /// Descriptors that the supervisor gives a front, by number.
@@ -142,6 +142,13 @@ pub enum ToSigner {
     },
     /// The next part of an answer that came with `more`.
     More,
+    /// A question of an administrator's, who passed PAM in this attempt a short time ago. The answer is [`FromSigner::Admin`].
+    Admin {
+        /// The attempt.
+        attempt: u32,
+        /// What is asked.
+        request: Box<admin::Request>,
+    },
 }
 
 /// Most keys that a front may ask about.
@@ -296,4 +303,6 @@ pub enum FromSigner {
         /// There are more: [`ToSigner::More`].
         more: bool,
     },
+    /// To an administrator; behind a part of a KRL that is not the last one, the next comes for [`ToSigner::More`].
+    Admin(Box<admin::Reply>),
 }

@@ -5,7 +5,6 @@ use ussh_core::certificate::{Certificate, CertificateOption};
 use ussh_core::escape::MAX_FIELD;
 use ussh_core::feed::Handover;
 use ussh_core::keys::PublicKey;
-use ussh_os::agent_socket::Peer;
 use usshca_ipc::admin::{Cursor, Entry, Find, Recorded, Reply, Request, Revoke, Revoked, Shown, Supposed};
 use usshca_ipc::channel::encode;
 
@@ -24,18 +23,17 @@ const LOGIN_TIME: &str = "login-time@ussh";
 /// Longest reason of a revocation, in bytes.
 pub const MAX_REASON: usize = 1024;
 
-/// The answers to one question, in order.
-pub fn answer(ca: &mut Ca, peer: &Peer, request: Request) -> Vec<Reply> {
-    let by = format!("admin uid {}", peer.uid);
+/// The answers to one question, in order; `by` is who asks, for the inventory and the log.
+pub fn answer(ca: &mut Ca, by: &str, request: Request) -> Vec<Reply> {
     let answer = match request {
         Request::List { before, limit } => list(ca, before, limit),
         Request::Show { serial } => show(ca, serial),
-        Request::Revoke { what, reason } => revoke(ca, what, &reason, &by),
-        Request::Lift { act } => lift(ca, act, &by),
+        Request::Revoke { what, reason } => revoke(ca, what, &reason, by),
+        Request::Lift { act } => lift(ca, act, by),
         Request::Revocations { before, limit } => revocations(ca, before, limit),
         Request::Krl => return krl(ca),
         Request::HostSign { public_key, principals, validity_seconds } => {
-            Ok(host_admin::sign(ca, &HostRequest { public_key, principals, validity_seconds }, &by))
+            Ok(host_admin::sign(ca, &HostRequest { public_key, principals, validity_seconds }, by))
         }
         Request::Keys => Ok(keys(ca)),
         Request::Explain(supposed) => Ok(match explain(ca.policy(), &supposed, ca.now()) {
@@ -44,24 +42,24 @@ pub fn answer(ca: &mut Ca, peer: &Peer, request: Request) -> Vec<Reply> {
         }),
         Request::Feed { valid_seconds, signed } => return feed(ca, valid_seconds, signed),
         Request::FeedKey => Ok(feed_key(ca)),
-        Request::FeedKeyRotate { to } => Ok(rotate(ca, to.as_deref(), &by)),
+        Request::FeedKeyRotate { to } => Ok(rotate(ca, to.as_deref(), by)),
         Request::FeedKeyHandedOver { manifest, signature } => {
-            Ok(handed_over(ca, Handover { manifest, signature }, &by))
+            Ok(handed_over(ca, Handover { manifest, signature }, by))
         }
         Request::Find { find, cursor, limit } => find_rows(ca, &find, cursor, limit),
         Request::Recorded { since, cursor } => recorded(ca, since, cursor),
         Request::Lost => ca.inventory().lost_serials().map(Reply::Lost),
-        Request::HostToken { principals, life_seconds } => Ok(host_admin::token(ca, &principals, life_seconds, &by)),
+        Request::HostToken { principals, life_seconds } => Ok(host_admin::token(ca, &principals, life_seconds, by)),
         Request::HostTokens { before, limit } => host_admin::tokens(ca, before, limit),
-        Request::HostTokenRevoke { id } => host_admin::revoke_token(ca, id, &by),
+        Request::HostTokenRevoke { id } => host_admin::revoke_token(ca, id, by),
         Request::Hosts { after, limit } => host_admin::list(ca, &after, limit),
         Request::HostShow { name } => host_admin::show(ca, &name),
-        Request::HostRemove { name, reason } => host_admin::remove(ca, &name, &reason, &by),
+        Request::HostRemove { name, reason } => host_admin::remove(ca, &name, &reason, by),
         Request::KeyRegister { user, public_key, comment } => {
-            crate::registered::register(ca, &user, &public_key, &comment, &by)
+            crate::registered::register(ca, &user, &public_key, &comment, by)
         }
         Request::KeyList { user, before, limit } => crate::registered::list(ca, user.as_deref(), before, limit),
-        Request::KeyRemove { fingerprint } => crate::registered::remove(ca, &fingerprint, &by),
+        Request::KeyRemove { fingerprint } => crate::registered::remove(ca, &fingerprint, by),
     };
     vec![answer.unwrap_or_else(|e| Reply::Refused(e.to_string()))]
 }

@@ -7,9 +7,7 @@
 mod admin;
 mod check;
 mod child;
-mod cli;
 mod config;
-mod failure;
 mod feed_folder;
 mod init;
 mod listen;
@@ -27,6 +25,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use ussh_os::process;
+use usshca_admin::{cli, failure};
 use usshca_ipc::layout::Layout;
 
 use crate::cli::{Cli, Command};

@@ -81,7 +81,7 @@ impl Conditions {
 }
 
 impl Subjects {
-    fn include(&self, user: &str, groups: &[String]) -> bool {
+    pub(super) fn include(&self, user: &str, groups: &[String]) -> bool {
         match self {
             Subjects::Everybody => true,
             Subjects::Listed { users, groups: listed } => {
@@ -102,7 +102,7 @@ impl Subjects {
 }
 
 /// Whether one of the networks holds the address. An IPv4 address that came in on an IPv6 socket is an IPv4 address.
-fn contains(networks: &[IpNet], address: IpAddr) -> bool {
+pub(super) fn contains(networks: &[IpNet], address: IpAddr) -> bool {
     let address = address.to_canonical();
     networks.iter().any(|net| net.contains(&address))
 }

@@ -3,6 +3,7 @@
 //! Trusted: the policy's text, and the facts in a [`Question`]. In the order in which a request goes through it: what is asked (`question`), whom and when a rule is about
 //! (`conditions`), what it demands and gives (`terms`). `parse` makes it from its text, and `lint` finds what an administrator cannot have meant.
 
+mod admins;
 mod conditions;
 mod hosts;
 mod lint;
@@ -16,6 +17,7 @@ use std::net::IpAddr;
 
 use jiff::tz::TimeZone;
 
+pub use self::admins::{Admins, NoAdmin};
 pub use self::conditions::Mismatch;
 use self::conditions::{Conditions, Subjects};
 pub use self::hosts::{HostPolicy, MAX_HOST_VALIDITY};
@@ -33,6 +35,7 @@ pub struct Policy {
     zone: TimeZone,
     rules: Vec<Rule>,
     hosts: HostPolicy,
+    admins: Option<Admins>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,7 +152,12 @@ impl Policy {
         &self.hosts
     }
 
-    /// Every group that a rule is about, once.
+    /// Who may administer the CA over ssh; `None`: nobody.
+    pub fn admins(&self) -> Option<&Admins> {
+        self.admins.as_ref()
+    }
+
+    /// Every group that it names, once.
     pub fn groups(&self) -> BTreeSet<&str> {
         let listed = self.rules.iter().map(|rule| &rule.conditions.subjects);
         let listed = listed.flat_map(|subjects| match subjects {
@@ -160,7 +168,8 @@ impl Policy {
             Effect::Deny => &[][..],
             Effect::Grant(terms) => &terms.group_principals,
         });
-        listed.chain(mapped.map(|(group, _)| group)).map(String::as_str).collect()
+        let admins = self.admins.iter().flat_map(Admins::groups);
+        listed.chain(mapped.map(|(group, _)| group)).chain(admins).map(String::as_str).collect()
     }
 
     /// Decides.

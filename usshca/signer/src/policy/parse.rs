@@ -5,6 +5,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use usshca_ipc::signer::PolicyText;
 
+use super::admins::{Admins, AdminsText};
 use super::conditions::{Conditions, When};
 use super::hosts::HostPolicy;
 use super::question::{KeyKind, Mode, Proofs};
@@ -78,6 +79,7 @@ struct MainText {
     host_wildcards: Option<Spanned<Vec<String>>>,
     #[serde(default)]
     host_groups: Table,
+    admins: Option<Spanned<AdminsText>>,
     #[serde(default)]
     rule: Vec<RuleText>,
 }
@@ -135,6 +137,7 @@ impl Policy {
             move |problem: Problem| value_error(main, rule, problem)
         };
         let zone = text.time_zone.as_ref().map_or(Ok(TimeZone::UTC), time_zone).map_err(value(""))?;
+        let admins = text.admins.as_ref().map(Admins::of).transpose().map_err(value(""))?;
         let host_groups = Named::new(&text.host_groups).map_err(value(""))?;
         let hosts = HostPolicy::read(text.host_validity_seconds.as_ref(), text.host_wildcards.as_ref());
         let hosts = hosts.map_err(value(""))?;
@@ -162,7 +165,7 @@ impl Policy {
         if reader.rules.is_empty() {
             return Err(PolicyError::NoRules { file: main.name.clone() });
         }
-        Ok(Policy { zone, rules: reader.rules, hosts })
+        Ok(Policy { zone, rules: reader.rules, hosts, admins })
     }
 }
 

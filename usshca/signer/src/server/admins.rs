@@ -82,7 +82,8 @@ impl Server {
         if admin.is_owed_nothing() {
             match hear(&admin.channel) {
                 Heard::Message(request, _) => {
-                    admin.owed.extend(crate::admin::answer(&mut self.ca, &admin.peer, request))
+                    let by = format!("admin uid {}", admin.peer.uid);
+                    admin.owed.extend(crate::admin::answer(&mut self.ca, &by, request));
                 }
                 Heard::Nothing => {}
                 Heard::Gone(e) => {

@@ -53,6 +53,8 @@ pub struct Front {
     pub(super) asked: Option<Asked>,
     /// What is left of the last answer in parts.
     pub(super) rest: VecDeque<FromSigner>,
+    /// An administrator's question was answered here.
+    pub(super) administers: bool,
 }
 
 /// A statement that waits for its one issue.
@@ -60,6 +62,8 @@ pub(super) struct Kept {
     pub(super) passed: Passed,
     /// When the statement came, or a key proved itself for it last.
     pub(super) since: Instant,
+    /// When the statement came.
+    pub(super) stated: Instant,
     /// The user's own key, which proved that its owner wants it certified.
     pub(super) possessed: Option<PublicKey>,
 }
@@ -109,6 +113,7 @@ impl Server {
             knows: 0,
             asked: None,
             rest: VecDeque::new(),
+            administers: false,
         };
         self.fronts.insert(connection, front);
     }
@@ -198,7 +203,8 @@ impl Server {
         ));
         let proofs = Proofs { pam: worker.trust == Trust::Authenticates, publickey: false };
         let passed = Passed { user: statement.user, groups: statement.groups, proofs, key: None, login_time: now };
-        front.statements.insert(attempt, Kept { passed, since: Instant::now(), possessed: None });
+        let stated = Instant::now();
+        front.statements.insert(attempt, Kept { passed, since: stated, stated, possessed: None });
         self.tell_if_enough(connection, attempt);
         StatementReply::Kept
     }
@@ -226,6 +232,7 @@ impl Server {
             Heard::Message(ToSigner::Prove { signature }, _) => self.prove(connection, &signature),
             Heard::Message(ToSigner::Mine { attempt, verb }, _) => self.mine(connection, attempt, verb),
             Heard::Message(ToSigner::More, _) => self.more(connection),
+            Heard::Message(ToSigner::Admin { attempt, request }, _) => self.administer(connection, attempt, *request),
             Heard::Nothing => {}
             Heard::Gone(ChannelError::Closed) => self.lose_front(connection),
             Heard::Gone(e) => {

@@ -8,6 +8,7 @@ mod fronts;
 mod hosts;
 mod mine;
 mod proofs;
+mod remote_admins;
 mod turn;
 
 use std::collections::BTreeMap;

@@ -8,12 +8,13 @@ use ussh_core::escape::escape;
 use ussh_core::feed::{Bundle, FeedError, Manifest, Pinned, VerifiedFeed, seal, verify};
 use ussh_core::keys::{KeyError, PrivateKey, PublicKey};
 use ussh_os::process;
+use usshca_admin::desk::Link as _;
 use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::layout::Layout;
 use zeroize::Zeroizing;
 
-use super::host::read_key;
-use super::time::utc;
+use super::read_key;
+use super::utc;
 use super::{Link, print, unexpected};
 use crate::cli::{FeedCommand, FeedKeyCommand, FeedShowArgs, FeedSignArgs, FeedVerifyArgs, PublishArgs, RotateArgs};
 use crate::failure::Failure;

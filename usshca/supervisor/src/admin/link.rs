@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ussh_os::process;
 use ussh_os::seqpacket::{self, SeqPacket};
+use usshca_admin::desk;
 use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::channel::{Channel, ChannelError};
 use usshca_ipc::layout::Layout;
@@ -68,20 +69,20 @@ impl Link {
         }
     }
 
-    /// Asks; a refusal is a failure.
-    pub fn ask(&self, request: &Request) -> Result<Reply, Failure> {
+    fn channel(&self) -> Result<&Channel<Request, Reply>, Failure> {
+        self.channel.as_ref().ok_or_else(|| Failure::internal("the connection with the signer is closed"))
+    }
+}
+
+impl desk::Link for Link {
+    fn ask(&self, request: &Request) -> Result<Reply, Failure> {
         self.channel()?.send(request).map_err(unavailable)?;
         self.next()
     }
 
-    /// The next answer to the same question.
-    pub fn next(&self) -> Result<Reply, Failure> {
+    fn next(&self) -> Result<Reply, Failure> {
         let reply = self.channel()?.receive(Some(PATIENCE)).map_err(unavailable)?.message;
         if let Reply::Refused(why) = reply { Err(Failure::refused(why)) } else { Ok(reply) }
-    }
-
-    fn channel(&self) -> Result<&Channel<Request, Reply>, Failure> {
-        self.channel.as_ref().ok_or_else(|| Failure::internal("the connection with the signer is closed"))
     }
 }
 

@@ -1,9 +1,10 @@
 //! What an inventory that was put back does not know.
 
+use usshca_admin::desk::Link as _;
 use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::layout::Layout;
 
-use super::time::utc;
+use super::utc;
 use super::{Link, layout_flag, unexpected};
 use crate::failure::Failure;
 

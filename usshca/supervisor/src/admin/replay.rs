@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::escape::{MAX_FIELD, escape};
+use usshca_admin::desk::Link as _;
 use usshca_ipc::admin::{Cursor, Explained, Recorded, Reply, Request};
 use usshca_ipc::layout::Layout;
 
-use super::time::utc;
+use super::utc;
 use super::{Link, print, table, unexpected};
 use crate::cli::ReplayArgs;
 use crate::config::MAX_FILE;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use ussh_core::keys::{KeyError, PrivateKey, PublicKey};
 use ussh_os::process;
+use usshca_admin::desk::Link as _;
 use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::layout::Layout;
 use usshca_ipc::signer::Secret;

@@ -5,11 +5,10 @@ use std::path::Path;
 use serde_json::json;
 use ussh_core::escape::{MAX_FIELD, escape};
 use usshca_ipc::admin::{CertificateKind, Reply, Request, Revocation, Revoke};
-use usshca_ipc::layout::Layout;
 
 use super::host::read_key;
 use super::time::{parse_utc, utc};
-use super::{Link, next_steps, print, table, unexpected};
+use super::{Desk, Link, next_steps, print, table, too_many, unexpected};
 use crate::cli::{Of, RevocationsArgs, RevokeArgs};
 use crate::failure::Failure;
 
@@ -27,49 +26,52 @@ impl From<Of> for CertificateKind {
 }
 
 /// Revokes, or undoes.
-pub fn revoke(layout: &Layout, args: &RevokeArgs) -> Result<(), Failure> {
+pub fn revoke(desk: &dyn Desk, args: &RevokeArgs) -> Result<(), Failure> {
     if let Some(act) = args.undo {
-        return undo(layout, args, act);
+        return undo(desk, args, act);
     }
-    let what = what(args)?;
+    let what = what(desk, args)?;
     let described = describe(&what);
     let request = Request::Revoke { what, reason: args.reason.clone() };
-    let Reply::Revoked(done) = Link::open(layout)?.ask(&request)? else {
+    let Reply::Revoked(done) = desk.link()?.ask(&request)? else {
         return Err(unexpected());
     };
     let serial = args.serial.map(|serial| serial.to_string());
-    print(&match (args.json, done) {
-        // Strings: JSON's numbers lose digits above 2^53 in many readers.
-        (true, _) => {
-            let act = done.map(|done| done.act.to_string());
-            let certificates = done.map_or(0, |done| done.certificates);
-            let already = done.is_none();
-            let mut value = json!({ "revocation": act, "certificates": certificates, "already": already });
-            if let (Some(fields), Some(serial)) = (value.as_object_mut(), serial) {
-                fields.insert("serial".to_owned(), serial.into());
+    print(
+        desk,
+        &match (args.json, done) {
+            // Strings: JSON's numbers lose digits above 2^53 in many readers.
+            (true, _) => {
+                let act = done.map(|done| done.act.to_string());
+                let certificates = done.map_or(0, |done| done.certificates);
+                let already = done.is_none();
+                let mut value = json!({ "revocation": act, "certificates": certificates, "already": already });
+                if let (Some(fields), Some(serial)) = (value.as_object_mut(), serial) {
+                    fields.insert("serial".to_owned(), serial.into());
+                }
+                format!("{value}\n")
             }
-            format!("{value}\n")
-        }
-        (false, Some(done)) => {
-            let count = match (args.serial, done.certificates) {
-                (Some(_), _) => String::new(),
-                (None, 1) => ", 1 certificate that is not over".to_owned(),
-                (None, count) => format!(", {count} certificates that are not over"),
-            };
-            format!("revoked {described} (revocation {}{count}); {}\n", done.act, next_steps(layout))
-        }
-        (false, None) => format!("{described}: was revoked before\n"),
-    })
+            (false, Some(done)) => {
+                let count = match (args.serial, done.certificates) {
+                    (Some(_), _) => String::new(),
+                    (None, 1) => ", 1 certificate that is not over".to_owned(),
+                    (None, count) => format!(", {count} certificates that are not over"),
+                };
+                format!("revoked {described} (revocation {}{count}); {}\n", done.act, next_steps(desk))
+            }
+            (false, None) => format!("{described}: was revoked before\n"),
+        },
+    )
 }
 
-fn what(args: &RevokeArgs) -> Result<Revoke, Failure> {
+fn what(desk: &dyn Desk, args: &RevokeArgs) -> Result<Revoke, Failure> {
     let kind = args.of.into();
     Ok(match args {
         RevokeArgs { serial: Some(serial), .. } => Revoke::Serial(*serial),
         RevokeArgs { user: Some(user), .. } => Revoke::User(user.clone()),
         RevokeArgs { host: Some(host), .. } => Revoke::Host(host.to_ascii_lowercase()),
         RevokeArgs { key: Some(key), .. } if key.starts_with("SHA256:") => Revoke::Key(key.clone()),
-        RevokeArgs { key: Some(key), .. } => Revoke::Key(read_key(Path::new(key))?.fingerprint()),
+        RevokeArgs { key: Some(key), .. } => Revoke::Key(read_key(desk, Path::new(key))?.fingerprint()),
         RevokeArgs { key_id: Some(key_id), .. } => Revoke::KeyId { kind, key_id: key_id.clone() },
         RevokeArgs { before: Some(time), .. } => Revoke::Before { kind, time: parse_utc("--before", time)? },
         RevokeArgs { ca: Some(of), .. } => Revoke::Ca { kind: (*of).into(), fingerprint: String::new() },
@@ -97,33 +99,39 @@ fn describe(what: &Revoke) -> String {
     }
 }
 
-fn undo(layout: &Layout, args: &RevokeArgs, act: u64) -> Result<(), Failure> {
-    let Reply::Lifted { certificates, already } = Link::open(layout)?.ask(&Request::Lift { act })? else {
+fn undo(desk: &dyn Desk, args: &RevokeArgs, act: u64) -> Result<(), Failure> {
+    let Reply::Lifted { certificates, already } = desk.link()?.ask(&Request::Lift { act })? else {
         return Err(unexpected());
     };
-    print(&match (args.json, already) {
-        (true, _) => {
-            format!("{}\n", json!({ "revocation": act.to_string(), "certificates": certificates, "already": already }))
-        }
-        (false, true) => format!("revocation {act} was undone before\n"),
-        (false, false) => {
-            format!("revocation {act} undone, {certificates} certificates are good again; {}\n", next_steps(layout))
-        }
-    })
+    print(
+        desk,
+        &match (args.json, already) {
+            (true, _) => {
+                format!(
+                    "{}\n",
+                    json!({ "revocation": act.to_string(), "certificates": certificates, "already": already })
+                )
+            }
+            (false, true) => format!("revocation {act} was undone before\n"),
+            (false, false) => {
+                format!("revocation {act} undone, {certificates} certificates are good again; {}\n", next_steps(desk))
+            }
+        },
+    )
 }
 
 /// Lists what was revoked, newest first.
-pub fn list(layout: &Layout, args: &RevocationsArgs) -> Result<(), Failure> {
-    let acts = receive(&Link::open(layout)?)?;
+pub fn list(desk: &dyn Desk, args: &RevocationsArgs) -> Result<(), Failure> {
+    let acts = receive(desk, desk.link()?.as_ref())?;
     if args.json {
         let lines: Vec<String> = acts.iter().map(|act| format!("{}\n", to_json(act))).collect();
-        return print(&lines.concat());
+        return print(desk, &lines.concat());
     }
     let rows: Vec<Vec<String>> = acts.iter().map(to_row).collect();
-    print(&table::render(&HEAD, &rows))
+    print(desk, &table::render(&HEAD, &rows))
 }
 
-fn receive(link: &Link) -> Result<Vec<Revocation>, Failure> {
+fn receive(desk: &dyn Desk, link: &dyn Link) -> Result<Vec<Revocation>, Failure> {
     let mut acts: Vec<Revocation> = Vec::new();
     let mut before = u64::MAX;
     loop {
@@ -136,6 +144,9 @@ fn receive(link: &Link) -> Result<Vec<Revocation>, Failure> {
             _ => return Ok(acts),
         }
         acts.extend(page);
+        if acts.len() as u64 > desk.most_rows() {
+            return Err(too_many(desk));
+        }
     }
 }
 

@@ -8,30 +8,33 @@ use ussh_core::escape::{MAX_FIELD, escape};
 use ussh_os::account::Account;
 use usshca_ipc::admin::{Explained, Grant, Reply, Request, Supposed};
 use usshca_ipc::front::Wish;
-use usshca_ipc::layout::Layout;
 
 use super::time::{parse_utc, utc};
-use super::{Link, print, unexpected};
+use super::{Desk, print, unexpected};
 use crate::cli::ExplainArgs;
+use crate::desk::not_here;
 use crate::failure::Failure;
 
 /// Asks the signer; a refusal is exit status 1.
-pub fn explain(layout: &Layout, args: &ExplainArgs) -> Result<(), Failure> {
-    let supposed = suppose(args)?;
+pub fn explain(desk: &dyn Desk, args: &ExplainArgs) -> Result<(), Failure> {
+    let supposed = suppose(desk, args)?;
     let request = Request::Explain(Box::new(supposed.clone()));
-    let Reply::Explained(explained) = Link::open(layout)?.ask(&request)? else {
+    let Reply::Explained(explained) = desk.link()?.ask(&request)? else {
         return Err(unexpected());
     };
-    print(&if args.json { format!("{}\n", to_json(&supposed, &explained)) } else { to_text(&supposed, &explained) })?;
+    print(
+        desk,
+        &if args.json { format!("{}\n", to_json(&supposed, &explained)) } else { to_text(&supposed, &explained) },
+    )?;
     match &explained.decision {
         Ok(_) => Ok(()),
         Err(why) => Err(Failure::refused(format!("no certificate: {}", shown(why)))),
     }
 }
 
-fn suppose(args: &ExplainArgs) -> Result<Supposed, Failure> {
+fn suppose(desk: &dyn Desk, args: &ExplainArgs) -> Result<Supposed, Failure> {
     let (user, groups) =
-        if args.groups.is_empty() { look_up(&args.user)? } else { (args.user.clone(), args.groups.clone()) };
+        if args.groups.is_empty() { look_up(desk, &args.user)? } else { (args.user.clone(), args.groups.clone()) };
     let time = args.at.as_deref().map(|text| parse_utc("--at", text)).transpose()?;
     Ok(Supposed {
         user,
@@ -50,7 +53,10 @@ fn suppose(args: &ExplainArgs) -> Result<Supposed, Failure> {
 }
 
 /// The canonical name and the groups, as a PAM worker would state them.
-fn look_up(user: &str) -> Result<(String, Vec<String>), Failure> {
+fn look_up(desk: &dyn Desk, user: &str) -> Result<(String, Vec<String>), Failure> {
+    if desk.here().is_none() {
+        return Err(not_here("looking up of groups", "name those to suppose with --group"));
+    }
     let failed = |e: &dyn std::fmt::Display| Failure::internal(format!("looking up the account {}: {e}", shown(user)));
     let account = Account::by_name(user).map_err(|e| failed(&e))?.ok_or_else(|| {
         Failure::refused(format!("this machine knows no account {}; to suppose one, give its --group", shown(user)))

@@ -1,16 +1,14 @@
 //! `usshca find`.
 
-use std::io::{self, Write};
 use std::path::Path;
 
 use clap::ValueEnum;
 use usshca_ipc::admin::{Cursor, Entry, Find, Reply, Request};
-use usshca_ipc::layout::Layout;
 
 use super::host::read_key;
 use super::list::{Form, shown_as};
 use super::time::parse_utc;
-use super::{Link, print, unexpected};
+use super::{Desk, print, too_many, unexpected};
 use crate::cli::FindArgs;
 use crate::failure::Failure;
 
@@ -18,13 +16,14 @@ use crate::failure::Failure;
 const PAGE: u32 = 500;
 
 /// Prints what is found, newest first: JSON and CSV as it comes, a table when all of it is there. Nothing found is exit status 1, as of grep.
-pub fn find(layout: &Layout, args: &FindArgs) -> Result<(), Failure> {
-    let (find, form) = (what(args)?, Form::of(args.json, args.csv));
-    let link = Link::open(layout)?;
+pub fn find(desk: &dyn Desk, args: &FindArgs) -> Result<(), Failure> {
+    let (find, form) = (what(desk, args)?, Form::of(args.json, args.csv));
+    let link = desk.link()?;
     let mut left = args.limit.unwrap_or(u64::MAX);
+    let mut count = 0;
     let (mut all, mut cursor, mut found): (Vec<Entry>, Cursor, bool) = (Vec::new(), Cursor::NEWEST, false);
     if form == Form::Csv {
-        print(&shown_as(&[], form))?;
+        print(desk, &shown_as(&[], form))?;
     }
     while left > 0 {
         let limit = u32::try_from(left).unwrap_or(PAGE).min(PAGE);
@@ -34,11 +33,24 @@ pub fn find(layout: &Layout, args: &FindArgs) -> Result<(), Failure> {
         };
         left = left.saturating_sub(rows.len() as u64);
         found |= !rows.is_empty();
-        match form {
-            Form::Table => all.extend(rows),
-            // Whoever reads no more ends this too.
-            Form::Json => stream(&shown_as(&rows, form))?,
-            Form::Csv => stream(shown_as(&rows, form).split_once("\r\n").map_or("", |(_, records)| records))?,
+        count += rows.len() as u64;
+        if count > desk.most_rows() {
+            return Err(too_many(desk));
+        }
+        let goes_on = match form {
+            Form::Table => {
+                all.extend(rows);
+                true
+            }
+            Form::Json => desk.stream(shown_as(&rows, form).as_bytes())?,
+            Form::Csv => {
+                let text = shown_as(&rows, form);
+                desk.stream(text.split_once("
+").map_or("", |(_, records)| records).as_bytes())?
+            }
+        };
+        if !goes_on {
+            return Ok(());
         }
         match next {
             // It only goes down: or this would never end.
@@ -47,25 +59,15 @@ pub fn find(layout: &Layout, args: &FindArgs) -> Result<(), Failure> {
         }
     }
     if form == Form::Table && found {
-        print(&shown_as(&all, form))?;
+        print(desk, &shown_as(&all, form))?;
     }
     if found { Ok(()) } else { Err(Failure::refused("nothing of that kind stands in the inventory")) }
 }
 
-/// A reader that has had enough is no failure, and nothing more is looked for.
-fn stream(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        Err(e) => Err(Failure::internal(format!("standard output: {e}"))),
-        Ok(()) => Ok(()),
-    }
-}
-
-fn what(args: &FindArgs) -> Result<Find, Failure> {
+fn what(desk: &dyn Desk, args: &FindArgs) -> Result<Find, Failure> {
     let key = match args.key.as_deref() {
         Some(key) if key.starts_with("SHA256:") => Some(key.to_owned()),
-        Some(file) => Some(read_key(Path::new(file))?.fingerprint()),
+        Some(file) => Some(read_key(desk, Path::new(file))?.fingerprint()),
         None => None,
     };
     let (since, until) = args.time.as_deref().map_or(Ok((None, None)), period)?;

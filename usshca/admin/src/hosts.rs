@@ -5,10 +5,9 @@ use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::escape::{MAX_FIELD, escape};
 use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::host::{Host, HostKey, Token};
-use usshca_ipc::layout::Layout;
 
 use super::time::utc;
-use super::{Link, next_steps, print, small_letters, table, unexpected};
+use super::{Desk, Link, next_steps, print, small_letters, table, too_many, unexpected};
 use crate::cli::{HostListArgs, HostRemoveArgs, HostShowArgs, HostTokenArgs, HostTokensArgs};
 use crate::failure::Failure;
 
@@ -18,19 +17,19 @@ const TOKEN_HEAD: [&str; 4] = ["TOKEN", "NAMES", "UNTIL", "MADE BY"];
 const HOST_HEAD: [&str; 7] = ["HOST", "NAMES", "KEYS", "VALID UNTIL", "LAST SEEN", "FROM", "NOTE"];
 
 /// Makes a token, or makes one useless.
-pub fn token(layout: &Layout, args: &HostTokenArgs) -> Result<(), Failure> {
-    let link = Link::open(layout)?;
+pub fn token(desk: &dyn Desk, args: &HostTokenArgs) -> Result<(), Failure> {
+    let link = desk.link()?;
     if let Some(id) = args.revoke {
         let Reply::HostTokenRevoked = link.ask(&Request::HostTokenRevoke { id })? else {
             return Err(unexpected());
         };
-        return print(&if args.json {
+        return print(desk, &if args.json {
             format!("{}\n", json!({ "id": id, "revoked": true }))
         } else {
             format!("token {id} is useless now\n")
         });
     }
-    let request = Request::HostToken { principals: small_letters(&args.names), life_seconds: args.life };
+    let request = Request::HostToken { principals: small_letters(&args.names, &|text| desk.note(text)), life_seconds: args.life };
     let Reply::HostToken { secret, token } = link.ask(&request)? else {
         return Err(unexpected());
     };
@@ -39,22 +38,22 @@ pub fn token(layout: &Layout, args: &HostTokenArgs) -> Result<(), Failure> {
         if let Some(fields) = value.as_object_mut() {
             fields.insert("token".to_owned(), json!(secret.reveal()));
         }
-        return print(&format!("{value}\n"));
+        return print(desk, &format!("{value}\n"));
     }
-    print(&format!("{}\n", secret.reveal()))?;
+    print(desk, &format!("{}\n", secret.reveal()))?;
     // Not on standard output: there is the token and nothing else.
-    eprintln!(
-        "usshca: token {} for {}, once, until {}; it is not shown again",
+    desk.note(&format!(
+        "token {} for {}, once, until {}; it is not shown again",
         token.id,
         plain(&token.names.join(", ")),
         utc(token.expires)
-    );
+    ));
     Ok(())
 }
 
 /// Lists those that can still be used.
-pub fn tokens(layout: &Layout, args: &HostTokensArgs) -> Result<(), Failure> {
-    let link = Link::open(layout)?;
+pub fn tokens(desk: &dyn Desk, args: &HostTokensArgs) -> Result<(), Failure> {
+    let link = desk.link()?;
     let mut all: Vec<Token> = Vec::new();
     let mut before = u64::MAX;
     loop {
@@ -67,34 +66,37 @@ pub fn tokens(layout: &Layout, args: &HostTokensArgs) -> Result<(), Failure> {
             _ => break,
         }
         all.extend(page);
+        if all.len() as u64 > desk.most_rows() {
+            return Err(too_many(desk));
+        }
     }
     if args.json {
-        return print(&all.iter().map(|token| format!("{}\n", token_json(token))).collect::<String>());
+        return print(desk, &all.iter().map(|token| format!("{}\n", token_json(token))).collect::<String>());
     }
     let row = |token: &Token| {
         vec![token.id.to_string(), plain(&token.names.join(",")), utc(token.expires), plain(&token.made_by)]
     };
-    print(&table::render(&TOKEN_HEAD, &all.iter().map(row).collect::<Vec<_>>()))
+    print(desk, &table::render(&TOKEN_HEAD, &all.iter().map(row).collect::<Vec<_>>()))
 }
 
 /// Lists the hosts.
-pub fn list(layout: &Layout, args: &HostListArgs) -> Result<(), Failure> {
-    let mut hosts = receive(&Link::open(layout)?)?;
+pub fn list(desk: &dyn Desk, args: &HostListArgs) -> Result<(), Failure> {
+    let mut hosts = receive(desk, desk.link()?.as_ref())?;
     hosts.retain(|host| args.removed || host.removed.is_none());
     if let Some(within) = args.expiring {
         let limit = SystemClock.now().0.saturating_add(within);
         hosts.retain(|host| host.valid_before().is_some_and(|end| end < limit));
     }
     if args.json {
-        return print(&hosts.iter().map(|host| format!("{}\n", host_json(host))).collect::<String>());
+        return print(desk, &hosts.iter().map(|host| format!("{}\n", host_json(host))).collect::<String>());
     }
     if args.csv {
-        return print(&hosts.iter().fold(csv_line(&CSV_HEAD.map(str::to_owned)), |all, host| all + &csv_row(host)));
+        return print(desk, &hosts.iter().fold(csv_line(&CSV_HEAD.map(str::to_owned)), |all, host| all + &csv_row(host)));
     }
-    print(&table::render(&HOST_HEAD, &hosts.iter().map(host_row).collect::<Vec<_>>()))
+    print(desk, &table::render(&HOST_HEAD, &hosts.iter().map(host_row).collect::<Vec<_>>()))
 }
 
-fn receive(link: &Link) -> Result<Vec<Host>, Failure> {
+fn receive(desk: &dyn Desk, link: &dyn Link) -> Result<Vec<Host>, Failure> {
     let mut hosts: Vec<Host> = Vec::new();
     let mut after = String::new();
     loop {
@@ -107,31 +109,34 @@ fn receive(link: &Link) -> Result<Vec<Host>, Failure> {
             _ => return Ok(hosts),
         }
         hosts.extend(page);
+        if hosts.len() as u64 > desk.most_rows() {
+            return Err(too_many(desk));
+        }
     }
 }
 
 /// Shows all that is known of one host.
-pub fn show(layout: &Layout, args: &HostShowArgs) -> Result<(), Failure> {
-    let name = small_letters(std::slice::from_ref(&args.name)).concat();
-    let Reply::Host(host) = Link::open(layout)?.ask(&Request::HostShow { name })? else {
+pub fn show(desk: &dyn Desk, args: &HostShowArgs) -> Result<(), Failure> {
+    let name = small_letters(std::slice::from_ref(&args.name), &|text| desk.note(text)).concat();
+    let Reply::Host(host) = desk.link()?.ask(&Request::HostShow { name })? else {
         return Err(unexpected());
     };
-    print(&if args.json { format!("{}\n", host_json(&host)) } else { host_text(&host) })
+    print(desk, &if args.json { format!("{}\n", host_json(&host)) } else { host_text(&host) })
 }
 
 /// Takes one out.
-pub fn remove(layout: &Layout, args: &HostRemoveArgs) -> Result<(), Failure> {
-    let name = small_letters(std::slice::from_ref(&args.name)).concat();
+pub fn remove(desk: &dyn Desk, args: &HostRemoveArgs) -> Result<(), Failure> {
+    let name = small_letters(std::slice::from_ref(&args.name), &|text| desk.note(text)).concat();
     let request = Request::HostRemove { name: name.clone(), reason: args.reason.clone() };
-    let Reply::HostRemoved { certificates } = Link::open(layout)?.ask(&request)? else {
+    let Reply::HostRemoved { certificates } = desk.link()?.ask(&request)? else {
         return Err(unexpected());
     };
     if args.json {
-        return print(&format!("{}\n", json!({ "host": name, "certificates": certificates })));
+        return print(desk, &format!("{}\n", json!({ "host": name, "certificates": certificates })));
     }
     let what = if certificates == 1 { "1 certificate".to_owned() } else { format!("{certificates} certificates") };
-    let steps = if certificates == 0 { String::new() } else { format!("\n{}", next_steps(layout)) };
-    print(&format!("removed host {}: {what} revoked{steps}\n", plain(&name)))
+    let steps = if certificates == 0 { String::new() } else { format!("\n{}", next_steps(desk)) };
+    print(desk, &format!("removed host {}: {what} revoked{steps}\n", plain(&name)))
 }
 
 fn token_json(token: &Token) -> Value {

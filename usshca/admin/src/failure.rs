@@ -22,9 +22,10 @@ pub enum Exit {
     Config,
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        ExitCode::from(match exit {
+impl Exit {
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
             Exit::Ok => 0,
             Exit::Refused => 1,
             Exit::Usage => 64,
@@ -32,7 +33,13 @@ impl From<Exit> for ExitCode {
             Exit::Internal => 70,
             Exit::Output => 73,
             Exit::Config => 78,
-        })
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit.code())
     }
 }
 

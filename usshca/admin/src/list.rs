@@ -3,10 +3,9 @@
 use serde_json::{Value, json};
 use ussh_core::escape::{MAX_FIELD, escape};
 use usshca_ipc::admin::{Entry, Reply, Request, Shown};
-use usshca_ipc::layout::Layout;
 
 use super::time::utc;
-use super::{Link, csv, print, table, unexpected};
+use super::{Desk, Link, csv, print, table, too_many, unexpected};
 use crate::cli::{ListArgs, ShowArgs};
 use crate::failure::Failure;
 
@@ -17,9 +16,9 @@ const OUTCOME_WIDTH: usize = 40;
 const HEAD: [&str; 8] = ["SERIAL", "KEY ID", "PRINCIPALS", "VALID UNTIL", "OUTCOME", "FROM", "RULE", "REVOKED"];
 
 /// Lists the inventory, newest first.
-pub fn list(layout: &Layout, args: &ListArgs) -> Result<(), Failure> {
-    let entries = receive(&Link::open(layout)?, args.limit.unwrap_or(u64::MAX))?;
-    print(&shown_as(&entries, Form::of(args.json, args.csv)))
+pub fn list(desk: &dyn Desk, args: &ListArgs) -> Result<(), Failure> {
+    let entries = receive(desk, desk.link()?.as_ref(), args.limit.unwrap_or(u64::MAX))?;
+    print(desk, &shown_as(&entries, Form::of(args.json, args.csv)))
 }
 
 /// How rows are printed.
@@ -53,7 +52,7 @@ pub fn shown_as(entries: &[Entry], form: Form) -> String {
     }
 }
 
-fn receive(link: &Link, limit: u64) -> Result<Vec<Entry>, Failure> {
+fn receive(desk: &dyn Desk, link: &dyn Link, limit: u64) -> Result<Vec<Entry>, Failure> {
     let mut entries: Vec<Entry> = Vec::new();
     let mut before = u64::MAX;
     loop {
@@ -71,15 +70,18 @@ fn receive(link: &Link, limit: u64) -> Result<Vec<Entry>, Failure> {
             _ => return Ok(entries),
         }
         entries.extend(rows);
+        if entries.len() as u64 > desk.most_rows() {
+            return Err(too_many(desk));
+        }
     }
 }
 
 /// Shows all that is known of one certificate.
-pub fn show(layout: &Layout, args: &ShowArgs) -> Result<(), Failure> {
-    let Reply::Shown(shown) = Link::open(layout)?.ask(&Request::Show { serial: args.serial })? else {
+pub fn show(desk: &dyn Desk, args: &ShowArgs) -> Result<(), Failure> {
+    let Reply::Shown(shown) = desk.link()?.ask(&Request::Show { serial: args.serial })? else {
         return Err(unexpected());
     };
-    print(&if args.json { format!("{}\n", shown_json(&shown)) } else { shown_text(&shown) })
+    print(desk, &if args.json { format!("{}\n", shown_json(&shown)) } else { shown_text(&shown) })
 }
 
 fn shown_text(shown: &Shown) -> String {

@@ -1,29 +1,28 @@
 //! `usshca host sign`.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 
 use serde_json::json;
 use ussh_core::keys::{KeyError, PublicKey};
 use usshca_ipc::admin::{Reply, Request};
-use usshca_ipc::layout::Layout;
 
-use super::files::Place;
-use super::{Link, PUBLIC, certificate_path, print, small_letters, unexpected};
+use super::{Desk, PUBLIC, certificate_path, place, print, small_letters, unexpected};
 use crate::cli::HostSignArgs;
+use crate::desk::not_here;
 use crate::failure::Failure;
 
 /// Longest public key file, in bytes.
 const MAX_KEY_FILE: u64 = 64 * 1024;
 
 /// Signs a host's public key and puts the certificate beside it.
-pub fn sign(layout: &Layout, args: &HostSignArgs) -> Result<(), Failure> {
+pub fn sign(desk: &dyn Desk, args: &HostSignArgs) -> Result<(), Failure> {
     let stdio = Path::new("-");
-    let key = read_key(&args.key)?;
+    let key = read_key(desk, &args.key)?;
     let request = Request::HostSign {
         public_key: key.to_blob(),
-        principals: small_letters(&args.names),
+        principals: small_letters(&args.names, &|text| desk.note(text)),
         validity_seconds: args.validity,
     };
     let to = match &args.output {
@@ -33,8 +32,8 @@ pub fn sign(layout: &Layout, args: &HostSignArgs) -> Result<(), Failure> {
     };
     let file = (to != stdio).then_some(to.as_path());
     // Before the certificate is made, so that none is made in vain.
-    let place = file.map(Place::new).transpose()?;
-    let Reply::HostCertificate { line, serial } = Link::open(layout)?.ask(&request)? else {
+    let place = file.map(|path| place(desk, path)).transpose()?;
+    let Reply::HostCertificate { line, serial } = desk.link()?.ask(&request)? else {
         return Err(unexpected());
     };
     if let Some(place) = place {
@@ -42,31 +41,37 @@ pub fn sign(layout: &Layout, args: &HostSignArgs) -> Result<(), Failure> {
             .put(format!("{line}\n").as_bytes(), PUBLIC)
             .map_err(|e| Failure { message: format!("{e} (the certificate has serial {serial})"), ..e })?;
     }
-    print(&match (args.json, file) {
-        (true, _) => format!(
-            "{}\n",
-            json!({ "serial": serial.to_string(), "certificate": line, "file": file.map(Path::to_string_lossy) })
-        ),
-        (false, None) => format!("{line}\n"),
-        (false, Some(path)) => format!("{}: host certificate with serial {serial}\n", path.display()),
-    })
+    print(
+        desk,
+        &match (args.json, file) {
+            (true, _) => format!(
+                "{}\n",
+                json!({ "serial": serial.to_string(), "certificate": line, "file": file.map(Path::to_string_lossy) })
+            ),
+            (false, None) => format!("{line}\n"),
+            (false, Some(path)) => format!("{}: host certificate with serial {serial}\n", path.display()),
+        },
+    )
 }
 
 /// One public key, of a file or of standard input (`-`).
-pub fn read_key(path: &Path) -> Result<PublicKey, Failure> {
-    Ok(read_key_with_comment(path)?.0)
+pub fn read_key(desk: &dyn Desk, path: &Path) -> Result<PublicKey, Failure> {
+    Ok(read_key_with_comment(desk, path)?.0)
 }
 
 /// The same, with what stands behind it.
-pub fn read_key_with_comment(path: &Path) -> Result<(PublicKey, String), Failure> {
+pub fn read_key_with_comment(desk: &dyn Desk, path: &Path) -> Result<(PublicKey, String), Failure> {
     let shown = path.display();
-    let mut text = String::new();
-    let read = if path == Path::new("-") {
-        io::stdin().lock().take(MAX_KEY_FILE).read_to_string(&mut text)
+    let text = if path == Path::new("-") {
+        String::from_utf8(desk.input(MAX_KEY_FILE)?).map_err(|_| Failure::usage(format!("{shown}: no text")))?
+    } else if desk.here().is_some() {
+        let mut text = String::new();
+        let read = File::open(path).and_then(|file| file.take(MAX_KEY_FILE).read_to_string(&mut text));
+        read.map_err(|e| Failure::usage(format!("{shown}: {e}")))?;
+        text
     } else {
-        File::open(path).and_then(|file| file.take(MAX_KEY_FILE).read_to_string(&mut text))
+        return Err(not_here("key file to read", "give -, and the public key on standard input"));
     };
-    read.map_err(|e| Failure::usage(format!("{shown}: {e}")))?;
     let key = parse_key(&text).map_err(|problem| Failure::usage(format!("{shown}: {problem}")))?;
     let words: Vec<&str> = text.split_ascii_whitespace().skip(2).collect();
     Ok((key, words.join(" ")))

@@ -1,17 +1,15 @@
 //! `usshca key register`, `usshca key list` and `usshca key remove`: keys by which their users can log in where policy takes that.
 
-use std::io::{self, Write};
 use std::path::Path;
 
 use serde_json::json;
 use ussh_core::escape::{MAX_FIELD, escape};
 use ussh_os::account::Account;
 use usshca_ipc::admin::{RegisteredKey, Reply, Request};
-use usshca_ipc::layout::Layout;
 
 use super::host::read_key_with_comment;
 use super::time::utc;
-use super::{Link, print, table, unexpected};
+use super::{Desk, Link, print, table, too_many, unexpected};
 use crate::cli::{KeyCommand, KeyListArgs, KeyRegisterArgs, KeyRemoveArgs};
 use crate::failure::Failure;
 
@@ -20,58 +18,62 @@ const PAGE: u32 = 500;
 const HEAD: [&str; 7] = ["USER", "TYPE", "FINGERPRINT", "COMMENT", "REGISTERED", "BY", "STATE"];
 
 /// Runs one of them.
-pub fn run(layout: &Layout, command: &KeyCommand) -> Result<(), Failure> {
+pub fn run(desk: &dyn Desk, command: &KeyCommand) -> Result<(), Failure> {
     match command {
-        KeyCommand::Register(args) => register(layout, args),
-        KeyCommand::List(args) => list(layout, args),
-        KeyCommand::Remove(args) => remove(layout, args),
+        KeyCommand::Register(args) => register(desk, args),
+        KeyCommand::List(args) => list(desk, args),
+        KeyCommand::Remove(args) => remove(desk, args),
     }
 }
 
-fn register(layout: &Layout, args: &KeyRegisterArgs) -> Result<(), Failure> {
-    let (key, comment) = read_key_with_comment(&args.key)?;
-    let user = canonical(&args.user);
+fn register(desk: &dyn Desk, args: &KeyRegisterArgs) -> Result<(), Failure> {
+    let (key, comment) = read_key_with_comment(desk, &args.key)?;
+    let user = canonical(desk, &args.user);
     let request = Request::KeyRegister { user: user.clone(), public_key: key.to_blob(), comment };
-    let Reply::KeyRegistered { already } = Link::open(layout)?.ask(&request)? else {
+    let Reply::KeyRegistered { already } = desk.link()?.ask(&request)? else {
         return Err(unexpected());
     };
     let fingerprint = key.fingerprint();
-    print(&if args.json {
-        format!("{}\n", json!({ "user": user, "fingerprint": fingerprint, "already": already }))
-    } else {
-        let user = escape(user.as_bytes(), MAX_FIELD);
-        let was = if already { "was registered for" } else { "registered for" };
-        format!("{fingerprint} ({}) {was} {user}\n", key.short_type())
-    })
+    print(
+        desk,
+        &if args.json {
+            format!("{}\n", json!({ "user": user, "fingerprint": fingerprint, "already": already }))
+        } else {
+            let user = escape(user.as_bytes(), MAX_FIELD);
+            let was = if already { "was registered for" } else { "registered for" };
+            format!("{fingerprint} ({}) {was} {user}\n", key.short_type())
+        },
+    )
 }
 
 /// The name by which the CA will know the account. One that is not there yet is taken as it is: it may come.
-fn canonical(user: &str) -> String {
+fn canonical(desk: &dyn Desk, user: &str) -> String {
+    if desk.here().is_none() {
+        return user.to_owned();
+    }
     match Account::by_name(user) {
         Ok(Some(account)) => account.name,
         Ok(None) | Err(_) => {
             let shown = escape(user.as_bytes(), MAX_FIELD);
-            // Nothing can be done about a closed stderr here.
-            let _ = writeln!(
-                io::stderr(),
-                "usshca: note: this machine knows no account {shown}: the key opens nothing until there is one"
-            );
+            desk.note(&format!(
+                "note: this machine knows no account {shown}: the key opens nothing until there is one"
+            ));
             user.to_owned()
         }
     }
 }
 
-fn list(layout: &Layout, args: &KeyListArgs) -> Result<(), Failure> {
-    let keys = receive(&Link::open(layout)?, args.user.as_deref())?;
+fn list(desk: &dyn Desk, args: &KeyListArgs) -> Result<(), Failure> {
+    let keys = receive(desk, desk.link()?.as_ref(), args.user.as_deref())?;
     if args.json {
         let lines: Vec<String> = keys.iter().map(|key| format!("{}\n", to_json(key))).collect();
-        return print(&lines.concat());
+        return print(desk, &lines.concat());
     }
     let rows: Vec<Vec<String>> = keys.iter().map(to_row).collect();
-    print(&table::render(&HEAD, &rows))
+    print(desk, &table::render(&HEAD, &rows))
 }
 
-fn receive(link: &Link, user: Option<&str>) -> Result<Vec<RegisteredKey>, Failure> {
+fn receive(desk: &dyn Desk, link: &dyn Link, user: Option<&str>) -> Result<Vec<RegisteredKey>, Failure> {
     let mut keys: Vec<RegisteredKey> = Vec::new();
     let mut before = u64::MAX;
     loop {
@@ -85,6 +87,9 @@ fn receive(link: &Link, user: Option<&str>) -> Result<Vec<RegisteredKey>, Failur
             _ => return Ok(keys),
         }
         keys.extend(page);
+        if keys.len() as u64 > desk.most_rows() {
+            return Err(too_many(desk));
+        }
     }
 }
 
@@ -113,21 +118,24 @@ fn to_json(key: &RegisteredKey) -> serde_json::Value {
     })
 }
 
-fn remove(layout: &Layout, args: &KeyRemoveArgs) -> Result<(), Failure> {
+fn remove(desk: &dyn Desk, args: &KeyRemoveArgs) -> Result<(), Failure> {
     let fingerprint = match args.key.starts_with("SHA256:") {
         true => args.key.clone(),
-        false => super::host::read_key(Path::new(&args.key))?.fingerprint(),
+        false => super::host::read_key(desk, Path::new(&args.key))?.fingerprint(),
     };
     let request = Request::KeyRemove { fingerprint: fingerprint.clone() };
-    let Reply::KeyRemoved { user } = Link::open(layout)?.ask(&request)? else {
+    let Reply::KeyRemoved { user } = desk.link()?.ask(&request)? else {
         return Err(unexpected());
     };
-    print(&if args.json {
-        format!("{}\n", json!({ "user": user, "fingerprint": fingerprint }))
-    } else {
-        let user = escape(user.as_bytes(), MAX_FIELD);
-        format!(
-            "{fingerprint} is no key of {user} any more; certificates that were issued by it stay good: usshca revoke --user {user} ends them\n"
-        )
-    })
+    print(
+        desk,
+        &if args.json {
+            format!("{}\n", json!({ "user": user, "fingerprint": fingerprint }))
+        } else {
+            let user = escape(user.as_bytes(), MAX_FIELD);
+            format!(
+                "{fingerprint} is no key of {user} any more; certificates that were issued by it stay good: usshca revoke --user {user} ends them\n"
+            )
+        },
+    )
 }

@@ -1,0 +1,103 @@
+//! Where a verb is at work: what it asks, reads and writes goes through this, so that it does not know whether somebody sits at the CA's machine or comes over ssh.
+
+use std::path::Path;
+
+use usshca_ipc::admin::{Reply, Request};
+use usshca_ipc::layout::Layout;
+
+use crate::failure::Failure;
+use crate::files::Place;
+
+/// A connection with the signer.
+pub trait Link {
+    /// Asks; a refusal is a failure.
+    /// # Errors
+    /// What to tell the administrator.
+    fn ask(&self, request: &Request) -> Result<Reply, Failure>;
+    /// The next answer to the same question.
+    /// # Errors
+    /// What to tell the administrator.
+    fn next(&self) -> Result<Reply, Failure>;
+}
+
+/// A place to work at.
+pub trait Desk {
+    /// To ask the signer. Taken when all else that can go wrong has been seen to be right.
+    /// # Errors
+    /// There is none to be had.
+    fn link(&self) -> Result<Box<dyn Link + '_>, Failure>;
+    /// The CA's files, if the administrator sits at its machine: with them come this machine's files and accounts.
+    fn here(&self) -> Option<&Layout>;
+    /// To standard output.
+    /// # Errors
+    /// It takes no more.
+    fn print(&self, bytes: &[u8]) -> Result<(), Failure>;
+    /// The same, bit by bit; false: who reads it has had enough.
+    /// # Errors
+    /// It takes no more.
+    fn stream(&self, bytes: &[u8]) -> Result<bool, Failure>;
+    /// Whether a person reads that.
+    fn is_terminal(&self) -> bool;
+    /// A line of text to standard error.
+    fn note(&self, text: &str);
+    /// Standard input, to its end, or to `most` bytes.
+    /// # Errors
+    /// It cannot be read, or is longer over ssh than it may be.
+    fn input(&self, most: u64) -> Result<Vec<u8>, Failure>;
+    /// Most rows that are gathered for one answer.
+    fn most_rows(&self) -> u64;
+}
+
+/// What only somebody at the CA's machine can name.
+pub fn not_here(what: &str, instead: &str) -> Failure {
+    Failure::usage(format!("over ssh there is no {what}: {instead}"))
+}
+
+/// A place for a file that a verb writes.
+pub fn place(desk: &dyn Desk, path: &Path) -> Result<Place, Failure> {
+    match desk.here() {
+        Some(_) => Place::new(path),
+        None => {
+            Err(not_here("file of the CA's to write", "leave --out away, and send standard output to a file of yours"))
+        }
+    }
+}
+
+/// What has to happen before hosts know of it.
+pub fn next_steps(desk: &dyn Desk) -> String {
+    let Some(layout) = desk.here() else {
+        return "hosts refuse it once they have the next KRL:\n  \
+                ssh CA admin krl > krl\n  \
+                then bring it to the feed folder of each host (file krl), and there: ussh-hostd sync"
+            .to_owned();
+    };
+    let krl = layout.public.join("krl");
+    format!(
+        "hosts refuse it once they have the next KRL:\n  \
+         usshca{} krl --out {krl}\n  \
+         then bring {krl} to the feed folder of each host (file krl), and there: ussh-hostd sync",
+        layout_flag(layout),
+        krl = krl.display()
+    )
+}
+
+/// The part of a command line that names this CA: ` --dir D`, or nothing.
+pub fn layout_flag(layout: &Layout) -> String {
+    match layout.config.parent() {
+        Some(dir) if *layout != Layout::system() => format!(" --dir {}", dir.display()),
+        _ => String::new(),
+    }
+}
+
+/// That there is more than can be gathered.
+pub(crate) fn too_many(desk: &dyn Desk) -> Failure {
+    let most = desk.most_rows();
+    Failure::refused(format!(
+        "there are more than {most} rows, which is the most over ssh: ask for fewer (-n), or ask at the CA's machine"
+    ))
+}
+
+/// Text to standard output.
+pub(crate) fn print(desk: &dyn Desk, text: &str) -> Result<(), Failure> {
+    desk.print(text.as_bytes())
+}
