@@ -64,7 +64,7 @@ fn anything_else_is_wrong_usage_and_help_needs_no_proof() {
     let _watch = WORLD.lab().watch();
     registered_key("mach11", "id", "ed25519");
     new_key("mach11", "other", "ed25519");
-    for command in ["sudo", "list mach9", "revoke-mine mach9", "whoami -x", "krl --json", "admin list", "'list;id'"] {
+    for command in ["sudo", "list mach9", "revoke-mine mach9", "whoami -x", "krl --json", "'list;id'"] {
         let out = sh("mach11", &format!("ssh -A -o BatchMode=yes ca {command}"));
         assert_eq!((out.status.code(), out.stdout.as_str()), (USAGE, ""), "{out}");
         assert!(out.stderr.contains("usshca: unknown command: "), "{out}");
