@@ -159,3 +159,11 @@ files() { string user_ca.pub; string krl; string known_hosts; }
 { printf 'USSH-FEED-1\n'; signed ecdsa-256; files; u32 1; signed ed25519 ecdsa-256; } > "$corpus/feed/handed-over"
 head -c 1000 "$corpus/feed/whole" > "$corpus/feed/cut"
 manifest ed25519 ecdsa-256 > "$corpus/feed/manifest"
+
+# The CA's policy, a file that it includes behind a record separator; and what administrators ask over ssh, with the signer's answer behind the line (a refusal of one byte of text).
+cp "$fixtures/../../e2e/tests/policy_table/policy.toml" "$corpus/policy/table"
+printf 'time_zone = "Europe/Berlin"\nadmins = { groups = ["ops"], from = ["10.0.0.0/24"], login_seconds = 60 }\n[host_groups]\nweb = ["web-login"]\n[[rule]]\nname = "on call"\nusers = ["alice"]\nhours = "22:00-06:00"\ndays = ["mon"]\nvalidity_seconds = 60\nprincipals = ["%%u"]\nhosts = ["web"]\n[[rule]]\ninclude = "teams"\n\036[[rule]]\nname = "none"\nfrom = ["192.0.2.0/24"]\nauthentication = ["none"]\nmodes = ["inject", "client-key"]\nvalidity_seconds = 5\nprincipals = ["%%u", "x-%%u"]\nsource_address = ["%%client"]\nforce_command = "id"\n' > "$corpus/policy/all"
+printf '[[rule]]\nname = "no"\ndeny = true\n' > "$corpus/policy/deny"
+for words in 'list --json -n 3' "revoke 7 --reason 'laptop lost'" 'explain alice --group ops --at 2026-01-31T12:00:00Z --for 1h' 'host sign - --name web1 --json' 'key register alice' 'krl --out -' '--help' 'init'; do
+  printf '%s\n\x0c\x01x' "$words" > "$corpus/admin_command/${words//[^a-z0-9]/_}"
+done

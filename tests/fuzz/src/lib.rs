@@ -5,6 +5,7 @@
 // A target's way to say that something does not hold is to panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod admin;
 mod agent;
 mod ca;
 mod certificate;
@@ -18,7 +19,7 @@ mod module;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 18] = [
     ("certificate", certificate::certificate),
     ("signature", certificate::signature),
     ("ca_file", files::ca_file),
@@ -35,6 +36,8 @@ pub const TARGETS: [Target; 16] = [
     ("pam_words", ca::pam_words),
     ("hosts", hosts::hosts),
     ("feed", feed::feed),
+    ("policy", admin::policy),
+    ("admin_command", admin::admin_command),
 ];
 
 /// Runs a target by its name.

@@ -82,3 +82,54 @@ impl Admins {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use usshca_ipc::signer::PolicyText;
+
+    use super::super::{Policy, PolicyError};
+    use super::*;
+
+    fn policy(admins: &str) -> Result<Policy, PolicyError> {
+        let text = format!("{admins}\n[[rule]]\nname=\"all\"\nvalidity_seconds=60\nprincipals=[\"%u\"]\n");
+        Policy::of(&[PolicyText { name: "policy.toml".into(), folder: String::new(), text }])
+    }
+
+    fn admit(admins: &str, user: &str, groups: &[&str], from: &str) -> Result<(), NoAdmin> {
+        let groups: Vec<String> = groups.iter().map(|&group| group.to_owned()).collect();
+        policy(admins).unwrap().admins().ok_or(NoAdmin::Nobody)?.admit(user, &groups, from.parse().unwrap())
+    }
+
+    #[test]
+    fn they_are_those_whom_the_policy_names_from_where_it_takes_them() {
+        assert_eq!(admit("", "root", &["root"], "127.0.0.1"), Err(NoAdmin::Nobody));
+        let named = "admins = { users = [\"alice\"], groups = [\"ops\"], from = [\"10.0.0.0/8\", \"::1\"] }";
+        assert_eq!(admit(named, "alice", &[], "10.1.2.3"), Ok(()));
+        assert_eq!(admit(named, "bob", &["dev", "ops"], "::ffff:10.1.2.3"), Ok(()));
+        assert_eq!(admit(named, "bob", &["dev"], "10.1.2.3"), Err(NoAdmin::Subject));
+        assert_eq!(admit(named, "ops", &["alice"], "10.1.2.3"), Err(NoAdmin::Subject));
+        assert_eq!(admit(named, "alice", &[], "11.1.2.3"), Err(NoAdmin::Source));
+        let table = "[admins]\nusers = [\"alice\"]";
+        assert_eq!(admit(table, "alice", &[], "11.1.2.3"), Ok(()));
+        assert!(policy(named).unwrap().groups().contains("ops"), "`usshca check` looks for it");
+        assert_eq!(policy(named).unwrap().admins().unwrap().login_seconds, 600);
+    }
+
+    #[test]
+    fn what_would_make_everybody_one_or_for_longer_is_refused() {
+        for (admins, words) in [
+            ("admins = {}", "line 1: admins must name users or groups"),
+            ("admins = { from = [\"10.0.0.0/8\"] }", "admins must name users or groups"),
+            ("admins = { users = [] }", "users is an empty list"),
+            ("admins = { users = [\"a\"], from = [] }", "must hold networks"),
+            ("admins = { users = [\"a\"], login_seconds = 601 }", "login_seconds must be 1 to 600"),
+            ("admins = { users = [\"a\"], login_seconds = 0 }", "login_seconds must be 1 to 600"),
+            ("admins = { users = [\"a\"], all = true }", "unknown field `all`"),
+            ("admins = [\"a\"]", "invalid type"),
+        ] {
+            let error = policy(admins).unwrap_err().to_string();
+            assert!(error.contains(words), "{admins}: {error}");
+        }
+    }
+}

@@ -9,12 +9,12 @@ mod ca;
 mod ca_key;
 mod ca_keys;
 mod counts;
-mod explain;
+pub mod explain;
 mod feed;
 mod host_admin;
 mod inventory;
 mod log;
-mod policy;
+pub mod policy;
 mod refused;
 mod registered;
 mod server;
@@ -70,7 +70,8 @@ enum StartError {
     Sandbox(io::Error),
 }
 
-fn main() -> ExitCode {
+/// The program. It is a library too, so that the policy can be fuzzed.
+pub fn main() -> ExitCode {
     if let Some(complaint) = by_hand::complaint("usshca-signer") {
         // Nothing can be done about a closed stderr here.
         let _ = io::stderr().write_all(complaint.as_bytes());
