@@ -22,7 +22,7 @@ pub struct HostPolicy {
 }
 
 impl HostPolicy {
-    pub fn read(
+    pub(super) fn read(
         validity: Option<&Spanned<u64>>,
         wildcards: Option<&Spanned<Vec<String>>>,
     ) -> Result<HostPolicy, Problem> {

@@ -21,6 +21,9 @@ enum NotAnswered {
     NotByPam(String),
     #[error("logged in {age} s ago, and {most} s is the most")]
     Stale { age: u64, most: u64 },
+    /// The feed's key, whose thief would own every host's trust, and what only the machine's own programs ask.
+    #[error("it is for the CA's machine alone")]
+    OnlyThere,
 }
 
 impl NotAnswered {
@@ -35,6 +38,7 @@ impl NotAnswered {
             NotAnswered::NotByPam(_) => {
                 "Administration takes a login by PAM, and a key or the network let you in. Try: ssh -o PubkeyAuthentication=no CA admin …"
             }
+            NotAnswered::OnlyThere => "This is done at the CA's machine alone.",
             NotAnswered::Stale { .. } => "You logged in too long ago to administer the CA. Log in again.",
         }
     }
@@ -52,7 +56,8 @@ impl Server {
             return self.misbehaved(connection, &format!("asks for administration in attempt {attempt}, which named nobody"));
         };
         let by = format!("admin {} from {from}", passed.user);
-        if let Err(why) = self.is_administrator(&passed, stated, from) {
+        let allowed = self.is_administrator(&passed, stated, from).and_then(|()| is_served(&request));
+        if let Err(why) = allowed {
             log::warning(&format!("connection {connection}: {} from {from} is not to administer: {why}", passed.user));
             return self.tell(connection, &FromSigner::Refused { message: why.for_user().to_owned() });
         }
@@ -81,5 +86,36 @@ impl Server {
             return Err(NotAnswered::Stale { age: age.as_secs(), most });
         }
         Ok(())
+    }
+}
+
+/// No wildcard: whoever adds a question says whether it is asked over ssh.
+fn is_served(request: &Request) -> Result<(), NotAnswered> {
+    match request {
+        Request::List { .. }
+        | Request::Revoke { .. }
+        | Request::Lift { .. }
+        | Request::Revocations { .. }
+        | Request::Krl
+        | Request::HostSign { .. }
+        | Request::Keys
+        | Request::Show { .. }
+        | Request::Explain(_)
+        | Request::HostToken { .. }
+        | Request::HostTokens { .. }
+        | Request::HostTokenRevoke { .. }
+        | Request::Hosts { .. }
+        | Request::HostShow { .. }
+        | Request::HostRemove { .. }
+        | Request::Find { .. }
+        | Request::KeyRegister { .. }
+        | Request::KeyList { .. }
+        | Request::KeyRemove { .. } => Ok(()),
+        Request::Feed { .. }
+        | Request::FeedKey
+        | Request::FeedKeyRotate { .. }
+        | Request::FeedKeyHandedOver { .. }
+        | Request::Recorded { .. }
+        | Request::Lost => Err(NotAnswered::OnlyThere),
     }
 }

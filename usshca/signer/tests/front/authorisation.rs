@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use ussh_core::certificate::Certificate;
+use ussh_core::enroll::{self, Claims, HostToken};
 use ussh_core::keys::PrivateKey;
-use usshca_ipc::admin::{Reply, Request, Revoke, Supposed};
+use usshca_ipc::admin::{Cursor, Find, Reply, Request, Revoke, Supposed};
 use usshca_ipc::front::{FromSigner, Purpose, ToSigner, Verb, Wish};
+use usshca_ipc::host::{HostAnswer, HostAsk};
 
 use crate::harness::{FrontEnd, MANY, Signer, Worker, new_key, prove, say};
 
@@ -40,6 +42,10 @@ struct Ground {
     fingerprint: String,
     machine: PrivateKey,
     robot: PrivateKey,
+    web1: PrivateKey,
+    web2: PrivateKey,
+    /// A token that may be revoked.
+    token: u64,
     next: std::cell::Cell<u64>,
 }
 
@@ -48,6 +54,8 @@ struct Seat {
     front: FrontEnd,
     /// The connection's address.
     from: String,
+    /// With which it would sign as a host.
+    host: PrivateKey,
     since: Instant,
 }
 
@@ -58,7 +66,15 @@ fn ground(login_seconds: u32) -> Ground {
     signer.register("robot", &robot);
     signer.register("carol", &other);
     let fingerprint = other.public_key().fingerprint();
-    let mut ground = Ground { signer, serial: 0, act: 0, fingerprint, machine, robot, next: 1.into() };
+    let (web1, web2) = (new_key(), new_key());
+    let (serial, act, token, next) = (0, 0, 0, 1.into());
+    let mut ground = Ground { signer, serial, act, fingerprint, machine, robot, web1, web2, token, next };
+    for (name, key) in [("web1", &ground.web1), ("web2", &ground.web2), ("web3", &new_key())] {
+        let front = ground.seat("nobody").front;
+        let granted = host(&front, enroll::Verb::Enroll, Some(&ground.token(name).1), key, &[]);
+        assert!(matches!(granted, Some(FromSigner::Host(HostAnswer::Granted { .. }))), "{granted:?}");
+    }
+    ground.token = ground.token("web4").0;
     let victor = ground.seat("victor");
     ground.serial = match say(&victor.front, &issue(&new_key())).unwrap() {
         FromSigner::Issued { certificate, .. } => Certificate::parse(&certificate).unwrap().serial(),
@@ -79,7 +95,31 @@ fn issue(key: &PrivateKey) -> ToSigner {
     ToSigner::Issue { attempt: 1, public_key: key.public_key().to_blob(), wish: Wish::default() }
 }
 
+/// A copy: the agent's keys are not to be had twice.
+fn copy(key: &PrivateKey) -> PrivateKey {
+    PrivateKey::from_openssh(&key.to_openssh("").unwrap()).unwrap()
+}
+
+/// What a host gets for a proof over the signer's nonce.
+fn host(front: &FrontEnd, verb: enroll::Verb, token: Option<&PrivateKey>, key: &PrivateKey, names: &[&str]) -> Option<FromSigner> {
+    let Some(FromSigner::Host(HostAnswer::Nonce { nonce })) = say(front, &ToSigner::Host(HostAsk::Hello { verb })) else {
+        panic!("no nonce");
+    };
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let proof = Claims { verb, nonce: &nonce, names: &names }.sign(token, &[copy(key)]).unwrap();
+    say(front, &ToSigner::Host(HostAsk::Prove(proof)))
+}
+
 impl Ground {
+    /// A new token's number and key.
+    fn token(&self, name: &str) -> (u64, PrivateKey) {
+        let request = Request::HostToken { principals: vec![name.into()], life_seconds: 3600 };
+        match self.signer.admin(&request) {
+            Reply::HostToken { secret, token } => (token.id, HostToken::parse(secret.reveal()).unwrap().key().unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn seat(&self, who: &str) -> Seat {
         let connection = self.next.replace(self.next.get() + 1);
         let from = if who == "elsewhere" { format!("198.51.100.{}", connection % 250) } else { format!("192.0.2.{}", connection % 250) };
@@ -100,6 +140,7 @@ impl Ground {
             "keyed" => self.signer.state(at, looks_up, "machine", &["machines"]),
             "keyed-admin" => self.signer.state(at, looks_up, "robot", &["machines"]),
             "admin" | "elsewhere" | "stale" => self.signer.state(at, pam, "root1", &["ca-admins"]),
+            "nobody" | "host" | "other-host" => Ok(true),
             other => panic!("{other}"),
         };
         assert_eq!(stated, Ok(true));
@@ -111,7 +152,12 @@ impl Ground {
         if let Some(key) = key {
             assert_eq!(prove(&front, 1, Purpose::Login, key), Some(FromSigner::Proved));
         }
-        Seat { front, from, since: Instant::now() }
+        let host = match who {
+            "host" => copy(&self.web1),
+            "other-host" => copy(&self.web2),
+            _ => new_key(),
+        };
+        Seat { front, from, host, since: Instant::now() }
     }
 
     fn request(&self, verb: &str) -> Request {
@@ -136,7 +182,7 @@ impl Ground {
             "host-sign" => Request::HostSign {
                 public_key: new_key().public_key().to_blob(),
                 principals: vec!["web1".into()],
-                validity_seconds: 3600,
+                validity_seconds: Some(3600),
             },
             "key-register" => Request::KeyRegister {
                 user: "mallory".into(),
@@ -144,6 +190,22 @@ impl Ground {
                 comment: String::new(),
             },
             "key-list" => Request::KeyList { user: None, before: u64::MAX, limit: MANY },
+            "find" => {
+                let find = Box::new(Find { user: Some("victor".into()), ..Find::default() });
+                Request::Find { find, cursor: Cursor::NEWEST, limit: MANY }
+            }
+            "host-token" => Request::HostToken { principals: vec!["web9".into()], life_seconds: 60 },
+            "host-tokens" => Request::HostTokens { before: u64::MAX, limit: MANY },
+            "host-token-revoke" => Request::HostTokenRevoke { id: self.token },
+            "host-list" => Request::Hosts { after: String::new(), limit: MANY },
+            "host-show" => Request::HostShow { name: "web1".into() },
+            "host-remove" => Request::HostRemove { name: "web3".into(), reason: "by ssh".into() },
+            "replay" => Request::Recorded { since: 0, cursor: Cursor::NEWEST },
+            "lost" => Request::Lost,
+            "feed" => Request::Feed { valid_seconds: None, signed: true },
+            "feed-key" => Request::FeedKey,
+            "feed-key-rotate" => Request::FeedKeyRotate { to: None },
+            "feed-key-handed-over" => Request::FeedKeyHandedOver { manifest: vec![1], signature: vec![1] },
             "key-remove" => Request::KeyRemove { fingerprint: self.fingerprint.clone() },
             other => panic!("{other}"),
         }
@@ -168,6 +230,12 @@ impl Ground {
             "list" => mine(Verb::List),
             "revoke-mine" => mine(Verb::Revoke),
             "krl" => mine(Verb::Krl),
+            "host-enroll" => host(&seat.front, enroll::Verb::Enroll, Some(&new_key()), &seat.host, &[]),
+            "host-renew" => host(&seat.front, enroll::Verb::Renew, None, &seat.host, &[]),
+            "host-renew-web1" => host(&seat.front, enroll::Verb::Renew, None, &seat.host, &["web1"]),
+            "host-report" => host(&seat.front, enroll::Verb::Report, None, &seat.host, &[]),
+            "host-krl" => host(&seat.front, enroll::Verb::Krl, None, &seat.host, &[]),
+            "feed" => say(&seat.front, &ToSigner::Feed { offset: 0 }),
             admin => {
                 let request = Box::new(self.request(admin.strip_prefix("admin-").unwrap()));
                 say(&seat.front, &ToSigner::Admin { attempt: 1, request })
@@ -183,7 +251,7 @@ impl Ground {
 
 fn cell(verb: &str, reply: Option<FromSigner>) -> String {
     let message = match reply {
-        Some(FromSigner::Refused { message }) => message,
+        Some(FromSigner::Refused { message } | FromSigner::Host(HostAnswer::Refused { message })) => message,
         Some(reply) => return if is_answer(verb, &reply) { "ok".to_owned() } else { format!("{reply:?}") },
         None => return "nothing".to_owned(),
     };
@@ -196,6 +264,10 @@ fn cell(verb: &str, reply: Option<FromSigner>) -> String {
         ("network", "not administered from your address"),
         ("pam", "Administration takes a login by PAM"),
         ("stale", "You logged in too long ago"),
+        ("machine", "This is done at the CA's machine alone."),
+        ("token", "The CA does not know this token."),
+        ("unknown", "The CA knows no host with the key"),
+        ("names", "A host is renewed for the names that it has"),
         ("nobody", "its policy names nobody for that"),
     ];
     reasons.iter().find(|(_, words)| message.contains(words)).map_or(message.clone(), |(reason, _)| (*reason).to_owned())
@@ -208,7 +280,11 @@ fn is_answer(verb: &str, reply: &FromSigner) -> bool {
         | ("whoami", FromSigner::You { .. })
         | ("list", FromSigner::Yours { .. })
         | ("revoke-mine", FromSigner::RevokedYours { .. })
-        | ("krl", FromSigner::Krl { .. }) => return true,
+        | ("krl", FromSigner::Krl { .. })
+        | ("host-renew" | "host-renew-web1", FromSigner::Host(HostAnswer::Granted { .. }))
+        | ("host-report", FromSigner::Host(HostAnswer::Reported { .. }))
+        | ("host-krl", FromSigner::Host(HostAnswer::Krl { .. }))
+        | ("feed", FromSigner::Feed { .. }) => return true,
         (_, FromSigner::Admin(reply)) => reply,
         _ => return false,
     };
@@ -226,6 +302,13 @@ fn is_answer(verb: &str, reply: &FromSigner) -> bool {
             | ("admin-key-register", Reply::KeyRegistered { already: false })
             | ("admin-key-list", Reply::RegisteredKeys(_))
             | ("admin-key-remove", Reply::KeyRemoved { .. })
+            | ("admin-find", Reply::Found { .. })
+            | ("admin-host-token", Reply::HostToken { .. })
+            | ("admin-host-tokens", Reply::HostTokens(_))
+            | ("admin-host-token-revoke", Reply::HostTokenRevoked)
+            | ("admin-host-list", Reply::Hosts(_))
+            | ("admin-host-show", Reply::Host(_))
+            | ("admin-host-remove", Reply::HostRemoved { .. })
     )
 }
 
@@ -248,14 +331,14 @@ fn table() -> Table {
             (words.next().unwrap(), words.collect())
         })
         .collect();
-    assert!(people.len() >= 9 && rows.len() >= 18 && rows.iter().all(|(_, cells)| cells.len() == people.len()));
+    assert!(people.len() >= 11 && rows.len() >= 37 && rows.iter().all(|(_, cells)| cells.len() == people.len()));
     Table { people, rows }
 }
 
 /// Of what only administrators change.
 fn changed_by_admins(signer: &Signer) -> (usize, usize, usize) {
     let revocations = signer.revocations().iter().filter(|act| !act.by.starts_with("user ")).count();
-    (revocations, signer.registered_keys().len(), signer.rows().iter().filter(|row| row.kind == "host").count())
+    (revocations, signer.registered_keys().len(), signer.rows().iter().filter(|row| row.authenticated.starts_with("admin ")).count())
 }
 
 #[test]
@@ -290,8 +373,9 @@ fn every_verb_is_for_those_of_the_table_and_refused_to_all_others_for_the_reason
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(cells, table.people.len() * table.rows.len());
-    let hosts: Vec<_> = fresh.signer.rows().into_iter().filter(|row| row.kind == "host").collect();
-    assert!(hosts.len() == 1 && hosts[0].authenticated.starts_with("admin root1 from 192.0.2."), "{hosts:?}");
+    let rows = fresh.signer.rows();
+    let hosts: Vec<_> = rows.iter().filter(|row| row.authenticated.starts_with("admin ")).collect();
+    assert!(hosts.len() == 1 && hosts[0].kind == "host" && hosts[0].authenticated.starts_with("admin root1 from 192.0.2."), "{hosts:?}");
     fresh.signer.end();
     short.signer.end();
 }

@@ -7,10 +7,12 @@ use std::fs::File;
 use std::os::fd::AsFd;
 
 use ussh_core::certificate::Certificate;
+use ussh_core::enroll::{self, Claims, NONCE_LEN};
 use ussh_core::keys::PrivateKey;
-use usshca_ipc::admin::{CertificateKind, Reply, Request, Revoke, Supposed};
+use usshca_ipc::admin::{CertificateKind, Cursor, Find, Reply, Request, Revoke, Supposed};
 use usshca_ipc::channel::{decode, encode};
 use usshca_ipc::front::{Delivery, FromSigner, Purpose, ToSigner, Verb, Wish};
+use usshca_ipc::host::{HostAnswer, HostAsk};
 
 use crate::harness::{FrontEnd, Signer, Worker, answer, new_key, signed};
 
@@ -38,6 +40,8 @@ principals = ["%u"]
 /// Who there is, and the group of each.
 const PEOPLE: [(&str, &str); 5] =
     [("alice", "staff"), ("bob", "staff"), ("machine", "machines"), ("two", "both"), ("root1", "ca-admins")];
+const HOST_VERBS: [enroll::Verb; 4] =
+    [enroll::Verb::Enroll, enroll::Verb::Renew, enroll::Verb::Report, enroll::Verb::Krl];
 /// Messages to a signer before the next one is started.
 const ROUND: u32 = 1_500;
 
@@ -99,6 +103,8 @@ struct Connection {
     open: BTreeSet<u64>,
     /// Something was owed that has parts.
     in_parts: bool,
+    /// For a host, if one was asked for.
+    nonce: Option<[u8; NONCE_LEN]>,
 }
 
 impl Connection {
@@ -114,6 +120,8 @@ impl Connection {
             | ToSigner::Admin { attempt, .. } => self.attempts.contains_key(attempt),
             // Of one part, most of the time.
             ToSigner::More => false,
+            ToSigner::Host(HostAsk::Hello { .. }) => self.nonce.is_none(),
+            ToSigner::Host(HostAsk::Prove(_)) => self.nonce.is_some(),
             _ => true,
         }
     }
@@ -169,6 +177,7 @@ impl World {
             possessed: BTreeMap::new(),
             open: BTreeSet::new(),
             in_parts: false,
+            nonce: None,
         };
         if !self.random.one_in(4) {
             self.work(&mut connection);
@@ -235,7 +244,19 @@ impl World {
 
     fn request(&mut self) -> Request {
         let limit = u32::try_from(self.random.below(1000)).unwrap();
-        match self.random.below(12) {
+        match self.random.below(20) {
+            12 => Request::Find {
+                find: Box::new(Find { user: Some(self.text()), from: Some(self.text()), ..Find::default() }),
+                cursor: Cursor { before: self.random.next(), floor: self.random.one_in(2).then(|| self.random.next()) },
+                limit,
+            },
+            13 => Request::HostToken { principals: vec![self.text()], life_seconds: self.random.next() >> 50 },
+            14 => Request::HostTokenRevoke { id: self.random.below(20) as u64 },
+            15 => Request::HostRemove { name: self.text(), reason: self.text() },
+            16 => Request::FeedKeyRotate { to: self.random.one_in(2).then(|| self.public_key()) },
+            17 => Request::FeedKeyHandedOver { manifest: self.random.bytes(200), signature: self.random.bytes(100) },
+            18 => Request::Feed { valid_seconds: Some(self.random.next()), signed: self.random.one_in(2) },
+            19 => Request::Recorded { since: 0, cursor: Cursor::NEWEST },
             0 => Request::List { before: self.random.next(), limit },
             1 => Request::Revoke { what: self.revocation(), reason: self.text() },
             2 => Request::Lift { act: self.random.below(20) as u64 },
@@ -244,7 +265,7 @@ impl World {
             5 => Request::HostSign {
                 public_key: self.public_key(),
                 principals: vec![if self.random.one_in(2) { "web1".to_owned() } else { self.text() }],
-                validity_seconds: self.random.next() >> 40,
+                validity_seconds: self.random.one_in(2).then(|| self.random.next() >> 40),
             },
             6 => Request::Keys,
             7 => Request::Show { serial: self.serial() },
@@ -305,7 +326,20 @@ impl World {
     fn any_message(&mut self, connection: &Connection) -> ToSigner {
         let attempt = self.attempt(connection);
         let purpose = if self.random.one_in(2) { Purpose::Login } else { Purpose::ClientKey };
-        match self.random.below(24) {
+        match self.random.below(27) {
+            24 => ToSigner::Host(HostAsk::Hello { verb: *self.random.of(&HOST_VERBS) }),
+            25 => {
+                // No host's key, and no token that there is.
+                let mut nonce = [0; NONCE_LEN];
+                nonce.copy_from_slice(&connection.nonce.unwrap_or_default());
+                let verb = *self.random.of(&HOST_VERBS);
+                let token = new_key();
+                let token = self.random.one_in(2).then_some(&token);
+                let names = [self.text()];
+                let proof = Claims { verb, nonce: &nonce, names: &names }.sign(token, &[new_key()]).unwrap();
+                ToSigner::Host(HostAsk::Prove(proof))
+            }
+            26 => ToSigner::Feed { offset: self.random.next() >> self.random.below(64) },
             16..20 => {
                 let (attempt, public_key) = match connection.possessed.first_key_value() {
                     Some((attempt, key)) => (*attempt, key.clone()),
@@ -403,7 +437,14 @@ impl World {
     fn judge(&mut self, connection: &mut Connection, message: &ToSigner, asked: Option<Asked>, reply: &FromSigner) {
         let of = |attempt: &u32| connection.attempts.get(attempt).copied();
         match (message, reply) {
-            (_, FromSigner::Refused { .. }) => self.count("refused"),
+            (_, FromSigner::Refused { .. }) | (ToSigner::Host(_), FromSigner::Host(HostAnswer::Refused { .. })) => {
+                self.count("refused");
+            }
+            (ToSigner::Host(HostAsk::Hello { .. }), FromSigner::Host(HostAnswer::Nonce { nonce })) => {
+                connection.nonce = Some(*nonce);
+                self.count("nonce");
+            }
+            (ToSigner::Feed { .. }, FromSigner::Feed { .. }) => self.count("feed"),
             (ToSigner::Issue { attempt, public_key, .. }, FromSigner::Issued { certificate, .. }) => {
                 let attempt = of(attempt).expect("a certificate for a statement that there is not");
                 self.owed(connection, attempt, public_key, certificate);
@@ -461,6 +502,11 @@ impl World {
                 assert!(attempt.pam && PEOPLE[attempt.user].0 == "root1", "administration by {attempt:?}");
                 let last: u8 = connection.from.rsplit('.').next().unwrap().parse().unwrap();
                 assert!(last < 128, "administration from {}", connection.from);
+                let is_machines = matches!(
+                    &**reply,
+                    Reply::Feed { .. } | Reply::FeedKey { .. } | Reply::Recorded { .. } | Reply::Lost(_)
+                );
+                assert!(!is_machines, "what is for the machine alone: {reply:?}");
                 if let Reply::HostCertificate { serial, .. } = &**reply {
                     assert!(self.hosts.insert(*serial));
                 }

@@ -16,7 +16,7 @@ use ussh_os::seqpacket::SeqPacket;
 use usshca_ipc::admin::{Entry, RegisteredKey, Reply, Request, Revocation};
 use usshca_ipc::channel::{Channel, encode};
 use usshca_ipc::front::{FromSigner, Purpose, ToSigner};
-use usshca_ipc::signer::{Control, FromSignerControl, PolicyText, SignerSetup};
+use usshca_ipc::signer::{Control, FromSignerControl, KeySetup, PolicyText, SignerSetup};
 use usshca_ipc::worker::{Statement, StatementReply};
 
 pub const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
@@ -60,6 +60,7 @@ impl Signer {
         fs::set_permissions(state.path(), Permissions::from_mode(0o700)).unwrap();
         put_key(state.path(), "user_ca");
         put_key(state.path(), "host_ca");
+        put_key(state.path(), "feed_key");
         let (ours, theirs) = SeqPacket::pair().unwrap();
         let uid = process::effective_uid();
         let setup = SignerSetup {
@@ -70,6 +71,8 @@ impl Signer {
             listens: false,
             creates: true,
             only_policy: false,
+            keys: KeySetup { ca_name: "ca".into(), feed_valid_seconds: 86_400, ..KeySetup::default() },
+            side_job: None,
         };
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&encode(&setup).unwrap()).unwrap();
@@ -85,11 +88,17 @@ impl Signer {
     /// It has taken in all that the supervisor said before, and lives.
     pub fn hears(&self) {
         self.control.send(&Control::Hears).unwrap();
-        assert_eq!(self.control.receive(PATIENCE).unwrap().message, FromSignerControl::Hears);
+        while self.control.receive(PATIENCE).unwrap().message != FromSignerControl::Hears {}
+    }
+
+    /// Takes what the signer tells the supervisor, and what is of no interest here.
+    fn drain(&self) {
+        while self.control.receive(Some(Duration::ZERO)).is_ok() {}
     }
 
     /// A connection from this address.
     pub fn front(&self, connection: u64, from: IpAddr) -> FrontEnd {
+        self.drain();
         let (front, theirs) = SeqPacket::pair().unwrap();
         let peer = (from, 22).into();
         self.control.send_with(&Control::NewFront { connection, peer }, &[theirs.as_fd()]).unwrap();
