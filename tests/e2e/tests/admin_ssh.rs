@@ -49,7 +49,8 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
 
 /// What `ssh ca admin WORDS` gives: exit code, standard output, and what the terminal showed.
 fn admin(user: &str, words: &str) -> (i32, String, String) {
-    let script = format!("ssh -o PubkeyAuthentication=no ca \"admin {words}\" > ~/out 2> ~/err; code=$?; cat ~/err; exit $code");
+    let script =
+        format!("ssh -o PubkeyAuthentication=no ca \"admin {words}\" > ~/out 2> ~/err; code=$?; cat ~/err; exit $code");
     let terminal = WORLD.terminal("laptop", user, &script).unwrap();
     terminal.expect("assword:", SOON).unwrap();
     terminal.send(&format!("{}\n", WORLD.password(user))).unwrap();
@@ -92,6 +93,12 @@ fn an_administrator_sees_over_ssh_what_is_seen_at_the_machine() {
         format!("show {serial} --json"),
         "explain peop1 --group people --from 192.0.2.1 --at 2026-01-31T12:00:00Z --json".to_owned(),
         "key list --json".to_owned(),
+        format!("find --serial {serial}"),
+        format!("find --serial {serial} --json"),
+        format!("find --serial {serial} --csv"),
+        "host list --json".to_owned(),
+        "host show web1".to_owned(),
+        "host tokens".to_owned(),
     ] {
         assert_eq!(good("root1", &words), here(&words).stdout, "{words}");
     }
@@ -180,6 +187,13 @@ fn statuses_and_words_are_those_of_the_machine_and_what_is_about_it_is_refused()
         ("init", USAGE, "works at the CA's machine alone"),
         ("serve", USAGE, "works at the CA's machine alone"),
         ("check", USAGE, "works at the CA's machine alone"),
+        ("status", USAGE, "works at the CA's machine alone"),
+        ("backup /tmp", USAGE, "works at the CA's machine alone"),
+        ("replay --policy /etc/passwd", USAGE, "works at the CA's machine alone"),
+        ("publish /tmp", USAGE, "works at the CA's machine alone"),
+        ("feed key rotate", USAGE, "works at the CA's machine alone"),
+        ("find --key /etc/shadow", USAGE, "no key file to read"),
+        ("find --user nobody-of-that-name", 1, "nothing of that kind"),
         ("--dir /srv list", USAGE, "over ssh there is no --dir"),
         ("krl --out /etc/passwd", USAGE, "no file of the CA's to write"),
         ("host sign /etc/ssh/ssh_host_ed25519_key.pub --name x", USAGE, "no key file to read"),
@@ -221,6 +235,10 @@ fn nobody_else_administers_and_nobody_by_a_key_or_a_borrowed_agent() {
         "list --json",
         "show 1",
         "revocations",
+        "find --user root5",
+        "host list",
+        "host token web9",
+        "host remove web1",
         "krl",
         "explain root5 --group caadmins",
         "revoke --user peop3",
@@ -231,7 +249,8 @@ fn nobody_else_administers_and_nobody_by_a_key_or_a_borrowed_agent() {
         "host sign - --name web1 < /root/id.pub",
     ] {
         let (words, input) = words.split_once(" < ").unwrap_or((words, "/dev/null"));
-        let own = WORLD.sh("laptop", "root5", &format!("ssh -A -o BatchMode=yes ca admin {words} < ~/.ssh/id.pub")).unwrap();
+        let own =
+            WORLD.sh("laptop", "root5", &format!("ssh -A -o BatchMode=yes ca admin {words} < ~/.ssh/id.pub")).unwrap();
         let socket = "$(for s in /tmp/ssh-*/agent.*; do [ $(stat -c %U $s) = root5 ] && echo $s; done | head -1)";
         let script = format!(
             "export SSH_AUTH_SOCK={socket}; [ -S \"$SSH_AUTH_SOCK\" ] || exit 99; timeout 20 ssh -A -o BatchMode=yes root5@ca admin {words} < {input}"
@@ -246,7 +265,13 @@ fn nobody_else_administers_and_nobody_by_a_key_or_a_borrowed_agent() {
     assert_eq!(here("revocations --json").stdout, before);
     let logged = WORLD.logged_since("ca", position).unwrap();
     let address = WORLD.host("laptop").address();
-    assert!(logged.contains(&format!("peop3 from {address} is not to administer: the policy names others")), "{logged}");
+    assert!(
+        logged.contains(&format!("peop3 from {address} is not to administer: the policy names others")),
+        "{logged}"
+    );
     // The front's word that a key has logged in is none to the signer.
-    assert!(logged.contains("root5 from") && logged.contains("authenticated by none, and administration takes PAM"), "{logged}");
+    assert!(
+        logged.contains("root5 from") && logged.contains("authenticated by none, and administration takes PAM"),
+        "{logged}"
+    );
 }

@@ -11,7 +11,7 @@ use ussh_e2e::{CA_DIR, World, WorldPlan};
 const SOON: Duration = Duration::from_secs(30);
 
 /// All that the CA's help names, and what it does not.
-const VERBS: [&str; 15] = [
+const VERBS: [&str; 19] = [
     "",
     "for=1m",
     "key=ecdsa",
@@ -27,6 +27,10 @@ const VERBS: [&str; 15] = [
     "feed",
     "renew",
     "admin list",
+    "admin revoke --user alice",
+    "admin key register alice < /root/thief.pub",
+    "admin host sign - --name web1 < /root/thief.pub",
+    "admin host token web9",
 ];
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {

@@ -43,7 +43,8 @@ pub fn policy(data: &[u8]) {
     if let Some(admins) = policy.admins() {
         assert!((1..=600).contains(&admins.login_seconds));
     }
-    let wishes = [Wish::default(), Wish { validity_seconds: Some(7), principals: vec!["alice".into()], reason: "why".into() }];
+    let wishes =
+        [Wish::default(), Wish { validity_seconds: Some(7), principals: vec!["alice".into()], reason: "why".into() }];
     for (number, wish) in wishes.iter().enumerate() {
         for (user, groups) in [("alice", &groups[..]), ("nobody", &[]), ("a,b", &groups[..])] {
             for (source, time) in [("192.0.2.7", 1_769_860_800), ("2001:db8::1", 0), ("10.0.0.1", u64::MAX)] {

@@ -54,6 +54,8 @@ pub fn not_here(what: &str, instead: &str) -> Failure {
 }
 
 /// A place for a file that a verb writes.
+/// # Errors
+/// It cannot be written, or comes over ssh.
 pub fn place(desk: &dyn Desk, path: &Path) -> Result<Place, Failure> {
     match desk.here() {
         Some(_) => Place::new(path),

@@ -19,6 +19,8 @@ pub struct Place {
 
 impl Place {
     /// Refuses what is there and no regular file: a device that is renamed over is lost to all, and behind a link the file would not change.
+    /// # Errors
+    /// What stands in its way.
     pub fn new(path: &Path) -> Result<Self, Failure> {
         match path.symlink_metadata() {
             Ok(found) if found.is_file() => {}
@@ -35,6 +37,8 @@ impl Place {
     }
 
     /// Puts the file in place in one step, on disk when this returns: readers see the old one or the new one.
+    /// # Errors
+    /// What stands in its way.
     pub fn put(mut self, bytes: &[u8], mode: u32) -> Result<(), Failure> {
         self.temporary.write_all(bytes).map_err(|e| failure(&self.path, &e))?;
         self.keep(mode)
@@ -46,6 +50,8 @@ impl Place {
     }
 
     /// As [`Place::put`], of what was written already.
+    /// # Errors
+    /// What stands in its way.
     pub fn keep(self, mode: u32) -> Result<(), Failure> {
         let Place { path, folder, temporary } = self;
         let put = || -> io::Result<()> {

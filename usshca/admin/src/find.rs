@@ -45,8 +45,14 @@ pub fn find(desk: &dyn Desk, args: &FindArgs) -> Result<(), Failure> {
             Form::Json => desk.stream(shown_as(&rows, form).as_bytes())?,
             Form::Csv => {
                 let text = shown_as(&rows, form);
-                desk.stream(text.split_once("
-").map_or("", |(_, records)| records).as_bytes())?
+                desk.stream(
+                    text.split_once(
+                        "
+",
+                    )
+                    .map_or("", |(_, records)| records)
+                    .as_bytes(),
+                )?
             }
         };
         if !goes_on {

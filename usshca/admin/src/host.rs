@@ -17,6 +17,8 @@ use crate::failure::Failure;
 const MAX_KEY_FILE: u64 = 64 * 1024;
 
 /// Signs a host's public key and puts the certificate beside it.
+/// # Errors
+/// What to tell the administrator.
 pub fn sign(desk: &dyn Desk, args: &HostSignArgs) -> Result<(), Failure> {
     let stdio = Path::new("-");
     let key = read_key(desk, &args.key)?;
@@ -55,11 +57,15 @@ pub fn sign(desk: &dyn Desk, args: &HostSignArgs) -> Result<(), Failure> {
 }
 
 /// One public key, of a file or of standard input (`-`).
+/// # Errors
+/// What to tell the administrator.
 pub fn read_key(desk: &dyn Desk, path: &Path) -> Result<PublicKey, Failure> {
     Ok(read_key_with_comment(desk, path)?.0)
 }
 
 /// The same, with what stands behind it.
+/// # Errors
+/// What to tell the administrator.
 pub fn read_key_with_comment(desk: &dyn Desk, path: &Path) -> Result<(PublicKey, String), Failure> {
     let shown = path.display();
     let text = if path == Path::new("-") {

@@ -23,13 +23,17 @@ pub fn token(desk: &dyn Desk, args: &HostTokenArgs) -> Result<(), Failure> {
         let Reply::HostTokenRevoked = link.ask(&Request::HostTokenRevoke { id })? else {
             return Err(unexpected());
         };
-        return print(desk, &if args.json {
-            format!("{}\n", json!({ "id": id, "revoked": true }))
-        } else {
-            format!("token {id} is useless now\n")
-        });
+        return print(
+            desk,
+            &if args.json {
+                format!("{}\n", json!({ "id": id, "revoked": true }))
+            } else {
+                format!("token {id} is useless now\n")
+            },
+        );
     }
-    let request = Request::HostToken { principals: small_letters(&args.names, &|text| desk.note(text)), life_seconds: args.life };
+    let request =
+        Request::HostToken { principals: small_letters(&args.names, &|text| desk.note(text)), life_seconds: args.life };
     let Reply::HostToken { secret, token } = link.ask(&request)? else {
         return Err(unexpected());
     };
@@ -91,7 +95,10 @@ pub fn list(desk: &dyn Desk, args: &HostListArgs) -> Result<(), Failure> {
         return print(desk, &hosts.iter().map(|host| format!("{}\n", host_json(host))).collect::<String>());
     }
     if args.csv {
-        return print(desk, &hosts.iter().fold(csv_line(&CSV_HEAD.map(str::to_owned)), |all, host| all + &csv_row(host)));
+        return print(
+            desk,
+            &hosts.iter().fold(csv_line(&CSV_HEAD.map(str::to_owned)), |all, host| all + &csv_row(host)),
+        );
     }
     print(desk, &table::render(&HOST_HEAD, &hosts.iter().map(host_row).collect::<Vec<_>>()))
 }

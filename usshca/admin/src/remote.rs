@@ -48,11 +48,11 @@ pub fn parse(line: &str) -> Parsed {
 
 fn said(error: &clap::Error) -> Parsed {
     let text = error.render().to_string();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Parsed::Help(text),
-        // Their own words begin like ours.
-        _ => Parsed::Wrong(Failure::usage(text.trim_start_matches("error: ").trim_end())),
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return Parsed::Help(text);
     }
+    // Their own words begin like ours.
+    Parsed::Wrong(Failure::usage(text.trim_start_matches("error: ").trim_end()))
 }
 
 /// What makes no sense over ssh is refused before anything is asked: no file and no account of the CA's machine is named from elsewhere.
@@ -88,7 +88,14 @@ fn permitted(cli: Cli) -> Result<AdminCommand, Failure> {
         AdminCommand::Explain(ExplainArgs { groups, .. }) if groups.is_empty() => {
             return Err(not_here("looking up of groups", "name those to suppose with --group"));
         }
-        _ => {}
+        AdminCommand::List(_)
+        | AdminCommand::Show(_)
+        | AdminCommand::Explain(_)
+        | AdminCommand::Revoke(_)
+        | AdminCommand::Revocations(_)
+        | AdminCommand::Find(_)
+        | AdminCommand::Host(_)
+        | AdminCommand::Key(_) => {}
     }
     Ok(verb)
 }
@@ -107,7 +114,17 @@ pub fn reads_input(verb: &AdminCommand) -> bool {
         AdminCommand::Key(KeyCommand::Remove(args)) => args.key == "-",
         AdminCommand::Find(args) => args.key.as_deref() == Some("-"),
         AdminCommand::Revoke(args) => args.key.as_deref() == Some("-"),
-        _ => false,
+        AdminCommand::List(_)
+        | AdminCommand::Show(_)
+        | AdminCommand::Explain(_)
+        | AdminCommand::Revocations(_)
+        | AdminCommand::Krl(_)
+        | AdminCommand::Host(_)
+        | AdminCommand::Key(_)
+        | AdminCommand::Backup(_)
+        | AdminCommand::Replay(_)
+        | AdminCommand::Publish(_)
+        | AdminCommand::Feed(_) => false,
     }
 }
 

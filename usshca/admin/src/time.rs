@@ -18,6 +18,8 @@ pub fn utc(seconds: u64) -> String {
 }
 
 /// `2026-01-31T12:00:00Z`, with or without the Z: always UTC.
+/// # Errors
+/// It is no such time.
 pub fn parse_utc(option: &str, text: &str) -> Result<u64, Failure> {
     let time = humantime::parse_rfc3339_weak(text).ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     time.map(|since| since.as_secs()).ok_or_else(|| {

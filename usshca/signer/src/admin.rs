@@ -43,9 +43,7 @@ pub fn answer(ca: &mut Ca, by: &str, request: Request) -> Vec<Reply> {
         Request::Feed { valid_seconds, signed } => return feed(ca, valid_seconds, signed),
         Request::FeedKey => Ok(feed_key(ca)),
         Request::FeedKeyRotate { to } => Ok(rotate(ca, to.as_deref(), by)),
-        Request::FeedKeyHandedOver { manifest, signature } => {
-            Ok(handed_over(ca, Handover { manifest, signature }, by))
-        }
+        Request::FeedKeyHandedOver { manifest, signature } => Ok(handed_over(ca, Handover { manifest, signature }, by)),
         Request::Find { find, cursor, limit } => find_rows(ca, &find, cursor, limit),
         Request::Recorded { since, cursor } => recorded(ca, since, cursor),
         Request::Lost => ca.inventory().lost_serials().map(Reply::Lost),

@@ -52,8 +52,10 @@ impl Server {
         };
         front.rest.clear();
         let from = front.peer.ip().to_canonical();
-        let Some((passed, stated)) = front.statements.get(&attempt).map(|kept| (kept.passed.clone(), kept.stated)) else {
-            return self.misbehaved(connection, &format!("asks for administration in attempt {attempt}, which named nobody"));
+        let Some((passed, stated)) = front.statements.get(&attempt).map(|kept| (kept.passed.clone(), kept.stated))
+        else {
+            return self
+                .misbehaved(connection, &format!("asks for administration in attempt {attempt}, which named nobody"));
         };
         let by = format!("admin {} from {from}", passed.user);
         let allowed = self.is_administrator(&passed, stated, from).and_then(|()| is_served(&request));

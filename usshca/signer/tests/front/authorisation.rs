@@ -101,8 +101,15 @@ fn copy(key: &PrivateKey) -> PrivateKey {
 }
 
 /// What a host gets for a proof over the signer's nonce.
-fn host(front: &FrontEnd, verb: enroll::Verb, token: Option<&PrivateKey>, key: &PrivateKey, names: &[&str]) -> Option<FromSigner> {
-    let Some(FromSigner::Host(HostAnswer::Nonce { nonce })) = say(front, &ToSigner::Host(HostAsk::Hello { verb })) else {
+fn host(
+    front: &FrontEnd,
+    verb: enroll::Verb,
+    token: Option<&PrivateKey>,
+    key: &PrivateKey,
+    names: &[&str],
+) -> Option<FromSigner> {
+    let Some(FromSigner::Host(HostAnswer::Nonce { nonce })) = say(front, &ToSigner::Host(HostAsk::Hello { verb }))
+    else {
         panic!("no nonce");
     };
     let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
@@ -122,7 +129,11 @@ impl Ground {
 
     fn seat(&self, who: &str) -> Seat {
         let connection = self.next.replace(self.next.get() + 1);
-        let from = if who == "elsewhere" { format!("198.51.100.{}", connection % 250) } else { format!("192.0.2.{}", connection % 250) };
+        let from = if who == "elsewhere" {
+            format!("198.51.100.{}", connection % 250)
+        } else {
+            format!("192.0.2.{}", connection % 250)
+        };
         let front = self.signer.front(connection, from.parse().unwrap());
         let at = (connection, 1);
         let (pam, looks_up) = (Worker::Authenticates, Worker::LooksUp);
@@ -270,7 +281,10 @@ fn cell(verb: &str, reply: Option<FromSigner>) -> String {
         ("names", "A host is renewed for the names that it has"),
         ("nobody", "its policy names nobody for that"),
     ];
-    reasons.iter().find(|(_, words)| message.contains(words)).map_or(message.clone(), |(reason, _)| (*reason).to_owned())
+    reasons
+        .iter()
+        .find(|(_, words)| message.contains(words))
+        .map_or(message.clone(), |(reason, _)| (*reason).to_owned())
 }
 
 /// An answer to this question, and not to another.
@@ -338,7 +352,11 @@ fn table() -> Table {
 /// Of what only administrators change.
 fn changed_by_admins(signer: &Signer) -> (usize, usize, usize) {
     let revocations = signer.revocations().iter().filter(|act| !act.by.starts_with("user ")).count();
-    (revocations, signer.registered_keys().len(), signer.rows().iter().filter(|row| row.authenticated.starts_with("admin ")).count())
+    (
+        revocations,
+        signer.registered_keys().len(),
+        signer.rows().iter().filter(|row| row.authenticated.starts_with("admin ")).count(),
+    )
 }
 
 #[test]
@@ -375,7 +393,10 @@ fn every_verb_is_for_those_of_the_table_and_refused_to_all_others_for_the_reason
     assert_eq!(cells, table.people.len() * table.rows.len());
     let rows = fresh.signer.rows();
     let hosts: Vec<_> = rows.iter().filter(|row| row.authenticated.starts_with("admin ")).collect();
-    assert!(hosts.len() == 1 && hosts[0].kind == "host" && hosts[0].authenticated.starts_with("admin root1 from 192.0.2."), "{hosts:?}");
+    assert!(
+        hosts.len() == 1 && hosts[0].kind == "host" && hosts[0].authenticated.starts_with("admin root1 from 192.0.2."),
+        "{hosts:?}"
+    );
     fresh.signer.end();
     short.signer.end();
 }

@@ -280,7 +280,9 @@ impl World {
                 wish: self.wish(),
             })),
             // Not of the people: who owns which key is what the model rests on.
-            9 => Request::KeyRegister { user: "nobody-else".into(), public_key: self.public_key(), comment: self.text() },
+            9 => {
+                Request::KeyRegister { user: "nobody-else".into(), public_key: self.public_key(), comment: self.text() }
+            }
             10 => Request::KeyList { user: None, before: u64::MAX, limit },
             _ => Request::KeyRemove { fingerprint: self.text() },
         }
@@ -350,8 +352,7 @@ impl World {
             20..24 => ToSigner::Prove { signature: self.signature(connection) },
             0..3 => ToSigner::Issue { attempt, public_key: self.public_key(), wish: self.wish() },
             3 => {
-                let delivery =
-                    if self.random.one_in(2) { Delivery::Delivered } else { Delivery::Refused(self.text()) };
+                let delivery = if self.random.one_in(2) { Delivery::Delivered } else { Delivery::Refused(self.text()) };
                 let serial = match connection.open.first() {
                     Some(own) if !self.random.one_in(4) => *own,
                     _ => self.serial(),

@@ -106,7 +106,13 @@ impl Signer {
     }
 
     /// A worker's statement, as the supervisor announces the worker; whether it is kept. `Err`: the signer does not talk to this worker.
-    pub fn state(&self, (connection, attempt): (u64, u32), worker: Worker, user: &str, groups: &[&str]) -> Result<bool, ()> {
+    pub fn state(
+        &self,
+        (connection, attempt): (u64, u32),
+        worker: Worker,
+        user: &str,
+        groups: &[&str],
+    ) -> Result<bool, ()> {
         self.state_from(own_pid(), (connection, attempt), worker, user, groups)
     }
 

@@ -93,7 +93,10 @@ fn the_fate_of_another_connections_certificate_is_not_its_to_tell() {
     let bob = passed(&signer, 2, "bob");
     refused_and_closed(&bob, &ToSigner::Outcome { serial: of_alice, delivery: Delivery::Refused("no".into()) });
     assert_eq!(signer.rows()[0].outcome, "signed");
-    assert_eq!(say(&alice, &ToSigner::Outcome { serial: of_alice, delivery: Delivery::Delivered }), Some(FromSigner::Noted));
+    assert_eq!(
+        say(&alice, &ToSigner::Outcome { serial: of_alice, delivery: Delivery::Delivered }),
+        Some(FromSigner::Noted)
+    );
     signer.end();
 }
 
@@ -108,7 +111,10 @@ fn the_panic_button_is_for_its_own_users_certificates() {
     assert!(signer.rows().iter().all(|row| row.serial != of_alice || row.revoked.is_none()));
     let by_admin = Request::Revoke { what: Revoke::Serial(of_alice), reason: String::new() };
     let reply = say(&bob, &ToSigner::Admin { attempt: 1, request: Box::new(by_admin) });
-    assert!(matches!(&reply, Some(FromSigner::Refused { message }) if message.contains("none of this CA's")), "{reply:?}");
+    assert!(
+        matches!(&reply, Some(FromSigner::Refused { message }) if message.contains("none of this CA's")),
+        "{reply:?}"
+    );
     assert!(signer.rows().iter().all(|row| row.revoked.is_none()));
     signer.end();
 }
