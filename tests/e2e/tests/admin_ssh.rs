@@ -79,8 +79,7 @@ fn json(text: &str) -> Value {
 fn serial_of(user: &str) -> String {
     assert_eq!(WORLD.log_in(user, "--login").unwrap().0, 0);
     let listed = here("list --json").stdout;
-    let rows = listed.lines().map(json);
-    let row = rows.filter(|row| row["key_id"] == user).next().unwrap();
+    let row = listed.lines().map(json).find(|row| row["key_id"] == user).unwrap();
     row["serial"].as_str().unwrap().to_owned()
 }
 

@@ -143,7 +143,11 @@ impl Link for Questions<'_> {
 fn reply(answer: Result<FromSigner, ChannelError>) -> Result<Reply, Failure> {
     match answer {
         Ok(FromSigner::Admin(reply)) => {
-            if let Reply::Refused(why) = *reply { Err(Failure::refused(why)) } else { Ok(*reply) }
+            if let Reply::Refused(why) = *reply {
+                Err(Failure::refused(why))
+            } else {
+                Ok(*reply)
+            }
         }
         Ok(FromSigner::Refused { message }) => Err(Failure::refused(message)),
         Ok(_) => Err(usshca_admin::unexpected()),

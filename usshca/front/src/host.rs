@@ -205,11 +205,13 @@ impl Job {
 }
 
 fn host_answer(answer: FromSigner) -> Result<HostAnswer, Ended> {
-    match answer {
-        FromSigner::Host(answer) => Ok(answer),
-        FromSigner::Refused { message } => Err(Ended::refused(message)),
-        _ => Err(Ended::refused(text::SIGNER_AWAY)),
+    if let FromSigner::Host(answer) = answer {
+        return Ok(answer);
     }
+    let FromSigner::Refused { message } = answer else {
+        return Err(Ended::refused(text::SIGNER_AWAY));
+    };
+    Err(Ended::refused(message))
 }
 
 fn unexpected(answer: &HostAnswer) -> Ended {

@@ -30,7 +30,15 @@ pub fn run(layout: &Layout, verb: AdminCommand) -> Result<(), Failure> {
         AdminCommand::Replay(args) => replay::replay(layout, &args),
         AdminCommand::Publish(args) => feed::publish(layout, &args),
         AdminCommand::Feed(command) => feed::run(layout, command),
-        verb => usshca_admin::run(&Here(layout), verb),
+        AdminCommand::List(_)
+        | AdminCommand::Show(_)
+        | AdminCommand::Explain(_)
+        | AdminCommand::Revoke(_)
+        | AdminCommand::Revocations(_)
+        | AdminCommand::Krl(_)
+        | AdminCommand::Host(_)
+        | AdminCommand::Find(_)
+        | AdminCommand::Key(_) => usshca_admin::run(&Here(layout), verb),
     }
 }
 
