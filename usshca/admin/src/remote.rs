@@ -227,7 +227,9 @@ mod tests {
 
     #[test]
     fn what_is_about_the_machine_itself_is_refused_in_a_sentence() {
-        for verb in ["init", "serve", "check", "status", "backup /x", "replay --policy /x", "publish /x", "feed key rotate"] {
+        for verb in
+            ["init", "serve", "check", "status", "backup /x", "replay --policy /x", "publish /x", "feed key rotate"]
+        {
             assert!(wrong(verb).contains("at the CA's machine alone"), "{verb}: {}", wrong(verb));
         }
         for (line, words) in [
