@@ -196,7 +196,7 @@ impl Job {
     }
 
     async fn next(&self) -> Result<HostAnswer, Ended> {
-        host_answer(self.signer.next().await?)
+        host_answer(self.signer.ask(&ToSigner::More).await?)
     }
 
     async fn print(&self, text: &str) {

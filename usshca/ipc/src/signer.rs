@@ -171,6 +171,11 @@ pub enum FromSignerControl {
         /// Connection number.
         connection: u64,
     },
+    /// A connection got what is for everybody, and so came for something.
+    Served {
+        /// Connection number.
+        connection: u64,
+    },
     /// What it has done since it started. It comes before each [`FromSignerControl::Hears`].
     Counts(Counts),
 }

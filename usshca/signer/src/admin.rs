@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use ussh_core::certificate::{Certificate, CertificateOption};
+use ussh_core::clock::UnixTime;
 use ussh_core::escape::MAX_FIELD;
 use ussh_core::feed::Handover;
 use ussh_core::keys::PublicKey;
@@ -155,7 +156,7 @@ fn revoke(ca: &mut Ca, what: Revoke, reason: &str, by: &str) -> Result<Reply, In
     if reason.len() > MAX_REASON {
         return Ok(Reply::Refused(format!("the reason is longer than {MAX_REASON} bytes")));
     }
-    if let Err(why) = check(&what) {
+    if let Err(why) = check(&what, ca.now()) {
         return Ok(Reply::Refused(why));
     }
     if let Revoke::Serials { first, last } = what
@@ -179,7 +180,7 @@ fn revoke(ca: &mut Ca, what: Revoke, reason: &str, by: &str) -> Result<Reply, In
 }
 
 /// What could never match would look like a revocation, and be none.
-fn check(what: &Revoke) -> Result<(), String> {
+fn check(what: &Revoke, now: UnixTime) -> Result<(), String> {
     let name = |name: &str| {
         if name.is_empty() || name.len() > MAX_FIELD { Err("a name of 1 to 256 bytes".to_owned()) } else { Ok(()) }
     };
@@ -190,6 +191,11 @@ fn check(what: &Revoke) -> Result<(), String> {
             Err("the first of the serials must be above 0 and not above the last, both with the same upper 24 bits"
                 .to_owned())
         }
+        // What is issued from now on would not be in it, and asked again it would seem to be.
+        Revoke::Before { time, .. } if *time > now.0 => Err(format!(
+            "only what was issued up to now can be revoked, and this time is {} seconds ahead; once it has come, ask again",
+            time.saturating_sub(now.0)
+        )),
         Revoke::Serial(_) | Revoke::Key(_) | Revoke::Before { .. } | Revoke::Ca { .. } | Revoke::Serials { .. } => {
             Ok(())
         }

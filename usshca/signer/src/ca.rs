@@ -501,6 +501,9 @@ fn reserve_user(
     asked.rule = decided.as_ref().map_or_else(PolicyRefusal::rule, |grant| &grant.rule).to_owned();
     let grant = decided?;
     let now = asked.asked;
+    if batch.is_revoked_from_birth(&passed.user, own)? {
+        return Err(Refused::KeyIdRevoked);
+    }
     if let Some(most) = grant.max_certificates
         && batch.count_good(&passed.user, now)? >= most
     {

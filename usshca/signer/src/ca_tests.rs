@@ -317,6 +317,24 @@ fn what_is_asked_at_once_is_answered_one_by_one() {
 }
 
 #[test]
+fn nobody_is_given_a_certificate_that_is_revoked_already() {
+    let mut world = world();
+    let user_ca = Revoke::Ca { kind: admin::CertificateKind::User, fingerprint: String::new() };
+    let key_id = Revoke::KeyId { kind: admin::CertificateKind::User, key_id: "alice".into() };
+    for (what, others_too) in [(key_id, false), (user_ca, true)] {
+        world.issue("alice", &["dev"]).unwrap();
+        let Revocation::Done { act, .. } = world.ca.revoke(what.clone(), "a", "").unwrap() else { panic!("{what:?}") };
+        assert!(matches!(world.issue("alice", &["dev"]), Err(Refused::KeyIdRevoked)), "{what:?}");
+        assert_eq!(matches!(world.issue("carol", &["staff"]), Err(Refused::KeyIdRevoked)), others_too, "{what:?}");
+        world.ca.lift(act, "a").unwrap();
+        world.issue("alice", &["dev"]).unwrap();
+    }
+    // By name only what there is so far.
+    world.ca.revoke(Revoke::User("alice".into()), "a", "").unwrap();
+    world.issue("alice", &["dev"]).unwrap();
+}
+
+#[test]
 fn two_who_ask_at_once_do_not_share_the_last_place() {
     let mut world = world();
     world.ca.set_policy(policy(

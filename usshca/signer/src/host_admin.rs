@@ -23,6 +23,7 @@ pub fn sign(ca: &mut Ca, request: &HostRequest, by: &str) -> Reply {
             | Refused::Key(_)
             | Refused::CaKey
             | Refused::KeyRevoked
+            | Refused::KeyIdRevoked
             | Refused::Host(_)),
         ) => Reply::Refused(format!("no host certificate: {refused}")),
         Err(refused) => Reply::Refused(refused.to_string()),

@@ -23,6 +23,9 @@ pub enum Refused {
     /// The subject key is revoked itself.
     #[error("the key is revoked")]
     KeyRevoked,
+    /// Whatever is issued to this user is revoked already.
+    #[error("all certificates with this key ID are revoked, those to come as well")]
+    KeyIdRevoked,
     /// The user has as many certificates as the rule allows.
     #[error("the user has {0} certificates that are good, and the rule allows no more")]
     TooMany(u32),
@@ -45,6 +48,7 @@ impl Refused {
             Refused::Key(_) | Refused::CaKey => format!("The CA cannot certify this key: {self}."),
             Refused::Policy(_)
             | Refused::KeyRevoked
+            | Refused::KeyIdRevoked
             | Refused::TooMany(_)
             | Refused::Sign(_)
             | Refused::Inventory(_) => self.for_user(),
@@ -58,6 +62,7 @@ impl Refused {
             Refused::TooMany(_) => {
                 "You have as many certificates at a time as the CA allows. Wait until one has run out, or revoke one."
             }
+            Refused::KeyIdRevoked => "Your certificates are revoked here, new ones too. Ask the people who run the CA.",
             Refused::KeyRevoked => "This key is revoked. Make another one, or ask the people who run the CA.",
             Refused::Key(_) | Refused::CaKey | Refused::Host(_) => "The CA cannot certify this key.",
             Refused::Inventory(InventoryError::ClockBehind { .. }) => {

@@ -157,6 +157,7 @@ impl SignerProcess {
             | FromSignerControl::Copied { .. }
             | FromSignerControl::Judged(_)
             | FromSignerControl::LoggedIn { .. }
+            | FromSignerControl::Served { .. }
             | FromSignerControl::Counts(_)
             | FromSignerControl::Changed => Err(out_of_turn()),
         }
@@ -194,6 +195,7 @@ impl SignerProcess {
                 | FromSignerControl::Copied { .. }
                 | FromSignerControl::Judged(_)
                 | FromSignerControl::LoggedIn { .. }
+                | FromSignerControl::Served { .. }
                 | FromSignerControl::Counts(_)
                 | FromSignerControl::NeedsPassphrase { .. }
                 | FromSignerControl::Changed => return Err(out_of_turn()),

@@ -378,6 +378,25 @@ fn a_host_that_is_removed_has_no_certificate_no_renewal_and_no_token() {
 }
 
 #[test]
+fn a_removed_hosts_key_is_not_good_again_when_its_name_goes_to_another_machine() {
+    let mut world = world();
+    let (old, new) = (key(), key());
+    let sign = |world: &mut World, key: &PrivateKey| {
+        let public_key = key.public_key().to_blob();
+        let request = HostRequest { public_key, principals: names(&["web1"]), validity_seconds: Some(3600) };
+        world.ca.issue_host(&request, "admin uid 0").unwrap();
+    };
+    sign(&mut world, &old);
+    // Its certificate is over, so that there is none to revoke.
+    world.pass(DAY);
+    assert_eq!(world.ca.remove_host("web1", "a", "stolen").unwrap(), Some(0));
+    sign(&mut world, &new);
+    assert!(world.renew(&[], &[&old]).is_err());
+    assert!(world.report(&old, HOME).is_err());
+    world.renew(&[], &[&new]).unwrap();
+}
+
+#[test]
 fn two_addresses_that_use_one_key_in_turn_are_a_clone_and_a_move_is_none() {
     let mut world = world();
     let host = key();

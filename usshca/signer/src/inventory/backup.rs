@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
@@ -35,6 +36,7 @@ impl Drop for Temporary {
 /// [`InventoryError`]; what was written to `to` is of no use then.
 pub fn copy(path: &Path, mut to: impl Write) -> Result<Copied, InventoryError> {
     check_private(path)?;
+    let _alone = alone(path)?;
     let temporary = Temporary(path.with_file_name("backup.new"));
     let file_error = |e: io::Error| InventoryError::File { path: temporary.0.clone(), problem: e.to_string() };
     match std::fs::remove_file(&temporary.0) {
@@ -60,6 +62,14 @@ pub fn copy(path: &Path, mut to: impl Write) -> Result<Copied, InventoryError> {
         to.write_all(chunk.get(..length).unwrap_or_default()).map_err(file_error)?;
         bytes += length as u64;
     }
+}
+
+/// One at a time: each would remove the other's file.
+fn alone(path: &Path) -> Result<File, InventoryError> {
+    let path = path.with_file_name("backup.lock");
+    let lock = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let locked = lock.and_then(|lock| lock.lock().map(|()| lock));
+    locked.map_err(|e| InventoryError::File { path, problem: e.to_string() })
 }
 
 /// Marks the copy as one, and looks through all of it.

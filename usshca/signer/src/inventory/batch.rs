@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rusqlite::Transaction;
 use ussh_core::clock::UnixTime;
+use ussh_core::keys::PublicKey;
 
 use super::{Asked, COUNTER_BITS, Inventory, InventoryError, Outcome, Planned, count_good, insert, one_row, sql_time};
 
@@ -118,6 +119,24 @@ impl Batch<'_> {
     /// [`InventoryError`]
     pub fn is_revoked_key(&self, fingerprint: &str) -> Result<bool, InventoryError> {
         super::registered::is_revoked_key(&self.transaction, fingerprint)
+    }
+
+    /// Whether whatever is issued to this user now would be revoked already: by its key ID, or with one of the CA's keys.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn is_revoked_from_birth(&self, user: &str, cas: &[PublicKey]) -> Result<bool, InventoryError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM revocation WHERE lifted IS NULL AND kind = 'user' AND scope = ?1 AND value = ?2)";
+        let mut statement = self.transaction.prepare_cached(sql)?;
+        let mut stands = |scope: &str, value: &str| statement.query_row([scope, value], |row| row.get::<_, bool>(0));
+        if stands("key ID", user)? {
+            return Ok(true);
+        }
+        for ca in cas {
+            if stands("ca", &ca.fingerprint())? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// As [`Inventory::count_good`], with what this batch has reserved.

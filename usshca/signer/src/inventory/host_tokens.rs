@@ -96,6 +96,9 @@ impl Inventory {
         let id = i64::try_from(id).unwrap_or(0);
         let sql = "UPDATE host_token SET revoked = ?2, revoked_by = ?3 WHERE id = ?1 AND used IS NULL AND revoked IS NULL AND expires > ?2";
         if self.connection.prepare_cached(sql)?.execute((id, sql_time(now)?, by))? == 1 {
+            // It counts as an act: a database from before it is known to be old.
+            self.connection.execute("UPDATE ca SET acts = acts + 1", [])?;
+            self.advance_mark()?;
             return Ok(TokenRevocation::Done);
         }
         let sql = "SELECT EXISTS (SELECT 1 FROM host_token WHERE id = ?1)";

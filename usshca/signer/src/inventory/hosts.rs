@@ -221,6 +221,11 @@ impl Inventory {
         if transaction.prepare_cached(sql)?.execute((name, now, by))? == 0 {
             return Ok(Removal::Unknown);
         }
+        // Its keys, which are not good again when the name is given to another machine.
+        let sql = "UPDATE host_key SET replaced = coalesce(replaced, ?2) WHERE host = ?1";
+        transaction.prepare_cached(sql)?.execute((name, now))?;
+        // It counts as an act: a database from before it is known to be old.
+        transaction.execute("UPDATE ca SET acts = acts + 1", [])?;
         // Tokens that would bring it back.
         let sql = "UPDATE host_token SET revoked = ?2, revoked_by = ?3 WHERE (names = ?1 OR substr(names, 1, length(?1) + 1) = ?1 || char(10)) AND used IS NULL AND revoked IS NULL AND expires > ?2";
         transaction.prepare_cached(sql)?.execute((name, now, by))?;
@@ -231,6 +236,7 @@ impl Inventory {
             rows.collect::<Result<_, _>>()?
         };
         transaction.commit()?;
+        self.advance_mark()?;
         Ok(Removal::Out(serials))
     }
 }

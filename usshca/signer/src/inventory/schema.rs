@@ -7,7 +7,7 @@ use super::InventoryError;
 /// One step per entry; `user_version` counts the steps taken. Steps are never changed, only added.
 ///
 /// `serial` is a u64 in SQLite's i64, bit for bit; 0 where nothing was to be signed. Times are seconds since the epoch. Principals are separated by newlines, which none can hold.
-const MIGRATIONS: [&str; 5] = ["
+const MIGRATIONS: [&str; 6] = ["
     CREATE TABLE ca (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         epoch INTEGER NOT NULL CHECK (epoch BETWEEN 0 AND 16777215),
@@ -161,6 +161,8 @@ const MIGRATIONS: [&str; 5] = ["
         removed_by TEXT
     ) STRICT;
     CREATE UNIQUE INDEX registered_key_fingerprint ON registered_key (fingerprint) WHERE removed IS NULL;
+", "
+    CREATE INDEX revocation_value ON revocation (scope, value);
 "];
 
 /// The present form.

@@ -332,7 +332,11 @@ impl Server {
             Ok((version, feed)) => {
                 let rest = usize::try_from(offset).ok().and_then(|offset| feed.get(offset..)).unwrap_or_default();
                 let chunk = rest.get(..FEED_CHUNK).unwrap_or(rest).to_vec();
+                let is_last = rest.len() == chunk.len();
                 let total = u64::try_from(feed.len()).unwrap_or(u64::MAX);
+                if is_last {
+                    self.tell_served(connection);
+                }
                 FromSigner::Feed { version, total, chunk }
             }
             Err(e) => {

@@ -123,10 +123,14 @@ impl Server {
         match self.answer_host(verb, &proven, &nonce, peer) {
             Ok(answers) => {
                 self.tell_logged_in(connection);
-                for answer in answers {
-                    self.remember_host(connection, &answer);
-                    self.tell(connection, &FromSigner::Host(answer));
+                for answer in &answers {
+                    self.remember_host(connection, answer);
                 }
+                // A list of many pieces would not fit into the socket: the front asks for each of the others.
+                if let Some(front) = self.fronts.get_mut(&connection) {
+                    front.rest = answers.into_iter().map(FromSigner::Host).collect();
+                }
+                self.more(connection);
             }
             Err(refused) => {
                 self.refusals.count(peer.ip(), Instant::now());

@@ -283,6 +283,13 @@ impl Server {
         }
     }
 
+    /// As [`Self::tell_logged_in`], of one that came for what is for everybody.
+    pub(super) fn tell_served(&mut self, connection: u64) {
+        if let Err(e) = self.control.send(&FromSignerControl::Served { connection }) {
+            log::warning(&format!("connection {connection}: the supervisor was not told of it: {e}"));
+        }
+    }
+
     fn answer_control(&self, answer: &FromSignerControl) -> Result<Flow, ServeError> {
         match self.control.send(answer) {
             // A supervisor that does not read will ask again, or has gone: then the channel says so.

@@ -28,6 +28,8 @@ pub struct Conduct {
     pub refused: u32,
     /// One could not be carried out, through no fault of the client's.
     pub troubled: bool,
+    /// It got what is for everybody: it did not come for nothing.
+    pub served: bool,
 }
 
 /// A connection.

@@ -20,6 +20,8 @@ use crate::serve::exposition;
 
 /// Scrapers at a time. One more takes the place of the one that has been there for longest.
 const MAX_CLIENTS: usize = 8;
+/// Connections accepted in one go.
+const ACCEPT_BATCH: usize = 16;
 /// Longest request, in bytes.
 const MAX_REQUEST: usize = 8 * 1024;
 /// How long a scraper may take from its connection to the end of the answer.
@@ -173,14 +175,16 @@ impl Desk {
 impl Desk {
     /// False: there are no descriptors.
     fn let_in(&mut self, report: &Report, now: Instant) -> bool {
-        loop {
+        // So many in one go, and no more: whoever connects without end would keep the loop from everything else.
+        for _ in 0..ACCEPT_BATCH {
             match self.status.accept() {
                 Ok((stream, _)) => tell_status(stream, report),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => break,
                 Err(_) => return false,
             }
         }
-        while let Some(listener) = &self.metrics {
+        for _ in 0..ACCEPT_BATCH {
+            let Some(listener) = &self.metrics else { break };
             match accept(listener) {
                 Ok(stream) => {
                     if self.clients.len() >= MAX_CLIENTS {
@@ -362,7 +366,17 @@ mod tests {
         let silent: Vec<UnixStream> = (0..100).map(|_| ask(&path, b"G")).collect();
         let now = Instant::now();
         desk.serve(&report(), now);
+        let waiting = ask(&path, b"GET /metrics HTTP/1.1\r\n\r\n");
         assert_eq!(desk.clients.len(), MAX_CLIENTS);
+        // So many in one go: the loop has other things to do.
+        desk.serve(&report(), now);
+        waiting.set_nonblocking(true).unwrap();
+        assert_eq!((&waiting).read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        for _ in 0..100_usize.div_ceil(ACCEPT_BATCH) {
+            desk.serve(&report(), now);
+        }
+        waiting.set_nonblocking(false).unwrap();
+        assert!(answer(waiting).contains("usshca_connections"));
         let good = ask(&path, b"GET /metrics HTTP/1.1\r\n\r\n");
         desk.serve(&report(), now);
         assert!(answer(good).contains("usshca_connections"));

@@ -216,6 +216,11 @@ impl EventLoop {
                 connection.logged_in = true;
             }
         }
+        for connection in self.signer.take_served() {
+            if let Some(connection) = self.connections.get_mut(&connection) {
+                connection.conduct.served = true;
+            }
+        }
     }
 
     fn see_to(&mut self, ready: &[Token], now: Instant) {

@@ -1,5 +1,6 @@
 //! The signer as the supervisor sees it: up, starting, hanging and killed, or down until a certain time. Its end ends nothing else.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -30,13 +31,17 @@ pub struct Signer {
     admin: OwnedFd,
     /// The last policy that a signer has taken: the next one starts with it, whatever the files say by then.
     policy: Vec<PolicyText>,
-    /// One that the present signer has not answered for yet.
-    offered: Option<Vec<PolicyText>>,
+    /// Those that the present signer has not answered for yet, in order.
+    offered: VecDeque<Vec<PolicyText>>,
+    /// One for the next signer to judge, once it is up.
+    waiting: Option<Vec<PolicyText>>,
     /// Which signer it is, from 1. A connection is known to one only.
     generation: u64,
     failures: u32,
     /// Connections on which somebody has logged in since [`Self::take_logged_in`].
     logged_in: Vec<u64>,
+    /// Connections that got what is for everybody since [`Self::take_served`].
+    served: Vec<u64>,
     /// What signers before this one have done.
     past: Counts,
     /// What this one has done, as far as it has said.
@@ -66,10 +71,12 @@ impl Signer {
             state,
             admin,
             policy,
-            offered: None,
+            offered: VecDeque::new(),
+            waiting: None,
             generation: 1,
             failures: 0,
             logged_in: Vec::new(),
+            served: Vec::new(),
             past: Counts::default(),
             present: Counts::default(),
             changed: false,
@@ -106,6 +113,11 @@ impl Signer {
         std::mem::take(&mut self.logged_in)
     }
 
+    /// Connections that got what is for everybody.
+    pub fn take_served(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.served)
+    }
+
     /// What this signer and those before it have done, as of its last answer: some seconds ago at most.
     pub fn counts(&self) -> Counts {
         add(self.past, self.present)
@@ -139,12 +151,13 @@ impl Signer {
     /// Offers it another policy; what it says to that is logged. One that is down gets it when it starts, if it is good.
     pub fn offer(&mut self, policy: Vec<PolicyText>) {
         let State::Up { process, .. } = &self.state else {
-            log::warning("policy: not taken, since the signer is down: the one before stays in force");
+            log::warning("policy: the signer is down; the new one is offered to it once it is up");
+            self.waiting = Some(policy);
             return;
         };
         let sent = setup_file(&policy).map_err(ChannelError::Io);
         match sent.and_then(|file| process.control.send_with(&Control::NewPolicy, &[file.as_fd()])) {
-            Ok(()) => self.offered = Some(policy),
+            Ok(()) => self.offered.push_back(policy),
             Err(e) => log::warning(&format!("policy: the one before stays in force: {e}")),
         }
     }
@@ -178,13 +191,19 @@ impl Signer {
             State::Up { process, since, liveness } => {
                 let how = ended(process, |answer| match answer {
                     FromSignerControl::Hears => liveness.answered(now),
-                    FromSignerControl::PolicyTaken => self.offered.take().map(|policy| self.policy = policy).is_some(),
+                    FromSignerControl::PolicyTaken => {
+                        self.offered.pop_front().map(|policy| self.policy = policy).is_some()
+                    }
                     FromSignerControl::PolicyKept(why) => {
                         log::error(&format!("policy: the one before stays in force: {why}"));
-                        self.offered.take().is_some()
+                        self.offered.pop_front().is_some()
                     }
                     FromSignerControl::LoggedIn { connection } => {
                         self.logged_in.push(connection);
+                        true
+                    }
+                    FromSignerControl::Served { connection } => {
+                        self.served.push(connection);
                         true
                     }
                     FromSignerControl::Counts(counts) => {
@@ -246,6 +265,7 @@ impl Signer {
                     | FromSignerControl::Copied { .. }
                     | FromSignerControl::Judged(_)
                     | FromSignerControl::LoggedIn { .. }
+                    | FromSignerControl::Served { .. }
                     | FromSignerControl::Counts(_)
                     | FromSignerControl::Changed => self.down("spoke out of turn", now),
                     FromSignerControl::NeedsPassphrase { key, .. } => {
@@ -280,6 +300,9 @@ impl Signer {
         if let State::Starting { process, .. } = std::mem::replace(&mut self.state, down) {
             self.state = State::up(process, now);
         }
+        if let Some(policy) = self.waiting.take() {
+            self.offer(policy);
+        }
     }
 
     /// It is waited for without blocking: what it hangs in may outlast SIGKILL. Until it is gone it holds the state folder, so that no other one could serve.
@@ -298,6 +321,10 @@ impl Signer {
         self.generation += 1;
         self.past = self.counts();
         self.present = Counts::default();
+        // What the one before has not answered for, the next one is asked.
+        if let Some(last) = std::mem::take(&mut self.offered).pop_back() {
+            self.waiting.get_or_insert(last);
+        }
         let started = self.admin.try_clone().map_err(|e| Failure::internal(e.to_string())).and_then(|listener| {
             let process = signer_process::start_serving(base, listener, self.policy.clone())?;
             set_nonblocking(&process).map_err(|e| Failure::internal(e.to_string()))?;

@@ -276,6 +276,7 @@ impl Departed {
         match (self.conduct.refused, self.conduct.troubled) {
             (1.., _) => Some(Offence::AuthenticationFailed),
             (0, true) => None,
+            (0, false) if self.conduct.served => None,
             (0, false) => Some(Offence::NeverTried),
         }
     }
@@ -293,7 +294,7 @@ mod tests {
         Departed {
             peer,
             source: Source::of(peer.ip()),
-            conduct: Conduct { refused, troubled },
+            conduct: Conduct { refused, troubled, served: false },
             is_blameless: false,
             has_crashed: false,
             was_overtime: false,
@@ -306,6 +307,12 @@ mod tests {
         assert_eq!(departed(2, false).offence(), Some(Offence::AuthenticationFailed));
         assert_eq!(departed(1, true).offence(), Some(Offence::AuthenticationFailed));
         assert_eq!(departed(0, true).offence(), None, "PAM was out of order");
+        let served = |refused| Departed {
+            conduct: Conduct { served: true, ..departed(refused, false).conduct },
+            ..departed(0, false)
+        };
+        assert_eq!(served(0).offence(), None, "it came for the feed");
+        assert_eq!(served(1).offence(), Some(Offence::AuthenticationFailed));
         assert_eq!(Departed { was_overtime: true, ..departed(2, false) }.offence(), Some(Offence::GraceExceeded));
         assert_eq!(
             Departed { has_crashed: true, was_overtime: true, ..departed(0, true) }.offence(),
