@@ -7,6 +7,7 @@ use usshca_ipc::layout::Layout;
 
 use crate::failure::Failure;
 use crate::files::Place;
+use crate::own;
 
 /// A connection with the signer.
 pub trait Link {
@@ -58,11 +59,29 @@ pub fn not_here(what: &str, instead: &str) -> Failure {
 /// It cannot be written, or comes over ssh.
 pub fn place(desk: &dyn Desk, path: &Path) -> Result<Place, Failure> {
     match desk.here() {
-        Some(_) => Place::new(path),
-        None => {
-            Err(not_here("file of the CA's to write", "leave --out away, and send standard output to a file of yours"))
+        Some(layout) => {
+            own::spare(layout, path)?;
+            Place::new(path)
         }
+        None => Err(no_place()),
     }
+}
+
+/// The same for a certificate, which may be that of the CA machine's own host key.
+/// # Errors
+/// As [`place`].
+pub fn certificate_place(desk: &dyn Desk, path: &Path) -> Result<Place, Failure> {
+    match desk.here() {
+        Some(layout) => {
+            own::spare_for_certificate(layout, path)?;
+            Place::new(path)
+        }
+        None => Err(no_place()),
+    }
+}
+
+fn no_place() -> Failure {
+    not_here("file of the CA's to write", "leave --out away, and send standard output to a file of yours")
 }
 
 /// What has to happen before hosts know of it.

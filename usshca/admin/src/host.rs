@@ -8,9 +8,9 @@ use serde_json::json;
 use ussh_core::keys::{KeyError, PublicKey};
 use usshca_ipc::admin::{Reply, Request};
 
-use super::{Desk, PUBLIC, certificate_path, place, print, small_letters, unexpected};
+use super::{Desk, PUBLIC, certificate_path, print, small_letters, unexpected};
 use crate::cli::HostSignArgs;
-use crate::desk::not_here;
+use crate::desk::{certificate_place, not_here};
 use crate::failure::Failure;
 
 /// Longest public key file, in bytes.
@@ -34,7 +34,7 @@ pub fn sign(desk: &dyn Desk, args: &HostSignArgs) -> Result<(), Failure> {
     };
     let file = (to != stdio).then_some(to.as_path());
     // Before the certificate is made, so that none is made in vain.
-    let place = file.map(|path| place(desk, path)).transpose()?;
+    let place = file.map(|path| certificate_place(desk, path)).transpose()?;
     let Reply::HostCertificate { line, serial } = desk.link()?.ask(&request)? else {
         return Err(unexpected());
     };

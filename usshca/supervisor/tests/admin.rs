@@ -520,6 +520,63 @@ fn a_backup_that_is_put_back_says_which_serials_to_revoke_until_they_are() {
     assert!(world.bad(&["revoke", "--serials", &beyond]).1.contains("still to be given"));
 }
 
+/// Each of these replaced the file, and said nothing.
+#[test]
+fn no_verb_writes_over_the_cas_own_files() {
+    let world = World::init();
+    let ca = world.ca();
+    std::os::unix::fs::symlink("ca/state", world.dir.path().join("link")).unwrap();
+    fs::write(world.dir.path().join("mine"), "a text of mine").unwrap();
+    let key = world.host_key("web1");
+    let every = || {
+        let mut files: Vec<_> =
+            ["", "state", "public"].iter().flat_map(|at| fs::read_dir(ca.join(at)).unwrap()).collect();
+        files.sort_by_key(|file| file.as_ref().unwrap().path());
+        let files = files.into_iter().map(|file| file.unwrap().path()).filter(|path| path.is_file());
+        // Two files that a signer which only starts writes to.
+        let files = files.filter(|path| !["serials", "inventory.db"].iter().any(|name| path.ends_with(name)));
+        files.map(|path| (path.clone(), fs::read(path).unwrap())).collect::<Vec<_>>()
+    };
+    let before = every();
+    let inventory = fs::metadata(ca.join("state/inventory.db")).unwrap().ino();
+    let state = "where the CA's keys and its inventory are";
+    let own = "the CA's own file";
+    for (arguments, why) in [
+        (&["backup", "ca/state/inventory.db"][..], state),
+        (&["backup", "ca/state"], state),
+        (&["backup", "link/inventory.db"], state),
+        (&["backup", "ca/public/../state/copy"], state),
+        (&["backup", "ca/policy.toml"], own),
+        (&["backup", "mine"], "no backup"),
+        (&["krl", "--out", "ca/state/host_ca"], state),
+        (&["krl", "--out", "ca/usshca.toml"], own),
+        (&["krl", "--out", "ca/ssh_host_ed25519_key"], own),
+        (&["krl", "--out", "ca/ssh_host_ed25519_key-cert.pub"], own),
+        (&["krl", "--out", "ca/public/user_ca.pub"], own),
+        (&["host", "sign", &key, "--name", "web1", "--out", "link/user_ca"], state),
+        (&["host", "sign", &key, "--name", "web1", "--out", "ca/policy.toml"], own),
+        (&["publish", "ca/state"], state),
+        (&["publish", "link/feed"], state),
+        (&["feed", "sign", "ca/state", "--key", "ca/state/feed_key"], state),
+    ] {
+        let (code, said) = world.bad(arguments);
+        assert_eq!(code, 73, "{arguments:?}: {said}");
+        assert!(said.contains(why), "{arguments:?}: {said}");
+    }
+    assert!(every() == before);
+    assert_eq!(fs::metadata(ca.join("state/inventory.db")).unwrap().ino(), inventory);
+    assert_eq!(fs::read_to_string(world.dir.path().join("mine")).unwrap(), "a text of mine");
+    // No certificate was made in vain; and what was meant goes on: a backup over a backup, the CA's own host certificate.
+    assert_eq!(world.serials().len(), 1);
+    fs::write(world.dir.path().join("empty"), "").unwrap();
+    chown(world.dir.path().join("empty"), Some(fs::metadata(&ca).unwrap().uid()), None).unwrap();
+    for _ in 0..2 {
+        world.good(&["backup", "empty"]);
+    }
+    world.good(&["host", "sign", "ca/ssh_host_ed25519_key.pub", "--name", "ca"]);
+    world.good(&["krl", "--out", "ca/public/krl"]);
+}
+
 #[test]
 fn replay_of_a_policy_that_is_none_says_what_is_wrong_with_it() {
     let world = World::init();

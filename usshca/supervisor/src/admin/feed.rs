@@ -9,6 +9,7 @@ use ussh_core::feed::{Bundle, FeedError, Manifest, Pinned, VerifiedFeed, seal, v
 use ussh_core::keys::{KeyError, PrivateKey, PublicKey};
 use ussh_os::process;
 use usshca_admin::desk::Link as _;
+use usshca_admin::own;
 use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::layout::Layout;
 use zeroize::Zeroizing;
@@ -26,6 +27,7 @@ const MAX_KEY_FILE: u64 = 16 * 1024;
 
 /// Writes the feed to a folder.
 pub fn publish(layout: &Layout, args: &PublishArgs) -> Result<(), Failure> {
+    own::spare_folder(layout, &args.folder)?;
     // Before the feed is made, so that none is made in vain.
     let folder = FeedFolder::lock(&args.folder)?;
     let request = Request::Feed { valid_seconds: args.valid_for, signed: !args.unsigned };
@@ -74,7 +76,7 @@ pub fn run(layout: &Layout, command: FeedCommand) -> Result<(), Failure> {
     match command {
         FeedCommand::Show(args) => show(&args),
         FeedCommand::Verify(args) => check(&args),
-        FeedCommand::Sign(args) => sign(&args),
+        FeedCommand::Sign(args) => sign(layout, &args),
         FeedCommand::Key(FeedKeyCommand::Show(args)) => key(&Link::open(layout)?.ask(&Request::FeedKey)?, args.json),
         FeedCommand::Key(FeedKeyCommand::Rotate(args)) => rotate(layout, &args),
     }
@@ -124,7 +126,8 @@ fn check(args: &FeedVerifyArgs) -> Result<(), Failure> {
 }
 
 /// Where the feed key is: nothing of the CA's is there but the draft and the key.
-fn sign(args: &FeedSignArgs) -> Result<(), Failure> {
+fn sign(layout: &Layout, args: &FeedSignArgs) -> Result<(), Failure> {
+    own::spare_folder(layout, &args.folder)?;
     process::harden_memory().map_err(|e| Failure::internal(format!("cannot protect this process's memory: {e}")))?;
     let folder = FeedFolder::lock(&args.folder)?;
     let mut draft = folder.draft()?;
