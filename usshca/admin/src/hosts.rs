@@ -142,7 +142,7 @@ pub fn remove(desk: &dyn Desk, args: &HostRemoveArgs) -> Result<(), Failure> {
         return print(desk, &format!("{}\n", json!({ "host": name, "certificates": certificates })));
     }
     let what = if certificates == 1 { "1 certificate".to_owned() } else { format!("{certificates} certificates") };
-    let steps = if certificates == 0 { String::new() } else { format!("\n{}", next_steps(desk)) };
+    let steps = if certificates == 0 { String::new() } else { format!("\n{}", next_steps(desk, "refuse them")) };
     print(desk, &format!("removed host {}: {what} revoked{steps}\n", plain(&name)))
 }
 

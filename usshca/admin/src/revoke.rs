@@ -57,7 +57,7 @@ pub fn revoke(desk: &dyn Desk, args: &RevokeArgs) -> Result<(), Failure> {
                     (None, 1) => ", 1 certificate that is not over".to_owned(),
                     (None, count) => format!(", {count} certificates that are not over"),
                 };
-                format!("revoked {described} (revocation {}{count}); {}\n", done.act, next_steps(desk))
+                format!("revoked {described} (revocation {}{count}); {}\n", done.act, next_steps(desk, "refuse it"))
             }
             (false, None) => format!("{described}: was revoked before\n"),
         },
@@ -114,7 +114,11 @@ fn undo(desk: &dyn Desk, args: &RevokeArgs, act: u64) -> Result<(), Failure> {
             }
             (false, true) => format!("revocation {act} was undone before\n"),
             (false, false) => {
-                format!("revocation {act} undone, {certificates} certificates are good again; {}\n", next_steps(desk))
+                let good = match certificates {
+                    1 => "1 certificate is good again".to_owned(),
+                    count => format!("{count} certificates are good again"),
+                };
+                format!("revocation {act} undone, {good}; {}\n", next_steps(desk, "take again what it was about"))
             }
         },
     )

@@ -398,12 +398,29 @@ fn a_revocation_is_of_one_thing_and_can_be_undone() {
     assert!(world.good(&["show", &serial]).contains("stolen"));
     let listed = world.good(&["revocations"]);
     assert!(listed.contains("host ca.example.com") && listed.contains("stolen"), "{listed}");
-    assert!(world.good(&["revoke", "--undo", "1"]).contains("1 certificates are good again"));
+    let said = world.good(&["revoke", "--undo", "1"]);
+    assert!(said.contains("1 certificate is good again; hosts take again what"), "{said}");
+    assert!(!said.contains("refuse"), "{said}");
     assert!(world.good(&["revoke", "--undo", "1"]).contains("undone before"));
     assert!(!world.good(&["show", &serial]).contains("stolen"));
     let listed = world.good(&["revocations", "--json"]);
     let act: serde_json::Value = serde_json::from_str(listed.trim()).unwrap();
     assert_eq!((act["scope"].as_str(), act["undone_by"].as_str()), (Some("host"), act["by"].as_str()));
+}
+
+#[test]
+fn revoke_says_what_is_left_to_do_by_hand_and_nothing_if_the_ca_publishes() {
+    let world = World::init();
+    let by_hand = "krl --out";
+    let said = world.good(&["revoke", "--host", "ca.example.com"]);
+    assert!(said.contains("hosts refuse it once they have the next KRL:\n") && said.contains(by_hand), "{said}");
+    let config = world.read("usshca.toml").replace("# publish =", "publish =");
+    fs::write(world.ca().join("usshca.toml"), config).unwrap();
+    for arguments in [&["revoke", "--undo", "1"][..], &["revoke", "--host", "ca.example.com"]] {
+        let said = world.good(arguments);
+        assert!(said.ends_with("KRL, which the CA publishes to /var/lib/usshca/feed as soon as it runs\n"), "{said}");
+        assert!(!said.contains(by_hand), "{said}");
+    }
 }
 
 #[test]
