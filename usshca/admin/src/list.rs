@@ -1,6 +1,9 @@
 //! `usshca list` and `usshca show`.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
+use ussh_core::audit::sentence;
 use ussh_core::escape::{MAX_FIELD, escape};
 use usshca_ipc::admin::{Entry, Reply, Request, Shown};
 
@@ -100,6 +103,10 @@ fn shown_text(shown: &Shown) -> String {
         ("rule", plain(&entry.rule)),
         ("outcome", plain(&entry.outcome)),
     ];
+    if !entry.reason.is_empty() {
+        // Escaped by the signer already: its backslashes stay as they are.
+        lines.push(("reason", sentence(&entry.reason)));
+    }
     if let Some(revoked) = entry.revoked {
         let by = plain(shown.revoked_by.as_deref().unwrap_or_default());
         let why = plain(shown.revocation_reason.as_deref().unwrap_or_default());
@@ -141,11 +148,12 @@ fn to_json(entry: &Entry) -> Value {
         "rule": entry.rule,
         "outcome": entry.outcome,
         "revoked": entry.revoked,
+        "reason": entry.reason,
     })
 }
 
 /// JSON's names and values; what is not there is empty.
-const CSV_HEAD: [&str; 14] = [
+const CSV_HEAD: [&str; 15] = [
     "row",
     "serial",
     "kind",
@@ -160,6 +168,7 @@ const CSV_HEAD: [&str; 14] = [
     "rule",
     "outcome",
     "revoked",
+    "reason",
 ];
 
 fn to_csv(entry: &Entry) -> String {
@@ -182,7 +191,13 @@ fn to_csv(entry: &Entry) -> String {
         &entry.rule,
         &entry.outcome,
         &revoked,
+        &no_formula(&entry.reason),
     ])
+}
+
+/// Any user chooses this text, and a spreadsheet would compute one that begins so.
+fn no_formula(text: &str) -> Cow<'_, str> {
+    if text.starts_with(['=', '+', '-', '@']) { format!("'{text}").into() } else { text.into() }
 }
 
 /// A refusal has neither serial nor validity.
@@ -246,6 +261,7 @@ mod tests {
             rule: "staff".into(),
             outcome: "delivered".into(),
             revoked: None,
+            reason: "ticket \\x5c 7".into(),
         }
     }
 
@@ -309,8 +325,22 @@ mod tests {
         assert!(names.iter().all(|name| value.get(name).is_some()), "{head}");
         assert_eq!(
             row.trim_end(),
-            "3,18446744073709551615,user,alice\u{1b}[2J,alice web,SHA256:x,1,1769860800,1,192.0.2.1,pam,\"a,b\",delivered,7"
+            "3,18446744073709551615,user,alice\u{1b}[2J,alice web,SHA256:x,1,1769860800,1,192.0.2.1,pam,\"a,b\",delivered,7,ticket \\x5c 7"
         );
+    }
+
+    #[test]
+    fn the_reason_that_a_user_gave_is_shown_as_it_was_recorded_and_computes_nothing() {
+        let shown = |reason: &str| Shown {
+            entry: Entry { reason: reason.into(), ..entry() },
+            certificate: None,
+            revoked_by: None,
+            revocation_reason: None,
+        };
+        assert!(shown_text(&shown("ticket \\x5c 7\x1b")).ends_with("reason         ticket \\x5c 7\\x1b\n"));
+        assert!(!shown_text(&shown("")).contains("reason"));
+        assert_eq!(shown_json(&shown("=1+1"))["reason"], "=1+1");
+        assert!(to_csv(&shown("=1+1").entry).ends_with(",'=1+1\r\n"));
     }
 
     #[test]

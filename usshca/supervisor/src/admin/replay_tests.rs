@@ -20,6 +20,7 @@ fn recorded() -> Recorded {
         rule: "staff".into(),
         outcome: "delivered".into(),
         revoked: None,
+        reason: String::new(),
     };
     let supposed = Supposed {
         user: "alice".into(),
