@@ -21,7 +21,7 @@ pub struct Cli {
     /// Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca
     #[arg(long, global = true, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried
+    /// Read the passphrase of encrypted CA keys from this descriptor (0: standard input), to its end; one a line, each is tried
     ///
     /// Without it: the systemd credential usshca-passphrase, or a prompt at the terminal.
     #[arg(long, global = true, value_name = "N")]

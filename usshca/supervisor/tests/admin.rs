@@ -869,6 +869,13 @@ fn keys_that_are_encrypted_ask_for_their_passphrase() {
     let (code, why) = with("wrong", "list");
     assert!(code == 78 && why.contains("user_ca is encrypted, and the passphrase is wrong"), "{why}");
     assert_eq!(with("right", "publish feed"), (0, String::new()));
+    assert_eq!(with("", "list --passphrase-fd 0 <right"), (0, String::new()));
+    let (code, why) = with("", "list --passphrase-fd 0 <wrong");
+    assert!(code == 78 && why.contains("the passphrase is wrong"), "{why}");
+    for number in ["1", "2", "64"] {
+        let (code, why) = with("", &format!("list --passphrase-fd {number} <right"));
+        assert!(code == 64 && why.contains("must be 0 (standard input), or 3 to 63"), "{number}: {why}");
+    }
     // As a systemd credential.
     fs::create_dir(world.dir.path().join("credentials")).unwrap();
     fs::copy(world.dir.path().join("right"), world.dir.path().join("credentials/usshca-passphrase")).unwrap();
