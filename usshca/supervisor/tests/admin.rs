@@ -95,6 +95,9 @@ impl World {
         let out = world.run(&["init", "--name", "ca", "--name", "CA.example.com", "--listen", "127.0.0.1:2022"]);
         let said = String::from_utf8(out.stderr).unwrap();
         assert!(out.status.success(), "{said}");
+        let told = String::from_utf8(out.stdout).unwrap();
+        // A copy of the folder brings `serials` back with the database.
+        assert!(told.contains("backup FILE\n") && told.contains("never the file serials"), "{told}");
         // No word of the signer's: it is not the log that somebody reads here.
         assert_eq!(said.lines().count(), 1, "{said}");
         assert!(said.contains("CA.example.com becomes ca.example.com"), "{said}");
