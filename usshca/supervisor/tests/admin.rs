@@ -798,7 +798,10 @@ fn publish_never_puts_an_older_feed_in_place_of_a_newer_one_nor_writes_beside_an
 fn a_feed_key_may_be_elsewhere_and_hand_over_there() {
     let world = World::init();
     world.good(&["publish", "feed"]);
-    let first = world.ca().join("public/feed_key.pub");
+    let pin = world.ca().join("public/feed_key.pub");
+    let first = world.dir.path().join("first.pub");
+    fs::copy(&pin, &first).unwrap();
+    let key_of = |file: &Path| fs::read_to_string(file).unwrap().split(' ').nth(1).unwrap().trim().to_owned();
     let (second, third) = (world.host_key("second"), world.host_key("third"));
     if is_root() {
         for name in ["second", "third"] {
@@ -806,7 +809,12 @@ fn a_feed_key_may_be_elsewhere_and_hand_over_there() {
         }
     }
     let said = world.good(&["feed", "key", "rotate", "--to", &second]);
-    assert!(said.contains("held: elsewhere"), "{said}");
+    assert!(
+        said.contains("held: elsewhere") && said.contains("publish --unsigned DIR, and where the key is"),
+        "{said}"
+    );
+    // What hosts pin that are enrolled from here on.
+    assert_eq!(key_of(&pin), key_of(&world.dir.path().join(&second)));
     let (code, why) = world.bad(&["publish", "feed"]);
     assert!(code == 1 && why.contains("feed sign"), "{why}");
     let said = world.good(&["publish", "feed", "--unsigned"]);
@@ -822,6 +830,7 @@ fn a_feed_key_may_be_elsewhere_and_hand_over_there() {
     world.good(&["publish", "feed", "--unsigned"]);
     world.good(&["feed", "sign", "feed", "--key", "second", "--successor", &third]);
     world.good(&["feed", "key", "rotate", "--handed-over", "feed"]);
+    assert_eq!(key_of(&pin), key_of(&world.dir.path().join(&third)));
     world.good(&["publish", "feed", "--unsigned"]);
     world.good(&["feed", "sign", "feed", "--key", "third"]);
     for pinned in [key, second.as_str(), third.as_str()] {

@@ -14,9 +14,10 @@ use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::layout::Layout;
 use zeroize::Zeroizing;
 
+use super::files::Place;
 use super::read_key;
 use super::utc;
-use super::{Link, print, unexpected};
+use super::{Link, layout_flag, print, unexpected};
 use crate::cli::{FeedCommand, FeedKeyCommand, FeedShowArgs, FeedSignArgs, FeedVerifyArgs, PublishArgs, RotateArgs};
 use crate::failure::Failure;
 use crate::feed_folder::{self, DRAFT, FeedFolder};
@@ -182,7 +183,36 @@ fn rotate(layout: &Layout, args: &RotateArgs) -> Result<(), Failure> {
         }
         (None, None) => Request::FeedKeyRotate { to: None },
     };
-    key(&Link::open(layout)?.ask(&request)?, args.json)
+    let link = Link::open(layout)?;
+    // Before the key hands over: there must not be one that new hosts cannot learn.
+    let pin = layout.public.join("feed_key.pub");
+    let place = Place::new(&pin)?;
+    let reply = link.ask(&request)?;
+    if let Reply::FeedKey { line: Some(line), .. } = &reply {
+        place.put(format!("{line}\n").as_bytes(), 0o644).map_err(|e| Failure {
+            message: format!(
+                "{e} (the feed key has handed over all the same: put what `usshca feed key show` prints there)"
+            ),
+            ..e
+        })?;
+    }
+    key(&reply, args.json)?;
+    if args.json { Ok(()) } else { print(&next_steps(layout, &reply, &pin)) }
+}
+
+fn next_steps(layout: &Layout, reply: &Reply, pin: &Path) -> String {
+    let dir = layout_flag(layout);
+    let publish = match reply {
+        Reply::FeedKey { held, .. } if held == "elsewhere" => {
+            format!("usshca{dir} publish --unsigned DIR, and where the key is: usshca feed sign DIR --key FILE")
+        }
+        _ => format!("usshca{dir} publish DIR"),
+    };
+    format!(
+        "Next: publish, so that hosts hear of it: {publish}\n\
+         Hosts that are enrolled from here on pin this key ({}). The others follow with the next feed that they take; until then they trust the key before it: keep it safe, or destroy it.\n",
+        pin.display()
+    )
 }
 
 fn key(reply: &Reply, as_json: bool) -> Result<(), Failure> {
