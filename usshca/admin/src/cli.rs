@@ -467,7 +467,7 @@ pub enum HostCommand {
     Sign(HostSignArgs),
     /// Make a token by which one new host gets its certificates, once, with nobody's help
     ///
-    /// It is shown here and never again. On the host: ussh-hostd enroll.
+    /// It is shown here and never again. The host uses it by the verb `enroll` of `ssh host@CA` (docs/hosts.md), which ussh-hostd does not speak yet: `usshca host sign` needs no token.
     Token(HostTokenArgs),
     /// Tokens that can still be used, newest first
     Tokens(HostTokensArgs),
