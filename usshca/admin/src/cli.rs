@@ -286,7 +286,7 @@ pub struct FindArgs {
     #[arg(long, value_name = "NAME")]
     pub host: Option<String>,
     /// Asked for from this address (`admin`: by an administrator)
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = parse_source)]
     pub from: Option<String>,
     /// What became of it
     #[arg(long, value_name = "STATE")]
@@ -372,13 +372,13 @@ pub struct ExplainArgs {
     #[arg(long = "group", value_name = "GROUP")]
     pub groups: Vec<String>,
     /// How it was authenticated: pam, publickey, publickey+pam or none
-    #[arg(long = "auth", value_name = "HOW", default_value = "pam")]
+    #[arg(long = "auth", value_name = "HOW", default_value = "pam", value_parser = ["pam", "publickey", "publickey+pam", "none"])]
     pub authentication: String,
     /// Who makes the key: inject (the CA) or client-key
-    #[arg(long, value_name = "MODE", default_value = "inject")]
+    #[arg(long, value_name = "MODE", default_value = "inject", value_parser = ["inject", "client-key"])]
     pub mode: String,
     /// Of the key: ed25519, ecdsa, rsa, ed25519-sk or ecdsa-sk
-    #[arg(long, value_name = "TYPE", default_value = "ed25519")]
+    #[arg(long, value_name = "TYPE", default_value = "ed25519", value_parser = ["ed25519", "ecdsa", "rsa", "ed25519-sk", "ecdsa-sk"])]
     pub key_type: String,
     /// For how long it is asked for: seconds, or a number with s, m, h, d or w behind it [default: as the rule says]
     #[arg(long = "for", value_name = "TIME", value_parser = parse_seconds)]
@@ -618,7 +618,17 @@ fn parse_seconds(text: &str) -> Result<u64, String> {
 /// `7-9` → both numbers.
 fn parse_serials(text: &str) -> Result<(u64, u64), String> {
     let numbers = text.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
-    numbers.ok_or_else(|| "must be two serials with a hyphen between them".to_owned())
+    let numbers = numbers.filter(|(first, last): &(u64, u64)| *first != 0 && first <= last);
+    numbers.ok_or_else(|| "must be two serials with a hyphen between them, the lower one first".to_owned())
+}
+
+/// An address as the inventory has it, or `admin`.
+fn parse_source(text: &str) -> Result<String, String> {
+    if text == "admin" {
+        return Ok(text.to_owned());
+    }
+    let address = text.parse::<std::net::IpAddr>();
+    address.map(|address| address.to_canonical().to_string()).map_err(|_| "must be one IP address, or admin".to_owned())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use serde_json::json;
+use ussh_core::escape::escape;
 use ussh_core::keys::{KeyError, PublicKey};
 use usshca_ipc::admin::{Reply, Request};
 
@@ -54,6 +55,24 @@ pub fn sign(desk: &dyn Desk, args: &HostSignArgs) -> Result<(), Failure> {
             (false, Some(path)) => format!("{}: host certificate with serial {serial}\n", path.display()),
         },
     )
+}
+
+/// The fingerprint that is given, or that of the key in a file; `what` is where it is given, for people.
+/// # Errors
+/// It is none (64), or the file holds no key.
+pub fn fingerprint(desk: &dyn Desk, what: &str, text: &str) -> Result<String, Failure> {
+    let Some(hash) = text.strip_prefix("SHA256:") else {
+        return Ok(read_key(desk, Path::new(text))?.fingerprint());
+    };
+    let is_base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+    // 32 bytes without padding.
+    if hash.len() == 43 && hash.bytes().all(is_base64) {
+        return Ok(text.to_owned());
+    }
+    let shown = escape(text.as_bytes(), 64);
+    Err(Failure::usage(format!(
+        "{what} {shown}: no fingerprint; must be SHA256: and 43 characters, as ssh-keygen -l prints it, or a file with the public key"
+    )))
 }
 
 /// One public key, of a file or of standard input (`-`).

@@ -597,6 +597,36 @@ fn no_verb_writes_over_the_cas_own_files() {
     world.good(&["krl", "--out", "ca/public/krl"]);
 }
 
+/// 1 would say: looked for, and not found.
+#[test]
+fn what_cannot_be_meant_is_wrong_usage_and_said_in_its_own_words() {
+    let world = World::init();
+    for (arguments, why) in [
+        (
+            &["explain", "alice", "--group", "x", "--auth", "foo"][..],
+            "[possible values: pam, publickey, publickey+pam, none]",
+        ),
+        (&["explain", "alice", "--group", "x", "--mode", "foo"], "possible values: inject"),
+        (&["explain", "alice", "--group", "x", "--key-type", "dsa"], "possible values: ed25519"),
+        (&["revoke", "--key", "SHA256:bad"], "--key SHA256:bad: no fingerprint; must be SHA256: and 43 characters"),
+        (&["find", "--key", "SHA256:abc"], "--key SHA256:abc: no fingerprint"),
+        (&["key", "remove", "SHA256:abc"], "key remove SHA256:abc: no fingerprint"),
+        (&["revoke", "--serials", "9-5"], "the lower one first"),
+        (&["revoke", "--serials", "0-5"], "the lower one first"),
+        (&["find", "--from", "10.1.0.0/16"], "must be one IP address, or admin"),
+    ] {
+        let (code, said) = world.bad(arguments);
+        assert!(code == 64 && said.contains(why), "{arguments:?}: {code} {said}");
+    }
+    let (code, said) = world.bad(&["find", "--from", "::ffff:192.0.2.1"]);
+    assert!(code == 1 && said.contains("nothing of that kind"), "{said}");
+    for auth in ["pam", "publickey", "publickey+pam", "none"] {
+        let out = world.run(&["explain", "alice", "--group", "x", "--auth", auth]);
+        let said = String::from_utf8(out.stdout).unwrap();
+        assert!(said.contains(&format!("authenticated by {auth}")), "{said}");
+    }
+}
+
 #[test]
 fn replay_of_a_policy_that_is_none_says_what_is_wrong_with_it() {
     let world = World::init();
@@ -983,7 +1013,7 @@ fn keys_are_registered_listed_and_removed() {
     let (code, said) = world.bad(&["key", "remove", &fingerprint]);
     assert!(code == 1 && said.contains("no such key is registered"), "{code} {said}");
     let (code, said) = world.bad(&["key", "remove", "SHA256:short"]);
-    assert!(code == 1 && said.contains("no SHA256 fingerprint"), "{code} {said}");
+    assert!(code == 64 && said.contains("key remove SHA256:short: no fingerprint"), "{code} {said}");
     world.good(&["revoke", "--key", &fingerprint]);
     let (code, said) = world.bad(&["key", "register", "nobody", &public]);
     assert!(code == 1 && said.contains("this key is revoked"), "{code} {said}");
