@@ -16,7 +16,8 @@ use crate::failure::Failure;
 const PAGE: u32 = 500;
 /// Longest outcome in the table, in characters; all of it is in `show` and in JSON.
 const OUTCOME_WIDTH: usize = 40;
-const HEAD: [&str; 8] = ["SERIAL", "KEY ID", "PRINCIPALS", "VALID UNTIL", "OUTCOME", "FROM", "RULE", "REVOKED"];
+const HEAD: [&str; 9] =
+    ["SERIAL", "ASKED", "KEY ID", "PRINCIPALS", "VALID UNTIL", "OUTCOME", "FROM", "RULE", "REVOKED"];
 
 /// Lists the inventory, newest first.
 pub fn list(desk: &dyn Desk, args: &ListArgs) -> Result<(), Failure> {
@@ -205,6 +206,7 @@ fn to_row(entry: &Entry) -> Vec<String> {
     let of_certificate = |value: String| if entry.serial == 0 { "-".to_owned() } else { value };
     vec![
         of_certificate(entry.serial.to_string()),
+        utc(entry.asked),
         plain(&entry.key_id),
         of_certificate(principals(entry)),
         of_certificate(utc(entry.valid_before)),
@@ -269,6 +271,7 @@ mod tests {
     fn a_row_reads_as_it_is_and_steers_no_terminal() {
         let expected = [
             "18446744073709551615",
+            "1970-01-01T00:00:01Z",
             "alice\\x1b[2J",
             "alice,web",
             "2026-01-31T12:00:00Z",
@@ -279,7 +282,7 @@ mod tests {
         ];
         assert_eq!(to_row(&entry()), expected);
         let revoked = Entry { revoked: Some(0), ..entry() };
-        assert_eq!(to_row(&revoked)[7], "1970-01-01T00:00:00Z");
+        assert_eq!(to_row(&revoked)[8], "1970-01-01T00:00:00Z");
     }
 
     #[test]
@@ -293,18 +296,27 @@ mod tests {
             ..entry()
         };
         assert_eq!(
-            to_row(&refusal)[..7],
-            ["-", "alice\\x1b[2J", "-", "-", "refused: no rule of the policy matches", "192.0.2.1", "-"]
+            to_row(&refusal)[..8],
+            [
+                "-",
+                "1970-01-01T00:00:01Z",
+                "alice\\x1b[2J",
+                "-",
+                "-",
+                "refused: no rule of the policy matches",
+                "192.0.2.1",
+                "-"
+            ]
         );
     }
 
     #[test]
     fn a_long_outcome_is_cut_in_the_table_alone() {
         let long = Entry { outcome: format!("undelivered: {}", "x".repeat(100)), ..entry() };
-        assert_eq!(to_row(&long)[4], format!("undelivered: {}…", "x".repeat(26)));
+        assert_eq!(to_row(&long)[5], format!("undelivered: {}…", "x".repeat(26)));
         assert_eq!(to_json(&long)["outcome"].as_str().unwrap().len(), 113);
         let fits = Entry { outcome: "x".repeat(40), ..entry() };
-        assert_eq!(to_row(&fits)[4], "x".repeat(40));
+        assert_eq!(to_row(&fits)[5], "x".repeat(40));
     }
 
     #[test]

@@ -633,7 +633,7 @@ fn replay_of_a_policy_that_is_none_says_what_is_wrong_with_it() {
     let policy = world.read("policy.toml");
     fs::write(world.dir.path().join("good.toml"), &policy).unwrap();
     fs::write(world.dir.path().join("bad.toml"), policy.replace("deny", "denie")).unwrap();
-    assert!(world.good(&["replay", "--policy", "good.toml"]).starts_with("0 requests of the last 7days judged, 0 "));
+    assert!(world.good(&["replay", "--policy", "good.toml"]).starts_with("0 requests of the last 7 days judged, 0 "));
     assert_eq!(world.good(&["replay", "--policy", "good.toml", "--json"]), "{\"changed\":0,\"judged\":0}\n");
     let (code, said) = world.bad(&["replay", "--policy", "bad.toml"]);
     assert!(code == 78 && said.contains("denie"), "{said}");
@@ -788,6 +788,9 @@ fn publish_writes_a_feed_that_a_host_takes_and_stock_tools_understand() {
     let (code, why) = world.bad(&["feed", "verify", "feed", "--key", key, "--min-version", "99999999999"]);
     assert!(code == 1 && why.contains("going back is refused"), "{why}");
     let shown = world.good(&["feed", "show", "feed"]);
+    let host_ca = world.read("public/host_ca.pub");
+    let host_ca = ussh_core::keys::PublicKey::from_openssh(host_ca.trim_end()).unwrap().fingerprint();
+    assert!(shown.contains(&format!("host CA        ED25519 {host_ca}\n")), "{shown}");
     assert!(shown.contains("signed by      ED25519 SHA256:") && shown.contains("handovers      0"), "{shown}");
     assert!(version.parse::<u64>().unwrap() > 1_700_000_000);
     assert!(world.good(&["publish", "feed", "--quiet"]).is_empty());
@@ -849,6 +852,8 @@ fn a_feed_key_may_be_elsewhere_and_hand_over_there() {
     assert!(code == 1 && why.contains("feed sign"), "{why}");
     let said = world.good(&["publish", "feed", "--unsigned"]);
     assert!(said.contains("feed.unsigned") && said.contains("usshca feed sign feed --key FILE"), "{said}");
+    let (code, why) = world.bad(&["feed", "sign", "empty", "--key", "second"]);
+    assert!(code == 64 && why.contains("no draft to sign; on the CA: usshca publish --unsigned DIR"), "{why}");
     let (code, why) = world.bad(&["feed", "sign", "feed", "--key", "third"]);
     assert!(code == 1 && why.contains("third is another one"), "{why}");
     world.good(&["feed", "sign", "feed", "--key", "second"]);

@@ -107,8 +107,17 @@ fn show(args: &FeedShowArgs) -> Result<(), Failure> {
     for key in feed.cas().keys() {
         text += &format!("user CA        {} {}\n", key.short_type(), key.fingerprint());
     }
+    let known_hosts = String::from_utf8_lossy(&feed.bundle().known_hosts).into_owned();
+    for key in known_hosts.lines().filter_map(host_ca) {
+        text += &format!("host CA        {} {}\n", key.short_type(), key.fingerprint());
+    }
     text += &format!("KRL            {} bytes, version {}\n", feed.krl().len(), feed.revoked().version().unwrap_or(0));
     print(&text)
+}
+
+/// Of a line `@cert-authority PATTERN KEY` of known_hosts.
+fn host_ca(line: &str) -> Option<PublicKey> {
+    PublicKey::from_openssh(line.strip_prefix("@cert-authority ")?.split_once(' ')?.1).ok()
 }
 
 /// By a key that is pinned, as a host does it.
