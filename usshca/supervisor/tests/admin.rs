@@ -712,6 +712,31 @@ fn hosts_are_listed_shown_and_removed() {
 }
 
 #[test]
+fn a_host_key_that_changes_hands_and_a_host_that_comes_back_are_said_to() {
+    let world = World::init();
+    let key = world.host_key("web1");
+    let sign = |name: &str| {
+        let out = world.run(&["host", "sign", &key, "--name", name, "--out", "c-cert.pub"]);
+        assert!(out.status.success(), "{out:?}");
+        String::from_utf8(out.stderr).unwrap()
+    };
+    assert_eq!(sign("web1"), "");
+    assert_eq!(sign("web1"), "", "its own");
+    let said = sign("web9");
+    assert!(
+        said.contains("this key was host web1's, and is host web9's from now on")
+            && said.contains("revoke --host web1 ends"),
+        "{said}"
+    );
+    assert_eq!(sign("web9"), "", "web1 has it no more");
+    assert!(world.good(&["host", "remove", "web9"]).contains("removed host web9: 2 certificates revoked"));
+    assert_eq!(world.good(&["host", "remove", "web9"]), "host web9: was removed before\n");
+    assert_eq!(json(&world.good(&["host", "remove", "web9", "--json"]))["already"], true);
+    assert_eq!(sign("web9"), "usshca: note: host web9 was removed; it is back\n");
+    assert_eq!(sign("web9"), "");
+}
+
+#[test]
 fn the_policy_says_how_long_a_host_certificate_lasts_and_check_reads_it() {
     let world = World::init();
     let key = world.host_key("web1");
