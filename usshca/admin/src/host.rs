@@ -66,7 +66,7 @@ pub fn sign(desk: &dyn Desk, args: &HostSignArgs) -> Result<(), Failure> {
 fn changes(link: &dyn Link, fingerprint: &str, name: &str) -> Vec<String> {
     let host = |name: &str| match link.ask(&Request::HostShow { name: name.to_owned() }) {
         Ok(Reply::Host(host)) => Some(host),
-        _ => None,
+        Ok(_) | Err(_) => None,
     };
     let shown = |text: &str| escape(text.as_bytes(), MAX_FIELD);
     let mut changes = Vec::new();

@@ -211,11 +211,11 @@ fn rotate(layout: &Layout, args: &RotateArgs) -> Result<(), Failure> {
 
 fn next_steps(layout: &Layout, reply: &Reply, pin: &Path) -> String {
     let dir = layout_flag(layout);
-    let publish = match reply {
-        Reply::FeedKey { held, .. } if held == "elsewhere" => {
-            format!("usshca{dir} publish --unsigned DIR, and where the key is: usshca feed sign DIR --key FILE")
-        }
-        _ => format!("usshca{dir} publish DIR"),
+    let is_elsewhere = matches!(reply, Reply::FeedKey { held, .. } if held == "elsewhere");
+    let publish = if is_elsewhere {
+        format!("usshca{dir} publish --unsigned DIR, and where the key is: usshca feed sign DIR --key FILE")
+    } else {
+        format!("usshca{dir} publish DIR")
     };
     format!(
         "Next: publish, so that hosts hear of it: {publish}\n\
