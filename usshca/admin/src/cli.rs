@@ -387,7 +387,7 @@ pub struct ExplainArgs {
     #[arg(long = "principal", value_name = "NAME")]
     pub principals: Vec<String>,
     /// The reason that is given
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub reason: String,
     /// JSON
     #[arg(long)]
@@ -428,7 +428,7 @@ pub struct RevokeArgs {
     #[arg(long, value_name = "user|host", default_value = "user")]
     pub of: Of,
     /// Why, for the inventory
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub reason: String,
     /// JSON
     #[arg(long)]
@@ -537,7 +537,7 @@ pub struct HostRemoveArgs {
     /// The host's own name
     pub name: String,
     /// Why, for the inventory
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub reason: String,
     /// JSON
     #[arg(long)]
