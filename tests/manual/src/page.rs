@@ -24,7 +24,11 @@ pub fn manual_page(command: &Command, section: &str) -> io::Result<Made> {
     let mut page = Vec::new();
     top.render_title(&mut page)?;
     top.render_name_section(&mut page)?;
-    top.render_synopsis_section(&mut page)?;
+    // No word of a synopsis is one that may be broken.
+    page.extend_from_slice(b".nh\n");
+    let mut synopsis = Vec::new();
+    top.render_synopsis_section(&mut synopsis)?;
+    page.extend_from_slice(with_values(&String::from_utf8_lossy(&synopsis), command).as_bytes());
     top.render_description_section(&mut page)?;
     if command.get_arguments().next().is_some() {
         top.render_options_section(&mut page)?;
@@ -55,7 +59,7 @@ fn subcommands(text: &mut String, command: &Command, called: &str) -> io::Result
         let sub = sub.clone().bin_name(&called).disable_help_flag(true);
         let man = Man::new(sub.clone());
         *text += &Roff::new().control("SS", [called.as_str()]).to_roff();
-        *text += &without_heading(|page| man.render_synopsis_section(page))?;
+        *text += &with_values(&without_heading(|page| man.render_synopsis_section(page))?, &sub);
         *text += ".PP\n";
         *text += &without_heading(|page| man.render_description_section(page))?;
         if sub.get_arguments().next().is_some() {
@@ -63,6 +67,25 @@ fn subcommands(text: &mut String, command: &Command, called: &str) -> io::Result
         }
     }
     Ok(())
+}
+
+/// A synopsis with the values of its options, and dots behind what may be given more than once: clap_mangen leaves both out.
+fn with_values(synopsis: &str, command: &Command) -> String {
+    let mut arguments: Vec<_> = command.get_arguments().filter(|arg| arg.get_action().takes_values()).collect();
+    // What has a place of its own first: an option's value may have the same name.
+    arguments.sort_by_key(|arg| !arg.is_positional());
+    arguments.into_iter().fold(synopsis.to_owned(), |text, arg| {
+        let names = arg.get_value_names().unwrap_or_default();
+        let value = names.iter().map(|name| name.replace('-', "\\-")).collect::<Vec<_>>().join(" ");
+        let many = if arg.get_num_args().is_some_and(|range| range.max_values() > 1) { "…" } else { "" };
+        match arg.get_long() {
+            Some(long) => {
+                let option = format!("\\fB\\-\\-{}\\fR", long.replace('-', "\\-"));
+                text.replace(&option, &format!("{option} \\fI{value}\\fR"))
+            }
+            None => text.replace(&format!("\\fI{value}\\fR"), &format!("\\fI{value}\\fR{many}")),
+        }
+    })
 }
 
 /// A section's text without what clap_mangen begins a page and a section with.
@@ -125,5 +148,25 @@ fn list(roff: &mut Roff, body: &str) {
         if !meaning.is_empty() {
             roff.text([roman(meaning)]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::{Arg, ArgAction};
+
+    use super::*;
+
+    #[test]
+    fn a_synopsis_names_the_values_of_options_and_what_comes_more_than_once() {
+        let command = Command::new("x")
+            .arg(Arg::new("as").long("as").value_name("NAME"))
+            .arg(Arg::new("key").long("key-id").value_name("FIRST-LAST"))
+            .arg(Arg::new("json").long("json").action(ArgAction::SetTrue))
+            .arg(Arg::new("names").value_name("NAME").num_args(1..));
+        let page = manual_page(&command, "1").unwrap().text;
+        let synopsis = "\\fBx\\fR [\\fB\\-\\-as\\fR \\fINAME\\fR] [\\fB\\-\\-key\\-id\\fR \\fIFIRST\\-LAST\\fR] [\\fB\\-\\-json\\fR]";
+        assert!(page.contains(synopsis) && page.contains("[\\fINAME\\fR…]"), "{page}");
     }
 }

@@ -21,7 +21,7 @@ pub struct Cli {
     /// Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca
     #[arg(long, global = true, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Read the passphrase of encrypted CA keys from this descriptor, to its end; one a line, each is tried
+    /// Read the passphrase of encrypted CA keys from this descriptor (0: standard input), to its end; one a line, each is tried
     ///
     /// Without it: the systemd credential usshca-passphrase, or a prompt at the terminal.
     #[arg(long, global = true, value_name = "N")]
@@ -286,7 +286,7 @@ pub struct FindArgs {
     #[arg(long, value_name = "NAME")]
     pub host: Option<String>,
     /// Asked for from this address (`admin`: by an administrator)
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = parse_source)]
     pub from: Option<String>,
     /// What became of it
     #[arg(long, value_name = "STATE")]
@@ -372,13 +372,13 @@ pub struct ExplainArgs {
     #[arg(long = "group", value_name = "GROUP")]
     pub groups: Vec<String>,
     /// How it was authenticated: pam, publickey, publickey+pam or none
-    #[arg(long = "auth", value_name = "HOW", default_value = "pam")]
+    #[arg(long = "auth", value_name = "HOW", default_value = "pam", value_parser = ["pam", "publickey", "publickey+pam", "none"])]
     pub authentication: String,
     /// Who makes the key: inject (the CA) or client-key
-    #[arg(long, value_name = "MODE", default_value = "inject")]
+    #[arg(long, value_name = "MODE", default_value = "inject", value_parser = ["inject", "client-key"])]
     pub mode: String,
     /// Of the key: ed25519, ecdsa, rsa, ed25519-sk or ecdsa-sk
-    #[arg(long, value_name = "TYPE", default_value = "ed25519")]
+    #[arg(long, value_name = "TYPE", default_value = "ed25519", value_parser = ["ed25519", "ecdsa", "rsa", "ed25519-sk", "ecdsa-sk"])]
     pub key_type: String,
     /// For how long it is asked for: seconds, or a number with s, m, h, d or w behind it [default: as the rule says]
     #[arg(long = "for", value_name = "TIME", value_parser = parse_seconds)]
@@ -387,7 +387,7 @@ pub struct ExplainArgs {
     #[arg(long = "principal", value_name = "NAME")]
     pub principals: Vec<String>,
     /// The reason that is given
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub reason: String,
     /// JSON
     #[arg(long)]
@@ -428,7 +428,7 @@ pub struct RevokeArgs {
     #[arg(long, value_name = "user|host", default_value = "user")]
     pub of: Of,
     /// Why, for the inventory
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub reason: String,
     /// JSON
     #[arg(long)]
@@ -467,7 +467,7 @@ pub enum HostCommand {
     Sign(HostSignArgs),
     /// Make a token by which one new host gets its certificates, once, with nobody's help
     ///
-    /// It is shown here and never again. On the host: ussh-hostd enroll.
+    /// It is shown here and never again. The host uses it by the verb `enroll` of `ssh host@CA` (docs/hosts.md), which ussh-hostd does not speak yet: `usshca host sign` needs no token.
     Token(HostTokenArgs),
     /// Tokens that can still be used, newest first
     Tokens(HostTokensArgs),
@@ -537,7 +537,7 @@ pub struct HostRemoveArgs {
     /// The host's own name
     pub name: String,
     /// Why, for the inventory
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub reason: String,
     /// JSON
     #[arg(long)]
@@ -618,7 +618,17 @@ fn parse_seconds(text: &str) -> Result<u64, String> {
 /// `7-9` → both numbers.
 fn parse_serials(text: &str) -> Result<(u64, u64), String> {
     let numbers = text.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
-    numbers.ok_or_else(|| "must be two serials with a hyphen between them".to_owned())
+    let numbers = numbers.filter(|(first, last): &(u64, u64)| *first != 0 && first <= last);
+    numbers.ok_or_else(|| "must be two serials with a hyphen between them, the lower one first".to_owned())
+}
+
+/// An address as the inventory has it, or `admin`.
+fn parse_source(text: &str) -> Result<String, String> {
+    if text == "admin" {
+        return Ok(text.to_owned());
+    }
+    let address = text.parse::<std::net::IpAddr>();
+    address.map(|address| address.to_canonical().to_string()).map_err(|_| "must be one IP address, or admin".to_owned())
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! Where a verb is at work: what it asks, reads and writes goes through this, so that it does not know whether somebody sits at the CA's machine or comes over ssh.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::layout::Layout;
 
 use crate::failure::Failure;
 use crate::files::Place;
+use crate::own;
 
 /// A connection with the signer.
 pub trait Link {
@@ -28,6 +29,10 @@ pub trait Desk {
     fn link(&self) -> Result<Box<dyn Link + '_>, Failure>;
     /// The CA's files, if the administrator sits at its machine: with them come this machine's files and accounts.
     fn here(&self) -> Option<&Layout>;
+    /// The folder that the CA publishes its feed to, as configured; `None`: nowhere, or it is not known here.
+    fn publishes(&self) -> Option<PathBuf> {
+        None
+    }
     /// To standard output.
     /// # Errors
     /// It takes no more.
@@ -58,24 +63,42 @@ pub fn not_here(what: &str, instead: &str) -> Failure {
 /// It cannot be written, or comes over ssh.
 pub fn place(desk: &dyn Desk, path: &Path) -> Result<Place, Failure> {
     match desk.here() {
-        Some(_) => Place::new(path),
-        None => {
-            Err(not_here("file of the CA's to write", "leave --out away, and send standard output to a file of yours"))
+        Some(layout) => {
+            own::spare(layout, path)?;
+            Place::new(path)
         }
+        None => Err(no_place()),
     }
 }
 
-/// What has to happen before hosts know of it.
-pub fn next_steps(desk: &dyn Desk) -> String {
-    let Some(layout) = desk.here() else {
-        return "hosts refuse it once they have the next KRL:\n  \
-                ssh CA admin krl > krl\n  \
-                then bring it to the feed folder of each host (file krl), and there: ussh-hostd sync"
-            .to_owned();
-    };
+/// The same for a certificate, which may be that of the CA machine's own host key.
+/// # Errors
+/// As [`place`].
+pub fn certificate_place(desk: &dyn Desk, path: &Path) -> Result<Place, Failure> {
+    match desk.here() {
+        Some(layout) => {
+            own::spare_for_certificate(layout, path)?;
+            Place::new(path)
+        }
+        None => Err(no_place()),
+    }
+}
+
+fn no_place() -> Failure {
+    not_here("file of the CA's to write", "leave --out away, and send standard output to a file of yours")
+}
+
+/// When hosts do what is said (`refuse it`), and what has to happen before, unless the CA does it by itself.
+pub fn next_steps(desk: &dyn Desk, what: &str) -> String {
+    let when = format!("hosts {what} once they have the next KRL");
+    // Over ssh the configuration is not to be read: whether the CA publishes is not known.
+    let Some(layout) = desk.here() else { return when };
+    if let Some(folder) = desk.publishes() {
+        return format!("{when}, which the CA publishes to {} as soon as it runs", folder.display());
+    }
     let krl = layout.public.join("krl");
     format!(
-        "hosts refuse it once they have the next KRL:\n  \
+        "{when}:\n  \
          usshca{} krl --out {krl}\n  \
          then bring {krl} to the feed folder of each host (file krl), and there: ussh-hostd sync",
         layout_flag(layout),

@@ -1,11 +1,9 @@
 //! `usshca find`.
 
-use std::path::Path;
-
 use clap::ValueEnum;
 use usshca_ipc::admin::{Cursor, Entry, Find, Reply, Request};
 
-use super::host::read_key;
+use super::host::fingerprint;
 use super::list::{Form, shown_as};
 use super::time::parse_utc;
 use super::{Desk, print, too_many, unexpected};
@@ -71,11 +69,7 @@ pub fn find(desk: &dyn Desk, args: &FindArgs) -> Result<(), Failure> {
 }
 
 fn what(desk: &dyn Desk, args: &FindArgs) -> Result<Find, Failure> {
-    let key = match args.key.as_deref() {
-        Some(key) if key.starts_with("SHA256:") => Some(key.to_owned()),
-        Some(file) => Some(read_key(desk, Path::new(file))?.fingerprint()),
-        None => None,
-    };
+    let key = args.key.as_deref().map(|key| fingerprint(desk, "--key", key)).transpose()?;
     let (since, until) = args.time.as_deref().map_or(Ok((None, None)), period)?;
     Ok(Find {
         user: args.user.clone(),

@@ -5,14 +5,18 @@ use std::io::Read;
 use std::path::Path;
 
 use serde_json::json;
+use ussh_core::escape::{MAX_FIELD, escape};
 use ussh_core::keys::{KeyError, PublicKey};
-use usshca_ipc::admin::{Reply, Request};
+use usshca_ipc::admin::{Cursor, Find, Reply, Request};
+use usshca_ipc::host::Host;
 
-use super::{Desk, PUBLIC, certificate_path, place, print, small_letters, unexpected};
+use super::{Desk, PUBLIC, certificate_path, print, small_letters, unexpected};
 use crate::cli::HostSignArgs;
-use crate::desk::not_here;
+use crate::desk::{Link, certificate_place, not_here};
 use crate::failure::Failure;
 
+/// Certificates of a key that are looked at for whose it was.
+const MOST_ROWS: u32 = 100;
 /// Longest public key file, in bytes.
 const MAX_KEY_FILE: u64 = 64 * 1024;
 
@@ -22,11 +26,9 @@ const MAX_KEY_FILE: u64 = 64 * 1024;
 pub fn sign(desk: &dyn Desk, args: &HostSignArgs) -> Result<(), Failure> {
     let stdio = Path::new("-");
     let key = read_key(desk, &args.key)?;
-    let request = Request::HostSign {
-        public_key: key.to_blob(),
-        principals: small_letters(&args.names, &|text| desk.note(text)),
-        validity_seconds: args.validity,
-    };
+    let names = small_letters(&args.names, &|text| desk.note(text));
+    let request =
+        Request::HostSign { public_key: key.to_blob(), principals: names.clone(), validity_seconds: args.validity };
     let to = match &args.output {
         Some(path) => path.clone(),
         None if args.key == stdio => stdio.to_owned(),
@@ -34,10 +36,14 @@ pub fn sign(desk: &dyn Desk, args: &HostSignArgs) -> Result<(), Failure> {
     };
     let file = (to != stdio).then_some(to.as_path());
     // Before the certificate is made, so that none is made in vain.
-    let place = file.map(|path| place(desk, path)).transpose()?;
-    let Reply::HostCertificate { line, serial } = desk.link()?.ask(&request)? else {
+    let place = file.map(|path| certificate_place(desk, path)).transpose()?;
+    let link = desk.link()?;
+    let changes = changes(link.as_ref(), &key.fingerprint(), names.first().map_or("", String::as_str));
+    let Reply::HostCertificate { line, serial } = link.ask(&request)? else {
         return Err(unexpected());
     };
+    drop(link);
+    changes.iter().for_each(|change| desk.note(change));
     if let Some(place) = place {
         place
             .put(format!("{line}\n").as_bytes(), PUBLIC)
@@ -54,6 +60,54 @@ pub fn sign(desk: &dyn Desk, args: &HostSignArgs) -> Result<(), Failure> {
             (false, Some(path)) => format!("{}: host certificate with serial {serial}\n", path.display()),
         },
     )
+}
+
+/// What an administrator may not have meant by signing this key for the host `name`: it is taken from another host, or the host comes back. For people: what cannot be found out is left out.
+fn changes(link: &dyn Link, fingerprint: &str, name: &str) -> Vec<String> {
+    let host = |name: &str| match link.ask(&Request::HostShow { name: name.to_owned() }) {
+        Ok(Reply::Host(host)) => Some(host),
+        Ok(_) | Err(_) => None,
+    };
+    let shown = |text: &str| escape(text.as_bytes(), MAX_FIELD);
+    let mut changes = Vec::new();
+    if host(name).is_some_and(|host| host.removed.is_some()) {
+        changes.push(format!("note: host {} was removed; it is back", shown(name)));
+    }
+    // Every key of a host was certified for it.
+    let find = Box::new(Find { key: Some(fingerprint.to_owned()), ..Find::default() });
+    let request = Request::Find { find, cursor: Cursor::NEWEST, limit: MOST_ROWS };
+    let Ok(Reply::Found { rows, .. }) = link.ask(&request) else { return changes };
+    let mut others: Vec<String> = rows.into_iter().filter(|row| row.kind == "host").map(|row| row.key_id).collect();
+    others.retain(|other| other != name);
+    others.sort();
+    others.dedup();
+    let has_it =
+        |other: &Host| other.removed.is_none() && other.present_keys().any(|key| key.fingerprint == fingerprint);
+    for other in others.iter().filter_map(|other| host(other)).filter(|other| has_it(other)) {
+        let (name, other) = (shown(name), shown(&other.name));
+        changes.push(format!(
+            "note: this key was host {other}'s, and is host {name}'s from now on. {other}'s certificates stay good to their end: usshca revoke --host {other} ends them"
+        ));
+    }
+    changes
+}
+
+/// The fingerprint that is given, or that of the key in a file; `what` is where it is given, for people.
+/// # Errors
+/// It is none (64), or the file holds no key.
+pub fn fingerprint(desk: &dyn Desk, what: &str, text: &str) -> Result<String, Failure> {
+    let Some(hash) = text.strip_prefix("SHA256:") else {
+        return Ok(read_key(desk, Path::new(text))?.fingerprint());
+    };
+    let is_base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+    // 32 bytes without padding.
+    if hash.len() == 43 && hash.bytes().all(is_base64) {
+        return Ok(text.to_owned());
+    }
+    let shown = escape(text.as_bytes(), 64);
+    Err(Failure::usage(format!(
+        "{what} {shown}: no fingerprint; must be SHA256: and 43 characters, as ssh-keygen -l prints it, or a file with the public key"
+    )))
 }
 
 /// One public key, of a file or of standard input (`-`).

@@ -135,14 +135,22 @@ pub fn show(desk: &dyn Desk, args: &HostShowArgs) -> Result<(), Failure> {
 pub fn remove(desk: &dyn Desk, args: &HostRemoveArgs) -> Result<(), Failure> {
     let name = small_letters(std::slice::from_ref(&args.name), &|text| desk.note(text)).concat();
     let request = Request::HostRemove { name: name.clone(), reason: args.reason.clone() };
-    let Reply::HostRemoved { certificates } = desk.link()?.ask(&request)? else {
+    let link = desk.link()?;
+    let show = link.ask(&Request::HostShow { name: name.clone() });
+    let already = matches!(show, Ok(Reply::Host(host)) if host.removed.is_some());
+    let Reply::HostRemoved { certificates } = link.ask(&request)? else {
         return Err(unexpected());
     };
+    drop(link);
     if args.json {
-        return print(desk, &format!("{}\n", json!({ "host": name, "certificates": certificates })));
+        let value = json!({ "host": name, "certificates": certificates, "already": already });
+        return print(desk, &format!("{value}\n"));
+    }
+    if already && certificates == 0 {
+        return print(desk, &format!("host {}: was removed before\n", plain(&name)));
     }
     let what = if certificates == 1 { "1 certificate".to_owned() } else { format!("{certificates} certificates") };
-    let steps = if certificates == 0 { String::new() } else { format!("\n{}", next_steps(desk)) };
+    let steps = if certificates == 0 { String::new() } else { format!("\n{}", next_steps(desk, "refuse them")) };
     print(desk, &format!("removed host {}: {what} revoked{steps}\n", plain(&name)))
 }
 

@@ -1,7 +1,5 @@
 //! `usshca key register`, `usshca key list` and `usshca key remove`: keys by which their users can log in where policy takes that.
 
-use std::path::Path;
-
 use serde_json::json;
 use ussh_core::escape::{MAX_FIELD, escape};
 use ussh_os::account::Account;
@@ -119,10 +117,7 @@ fn to_json(key: &RegisteredKey) -> serde_json::Value {
 }
 
 fn remove(desk: &dyn Desk, args: &KeyRemoveArgs) -> Result<(), Failure> {
-    let fingerprint = match args.key.starts_with("SHA256:") {
-        true => args.key.clone(),
-        false => super::host::read_key(desk, Path::new(&args.key))?.fingerprint(),
-    };
+    let fingerprint = super::host::fingerprint(desk, "key remove", &args.key)?;
     let request = Request::KeyRemove { fingerprint: fingerprint.clone() };
     let Reply::KeyRemoved { user } = desk.link()?.ask(&request)? else {
         return Err(unexpected());

@@ -17,6 +17,7 @@ mod hosts;
 mod key;
 mod krl;
 mod list;
+pub mod own;
 pub mod remote;
 mod revoke;
 pub mod table;

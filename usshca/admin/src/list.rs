@@ -1,6 +1,9 @@
 //! `usshca list` and `usshca show`.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
+use ussh_core::audit::sentence;
 use ussh_core::escape::{MAX_FIELD, escape};
 use usshca_ipc::admin::{Entry, Reply, Request, Shown};
 
@@ -13,7 +16,8 @@ use crate::failure::Failure;
 const PAGE: u32 = 500;
 /// Longest outcome in the table, in characters; all of it is in `show` and in JSON.
 const OUTCOME_WIDTH: usize = 40;
-const HEAD: [&str; 8] = ["SERIAL", "KEY ID", "PRINCIPALS", "VALID UNTIL", "OUTCOME", "FROM", "RULE", "REVOKED"];
+const HEAD: [&str; 9] =
+    ["SERIAL", "ASKED", "KEY ID", "PRINCIPALS", "VALID UNTIL", "OUTCOME", "FROM", "RULE", "REVOKED"];
 
 /// Lists the inventory, newest first.
 pub fn list(desk: &dyn Desk, args: &ListArgs) -> Result<(), Failure> {
@@ -100,6 +104,10 @@ fn shown_text(shown: &Shown) -> String {
         ("rule", plain(&entry.rule)),
         ("outcome", plain(&entry.outcome)),
     ];
+    if !entry.reason.is_empty() {
+        // Escaped by the signer already: its backslashes stay as they are.
+        lines.push(("reason", sentence(&entry.reason)));
+    }
     if let Some(revoked) = entry.revoked {
         let by = plain(shown.revoked_by.as_deref().unwrap_or_default());
         let why = plain(shown.revocation_reason.as_deref().unwrap_or_default());
@@ -141,11 +149,12 @@ fn to_json(entry: &Entry) -> Value {
         "rule": entry.rule,
         "outcome": entry.outcome,
         "revoked": entry.revoked,
+        "reason": entry.reason,
     })
 }
 
 /// JSON's names and values; what is not there is empty.
-const CSV_HEAD: [&str; 14] = [
+const CSV_HEAD: [&str; 15] = [
     "row",
     "serial",
     "kind",
@@ -160,6 +169,7 @@ const CSV_HEAD: [&str; 14] = [
     "rule",
     "outcome",
     "revoked",
+    "reason",
 ];
 
 fn to_csv(entry: &Entry) -> String {
@@ -182,7 +192,13 @@ fn to_csv(entry: &Entry) -> String {
         &entry.rule,
         &entry.outcome,
         &revoked,
+        &no_formula(&entry.reason),
     ])
+}
+
+/// Any user chooses this text, and a spreadsheet would compute one that begins so.
+fn no_formula(text: &str) -> Cow<'_, str> {
+    if text.starts_with(['=', '+', '-', '@']) { format!("'{text}").into() } else { text.into() }
 }
 
 /// A refusal has neither serial nor validity.
@@ -190,6 +206,7 @@ fn to_row(entry: &Entry) -> Vec<String> {
     let of_certificate = |value: String| if entry.serial == 0 { "-".to_owned() } else { value };
     vec![
         of_certificate(entry.serial.to_string()),
+        utc(entry.asked),
         plain(&entry.key_id),
         of_certificate(principals(entry)),
         of_certificate(utc(entry.valid_before)),
@@ -246,6 +263,7 @@ mod tests {
             rule: "staff".into(),
             outcome: "delivered".into(),
             revoked: None,
+            reason: "ticket \\x5c 7".into(),
         }
     }
 
@@ -253,6 +271,7 @@ mod tests {
     fn a_row_reads_as_it_is_and_steers_no_terminal() {
         let expected = [
             "18446744073709551615",
+            "1970-01-01T00:00:01Z",
             "alice\\x1b[2J",
             "alice,web",
             "2026-01-31T12:00:00Z",
@@ -263,7 +282,7 @@ mod tests {
         ];
         assert_eq!(to_row(&entry()), expected);
         let revoked = Entry { revoked: Some(0), ..entry() };
-        assert_eq!(to_row(&revoked)[7], "1970-01-01T00:00:00Z");
+        assert_eq!(to_row(&revoked)[8], "1970-01-01T00:00:00Z");
     }
 
     #[test]
@@ -277,18 +296,27 @@ mod tests {
             ..entry()
         };
         assert_eq!(
-            to_row(&refusal)[..7],
-            ["-", "alice\\x1b[2J", "-", "-", "refused: no rule of the policy matches", "192.0.2.1", "-"]
+            to_row(&refusal)[..8],
+            [
+                "-",
+                "1970-01-01T00:00:01Z",
+                "alice\\x1b[2J",
+                "-",
+                "-",
+                "refused: no rule of the policy matches",
+                "192.0.2.1",
+                "-"
+            ]
         );
     }
 
     #[test]
     fn a_long_outcome_is_cut_in_the_table_alone() {
         let long = Entry { outcome: format!("undelivered: {}", "x".repeat(100)), ..entry() };
-        assert_eq!(to_row(&long)[4], format!("undelivered: {}…", "x".repeat(26)));
+        assert_eq!(to_row(&long)[5], format!("undelivered: {}…", "x".repeat(26)));
         assert_eq!(to_json(&long)["outcome"].as_str().unwrap().len(), 113);
         let fits = Entry { outcome: "x".repeat(40), ..entry() };
-        assert_eq!(to_row(&fits)[4], "x".repeat(40));
+        assert_eq!(to_row(&fits)[5], "x".repeat(40));
     }
 
     #[test]
@@ -309,8 +337,22 @@ mod tests {
         assert!(names.iter().all(|name| value.get(name).is_some()), "{head}");
         assert_eq!(
             row.trim_end(),
-            "3,18446744073709551615,user,alice\u{1b}[2J,alice web,SHA256:x,1,1769860800,1,192.0.2.1,pam,\"a,b\",delivered,7"
+            "3,18446744073709551615,user,alice\u{1b}[2J,alice web,SHA256:x,1,1769860800,1,192.0.2.1,pam,\"a,b\",delivered,7,ticket \\x5c 7"
         );
+    }
+
+    #[test]
+    fn the_reason_that_a_user_gave_is_shown_as_it_was_recorded_and_computes_nothing() {
+        let shown = |reason: &str| Shown {
+            entry: Entry { reason: reason.into(), ..entry() },
+            certificate: None,
+            revoked_by: None,
+            revocation_reason: None,
+        };
+        assert!(shown_text(&shown("ticket \\x5c 7\x1b")).ends_with("reason         ticket \\x5c 7\\x1b\n"));
+        assert!(!shown_text(&shown("")).contains("reason"));
+        assert_eq!(shown_json(&shown("=1+1"))["reason"], "=1+1");
+        assert!(to_csv(&shown("=1+1").entry).ends_with(",'=1+1\r\n"));
     }
 
     #[test]

@@ -1,12 +1,10 @@
 //! `usshca revoke` and `usshca revocations`.
 
-use std::path::Path;
-
 use serde_json::json;
 use ussh_core::escape::{MAX_FIELD, escape};
 use usshca_ipc::admin::{CertificateKind, Reply, Request, Revocation, Revoke};
 
-use super::host::read_key;
+use super::host::fingerprint;
 use super::time::{parse_utc, utc};
 use super::{Desk, Link, next_steps, print, table, too_many, unexpected};
 use crate::cli::{Of, RevocationsArgs, RevokeArgs};
@@ -57,7 +55,7 @@ pub fn revoke(desk: &dyn Desk, args: &RevokeArgs) -> Result<(), Failure> {
                     (None, 1) => ", 1 certificate that is not over".to_owned(),
                     (None, count) => format!(", {count} certificates that are not over"),
                 };
-                format!("revoked {described} (revocation {}{count}); {}\n", done.act, next_steps(desk))
+                format!("revoked {described} (revocation {}{count}); {}\n", done.act, next_steps(desk, "refuse it"))
             }
             (false, None) => format!("{described}: was revoked before\n"),
         },
@@ -70,8 +68,7 @@ fn what(desk: &dyn Desk, args: &RevokeArgs) -> Result<Revoke, Failure> {
         RevokeArgs { serial: Some(serial), .. } => Revoke::Serial(*serial),
         RevokeArgs { user: Some(user), .. } => Revoke::User(user.clone()),
         RevokeArgs { host: Some(host), .. } => Revoke::Host(host.to_ascii_lowercase()),
-        RevokeArgs { key: Some(key), .. } if key.starts_with("SHA256:") => Revoke::Key(key.clone()),
-        RevokeArgs { key: Some(key), .. } => Revoke::Key(read_key(desk, Path::new(key))?.fingerprint()),
+        RevokeArgs { key: Some(key), .. } => Revoke::Key(fingerprint(desk, "--key", key)?),
         RevokeArgs { key_id: Some(key_id), .. } => Revoke::KeyId { kind, key_id: key_id.clone() },
         RevokeArgs { before: Some(time), .. } => Revoke::Before { kind, time: parse_utc("--before", time)? },
         RevokeArgs { ca: Some(of), .. } => Revoke::Ca { kind: (*of).into(), fingerprint: String::new() },
@@ -114,7 +111,11 @@ fn undo(desk: &dyn Desk, args: &RevokeArgs, act: u64) -> Result<(), Failure> {
             }
             (false, true) => format!("revocation {act} was undone before\n"),
             (false, false) => {
-                format!("revocation {act} undone, {certificates} certificates are good again; {}\n", next_steps(desk))
+                let good = match certificates {
+                    1 => "1 certificate is good again".to_owned(),
+                    count => format!("{count} certificates are good again"),
+                };
+                format!("revocation {act} undone, {good}; {}\n", next_steps(desk, "take again what it was about"))
             }
         },
     )

@@ -179,6 +179,7 @@ mod tests {
             rule: "staff\x1b[2J".into(),
             outcome: "delivered".into(),
             revoked,
+            reason: String::new(),
         }
     }
 

@@ -536,4 +536,6 @@ pub struct Entry {
     pub outcome: String,
     /// Seconds since the epoch, if revoked.
     pub revoked: Option<u64>,
+    /// What the user said that it is for (`reason="…"`), escaped; empty: nothing.
+    pub reason: String,
 }

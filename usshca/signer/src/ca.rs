@@ -346,6 +346,7 @@ pub struct Reserved {
     user: String,
     peer: SocketAddr,
     grant: Grant,
+    reason: String,
 }
 
 /// A user certificate between its signature and the disk: it must not leave. Or what kept it from being signed.
@@ -423,18 +424,24 @@ fn record_signature(batch: &mut Batch<'_>, signed: &SignedUser) -> Result<(), Re
     }
 }
 
+/// The user's own words come last and in quotes, which they cannot close.
+fn issued_detail(user: &str, peer: SocketAddr, rule: &str, reason: &str) -> String {
+    let said = if reason.is_empty() { String::new() } else { format!(" reason \"{}\"", reason.replace('"', "'")) };
+    format!("for {user} from {peer} rule \"{rule}\"{said}")
+}
+
 fn finish_user(
     certificate: Result<Certificate, Refused>,
     reserved: Reserved,
     now: UnixTime,
 ) -> Result<IssuedUser, Refused> {
-    let Reserved { serial, user, peer, grant } = reserved;
+    let Reserved { serial, user, peer, grant, reason } = reserved;
     let certificate = certificate.inspect_err(|refused| {
         let line = format!("Refusing a certificate to \"{user}\" from {peer}: serial {serial}: {refused}");
         log::refusal(&line, &user, &peer.ip().to_canonical().to_string(), &refused.to_string());
         counts::refused();
     })?;
-    let detail = format!("for {user} from {peer} rule \"{}\"", grant.rule);
+    let detail = issued_detail(&user, peer, &grant.rule, &reason);
     log::decision(&audit::certificate_line("Issued", &certificate, &detail), "issued", &certificate);
     counts::issued(Kind::User, now);
     let left = certificate.valid_before().0.saturating_sub(now.0);
@@ -526,7 +533,10 @@ fn reserve_user(
         critical_options: critical_options(&grant),
         extensions: extensions(&grant, passed.login_time.min(now)),
     };
-    Ok((template, Reserved { serial, user: passed.user.clone(), peer: request.peer, grant }))
+    Ok((
+        template,
+        Reserved { serial, user: passed.user.clone(), peer: request.peer, grant, reason: request.wish.reason.clone() },
+    ))
 }
 
 /// A failed signature has its row already.

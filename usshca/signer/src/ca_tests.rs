@@ -84,9 +84,12 @@ impl World {
             key: None,
             login_time: self.clock.now(),
         };
+        self.issue_wish(&passed, key, &Wish::default())
+    }
+
+    fn issue_wish(&mut self, passed: &Passed, key: &[u8], wish: &Wish) -> Result<IssuedUser, Refused> {
         let peer = "192.0.2.9:4711".parse().unwrap();
-        let wish = Wish::default();
-        self.ca.issue_user(&passed, &UserRequest { public_key: key, mode: Mode::Inject, wish: &wish, peer })
+        self.ca.issue_user(passed, &UserRequest { public_key: key, mode: Mode::Inject, wish, peer })
     }
 
     fn rows(&mut self) -> Vec<usshca_ipc::admin::Entry> {
@@ -225,6 +228,29 @@ fn the_row_is_there_before_the_key_signs() {
     assert_eq!(rows.len(), 1);
     assert_ne!(rows[0].serial, 0);
     assert!(rows[0].outcome.starts_with("refused: refused to sign: no principals"), "{:?}", rows[0]);
+}
+
+#[test]
+fn what_the_user_says_that_it_is_for_stands_in_the_row_and_at_the_end_of_the_log_line() {
+    let mut world = world();
+    let passed = |group: &str| Passed {
+        user: "carol".into(),
+        groups: vec![group.to_owned()],
+        proofs: Proofs { pam: true, publickey: false },
+        key: None,
+        login_time: world.clock.now(),
+    };
+    let (staff, nobody) = (passed("staff"), passed("nobody"));
+    let key = PrivateKey::generate_ed25519().unwrap().public_key();
+    let wish = Wish { reason: "ticket 7\x1b".into(), ..Wish::default() };
+    world.issue_wish(&staff, key.blob(), &wish).unwrap();
+    world.issue_wish(&nobody, key.blob(), &wish).unwrap_err();
+    world.issue("carol", &["staff"]).unwrap();
+    let reasons: Vec<String> = world.rows().into_iter().map(|row| row.reason).collect();
+    assert_eq!(reasons, ["", "ticket 7\\x1b", "ticket 7\\x1b"]);
+    let line = |reason| issued_detail("carol", "192.0.2.9:4711".parse().unwrap(), "staff", reason);
+    assert_eq!(line(""), "for carol from 192.0.2.9:4711 rule \"staff\"");
+    assert_eq!(line("x\" rule \"admins"), "for carol from 192.0.2.9:4711 rule \"staff\" reason \"x' rule 'admins\"");
 }
 
 #[test]

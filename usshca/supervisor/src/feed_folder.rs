@@ -64,6 +64,13 @@ impl FeedFolder {
     /// It cannot be read, or is none.
     pub fn draft(&self) -> Result<Bundle, Failure> {
         let path = self.path.join(DRAFT);
+        if path.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+            let folder = self.path.display();
+            return Err(Failure::usage(format!(
+                "{}: there is no draft to sign; on the CA: usshca publish --unsigned DIR, then bring the folder here as {folder}",
+                path.display()
+            )));
+        }
         let bytes = read_bytes(&path)?;
         Bundle::parse(&bytes).map_err(|e| not_a_feed(&path, &e))
     }

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, RawFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -83,8 +83,7 @@ pub fn take(fd: Option<RawFd>) -> Result<(), Failure> {
     let mut taken = Vec::new();
     if let Some(fd) = fd {
         let failed = |e: io::Error| Failure::usage(format!("--passphrase-fd {fd}: {e}"));
-        let file = File::from(process::inherited_descriptor(fd).map_err(failed)?);
-        taken.extend(lines(file).map_err(failed)?);
+        taken.extend(descriptor(fd).and_then(lines).map_err(failed)?);
     }
     if let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY") {
         let path = PathBuf::from(folder).join(CREDENTIAL);
@@ -99,6 +98,19 @@ pub fn take(fd: Option<RawFd>) -> Result<(), Failure> {
         taken.iter().try_for_each(|secret| known().keep(secret))?;
     }
     Ok(())
+}
+
+/// 0 is standard input: `usshca … --passphrase-fd 0 < FILE`.
+fn descriptor(number: RawFd) -> io::Result<File> {
+    match number {
+        // By its descriptor: what `io::stdin` buffers stays in memory that nobody wipes.
+        0 => Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?)),
+        3..=63 => Ok(File::from(process::inherited_descriptor(number)?)),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "must be 0 (standard input), or 3 to 63 (as in: --passphrase-fd 3 3< FILE)",
+        )),
+    }
 }
 
 /// All that are known.

@@ -95,6 +95,9 @@ impl World {
         let out = world.run(&["init", "--name", "ca", "--name", "CA.example.com", "--listen", "127.0.0.1:2022"]);
         let said = String::from_utf8(out.stderr).unwrap();
         assert!(out.status.success(), "{said}");
+        let told = String::from_utf8(out.stdout).unwrap();
+        // A copy of the folder brings `serials` back with the database.
+        assert!(told.contains("backup FILE\n") && told.contains("never the file serials"), "{told}");
         // No word of the signer's: it is not the log that somebody reads here.
         assert_eq!(said.lines().count(), 1, "{said}");
         assert!(said.contains("CA.example.com becomes ca.example.com"), "{said}");
@@ -398,12 +401,29 @@ fn a_revocation_is_of_one_thing_and_can_be_undone() {
     assert!(world.good(&["show", &serial]).contains("stolen"));
     let listed = world.good(&["revocations"]);
     assert!(listed.contains("host ca.example.com") && listed.contains("stolen"), "{listed}");
-    assert!(world.good(&["revoke", "--undo", "1"]).contains("1 certificates are good again"));
+    let said = world.good(&["revoke", "--undo", "1"]);
+    assert!(said.contains("1 certificate is good again; hosts take again what"), "{said}");
+    assert!(!said.contains("refuse"), "{said}");
     assert!(world.good(&["revoke", "--undo", "1"]).contains("undone before"));
     assert!(!world.good(&["show", &serial]).contains("stolen"));
     let listed = world.good(&["revocations", "--json"]);
     let act: serde_json::Value = serde_json::from_str(listed.trim()).unwrap();
     assert_eq!((act["scope"].as_str(), act["undone_by"].as_str()), (Some("host"), act["by"].as_str()));
+}
+
+#[test]
+fn revoke_says_what_is_left_to_do_by_hand_and_nothing_if_the_ca_publishes() {
+    let world = World::init();
+    let by_hand = "krl --out";
+    let said = world.good(&["revoke", "--host", "ca.example.com"]);
+    assert!(said.contains("hosts refuse it once they have the next KRL:\n") && said.contains(by_hand), "{said}");
+    let config = world.read("usshca.toml").replace("# publish =", "publish =");
+    fs::write(world.ca().join("usshca.toml"), config).unwrap();
+    for arguments in [&["revoke", "--undo", "1"][..], &["revoke", "--host", "ca.example.com"]] {
+        let said = world.good(arguments);
+        assert!(said.ends_with("KRL, which the CA publishes to /var/lib/usshca/feed as soon as it runs\n"), "{said}");
+        assert!(!said.contains(by_hand), "{said}");
+    }
 }
 
 #[test]
@@ -520,13 +540,100 @@ fn a_backup_that_is_put_back_says_which_serials_to_revoke_until_they_are() {
     assert!(world.bad(&["revoke", "--serials", &beyond]).1.contains("still to be given"));
 }
 
+/// Each of these replaced the file, and said nothing.
+#[test]
+fn no_verb_writes_over_the_cas_own_files() {
+    let world = World::init();
+    let ca = world.ca();
+    std::os::unix::fs::symlink("ca/state", world.dir.path().join("link")).unwrap();
+    fs::write(world.dir.path().join("mine"), "a text of mine").unwrap();
+    let key = world.host_key("web1");
+    let every = || {
+        let mut files: Vec<_> =
+            ["", "state", "public"].iter().flat_map(|at| fs::read_dir(ca.join(at)).unwrap()).collect();
+        files.sort_by_key(|file| file.as_ref().unwrap().path());
+        let files = files.into_iter().map(|file| file.unwrap().path()).filter(|path| path.is_file());
+        // Two files that a signer which only starts writes to.
+        let files = files.filter(|path| !["serials", "inventory.db"].iter().any(|name| path.ends_with(name)));
+        files.map(|path| (path.clone(), fs::read(path).unwrap())).collect::<Vec<_>>()
+    };
+    let before = every();
+    let inventory = fs::metadata(ca.join("state/inventory.db")).unwrap().ino();
+    let state = "where the CA's keys and its inventory are";
+    let own = "the CA's own file";
+    for (arguments, why) in [
+        (&["backup", "ca/state/inventory.db"][..], state),
+        (&["backup", "ca/state"], state),
+        (&["backup", "link/inventory.db"], state),
+        (&["backup", "ca/public/../state/copy"], state),
+        (&["backup", "ca/policy.toml"], own),
+        (&["backup", "mine"], "no backup"),
+        (&["krl", "--out", "ca/state/host_ca"], state),
+        (&["krl", "--out", "ca/usshca.toml"], own),
+        (&["krl", "--out", "ca/ssh_host_ed25519_key"], own),
+        (&["krl", "--out", "ca/ssh_host_ed25519_key-cert.pub"], own),
+        (&["krl", "--out", "ca/public/user_ca.pub"], own),
+        (&["host", "sign", &key, "--name", "web1", "--out", "link/user_ca"], state),
+        (&["host", "sign", &key, "--name", "web1", "--out", "ca/policy.toml"], own),
+        (&["publish", "ca/state"], state),
+        (&["publish", "link/feed"], state),
+        (&["feed", "sign", "ca/state", "--key", "ca/state/feed_key"], state),
+    ] {
+        let (code, said) = world.bad(arguments);
+        assert_eq!(code, 73, "{arguments:?}: {said}");
+        assert!(said.contains(why), "{arguments:?}: {said}");
+    }
+    assert!(every() == before);
+    assert_eq!(fs::metadata(ca.join("state/inventory.db")).unwrap().ino(), inventory);
+    assert_eq!(fs::read_to_string(world.dir.path().join("mine")).unwrap(), "a text of mine");
+    // No certificate was made in vain; and what was meant goes on: a backup over a backup, the CA's own host certificate.
+    assert_eq!(world.serials().len(), 1);
+    fs::write(world.dir.path().join("empty"), "").unwrap();
+    chown(world.dir.path().join("empty"), Some(fs::metadata(&ca).unwrap().uid()), None).unwrap();
+    for _ in 0..2 {
+        world.good(&["backup", "empty"]);
+    }
+    world.good(&["host", "sign", "ca/ssh_host_ed25519_key.pub", "--name", "ca"]);
+    world.good(&["krl", "--out", "ca/public/krl"]);
+}
+
+/// 1 would say: looked for, and not found.
+#[test]
+fn what_cannot_be_meant_is_wrong_usage_and_said_in_its_own_words() {
+    let world = World::init();
+    for (arguments, why) in [
+        (
+            &["explain", "alice", "--group", "x", "--auth", "foo"][..],
+            "[possible values: pam, publickey, publickey+pam, none]",
+        ),
+        (&["explain", "alice", "--group", "x", "--mode", "foo"], "possible values: inject"),
+        (&["explain", "alice", "--group", "x", "--key-type", "dsa"], "possible values: ed25519"),
+        (&["revoke", "--key", "SHA256:bad"], "--key SHA256:bad: no fingerprint; must be SHA256: and 43 characters"),
+        (&["find", "--key", "SHA256:abc"], "--key SHA256:abc: no fingerprint"),
+        (&["key", "remove", "SHA256:abc"], "key remove SHA256:abc: no fingerprint"),
+        (&["revoke", "--serials", "9-5"], "the lower one first"),
+        (&["revoke", "--serials", "0-5"], "the lower one first"),
+        (&["find", "--from", "10.1.0.0/16"], "must be one IP address, or admin"),
+    ] {
+        let (code, said) = world.bad(arguments);
+        assert!(code == 64 && said.contains(why), "{arguments:?}: {code} {said}");
+    }
+    let (code, said) = world.bad(&["find", "--from", "::ffff:192.0.2.1"]);
+    assert!(code == 1 && said.contains("nothing of that kind"), "{said}");
+    for auth in ["pam", "publickey", "publickey+pam", "none"] {
+        let out = world.run(&["explain", "alice", "--group", "x", "--auth", auth]);
+        let said = String::from_utf8(out.stdout).unwrap();
+        assert!(said.contains(&format!("authenticated by {auth}")), "{said}");
+    }
+}
+
 #[test]
 fn replay_of_a_policy_that_is_none_says_what_is_wrong_with_it() {
     let world = World::init();
     let policy = world.read("policy.toml");
     fs::write(world.dir.path().join("good.toml"), &policy).unwrap();
     fs::write(world.dir.path().join("bad.toml"), policy.replace("deny", "denie")).unwrap();
-    assert!(world.good(&["replay", "--policy", "good.toml"]).starts_with("0 requests of the last 7days judged, 0 "));
+    assert!(world.good(&["replay", "--policy", "good.toml"]).starts_with("0 requests of the last 7 days judged, 0 "));
     assert_eq!(world.good(&["replay", "--policy", "good.toml", "--json"]), "{\"changed\":0,\"judged\":0}\n");
     let (code, said) = world.bad(&["replay", "--policy", "bad.toml"]);
     assert!(code == 78 && said.contains("denie"), "{said}");
@@ -602,6 +709,31 @@ fn hosts_are_listed_shown_and_removed() {
         assert!(code == 1 && said.contains("usshca host list"), "{said}");
     }
     assert_eq!(world.bad(&["host", "list", "--json", "--csv"]).0, 64);
+}
+
+#[test]
+fn a_host_key_that_changes_hands_and_a_host_that_comes_back_are_said_to() {
+    let world = World::init();
+    let key = world.host_key("web1");
+    let sign = |name: &str| {
+        let out = world.run(&["host", "sign", &key, "--name", name, "--out", "c-cert.pub"]);
+        assert!(out.status.success(), "{out:?}");
+        String::from_utf8(out.stderr).unwrap()
+    };
+    assert_eq!(sign("web1"), "");
+    assert_eq!(sign("web1"), "", "its own");
+    let said = sign("web9");
+    assert!(
+        said.contains("this key was host web1's, and is host web9's from now on")
+            && said.contains("revoke --host web1 ends"),
+        "{said}"
+    );
+    assert_eq!(sign("web9"), "", "web1 has it no more");
+    assert!(world.good(&["host", "remove", "web9"]).contains("removed host web9: 2 certificates revoked"));
+    assert_eq!(world.good(&["host", "remove", "web9"]), "host web9: was removed before\n");
+    assert_eq!(json(&world.good(&["host", "remove", "web9", "--json"]))["already"], true);
+    assert_eq!(sign("web9"), "usshca: note: host web9 was removed; it is back\n");
+    assert_eq!(sign("web9"), "");
 }
 
 #[test]
@@ -681,6 +813,9 @@ fn publish_writes_a_feed_that_a_host_takes_and_stock_tools_understand() {
     let (code, why) = world.bad(&["feed", "verify", "feed", "--key", key, "--min-version", "99999999999"]);
     assert!(code == 1 && why.contains("going back is refused"), "{why}");
     let shown = world.good(&["feed", "show", "feed"]);
+    let host_ca = world.read("public/host_ca.pub");
+    let host_ca = ussh_core::keys::PublicKey::from_openssh(host_ca.trim_end()).unwrap().fingerprint();
+    assert!(shown.contains(&format!("host CA        ED25519 {host_ca}\n")), "{shown}");
     assert!(shown.contains("signed by      ED25519 SHA256:") && shown.contains("handovers      0"), "{shown}");
     assert!(version.parse::<u64>().unwrap() > 1_700_000_000);
     assert!(world.good(&["publish", "feed", "--quiet"]).is_empty());
@@ -721,7 +856,10 @@ fn publish_never_puts_an_older_feed_in_place_of_a_newer_one_nor_writes_beside_an
 fn a_feed_key_may_be_elsewhere_and_hand_over_there() {
     let world = World::init();
     world.good(&["publish", "feed"]);
-    let first = world.ca().join("public/feed_key.pub");
+    let pin = world.ca().join("public/feed_key.pub");
+    let first = world.dir.path().join("first.pub");
+    fs::copy(&pin, &first).unwrap();
+    let key_of = |file: &Path| fs::read_to_string(file).unwrap().split(' ').nth(1).unwrap().trim().to_owned();
     let (second, third) = (world.host_key("second"), world.host_key("third"));
     if is_root() {
         for name in ["second", "third"] {
@@ -729,11 +867,18 @@ fn a_feed_key_may_be_elsewhere_and_hand_over_there() {
         }
     }
     let said = world.good(&["feed", "key", "rotate", "--to", &second]);
-    assert!(said.contains("held: elsewhere"), "{said}");
+    assert!(
+        said.contains("held: elsewhere") && said.contains("publish --unsigned DIR, and where the key is"),
+        "{said}"
+    );
+    // What hosts pin that are enrolled from here on.
+    assert_eq!(key_of(&pin), key_of(&world.dir.path().join(&second)));
     let (code, why) = world.bad(&["publish", "feed"]);
     assert!(code == 1 && why.contains("feed sign"), "{why}");
     let said = world.good(&["publish", "feed", "--unsigned"]);
     assert!(said.contains("feed.unsigned") && said.contains("usshca feed sign feed --key FILE"), "{said}");
+    let (code, why) = world.bad(&["feed", "sign", "empty", "--key", "second"]);
+    assert!(code == 64 && why.contains("no draft to sign; on the CA: usshca publish --unsigned DIR"), "{why}");
     let (code, why) = world.bad(&["feed", "sign", "feed", "--key", "third"]);
     assert!(code == 1 && why.contains("third is another one"), "{why}");
     world.good(&["feed", "sign", "feed", "--key", "second"]);
@@ -745,6 +890,7 @@ fn a_feed_key_may_be_elsewhere_and_hand_over_there() {
     world.good(&["publish", "feed", "--unsigned"]);
     world.good(&["feed", "sign", "feed", "--key", "second", "--successor", &third]);
     world.good(&["feed", "key", "rotate", "--handed-over", "feed"]);
+    assert_eq!(key_of(&pin), key_of(&world.dir.path().join(&third)));
     world.good(&["publish", "feed", "--unsigned"]);
     world.good(&["feed", "sign", "feed", "--key", "third"]);
     for pinned in [key, second.as_str(), third.as_str()] {
@@ -795,6 +941,13 @@ fn keys_that_are_encrypted_ask_for_their_passphrase() {
     let (code, why) = with("wrong", "list");
     assert!(code == 78 && why.contains("user_ca is encrypted, and the passphrase is wrong"), "{why}");
     assert_eq!(with("right", "publish feed"), (0, String::new()));
+    assert_eq!(with("", "list --passphrase-fd 0 <right"), (0, String::new()));
+    let (code, why) = with("", "list --passphrase-fd 0 <wrong");
+    assert!(code == 78 && why.contains("the passphrase is wrong"), "{why}");
+    for number in ["1", "2", "64"] {
+        let (code, why) = with("", &format!("list --passphrase-fd {number} <right"));
+        assert!(code == 64 && why.contains("must be 0 (standard input), or 3 to 63"), "{number}: {why}");
+    }
     // As a systemd credential.
     fs::create_dir(world.dir.path().join("credentials")).unwrap();
     fs::copy(world.dir.path().join("right"), world.dir.path().join("credentials/usshca-passphrase")).unwrap();
@@ -890,7 +1043,7 @@ fn keys_are_registered_listed_and_removed() {
     let (code, said) = world.bad(&["key", "remove", &fingerprint]);
     assert!(code == 1 && said.contains("no such key is registered"), "{code} {said}");
     let (code, said) = world.bad(&["key", "remove", "SHA256:short"]);
-    assert!(code == 1 && said.contains("no SHA256 fingerprint"), "{code} {said}");
+    assert!(code == 64 && said.contains("key remove SHA256:short: no fingerprint"), "{code} {said}");
     world.good(&["revoke", "--key", &fingerprint]);
     let (code, said) = world.bad(&["key", "register", "nobody", &public]);
     assert!(code == 1 && said.contains("this key is revoked"), "{code} {said}");

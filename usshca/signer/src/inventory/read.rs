@@ -7,7 +7,7 @@ use usshca_ipc::admin::Entry;
 use super::{Inventory, InventoryError};
 
 /// Of an [`Entry`].
-pub(super) const COLUMNS: &str = "row, serial, kind, key_id, principals, fingerprint, valid_after, valid_before, asked, source, authenticated, rule, state, detail, revoked";
+pub(super) const COLUMNS: &str = "row, serial, kind, key_id, principals, fingerprint, valid_after, valid_before, asked, source, authenticated, rule, state, detail, revoked, reason";
 
 /// One row with what is not in every list.
 #[derive(Debug)]
@@ -80,5 +80,6 @@ pub(super) fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         rule: row.get("rule")?,
         outcome: if detail.is_empty() { state } else { format!("{state}: {detail}") },
         revoked: row.get::<_, Option<i64>>("revoked")?.map(i64::cast_unsigned),
+        reason: row.get("reason")?,
     })
 }

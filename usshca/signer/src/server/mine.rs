@@ -133,6 +133,7 @@ mod tests {
             rule: String::new(),
             outcome: String::new(),
             revoked: None,
+            reason: String::new(),
         }
     }
 

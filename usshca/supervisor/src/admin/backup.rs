@@ -1,10 +1,12 @@
 //! `usshca backup`.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde_json::json;
+use usshca_admin::own;
 use usshca_ipc::layout::Layout;
 
 use super::files::Place;
@@ -16,11 +18,15 @@ use crate::signer_process;
 
 /// Mode of a backup: whoever has it knows who logs in from where.
 const PRIVATE: u32 = 0o600;
+/// What an SQLite database begins with (sqlite.org/fileformat.html, 1.3.1).
+const SQLITE: &[u8] = b"SQLite format 3\0";
 
 /// Copies the inventory. The copy was looked through, and is on disk, when this returns.
 pub fn backup(layout: &Layout, args: &BackupArgs) -> Result<(), Failure> {
     let path = if args.to.is_dir() { in_folder(&args.to) } else { args.to.clone() };
     let base = Base::load(layout)?;
+    own::spare(layout, &path)?;
+    replaces_backup(&path)?;
     let mut place = Place::new(&path)?;
     let failed = |e: &io::Error| Failure::output(format!("{}: {e}", path.display()));
     let (mut reader, writer) = io::pipe().map_err(|e| failed(&e))?;
@@ -40,6 +46,24 @@ pub fn backup(layout: &Layout, args: &BackupArgs) -> Result<(), Failure> {
     } else {
         format!("{shown}: {rows} rows, {bytes} bytes; the CA keys are not in it (docs/operations.md)\n")
     })
+}
+
+/// A backup takes the place of an older one, or of an empty file; whatever else is there was hardly meant.
+fn replaces_backup(path: &Path) -> Result<(), Failure> {
+    // What is no regular file is not replaced anyway, and a pipe would wait for a writer here.
+    if !path.symlink_metadata().is_ok_and(|found| found.is_file()) {
+        return Ok(());
+    }
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(SQLITE.len() as u64).read_to_end(&mut start));
+    read.map_err(|e| Failure::output(format!("{}: {e}", path.display())))?;
+    if start.is_empty() || start == SQLITE {
+        return Ok(());
+    }
+    Err(Failure::output(format!(
+        "{}: there is a file that is no backup; it is not replaced: name another one, or take it away first",
+        path.display()
+    )))
 }
 
 fn in_folder(folder: &Path) -> PathBuf {

@@ -9,13 +9,15 @@ use ussh_core::feed::{Bundle, FeedError, Manifest, Pinned, VerifiedFeed, seal, v
 use ussh_core::keys::{KeyError, PrivateKey, PublicKey};
 use ussh_os::process;
 use usshca_admin::desk::Link as _;
+use usshca_admin::own;
 use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::layout::Layout;
 use zeroize::Zeroizing;
 
+use super::files::Place;
 use super::read_key;
 use super::utc;
-use super::{Link, print, unexpected};
+use super::{Link, layout_flag, print, unexpected};
 use crate::cli::{FeedCommand, FeedKeyCommand, FeedShowArgs, FeedSignArgs, FeedVerifyArgs, PublishArgs, RotateArgs};
 use crate::failure::Failure;
 use crate::feed_folder::{self, DRAFT, FeedFolder};
@@ -26,6 +28,7 @@ const MAX_KEY_FILE: u64 = 16 * 1024;
 
 /// Writes the feed to a folder.
 pub fn publish(layout: &Layout, args: &PublishArgs) -> Result<(), Failure> {
+    own::spare_folder(layout, &args.folder)?;
     // Before the feed is made, so that none is made in vain.
     let folder = FeedFolder::lock(&args.folder)?;
     let request = Request::Feed { valid_seconds: args.valid_for, signed: !args.unsigned };
@@ -74,7 +77,7 @@ pub fn run(layout: &Layout, command: FeedCommand) -> Result<(), Failure> {
     match command {
         FeedCommand::Show(args) => show(&args),
         FeedCommand::Verify(args) => check(&args),
-        FeedCommand::Sign(args) => sign(&args),
+        FeedCommand::Sign(args) => sign(layout, &args),
         FeedCommand::Key(FeedKeyCommand::Show(args)) => key(&Link::open(layout)?.ask(&Request::FeedKey)?, args.json),
         FeedCommand::Key(FeedKeyCommand::Rotate(args)) => rotate(layout, &args),
     }
@@ -104,8 +107,17 @@ fn show(args: &FeedShowArgs) -> Result<(), Failure> {
     for key in feed.cas().keys() {
         text += &format!("user CA        {} {}\n", key.short_type(), key.fingerprint());
     }
+    let known_hosts = String::from_utf8_lossy(&feed.bundle().known_hosts).into_owned();
+    for key in known_hosts.lines().filter_map(host_ca) {
+        text += &format!("host CA        {} {}\n", key.short_type(), key.fingerprint());
+    }
     text += &format!("KRL            {} bytes, version {}\n", feed.krl().len(), feed.revoked().version().unwrap_or(0));
     print(&text)
+}
+
+/// Of a line `@cert-authority PATTERN KEY` of known_hosts.
+fn host_ca(line: &str) -> Option<PublicKey> {
+    PublicKey::from_openssh(line.strip_prefix("@cert-authority ")?.split_once(' ')?.1).ok()
 }
 
 /// By a key that is pinned, as a host does it.
@@ -124,7 +136,8 @@ fn check(args: &FeedVerifyArgs) -> Result<(), Failure> {
 }
 
 /// Where the feed key is: nothing of the CA's is there but the draft and the key.
-fn sign(args: &FeedSignArgs) -> Result<(), Failure> {
+fn sign(layout: &Layout, args: &FeedSignArgs) -> Result<(), Failure> {
+    own::spare_folder(layout, &args.folder)?;
     process::harden_memory().map_err(|e| Failure::internal(format!("cannot protect this process's memory: {e}")))?;
     let folder = FeedFolder::lock(&args.folder)?;
     let mut draft = folder.draft()?;
@@ -179,7 +192,36 @@ fn rotate(layout: &Layout, args: &RotateArgs) -> Result<(), Failure> {
         }
         (None, None) => Request::FeedKeyRotate { to: None },
     };
-    key(&Link::open(layout)?.ask(&request)?, args.json)
+    let link = Link::open(layout)?;
+    // Before the key hands over: there must not be one that new hosts cannot learn.
+    let pin = layout.public.join("feed_key.pub");
+    let place = Place::new(&pin)?;
+    let reply = link.ask(&request)?;
+    if let Reply::FeedKey { line: Some(line), .. } = &reply {
+        place.put(format!("{line}\n").as_bytes(), 0o644).map_err(|e| Failure {
+            message: format!(
+                "{e} (the feed key has handed over all the same: put what `usshca feed key show` prints there)"
+            ),
+            ..e
+        })?;
+    }
+    key(&reply, args.json)?;
+    if args.json { Ok(()) } else { print(&next_steps(layout, &reply, &pin)) }
+}
+
+fn next_steps(layout: &Layout, reply: &Reply, pin: &Path) -> String {
+    let dir = layout_flag(layout);
+    let is_elsewhere = matches!(reply, Reply::FeedKey { held, .. } if held == "elsewhere");
+    let publish = if is_elsewhere {
+        format!("usshca{dir} publish --unsigned DIR, and where the key is: usshca feed sign DIR --key FILE")
+    } else {
+        format!("usshca{dir} publish DIR")
+    };
+    format!(
+        "Next: publish, so that hosts hear of it: {publish}\n\
+         Hosts that are enrolled from here on pin this key ({}). The others follow with the next feed that they take; until then they trust the key before it: keep it safe, or destroy it.\n",
+        pin.display()
+    )
 }
 
 fn key(reply: &Reply, as_json: bool) -> Result<(), Failure> {

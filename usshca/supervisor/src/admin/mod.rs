@@ -6,8 +6,9 @@ mod link;
 mod lost;
 mod replay;
 
+use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ussh_core::keys::PublicKey;
 use usshca_admin::desk::{self, Desk};
@@ -17,6 +18,7 @@ use usshca_ipc::layout::Layout;
 pub use self::link::Link;
 pub use self::lost::warnings as lost_serials;
 use crate::cli::AdminCommand;
+use crate::config::Config;
 use crate::failure::Failure;
 
 pub use usshca_admin::certificate_path;
@@ -82,6 +84,12 @@ impl Desk for Here<'_> {
 
     fn here(&self) -> Option<&Layout> {
         Some(self.0)
+    }
+
+    /// Only text hangs on it: a configuration that cannot be read stops no revocation.
+    fn publishes(&self) -> Option<PathBuf> {
+        let text = fs::read_to_string(&self.0.config).ok()?;
+        Config::parse(&text, &self.0.config).ok()?.publish
     }
 
     fn print(&self, bytes: &[u8]) -> Result<(), Failure> {

@@ -54,7 +54,7 @@ pub fn replay(layout: &Layout, args: &ReplayArgs) -> Result<(), Failure> {
         }
     }
     judge.finish();
-    let period = humantime::format_duration(Duration::from_secs(args.since));
+    let period = period(args.since);
     print(&if args.json {
         let lines = changes.iter().map(|change| format!("{}\n", to_json(change))).collect::<String>();
         format!("{lines}{}\n", json!({ "judged": count, "changed": changes.len() }))
@@ -66,6 +66,15 @@ pub fn replay(layout: &Layout, args: &ReplayArgs) -> Result<(), Failure> {
             rows.len()
         )
     })
+}
+
+/// `7 days`, `1h 30m`.
+fn period(seconds: u64) -> String {
+    match (seconds / 86_400, seconds % 86_400) {
+        (1, 0) => "day".to_owned(),
+        (days, 0) => format!("{days} days"),
+        _ => humantime::format_duration(Duration::from_secs(seconds)).to_string(),
+    }
 }
 
 /// Whoever runs this may read the file; nothing is decided by it.

@@ -20,6 +20,7 @@ fn recorded() -> Recorded {
         rule: "staff".into(),
         outcome: "delivered".into(),
         revoked: None,
+        reason: String::new(),
     };
     let supposed = Supposed {
         user: "alice".into(),
@@ -96,4 +97,11 @@ fn a_line_says_what_was_and_what_would_be() {
     let (was, would) = shown(judged("", Err("no rule of the policy matches".into())));
     assert_eq!(was, "\"staff\": a certificate");
     assert_eq!(would, "no rule: refused: no rule of the policy matches");
+}
+
+#[test]
+fn a_period_reads_as_people_write_it() {
+    for (seconds, text) in [(604_800, "7 days"), (86_400, "day"), (5_400, "1h 30m"), (90_000, "1day 1h")] {
+        assert_eq!(period(seconds), text);
+    }
 }

@@ -185,10 +185,15 @@ fn report(layout: &Layout, config: &Config, pam: &str) {
     println!("A new CA, \"{}\":", config.ca_name);
     println!("  configuration   {}", layout.config.display());
     println!("  policy          {} (who gets what: read it before you serve)", layout.policy.display());
-    println!("  state           {} (the CA keys and the inventory: back it up)", layout.state.display());
+    println!("  state           {} (the CA keys and the inventory)", layout.state.display());
     println!("  for servers     {public}/user_ca.pub (sshd's TrustedUserCAKeys)");
     println!("  for everybody   {public}/known_hosts (add to /etc/ssh/ssh_known_hosts)");
     println!("  PAM             {pam}");
+    println!(
+        "  back up         the keys in {} once, and the inventory often: usshca{dir} backup FILE",
+        layout.state.display()
+    );
+    println!("                  (never the file serials: docs/operations.md)");
     if ussh_os::process::effective_uid() != 0 {
         println!("  be warned       {}", crate::prepare::WITHOUT_ROOT);
     }
