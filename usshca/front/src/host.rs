@@ -25,7 +25,7 @@ const PROOF_PATIENCE: Duration = Duration::from_secs(30);
 const TAKEN_PATIENCE: Duration = Duration::from_secs(30);
 
 const HELP: &str = "\
-For hosts. Each proves itself by its host keys, in lines of JSON (docs/hosts.md); ussh-hostd speaks them:
+For hosts. Each proves itself by its host keys, in lines of JSON (docs/hosts.md):
   ssh host@CA enroll    host certificates, by a token (usshca host token)
   ssh host@CA renew     new ones for the same keys and names
   ssh host@CA report    it is alive
