@@ -72,10 +72,8 @@ pub fn run(worker: Worker) -> Outcome {
             let delay = pam.fail_delay();
             // pam_end now: once it has been told, the front may ask for the next attempt.
             drop(pam);
-            match fail(&front, &setup, &failure, delay) {
-                Outcome::Refused if left.get() => Outcome::Left,
-                outcome => outcome,
-            }
+            let outcome = fail(&front, &setup, &failure, delay);
+            if outcome == Outcome::Refused && left.get() { Outcome::Left } else { outcome }
         }
     }
 }
