@@ -396,6 +396,28 @@ fn a_removed_hosts_key_is_not_good_again_when_its_name_goes_to_another_machine()
     world.renew(&[], &[&new]).unwrap();
 }
 
+/// By the number of acts a database from before is known to be old, and what was taken back is not good again unnoticed.
+#[test]
+fn a_revoked_token_and_a_removed_host_are_acts_of_the_inventory() {
+    let mut world = world();
+    let acts = |world: &World| -> i64 {
+        let database = rusqlite::Connection::open(world._dir.path().join("inventory.db")).unwrap();
+        database.query_row("SELECT acts FROM ca", [], |row| row.get(0)).unwrap()
+    };
+    world.token(&["web1"]);
+    let before = acts(&world);
+    let now = world.clock.now();
+    world.ca.inventory().revoke_host_token(1, now, "a").unwrap();
+    assert_eq!(acts(&world), before + 1);
+    let token = world.token(&["web2"]);
+    world.enroll(&token, &[], &[&key()]).unwrap();
+    // Its certificate is over: there is none to revoke.
+    world.pass(400 * DAY);
+    let before = acts(&world);
+    assert_eq!(world.ca.remove_host("web2", "a", "").unwrap(), Some(0));
+    assert_eq!(acts(&world), before + 1);
+}
+
 #[test]
 fn two_addresses_that_use_one_key_in_turn_are_a_clone_and_a_move_is_none() {
     let mut world = world();

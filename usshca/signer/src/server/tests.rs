@@ -449,6 +449,20 @@ fn administrators_are_those_named_and_nobody_else() {
 }
 
 #[test]
+fn what_is_yet_to_be_issued_cannot_be_revoked_by_time() {
+    let world = world();
+    let admin = world.admin();
+    let now = ussh_core::clock::Clock::now(&ussh_core::clock::SystemClock).0;
+    let before = |time| {
+        let what = Revoke::Before { kind: usshca_ipc::admin::CertificateKind::User, time };
+        ask(&admin, Request::Revoke { what, reason: String::new() })
+    };
+    let Reply::Refused(why) = before(now + 3600) else { panic!("taken") };
+    assert!(why.starts_with("only what was issued up to now can be revoked"), "{why}");
+    assert!(matches!(before(now), Reply::Revoked(Some(_))));
+}
+
+#[test]
 fn administrators_list_show_revoke_and_sign_hosts() {
     let world = world();
     let front = world.passed(1);
