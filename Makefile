@@ -37,7 +37,9 @@ build: deps ## debug build of everything
 
 .PHONY: release
 release: deps ## release build of everything
-	$(CARGO) build --locked --workspace --exclude pam_ussh_panics --release
+	$(CARGO) build --locked --workspace --exclude pam_ussh_panics --exclude pam_ussh_module --release
+# One unit for the linker: direct calls in place of 9 KB of addresses that each load would fill in (docs/performance.md). The last `lto` counts.
+	$(CARGO) rustc --locked --release -p pam_ussh_module --lib -- -C lto=fat
 
 .PHONY: man
 man: deps ## manual pages and completions in packaging/, from the definitions of the command lines
@@ -68,9 +70,11 @@ soak: build trixie ## the same tests and those of `make asan` with the full coun
 # (ussh-os, connecting_child.rs) has the thread-local storage of the thread that waits for it, and so its list of them.
 .PHONY: asan
 asan: deps ## pam_ussh and the crates of ours in it under AddressSanitizer and LeakSanitizer: a finding is a test that fails; some 4 min to build at first, then minutes
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address -Cforce-frame-pointers=yes" CARGO_TARGET_DIR=$(abspath $(TARGET))/asan \
-	  USSH_ASAN=1 ASAN_OPTIONS=detect_stack_use_after_return=0 \
-	  $(CARGO) test --locked --no-fail-fast --target $$(rustc --print host-tuple) -p ussh-core -p ussh-os -p pam_ussh --features ussh-os/pam-application --tests
+	export RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address -Cforce-frame-pointers=yes" CARGO_TARGET_DIR=$(abspath $(TARGET))/asan \
+	  USSH_ASAN=1 ASAN_OPTIONS=detect_stack_use_after_return=0; \
+	target=$$(rustc --print host-tuple); \
+	$(CARGO) build --locked --target $$target -p pam_ussh_module; \
+	$(CARGO) test --locked --no-fail-fast --target $$target -p ussh-core -p ussh-os -p pam_ussh --features ussh-os/pam-application --tests
 
 .PHONY: bench
 bench: release ## what is fast enough: a table of ratios

@@ -12,11 +12,11 @@ fn main() -> std::io::Result<()> {
     let folder = std::env::var_os("OUT_DIR").map(PathBuf::from).ok_or(std::io::ErrorKind::NotFound)?;
     std::fs::write(folder.join("libgcc_s.so"), "INPUT(-lgcc_eh)\n")?;
     println!("cargo:rustc-cdylib-link-arg=-L{}", folder.display());
-    // tests/panics is built of the same sources, from a folder of its own.
+    // tests/panics is built by this too, from a folder of its own, and does without.
     let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).ok_or(std::io::ErrorKind::NotFound)?;
-    let cold = here.join("cold.ld");
+    let cold = here.join("../cold.ld");
     if cold.exists() {
-        println!("cargo:rerun-if-changed=cold.ld");
+        println!("cargo:rerun-if-changed={}", cold.display());
         println!("cargo:rustc-cdylib-link-arg=-T");
         println!("cargo:rustc-cdylib-link-arg={}", cold.display());
     }

@@ -122,14 +122,25 @@ impl Bench {
         })
     }
 
-    /// All of them, in this order: the login leaves the certificate with which the others work.
+    /// All of them, or those whose title holds `only`, in this order: the login leaves the certificate with which the others work.
     ///
     /// # Errors
     /// A run failed, or did not do what it is there for.
-    pub fn compare_all(&self) -> Result<Vec<Row>> {
+    pub fn compare_all(&self, only: Option<&str>) -> Result<Vec<Row>> {
+        let is_wanted = |comparison: &Comparison| only.is_none_or(|words| comparison.title.contains(words));
+        let with_logins: [(Comparison, fn(&Self) -> Result<Row>); 5] = [
+            (LOGIN, Self::login),
+            (SUDO, Self::sudo),
+            (SUDO_FORWARDED, Self::sudo_forwarded),
+            (USSH, Self::ussh),
+            (USSH_ALONE, Self::ussh_alone),
+        ];
         let rows = || -> Result<_> {
-            let mut rows = vec![self.login()?, self.sudo()?, self.sudo_forwarded()?, self.ussh()?, self.ussh_alone()?];
-            for one in MATCHES {
+            let mut rows = Vec::new();
+            for (_, measure) in with_logins.iter().filter(|(comparison, _)| is_wanted(comparison)) {
+                rows.push(measure(self)?);
+            }
+            for one in MATCHES.iter().filter(|one| is_wanted(&one.comparison)) {
                 let (a, b) = one.commands(USER);
                 let (host, runs) = (self.world.host("web1"), self.runs.saturating_mul(ALONE));
                 rows.push(self.compare(one.comparison, runs, timed(&host, runs, &a, &b))?);

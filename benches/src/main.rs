@@ -38,6 +38,9 @@ struct Cli {
     /// A missed goal is a failure
     #[arg(long)]
     strict: bool,
+    /// Only the comparisons whose title holds these words, and no other figures
+    #[arg(long, value_name = "WORDS", conflicts_with = "only_ca")]
+    only: Option<String>,
     /// Only how many certificates the CA makes
     #[arg(long)]
     only_ca: bool,
@@ -125,9 +128,12 @@ fn bench(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
     let bench = Bench::start(cli.runs)?;
     let report = Report {
         machine: bench.machine()?,
-        rows: bench.compare_all()?,
-        facts: [bench.facts()?, ca_crowd::facts()?].concat(),
+        rows: bench.compare_all(cli.only.as_deref())?,
+        facts: if cli.only.is_some() { Vec::new() } else { [bench.facts()?, ca_crowd::facts()?].concat() },
     };
+    if report.rows.is_empty() {
+        return Err("--only: no comparison has these words in its title".into());
+    }
     if cli.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {

@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, sendto, setsockopt, socket, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 
@@ -124,15 +125,18 @@ fn send_within(wait: Duration, path: &Path, line: &[u8]) -> bool {
     else {
         return false;
     };
-    let once = |flags| sendto(fd.as_raw_fd(), line, &address, MsgFlags::MSG_NOSIGNAL | flags) == Ok(line.len());
-    if once(MsgFlags::MSG_DONTWAIT) {
-        return true;
+    let once = |flags| sendto(fd.as_raw_fd(), line, &address, MsgFlags::MSG_NOSIGNAL | flags);
+    match once(MsgFlags::MSG_DONTWAIT) {
+        Ok(sent) if sent == line.len() => return true,
+        // Nobody is there: nothing to wait for.
+        Err(Errno::ENOENT | Errno::ECONNREFUSED) => return false,
+        Ok(_) | Err(_) => {}
     }
     // unix(7): a queue that is full blocks the sender, SO_SNDTIMEO at most. Without that limit there is no waiting at all. Whatever else went wrong goes wrong again at once.
     let limit = TimeVal::microseconds(i64::try_from(wait.as_micros()).unwrap_or(0));
     !wait.is_zero()
         && setsockopt(&fd, sockopt::SendTimeout, &limit).is_ok()
-        && (once(MsgFlags::empty()) || once(MsgFlags::MSG_DONTWAIT))
+        && (once(MsgFlags::empty()) == Ok(line.len()) || once(MsgFlags::MSG_DONTWAIT) == Ok(line.len()))
 }
 
 #[cfg(test)]
