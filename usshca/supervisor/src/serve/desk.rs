@@ -7,7 +7,6 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use nix::poll::PollFlags;
 use serde::Deserialize;
 
 use crate::serve::counters::Report;
-use crate::serve::exposition;
+use crate::serve::{exposition, own_socket};
 
 /// Scrapers at a time. One more takes the place of the one that has been there for longest.
 const MAX_CLIENTS: usize = 8;
@@ -94,21 +93,6 @@ pub struct Desk {
     deaf_until: Option<Instant>,
 }
 
-/// Listens on a path of our own, in the place of what a process before us may have left there.
-fn listen_on(path: &Path, mode: u32) -> io::Result<UnixListener> {
-    if UnixStream::connect(path).is_ok() {
-        return Err(ErrorKind::AddrInUse.into());
-    }
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
 impl Desk {
     /// Listens for both.
     /// # Errors
@@ -119,11 +103,12 @@ impl Desk {
         activated: Option<MetricsListener>,
     ) -> Result<Self, (String, io::Error)> {
         let failed = |what: String| move |e| (what, e);
-        let listener = listen_on(status, STATUS_MODE).map_err(failed(status.display().to_string()))?;
+        let listener = own_socket::listen(status, STATUS_MODE).map_err(failed(status.display().to_string()))?;
         let metrics = match (activated, metrics) {
             (Some(listener), _) => Some(listener),
             (None, Some(MetricsAddress::Path(path))) => {
-                let listener = listen_on(path, METRICS_MODE).map_err(failed(path.display().to_string()))?;
+                let listener = own_socket::demand_own_folder(path).and_then(|()| own_socket::listen(path, METRICS_MODE));
+                let listener = listener.map_err(failed(path.display().to_string()))?;
                 Some(MetricsListener::Unix(listener))
             }
             (None, Some(MetricsAddress::Loopback(address))) => {
@@ -319,6 +304,8 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::serve::exposition::tests::report;
 

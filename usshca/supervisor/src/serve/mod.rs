@@ -14,6 +14,7 @@ mod exposition;
 mod liveness;
 pub mod max_startups;
 mod notify;
+mod own_socket;
 pub mod penalties;
 mod publisher;
 mod signer;

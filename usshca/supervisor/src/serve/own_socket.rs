@@ -1,0 +1,130 @@
+//! A listening Unix socket of our own at a path, so that whoever else can write nearby gains nothing by it: no mode is set by name, nothing but a dead socket is taken away.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
+use nix::sys::stat::{Mode, fchmod, umask};
+use ussh_os::process;
+
+/// Write permission of the group or of others.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+/// Only a file's owner (and the folder's) takes it away or gives it another name.
+const STICKY: u32 = 0o1000;
+
+/// Listens at `path` (non-blocking), in the place of a socket that a process before us may have left there. The file has `mode` from its first moment on.
+/// # Errors
+/// AddrInUse if something answers there, AlreadyExists if what lies there is no socket; as the kernel says.
+pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    if UnixStream::connect(path).is_ok() {
+        return Err(ErrorKind::AddrInUse.into());
+    }
+    match path.symlink_metadata() {
+        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
+        Ok(_) => return Err(io::Error::new(ErrorKind::AlreadyExists, "there is something that is no socket")),
+        Err(e) if e.kind() == ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    // The file is born with the socket's own mode, less the umask (af_unix.c, unix_bind_bsd). A chmod by name later would follow a link that somebody put in its place.
+    fchmod(&fd, Mode::from_bits_truncate(mode))?;
+    let address = UnixAddr::new(path)?;
+    let before = umask(Mode::empty());
+    let bound = socket::bind(fd.as_raw_fd(), &address);
+    umask(before);
+    bound?;
+    socket::listen(&fd, Backlog::MAXCONN)?;
+    Ok(fd.into())
+}
+
+/// Refuses a place at which somebody else could put a socket of his own instead: every folder on the way must be root's or ours, and no one else's to write to unless it is sticky.
+/// # Errors
+/// PermissionDenied, naming the folder; as the kernel says.
+pub fn demand_own_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().ok_or(ErrorKind::InvalidInput)?.canonicalize()?;
+    for folder in folder.ancestors() {
+        let found = folder.metadata()?;
+        let is_ours = found.uid() == 0 || found.uid() == process::effective_uid();
+        if !is_ours || found.mode() & WRITABLE_BY_OTHERS != 0 && found.mode() & STICKY == 0 {
+            return Err(io::Error::new(
+                ErrorKind::PermissionDenied,
+                format!(
+                    "others can write to {}; name a folder that only the CA's account writes to, as /run/usshca",
+                    folder.display()
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_socket_has_its_mode_whatever_the_umask_and_takes_the_place_of_a_dead_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        for wanted in [0o666, 0o600] {
+            let listener = listen(&path, wanted).unwrap();
+            assert_eq!(mode(&path), wanted);
+            assert_eq!(listen(&path, wanted).unwrap_err().kind(), ErrorKind::AddrInUse);
+            drop(listener);
+        }
+    }
+
+    #[test]
+    fn what_is_no_socket_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, secret) = (folder.path().join("s"), folder.path().join("secret"));
+        std::fs::write(&secret, "secret").unwrap();
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+        symlink(&secret, &path).unwrap();
+        assert_eq!(listen(&path, 0o666).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(listen(&secret, 0o666).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!((mode(&secret), std::fs::read_to_string(&secret).unwrap().as_str()), (0o600, "secret"));
+        assert!(path.symlink_metadata().unwrap().file_type().is_symlink());
+    }
+
+    #[test]
+    fn a_link_to_nowhere_that_is_put_there_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, target) = (folder.path().join("s"), folder.path().join("target"));
+        symlink(&target, &path).unwrap();
+        assert!(listen(&path, 0o666).is_err());
+        assert!(target.symlink_metadata().is_err());
+    }
+
+    #[test]
+    fn a_folder_that_others_can_write_to_is_refused_unless_it_is_sticky() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        let path = inner.join("s");
+        let set = |folder: &Path, mode| {
+            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)).unwrap();
+            demand_own_folder(&path).map_err(|e| (e.kind(), e.to_string()))
+        };
+        assert_eq!(set(&inner, 0o755), Ok(()));
+        assert_eq!(set(&inner, 0o1777), Ok(()));
+        for mode in [0o775, 0o757] {
+            let (kind, text) = set(&inner, mode).unwrap_err();
+            assert_eq!(kind, ErrorKind::PermissionDenied);
+            assert!(text.contains("inner") && text.contains("others can write"), "{text}");
+        }
+        set(&inner, 0o755).unwrap();
+        assert!(set(folder.path(), 0o777).unwrap_err().1.contains("others can write"), "a folder above it");
+    }
+}
