@@ -69,6 +69,11 @@ pub fn authpriv_with_fields_at_once(ident: &str, severity: Severity, text: &str,
         || send(Path::new(SOCKET), &datagram(AUTHPRIV, ident, severity, text))
 }
 
+/// Whether a journal listens at all, at its native protocol's socket, which is named.
+pub fn journal() -> (bool, &'static str) {
+    (std::os::unix::net::UnixDatagram::unbound().is_ok_and(|socket| socket.connect(JOURNAL).is_ok()), JOURNAL)
+}
+
 /// The same as [`authpriv`] for the daemon facility.
 pub fn daemon(ident: &str, severity: Severity, text: &str) -> bool {
     send(Path::new(SOCKET), &datagram(DAEMON, ident, severity, text))

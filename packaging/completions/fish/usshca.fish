@@ -59,6 +59,8 @@ complete -c usshca -n "__fish_usshca_using_subcommand serve" -l passphrase-fd -d
 complete -c usshca -n "__fish_usshca_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand check" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand check" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor (0: standard input), to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand check" -l strict -d 'Exit status 1 if there is a warning'
+complete -c usshca -n "__fish_usshca_using_subcommand check" -l json -d 'JSON: one object with what is good, the warnings, and the error, if there is one'
 complete -c usshca -n "__fish_usshca_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand status" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand status" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor (0: standard input), to its end; one a line, each is tried' -r
@@ -134,6 +136,7 @@ complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subc
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -s o -l out -d 'Where to put the certificate [default: beside the key, as …-cert.pub]; `-` is standard output' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor (0: standard input), to its end; one a line, each is tried' -r
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l take-key -d 'Take the key away from the host that has it'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -l json -d 'JSON'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from sign" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from token" -l for -d 'For how long it can be used: seconds, or a number with s, m, h, d or w behind it; a week at most' -r
@@ -146,7 +149,7 @@ complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subc
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from tokens" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor (0: standard input), to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from tokens" -l json -d 'JSON, one object a line'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from tokens" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from list" -l expiring -d 'Only those of which a certificate ends within this time, or has ended: seconds, or a number with s, m, h, d or w behind it' -r
+complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from list" -l expiring -d 'Only those of which a certificate ends within this time, or has ended: seconds, or a number with s, m, h, d or w behind it; exit status 1 if there is none' -r
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from list" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from list" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor (0: standard input), to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from list" -l removed -d 'Those that were removed, too'

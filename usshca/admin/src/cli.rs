@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 const EXIT_STATUS: &str = "\
 Exit status:
    0  done
-   1  refused, or not found
+   1  refused, or not found (as of find, host list --expiring, key list USER)
   64  wrong usage: the command line, or a key file named on it
   69  not available: the CA does not answer, a signer is at work already, or an address is taken
   70  something that should not happen
@@ -52,7 +52,9 @@ pub enum Command {
     /// changes nothing, and the log says what is wrong with it. The configuration is read at the start.
     Serve(ServeArgs),
     /// Say whether `serve` would start, and what stands in its way
-    Check,
+    ///
+    /// What an administrator should look at is a warning, and changes the exit status only with --strict.
+    Check(CheckArgs),
     /// Say how the running CA is: what it listens on, who is connected, its signer, the last certificate and the last error
     ///
     /// For monitoring: 0 = it serves and all is well; 1 = it serves, and something needs an administrator; 69 = it does not run.
@@ -85,6 +87,17 @@ pub struct ServeArgs {
     /// Write one newline to this descriptor when ready, and close it
     #[arg(long, value_name = "N")]
     pub ready_fd: Option<i32>,
+}
+
+/// `usshca check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Exit status 1 if there is a warning
+    #[arg(long)]
+    pub strict: bool,
+    /// JSON: one object with what is good, the warnings, and the error, if there is one
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `usshca status`.
@@ -507,7 +520,7 @@ pub struct HostTokensArgs {
 /// `usshca host list`.
 #[derive(Debug, Args)]
 pub struct HostListArgs {
-    /// Only those of which a certificate ends within this time, or has ended: seconds, or a number with s, m, h, d or w behind it
+    /// Only those of which a certificate ends within this time, or has ended: seconds, or a number with s, m, h, d or w behind it; exit status 1 if there is none
     #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
     pub expiring: Option<u64>,
     /// Those that were removed, too
@@ -556,6 +569,9 @@ pub struct HostSignArgs {
     /// For how long: seconds, or a number with s, m, h, d or w behind it [default: as the policy says, host_validity_seconds]
     #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
     pub validity: Option<u64>,
+    /// Take the key away from the host that has it
+    #[arg(long)]
+    pub take_key: bool,
     /// Where to put the certificate [default: beside the key, as …-cert.pub]; `-` is standard output
     #[arg(long = "out", short = 'o', value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -591,7 +607,7 @@ pub struct KeyRegisterArgs {
 /// `usshca key list`.
 #[derive(Debug, Args)]
 pub struct KeyListArgs {
-    /// Of this account only
+    /// Of this account only; exit status 1 if it has none
     pub user: Option<String>,
     /// JSON, one object a line
     #[arg(long)]

@@ -1,4 +1,5 @@
-//! CSV (RFC 4180): a head line, fields in quotes where they need them.
+//! CSV (RFC 4180): a head line, fields in quotes where they need them. A field that a spreadsheet would take for a formula (users type reasons, hosts bring names) has an apostrophe
+//! before it, by which spreadsheets know text.
 
 /// One record, with the line's end.
 pub fn record<'a>(fields: impl IntoIterator<Item = &'a str>) -> String {
@@ -7,6 +8,14 @@ pub fn record<'a>(fields: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 fn field(text: &str) -> String {
+    // A number with a sign is one.
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) && text.parse::<i64>().is_err() {
+        return quoted(&format!("'{text}"));
+    }
+    quoted(text)
+}
+
+fn quoted(text: &str) -> String {
     if text.contains(['"', ',', '\r', '\n']) || text.starts_with(' ') || text.ends_with(' ') {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {
@@ -23,5 +32,11 @@ mod tests {
         assert_eq!(record(["a", "", "b c"]), "a,,b c\r\n");
         assert_eq!(record(["a,b", "say \"x\"", "two\nlines"]), "\"a,b\",\"say \"\"x\"\"\",\"two\nlines\"\r\n");
         assert_eq!(record([" a", "b "]), "\" a\",\"b \"\r\n");
+    }
+
+    #[test]
+    fn what_a_spreadsheet_would_take_for_a_formula_is_text() {
+        assert_eq!(record(["=HYPERLINK(\"x\",1)"]), "\"'=HYPERLINK(\"\"x\"\",1)\"\r\n");
+        assert_eq!(record(["@x", "+1+1", "-", "-5", "a=b"]), "'@x,'+1+1,'-,-5,a=b\r\n");
     }
 }

@@ -108,6 +108,7 @@ fn certificate(grant: &Grant) -> String {
         ("principals", list(&grant.principals)),
         ("valid", format!("from {} until {}", utc(grant.valid_after), utc(grant.valid_before))),
         ("extensions", list(&grant.extensions)),
+        ("login time", "in the extension login-time@ussh: when the person last proved who it is".to_owned()),
     ];
     lines.extend(
         grant.critical_options.iter().map(|(name, value)| ("critical", format!("{} {}", shown(name), shown(value)))),

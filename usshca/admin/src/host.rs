@@ -38,12 +38,29 @@ pub fn sign(desk: &dyn Desk, args: &HostSignArgs) -> Result<(), Failure> {
     // Before the certificate is made, so that none is made in vain.
     let place = file.map(|path| certificate_place(desk, path)).transpose()?;
     let link = desk.link()?;
-    let changes = changes(link.as_ref(), &key.fingerprint(), names.first().map_or("", String::as_str));
+    let name = names.first().map_or("", String::as_str);
+    let back = is_removed(link.as_ref(), name);
+    let others = others_with(link.as_ref(), &key.fingerprint(), name);
+    let shown = |text: &str| escape(text.as_bytes(), MAX_FIELD);
+    if let Some(other) = others.first().filter(|_| !args.take_key) {
+        let (name, other) = (shown(name), shown(other));
+        return Err(Failure::refused(format!(
+            "this key is host {other}'s, and a key is one host's: give {name} one of its own (ssh-keygen on that host), or take it away from {other} by --take-key"
+        )));
+    }
     let Reply::HostCertificate { line, serial } = link.ask(&request)? else {
         return Err(unexpected());
     };
     drop(link);
-    changes.iter().for_each(|change| desk.note(change));
+    if back {
+        desk.note(&format!("note: host {} was removed; it is back", shown(name)));
+    }
+    for other in others.iter().map(|other| shown(other)) {
+        desk.note(&format!(
+            "note: this key was host {other}'s, and is host {}'s from now on. {other}'s certificates stay good to their end: usshca revoke --host {other} ends them",
+            shown(name)
+        ));
+    }
     if let Some(place) = place {
         place
             .put(format!("{line}\n").as_bytes(), PUBLIC)
@@ -62,34 +79,35 @@ pub fn sign(desk: &dyn Desk, args: &HostSignArgs) -> Result<(), Failure> {
     )
 }
 
-/// What an administrator may not have meant by signing this key for the host `name`: it is taken from another host, or the host comes back. For people: what cannot be found out is left out.
-fn changes(link: &dyn Link, fingerprint: &str, name: &str) -> Vec<String> {
-    let host = |name: &str| match link.ask(&Request::HostShow { name: name.to_owned() }) {
-        Ok(Reply::Host(host)) => Some(host),
+fn host_of(link: &dyn Link, name: &str) -> Option<Host> {
+    match link.ask(&Request::HostShow { name: name.to_owned() }) {
+        Ok(Reply::Host(host)) => Some(*host),
         Ok(_) | Err(_) => None,
-    };
-    let shown = |text: &str| escape(text.as_bytes(), MAX_FIELD);
-    let mut changes = Vec::new();
-    if host(name).is_some_and(|host| host.removed.is_some()) {
-        changes.push(format!("note: host {} was removed; it is back", shown(name)));
+    }
+}
+
+fn is_removed(link: &dyn Link, name: &str) -> bool {
+    host_of(link, name).is_some_and(|host| host.removed.is_some())
+}
+
+/// Other hosts that have this key, by name. For people: what cannot be found out is left out.
+fn others_with(link: &dyn Link, fingerprint: &str, name: &str) -> Vec<String> {
+    // No host of the inventory's has such a name: the signer says so.
+    if name.contains('*') || name.contains('?') {
+        return Vec::new();
     }
     // Every key of a host was certified for it.
     let find = Box::new(Find { key: Some(fingerprint.to_owned()), ..Find::default() });
     let request = Request::Find { find, cursor: Cursor::NEWEST, limit: MOST_ROWS };
-    let Ok(Reply::Found { rows, .. }) = link.ask(&request) else { return changes };
+    let Ok(Reply::Found { rows, .. }) = link.ask(&request) else { return Vec::new() };
     let mut others: Vec<String> = rows.into_iter().filter(|row| row.kind == "host").map(|row| row.key_id).collect();
     others.retain(|other| other != name);
     others.sort();
     others.dedup();
     let has_it =
         |other: &Host| other.removed.is_none() && other.present_keys().any(|key| key.fingerprint == fingerprint);
-    for other in others.iter().filter_map(|other| host(other)).filter(|other| has_it(other)) {
-        let (name, other) = (shown(name), shown(&other.name));
-        changes.push(format!(
-            "note: this key was host {other}'s, and is host {name}'s from now on. {other}'s certificates stay good to their end: usshca revoke --host {other} ends them"
-        ));
-    }
-    changes
+    others.retain(|other| host_of(link, other).is_some_and(|other| has_it(&other)));
+    others
 }
 
 /// The fingerprint that is given, or that of the key in a file; `what` is where it is given, for people.

@@ -7,7 +7,7 @@ use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::host::{Host, HostKey, Token};
 
 use super::time::utc;
-use super::{Desk, Link, next_steps, print, small_letters, table, too_many, unexpected};
+use super::{Desk, Link, csv, next_steps, print, small_letters, table, too_many, unexpected};
 use crate::cli::{HostListArgs, HostRemoveArgs, HostShowArgs, HostTokenArgs, HostTokensArgs};
 use crate::failure::Failure;
 
@@ -91,14 +91,17 @@ pub fn list(desk: &dyn Desk, args: &HostListArgs) -> Result<(), Failure> {
         let limit = SystemClock.now().0.saturating_add(within);
         hosts.retain(|host| host.valid_before().is_some_and(|end| end < limit));
     }
+    if args.expiring.is_some() && hosts.is_empty() {
+        if args.csv {
+            print(desk, &csv::record(CSV_HEAD))?;
+        }
+        return Err(Failure::refused("no host has a certificate that ends within that time"));
+    }
     if args.json {
         return print(desk, &hosts.iter().map(|host| format!("{}\n", host_json(host))).collect::<String>());
     }
     if args.csv {
-        return print(
-            desk,
-            &hosts.iter().fold(csv_line(&CSV_HEAD.map(str::to_owned)), |all, host| all + &csv_row(host)),
-        );
+        return print(desk, &hosts.iter().fold(csv::record(CSV_HEAD), |all, host| all + &csv_row(host)));
     }
     print(desk, &table::render(&HOST_HEAD, &hosts.iter().map(host_row).collect::<Vec<_>>()))
 }
@@ -273,7 +276,7 @@ const CSV_HEAD: [&str; 10] = [
 fn csv_row(host: &Host) -> String {
     let number = |number: Option<u64>| number.map(|n| n.to_string()).unwrap_or_default();
     let fingerprints: Vec<&str> = host.present_keys().map(|key| key.fingerprint.as_str()).collect();
-    csv_line(&[
+    let cells = [
         plain(&host.name),
         plain(&host.principals().join(" ")),
         plain_long(&fingerprints.join(" ")),
@@ -284,16 +287,8 @@ fn csv_row(host: &Host) -> String {
         plain(host.seen_from.as_deref().unwrap_or_default()),
         plain(host.cloned_at.as_deref().unwrap_or_default()),
         number(host.removed),
-    ])
-}
-
-/// RFC 4180. A cell that a spreadsheet would take for a formula is quoted text all the same: names of hosts begin with a letter or a digit.
-fn csv_line(cells: &[String]) -> String {
-    let cell = |cell: &String| match cell.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", cell.replace('"', "\"\"")),
-        false => cell.clone(),
-    };
-    cells.iter().map(cell).collect::<Vec<_>>().join(",") + "\r\n"
+    ];
+    csv::record(cells.iter().map(String::as_str))
 }
 
 /// What others chose must not steer the terminal.

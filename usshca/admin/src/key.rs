@@ -63,6 +63,9 @@ fn canonical(desk: &dyn Desk, user: &str) -> String {
 
 fn list(desk: &dyn Desk, args: &KeyListArgs) -> Result<(), Failure> {
     let keys = receive(desk, desk.link()?.as_ref(), args.user.as_deref())?;
+    if let Some(user) = args.user.as_deref().filter(|_| keys.is_empty()) {
+        return Err(Failure::refused(format!("no key is registered for {}", escape(user.as_bytes(), MAX_FIELD))));
+    }
     if args.json {
         let lines: Vec<String> = keys.iter().map(|key| format!("{}\n", to_json(key))).collect();
         return print(desk, &lines.concat());

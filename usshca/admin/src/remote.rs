@@ -63,7 +63,7 @@ fn permitted(cli: Cli) -> Result<AdminCommand, Failure> {
     let verb = match cli.command {
         Command::Init(_) => return Err(only_there("init")),
         Command::Serve(_) => return Err(only_there("serve")),
-        Command::Check => return Err(only_there("check")),
+        Command::Check(_) => return Err(only_there("check")),
         Command::Status(_) => return Err(only_there("status")),
         Command::Admin(verb) => verb,
     };

@@ -55,6 +55,9 @@ pub fn revoke(desk: &dyn Desk, args: &RevokeArgs) -> Result<(), Failure> {
                     (None, 1) => ", 1 certificate that is not over".to_owned(),
                     (None, count) => format!(", {count} certificates that are not over"),
                 };
+                if let (Some(_), Of::Host) = (&args.before, args.of) {
+                    desk.note("note: the CA machine's own host certificate is one of them if it was issued before that time: sign its host key again (usshca host sign), and let the CA read it (SIGHUP)");
+                }
                 format!("revoked {described} (revocation {}{count}); {}\n", done.act, next_steps(desk, "refuse it"))
             }
             (false, None) => format!("{described}: was revoked before\n"),

@@ -16,6 +16,7 @@ use crate::login::{Login, Step};
 use crate::session::{self, Job, Session};
 use crate::sign::MAX_INPUT;
 use crate::signer::{Signer, Ways};
+use crate::text;
 
 /// russh tells every refusal apart from every other by nothing but this floor; PAM's own delays are the worker's.
 const REJECTION_TIME: Duration = Duration::from_millis(50);
@@ -350,10 +351,14 @@ impl russh::server::Handler for Handler {
     async fn subsystem_request(
         &mut self,
         channel: ChannelId,
-        _name: &str,
+        name: &str,
         ssh: &mut russh::server::Session,
     ) -> Result<(), Self::Error> {
-        ssh.channel_failure(channel)
+        if self.is_host {
+            return ssh.channel_failure(channel);
+        }
+        // There is none, and a refusal shows nothing at the client's: as a command it is answered in words.
+        self.start(channel, &[text::SUBSYSTEM, name.as_bytes()].concat(), ssh)
     }
 
     async fn x11_request(

@@ -63,10 +63,7 @@ impl Signer {
         self.next().await
     }
 
-    /// The next part of an answer that comes in several.
-    /// # Errors
-    /// [`ChannelError`]
-    pub async fn next(&self) -> Result<FromSigner, ChannelError> {
+    async fn next(&self) -> Result<FromSigner, ChannelError> {
         let late = |_| ChannelError::Io(std::io::ErrorKind::TimedOut.into());
         timeout(PATIENCE, self.channel.receive()).await.map_err(late)?.map(|(message, _)| message)
     }

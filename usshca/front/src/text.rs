@@ -67,8 +67,16 @@ Log in with agent forwarding, and a certificate for your account goes into your 
   ssh CA help                     this
 ";
 
+/// Stands before the name of a subsystem, where that is taken for a command.
+pub const SUBSYSTEM: &[u8] = b"subsystem ";
+
 /// An unknown command: exit status 64 goes with it.
 pub fn unknown_command(command: &[u8]) -> String {
+    // scp asks for the subsystem sftp (OpenSSH 9.0), or runs itself at this end.
+    if command.starts_with(SUBSYSTEM) || command.starts_with(b"scp ") {
+        return "usshca: the CA takes and gives no files by scp and sftp: see ssh CA help, as ssh CA krl > FILE\n"
+            .to_owned();
+    }
     format!("usshca: unknown command: {}\n{HELP}", escape(command, MAX_FIELD))
 }
 
@@ -155,6 +163,7 @@ mod tests {
 
     #[test]
     fn an_unknown_command_is_shown_without_what_could_steer_the_terminal() {
+        assert!(unknown_command(b"scp -t .").contains("no files by scp"));
         assert!(unknown_command(b"rm\x1b[2J").starts_with("usshca: unknown command: rm\\x1b[2J\n"));
     }
 }

@@ -15,7 +15,7 @@ pub enum Format {
     Text,
     /// One JSON object a line on stderr, with the fields, and the line to syslog's authpriv.
     Json,
-    /// To the journal with the fields (its native protocol; to syslog where there is none), and nothing on stderr, which would bring it there twice.
+    /// To the journal with the fields (its native protocol; to syslog where there is none), and nothing on stderr, which would bring it there twice: unless nobody takes it.
     Journald,
 }
 
@@ -48,13 +48,14 @@ impl Format {
             }
             Format::Journald => {}
         }
-        self.to_syslog(ident, severity, line, fields);
+        if !self.to_syslog(ident, severity, line, fields) && self == Format::Journald {
+            let _ = std::io::stderr().write_all(format!("{ident}: {line}\n").as_bytes());
+        }
     }
 
-    /// The same without stderr.
-    pub fn to_syslog(self, ident: &str, severity: Severity, line: &str, fields: &[(&str, &str)]) {
-        // A machine without syslog still has stderr.
-        let _ = match self {
+    /// The same without stderr. False: nobody took it.
+    pub fn to_syslog(self, ident: &str, severity: Severity, line: &str, fields: &[(&str, &str)]) -> bool {
+        match self {
             Format::Text | Format::Json => syslog::authpriv(ident, severity, line),
             Format::Journald => {
                 let named: Vec<(String, &str)> = fields
@@ -64,7 +65,7 @@ impl Format {
                 let named: Vec<(&str, &str)> = named.iter().map(|(name, value)| (name.as_str(), *value)).collect();
                 syslog::authpriv_with_fields_at_once(ident, severity, line, &named)
             }
-        };
+        }
     }
 }
 

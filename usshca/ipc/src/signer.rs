@@ -138,8 +138,15 @@ pub enum FromSignerControl {
     Failed(String),
     /// Another signer is at work on this state. It exits after this.
     Busy(String),
-    /// A group that the policy names. Of `only_policy`, any number of times.
-    PolicyGroup(String),
+    /// A user or a group that the policy names. Of `only_policy`, any number of times.
+    PolicyName {
+        /// A group, else a user.
+        is_group: bool,
+        /// Its name.
+        name: String,
+        /// Where it stands first, for people: file, line and rule.
+        place: String,
+    },
     /// What an administrator should look at in the policy. Of `only_policy`, any number of times.
     PolicyWarning(String),
     /// The policy is good, and all was said of it. It exits after this.
@@ -178,6 +185,52 @@ pub enum FromSignerControl {
     },
     /// What it has done since it started. It comes before each [`FromSignerControl::Hears`].
     Counts(Counts),
+    /// Why CA keys sign nothing, a sentence each; all of it, whenever it has changed. It comes before [`FromSignerControl::Hears`].
+    KeyTroubles(Vec<String>),
+}
+
+/// What a signer that was started says first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// [`FromSignerControl::Ready`]
+    Ready,
+    /// [`FromSignerControl::NeedsPassphrase`]
+    NeedsPassphrase {
+        /// Its file.
+        key: String,
+        /// There was one, and it was wrong.
+        wrong: bool,
+    },
+    /// [`FromSignerControl::Failed`]
+    Failed(String),
+    /// [`FromSignerControl::Busy`]
+    Busy(String),
+    /// Anything else: it spoke out of turn.
+    OutOfTurn,
+}
+
+impl From<FromSignerControl> for Started {
+    fn from(said: FromSignerControl) -> Self {
+        match said {
+            FromSignerControl::Ready => Started::Ready,
+            FromSignerControl::NeedsPassphrase { key, wrong } => Started::NeedsPassphrase { key, wrong },
+            FromSignerControl::Failed(why) => Started::Failed(why),
+            FromSignerControl::Busy(why) => Started::Busy(why),
+            FromSignerControl::Hears
+            | FromSignerControl::PolicyName { .. }
+            | FromSignerControl::PolicyWarning(_)
+            | FromSignerControl::PolicyGood
+            | FromSignerControl::PolicyTaken
+            | FromSignerControl::PolicyKept(_)
+            | FromSignerControl::Copied { .. }
+            | FromSignerControl::Judged(_)
+            | FromSignerControl::LoggedIn { .. }
+            | FromSignerControl::Served { .. }
+            | FromSignerControl::Counts(_)
+            | FromSignerControl::KeyTroubles(_)
+            | FromSignerControl::Changed => Started::OutOfTurn,
+        }
+    }
 }
 
 /// What a signer has done since it started.

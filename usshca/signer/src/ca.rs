@@ -141,6 +141,11 @@ impl Ca {
         &mut self.inventory
     }
 
+    /// What keeps the CA's keys from signing.
+    pub fn key_troubles(&self) -> Vec<String> {
+        [&self.keys.user, &self.keys.host].into_iter().filter_map(CaKey::trouble).collect()
+    }
+
     /// The CA's public keys: for users, for hosts.
     pub fn public_keys(&self) -> (PublicKey, PublicKey) {
         (self.keys.user.public_key(), self.keys.host.public_key())

@@ -22,6 +22,10 @@ use crate::state::{StateError, StateFolder};
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long an agent that did not answer in time is not asked again.
 const QUIET: Duration = Duration::from_secs(10);
+/// From one look at whether an agent still holds a key to the next.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How long such a look may take.
+const LOOK_PATIENCE: Duration = Duration::from_millis(500);
 /// Longest way down that a signature takes, in bytes of stack, unoptimised.
 const SIGNING: usize = 64 * 1024;
 /// Likewise for reading a key.
@@ -107,6 +111,8 @@ struct Line {
     agent: Option<Agent>,
     /// It is not asked before.
     quiet_until: Option<Instant>,
+    /// When it was last looked at, and what was wrong with it then.
+    looked: Option<(Instant, Option<String>)>,
 }
 
 /// NAME.agent.
@@ -168,15 +174,9 @@ impl CaKey {
         }
         let public = public_key(state, name)?;
         let holder = AgentHolder { name: name.to_owned(), socket, line: Mutex::default() };
-        match holder.lists(&public) {
-            Ok(true) => {}
-            Ok(false) => log::warning(&format!(
-                "{name}: the agent at {} does not hold the key {}: nothing is signed by it until it does",
-                holder.socket.display(),
-                public.fingerprint()
-            )),
-            // It may come later; to revoke it takes no agent.
-            Err(why) => log::warning(&format!("{name}: {why}: nothing is signed by it until it answers")),
+        // It may come later; to revoke it takes no agent.
+        if let Some(trouble) = holder.trouble(&public, PATIENCE) {
+            log::warning(&trouble);
         }
         Ok(CaKey { public, holder: Holder::Agent(Box::new(holder)) })
     }
@@ -184,6 +184,14 @@ impl CaKey {
     /// The public half.
     pub fn public_key(&self) -> PublicKey {
         self.public.clone()
+    }
+
+    /// Why nothing can be signed by it now; an agent is looked at every half a minute.
+    pub fn trouble(&self) -> Option<String> {
+        match &self.holder {
+            Holder::Memory(_) => None,
+            Holder::Agent(agent) => agent.trouble(&self.public, LOOK_PATIENCE),
+        }
     }
 
     /// For people: where it is held.
@@ -227,22 +235,49 @@ impl TryFrom<PrivateKey> for CaKey {
 impl AgentHolder {
     /// One try on the connection that there is, and one on a new one: an agent that was restarted is found again.
     fn sign(&self, key: &PublicKey, message: &[u8]) -> Result<Vec<u8>, String> {
-        self.ask(|agent| agent.sign(key.blob(), message, 0))
+        let signed = self.ask(PATIENCE, |agent| agent.sign(key.blob(), message, 0));
+        // An agent refuses in one and the same way what it does not hold and what it may not do.
+        match signed {
+            Err(_) if self.lists(key, PATIENCE) == Ok(false) => Err(self.lacks(key)),
+            signed => signed,
+        }
     }
 
-    fn lists(&self, key: &PublicKey) -> Result<bool, String> {
-        let identities = self.ask(Agent::list)?;
+    fn lists(&self, key: &PublicKey, patience: Duration) -> Result<bool, String> {
+        let identities = self.ask(patience, Agent::list)?;
         Ok(identities.iter().any(|one| one.blob == key.blob()))
     }
 
-    fn ask<T>(&self, question: impl Fn(&mut Agent) -> Result<T, AgentError>) -> Result<T, String> {
+    /// Why it signs nothing by this key, as of its last look.
+    fn trouble(&self, key: &PublicKey, patience: Duration) -> Option<String> {
+        let looked = self.line.lock().unwrap_or_else(PoisonError::into_inner).looked.clone();
+        if let Some((at, found)) = looked
+            && at.elapsed() < LOOK_EVERY
+        {
+            return found;
+        }
+        let found = match self.lists(key, patience) {
+            Ok(true) => None,
+            Ok(false) => Some(self.lacks(key)),
+            Err(why) => Some(why),
+        };
+        let found = found.map(|why| format!("{}: {why}: nothing is signed by it until that is mended", self.name));
+        self.line.lock().unwrap_or_else(PoisonError::into_inner).looked = Some((Instant::now(), found.clone()));
+        found
+    }
+
+    fn lacks(&self, key: &PublicKey) -> String {
+        format!("the agent at {} does not hold the key {}", self.socket.display(), key.fingerprint())
+    }
+
+    fn ask<T>(&self, patience: Duration, question: impl Fn(&mut Agent) -> Result<T, AgentError>) -> Result<T, String> {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if line.quiet_until.is_some_and(|until| now < until) {
             return Err(self.failed("did not answer in time a moment ago"));
         }
         line.quiet_until = None;
-        let deadline = now + PATIENCE;
+        let deadline = now + patience;
         loop {
             let (mut agent, is_new) = match line.agent.take() {
                 Some(agent) => (agent, false),
@@ -261,7 +296,7 @@ impl AgentHolder {
                 Err(AgentError::Io(_)) if !is_new => {}
                 Err(AgentError::Timeout) => {
                     line.quiet_until = Some(Instant::now() + QUIET);
-                    return Err(self.failed(&format!("did not answer within {} s", PATIENCE.as_secs())));
+                    return Err(self.failed(&format!("did not answer within {} s", patience.as_secs_f32())));
                 }
                 Err(e) => return Err(self.failed(&e.to_string())),
             }

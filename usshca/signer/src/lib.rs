@@ -143,8 +143,9 @@ type Started = (StateFolder, SignerSetup, Ca, Option<SeqPacketListener>);
 /// Says whether the policy is good, and which groups it names. No lock, no key and no inventory is touched.
 fn tell_policy(setup: &SignerSetup, control: &ControlChannel) -> Result<(), StartError> {
     let policy = Policy::of(&setup.policy)?;
-    for group in policy.groups() {
-        control.send(&FromSignerControl::PolicyGroup(group.to_owned())).map_err(ServeError::from)?;
+    for ((is_group, name), place) in policy.names() {
+        let name = FromSignerControl::PolicyName { is_group, name: name.to_owned(), place };
+        control.send(&name).map_err(ServeError::from)?;
     }
     for warning in policy.lint() {
         control.send(&FromSignerControl::PolicyWarning(warning)).map_err(ServeError::from)?;
@@ -165,6 +166,16 @@ fn start(mut setup: SignerSetup) -> Result<Started, StartError> {
     scrub_stack::<{ 512 * 1024 }>();
     let path = state.file("inventory.db");
     let inventory = if setup.creates { Inventory::create(&path)? } else { Inventory::open(&path, SystemClock.now())? };
+    if setup.listens {
+        // `usshca check` may have been the first to see it: whoever starts the CA and reads its log shall find it there, each time until it is settled.
+        for lost in inventory.lost_serials()?.iter().filter(|lost| !lost.revoked) {
+            log::warning(&format!(
+                "an older inventory was put back: certificates with the serials {first} to {last} may have been issued and are unknown here; revoke what nobody can account for: usshca revoke --serials {first}-{last}",
+                first = lost.first,
+                last = lost.last
+            ));
+        }
+    }
     let policy = Policy::of(&setup.policy)?;
     sandbox::enter(Profile::Signer).map_err(StartError::Sandbox)?;
     let ca = Ca::new(keys, policy, inventory, Box::new(SystemClock)).with_feed(feed);

@@ -60,7 +60,8 @@ fn write_with(severity: Severity, line: &str, fields: &[(&str, &str)]) {
     if severity != Severity::Info || !OF_ONE_VERB.load(Ordering::Relaxed) {
         format().write(IDENT, severity, line, fields);
     } else {
-        format().to_syslog(IDENT, severity, line, fields);
+        // A machine without syslog has no other place for what nobody is to read at once.
+        let _ = format().to_syslog(IDENT, severity, line, fields);
     }
 }
 
@@ -72,6 +73,6 @@ fn format() -> Format {
 
 fn to_syslog(severity: Severity, line: &str) {
     if !cfg!(test) {
-        format().to_syslog(IDENT, severity, line, &[]);
+        let _ = format().to_syslog(IDENT, severity, line, &[]);
     }
 }

@@ -15,7 +15,7 @@ const MAX_KEY_FILE: u64 = 16 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// Something cannot be opened or read.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", put_back(source))]
     Io {
         /// What.
         path: PathBuf,
@@ -118,6 +118,16 @@ fn check_owner(path: &Path, uid: u32) -> Result<(), StateError> {
         return Ok(());
     }
     Err(exposed(path, format!("belongs to uid {uid}; it must be the signer's own (uid {own})")))
+}
+
+/// What to do about what was there once.
+fn put_back(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::NotFound => {
+            "; it was made by `usshca init`: put it back from a copy of the state folder (docs/operations.md)"
+        }
+        _ => "",
+    }
 }
 
 fn io_error(path: &Path, source: io::Error) -> StateError {

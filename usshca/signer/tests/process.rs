@@ -199,7 +199,11 @@ fn a_second_signer_on_the_same_state_refuses_until_the_first_is_gone() {
     // To read a policy it needs no state.
     let grouped = POLICY.replace("validity", "groups=[\"dev\"]\nvalidity");
     let mut reader = start_for(state.path(), &grouped, false, true);
-    assert_eq!(reader.said(), FromSignerControl::PolicyGroup("dev".into()));
+    let named = reader.said();
+    assert!(
+        matches!(&named, FromSignerControl::PolicyName { is_group: true, name, place } if name == "dev" && place.contains(": rule \"")),
+        "{named:?}"
+    );
     assert_eq!(reader.said(), FromSignerControl::PolicyGood);
     assert!(reader.child.wait().unwrap().success());
     let broken = start_for(state.path(), "x", false, true).said();

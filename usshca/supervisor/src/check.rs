@@ -2,45 +2,85 @@
 
 use std::io::{self, Write};
 
+use serde_json::json;
 use usshca_ipc::layout::Layout;
 
 use crate::admin;
+use crate::cli::CheckArgs;
 use crate::failure::Failure;
 use crate::listen;
 use crate::prepare::Base;
 use crate::signer_process;
+use crate::status;
 
-/// Looks at all that `serve` looks at, the policy too while the CA runs; if it does not, starts a signer for a moment, which reads keys and inventory, and tries the addresses.
-/// Warnings do not change the exit status.
-pub fn run(layout: &Layout) -> Result<(), Failure> {
-    let base = Base::load(layout)?;
-    println!("{}: good", layout.config.display());
-    base.check_pam_service()?;
-    println!("PAM service {}: there", base.config.pam_service);
-    base.host_identity()?;
-    println!("{}: good, with a certificate that is valid now", layout.host_key.display());
-    for warning in base.warnings()? {
-        // Nothing can be done about a closed stderr here.
-        let _ = writeln!(io::stderr(), "usshca: warning: {warning}");
-    }
-    println!("{}: good", layout.policy.display());
-    if ussh_os::seqpacket::connect(&layout.admin_socket).is_ok() {
-        println!(
-            "CA keys, inventory and addresses: the running CA has them (it reads the configuration when it starts, and the policy again on SIGHUP)"
-        );
-        return warn_of_lost_serials(layout);
-    }
-    signer_process::start_ready(|| signer_process::start(&base))?.finish();
-    println!("CA keys and inventory: good");
-    listen::bind(&base)?;
-    println!("addresses to listen on: free");
-    warn_of_lost_serials(layout)
+/// What was found.
+struct Findings {
+    /// Whether it is all written down at the end, instead of now.
+    json: bool,
+    good: Vec<String>,
+    warnings: Vec<String>,
 }
 
-fn warn_of_lost_serials(layout: &Layout) -> Result<(), Failure> {
-    for warning in admin::lost_serials(layout)? {
-        // Nothing can be done about a closed stderr here.
-        let _ = writeln!(io::stderr(), "usshca: warning: {warning}");
+impl Findings {
+    fn good(&mut self, text: String) {
+        if !self.json {
+            // Nothing can be done about a closed stdout here.
+            let _ = writeln!(io::stdout(), "{text}");
+        }
+        self.good.push(text);
     }
+
+    fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {
+        for warning in warnings {
+            if !self.json {
+                let _ = writeln!(io::stderr(), "usshca: warning: {warning}");
+            }
+            self.warnings.push(warning);
+        }
+    }
+}
+
+/// Looks at all that `serve` looks at, the policy too while the CA runs; if it does not, starts a signer for a moment, which reads keys and inventory, and tries the addresses.
+/// Warnings change the exit status (1) where `--strict` asks for that.
+pub fn run(layout: &Layout, args: &CheckArgs) -> Result<(), Failure> {
+    let mut findings = Findings { json: args.json, good: Vec::new(), warnings: Vec::new() };
+    let looked = look(layout, &mut findings);
+    if args.json {
+        let error = looked.as_ref().err().map(|failure| &failure.message);
+        let found = json!({ "good": findings.good, "warnings": findings.warnings, "error": error });
+        let _ = writeln!(io::stdout(), "{found}");
+    }
+    looked?;
+    match findings.warnings.len() {
+        1.. if args.strict => Err(Failure::refused(format!("warnings: {}", findings.warnings.len()))),
+        _ => Ok(()),
+    }
+}
+
+fn look(layout: &Layout, findings: &mut Findings) -> Result<(), Failure> {
+    let base = Base::load(layout)?;
+    findings.good(format!("{}: good", layout.config.display()));
+    base.check_pam_service()?;
+    findings.good(format!("PAM service {}: there", base.config.pam_service));
+    base.host_identity()?;
+    findings.good(format!("{}: good, with a certificate that is valid now", layout.host_key.display()));
+    findings.warn(base.warnings()?);
+    findings.good(format!("{}: good", layout.policy.display()));
+    if ussh_os::seqpacket::connect(&layout.admin_socket).is_ok() {
+        findings.good(
+            "CA keys, inventory and addresses: the running CA has them (it reads the configuration when it starts, and the policy and its own host certificate again on SIGHUP)"
+                .to_owned(),
+        );
+        findings.warn(status::report(layout)?.key_troubles);
+    } else {
+        let signer = signer_process::start_ready(|| signer_process::start(&base))?;
+        let troubles = signer.key_troubles();
+        signer.finish();
+        findings.warn(troubles?);
+        findings.good("CA keys and inventory: good".to_owned());
+        listen::bind(&base)?;
+        findings.good("addresses to listen on: free".to_owned());
+    }
+    findings.warn(admin::lost_serials(layout)?);
     Ok(())
 }

@@ -8,6 +8,9 @@ use std::time::Instant;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
 use serde::Serialize;
 use ussh_os::process::{ProcessHandle, start_time};
 use usshca_ipc::channel::encode;
@@ -18,6 +21,10 @@ const MAX_LINES: usize = 50;
 const MAX_LINE: usize = 1024;
 /// Most that is read of one process's log in one turn, in bytes: the others wait meanwhile.
 const MAX_TURN: usize = 64 * 1024;
+/// Most processes that are looked for beneath one.
+const MAX_FAMILY: usize = 256;
+/// How often it is looked whether one has stopped.
+const MAX_LOOKS: u32 = 1000;
 /// A process that has said more than this in all, in bytes, is up to no good.
 const MAX_LOG: usize = 1 << 20;
 
@@ -54,6 +61,40 @@ impl Child {
         let _ = self.child.kill();
     }
 
+    /// Kills it, whatever it has started and what those have, as far as it hangs together: what a PAM module runs (pam_exec puts it into a session of its own) ends with its worker.
+    pub fn kill_family(&mut self) {
+        let Ok(pid) = i32::try_from(self.child.id()).map(Pid::from_raw) else { return };
+        // It was not reaped, so that the number is its own. Stopped, nobody makes more of them, nor reaps one whose number could be another's then.
+        let mut family = vec![pid];
+        let mut next = 0;
+        while let Some(member) = family.get(next).copied().filter(|_| family.len() < MAX_FAMILY) {
+            next += 1;
+            let _ = kill(member, Signal::SIGSTOP);
+            wait_until_stopped(member);
+            let mut found = children(member);
+            found.retain(|child| !family.contains(child));
+            family.extend(found);
+        }
+        let _ = killpg(pid, Signal::SIGKILL);
+        for member in family {
+            let _ = kill(member, Signal::SIGKILL);
+        }
+    }
+
+    /// Kills what is left of its process group, once it has ended and before it is reaped: until then the number is its own.
+    pub fn kill_rest(&self) {
+        if let Ok(pid) = i32::try_from(self.child.id()).map(Pid::from_raw) {
+            let _ = killpg(pid, Signal::SIGKILL);
+        }
+    }
+
+    /// How it has ended, if it has; it is not reaped.
+    pub fn peek(&self) -> Option<WaitStatus> {
+        let pid = i32::try_from(self.child.id()).map(Pid::from_raw).ok()?;
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(pid), flags).ok().filter(|status| *status != WaitStatus::StillAlive)
+    }
+
     /// Reaps it if it has ended.
     pub fn try_wait(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
@@ -68,6 +109,32 @@ impl Child {
         // A killed process ends.
         let _ = self.child.wait();
     }
+}
+
+/// A signal that is sent is not yet obeyed; a process that waits for a disk never is.
+fn wait_until_stopped(pid: Pid) {
+    let state = |pid: Pid| -> Option<String> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name before it may hold anything (proc(5)).
+        Some(stat.rsplit_once(')')?.1.trim_start().get(..1)?.to_owned())
+    };
+    for _ in 0..MAX_LOOKS {
+        match state(pid).as_deref() {
+            Some("R" | "S") => std::thread::yield_now(),
+            _ => return,
+        }
+    }
+}
+
+/// By proc(5), /proc/PID/task/TID/children.
+fn children(pid: Pid) -> Vec<Pid> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let pids: Vec<i32> = lists
+        .flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        .filter_map(|pid| pid.parse().ok())
+        .collect();
+    pids.into_iter().map(Pid::from_raw).collect()
 }
 
 impl AsFd for Child {
@@ -241,6 +308,57 @@ mod tests {
         let mut bytes = Vec::new();
         File::from(fd).read_to_end(&mut bytes).unwrap();
         assert_eq!(usshca_ipc::channel::decode::<(String, u32)>(&bytes).unwrap(), ("alice".to_owned(), 7));
+    }
+
+    /// Not in a test's own process group, as the CA's children.
+    fn shell(script: &str) -> (Child, Vec<u32>) {
+        use std::io::BufRead;
+        use std::os::unix::process::CommandExt;
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", script])
+            .stdout(std::process::Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let out = io::BufReader::new(child.stdout.take().unwrap());
+        let pids = out.lines().take(2).map(|line| line.unwrap().parse().unwrap()).collect();
+        (Child::new(child).unwrap(), pids)
+    }
+
+    fn is_gone(pid: u32) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ")
+    }
+
+    fn wait_until_gone(pids: &[u32]) {
+        let end = Instant::now() + std::time::Duration::from_secs(10);
+        while !pids.iter().all(|pid| is_gone(*pid)) {
+            assert!(Instant::now() < end, "{pids:?} are still there");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_a_child_has_started_is_killed_with_it_in_a_session_of_its_own_too() {
+        let inner = "echo $$; sleep 1000 & echo $!; wait";
+        let (mut held, pids) = shell(&format!("setsid sh -c '{inner}' & wait"));
+        assert!(pids.len() == 2 && !pids.iter().any(|pid| is_gone(*pid)));
+        held.kill_family();
+        wait_until_gone(&pids);
+    }
+
+    #[test]
+    fn what_is_left_of_a_child_that_ended_is_killed_before_it_is_reaped() {
+        let (mut held, pids) = shell("echo $$; sleep 1000 >&2 & echo $!; kill -SEGV $$");
+        let end = Instant::now() + std::time::Duration::from_secs(10);
+        while held.peek().is_none() {
+            assert!(Instant::now() < end);
+        }
+        assert!(matches!(held.peek(), Some(WaitStatus::Signaled(_, Signal::SIGSEGV, _))), "{:?}", held.peek());
+        assert!(!is_gone(pids[1]));
+        held.kill_rest();
+        wait_until_gone(&pids[1..]);
+        assert!(held.try_wait().is_some());
     }
 
     #[test]

@@ -43,6 +43,14 @@ pub fn last_error() -> Option<(u64, String)> {
     LAST_ERROR.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
+/// What the last error was about is mended, if its line began with these words: it is no news any more.
+pub fn settled(beginning: &str) {
+    let mut last = LAST_ERROR.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.as_ref().is_some_and(|(_, line)| line.starts_with(beginning)) {
+        *last = None;
+    }
+}
+
 /// Logs one line with fields for whoever keeps them. Hand over raw text: all of it is escaped here.
 pub fn event(severity: Severity, text: &str, fields: &[(&str, &str)]) {
     let line = ussh_core::audit::line(text);

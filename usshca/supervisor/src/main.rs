@@ -55,7 +55,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Init(args) => init::run(&layout, &args),
         Command::Serve(args) => serve::run(&layout, &args),
-        Command::Check => check::run(&layout),
+        Command::Check(args) => check::run(&layout, &args),
         Command::Status(args) => status::run(&layout, &args),
         Command::Admin(verb) => admin::run(&layout, verb),
     }

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+mod nobody;
+
 /// Where PAM looks for a service's stack, the administrator's folder first.
 pub const FOLDERS: [&str; 2] = ["/etc/pam.d", "/usr/lib/pam.d"];
 /// Longest file, in bytes.
@@ -13,9 +15,13 @@ const MAX_DEPTH: usize = 16;
 
 /// A line that calls a module.
 struct Call<'a> {
+    /// As it is written.
+    path: &'a str,
     /// Without folder and `.so`.
     module: &'a str,
     arguments: Vec<&'a str>,
+    /// `-auth`: PAM is silent if it is not there, and goes on.
+    may_be_missing: bool,
 }
 
 /// What an administrator should look at in a service's stack, includes followed. `own`: a folder that comes before PAM's. `as_root`: whether PAM is asked by uid 0.
@@ -26,9 +32,12 @@ pub fn warnings(service: &str, own: Option<&Path>, as_root: bool) -> Vec<String>
 
 fn warnings_in(folders: &[&Path], service: &str, as_root: bool) -> Vec<String> {
     let mut found = Vec::new();
+    let modules = module_folders();
     walk(folders, service, MAX_DEPTH, &mut |place, call| {
         found.extend(complaint(call, as_root).map(|what| format!("{place}: {what}")));
+        found.extend(missing(call, &modules).map(|what| format!("{place}: {what}")));
     });
+    found.extend(nobody::complaint(folders, service));
     // A file that is included for `auth` and for `account` is read twice.
     found.sort();
     found.dedup();
@@ -49,20 +58,40 @@ fn complaint(call: &Call<'_>, as_root: bool) -> Option<String> {
     }
 }
 
+/// libpam takes a module that is not there for one that fails, whatever its line says but for the `-` before it (pam_handlers.c, `_pam_load_module`).
+fn missing(call: &Call<'_>, folders: &[PathBuf]) -> Option<String> {
+    // Where libpam's own folder is not known nothing can be said of a bare name.
+    let is_there = match call.path.starts_with('/') {
+        true => Path::new(call.path).exists(),
+        false => folders.is_empty() || folders.iter().any(|folder| folder.join(call.path).exists()),
+    };
+    let complaint = || format!("the module {} is not there: logins cannot be checked", call.path);
+    (!is_there && !call.may_be_missing).then(complaint)
+}
+
+/// Folders of modules: those with the one that every Linux-PAM has. Which of them is libpam's own was said when that was built.
+fn module_folders() -> Vec<PathBuf> {
+    let usual = ["/lib/security", "/lib64/security", "/usr/lib/security", "/usr/lib64/security"].map(PathBuf::from);
+    let of_debian = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|at| at.path().join("security"));
+    usual.into_iter().chain(of_debian).filter(|folder| folder.join("pam_deny.so").exists()).collect()
+}
+
 /// All lines that decide who is let in (`auth`, `account`), with their places. What cannot be read is PAM's to refuse.
 fn walk(folders: &[&Path], name: &str, depth: usize, each: &mut impl FnMut(&str, &Call<'_>)) {
     let Some((path, text)) = read(folders, name) else { return };
     for (number, line) in lines(&text) {
         let words = words(&line);
         let mut words = words.iter().map(String::as_str);
-        let included = match words.next().map(|kind| kind.trim_start_matches('-').to_ascii_lowercase()).as_deref() {
+        let kind = words.next();
+        let may_be_missing = kind.is_some_and(|kind| kind.starts_with('-'));
+        let included = match kind.map(|kind| kind.trim_start_matches('-').to_ascii_lowercase()).as_deref() {
             Some("@include") => words.next(),
             Some("auth" | "account") => match (words.next(), words.next()) {
                 (Some("include" | "substack"), file) => file,
                 (Some(_), Some(module)) => {
-                    let module = module.rsplit('/').next().unwrap_or_default();
-                    let module = module.strip_suffix(".so").unwrap_or(module);
-                    each(&format!("{}:{number}", path.display()), &Call { module, arguments: words.collect() });
+                    let place = format!("{}:{number}", path.display());
+                    let arguments = words.collect();
+                    each(&place, &Call { path: module, module: module_name(module), arguments, may_be_missing });
                     None
                 }
                 _ => None,
@@ -75,6 +104,12 @@ fn walk(folders: &[&Path], name: &str, depth: usize, each: &mut impl FnMut(&str,
             walk(folders, file, depth - 1, each);
         }
     }
+}
+
+/// Without folder and `.so`.
+fn module_name(path: &str) -> &str {
+    let module = path.rsplit('/').next().unwrap_or_default();
+    module.strip_suffix(".so").unwrap_or(module)
 }
 
 fn read(folders: &[&Path], name: &str) -> Option<(PathBuf, String)> {
@@ -162,7 +197,7 @@ mod tests {
             ("auth sufficient pam_rootok.so debug # as in su", 1),
             ("-AUTH [success=done  default=ignore] /usr/lib/security/pam_rootok.so", 1),
             ("\n\nauth sufficient \\\n  pam_rootok.so", 3),
-            ("account sufficient pam_rootok", 1),
+            ("account sufficient pam_rootok.so", 1),
         ] {
             let said = format!("common:{number}: pam_rootok lets everybody in");
             for include in ["@include common", "auth include common\naccount include common", "auth substack common"] {
@@ -177,11 +212,24 @@ mod tests {
 
     #[test]
     fn nullok_is_found_where_nothing_overrides_it() {
-        let stacks = Stacks::new(&[("usshca", "auth required pam_google_authenticator.so nullok\n")]);
+        let stacks = Stacks::new(&[("usshca", "-auth required pam_google_authenticator.so nullok\n")]);
         for as_root in [true, false] {
             let said = "usshca:1: pam_google_authenticator with nullok asks nothing of who has set nothing up for it";
             assert_eq!(stacks.warnings(as_root), [said]);
         }
+    }
+
+    #[test]
+    fn a_module_that_is_not_there_is_named_unless_it_may_be_missing() {
+        let stacks = Stacks::new(&[(
+            "usshca",
+            "auth required pam_unix.so\nauth required pam_no_such.so\n-auth optional pam_no_such_either.so\nsession required pam_neither.so\naccount required /no/such/pam_unix.so\n",
+        )]);
+        let said = [
+            "usshca:2: the module pam_no_such.so is not there: logins cannot be checked",
+            "usshca:5: the module /no/such/pam_unix.so is not there: logins cannot be checked",
+        ];
+        assert_eq!(stacks.warnings(true), said);
     }
 
     #[test]

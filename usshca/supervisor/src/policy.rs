@@ -4,12 +4,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use ussh_os::account::group_id;
+use ussh_os::account::{Account, group_id};
 use usshca_ipc::signer::PolicyText;
 
 use crate::failure::Failure;
 use crate::prepare::Base;
-use crate::signer_process;
+use crate::signer_process::{self, PolicyName};
 
 /// Most files of an included folder.
 const MAX_FILES: usize = 1000;
@@ -79,16 +79,21 @@ fn files_of(policy: &Path, folder: &str) -> Result<Vec<PathBuf>, Failure> {
 /// What an administrator should look at; a failure if the policy is no good. Works beside a CA that runs.
 pub fn check(base: &Base) -> Result<Vec<String>, Failure> {
     let report = signer_process::read_policy(base)?;
-    let unknown = report.groups.iter().filter_map(|group| unknown(base, group));
+    let unknown = report.names.iter().filter_map(unknown);
     Ok(report.warnings.into_iter().chain(unknown).collect())
 }
 
-fn unknown(base: &Base, group: &str) -> Option<String> {
-    let policy = base.layout.policy.display();
-    match group_id(group) {
-        Ok(Some(_)) => None,
-        Ok(None) => Some(format!("{policy}: this machine knows no group {group:?}: nobody is in it")),
-        Err(e) => Some(format!("{policy}: the group {group:?} could not be looked up: {e}")),
+fn unknown(named: &PolicyName) -> Option<String> {
+    let PolicyName { is_group, name, place } = named;
+    let (kind, found) = match is_group {
+        true => ("group", group_id(name).map(|group| group.is_some())),
+        false => ("user", Account::by_name(name).map(|account| account.is_some())),
+    };
+    match found {
+        Ok(true) => None,
+        Ok(false) if *is_group => Some(format!("{place}: this machine knows no group {name:?}: nobody is in it")),
+        Ok(false) => Some(format!("{place}: this machine knows no user {name:?}: nobody can log in by this name")),
+        Err(e) => Some(format!("{place}: the {kind} {name:?} could not be looked up: {e}")),
     }
 }
 

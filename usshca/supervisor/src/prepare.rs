@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use crate::config::{Config, MAX_FILE};
 use crate::failure::Failure;
 use crate::init::pam;
+use crate::log::LogFormat;
 use crate::pam_stack;
 use crate::policy;
 use crate::unlock;
@@ -136,6 +137,12 @@ impl Base {
             self.accounts.is_some(),
         ));
         warnings.extend(self.without_root().map(str::to_owned));
+        let (listens, socket) = ussh_os::syslog::journal();
+        if self.config.log_format == LogFormat::Journald && !listens {
+            warnings.push(format!(
+                "log_format is \"journald\", and no journal listens at {socket}: lines go to syslog, or to standard error where there is none either"
+            ));
+        }
         Ok(warnings)
     }
 
@@ -245,6 +252,9 @@ fn read_text(layout: &Layout, path: &Path) -> Result<String, Failure> {
     let bytes = read.map_err(|e| {
         let hint = match error_kind(&e) {
             Some(ErrorKind::NotFound) if path == layout.config => "; is there a CA here? `usshca init` makes one",
+            Some(ErrorKind::NotFound) if path == with_suffix(&layout.host_key, "-cert.pub") => {
+                "; the CA shows its users a host certificate: usshca host sign makes one of the host key's .pub, while the CA is down too"
+            }
             Some(ErrorKind::PermissionDenied) => "; this is for root, or for the account that runs the CA",
             _ => "",
         };

@@ -8,7 +8,7 @@ use ussh_os::seqpacket::SeqPacket;
 use usshca_ipc::admin::{Explained, Supposed};
 use usshca_ipc::channel::{Channel, ChannelError};
 use usshca_ipc::log::LOG_FORMAT;
-use usshca_ipc::signer::{Control, FromSignerControl, KeySetup, PolicyText, SideJob, SignerSetup};
+use usshca_ipc::signer::{Control, FromSignerControl, KeySetup, PolicyText, SideJob, SignerSetup, Started};
 
 use crate::child::{Child, setup_file};
 use crate::failure::Failure;
@@ -59,11 +59,22 @@ pub fn start_ready(start: impl Fn() -> Result<SignerProcess, Failure>) -> Result
     }
 }
 
+/// A user or a group that a policy names.
+#[derive(Debug)]
+pub struct PolicyName {
+    /// A group, else a user.
+    pub is_group: bool,
+    /// Its name.
+    pub name: String,
+    /// Where it stands first: file, line and rule.
+    pub place: String,
+}
+
 /// What the signer's program says of a policy that is good.
 #[derive(Debug, Default)]
 pub struct PolicyReport {
-    /// Every group that it names.
-    pub groups: Vec<String>,
+    /// Every user and group that it names.
+    pub names: Vec<PolicyName>,
     /// What an administrator should look at.
     pub warnings: Vec<String>,
 }
@@ -143,23 +154,29 @@ fn spawn(base: &Base, setup: &SignerSetup, listener: Option<OwnedFd>) -> std::io
 impl SignerProcess {
     /// Waits until it is ready; or gives the key that needs a passphrase, and whether those that it was given are wrong.
     fn wait_ready(&self) -> Result<Option<(String, bool)>, Failure> {
-        match self.receive()? {
-            FromSignerControl::Ready => Ok(None),
-            FromSignerControl::NeedsPassphrase { key, wrong } => Ok(Some((key, wrong))),
-            FromSignerControl::Failed(why) => Err(Failure::config(format!("the signer cannot serve: {why}"))),
-            FromSignerControl::Busy(why) => Err(Failure::unavailable(why)),
-            FromSignerControl::Hears
-            | FromSignerControl::PolicyGroup(_)
-            | FromSignerControl::PolicyWarning(_)
-            | FromSignerControl::PolicyGood
-            | FromSignerControl::PolicyTaken
-            | FromSignerControl::PolicyKept(_)
-            | FromSignerControl::Copied { .. }
-            | FromSignerControl::Judged(_)
-            | FromSignerControl::LoggedIn { .. }
-            | FromSignerControl::Served { .. }
-            | FromSignerControl::Counts(_)
-            | FromSignerControl::Changed => Err(out_of_turn()),
+        match Started::from(self.receive()?) {
+            Started::Ready => Ok(None),
+            Started::NeedsPassphrase { key, wrong } => Ok(Some((key, wrong))),
+            Started::Failed(why) => Err(Failure::config(format!("the signer cannot serve: {why}"))),
+            Started::Busy(why) => Err(Failure::unavailable(why)),
+            Started::OutOfTurn => Err(out_of_turn()),
+        }
+    }
+
+    /// Why CA keys sign nothing, a sentence each.
+    pub fn key_troubles(&self) -> Result<Vec<String>, Failure> {
+        let failed = |e: ChannelError| Failure::internal(format!("the signer: {e}"));
+        self.control.send(&Control::Hears).map_err(failed)?;
+        let mut troubles = Vec::new();
+        loop {
+            let said = self.receive()?;
+            if let FromSignerControl::KeyTroubles(found) = said {
+                troubles = found;
+            } else if said == FromSignerControl::Hears {
+                return Ok(troubles);
+            } else if !matches!(said, FromSignerControl::Counts(_)) {
+                return Err(out_of_turn());
+            }
         }
     }
 
@@ -183,7 +200,9 @@ impl SignerProcess {
         let mut report = PolicyReport::default();
         loop {
             match self.receive()? {
-                FromSignerControl::PolicyGroup(group) => report.groups.push(group),
+                FromSignerControl::PolicyName { is_group, name, place } => {
+                    report.names.push(PolicyName { is_group, name, place });
+                }
                 FromSignerControl::PolicyWarning(warning) => report.warnings.push(warning),
                 FromSignerControl::PolicyGood => return Ok(report),
                 FromSignerControl::Failed(why) => return Err(Failure::config(why)),
@@ -197,6 +216,7 @@ impl SignerProcess {
                 | FromSignerControl::LoggedIn { .. }
                 | FromSignerControl::Served { .. }
                 | FromSignerControl::Counts(_)
+                | FromSignerControl::KeyTroubles(_)
                 | FromSignerControl::NeedsPassphrase { .. }
                 | FromSignerControl::Changed => return Err(out_of_turn()),
             }

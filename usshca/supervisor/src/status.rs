@@ -23,8 +23,7 @@ const RECENT: u64 = 15 * 60;
 /// Prints it. A failure if something needs an administrator.
 pub fn run(layout: &Layout, args: &StatusArgs) -> Result<(), Failure> {
     let text = ask(layout)?;
-    let report: Report =
-        serde_json::from_str(&text).map_err(|e| Failure::internal(format!("the CA's status cannot be read: {e}")))?;
+    let report = read(&text)?;
     let shown = if args.json { text } else { show(&report) };
     // Nothing can be done about a closed stdout here.
     let _ = io::stdout().write_all(shown.as_bytes());
@@ -34,6 +33,15 @@ pub fn run(layout: &Layout, args: &StatusArgs) -> Result<(), Failure> {
     }
 }
 
+/// What the running CA says of itself.
+pub fn report(layout: &Layout) -> Result<Report, Failure> {
+    read(&ask(layout)?)
+}
+
+fn read(text: &str) -> Result<Report, Failure> {
+    serde_json::from_str(text).map_err(|e| Failure::internal(format!("the CA's status cannot be read: {e}")))
+}
+
 fn ask(layout: &Layout) -> Result<String, Failure> {
     let path = layout.status_socket();
     let stream = UnixStream::connect(&path).map_err(|e| {
@@ -41,7 +49,7 @@ fn ask(layout: &Layout) -> Result<String, Failure> {
         if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) {
             Failure::unavailable(format!("the CA does not run; try: usshca{} serve", layout_flag(layout)))
         } else if e.kind() == ErrorKind::PermissionDenied {
-            Failure::refused(format!("{shown}: {e}; this is for root, or for the account that runs the CA"))
+            Failure::refused(format!("{shown}: {e}; this is for root, or for the account that runs the CA; a monitor of its own account reads the metrics (docs/operations.md)"))
         } else {
             Failure::unavailable(format!("{shown}: {e}"))
         }
@@ -66,13 +74,24 @@ fn complaint(report: &Report) -> Option<String> {
     if report.signer != "up" {
         return Some(format!("its signer is not up ({}): nobody gets a certificate", report.signer));
     }
+    if let Some(trouble) = report.key_troubles.first() {
+        return Some(trouble.clone());
+    }
+    let recent = |at: u64| report.now.saturating_sub(at) < RECENT;
+    if let Some(at) = report.last_pam_trouble.filter(|at| recent(*at) && report.last_pam_answer.is_none_or(|a| a < *at))
+    {
+        return Some(format!(
+            "PAM could not check the last login ({} ago): look at the log for that attempt, and try: usshca check",
+            span(report.now.saturating_sub(at))
+        ));
+    }
     let left = report.host_certificate_valid_before.map(|end| end.saturating_sub(report.now));
     if left.is_some_and(|left| left < RENEW_BEFORE) {
         return Some(
-            "its host certificate ends soon: sign the host key again (usshca host sign) and restart".to_owned(),
+            "its host certificate ends soon: sign the host key again (usshca host sign), and let the CA read it (SIGHUP; systemctl reload usshca)"
+                .to_owned(),
         );
     }
-    let recent = |at: u64| report.now.saturating_sub(at) < RECENT;
     let last_error = report.last_error.as_ref().filter(|_| report.last_error_at.is_some_and(recent));
     last_error.map(|line| format!("an error in the last quarter of an hour: {line}"))
 }
@@ -97,7 +116,21 @@ fn show(report: &Report) -> String {
             ),
         ),
         ("penalties", format!("{} sources", report.sources_with_penalties)),
+        (
+            "logins by PAM",
+            format!(
+                "{} passed, {} refused, {} could not be checked{}",
+                report.attempts_passed,
+                report.attempts_refused,
+                report.attempts_unavailable.saturating_add(report.attempts_broke_down),
+                report.last_pam_trouble.map_or_else(String::new, |at| format!(", the last one {}", ago(at)))
+            ),
+        ),
         ("signer", format!("{}, started anew {} times", report.signer, report.signer_restarts)),
+        (
+            "CA keys",
+            if report.key_troubles.is_empty() { "all sign".to_owned() } else { report.key_troubles.join("; ") },
+        ),
         (
             "certificates",
             format!(
@@ -156,6 +189,14 @@ mod tests {
         assert!(of(|r| r.stopping = true).contains("stopping"));
         assert!(of(|r| r.host_certificate_valid_before = Some(r.now + RENEW_BEFORE - 1)).contains("host certificate"));
         assert!(of(|r| r.last_error_at = Some(r.now - RECENT + 1)).contains("quarter"));
+        assert_eq!(of(|r| r.key_troubles = vec!["user_ca: gone".to_owned()]), "user_ca: gone");
+        assert!(of(|r| r.last_pam_trouble = Some(r.now - 9)).contains("PAM could not check the last login (9s ago)"));
+        // It has answered since, or it is long ago.
+        let mut mended = report();
+        (mended.last_pam_trouble, mended.last_pam_answer) = (Some(mended.now - 9), Some(mended.now - 9));
+        assert_eq!(complaint(&mended), None);
+        (mended.last_pam_trouble, mended.last_pam_answer) = (Some(mended.now - RECENT), None);
+        assert_eq!(complaint(&mended), None);
     }
 
     #[test]
@@ -166,7 +207,7 @@ mod tests {
     #[test]
     fn what_is_shown_says_all_of_it_a_line_each() {
         let text = show(&report());
-        assert_eq!(text.lines().count(), 9, "{text}");
+        assert_eq!(text.lines().count(), 11, "{text}");
         assert!(text.contains("certificates     9 for users, 10 for hosts, 11 refused\n"), "{text}");
     }
 }

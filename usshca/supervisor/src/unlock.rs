@@ -20,6 +20,8 @@ pub const CREDENTIAL: &str = "usshca-passphrase";
 const MAX_TEXT: usize = 16 * 1024;
 /// Longest passphrase, in bytes.
 const MAX_PASSPHRASE: usize = 1024;
+/// Shortest passphrase for new keys, in characters: bcrypt takes some tenths of a second for a guess, and there are few short ones.
+const MIN_PASSPHRASE: usize = 10;
 /// Of stack that may hold a copy of one, in bytes.
 const STACK: usize = 64 * 1024;
 /// How often somebody at a terminal may be wrong.
@@ -145,10 +147,14 @@ pub fn ask_for(key: &str, wrong: bool) -> Result<(), Failure> {
 
 /// A passphrase for keys that are made now: the first one that is known, or what is typed twice; it is known from here on.
 /// # Errors
-/// None is given, it is empty, or the two differ.
+/// None is given, it is too short, or the two differ.
 pub fn new_passphrase() -> Result<Secret, Failure> {
+    let long_enough = |secret: Secret| match secret.0.chars().count() {
+        MIN_PASSPHRASE.. => Ok(secret),
+        _ => Err(Failure::usage(format!("--encrypt: a passphrase must have {MIN_PASSPHRASE} characters or more"))),
+    };
     if let Some(first) = passphrases().into_iter().next() {
-        return Ok(first);
+        return long_enough(first);
     }
     harden()?;
     let ask = |text: &str| {
@@ -161,10 +167,7 @@ pub fn new_passphrase() -> Result<Secret, Failure> {
             Failure::usage(format!("--encrypt: {e}"))
         })
     };
-    let first = ask("Passphrase for the CA's keys: ")?;
-    if first.0.is_empty() {
-        return Err(Failure::usage("--encrypt: an empty passphrase protects nothing"));
-    }
+    let first = long_enough(ask("Passphrase for the CA's keys: ")?)?;
     if ask("Once more: ")? != first {
         return Err(Failure::usage("--encrypt: the two differ"));
     }

@@ -15,6 +15,13 @@ use usshca_ipc::channel::Channel;
 /// Somebody without privilege (`nobody`), where the tests run as root: as root `init` would make accounts on this machine.
 const NOBODY: u32 = 65534;
 
+/// As the supervisor says it: all of it is at zero but for one key.
+const STATUS: &str = r#"{"version":"0","pid":1,"since":1,"now":2,"stopping":false,"listening":[],"connections":0,"logging_in":0,"workers":0,"sources_with_penalties":0,
+"signer":"up","signer_restarts":0,"certificates_issued_user":0,"certificates_issued_host":0,"certificates_refused":0,"last_certificate":null,"accepted":0,"turned_away":{},
+"evicted":0,"penalties":{},"fronts_broken":0,"attempts":0,"attempts_turned_away":0,"attempts_passed":0,"attempts_refused":0,"attempts_unavailable":0,"attempts_broke_down":0,
+"last_pam_trouble":null,"last_pam_answer":null,"key_troubles":["user_ca: gone"],"host_certificate_valid_before":null,"last_error_at":null,"last_error":null,
+"supervisor_resident_bytes":null,"signer_resident_bytes":null}"#;
+
 struct World {
     dir: tempfile::TempDir,
     programs: Arc<tempfile::TempDir>,
@@ -362,10 +369,34 @@ fn check_reads_the_policy_while_a_signer_is_at_work() {
     let policy = world.read("policy.toml");
     fs::write(world.ca().join("policy.toml"), policy.replace("users = [\"root\"]", "groups = [\"no-such-group\"]"))
         .unwrap();
+    // And this for its supervisor.
+    let desk = std::os::unix::net::UnixListener::bind(world.ca().join("status.sock")).unwrap();
+    fs::set_permissions(world.ca().join("status.sock"), Permissions::from_mode(0o666)).unwrap();
+    std::thread::spawn(move || {
+        for stream in desk.incoming() {
+            stream.unwrap().write_all(STATUS.as_bytes()).unwrap();
+        }
+    });
     let out = world.run(&["check"]);
     let said = String::from_utf8(out.stderr).unwrap();
     assert!(out.status.success(), "{said}");
     assert!(said.contains("warning") && said.contains("no-such-group"), "{said}");
+    assert!(said.contains("policy.toml:") && said.contains("rule \""), "where it stands: {said}");
+    assert!(said.contains("warning: user_ca: gone"), "{said}");
+    let (code, said) = world.bad(&["check", "--strict"]);
+    assert!(code == 1 && said.contains("usshca: warnings: "), "{said}");
+    let out = world.run(&["check", "--json", "--strict"]);
+    let found = json(&String::from_utf8(out.stdout).unwrap());
+    let warnings = found["warnings"].as_array().unwrap();
+    assert!(warnings.iter().any(|warning| warning.as_str().unwrap().contains("no-such-group")), "{found}");
+    assert!(found["error"].is_null() && out.status.code() == Some(1), "{found}");
+    fs::write(
+        world.ca().join("policy.toml"),
+        policy.replace("users = [\"root\"]", "users = [\"root\", \"no-such-user\"]"),
+    )
+    .unwrap();
+    let said = String::from_utf8(world.run(&["check"]).stderr).unwrap();
+    assert!(said.contains("this machine knows no user \"no-such-user\""), "{said}");
     fs::write(world.ca().join("policy.toml"), policy.replace("deny", "denie")).unwrap();
     let (code, said) = world.bad(&["check"]);
     assert_eq!(code, 78, "{said}");
@@ -692,7 +723,7 @@ fn hosts_are_listed_shown_and_removed() {
     let soon = world.good(&["host", "list", "--expiring", "3d", "--json"]);
     let host: serde_json::Value = serde_json::from_str(&soon).unwrap();
     assert_eq!((host["name"].as_str(), host["principals"][1].as_str()), (Some("web1"), Some("www")));
-    assert_eq!(world.good(&["host", "list", "--expiring", "1d", "--json"]), "");
+    assert_eq!(world.bad(&["host", "list", "--expiring", "1d", "--json"]).0, 1);
     let csv = world.good(&["host", "list", "--csv"]);
     assert!(csv.starts_with("name,principals,") && csv.contains("\r\nweb1,web1 www,SHA256:"), "{csv}");
     let shown = world.good(&["host", "show", "WEB1"]);
@@ -715,14 +746,22 @@ fn hosts_are_listed_shown_and_removed() {
 fn a_host_key_that_changes_hands_and_a_host_that_comes_back_are_said_to() {
     let world = World::init();
     let key = world.host_key("web1");
+    let sign_by = |name: &str, more: &[&str]| {
+        let out = world.run(&[&["host", "sign", &key, "--name", name, "--out", "c-cert.pub"], more].concat());
+        (out.status.code(), String::from_utf8(out.stderr).unwrap())
+    };
     let sign = |name: &str| {
-        let out = world.run(&["host", "sign", &key, "--name", name, "--out", "c-cert.pub"]);
-        assert!(out.status.success(), "{out:?}");
-        String::from_utf8(out.stderr).unwrap()
+        let (code, said) = sign_by(name, &[]);
+        assert_eq!(code, Some(0), "{said}");
+        said
     };
     assert_eq!(sign("web1"), "");
     assert_eq!(sign("web1"), "", "its own");
-    let said = sign("web9");
+    let (code, said) = sign_by("web9", &[]);
+    assert!(code == Some(1) && said.contains("this key is host web1's") && said.contains("--take-key"), "{said}");
+    assert!(!world.good(&["host", "list"]).contains("web9"), "it came to nothing");
+    let (code, said) = sign_by("web9", &["--take-key"]);
+    assert_eq!(code, Some(0), "{said}");
     assert!(
         said.contains("this key was host web1's, and is host web9's from now on")
             && said.contains("revoke --host web1 ends"),
@@ -734,6 +773,40 @@ fn a_host_key_that_changes_hands_and_a_host_that_comes_back_are_said_to() {
     assert_eq!(json(&world.good(&["host", "remove", "web9", "--json"]))["already"], true);
     assert_eq!(sign("web9"), "usshca: note: host web9 was removed; it is back\n");
     assert_eq!(sign("web9"), "");
+}
+
+#[test]
+fn a_list_of_what_was_looked_for_is_1_when_it_is_empty_and_what_is_missing_is_said_with_what_to_do() {
+    let world = World::init();
+    let (code, said) = world.bad(&["host", "list", "--expiring", "1h"]);
+    assert!(code == 1 && said.contains("no host has a certificate that ends within that time"), "{said}");
+    let key = world.host_key("web1");
+    world.good(&["host", "sign", &key, "--name", "web1", "--validity", "1h", "--out", "c-cert.pub"]);
+    assert_eq!(world.good(&["host", "list", "--expiring", "2h"]).lines().count(), 2);
+    let (code, said) = world.bad(&["key", "list", "nobody-at-all"]);
+    assert!(code == 1 && said.contains("no key is registered for nobody-at-all"), "{said}");
+    assert_eq!(world.good(&["key", "list"]).lines().count(), 1);
+
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let out = world.command(&["list"]).stdout(full).output().unwrap();
+    assert_eq!(out.status.code(), Some(73), "{out:?}");
+
+    let away = |name: &str, words: &str| {
+        let (path, aside) = (world.ca().join(name), world.ca().join("aside"));
+        fs::rename(&path, &aside).unwrap();
+        let (code, said) = world.bad(&["check"]);
+        fs::rename(&aside, &path).unwrap();
+        assert!(code == 78 && said.contains(words), "{said}");
+    };
+    let service = world.read("usshca.toml").replace("# pam_service = \"usshca\"", "pam_service = \"login\"");
+    fs::write(world.ca().join("usshca.toml"), service).unwrap();
+    away("state/user_ca", "put it back from a copy of the state folder");
+    let host_key = fs::read_dir(world.ca()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let certificate = host_key.into_iter().find(|name| name.ends_with("-cert.pub")).expect("a host certificate");
+    away(&certificate, "usshca host sign makes one");
+    fs::write(world.ca().join("state/inventory.db"), [b'x'; 8192]).unwrap();
+    let (code, said) = world.bad(&["list"]);
+    assert!(code == 78 && said.contains("put back a backup"), "{said}");
 }
 
 #[test]
@@ -920,6 +993,9 @@ fn keys_that_are_encrypted_ask_for_their_passphrase() {
         let out = command.output().unwrap();
         (out.status.code().unwrap(), String::from_utf8(out.stderr).unwrap())
     };
+    fs::write(world.dir.path().join("short"), "123456789\n").unwrap();
+    let (code, why) = with("short", "init --name ca --encrypt");
+    assert!(code == 64 && why.contains("must have 10 characters or more"), "{code} {why}");
     let (code, why) = with("", "init --name ca --encrypt");
     assert!(code == 64 && why.contains("no terminal to ask at"), "{why}");
     assert_eq!(with("right", "init --name ca --encrypt"), (0, String::new()));
@@ -1025,7 +1101,7 @@ fn keys_are_registered_listed_and_removed() {
     let key: serde_json::Value = serde_json::from_str(listed.trim()).unwrap();
     assert_eq!((key["fingerprint"].as_str(), key["revoked"].as_bool()), (Some(&*fingerprint), Some(false)));
     assert!(world.good(&["key", "list"]).contains(&fingerprint));
-    assert_eq!(world.good(&["key", "list", "daemon", "--json"]), "");
+    assert_eq!(world.bad(&["key", "list", "daemon", "--json"]).0, 1);
 
     let (code, said) = world.bad(&["key", "register", "daemon", &public]);
     assert!(code == 1 && said.contains("this key is registered for nobody"), "{code} {said}");

@@ -5,6 +5,7 @@ mod doors;
 mod manager;
 mod seen;
 mod shortage;
+mod told;
 
 use std::time::Duration;
 

@@ -118,6 +118,17 @@ impl Ca {
         Ok(NewToken { secret, token })
     }
 
+    /// Whether a host of the inventory has this key, good or not. One that cannot be looked up is not known.
+    pub fn knows_host_key(&self, fingerprint: &str) -> bool {
+        matches!(self.inventory.host_of_key(fingerprint), Ok(Some(_)))
+    }
+
+    /// Whether this is the fingerprint of a token that can be used.
+    pub fn knows_host_token(&self, fingerprint: &str) -> bool {
+        let is_open = |token: TokenFound| token.used.is_none() && token.revoked.is_none() && self.now() < token.expires;
+        self.inventory.host_token(fingerprint).is_ok_and(|token| token.is_some_and(is_open))
+    }
+
     /// Makes a token useless; `by` is who asked.
     /// # Errors
     /// [`InventoryError`]

@@ -45,13 +45,23 @@ const LOG_PAGES: i64 = 4000;
 /// Never with SQLITE_OPEN_CREATE.
 const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
+/// What to do about a database that is none any more.
+fn put_back(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+            ": the file is damaged; stop the CA and put back a backup (docs/operations.md)"
+        }
+        _ => "",
+    }
+}
+
 /// Why the inventory did not do as it was asked. Nothing was changed then, but for one case: `reserve`, `revoke` and `next_krl_version` commit before they write the mark, and
 /// fail if that cannot be written ([`InventoryError::File`]). Then a serial or a KRL version is left out, which nobody got, or the revocation holds, and asked again says so
 /// ([`Revocation::Already`]).
 #[derive(Debug, thiserror::Error)]
 pub enum InventoryError {
     /// SQLite.
-    #[error("inventory: {0}")]
+    #[error("inventory: {0}{hint}", hint = put_back(.0))]
     Database(#[from] rusqlite::Error),
     /// The file cannot be used.
     #[error("{path}: {problem}")]

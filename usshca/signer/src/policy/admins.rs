@@ -75,6 +75,13 @@ impl Admins {
         }
     }
 
+    pub(super) fn users(&self) -> &[String] {
+        match &self.subjects {
+            Subjects::Everybody => &[],
+            Subjects::Listed { users, .. } => users,
+        }
+    }
+
     pub(super) fn groups(&self) -> &[String] {
         match &self.subjects {
             Subjects::Everybody => &[],

@@ -12,7 +12,7 @@ mod question;
 mod terms;
 mod values;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use jiff::tz::TimeZone;
@@ -170,6 +170,39 @@ impl Policy {
         });
         let admins = self.admins.iter().flat_map(Admins::groups);
         listed.chain(mapped.map(|(group, _)| group)).chain(admins).map(String::as_str).collect()
+    }
+
+    /// How many rules it has, those of included files too.
+    pub fn rule_count(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Every user and every group that it names, once each, with the first place where it stands. Groups are told from users by `true`.
+    pub fn names(&self) -> BTreeMap<(bool, &str), String> {
+        let mut names = BTreeMap::new();
+        for rule in &self.rules {
+            let place = || format!("{}: rule \"{}\"", rule.place, rule.name);
+            let mapped = match &rule.effect {
+                Effect::Deny => &[][..],
+                Effect::Grant(terms) => &terms.group_principals,
+            };
+            let (users, groups) = match &rule.conditions.subjects {
+                Subjects::Everybody => (&[][..], &[][..]),
+                Subjects::Listed { users, groups } => (&users[..], &groups[..]),
+            };
+            let groups = groups.iter().chain(mapped.iter().map(|(group, _)| group)).map(|name| (true, name.as_str()));
+            for name in users.iter().map(|name| (false, name.as_str())).chain(groups) {
+                names.entry(name).or_insert_with(place);
+            }
+        }
+        let admins = self.admins.iter().flat_map(|admins| {
+            let groups = admins.groups().iter().map(|name| (true, name.as_str()));
+            admins.users().iter().map(|name| (false, name.as_str())).chain(groups)
+        });
+        for name in admins {
+            names.entry(name).or_insert_with(|| "[admins]".to_owned());
+        }
+        names
     }
 
     /// Decides.

@@ -195,6 +195,9 @@ impl Named {
 
     /// Of several host groups.
     pub fn principals_of(&self, hosts: &Spanned<Vec<String>>) -> Result<Vec<PrincipalTerm>, Problem> {
+        if self.0.is_empty() {
+            return Err(Problem::at(hosts, "hosts names host groups, and there are none: [host_groups] defines them"));
+        }
         let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
         let found = choices(hosts, "hosts", &known, |name| self.0.get_key_value(name).map(|(key, _)| key.clone()))?;
         Ok(found.iter().filter_map(|name| self.0.get(name)).flatten().cloned().collect())

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use ussh_core::enroll::{Claims, NONCE_LEN, Proof, Proven, Verb};
+use ussh_core::keys::PublicKey;
 use usshca_ipc::front::FromSigner;
 use usshca_ipc::host::{HostAnswer, HostAsk};
 
@@ -15,12 +16,12 @@ use crate::refused::Refused;
 
 /// How long a nonce is good.
 const NONCE_LIFE: Duration = Duration::from_secs(60);
-/// Refusals of one source within [`GUESS_SPAN`] before it is not listened to any more.
+/// Refusals within [`GUESS_SPAN`] before whoever they are counted for is not listened to any more.
 const MAX_REFUSALS: u32 = 20;
 /// How long refusals count.
 const GUESS_SPAN: Duration = Duration::from_secs(600);
-/// Most sources that are counted; with more, the one whose first refusal is longest ago is forgotten.
-const MAX_SOURCES: usize = 4096;
+/// Most that are counted; with more, the one whose first refusal is longest ago is forgotten.
+const MAX_COUNTED: usize = 4096;
 /// Bytes of a KRL in one message: a multiple of 3, so that its base64 is in pieces too.
 const KRL_PIECE: usize = 96 * 1024;
 
@@ -36,24 +37,33 @@ pub enum HostState {
     Done,
 }
 
-/// Refusals by source.
+/// Whom refusals are counted for. Not an address alone: behind one many hosts and people may be, and whoever sends rubbish from there must keep none of them out.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Whom {
+    /// A key that a host has, by its fingerprint; or the key of a token that can be used. Both were proved.
+    Known(String),
+    /// All at this address who proved nothing that the CA knows.
+    Strangers(IpAddr),
+}
+
+/// Refusals. They limit what somebody can fill log and inventory with: a key or a token is not guessed.
 #[derive(Default)]
-pub struct Refusals(BTreeMap<IpAddr, (Instant, u32)>);
+pub struct Refusals(BTreeMap<Whom, (Instant, u32)>);
 
 impl Refusals {
-    fn is_over(&self, source: IpAddr, now: Instant) -> bool {
-        let recent = self.0.get(&network(source)).filter(|(first, _)| now.duration_since(*first) < GUESS_SPAN);
+    fn is_over(&self, whom: &Whom, now: Instant) -> bool {
+        let recent = self.0.get(whom).filter(|(first, _)| now.duration_since(*first) < GUESS_SPAN);
         recent.is_some_and(|(_, count)| *count >= MAX_REFUSALS)
     }
 
-    fn count(&mut self, source: IpAddr, now: Instant) {
+    fn count(&mut self, whom: Whom, now: Instant) {
         self.0.retain(|_, (first, _)| now.duration_since(*first) < GUESS_SPAN);
-        if self.0.len() >= MAX_SOURCES
-            && let Some(oldest) = self.0.iter().min_by_key(|(_, (first, _))| *first).map(|(source, _)| *source)
+        if self.0.len() >= MAX_COUNTED
+            && let Some(oldest) = self.0.iter().min_by_key(|(_, (first, _))| *first).map(|(whom, _)| whom.clone())
         {
             self.0.remove(&oldest);
         }
-        self.0.entry(network(source)).or_insert((now, 0)).1 += 1;
+        self.0.entry(whom).or_insert((now, 0)).1 += 1;
     }
 }
 
@@ -80,13 +90,7 @@ impl Server {
         if !matches!(front.host, HostState::Nothing) {
             return self.misbehaved(connection, "asks for a second nonce for a host");
         }
-        let peer = front.peer;
         front.host = HostState::Done;
-        if self.refusals.is_over(peer.ip(), Instant::now()) {
-            log::warning(&format!("connection {connection}: too many refusals to hosts from {}", peer.ip()));
-            let message = "Too many hosts from your address were refused. Wait ten minutes.";
-            return self.refuse_host(connection, message.to_owned());
-        }
         let mut nonce = [0; NONCE_LEN];
         if getrandom::fill(&mut nonce).is_err() {
             log::warning("no random numbers for a nonce");
@@ -115,11 +119,27 @@ impl Server {
         let proven = match claims.verify(proof) {
             Ok(proven) => proven,
             Err(e) => {
-                log::warning(&format!("Refusing {} to a host from {}: {e}", verb.name(), peer.ip()));
-                self.refusals.count(peer.ip(), Instant::now());
+                // A supervisor that hears of it lets no user at this address pay for it.
+                self.tell_served(connection);
+                let (whom, now) = (Whom::Strangers(network(peer.ip())), Instant::now());
+                if !self.refusals.is_over(&whom, now) {
+                    log::warning(&format!("Refusing {} to a host from {}: {e}", verb.name(), peer.ip()));
+                }
+                self.refusals.count(whom, now);
                 return self.refuse_host(connection, format!("The CA does not take this proof: {e}."));
             }
         };
+        let whom = self.whom(&proven, peer.ip());
+        if self.refusals.is_over(&whom, Instant::now()) {
+            self.tell_served(connection);
+            let message = match whom {
+                Whom::Known(_) => "Too much was refused to this host. Wait ten minutes.",
+                Whom::Strangers(_) => {
+                    "Too many hosts that the CA does not know were refused at your address. Wait ten minutes."
+                }
+            };
+            return self.refuse_host(connection, message.to_owned());
+        }
         match self.answer_host(verb, &proven, &nonce, peer) {
             Ok(answers) => {
                 self.tell_logged_in(connection);
@@ -133,10 +153,18 @@ impl Server {
                 self.more(connection);
             }
             Err(refused) => {
-                self.refusals.count(peer.ip(), Instant::now());
+                self.tell_served(connection);
+                self.refusals.count(whom, Instant::now());
                 self.refuse_host(connection, refused.for_host());
             }
         }
+    }
+
+    /// An inventory that cannot be read knows nobody.
+    fn whom(&self, proven: &Proven, source: IpAddr) -> Whom {
+        let token = proven.token().filter(|token| self.ca.knows_host_token(token)).map(str::to_owned);
+        let key = || proven.keys().first().map(PublicKey::fingerprint).filter(|key| self.ca.knows_host_key(key));
+        token.or_else(key).map_or_else(|| Whom::Strangers(network(source)), Whom::Known)
     }
 
     fn answer_host(
@@ -182,33 +210,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_that_was_refused_too_often_is_not_listened_to_for_a_while() {
+    fn strangers_at_an_address_that_were_refused_too_often_are_not_listened_to_for_a_while_and_known_keys_are() {
         let mut refusals = Refusals::default();
         let start = Instant::now();
-        let v4 = IpAddr::from([192, 0, 2, 1]);
-        let v6 = |last| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]);
+        let at = |address: IpAddr| Whom::Strangers(network(address));
+        let v4 = at(IpAddr::from([192, 0, 2, 1]));
+        let v6 = |last| at(IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]));
+        let known = Whom::Known("SHA256:x".to_owned());
         for n in 0..MAX_REFUSALS {
-            assert!(!refusals.is_over(v4, start) && !refusals.is_over(v6(0), start));
-            refusals.count(v4, start);
+            assert!(!refusals.is_over(&v4, start) && !refusals.is_over(&v6(0), start));
+            refusals.count(v4.clone(), start);
             refusals.count(v6(u16::try_from(n).unwrap_or(0)), start);
         }
-        assert!(refusals.is_over(v4, start) && refusals.is_over(v6(9), start));
-        assert!(refusals.is_over(IpAddr::from([0, 0, 0, 0, 0, 0xffff, 0xc000, 0x0201]), start));
-        assert!(!refusals.is_over(IpAddr::from([192, 0, 2, 2]), start));
-        assert!(!refusals.is_over(v4, start + GUESS_SPAN));
-        refusals.count(v4, start + GUESS_SPAN);
-        assert!(!refusals.is_over(v4, start + GUESS_SPAN));
+        assert!(refusals.is_over(&v4, start) && refusals.is_over(&v6(9), start));
+        assert!(refusals.is_over(&at(IpAddr::from([0, 0, 0, 0, 0, 0xffff, 0xc000, 0x0201])), start));
+        assert!(!refusals.is_over(&at(IpAddr::from([192, 0, 2, 2])), start) && !refusals.is_over(&known, start));
+        assert!(!refusals.is_over(&v4, start + GUESS_SPAN));
+        refusals.count(v4.clone(), start + GUESS_SPAN);
+        assert!(!refusals.is_over(&v4, start + GUESS_SPAN));
     }
 
     #[test]
     fn sources_that_are_counted_are_bounded() {
         let mut refusals = Refusals::default();
         let start = Instant::now();
-        for n in 0..=MAX_SOURCES {
-            let at = start + Duration::from_millis(n as u64);
-            refusals.count(IpAddr::from(u32::try_from(n).unwrap_or(0).to_be_bytes()), at);
+        let at = |n: usize| Whom::Strangers(IpAddr::from(u32::try_from(n).unwrap_or(0).to_be_bytes()));
+        for n in 0..=MAX_COUNTED {
+            refusals.count(at(n), start + Duration::from_millis(n as u64));
         }
-        assert_eq!(refusals.0.len(), MAX_SOURCES);
-        assert!(!refusals.0.contains_key(&IpAddr::from([0, 0, 0, 0])));
+        assert_eq!(refusals.0.len(), MAX_COUNTED);
+        assert!(!refusals.0.contains_key(&at(0)));
     }
 }

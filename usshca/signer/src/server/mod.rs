@@ -76,6 +76,8 @@ pub struct Server {
     turn: Turn,
     /// Of hosts, by source.
     refusals: hosts::Refusals,
+    /// What the supervisor knows of keys that sign nothing.
+    told_troubles: Vec<String>,
 }
 
 /// Whom a descriptor in poll's list belongs to, in the order in which they are served.
@@ -131,6 +133,7 @@ impl Server {
             next_admin: 0,
             turn: Turn::default(),
             refusals: hosts::Refusals::default(),
+            told_troubles: Vec::new(),
         })
     }
 
@@ -237,6 +240,11 @@ impl Server {
         }
         if received.message == Control::Hears {
             self.answer_control(&FromSignerControl::Counts(counts::all()))?;
+            let troubles = self.ca.key_troubles();
+            if troubles != self.told_troubles {
+                self.answer_control(&FromSignerControl::KeyTroubles(troubles.clone()))?;
+                self.told_troubles = troubles;
+            }
             return self.answer_control(&FromSignerControl::Hears);
         }
         let (Some(fd), None) = (received.descriptors.pop(), received.descriptors.pop()) else {
@@ -266,9 +274,9 @@ impl Server {
     /// A policy that is no good changes nothing.
     fn take_policy(&mut self, file: OwnedFd) -> Result<Flow, ServeError> {
         let answer = match read_policy(file) {
-            Ok(policy) => {
+            Ok((policy, files)) => {
+                log::info(&format!("another policy is in force: {} rules of {files}", policy.rule_count()));
                 self.ca.set_policy(policy);
-                log::info("another policy is in force");
                 FromSignerControl::PolicyTaken
             }
             Err(why) => FromSignerControl::PolicyKept(why),
@@ -299,11 +307,15 @@ impl Server {
     }
 }
 
-fn read_policy(file: OwnedFd) -> Result<Policy, String> {
+/// With the names of its files, for people.
+fn read_policy(file: OwnedFd) -> Result<(Policy, String), String> {
     let mut bytes = Vec::new();
     File::from(file).take(MAX_SETUP).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
     let files: Vec<PolicyText> = decode(&bytes).map_err(|e| e.to_string())?;
-    Policy::of(&files).map_err(|e| e.to_string())
+    let policy = Policy::of(&files).map_err(|e| e.to_string())?;
+    let others = files.len().saturating_sub(1);
+    let main = files.first().map_or("", |file| file.name.as_str());
+    Ok((policy, if others == 0 { main.to_owned() } else { format!("{main} and {others} included files") }))
 }
 
 /// Takes one message off a channel that does not block.

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use ussh_os::account::Account;
 use ussh_os::process;
 use ussh_os::seqpacket::{self, SeqPacket};
 use usshca_admin::desk;
@@ -64,7 +65,13 @@ impl Link {
             Ok(peer) if peer.uid == 0 || peer.uid == process::effective_uid() => {
                 Ok(Link { channel: Some(Channel::new(socket)), own: None })
             }
-            Ok(peer) => Err(Failure::refused(format!("the admin socket belongs to uid {}, not to this CA", peer.uid))),
+            Ok(peer) => {
+                let account = Account::by_uid(peer.uid).ok().flatten();
+                let whose = account.map_or_else(|| format!("uid {}", peer.uid), |account| account.name);
+                Err(Failure::refused(format!(
+                    "this CA is run by {whose}, who alone administers it: run this as {whose}"
+                )))
+            }
             Err(e) => Err(Failure::unavailable(format!("the admin socket: {e}"))),
         }
     }

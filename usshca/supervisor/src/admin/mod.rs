@@ -60,7 +60,7 @@ fn write_stdout(bytes: &[u8]) -> Result<bool, Failure> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(e) => Err(Failure::internal(format!("standard output: {e}"))),
+        Err(e) => Err(Failure::output(format!("standard output: {e}"))),
     }
 }
 

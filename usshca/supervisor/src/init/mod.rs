@@ -197,7 +197,12 @@ fn report(layout: &Layout, config: &Config, pam: &str) {
     if ussh_os::process::effective_uid() != 0 {
         println!("  be warned       {}", crate::prepare::WITHOUT_ROOT);
     }
-    println!("Start it: usshca{dir} serve      it will listen on {}", listen.join(", "));
+    let low = config.listen.iter().any(|address| (1..1024).contains(&address.port()));
+    let but = match low && ussh_os::process::effective_uid() != 0 {
+        true => format!(" (if it may: ports below 1024 are root's, as a rule; `listen` in {})", layout.config.display()),
+        false => String::new(),
+    };
+    println!("Start it: usshca{dir} serve      it will listen on {}{but}", listen.join(", "));
 }
 
 #[cfg(test)]

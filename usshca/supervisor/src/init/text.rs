@@ -86,7 +86,7 @@ pub fn config(layout: &Layout, ca_name: &str, names: &[String], listen: &[Socket
          # grace_exceeded_seconds = 10\n\
          # never_authenticated_seconds = 1\n\
          # crash_seconds = 90\n\
-         # min_seconds = 15\n\
+         # min_seconds = 35\n\
          # max_seconds = 600\n\
          # max_sources = 16384\n\
          # exempt = []                               # networks without penalties: [\"10.0.0.0/8\"]\n",

@@ -31,6 +31,9 @@ pub struct Counters {
     refused: u64,
     unavailable: u64,
     broke_down: u64,
+    /// Seconds since the epoch: when PAM last could not find out, and when it last could.
+    last_trouble: Option<u64>,
+    last_answer: Option<u64>,
     turned_away: BTreeMap<&'static str, u64>,
     offences: BTreeMap<&'static str, u64>,
 }
@@ -50,6 +53,8 @@ impl Counters {
             refused: 0,
             unavailable: 0,
             broke_down: 0,
+            last_trouble: None,
+            last_answer: None,
             turned_away: Why::ALL.iter().map(|why| (why.name(), 0)).collect(),
             offences: offences.iter().map(|offence| (offence.name(), 0)).collect(),
         }
@@ -67,6 +72,12 @@ impl Counters {
 
     /// An attempt is over.
     pub fn worker_ended(&mut self, ended: Ended) {
+        match ended {
+            Ended::Passed | Ended::Refused => self.last_answer = Some(SystemClock.now().0),
+            Ended::Unavailable | Ended::BrokeDown => self.last_trouble = Some(SystemClock.now().0),
+            // Whether PAM could have told is not known.
+            Ended::Left => {}
+        }
         *match ended {
             Ended::Passed => &mut self.passed,
             // Nobody was let in, whoever it was that gave up.
@@ -134,6 +145,12 @@ pub struct Report {
     pub attempts_unavailable: u64,
     /// Attempts in which the worker broke down.
     pub attempts_broke_down: u64,
+    /// When an attempt last ended without PAM's having found out (or by a breakdown); `None`: none did.
+    pub last_pam_trouble: Option<u64>,
+    /// When PAM last passed or refused somebody.
+    pub last_pam_answer: Option<u64>,
+    /// Why CA keys sign nothing, a sentence each; empty: all do.
+    pub key_troubles: Vec<String>,
     /// End of the host certificate that clients are shown; `None`: never.
     pub host_certificate_valid_before: Option<u64>,
     /// When the last error was logged; `None`: none was.
@@ -181,6 +198,9 @@ impl EventLoop {
             attempts_refused: counters.refused,
             attempts_unavailable: counters.unavailable,
             attempts_broke_down: counters.broke_down,
+            last_pam_trouble: counters.last_trouble,
+            last_pam_answer: counters.last_answer,
+            key_troubles: self.signer.key_troubles().to_vec(),
             host_certificate_valid_before: self.ground.host.valid_before,
             last_error_at: last_error.as_ref().map(|(at, _)| *at),
             last_error: last_error.map(|(_, text)| text),

@@ -107,7 +107,8 @@ impl Desk {
         let metrics = match (activated, metrics) {
             (Some(listener), _) => Some(listener),
             (None, Some(MetricsAddress::Path(path))) => {
-                let listener = own_socket::demand_own_folder(path).and_then(|()| own_socket::listen(path, METRICS_MODE));
+                let listener =
+                    own_socket::demand_own_folder(path).and_then(|()| own_socket::listen(path, METRICS_MODE));
                 let listener = listener.map_err(failed(path.display().to_string()))?;
                 Some(MetricsListener::Unix(listener))
             }

@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::admin::utc;
 use crate::child::LogPipe;
 use crate::failure::Failure;
 use crate::log;
@@ -199,12 +200,31 @@ impl EventLoop {
                         log::error(&format!("policy: the one before stays in force: {}", failure.message));
                     }
                 }
+                self.read_host_identity();
                 self.notify.ready();
             } else if self.stop_by.is_none() {
                 log::info(&format!("told to stop: {} connections may finish", self.connections.len()));
                 self.notify.stopping();
                 self.listeners.clear();
                 self.stop_by = Some(now + STOP_PATIENCE);
+            }
+        }
+    }
+
+    /// The CA machine's own host certificate, as it is by now: new connections are shown it.
+    fn read_host_identity(&mut self) {
+        match self.ground.base.host_identity() {
+            Ok(host) => {
+                if host.certificate != self.ground.host.certificate {
+                    let end =
+                        host.valid_before.map_or_else(|| "for ever".to_owned(), |end| format!("until {}", utc(end)));
+                    log::info(&format!("host certificate: another one is shown from now on, valid {end}"));
+                }
+                log::settled("host certificate: ");
+                self.ground.host = host;
+            }
+            Err(failure) => {
+                log::error(&format!("host certificate: the one before is shown on: {}", failure.message));
             }
         }
     }

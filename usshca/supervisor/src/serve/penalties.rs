@@ -13,7 +13,7 @@ use crate::serve::source::{Family, Source};
 pub enum Offence {
     /// It never tried to log in.
     NeverTried,
-    /// All that it tried was refused.
+    /// All that it tried was refused; once for each try.
     AuthenticationFailed,
     /// It had not logged in when its time was up.
     GraceExceeded,
@@ -92,9 +92,9 @@ impl Penalties {
         Penalties { terms, v4: Table::default(), v6: Table::default() }
     }
 
-    /// Adds to what the source has to serve. Gives for how long it is refused from now on if that began just now.
-    pub fn penalise(&mut self, source: Source, offence: Offence, now: Instant) -> Option<Duration> {
-        let (terms, more) = (self.terms, self.terms.of(offence));
+    /// Adds to what the source has to serve, `times` over. Gives for how long it is refused from now on if that began just now.
+    pub fn penalise(&mut self, source: Source, offence: Offence, times: u32, now: Instant) -> Option<Duration> {
+        let (terms, more) = (self.terms, self.terms.of(offence).saturating_mul(times));
         if more.is_zero() {
             return None;
         }
@@ -191,22 +191,48 @@ mod tests {
     fn a_few_mistakes_cost_nothing_and_more_of_them_do() {
         let (mut penalties, source, now) = new();
         for _ in 0..2 {
-            assert_eq!(penalties.penalise(source, Offence::AuthenticationFailed, now), None);
+            assert_eq!(penalties.penalise(source, Offence::AuthenticationFailed, 1, now), None);
             assert_eq!(penalties.left(source, now), None);
         }
-        assert_eq!(penalties.penalise(source, Offence::AuthenticationFailed, now), Some(SECOND * 15));
+        assert_eq!(penalties.penalise(source, Offence::AuthenticationFailed, 1, now), Some(SECOND * 15));
         assert_eq!(penalties.left(source, now), Some(SECOND * 15));
         assert_eq!(penalties.left(super::tests::source("192.0.2.2"), now), None);
     }
 
     #[test]
+    fn a_lone_guesser_is_stopped_after_twelve_passwords_by_the_defaults_and_an_office_with_its_typos_is_not() {
+        let terms = crate::config::PenaltyConfig::default().terms();
+        let (mut penalties, guesser) = (Penalties::new(terms), source("192.0.2.1"));
+        // Three wrong passwords in 7 seconds, one connection after another.
+        let mut now = Instant::now();
+        let mut passwords = 0;
+        while penalties.left(guesser, now).is_none() {
+            now += SECOND * 7;
+            passwords += 3;
+            assert!(passwords <= 12, "never stopped");
+            penalties.penalise(guesser, Offence::AuthenticationFailed, 3, now);
+        }
+        assert_eq!(passwords, 12);
+        assert!(penalties.left(guesser, now).unwrap() >= SECOND * 30);
+        // Two people at once who know their passwords no more, every half a minute of a working day: 120 such logins an hour.
+        let office = source("192.0.2.2");
+        for _ in 0..960 {
+            for _ in 0..2 {
+                penalties.penalise(office, Offence::AuthenticationFailed, 3, now);
+                assert_eq!(penalties.left(office, now), None);
+            }
+            now += SECOND * 30;
+        }
+    }
+
+    #[test]
     fn what_is_to_be_served_grows_to_a_limit_and_is_served_in_time() {
         let (mut penalties, source, now) = new();
-        assert_eq!(penalties.penalise(source, Offence::Crashed, now), Some(SECOND * 90));
-        assert_eq!(penalties.penalise(source, Offence::Crashed, now), None, "said once");
+        assert_eq!(penalties.penalise(source, Offence::Crashed, 1, now), Some(SECOND * 90));
+        assert_eq!(penalties.penalise(source, Offence::Crashed, 1, now), None, "said once");
         assert_eq!(penalties.left(source, now + SECOND * 10), Some(SECOND * 170));
         for _ in 0..100 {
-            penalties.penalise(source, Offence::Crashed, now);
+            penalties.penalise(source, Offence::Crashed, 1, now);
         }
         assert_eq!(penalties.left(source, now), Some(SECOND * 600));
         // Refused to the end once it is refused, also below the least.
@@ -219,7 +245,7 @@ mod tests {
     fn mistakes_that_are_far_apart_never_add_up() {
         let (mut penalties, source, mut now) = new();
         for _ in 0..100 {
-            assert_eq!(penalties.penalise(source, Offence::AuthenticationFailed, now), None);
+            assert_eq!(penalties.penalise(source, Offence::AuthenticationFailed, 1, now), None);
             now += SECOND * 6;
         }
     }
@@ -227,15 +253,15 @@ mod tests {
     #[test]
     fn whoever_has_many_addresses_pushes_no_larger_penalty_out_and_the_table_stays_small() {
         let (mut penalties, source, now) = new();
-        penalties.penalise(source, Offence::Crashed, now);
+        penalties.penalise(source, Offence::Crashed, 1, now);
         for n in 0..10_000_u32 {
-            penalties.penalise(Source::of(IpAddr::V4((n + 1).into())), Offence::GraceExceeded, now);
+            penalties.penalise(Source::of(IpAddr::V4((n + 1).into())), Offence::GraceExceeded, 1, now);
         }
         assert_eq!(penalties.len(now), TERMS.max_sources);
         assert_eq!(penalties.left(source, now), Some(SECOND * 90));
         // Nor does one family fill the other's table.
         let v6 = super::tests::source("2001:db8::1");
-        penalties.penalise(v6, Offence::NeverTried, now);
+        penalties.penalise(v6, Offence::NeverTried, 1, now);
         assert_eq!(penalties.len(now), TERMS.max_sources + 1);
         assert_eq!((penalties.v4.by_source.len(), penalties.v4.by_end.len()), (TERMS.max_sources, TERMS.max_sources));
     }
@@ -244,7 +270,7 @@ mod tests {
     fn all_of_an_ipv6_network_of_64_bits_pays_together() {
         let (mut penalties, _, now) = new();
         for n in 1..=3 {
-            penalties.penalise(source(&format!("2001:db8:1:2::{n}")), Offence::AuthenticationFailed, now);
+            penalties.penalise(source(&format!("2001:db8:1:2::{n}")), Offence::AuthenticationFailed, 1, now);
         }
         assert!(penalties.left(source("2001:db8:1:2:ffff::9"), now).is_some());
         assert!(penalties.left(source("2001:db8:1:3::1"), now).is_none());
@@ -254,7 +280,7 @@ mod tests {
     fn an_offence_that_costs_nothing_is_not_remembered() {
         let (_, source, now) = new();
         let mut penalties = Penalties::new(Terms { crashed: Duration::ZERO, ..TERMS });
-        assert_eq!(penalties.penalise(source, Offence::Crashed, now), None);
+        assert_eq!(penalties.penalise(source, Offence::Crashed, 1, now), None);
         assert_eq!(penalties.len(now), 0);
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ussh_os::seqpacket::SeqPacket;
 use usshca_ipc::channel::ChannelError;
-use usshca_ipc::signer::{Control, Counts, FromSignerControl, PolicyText};
+use usshca_ipc::signer::{Control, Counts, FromSignerControl, PolicyText, Started};
 
 use crate::child::setup_file;
 use crate::failure::Failure;
@@ -48,6 +48,8 @@ pub struct Signer {
     present: Counts,
     /// It said that something was revoked or lifted.
     changed: bool,
+    /// Why CA keys sign nothing.
+    key_troubles: Vec<String>,
 }
 
 enum State {
@@ -80,6 +82,7 @@ impl Signer {
             past: Counts::default(),
             present: Counts::default(),
             changed: false,
+            key_troubles: Vec::new(),
         })
     }
 
@@ -121,6 +124,11 @@ impl Signer {
     /// What this signer and those before it have done, as of its last answer: some seconds ago at most.
     pub fn counts(&self) -> Counts {
         add(self.past, self.present)
+    }
+
+    /// Why CA keys sign nothing, as it last said.
+    pub fn key_troubles(&self) -> &[String] {
+        &self.key_troubles
     }
 
     /// How often another one was started.
@@ -192,6 +200,7 @@ impl Signer {
                 let how = ended(process, |answer| match answer {
                     FromSignerControl::Hears => liveness.answered(now),
                     FromSignerControl::PolicyTaken => {
+                        log::settled("policy: ");
                         self.offered.pop_front().map(|policy| self.policy = policy).is_some()
                     }
                     FromSignerControl::PolicyKept(why) => {
@@ -210,10 +219,20 @@ impl Signer {
                         self.present = counts;
                         true
                     }
+                    FromSignerControl::KeyTroubles(troubles) => {
+                        for trouble in &troubles {
+                            log::error(trouble);
+                        }
+                        if troubles.is_empty() {
+                            log::info("all CA keys sign again");
+                        }
+                        self.key_troubles = troubles;
+                        true
+                    }
                     FromSignerControl::Ready
                     | FromSignerControl::Failed(_)
                     | FromSignerControl::Busy(_)
-                    | FromSignerControl::PolicyGroup(_)
+                    | FromSignerControl::PolicyName { .. }
                     | FromSignerControl::PolicyWarning(_)
                     | FromSignerControl::PolicyGood
                     | FromSignerControl::Copied { .. }
@@ -247,30 +266,17 @@ impl Signer {
                 }
             },
             State::Starting { process, deadline } => match process.control.receive(None) {
-                Ok(received) => match received.message {
-                    FromSignerControl::Ready => {
+                Ok(received) => match Started::from(received.message) {
+                    Started::Ready => {
                         log::info("signer: up again");
                         self.up(now);
                         return;
                     }
-                    FromSignerControl::Failed(why) | FromSignerControl::Busy(why) => {
-                        self.down(&format!("cannot serve: {why}"), now)
-                    }
-                    FromSignerControl::Hears
-                    | FromSignerControl::PolicyGroup(_)
-                    | FromSignerControl::PolicyWarning(_)
-                    | FromSignerControl::PolicyGood
-                    | FromSignerControl::PolicyTaken
-                    | FromSignerControl::PolicyKept(_)
-                    | FromSignerControl::Copied { .. }
-                    | FromSignerControl::Judged(_)
-                    | FromSignerControl::LoggedIn { .. }
-                    | FromSignerControl::Served { .. }
-                    | FromSignerControl::Counts(_)
-                    | FromSignerControl::Changed => self.down("spoke out of turn", now),
-                    FromSignerControl::NeedsPassphrase { key, .. } => {
+                    Started::Failed(why) | Started::Busy(why) => self.down(&format!("cannot serve: {why}"), now),
+                    Started::NeedsPassphrase { key, .. } => {
                         self.down(&format!("{key} is encrypted by another passphrase than at the start"), now)
                     }
+                    Started::OutOfTurn => self.down("spoke out of turn", now),
                 },
                 Err(ChannelError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {
                     match ended(process, |_| false) {
@@ -321,6 +327,7 @@ impl Signer {
         self.generation += 1;
         self.past = self.counts();
         self.present = Counts::default();
+        self.key_troubles.clear();
         // What the one before has not answered for, the next one is asked.
         if let Some(last) = std::mem::take(&mut self.offered).pop_back() {
             self.waiting.get_or_insert(last);

@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use nix::sys::wait::WaitStatus;
 use ussh_core::escape::{MAX_FIELD, escape};
 use ussh_os::seqpacket::SeqPacket;
 use ussh_os::syslog::Severity;
@@ -47,8 +48,11 @@ impl EventLoop {
         if let Some(why) = is_to_be_killed(now, worker.deadline, &worker.log) {
             log::warning(&format!("{name}: {why}: killed"));
             worker.log.close();
-            worker.child.kill();
+            worker.child.kill_family();
             worker.deadline = now + REAP_PATIENCE;
+        }
+        if worker.child.peek().is_some_and(|how| !matches!(how, WaitStatus::Exited(..))) {
+            worker.child.kill_rest();
         }
         let Some(status) = worker.child.try_wait() else {
             return Some(worker);
@@ -138,7 +142,7 @@ impl EventLoop {
             return;
         }
         self.counters.offence(offence);
-        if let Some(left) = self.penalties.penalise(connection.source, offence, now) {
+        if let Some(left) = self.penalties.penalise(connection.source, offence, connection.times(offence), now) {
             let (source, seconds) = (connection.source.to_string(), left.as_secs());
             log::event(
                 Severity::Warning,
@@ -263,6 +267,14 @@ impl Departed {
         }
     }
 
+    /// How often it did that: a connection has as many tries as it is given, and each of them is a guess.
+    fn times(&self, offence: Offence) -> u32 {
+        match offence {
+            Offence::AuthenticationFailed => self.conduct.refused.max(1),
+            Offence::NeverTried | Offence::GraceExceeded | Offence::Crashed => 1,
+        }
+    }
+
     fn offence(&self) -> Option<Offence> {
         if self.is_blameless {
             return None;
@@ -307,6 +319,8 @@ mod tests {
         assert_eq!(departed(2, false).offence(), Some(Offence::AuthenticationFailed));
         assert_eq!(departed(1, true).offence(), Some(Offence::AuthenticationFailed));
         assert_eq!(departed(0, true).offence(), None, "PAM was out of order");
+        assert_eq!(departed(3, false).times(Offence::AuthenticationFailed), 3);
+        assert_eq!(departed(3, false).times(Offence::GraceExceeded), 1);
         let served = |refused| Departed {
             conduct: Conduct { served: true, ..departed(refused, false).conduct },
             ..departed(0, false)

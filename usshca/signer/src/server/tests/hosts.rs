@@ -134,8 +134,10 @@ fn a_host_is_no_user_and_a_user_no_host() {
 }
 
 #[test]
-fn a_source_that_guesses_is_not_listened_to_any_more() {
+fn strangers_who_guess_are_not_listened_to_any_more_and_keep_no_host_at_their_address_out() {
     let world = world();
+    let known = key();
+    world.enrolled(&world.front(1), "web1", &known);
     let peer = "198.51.100.1:22".parse().unwrap();
     let from_there = |connection: u64| -> FrontEnd {
         let (ours, theirs) = SeqPacket::pair().unwrap();
@@ -148,10 +150,23 @@ fn a_source_that_guesses_is_not_listened_to_any_more() {
         let guess = proof(Verb::Enroll, &nonce, Some(&key()), &key());
         assert_refused(&host(&front, HostAsk::Prove(guess)), "The CA does not know this token.");
     }
-    let late = host(&from_there(200), HostAsk::Hello { verb: Verb::Enroll });
-    assert_refused(&late, "Too many hosts from your address were refused. Wait ten minutes.");
-    world.enrolled(&world.front(1), "web1", &key());
-    assert_eq!(world.rows().len(), 1);
+    let late = from_there(200);
+    let late_nonce = nonce(&late, Verb::Enroll);
+    let guess = proof(Verb::Enroll, &late_nonce, Some(&key()), &key());
+    assert_refused(&host(&late, HostAsk::Prove(guess)), "Too many hosts that the CA does not know were refused");
+    // A host of the CA's, and one with a token, at the same address.
+    let renewing = from_there(201);
+    let its_nonce = nonce(&renewing, Verb::Renew);
+    assert_eq!(granted(host(&renewing, HostAsk::Prove(proof(Verb::Renew, &its_nonce, None, &known)))).len(), 1);
+    world.enrolled(&from_there(202), "web2", &key());
+    // Each of these connections has come for something: no user at that address pays for it.
+    let mut served = Vec::new();
+    while let Ok(received) = world.control.receive(Some(Duration::from_millis(200))) {
+        if let FromSignerControl::Served { connection } = received.message {
+            served.push(connection);
+        }
+    }
+    assert_eq!(served, (100..120).chain([200]).collect::<Vec<_>>());
 }
 
 #[test]
