@@ -48,7 +48,7 @@ pub enum Command {
     Init(InitArgs),
     /// Run the CA
     ///
-    /// It stays in the foreground. SIGTERM or SIGINT ends it, once those who are logging in have finished, within 10 seconds. SIGHUP reads the policy again; one that is no good
+    /// It stays in the foreground. SIGTERM or SIGINT ends it, once those who are logging in have finished, within 10 seconds. SIGHUP reads the policy and the CA machine's own host certificate again; what is no good
     /// changes nothing, and the log says what is wrong with it. The configuration is read at the start.
     Serve(ServeArgs),
     /// Say whether `serve` would start, and what stands in its way

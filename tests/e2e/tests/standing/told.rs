@@ -90,6 +90,26 @@ fn an_agent_that_loses_a_ca_key_is_an_error_in_the_log_and_in_the_status_before_
 }
 
 #[test]
+fn without_a_journal_lines_for_it_go_to_stderr_and_serve_and_check_say_so() {
+    let world = world("no-journal", "");
+    let _watch = world.lab().watch();
+    stop_ca(&world);
+    let ca = world.host("ca");
+    ca.script(&format!(
+        "sed -i '1i log_format = \"journald\"' {CA_DIR}/usshca.toml; rm -rf /run/systemd/journal"
+    ))
+    .unwrap();
+    serve_with(&world, &[]);
+    assert_login_works(&world, "alice");
+    let log = || ca.service("usshca").unwrap().stderr();
+    wait_until(SOON, "the certificate in the log", || log().contains("Issued certificate ID \"alice\"")).unwrap();
+    let said = "no journal listens at /run/systemd/journal/socket";
+    assert_eq!(log().matches(said).count(), 1, "{}", log());
+    let check = world.usshca("check").unwrap().ok().unwrap();
+    assert!(check.stderr.contains(said), "{check}");
+}
+
+#[test]
 fn sftp_is_told_in_a_sentence_that_there_is_none() {
     let world = world("sftp", "");
     let _watch = world.lab().watch();

@@ -199,7 +199,9 @@ fn report(layout: &Layout, config: &Config, pam: &str) {
     }
     let low = config.listen.iter().any(|address| (1..1024).contains(&address.port()));
     let but = match low && ussh_os::process::effective_uid() != 0 {
-        true => format!(" (if it may: ports below 1024 are root's, as a rule; `listen` in {})", layout.config.display()),
+        true => {
+            format!(" (if it may: ports below 1024 are root's, as a rule; `listen` in {})", layout.config.display())
+        }
         false => String::new(),
     };
     println!("Start it: usshca{dir} serve      it will listen on {}{but}", listen.join(", "));

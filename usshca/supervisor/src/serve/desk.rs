@@ -401,6 +401,18 @@ mod tests {
     }
 
     #[test]
+    fn metrics_are_not_served_in_a_folder_that_others_write_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = folder.path().join("open");
+        std::fs::create_dir(&open).unwrap();
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+        let address = MetricsAddress::Path(open.join("metrics.sock"));
+        let (what, e) = Desk::open(&folder.path().join("status.sock"), Some(&address), None).unwrap_err();
+        assert!(what.ends_with("open/metrics.sock") && e.to_string().contains("others can write to"), "{what}: {e}");
+        assert!(!open.join("metrics.sock").exists());
+    }
+
+    #[test]
     fn only_loopback_addresses_and_absolute_paths_are_places_for_metrics() {
         let of = |text: &str| MetricsAddress::try_from(text.to_owned());
         assert!(of("/run/usshca/metrics.sock").is_ok() && of("127.0.0.1:9122").is_ok() && of("[::1]:9122").is_ok());
