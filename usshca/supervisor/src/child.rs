@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn what_a_child_has_started_is_killed_with_it_in_a_session_of_its_own_too() {
-        let inner = "echo $$; sleep 1000 & echo $!; wait";
+        let inner = "echo $$; sleep 60 & echo $!; wait";
         let (mut held, pids) = shell(&format!("setsid sh -c '{inner}' & wait"));
         assert!(pids.len() == 2 && !pids.iter().any(|pid| is_gone(*pid)));
         held.kill_family();
@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn what_is_left_of_a_child_that_ended_is_killed_before_it_is_reaped() {
-        let (mut held, pids) = shell("echo $$; sleep 1000 >&2 & echo $!; kill -SEGV $$");
+        let (mut held, pids) = shell("echo $$; sleep 60 >&2 & echo $!; kill -SEGV $$");
         let end = Instant::now() + std::time::Duration::from_secs(10);
         while held.peek().is_none() {
             assert!(Instant::now() < end);
