@@ -122,12 +122,10 @@ fn check_owner(path: &Path, uid: u32) -> Result<(), StateError> {
 
 /// What to do about what was there once.
 fn put_back(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::NotFound => {
-            "; it was made by `usshca init`: put it back from a copy of the state folder (docs/operations.md)"
-        }
-        _ => "",
+    if source.kind() == io::ErrorKind::NotFound {
+        return "; it was made by `usshca init`: put it back from a copy of the state folder (docs/operations.md)";
     }
+    ""
 }
 
 fn io_error(path: &Path, source: io::Error) -> StateError {

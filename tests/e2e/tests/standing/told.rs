@@ -95,10 +95,8 @@ fn without_a_journal_lines_for_it_go_to_stderr_and_serve_and_check_say_so() {
     let _watch = world.lab().watch();
     stop_ca(&world);
     let ca = world.host("ca");
-    ca.script(&format!(
-        "sed -i '1i log_format = \"journald\"' {CA_DIR}/usshca.toml; rm -rf /run/systemd/journal"
-    ))
-    .unwrap();
+    ca.script(&format!("sed -i '1i log_format = \"journald\"' {CA_DIR}/usshca.toml; rm -rf /run/systemd/journal"))
+        .unwrap();
     serve_with(&world, &[]);
     assert_login_works(&world, "alice");
     let log = || ca.service("usshca").unwrap().stderr();
