@@ -131,7 +131,7 @@ fn action(control: &str, passes: bool) -> Action {
     };
     let pairs = || list.split_whitespace().filter_map(|pair| pair.split_once('='));
     let value = if passes { "success" } else { "auth_err" };
-    let find = |name: &str| pairs().filter(|(key, _)| *key == name).last().map(|(_, action)| action);
+    let find = |name: &str| pairs().rfind(|(key, _)| *key == name).map(|(_, action)| action);
     match find(value).or_else(|| find("default")) {
         Some("ignore") => Action::Ignore,
         Some("ok") => Action::Ok,
