@@ -92,8 +92,9 @@ fn an_agent_that_loses_a_ca_key_is_an_error_in_the_log_and_in_the_status_before_
 
 #[test]
 fn check_warns_of_a_journal_that_is_not_there() {
-    let world = world("no-journal", "log_format = \"journald\"\n");
+    let world = world("no-journal", "");
     let _watch = world.lab().watch();
+    world.host("ca").script(&format!("sed -i '1i log_format = \"journald\"' {CA_DIR}/usshca.toml")).unwrap();
     let check = world.usshca("check").unwrap().ok().unwrap();
     assert!(check.stderr.contains("no journal listens at /run/systemd/journal/socket: lines go to syslog"), "{check}");
 }
