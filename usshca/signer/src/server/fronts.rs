@@ -462,17 +462,30 @@ impl Server {
 
     /// Forgets a front, its workers and statements; what was issued and not confirmed is noted as such.
     pub(super) fn end_front(&mut self, connection: u64, why: &str) {
+        let is_let_in = self.is_let_in_by_key(connection);
         let Some(front) = self.fronts.remove(&connection) else {
             return;
         };
-        self.refuse_the_rest(connection, &front);
+        self.refuse_the_rest(connection, &front, is_let_in);
         for serial in &front.open {
             self.turn.note(None, *serial, Outcome::Undelivered(why.to_owned()));
         }
     }
 
+    /// Whether the registered key that was offered is all that the rule demands: its user was let in, and then asked for nothing that takes a proof (`help`, say).
+    fn is_let_in_by_key(&self, connection: u64) -> bool {
+        let Some(front) = self.fronts.get(&connection) else {
+            return false;
+        };
+        let attempt = front.statements.keys().next_back();
+        let demanded = attempt.and_then(|attempt| self.demanded(connection, *attempt));
+        let by_key = Proofs { pam: false, publickey: true };
+        front.offered.as_ref().is_some_and(|offered| offered.registered)
+            && demanded.is_some_and(|(ways, _)| ways.iter().any(|way| by_key.satisfy(*way)))
+    }
+
     /// What had not been decided when a connection ended, and those who came with nothing that opens.
-    fn refuse_the_rest(&mut self, connection: u64, front: &Front) {
+    fn refuse_the_rest(&mut self, connection: u64, front: &Front, is_let_in: bool) {
         let peer = front.peer.ip();
         let mut refused = front.refused;
         let mut later = self.workers.split_off(&(connection, 0));
@@ -485,7 +498,7 @@ impl Server {
             let tried = if *trust == Trust::Authenticates { Tried::Pam } else { Tried::Nothing };
             self.refuse_login(connection, peer, &Refusal { user, proved: "none", tried, key: "", reason });
         }
-        if refused || front.logged_in {
+        if refused || front.logged_in || is_let_in {
             return;
         }
         let named = front.statements.values().next_back().map(|kept| &kept.passed);

@@ -76,7 +76,7 @@ pub fn rows() -> Vec<Row> {
         row("text that is no UTF-8 still comes", lab_then_password("latin1")).login(then_password().shown("Gr")),
         row("an answer of 511 bytes is taken", lab("length=511")).login(certificate().asked("Long: ", "a".repeat(511))),
         row("an answer of 512 bytes is refused, not cut", lab("length=511"))
-            .login(login(End::Denied(super::FAILED)).asked("Long: ", "a".repeat(512))),
+            .login(login(End::Denied("left before PAM had decided")).asked("Long: ", "a".repeat(512))),
         row("a prompt that no terminal can show ends the conversation", lab("binary"))
             .login(login(End::Denied(super::FAILED))),
         row(

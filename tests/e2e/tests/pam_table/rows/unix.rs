@@ -37,7 +37,10 @@ fn passwords() -> Vec<Row> {
             .login(denied("passwort 密碼 🔑")),
         row("pam_unix: an expired account is told so", DEBIAN)
             .prepare("chage -E 0 $WHO")
-            .login(denied("secret").shown("Your account has expired; please contact your system administrator"))
+            .login(crate::row::Login {
+                end: End::Denied("PAM: account refused"),
+                ..denied("secret").shown("Your account has expired; please contact your system administrator")
+            })
             .logged(&["account: Authentication failure (7)"]),
         row("pam_unix: somebody whom policy gives nothing", UNIX)
             .prepare("gpasswd -d $WHO staff >/dev/null")
@@ -45,6 +48,7 @@ fn passwords() -> Vec<Row> {
     ]
 }
 
+const NOT_CHANGED: &str = "PAM: password not changed";
 const MUST: &str = "You are required to change your password immediately (administrator enforced).";
 
 fn changes() -> Vec<Row> {
@@ -74,7 +78,7 @@ fn changes() -> Vec<Row> {
         row("pam_unix: new passwords that are not the same", DEBIAN)
             .prepare("chage -d 0 $WHO")
             .login(
-                crate::row::Login { end: End::Denied(super::FAILED), ..expired() }
+                crate::row::Login { end: End::Denied(NOT_CHANGED), ..expired() }
                     .asked("New password: ", "a fresh parrot 42")
                     .asked("Retype new password: ", "a fresh parrot 43")
                     .shown("Sorry, passwords do not match."),
@@ -86,7 +90,7 @@ fn changes() -> Vec<Row> {
                     .asked("Retype new password: ", "a fresh parrot 42"),
             ),
         row("pam_unix: a wrong current password changes nothing", DEBIAN).prepare("chage -d 0 $WHO").login(
-            login(End::Denied(super::FAILED))
+            login(End::Denied(NOT_CHANGED))
                 .asked(PASSWORD, "secret")
                 .shown(MUST)
                 .asked("Current password: ", "wrong")

@@ -143,6 +143,20 @@ fn an_account_for_which_nothing_was_proved_is_a_row() {
     assert_eq!(wait_for(&world, 1), [row("paula", "192.0.2.1", "none (tried none)", "nothing proved", 1)]);
 }
 
+#[test]
+fn who_was_let_in_by_a_key_and_asked_for_nothing_was_refused_nothing() {
+    let world = keyed();
+    for (connection, user, group) in [(1, "ci", "machines"), (2, "bea", "both")] {
+        let key = new_key();
+        world.register(user, &key);
+        let front = world.looked_up(connection, user, group);
+        let knows = ToSigner::Knows { user: user.into(), key: key.public_key().to_blob() };
+        assert_eq!(say(&front, &knows), FromSigner::Known(true));
+    }
+    // Of the other the rule demands PAM besides.
+    assert_eq!(wait_for(&world, 1), [row("bea", "192.0.2.2", "none (tried publickey)", "nothing proved", 1)]);
+}
+
 /// Removed or revoked between its proof and the certificate.
 #[test]
 fn a_registered_key_that_is_taken_back_after_its_proof_gives_no_certificate() {
