@@ -150,13 +150,13 @@ fn log_in(world: &World, row: &Row) -> Got {
     let batch = if by.contains("pam") { "" } else { "-o BatchMode=yes" };
     let ssh = format!("ssh-add -q -D 2>/dev/null; {key}exec ssh -A {batch} -b {from} ca");
     let script = match mode.as_str() {
-        "client-key" => format!("{ssh} sign '{asks}' < ~/.ssh/id.pub > ~/.ssh/id-cert.pub"),
+        "client-key" => format!("{ssh} sign '{asks}' < ~/.ssh/id.pub > ~/.ssh/certified.pub"),
         _ => format!("{ssh} '{asks}'"),
     };
     let login = world.unattended(&row.user, world.password(&row.user), &script).unwrap().wait(SOON).unwrap();
     let certificates = match mode.as_str() {
         "client-key" => {
-            let show = "test ! -s ~/.ssh/id-cert.pub || ssh-keygen -Lf ~/.ssh/id-cert.pub";
+            let show = "test ! -s ~/.ssh/certified.pub || ssh-keygen -Lf ~/.ssh/certified.pub";
             shown_certificates(&world.sh("laptop", &row.user, show).unwrap().ok().unwrap().stdout)
         }
         _ => world.certificates(&row.user).unwrap(),
