@@ -73,7 +73,7 @@ fn nobody_else_gets_in_with_nothing() {
     for (account, why) in [
         ("else", "nothing proved"),
         ("paula", "nothing proved"),
-        ("nobody-of-that-name", "PAM: unknown user"),
+        ("nobody-of-that-name", "PAM: account refused"),
         ("over", "PAM: account refused"),
     ] {
         assert_denied(&as_whom(account, ""), "publickey,keyboard-interactive");
