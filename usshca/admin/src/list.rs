@@ -347,9 +347,9 @@ mod tests {
     fn a_long_outcome_is_cut_at_a_terminal_alone() {
         let long = Entry { outcome: format!("undelivered: {}", "x".repeat(100)), ..entry() };
         assert_eq!(to_row(&long, OUTCOME_WIDTH)[5], format!("undelivered: {}…", "x".repeat(26)));
-        let piped = shown_as(&[long.clone()], Form::Table, false);
+        let piped = shown_as(std::slice::from_ref(&long), Form::Table, false);
         assert!(piped.contains(&"x".repeat(100)) && !piped.contains('…'), "{piped}");
-        assert!(shown_as(&[long.clone()], Form::Table, true).contains('…'));
+        assert!(shown_as(std::slice::from_ref(&long), Form::Table, true).contains('…'));
         assert_eq!(to_json(&long)["outcome"].as_str().unwrap().len(), 113);
         let fits = Entry { outcome: "x".repeat(40), ..entry() };
         assert_eq!(to_row(&fits, OUTCOME_WIDTH)[5], "x".repeat(40));
