@@ -23,7 +23,7 @@ use ussh_os::seqpacket::SeqPacket;
 use usshca_ipc::channel::{Channel, encode};
 use usshca_ipc::front::{Delivery, FromSigner, ToSigner, Wish};
 use usshca_ipc::signer::{Control, FromSignerControl, PolicyText, SignerSetup};
-use usshca_ipc::worker::{Statement, StatementReply};
+use usshca_ipc::worker::{Spoken, Statement, StatementReply};
 
 use crate::comparisons::Result;
 use crate::row::Fact;
@@ -170,7 +170,7 @@ struct Front {
 /// For what a front waits.
 enum Waits {
     /// Its worker, for the statement to be kept.
-    Statement(Channel<Statement, StatementReply>),
+    Statement(Channel<Spoken, StatementReply>),
     /// The certificate.
     Certificate,
     /// The outcome to be noted.
@@ -213,14 +213,20 @@ impl Load {
     }
 
     /// A worker whose identity the kernel attests says that somebody has passed.
-    fn log_in(&self, connection: u64, attempt: u32) -> Result<Channel<Statement, StatementReply>> {
+    fn log_in(&self, connection: u64, attempt: u32) -> Result<Channel<Spoken, StatementReply>> {
         let (ours, theirs) = SeqPacket::pair()?;
         theirs.attest_sender()?;
-        let news = Control::NewWorker { connection, attempt, worker_pid: self.own_pid };
+        let news = Control::NewWorker {
+            connection,
+            attempt,
+            worker_pid: self.own_pid,
+            user: String::new(),
+            patience_seconds: 60,
+        };
         self.control.send_with(&news, &[theirs.as_fd()])?;
-        let worker = Channel::<Statement, StatementReply>::new(ours);
+        let worker = Channel::<Spoken, StatementReply>::new(ours);
         let user = format!("user{connection}");
-        worker.send(&Statement { user, uid: 1000, groups: vec!["staff".to_owned()] })?;
+        worker.send(&Spoken::Passed(Statement { user, uid: 1000, groups: vec!["staff".to_owned()] }))?;
         Ok(worker)
     }
 

@@ -32,8 +32,8 @@ complete -c usshca -n "__fish_usshca_needs_command" -f -a "init" -d 'Make a work
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "serve" -d 'Run the CA'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "check" -d 'Say whether `serve` would start, and what stands in its way'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "status" -d 'Say how the running CA is: what it listens on, who is connected, its signer, the last certificate and the last error'
-complete -c usshca -n "__fish_usshca_needs_command" -f -a "list" -d 'Certificates that were issued, newest first'
-complete -c usshca -n "__fish_usshca_needs_command" -f -a "show" -d 'One certificate'
+complete -c usshca -n "__fish_usshca_needs_command" -f -a "list" -d 'Certificates that were issued, and what was refused, newest first'
+complete -c usshca -n "__fish_usshca_needs_command" -f -a "show" -d 'One certificate, or one refusal'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "explain" -d 'Say which rule of the policy decides about somebody, why the ones before it do not, and what the certificate would be like'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "revoke" -d 'Revoke certificates, or undo that'
 complete -c usshca -n "__fish_usshca_needs_command" -f -a "revocations" -d 'What was revoked, when, by whom and why, newest first'
@@ -173,7 +173,7 @@ complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subc
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from help" -f -a "remove" -d 'Take a host out: its certificates are revoked, and it gets no more'
 complete -c usshca -n "__fish_usshca_using_subcommand host; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c usshca -n "__fish_usshca_using_subcommand find" -l user -d 'Of this user' -r
-complete -c usshca -n "__fish_usshca_using_subcommand find" -l key -d 'For this key: a file with the public key, or its fingerprint SHA256:…' -r
+complete -c usshca -n "__fish_usshca_using_subcommand find" -l key -d 'For this key, or by somebody who had logged in with it: a file with the public key, or its fingerprint SHA256:…' -r
 complete -c usshca -n "__fish_usshca_using_subcommand find" -l serial -d 'With this serial' -r
 complete -c usshca -n "__fish_usshca_using_subcommand find" -l time -d 'Asked for from one time to before another, in UTC, as 2026-01-31T12:00:00Z..2026-02-01T00:00:00Z; either may be left out' -r
 complete -c usshca -n "__fish_usshca_using_subcommand find" -l principal -d 'That names this principal' -r
@@ -271,8 +271,8 @@ complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_
 complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay key publish feed help" -f -a "serve" -d 'Run the CA'
 complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay key publish feed help" -f -a "check" -d 'Say whether `serve` would start, and what stands in its way'
 complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay key publish feed help" -f -a "status" -d 'Say how the running CA is: what it listens on, who is connected, its signer, the last certificate and the last error'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay key publish feed help" -f -a "list" -d 'Certificates that were issued, newest first'
-complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay key publish feed help" -f -a "show" -d 'One certificate'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay key publish feed help" -f -a "list" -d 'Certificates that were issued, and what was refused, newest first'
+complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay key publish feed help" -f -a "show" -d 'One certificate, or one refusal'
 complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay key publish feed help" -f -a "explain" -d 'Say which rule of the policy decides about somebody, why the ones before it do not, and what the certificate would be like'
 complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay key publish feed help" -f -a "revoke" -d 'Revoke certificates, or undo that'
 complete -c usshca -n "__fish_usshca_using_subcommand help; and not __fish_seen_subcommand_from init serve check status list show explain revoke revocations krl host find backup replay key publish feed help" -f -a "revocations" -d 'What was revoked, when, by whom and why, newest first'

@@ -28,6 +28,8 @@ pub struct Row {
     pub outcome: String,
     /// Seconds since the epoch, if revoked.
     pub revoked: Option<u64>,
+    /// How often the same login was refused; 1 for all other rows.
+    pub count: u64,
 }
 
 /// JSON's numbers lose digits of a serial in many readers, so that it is text.

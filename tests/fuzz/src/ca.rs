@@ -20,7 +20,7 @@ use usshca_front::transport::Hangup;
 use usshca_front::{session, text, wish, words};
 use usshca_ipc::channel::{Channel as Blocking, decode, encode};
 use usshca_ipc::front::{FromSigner, FromSupervisor, FrontSetup, MAX_REASON, MAX_WISHES, ToSigner, ToSupervisor};
-use usshca_ipc::worker::{FromWorker, Statement, StatementReply, ToWorker, WorkerSetup};
+use usshca_ipc::worker::{FromWorker, Spoken, StatementReply, ToWorker, WorkerSetup};
 use usshca_ipc::{admin, signer};
 use usshca_pam::conversation::ByFront;
 use zeroize::Zeroizing;
@@ -58,7 +58,7 @@ pub fn ipc(data: &[u8]) {
         0 => round_trip::<FromWorker>(data),
         1 => round_trip::<ToWorker>(data),
         2 => round_trip::<WorkerSetup>(data),
-        3 => round_trip::<Statement>(data),
+        3 => round_trip::<Spoken>(data),
         4 => round_trip::<StatementReply>(data),
         5 => round_trip::<ToSupervisor>(data),
         6 => round_trip::<FromSupervisor>(data),

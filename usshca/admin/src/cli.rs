@@ -111,9 +111,9 @@ pub struct StatusArgs {
 /// The verbs that ask the signer: a running one over the admin socket, else one of their own for the moment.
 #[derive(Debug, Subcommand)]
 pub enum AdminCommand {
-    /// Certificates that were issued, newest first
+    /// Certificates that were issued, and what was refused, newest first
     List(ListArgs),
-    /// One certificate
+    /// One certificate, or one refusal
     Show(ShowArgs),
     /// Say which rule of the policy decides about somebody, why the ones before it do not, and what the certificate would be like
     ///
@@ -283,7 +283,7 @@ pub struct FindArgs {
     /// Of this user
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
-    /// For this key: a file with the public key, or its fingerprint SHA256:…
+    /// For this key, or by somebody who had logged in with it: a file with the public key, or its fingerprint SHA256:…
     #[arg(long, value_name = "FILE|SHA256:…")]
     pub key: Option<String>,
     /// With this serial
@@ -360,11 +360,30 @@ pub struct ReplayArgs {
     pub json: bool,
 }
 
+/// What names a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowId {
+    /// A certificate's serial.
+    Serial(u64),
+    /// The number of a row.
+    Row(u64),
+}
+
+/// A serial, or `r` and a row's number.
+fn parse_row_id(text: &str) -> Result<RowId, String> {
+    let (number, id): (&str, fn(u64) -> RowId) = match text.strip_prefix('r') {
+        Some(number) => (number, RowId::Row),
+        None => (text, RowId::Serial),
+    };
+    number.parse().map(id).map_err(|_| "a serial, or r and the number of a row".to_owned())
+}
+
 /// `usshca show`.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// The certificate's serial
-    pub serial: u64,
+    /// The certificate's serial, or what `list` and `find` print for a refusal: r and a number
+    #[arg(value_name = "ID", value_parser = parse_row_id)]
+    pub id: RowId,
     /// JSON
     #[arg(long)]
     pub json: bool,

@@ -21,7 +21,7 @@ pub fn find(desk: &dyn Desk, args: &FindArgs) -> Result<(), Failure> {
     let mut count = 0;
     let (mut all, mut cursor, mut found): (Vec<Entry>, Cursor, bool) = (Vec::new(), Cursor::NEWEST, false);
     if form == Form::Csv {
-        print(desk, &shown_as(&[], form))?;
+        print(desk, &shown_as(&[], form, false))?;
     }
     while left > 0 {
         let limit = u32::try_from(left).unwrap_or(PAGE).min(PAGE);
@@ -40,9 +40,9 @@ pub fn find(desk: &dyn Desk, args: &FindArgs) -> Result<(), Failure> {
                 all.extend(rows);
                 true
             }
-            Form::Json => desk.stream(shown_as(&rows, form).as_bytes())?,
+            Form::Json => desk.stream(shown_as(&rows, form, false).as_bytes())?,
             Form::Csv => {
-                let text = shown_as(&rows, form);
+                let text = shown_as(&rows, form, false);
                 desk.stream(
                     text.split_once(
                         "
@@ -63,7 +63,7 @@ pub fn find(desk: &dyn Desk, args: &FindArgs) -> Result<(), Failure> {
         }
     }
     if form == Form::Table && found {
-        print(desk, &shown_as(&all, form))?;
+        print(desk, &shown_as(&all, form, desk.is_terminal()))?;
     }
     if found { Ok(()) } else { Err(Failure::refused("nothing of that kind stands in the inventory")) }
 }

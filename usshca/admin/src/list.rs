@@ -9,20 +9,19 @@ use usshca_ipc::admin::{Entry, Reply, Request, Shown};
 
 use super::time::utc;
 use super::{Desk, Link, csv, print, table, too_many, unexpected};
-use crate::cli::{ListArgs, ShowArgs};
+use crate::cli::{ListArgs, RowId, ShowArgs};
 use crate::failure::Failure;
 
 /// Rows asked for at a time.
 const PAGE: u32 = 500;
-/// Longest outcome in the table, in characters; all of it is in `show` and in JSON.
+/// Longest outcome in the table at a terminal, in characters; all of it is in `show`, in JSON and in a pipe.
 const OUTCOME_WIDTH: usize = 40;
-const HEAD: [&str; 9] =
-    ["SERIAL", "ASKED", "KEY ID", "PRINCIPALS", "VALID UNTIL", "OUTCOME", "FROM", "RULE", "REVOKED"];
+const HEAD: [&str; 9] = ["ID", "ASKED", "KEY ID", "PRINCIPALS", "VALID UNTIL", "OUTCOME", "FROM", "RULE", "REVOKED"];
 
 /// Lists the inventory, newest first.
 pub fn list(desk: &dyn Desk, args: &ListArgs) -> Result<(), Failure> {
     let entries = receive(desk, desk.link()?.as_ref(), args.limit.unwrap_or(u64::MAX))?;
-    print(desk, &shown_as(&entries, Form::of(args.json, args.csv)))
+    print(desk, &shown_as(&entries, Form::of(args.json, args.csv), desk.is_terminal()))
 }
 
 /// How rows are printed.
@@ -47,12 +46,15 @@ impl Form {
     }
 }
 
-/// Rows as text.
-pub fn shown_as(entries: &[Entry], form: Form) -> String {
+/// Rows as text; what is cut for a terminal is whole for all else.
+pub fn shown_as(entries: &[Entry], form: Form, for_terminal: bool) -> String {
     match form {
         Form::Json => entries.iter().map(|e| format!("{}\n", to_json(e))).collect(),
         Form::Csv => csv::record(CSV_HEAD) + &entries.iter().map(to_csv).collect::<String>(),
-        Form::Table => table::render(&HEAD, &entries.iter().map(to_row).collect::<Vec<_>>()),
+        Form::Table => {
+            let width = if for_terminal { OUTCOME_WIDTH } else { usize::MAX };
+            table::render(&HEAD, &entries.iter().map(|entry| to_row(entry, width)).collect::<Vec<_>>())
+        }
     }
 }
 
@@ -82,7 +84,11 @@ fn receive(desk: &dyn Desk, link: &dyn Link, limit: u64) -> Result<Vec<Entry>, F
 
 /// Shows all that is known of one certificate.
 pub fn show(desk: &dyn Desk, args: &ShowArgs) -> Result<(), Failure> {
-    let Reply::Shown(shown) = desk.link()?.ask(&Request::Show { serial: args.serial })? else {
+    let request = match args.id {
+        RowId::Serial(serial) => Request::Show { serial },
+        RowId::Row(row) => Request::ShowRow { row },
+    };
+    let Reply::Shown(shown) = desk.link()?.ask(&request)? else {
         return Err(unexpected());
     };
     print(desk, &if args.json { format!("{}\n", shown_json(&shown)) } else { shown_text(&shown) })
@@ -90,20 +96,25 @@ pub fn show(desk: &dyn Desk, args: &ShowArgs) -> Result<(), Failure> {
 
 fn shown_text(shown: &Shown) -> String {
     let entry = &shown.entry;
+    let is_refusal = entry.serial == 0;
+    let of_certificate = |value: String| if is_refusal { "-".to_owned() } else { value };
     let mut lines = vec![
-        ("serial", entry.serial.to_string()),
+        (if is_refusal { "id" } else { "serial" }, id(entry)),
         ("kind", plain(&entry.kind)),
         ("key ID", plain(&entry.key_id)),
-        ("principals", principals(entry)),
-        ("key", plain(&entry.fingerprint)),
-        ("valid from", utc(entry.valid_after)),
-        ("valid until", utc(entry.valid_before)),
+        ("principals", of_certificate(principals(entry))),
+        ("key", dash_if_empty(plain(&entry.fingerprint))),
+        ("valid from", of_certificate(utc(entry.valid_after))),
+        ("valid until", of_certificate(utc(entry.valid_before))),
         ("asked", utc(entry.asked)),
         ("from", plain(&entry.from)),
         ("authenticated", plain(&entry.authenticated)),
         ("rule", plain(&entry.rule)),
         ("outcome", plain(&entry.outcome)),
     ];
+    if entry.count > 1 {
+        lines.push(("times", format!("{}, the last one {}", entry.count, utc(entry.last))));
+    }
     if !entry.reason.is_empty() {
         // Escaped by the signer already: its backslashes stay as they are.
         lines.push(("reason", sentence(&entry.reason)));
@@ -135,6 +146,7 @@ fn shown_json(shown: &Shown) -> Value {
 /// Times are seconds since the epoch; the serial is a string, since JSON's numbers lose digits above 2^53 in many readers.
 fn to_json(entry: &Entry) -> Value {
     json!({
+        "id": id(entry),
         "row": entry.row,
         "serial": entry.serial.to_string(),
         "kind": entry.kind,
@@ -150,11 +162,14 @@ fn to_json(entry: &Entry) -> Value {
         "outcome": entry.outcome,
         "revoked": entry.revoked,
         "reason": entry.reason,
+        "count": entry.count,
+        "last": entry.last,
     })
 }
 
 /// JSON's names and values; what is not there is empty.
-const CSV_HEAD: [&str; 15] = [
+const CSV_HEAD: [&str; 18] = [
+    "id",
     "row",
     "serial",
     "kind",
@@ -170,18 +185,23 @@ const CSV_HEAD: [&str; 15] = [
     "outcome",
     "revoked",
     "reason",
+    "count",
+    "last",
 ];
 
 fn to_csv(entry: &Entry) -> String {
     let principals = entry.principals.join(" ");
-    let numbers = [entry.row, entry.serial, entry.valid_after, entry.valid_before, entry.asked].map(|n| n.to_string());
-    let [row, serial, valid_after, valid_before, asked] = numbers.each_ref().map(String::as_str);
+    let numbers =
+        [entry.row, entry.serial, entry.valid_after, entry.valid_before, entry.asked, entry.count, entry.last];
+    let numbers = numbers.map(|n| n.to_string());
+    let [row, serial, valid_after, valid_before, asked, count, last] = numbers.each_ref().map(String::as_str);
     let revoked = entry.revoked.map(|time| time.to_string()).unwrap_or_default();
     csv::record([
+        &id(entry),
         row,
         serial,
         &entry.kind,
-        &entry.key_id,
+        &no_formula(&entry.key_id),
         &principals,
         &entry.fingerprint,
         valid_after,
@@ -193,24 +213,35 @@ fn to_csv(entry: &Entry) -> String {
         &entry.outcome,
         &revoked,
         &no_formula(&entry.reason),
+        count,
+        last,
     ])
 }
 
-/// Any user chooses this text, and a spreadsheet would compute one that begins so.
+/// Others choose this text, a name that is tried at the login among them, and a spreadsheet would compute one that begins so.
 fn no_formula(text: &str) -> Cow<'_, str> {
     if text.starts_with(['=', '+', '-', '@']) { format!("'{text}").into() } else { text.into() }
 }
 
+/// What `usshca show` takes: the serial, or `r` and the number of the row where there is none.
+fn id(entry: &Entry) -> String {
+    if entry.serial == 0 { format!("r{}", entry.row) } else { entry.serial.to_string() }
+}
+
 /// A refusal has neither serial nor validity.
-fn to_row(entry: &Entry) -> Vec<String> {
+fn to_row(entry: &Entry, outcome_width: usize) -> Vec<String> {
     let of_certificate = |value: String| if entry.serial == 0 { "-".to_owned() } else { value };
     vec![
-        of_certificate(entry.serial.to_string()),
+        id(entry),
         utc(entry.asked),
         plain(&entry.key_id),
         of_certificate(principals(entry)),
         of_certificate(utc(entry.valid_before)),
-        shorten(plain(&entry.outcome), OUTCOME_WIDTH),
+        match entry.count {
+            0 | 1 => shorten(plain(&entry.outcome), outcome_width),
+            // The count is never cut off.
+            count => format!("{} ({count} times)", shorten(plain(&entry.outcome), outcome_width)),
+        },
         plain(&entry.from),
         dash_if_empty(plain(&entry.rule)),
         entry.revoked.map_or_else(|| "-".to_owned(), utc),
@@ -264,6 +295,8 @@ mod tests {
             outcome: "delivered".into(),
             revoked: None,
             reason: "ticket \\x5c 7".into(),
+            count: 1,
+            last: 1,
         }
     }
 
@@ -280,13 +313,13 @@ mod tests {
             "staff",
             "-",
         ];
-        assert_eq!(to_row(&entry()), expected);
+        assert_eq!(to_row(&entry(), OUTCOME_WIDTH), expected);
         let revoked = Entry { revoked: Some(0), ..entry() };
-        assert_eq!(to_row(&revoked)[8], "1970-01-01T00:00:00Z");
+        assert_eq!(to_row(&revoked, OUTCOME_WIDTH)[8], "1970-01-01T00:00:00Z");
     }
 
     #[test]
-    fn a_refusal_shows_no_serial_and_no_validity() {
+    fn a_refusal_shows_the_number_of_its_row_and_no_validity() {
         let refusal = Entry {
             serial: 0,
             principals: vec![],
@@ -296,9 +329,9 @@ mod tests {
             ..entry()
         };
         assert_eq!(
-            to_row(&refusal)[..8],
+            to_row(&refusal, OUTCOME_WIDTH)[..8],
             [
-                "-",
+                "r3",
                 "1970-01-01T00:00:01Z",
                 "alice\\x1b[2J",
                 "-",
@@ -311,12 +344,29 @@ mod tests {
     }
 
     #[test]
-    fn a_long_outcome_is_cut_in_the_table_alone() {
+    fn a_long_outcome_is_cut_at_a_terminal_alone() {
         let long = Entry { outcome: format!("undelivered: {}", "x".repeat(100)), ..entry() };
-        assert_eq!(to_row(&long)[5], format!("undelivered: {}…", "x".repeat(26)));
+        assert_eq!(to_row(&long, OUTCOME_WIDTH)[5], format!("undelivered: {}…", "x".repeat(26)));
+        let piped = shown_as(std::slice::from_ref(&long), Form::Table, false);
+        assert!(piped.contains(&"x".repeat(100)) && !piped.contains('…'), "{piped}");
+        assert!(shown_as(std::slice::from_ref(&long), Form::Table, true).contains('…'));
         assert_eq!(to_json(&long)["outcome"].as_str().unwrap().len(), 113);
         let fits = Entry { outcome: "x".repeat(40), ..entry() };
-        assert_eq!(to_row(&fits)[5], "x".repeat(40));
+        assert_eq!(to_row(&fits, OUTCOME_WIDTH)[5], "x".repeat(40));
+    }
+
+    #[test]
+    fn what_was_refused_often_says_how_often() {
+        let often =
+            Entry { serial: 0, count: 7, last: 61, outcome: "refused: PAM: authentication failed".into(), ..entry() };
+        assert_eq!(to_row(&often, OUTCOME_WIDTH)[5], "refused: PAM: authentication failed (7 times)");
+        let shown = Shown { entry: often, certificate: None, revoked_by: None, revocation_reason: None };
+        let text = shown_text(&shown);
+        assert!(text.starts_with("id             r3\n"), "{text}");
+        assert!(text.contains("times          7, the last one 1970-01-01T00:01:01Z\n"), "{text}");
+        assert!(text.contains("valid until    -\n"), "{text}");
+        let json = shown_json(&shown);
+        assert_eq!((&json["id"], &json["count"], &json["last"]), (&json!("r3"), &json!(7), &json!(61)));
     }
 
     #[test]
@@ -329,7 +379,7 @@ mod tests {
 
     #[test]
     fn csv_has_a_column_for_each_name_of_json() {
-        let text = shown_as(&[Entry { revoked: Some(7), rule: "a,b".into(), ..entry() }], Form::Csv);
+        let text = shown_as(&[Entry { revoked: Some(7), rule: "a,b".into(), ..entry() }], Form::Csv, true);
         let (head, row) = text.split_once("\r\n").unwrap();
         let names: Vec<&str> = head.split(',').collect();
         let value = to_json(&entry());
@@ -337,7 +387,7 @@ mod tests {
         assert!(names.iter().all(|name| value.get(name).is_some()), "{head}");
         assert_eq!(
             row.trim_end(),
-            "3,18446744073709551615,user,alice\u{1b}[2J,alice web,SHA256:x,1,1769860800,1,192.0.2.1,pam,\"a,b\",delivered,7,ticket \\x5c 7"
+            "18446744073709551615,3,18446744073709551615,user,alice\u{1b}[2J,alice web,SHA256:x,1,1769860800,1,192.0.2.1,pam,\"a,b\",delivered,7,ticket \\x5c 7,1,1"
         );
     }
 
@@ -352,7 +402,9 @@ mod tests {
         assert!(shown_text(&shown("ticket \\x5c 7\x1b")).ends_with("reason         ticket \\x5c 7\\x1b\n"));
         assert!(!shown_text(&shown("")).contains("reason"));
         assert_eq!(shown_json(&shown("=1+1"))["reason"], "=1+1");
-        assert!(to_csv(&shown("=1+1").entry).ends_with(",'=1+1\r\n"));
+        assert!(to_csv(&shown("=1+1").entry).ends_with(",'=1+1,1,1\r\n"));
+        let tried = Entry { key_id: "=HYPERLINK(1)".into(), ..entry() };
+        assert!(to_csv(&tried).contains(",'=HYPERLINK(1),"), "{}", to_csv(&tried));
     }
 
     #[test]

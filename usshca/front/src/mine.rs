@@ -180,6 +180,8 @@ mod tests {
             outcome: "delivered".into(),
             revoked,
             reason: String::new(),
+            count: 1,
+            last: 1,
         }
     }
 

@@ -156,6 +156,11 @@ pub enum Request {
         /// `SHA256:…`
         fingerprint: String,
     },
+    /// One row with all that is known of it; a refusal has no serial. The answer is [`Reply::Shown`].
+    ShowRow {
+        /// Its number.
+        row: u64,
+    },
 }
 
 /// What is looked for: all of what is given.
@@ -163,7 +168,7 @@ pub enum Request {
 pub struct Find {
     /// A user's certificates and refusals.
     pub user: Option<String>,
-    /// Fingerprint `SHA256:…` of the subject key.
+    /// Fingerprint `SHA256:…` of the subject key, or of the registered key by which somebody had logged in.
     pub key: Option<String>,
     /// One certificate.
     pub serial: Option<u64>,
@@ -528,7 +533,7 @@ pub struct Entry {
     pub asked: u64,
     /// Peer address, or `admin`.
     pub from: String,
-    /// How authenticated: `pam:usshca`, `admin uid 0`.
+    /// How authenticated: `pam`, `publickey SHA256:…`, `admin uid 0`; of a login that was refused what was tried as well: `none (tried pam)`.
     pub authenticated: String,
     /// Policy rule.
     pub rule: String,
@@ -538,4 +543,8 @@ pub struct Entry {
     pub revoked: Option<u64>,
     /// What the user said that it is for (`reason="…"`), escaped; empty: nothing.
     pub reason: String,
+    /// How often the same login was refused; 1 for all other rows.
+    pub count: u64,
+    /// Seconds since the epoch: when it was refused last; when it was asked for, for all other rows.
+    pub last: u64,
 }

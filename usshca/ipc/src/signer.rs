@@ -99,7 +99,7 @@ pub enum Control {
         /// Kernel's getpeername.
         peer: SocketAddr,
     },
-    /// A PAM worker for that connection: Channel<worker::StatementReply, worker::Statement>.
+    /// A PAM worker for that connection: Channel<worker::StatementReply, worker::Spoken>.
     NewWorker {
         /// Connection number.
         connection: u64,
@@ -107,6 +107,10 @@ pub enum Control {
         attempt: u32,
         /// Its pid; the sender of the statement must be it.
         worker_pid: i32,
+        /// The user name as typed, at most 256 bytes without control characters: for the inventory, if nobody passes.
+        user: String,
+        /// Seconds until the connection's time to log in is over.
+        patience_seconds: u64,
     },
     /// An admin connection: Channel<admin::Reply, admin::Request> (one-shot mode).
     NewAdmin,
@@ -124,6 +128,10 @@ pub enum Control {
         attempt: u32,
         /// Its pid; the sender of the statement must be it.
         worker_pid: i32,
+        /// The user name as typed, at most 256 bytes without control characters: for the inventory, if nobody passes.
+        user: String,
+        /// Seconds until the connection's time to log in is over.
+        patience_seconds: u64,
     },
 }
 

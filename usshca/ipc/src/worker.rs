@@ -7,7 +7,7 @@ use zeroize::Zeroize;
 pub mod descriptors {
     /// Channel<FromWorker, ToWorker>.
     pub const FRONT: i32 = 3;
-    /// Channel<Statement, StatementReply>.
+    /// Channel<Spoken, StatementReply>.
     pub const SIGNER: i32 = 4;
     /// A pipe with a [`super::WorkerSetup`], postcard-encoded, read to its end.
     pub const SETUP: i32 = 5;
@@ -85,8 +85,42 @@ impl std::fmt::Debug for ToWorker {
     }
 }
 
-/// Worker → signer, once: this account passed authentication *and* account management just now; from a worker that only looks up (`signer::Control::NewLookup`), account management alone. The signer takes it only from a sender whose uid the kernel attests (root, or the
-/// CA's own uid when all of it runs as one ordinary user) and whose pid is the worker's that the supervisor announced.
+/// Worker → signer, once. The signer takes it only from a sender whose uid the kernel attests (root, or the CA's own uid when all of it runs as one ordinary user) and whose pid is the
+/// worker's that the supervisor announced. A worker that ends without a word has broken down, and its attempt is refused as well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Spoken {
+    /// PAM said yes. It is answered.
+    Passed(Statement),
+    /// PAM did not say yes: for the inventory, and before the front hears of it. It is not answered.
+    Refused(PamRefusal),
+}
+
+/// Why PAM did not say yes, in words that do not change: the whole text is in the worker's line of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PamRefusal {
+    /// PAM_AUTH_ERR, and every other no of `pam_authenticate`: a wrong password, likely.
+    Authentication,
+    /// PAM_USER_UNKNOWN.
+    UnknownUser,
+    /// PAM_MAXTRIES.
+    TooManyTries,
+    /// PAM_ACCT_EXPIRED.
+    AccountExpired,
+    /// Every other no of `pam_acct_mgmt`.
+    Account,
+    /// PAM_NEW_AUTHTOK_REQD or PAM_AUTHTOK_EXPIRED, and it was not to be changed.
+    PasswordExpired,
+    /// `pam_chauthtok` said no.
+    PasswordNotChanged,
+    /// Whoever was asked had gone.
+    Left,
+    /// It could not be found out.
+    Unavailable,
+    /// PAM let in somebody whom NSS does not know.
+    NoAccount,
+}
+
+/// This account passed authentication *and* account management just now; from a worker that only looks up (`signer::Control::NewLookup`), account management alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statement {
     /// Canonical account name (pw_name of PAM_USER after PAM).

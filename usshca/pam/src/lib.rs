@@ -17,7 +17,7 @@ use ussh_os::seqpacket::SeqPacket;
 use ussh_os::{process, sandbox};
 use usshca_ipc::by_hand;
 use usshca_ipc::channel::{Channel, decode};
-use usshca_ipc::worker::{FromWorker, Statement, StatementReply, ToWorker, WorkerSetup, descriptors};
+use usshca_ipc::worker::{FromWorker, Spoken, StatementReply, ToWorker, WorkerSetup, descriptors};
 use zeroize::Zeroizing;
 
 use crate::login::Outcome;
@@ -35,8 +35,8 @@ const MAX_SETUP: u64 = 64 * 1024;
 pub struct Worker {
     /// The conversation.
     pub front: Channel<FromWorker, ToWorker>,
-    /// The statement.
-    pub signer: Channel<Statement, StatementReply>,
+    /// The statement, or the refusal.
+    pub signer: Channel<Spoken, StatementReply>,
     /// Who, and how.
     pub setup: WorkerSetup,
 }

@@ -9,13 +9,17 @@ use ussh_core::escape::{MAX_FIELD, escape};
 use ussh_os::account::Account;
 use ussh_os::pam_application::{NEW_AUTHTOK_REQD, PamApplication, PamError};
 use usshca_ipc::channel::{Channel, ChannelError};
-use usshca_ipc::worker::{FromWorker, Statement, StatementReply, ToWorker, WorkerSetup};
+use usshca_ipc::worker::{FromWorker, PamRefusal, Spoken, Statement, StatementReply, ToWorker, WorkerSetup};
 
 use crate::Worker;
 use crate::conversation::ByFront;
 
 /// How long the signer may take over a statement.
 const SIGNER_PATIENCE: Duration = Duration::from_secs(10);
+
+const AUTHENTICATION: &str = "authentication";
+const PASSWORD_CHANGE: &str = "password change";
+const ACCOUNT: &str = "account";
 
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +61,10 @@ pub fn run(worker: Worker) -> Outcome {
     let left = Rc::new(Cell::new(false));
     let mut pam = match open(&setup, Rc::clone(&front), Rc::clone(&left)) {
         Ok(pam) => pam,
-        Err(failure) => return fail(&front, &setup, &failure, None),
+        Err(failure) => {
+            report(&signer, &failure, false);
+            return fail(&front, &setup, &failure, None);
+        }
     };
     match pass(&mut pam, &signer, setup.lookup) {
         Ok(user) => {
@@ -69,6 +76,7 @@ pub fn run(worker: Worker) -> Outcome {
             Outcome::Passed
         }
         Err(failure) => {
+            report(&signer, &failure, left.get());
             let delay = pam.fail_delay();
             // pam_end now: once it has been told, the front may ask for the next attempt.
             drop(pam);
@@ -98,25 +106,25 @@ fn open(
 /// All that must be true, in order; gives the canonical account name.
 fn pass(
     pam: &mut PamApplication<ByFront>,
-    signer: &Channel<Statement, StatementReply>,
+    signer: &Channel<Spoken, StatementReply>,
     lookup: bool,
 ) -> Result<String, Failure> {
     if !lookup {
-        step("authentication", pam.authenticate())?;
+        step(AUTHENTICATION, pam.authenticate())?;
     }
     match pam.acct_mgmt() {
         // Whoever did not give the old password sets no new one.
         Err(e) if e.code == NEW_AUTHTOK_REQD && !lookup => {
-            step("password change", pam.change_expired_password())?;
-            step("account", pam.acct_mgmt())?;
+            step(PASSWORD_CHANGE, pam.change_expired_password())?;
+            step(ACCOUNT, pam.acct_mgmt())?;
         }
-        other => step("account", other)?,
+        other => step(ACCOUNT, other)?,
     }
     // Modules may have changed it (pam_ldap, case folding, an alias): what counts is whom PAM let in.
     let name = step("PAM_USER", pam.user())?;
     let account = Account::by_name(&name)?.ok_or(Failure::NoAccount)?;
     let groups = account.group_names()?;
-    signer.send(&Statement { user: account.name.clone(), uid: account.uid, groups })?;
+    signer.send(&Spoken::Passed(Statement { user: account.name.clone(), uid: account.uid, groups }))?;
     match signer.receive(Some(SIGNER_PATIENCE))?.message {
         StatementReply::Kept => Ok(account.name),
         StatementReply::Rejected => Err(Failure::Rejected),
@@ -143,6 +151,39 @@ fn fail(
     let _ = front.send(&FromWorker::Failed { unavailable: outcome == Outcome::Unavailable });
     outcome
 }
+
+/// Tells the signer of a refusal, which is to stand in the inventory before the user hears of it. One that does not hear it records that the worker ended without a word.
+fn report(signer: &Channel<Spoken, StatementReply>, failure: &Failure, left: bool) {
+    if let Some(refusal) = refusal(failure, left) {
+        let _ = signer.send(&Spoken::Refused(refusal));
+    }
+}
+
+/// `None`: the signer's own doing, and it has its word already.
+fn refusal(failure: &Failure, left: bool) -> Option<PamRefusal> {
+    Some(match failure {
+        Failure::Signer(_) | Failure::Rejected => return None,
+        Failure::Nss(_) => PamRefusal::Unavailable,
+        Failure::NoAccount => PamRefusal::NoAccount,
+        Failure::Pam { source, .. } if is_breakdown(source.code) => PamRefusal::Unavailable,
+        Failure::Pam { .. } if left => PamRefusal::Left,
+        Failure::Pam { step, source } => match (*step, source.code) {
+            (_, USER_UNKNOWN) => PamRefusal::UnknownUser,
+            (_, MAXTRIES) => PamRefusal::TooManyTries,
+            (_, ACCT_EXPIRED) => PamRefusal::AccountExpired,
+            (PASSWORD_CHANGE, _) => PamRefusal::PasswordNotChanged,
+            (ACCOUNT, NEW_AUTHTOK_REQD | AUTHTOK_EXPIRED) => PamRefusal::PasswordExpired,
+            (ACCOUNT, _) => PamRefusal::Account,
+            _ => PamRefusal::Authentication,
+        },
+    })
+}
+
+/// PAM_USER_UNKNOWN, PAM_MAXTRIES, PAM_ACCT_EXPIRED, PAM_AUTHTOK_EXPIRED (_pam_types.h).
+const USER_UNKNOWN: i32 = 10;
+const MAXTRIES: i32 = 11;
+const ACCT_EXPIRED: i32 = 13;
+const AUTHTOK_EXPIRED: i32 = 27;
 
 /// Until the time is up, or the user has gone. What the front says meanwhile does not shorten it.
 fn keep_delay(front: &Channel<FromWorker, ToWorker>, delay: Duration) {
@@ -229,5 +270,29 @@ mod tests {
     fn an_account_that_nss_does_not_know_never_passes() {
         assert_eq!(outcome(&Failure::NoAccount), Outcome::Unavailable);
         assert_eq!(outcome(&Failure::Rejected), Outcome::Unavailable);
+    }
+
+    #[test]
+    fn what_pam_said_has_a_word_of_its_own() {
+        let word = |step, code| refusal(&Failure::Pam { step, source: PamError { code, text: String::new() } }, false);
+        for (step, code, expected) in [
+            (AUTHENTICATION, 7, PamRefusal::Authentication),
+            (AUTHENTICATION, 6, PamRefusal::Authentication),
+            (AUTHENTICATION, 10, PamRefusal::UnknownUser),
+            (AUTHENTICATION, 11, PamRefusal::TooManyTries),
+            (ACCOUNT, 7, PamRefusal::Account),
+            (ACCOUNT, 13, PamRefusal::AccountExpired),
+            (ACCOUNT, 12, PamRefusal::PasswordExpired),
+            (ACCOUNT, 27, PamRefusal::PasswordExpired),
+            (PASSWORD_CHANGE, 20, PamRefusal::PasswordNotChanged),
+            (AUTHENTICATION, 28, PamRefusal::Unavailable),
+            (ACCOUNT, 9, PamRefusal::Unavailable),
+        ] {
+            assert_eq!(word(step, code), Some(expected), "{step} {code}");
+        }
+        let left = Failure::Pam { step: AUTHENTICATION, source: PamError { code: 19, text: String::new() } };
+        assert_eq!(refusal(&left, true), Some(PamRefusal::Left));
+        assert_eq!(refusal(&Failure::NoAccount, false), Some(PamRefusal::NoAccount));
+        assert_eq!(refusal(&Failure::Rejected, false), None);
     }
 }

@@ -12,7 +12,7 @@ use usshca_ipc::channel::encode;
 use crate::ca::{Ca, HostRequest, sha256_of};
 use crate::explain::explain;
 use crate::host_admin;
-use crate::inventory::{COUNTER_BITS, InventoryError, Lifted, RecordedRow, Revocation};
+use crate::inventory::{COUNTER_BITS, Details, InventoryError, Lifted, RecordedRow, Revocation};
 use crate::policy::Proofs;
 
 /// Most rows of one answer.
@@ -59,6 +59,7 @@ pub fn answer(ca: &mut Ca, by: &str, request: Request) -> Vec<Reply> {
         }
         Request::KeyList { user, before, limit } => crate::registered::list(ca, user.as_deref(), before, limit),
         Request::KeyRemove { fingerprint } => crate::registered::remove(ca, &fingerprint, by),
+        Request::ShowRow { row } => show_row(ca, row),
     };
     vec![answer.unwrap_or_else(|e| Reply::Refused(e.to_string()))]
 }
@@ -137,11 +138,21 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn show(ca: &mut Ca, serial: u64) -> Result<Reply, InventoryError> {
-    let Some(found) = ca.inventory().find(serial)? else {
-        return Ok(unknown(serial));
+    Ok(ca.inventory().find(serial)?.map_or_else(|| unknown(serial), shown))
+}
+
+fn show_row(ca: &mut Ca, row: u64) -> Result<Reply, InventoryError> {
+    let unknown = || {
+        Reply::Refused(format!(
+            "there is no row r{row}; of logins that were refused only the newest are kept; `usshca list` shows them all"
+        ))
     };
+    Ok(ca.inventory().row(row)?.map_or_else(unknown, shown))
+}
+
+fn shown(found: Details) -> Reply {
     let certificate = found.certificate.as_deref().map(Certificate::parse).transpose();
-    Ok(match certificate {
+    match certificate {
         Ok(certificate) => Reply::Shown(Box::new(Shown {
             entry: found.entry,
             certificate: certificate.map(|c| c.to_openssh("")),
@@ -149,7 +160,7 @@ fn show(ca: &mut Ca, serial: u64) -> Result<Reply, InventoryError> {
             revocation_reason: found.revocation_reason,
         })),
         Err(e) => Reply::Refused(format!("the certificate in the inventory does not read: {e}")),
-    })
+    }
 }
 
 fn revoke(ca: &mut Ca, what: Revoke, reason: &str, by: &str) -> Result<Reply, InventoryError> {

@@ -3,6 +3,7 @@
 
 mod hosts;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use ussh_core::escape::escape;
 use ussh_core::issue::{CertificateTemplate, IssueError};
 use ussh_core::keys::PublicKey;
 use ussh_core::revoked::{KrlTemplate, RevokedError, RevokedKeys, RevokedOf};
+use ussh_os::syslog::Severity;
 use usshca_ipc::admin::{self, Revoke};
 use usshca_ipc::front::{MAX_REASON, Wish};
 
@@ -76,6 +78,8 @@ pub struct UserRequest<'a> {
     pub wish: &'a Wish,
     /// The kernel's getpeername.
     pub peer: SocketAddr,
+    /// Its number, for the log.
+    pub connection: u64,
 }
 
 /// A user certificate that is signed and on disk.
@@ -350,6 +354,9 @@ pub struct Reserved {
     serial: u64,
     user: String,
     peer: SocketAddr,
+    connection: u64,
+    authenticated: String,
+    mode: Mode,
     grant: Grant,
     reason: String,
 }
@@ -440,14 +447,23 @@ fn finish_user(
     reserved: Reserved,
     now: UnixTime,
 ) -> Result<IssuedUser, Refused> {
-    let Reserved { serial, user, peer, grant, reason } = reserved;
+    let Reserved { serial, user, peer, connection, authenticated, mode, grant, reason } = reserved;
     let certificate = certificate.inspect_err(|refused| {
         let line = format!("Refusing a certificate to \"{user}\" from {peer}: serial {serial}: {refused}");
         log::refusal(&line, &user, &peer.ip().to_canonical().to_string(), &refused.to_string());
         counts::refused();
     })?;
     let detail = issued_detail(&user, peer, &grant.rule, &reason);
-    log::decision(&audit::certificate_line("Issued", &certificate, &detail), "issued", &certificate);
+    let (peer, connection) = (peer.to_string(), connection.to_string());
+    let fields = [
+        ("user", &*user),
+        ("rule", &*grant.rule),
+        ("peer", &*peer),
+        ("connection", &*connection),
+        ("authenticated", &*authenticated),
+        ("mode", mode.name()),
+    ];
+    log::decision(&audit::certificate_line("Issued", &certificate, &detail), "issued", &certificate, &fields);
     counts::issued(Kind::User, now);
     let left = certificate.valid_before().0.saturating_sub(now.0);
     let left = left.min(grant.agent_lifetime_seconds.unwrap_or(left));
@@ -486,11 +502,25 @@ fn decide_user(
     now: UnixTime,
 ) -> Decided {
     let mut asked = asked(passed, request, now);
-    let decided = reserve_user(policy, own, batch, passed, request, &mut asked);
+    let decided = still_proved(batch, passed).and_then(|passed| {
+        asked.authenticated = passed.authenticated();
+        reserve_user(policy, own, batch, &passed, request, &mut asked)
+    });
     if let Err(refused) = &decided {
         warn_of(record_refusal(batch, &asked, refused).err());
     }
     (asked, decided)
+}
+
+/// A registered key that was removed or revoked after its proof proves nothing any more: whatever else was proved is judged without it.
+fn still_proved<'a>(batch: &Batch<'_>, passed: &'a Passed) -> Result<Cow<'a, Passed>, Refused> {
+    match &passed.key {
+        Some(key) if !batch.is_registered(&passed.user, key)? => {
+            let proofs = Proofs { publickey: false, ..passed.proofs };
+            Ok(Cow::Owned(Passed { proofs, key: None, ..passed.clone() }))
+        }
+        Some(_) | None => Ok(Cow::Borrowed(passed)),
+    }
 }
 
 fn reserve_user(
@@ -519,7 +549,7 @@ fn reserve_user(
     if let Some(most) = grant.max_certificates
         && batch.count_good(&passed.user, now)? >= most
     {
-        return Err(Refused::TooMany(most));
+        return Err(Refused::TooMany { most, next: batch.next_end(&passed.user, now)? });
     }
     let planned = Planned {
         principals: grant.principals.clone(),
@@ -538,10 +568,17 @@ fn reserve_user(
         critical_options: critical_options(&grant),
         extensions: extensions(&grant, passed.login_time.min(now)),
     };
-    Ok((
-        template,
-        Reserved { serial, user: passed.user.clone(), peer: request.peer, grant, reason: request.wish.reason.clone() },
-    ))
+    let reserved = Reserved {
+        serial,
+        user: passed.user.clone(),
+        peer: request.peer,
+        connection: request.connection,
+        authenticated: asked.authenticated.clone(),
+        mode: request.mode,
+        grant,
+        reason: request.wish.reason.clone(),
+    };
+    Ok((template, reserved))
 }
 
 /// A failed signature has its row already.
@@ -560,8 +597,14 @@ fn log_refusal(asked: &Asked, refused: &Refused) {
 
 fn log_outcome(serial: u64, outcome: &Outcome, noted: &Result<(), InventoryError>) {
     match (noted, outcome) {
-        (Ok(()), Outcome::Delivered) => log::info(&format!("serial {serial} delivered")),
-        (Ok(()), Outcome::Undelivered(why)) => log::warning(&format!("serial {serial} undelivered: {why}")),
+        (Ok(()), Outcome::Delivered) => {
+            let fields = [("event", "delivered"), ("serial", &*serial.to_string())];
+            log::event(Severity::Info, &format!("serial {serial} delivered"), &fields);
+        }
+        (Ok(()), Outcome::Undelivered(why)) => {
+            let fields = [("event", "undelivered"), ("serial", &*serial.to_string()), ("reason", why)];
+            log::event(Severity::Warning, &format!("serial {serial} undelivered: {why}"), &fields);
+        }
         (Err(e), _) => log::warning(&format!("the outcome of serial {serial} could not be noted: {e}")),
     }
 }

@@ -89,7 +89,7 @@ impl World {
 
     fn issue_wish(&mut self, passed: &Passed, key: &[u8], wish: &Wish) -> Result<IssuedUser, Refused> {
         let peer = "192.0.2.9:4711".parse().unwrap();
-        self.ca.issue_user(passed, &UserRequest { public_key: key, mode: Mode::Inject, wish, peer })
+        self.ca.issue_user(passed, &UserRequest { public_key: key, mode: Mode::Inject, wish, peer, connection: 1 })
     }
 
     fn rows(&mut self) -> Vec<usshca_ipc::admin::Entry> {
@@ -302,7 +302,7 @@ impl Crowd {
     fn requests(&self) -> Vec<(&Passed, UserRequest<'_>)> {
         let peer = "192.0.2.9:4711".parse().unwrap();
         let (mode, wish) = (Mode::Inject, &self.wish);
-        let of = |(passed, key)| (passed, UserRequest { public_key: key, mode, wish, peer });
+        let of = |(passed, key)| (passed, UserRequest { public_key: key, mode, wish, peer, connection: 1 });
         self.passed.iter().zip(self.keys.iter().map(Vec::as_slice)).map(of).collect()
     }
 }
@@ -368,7 +368,7 @@ fn two_who_ask_at_once_do_not_share_the_last_place() {
     ));
     let crowd = Crowd::of(&[("carol", "staff"), ("carol", "staff")], world.clock.now());
     let turned = world.ca.turn(vec![], &[], &crowd.requests());
-    assert!(matches!(turned.decided[..], [Ok(_), Err(Refused::TooMany(1))]), "{turned:?}");
+    assert!(matches!(turned.decided[..], [Ok(_), Err(Refused::TooMany { most: 1, next: Some(_) })]), "{turned:?}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub fn sign(ca: &mut Ca, request: &HostRequest, by: &str) -> Reply {
         },
         Err(
             refused @ (Refused::Policy(_)
-            | Refused::TooMany(_)
+            | Refused::TooMany { .. }
             | Refused::Key(_)
             | Refused::CaKey
             | Refused::KeyRevoked

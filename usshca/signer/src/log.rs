@@ -33,12 +33,40 @@ pub fn told(text: &str) {
     to_syslog(Severity::Warning, &ussh_core::audit::line(text));
 }
 
-/// A line of [`ussh_core::audit::certificate_line`], which is escaped already, and about which certificate.
-pub fn decision(line: &str, event: &str, certificate: &Certificate) {
+/// A line of [`ussh_core::audit::certificate_line`], which is escaped already, about which certificate, and what else is known of it: raw text.
+pub fn decision(line: &str, event: &str, certificate: &Certificate, more: &[(&str, &str)]) {
     let (serial, key_id) = (certificate.serial().to_string(), ussh_core::audit::key_id(certificate));
     let ca = certificate.ca().fingerprint();
-    let fields = [("event", event), ("serial", &serial), ("key_id", &key_id), ("ca", &ca)];
+    let more: Vec<(&str, String)> = more.iter().map(|(name, value)| (*name, ussh_core::audit::line(value))).collect();
+    let mut fields = vec![("event", event), ("serial", &serial), ("key_id", &key_id), ("ca", &ca)];
+    fields.extend(more.iter().map(|(name, value)| (*name, value.as_str())));
     write_with(Severity::Info, line, &fields);
+}
+
+/// Something that was done, or went wrong, with fields: raw text, all of it.
+pub fn event(severity: Severity, text: &str, fields: &[(&str, &str)]) {
+    let fields: Vec<(&str, String)> =
+        fields.iter().map(|(name, value)| (*name, ussh_core::audit::line(value))).collect();
+    let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    write_with(severity, &ussh_core::audit::line(text), &fields);
+}
+
+/// A login that was refused without PAM's doing. Raw text.
+pub fn refused_login(connection: u64, user: &str, source: &str, tried: &str, key: &str, reason: &str) {
+    let by = if key.is_empty() { String::new() } else { format!(" {key}") };
+    let text =
+        format!("connection {connection}: Refusing a login of \"{user}\" from {source} by {tried}{by}: {reason}");
+    let connection = connection.to_string();
+    let fields = [
+        ("event", "login_refused"),
+        ("connection", &*connection),
+        ("user", user),
+        ("source", source),
+        ("tried", tried),
+        ("key", key),
+        ("reason", reason),
+    ];
+    event(Severity::Warning, &text, &fields);
 }
 
 /// A request that was refused, and whose. Raw text: it is escaped here.

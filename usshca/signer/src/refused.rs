@@ -1,7 +1,8 @@
 //! Why nothing was issued: for the log and the inventory, and for the user.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
+use ussh_core::clock::UnixTime;
 use ussh_core::issue::IssueError;
 use ussh_core::keys::KeyError;
 
@@ -27,8 +28,13 @@ pub enum Refused {
     #[error("all certificates with this key ID are revoked, those to come as well")]
     KeyIdRevoked,
     /// The user has as many certificates as the rule allows.
-    #[error("the user has {0} certificates that are good, and the rule allows no more")]
-    TooMany(u32),
+    #[error("the user has {most} certificates that are good, and the rule allows no more")]
+    TooMany {
+        /// What the rule allows.
+        most: u32,
+        /// When the first of them is over.
+        next: Option<UnixTime>,
+    },
     /// A host request out of its bounds.
     #[error("{0}")]
     Host(String),
@@ -49,7 +55,7 @@ impl Refused {
             Refused::Policy(_)
             | Refused::KeyRevoked
             | Refused::KeyIdRevoked
-            | Refused::TooMany(_)
+            | Refused::TooMany { .. }
             | Refused::Sign(_)
             | Refused::Inventory(_) => self.for_user(),
         }
@@ -59,9 +65,7 @@ impl Refused {
     pub fn for_user(&self) -> String {
         match self {
             Refused::Policy(refusal) => return for_user(refusal),
-            Refused::TooMany(_) => {
-                "You have as many certificates at a time as the CA allows. Wait until one has run out, or revoke one."
-            }
+            Refused::TooMany { next, .. } => return too_many(*next),
             Refused::KeyIdRevoked => "Your certificates are revoked here, new ones too. Ask the people who run the CA.",
             Refused::KeyRevoked => "This key is revoked. Make another one, or ask the people who run the CA.",
             Refused::Key(_) | Refused::CaKey | Refused::Host(_) => "The CA cannot certify this key.",
@@ -74,6 +78,15 @@ impl Refused {
         }
         .to_owned()
     }
+}
+
+/// One that was taken out of an agent counts until it has run out: the CA has nothing but the agent's word that it is gone.
+fn too_many(next: Option<UnixTime>) -> String {
+    let end = next.and_then(|end| UNIX_EPOCH.checked_add(Duration::from_secs(end.0)));
+    let until = end.map_or_else(String::new, |end| format!(" at {}", humantime::format_rfc3339_seconds(end)));
+    format!(
+        "You have as many certificates at a time as the CA allows. The next one runs out{until}; or revoke them all: ssh -A CA revoke-mine"
+    )
 }
 
 /// What the user can do about it. It does not say which rule decided, nor what it gives to others.

@@ -24,7 +24,7 @@ use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::channel::{Channel, ChannelError, encode};
 use usshca_ipc::front::{FromSigner, ToSigner, Wish};
 use usshca_ipc::signer::{Control, FromSignerControl, KeySetup, PolicyText, Secret, SignerSetup};
-use usshca_ipc::worker::{Statement, StatementReply};
+use usshca_ipc::worker::{Spoken, Statement, StatementReply};
 
 const POLICY: &str = "[[rule]]\nname=\"all\"\nvalidity_seconds=600\nprincipals=[\"%u\"]\n";
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
@@ -125,10 +125,19 @@ impl Signer {
         let (worker, theirs) = SeqPacket::pair()?;
         theirs.attest_sender()?;
         let worker_pid = i32::try_from(std::process::id()).unwrap();
-        self.control.send_with(&Control::NewWorker { connection, attempt: 1, worker_pid }, &[theirs.as_fd()])?;
+        self.control.send_with(
+            &Control::NewWorker {
+                connection,
+                attempt: 1,
+                worker_pid,
+                user: "somebody".to_owned(),
+                patience_seconds: 60,
+            },
+            &[theirs.as_fd()],
+        )?;
         drop(theirs);
-        let worker = Channel::<Statement, StatementReply>::new(worker);
-        worker.send(&Statement { user: "alice".into(), uid: 1000, groups: vec![] })?;
+        let worker = Channel::<Spoken, StatementReply>::new(worker);
+        worker.send(&Spoken::Passed(Statement { user: "alice".into(), uid: 1000, groups: vec![] }))?;
         assert_eq!(worker.receive(PATIENCE)?.message, StatementReply::Kept);
         Ok(Channel::new(front))
     }

@@ -70,9 +70,18 @@ fn from_a_network_that_the_rule_names_nothing_is_asked() {
 fn nobody_else_gets_in_with_nothing() {
     let _watch = WORLD.lab().watch();
     // An account of a rule for another network, one of a rule that wants a password, one that does not exist, one that is over.
-    for account in ["else", "paula", "nobody-of-that-name", "over"] {
+    for (account, why) in [
+        ("else", "nothing proved"),
+        ("paula", "nothing proved"),
+        ("nobody-of-that-name", "PAM: account refused"),
+        ("over", "PAM: account refused"),
+    ] {
         assert_denied(&as_whom(account, ""), "publickey,keyboard-interactive");
-        assert!(rows(account).is_empty(), "{account}");
+        let rows = rows(account);
+        assert_eq!(rows.len(), 1, "{account}: {rows:?}");
+        let row = &rows[0];
+        assert_eq!((row.serial, row.authenticated.as_str()), (0, "none (tried none)"), "{account}");
+        assert_eq!(row.outcome, format!("refused: {why}"), "{account}");
     }
 }
 

@@ -61,14 +61,15 @@ fn a_login_by_key_is_no_proof_for_the_signer_without_the_agent() {
 fn keys_that_are_unknown_removed_revoked_or_anothers_open_nothing_and_all_look_alike() {
     let _watch = WORLD.lab().watch();
     let position = WORLD.log_position("ca");
-    new_key("mach3", "unknown", "ed25519");
+    let unknown_key = new_key("mach3", "unknown", "ed25519");
+
     let methods = "publickey,keyboard-interactive";
     assert_denied(&sh("mach3", BATCH), methods);
     let unknown = sh("mach3", "ssh -A -o BatchMode=yes nobody-of-that-name@ca");
     assert_denied(&unknown, methods);
     // Nobody was looked up for any of that: there is nothing to be told apart.
     let log = WORLD.logged_since("ca", position).unwrap();
-    assert!(!log.contains("lookup for mach3") && !log.contains("nobody-of-that-name"), "{log}");
+    assert!(!log.contains("lookup for mach3") && !log.contains("lookup for nobody-of-that-name"), "{log}");
 
     let removed = registered_key("mach3", "removed", "ed25519");
     sh("mach3", BATCH).ok().unwrap();
@@ -81,7 +82,16 @@ fn keys_that_are_unknown_removed_revoked_or_anothers_open_nothing_and_all_look_a
     sh("mach3", BATCH).ok().unwrap();
     WORLD.usshca(&format!("revoke --key {revoked}")).unwrap().ok().unwrap();
     assert_denied(&sh("mach3", BATCH), methods);
-    assert_eq!(rows("mach3").len(), 2);
+    let rows = rows("mach3");
+    let issued = rows.iter().filter(|row| row["serial"] != "0").count();
+    assert_eq!(issued, 2);
+    // A row for each key that opened nothing, with its fingerprint.
+    for key in [&unknown_key, &removed, &revoked] {
+        let refused = |row: &&serde_json::Value| row["serial"] == "0" && row["fingerprint"] == key.as_str();
+        let row = rows.iter().find(refused).unwrap_or_else(|| panic!("{key}: {rows:?}"));
+        assert_eq!(row["outcome"], "refused: key not registered");
+        assert_eq!(row["authenticated"], "none (tried publickey)");
+    }
 }
 
 #[test]
@@ -90,7 +100,10 @@ fn an_account_that_is_over_or_whose_password_is_gets_in_by_no_key() {
     for user in ["mach4", "mach6"] {
         registered_key(user, "id", "ed25519");
         assert_denied(&sh(user, BATCH), "publickey,keyboard-interactive");
-        assert!(rows(user).is_empty());
+        let rows = rows(user);
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        assert_eq!(rows[0]["authenticated"], "none (tried publickey)");
+        assert!(rows[0]["outcome"].as_str().unwrap().starts_with("refused: PAM: "), "{rows:?}");
     }
     WORLD.host("ca").script("chage -E -1 mach4").unwrap();
     sh("mach4", BATCH).ok().unwrap();
@@ -107,7 +120,9 @@ fn where_both_are_demanded_key_and_password_are_asked_for_without_configuration(
     let out = sh("both1", BATCH);
     assert_eq!(out.status.code(), NOT_IN, "{out}");
     assert!(out.stderr.contains("Permission denied (keyboard-interactive)"), "{out}");
-    assert_eq!(rows("both1").len(), 1);
+    let rows = rows("both1");
+    assert_eq!((rows.len(), &rows[0]["outcome"]), (2, &"refused: nothing proved".into()));
+    assert_eq!(rows[0]["fingerprint"], fingerprint);
 }
 
 #[test]
@@ -150,7 +165,11 @@ fn a_registered_key_is_nothing_where_the_rule_wants_a_password() {
     assert_denied(&sh("peop1", BATCH), "publickey,keyboard-interactive");
     let (code, seen) = with_password("peop1", "exec ssh -A ca");
     assert_eq!(code, 0, "{seen}");
-    assert_eq!(rows("peop1")[0]["authenticated"], "pam");
+    let rows = rows("peop1");
+    let issued = rows.iter().find(|row| row["serial"] != "0").unwrap();
+    assert_eq!(issued["authenticated"], "pam");
+    let refused = rows.iter().find(|row| row["serial"] == "0").unwrap();
+    assert_eq!(refused["outcome"], "refused: nothing proved");
 }
 
 #[test]

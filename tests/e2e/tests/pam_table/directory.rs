@@ -145,13 +145,16 @@ fn owned(texts: &[&str]) -> Vec<String> {
 }
 
 #[track_caller]
-fn assert_denied(world: &World, user: &str, password: &str, words: &str) {
+fn assert_denied(world: &World, user: &str, password: &str, words: &str, why: &str) {
     let (code, seen, rows) = attempt(world, user, password);
-    assert_eq!((code, rows.len()), (255, 0), "{seen}");
+    assert_eq!((code, rows.len()), (255, 1), "{seen}");
+    let row = &rows[0];
+    assert_eq!((row.serial, row.authenticated.as_str(), row.outcome.as_str()), (0, "none (tried pam)", why));
     assert!(seen.contains(words), "{seen}");
 }
 
 const DENIED: &str = "Permission denied (keyboard-interactive)";
+const FAILED: &str = "refused: PAM: authentication failed";
 const CANNOT_CHECK: &str = "The CA cannot check logins at the moment";
 
 #[test]
@@ -167,8 +170,8 @@ fn accounts_and_groups_of_a_directory_decide_and_one_that_is_down_keeps_its_own_
 
     assert_certified(&world, "dana", "tulip", "operators of the directory", &["dana", "ops"]);
     assert_certified(&world, "lois", "local", "staff", &["lois"]);
-    assert_denied(&world, "dana", "crocus", DENIED);
-    assert_denied(&world, "nobody-there", "tulip", DENIED);
+    assert_denied(&world, "dana", "crocus", DENIED, FAILED);
+    assert_denied(&world, "nobody-there", "tulip", DENIED, FAILED);
     // In the directory, and in a group that no rule names.
     let (code, seen, rows) = attempt(&world, "drew", "crocus");
     assert_eq!((code, rows.len()), (1, 1), "{seen}");
@@ -189,10 +192,10 @@ fn accounts_and_groups_of_a_directory_decide_and_one_that_is_down_keeps_its_own_
     assert_certified(&world, "drew", "crocus", "operators of the directory", &["drew", "ops"]);
 
     directory.stop_service("slapd").unwrap();
-    assert_denied(&world, "drew", "crocus", DENIED);
+    assert_denied(&world, "drew", "crocus", DENIED, FAILED);
     assert_certified(&world, "lois", "local", "staff", &["lois"]);
     ca.write_file("/etc/pam.d/usshca", 0o644, LDAP_ONLY).unwrap();
-    assert_denied(&world, "drew", "crocus", CANNOT_CHECK);
+    assert_denied(&world, "drew", "crocus", CANNOT_CHECK, "refused: PAM: could not check");
     start_slapd(&directory);
     wait_until(Duration::from_secs(30), "nslcd to find it again", || ca.run(["id", "drew"]).unwrap().success())
         .unwrap();

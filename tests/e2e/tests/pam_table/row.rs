@@ -49,11 +49,11 @@ pub enum End {
     Certificate,
     /// 0; the same for another account than the one that was typed.
     CertificateOf(&'static str),
-    /// 255, permission denied; no row.
-    Denied,
-    /// 255 after a sentence that the CA cannot check; no row.
-    CannotCheck,
-    /// 255, told that it took too long; no row.
+    /// 255, permission denied; a row: refused by PAM with these words.
+    Denied(&'static str),
+    /// 255 after a sentence that the CA cannot check; the same.
+    CannotCheck(&'static str),
+    /// 255, told that it took too long; a row that says so.
     TooLong,
     /// 1 and this text; a row: refused.
     NoRule,
@@ -166,9 +166,8 @@ impl Login {
         if took < self.took.0 || took > self.took.1 {
             wrong.push(format!("took {took} ms from the last answer on, and not {:?}", self.took));
         }
-        let mut rows = stand.rows()?;
-        rows.truncate(rows.len().saturating_sub(before.len()));
-        wrong.extend(self.end.judge(stand, &rows)?);
+        let rows = new_rows(&before, stand.rows()?);
+        wrong.extend(self.end.judge(stand, user, &rows)?);
         if !wrong.is_empty() {
             wrong.push(format!("all that was shown: {seen:?}"));
         }
@@ -190,22 +189,34 @@ impl End {
     fn client(self) -> (i32, &'static str) {
         match self {
             End::Certificate | End::CertificateOf(_) => (0, "is in your agent"),
-            End::Denied => (255, "Permission denied (keyboard-interactive)"),
-            End::CannotCheck => (255, "The CA cannot check logins at the moment. Try again in a minute"),
+            End::Denied(_) => (255, "Permission denied (keyboard-interactive)"),
+            End::CannotCheck(_) => (255, "The CA cannot check logins at the moment. Try again in a minute"),
             End::TooLong => (255, "The login took too long"),
             End::NoRule => (1, "The CA's policy gives your account no certificate"),
         }
     }
 
     /// The rows that the login left, and the agent.
-    fn judge(self, stand: &Stand, rows: &[Entry]) -> Result<Vec<String>, ussh_e2e::lab::LabError> {
+    fn judge(self, stand: &Stand, user: &str, rows: &[Entry]) -> Result<Vec<String>, ussh_e2e::lab::LabError> {
         let from = WORLD.host("laptop").address().to_string();
         let held: Vec<u64> = WORLD.certificates(&stand.who)?.iter().map(|shown| shown.serial).collect();
         let is_proper = |row: &Entry, name: &str| {
             row.kind == "user" && row.key_id == name && row.authenticated == "pam" && row.from == from
         };
+        // The name as it was typed, the address that the kernel says, what was tried, why, once.
+        let is_refusal = |row: &Entry, why: &str| {
+            row.kind == "user"
+                && row.serial == 0
+                && row.key_id == user
+                && row.from == from
+                && row.authenticated == "none (tried pam)"
+                && row.outcome == format!("refused: {why}")
+                && row.rule.is_empty()
+                && row.count == 1
+        };
         let right = match (self, rows) {
-            (End::Denied | End::CannotCheck | End::TooLong, rows) => rows.is_empty(),
+            (End::Denied(why) | End::CannotCheck(why), [row]) => is_refusal(row, why),
+            (End::TooLong, [row]) => is_refusal(row, "PAM: not in time"),
             (End::Certificate, [row]) => {
                 is_proper(row, &stand.who) && row.outcome == "delivered" && held.contains(&row.serial)
             }
@@ -219,6 +230,18 @@ impl End {
         };
         Ok(if right { vec![] } else { vec![format!("inventory {rows:?}, agent {held:?}, for {self:?}")] })
     }
+}
+
+/// What a login added: rows, and one more in the count of a row that was there.
+fn new_rows(before: &[Entry], mut after: Vec<Entry>) -> Vec<Entry> {
+    let (new, mut same) = (after.len().saturating_sub(before.len()), Vec::new());
+    for (old, now) in before.iter().zip(after.drain(new..)) {
+        if now.count > old.count {
+            same.push(Entry { count: now.count - old.count, ..now });
+        }
+    }
+    after.extend(same);
+    after
 }
 
 /// Longer than any login of the table takes.

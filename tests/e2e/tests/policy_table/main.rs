@@ -10,15 +10,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use ussh_e2e::lab::wait_until;
-use ussh_e2e::{CA_DIR, Shown, World, WorldPlan};
+use ussh_e2e::{CA_DIR, Shown, World, WorldPlan, shown_certificates};
 
-use crate::row::{Expected, Outcome, Row};
+use crate::row::{Expected, Outcome, Row, Way};
 
 const TABLE: &str = include_str!("table.txt");
 const POLICY: &str = include_str!("policy.toml");
 const TEAM: &str = include_str!("team.toml");
 
-const PEOPLE: [(&str, &[&str]); 17] = [
+const PEOPLE: [(&str, &[&str]); 20] = [
     ("dora", &["admins", "oncall"]),
     ("gus", &["guests"]),
     ("olga", &["oncall"]),
@@ -36,7 +36,12 @@ const PEOPLE: [(&str, &[&str]); 17] = [
     ("sonja", &["slow"]),
     ("nora", &["visitors"]),
     ("mia", &["admins", "oncall"]),
+    ("mach", &["machines"]),
+    ("bea", &["twofold"]),
+    ("kira", &["kiosks"]),
 ];
+/// Whose keys are registered. All have one, and it is in their agent when they come by it, or have it certified.
+const REGISTERED: [&str; 4] = ["kim", "mach", "bea", "anna"];
 /// Besides the laptop's own address, which is `home`.
 const OFFICE: &str = "10.77.0.130";
 const AFAR: &str = "10.77.0.200";
@@ -54,6 +59,14 @@ fn world() -> World {
     let world = plan.start().unwrap();
     world.host("ca").write_file(&format!("{CA_DIR}/teams/slow.toml"), 0o644, TEAM).unwrap();
     world.host("laptop").script(&format!("for a in {OFFICE} {AFAR}; do ip address add $a/24 dev eth0; done")).unwrap();
+    for (name, _) in PEOPLE {
+        let make = "mkdir -p -m 700 ~/.ssh && ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id && cat ~/.ssh/id.pub";
+        let public = world.sh("laptop", name, make).unwrap().ok().unwrap().stdout_bytes;
+        if REGISTERED.contains(&name) {
+            let argv = ["usshca", "--dir", CA_DIR, "key", "register", name, "-"];
+            world.host("ca").command(argv).stdin(public).run().unwrap().ok().unwrap();
+        }
+    }
     world
 }
 
@@ -131,14 +144,28 @@ struct Got {
 }
 
 fn log_in(world: &World, row: &Row) -> Got {
-    let from = address(world, row);
-    let script = format!("ssh-add -q -D 2>/dev/null; exec ssh -A -b {from} ca '{}'", row.asks);
+    let (from, asks) = (address(world, row), &row.asks);
+    let Way { by, mode } = &row.way;
+    let key = if by.contains("publickey") || mode == "client-key" { "ssh-add -q ~/.ssh/id 2>/dev/null; " } else { "" };
+    let batch = if by.contains("pam") { "" } else { "-o BatchMode=yes" };
+    let ssh = format!("ssh-add -q -D 2>/dev/null; {key}exec ssh -A {batch} -b {from} ca");
+    let script = match mode.as_str() {
+        "client-key" => format!("{ssh} sign '{asks}' < ~/.ssh/id.pub > ~/.ssh/certified.pub"),
+        _ => format!("{ssh} '{asks}'"),
+    };
     let login = world.unattended(&row.user, world.password(&row.user), &script).unwrap().wait(SOON).unwrap();
+    let certificates = match mode.as_str() {
+        "client-key" => {
+            let show = "test ! -s ~/.ssh/certified.pub || ssh-keygen -Lf ~/.ssh/certified.pub";
+            shown_certificates(&world.sh("laptop", &row.user, show).unwrap().ok().unwrap().stdout)
+        }
+        _ => world.certificates(&row.user).unwrap(),
+    };
     let recorded = world.usshca("list --json -n 1").unwrap().ok().unwrap().stdout;
     Got {
         code: login.status.code(),
         said: login.stderr,
-        certificates: world.certificates(&row.user).unwrap(),
+        certificates,
         recorded: serde_json::from_str(&recorded).unwrap(),
     }
 }
@@ -153,7 +180,12 @@ fn differences(row: &Row, got: &Got, explained: &Value) -> Vec<String> {
     };
     let recorded = &got.recorded;
     expect("explained rule", explained["rule"].clone(), row.rule.clone().into());
-    expect("recorded rule", recorded["rule"].clone(), row.rule.clone().into());
+    let is_denied = matches!(row.outcome, Outcome::Denied(_));
+    // Whoever is not let in has asked policy nothing.
+    expect("recorded rule", recorded["rule"].clone(), if is_denied { "" } else { &row.rule }.into());
+    let authenticated = recorded["authenticated"].as_str().unwrap_or_default();
+    let by = authenticated.split(' ').next();
+    expect("recorded proof", by.into(), if is_denied { "none" } else { &row.way.by }.into());
     expect("recorded user", recorded["key_id"].clone(), row.user.clone().into());
     match &row.outcome {
         Outcome::Refused(said) => {
@@ -168,6 +200,14 @@ fn differences(row: &Row, got: &Got, explained: &Value) -> Vec<String> {
             if too_many {
                 expect("explained limit", explained["certificate"]["max_certificates"].clone(), 1.into());
             }
+        }
+        Outcome::Denied(why) => {
+            expect("exit", got.code.into(), 255.into());
+            expect("said", got.said.contains("Permission denied").into(), true.into());
+            expect("certificates", got.certificates.len().into(), 0.into());
+            expect("recorded", recorded["outcome"].clone(), format!("refused: {why}").into());
+            expect("recorded try", authenticated.into(), format!("none (tried {})", row.way.by).into());
+            expect("explained", explained["certificate"].is_null().into(), true.into());
         }
         Outcome::Certificate(expected) => {
             expect("exit", got.code.into(), 0.into());

@@ -435,7 +435,7 @@ impl Ca {
 }
 
 fn issued_line(certificate: &Certificate, detail: &str, asked: &Asked) {
-    log::decision(&audit::certificate_line("Issued host", certificate, detail), "issued", certificate);
+    log::decision(&audit::certificate_line("Issued host", certificate, detail), "issued", certificate, &[]);
     counts::issued(Kind::Host, asked.asked);
 }
 

@@ -121,6 +121,23 @@ impl Batch<'_> {
         super::registered::is_revoked_key(&self.transaction, fingerprint)
     }
 
+    /// Whether a key is still registered for this user, and not revoked.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn is_registered(&self, user: &str, fingerprint: &str) -> Result<bool, InventoryError> {
+        super::registered::is_registered(&self.transaction, user, fingerprint)
+    }
+
+    /// When the first of a user's good certificates is over.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn next_end(&self, user: &str, now: UnixTime) -> Result<Option<UnixTime>, InventoryError> {
+        let sql = "SELECT min(valid_before) FROM certificate WHERE key_id = ?1 AND valid_before > ?2 AND kind = 'user' AND serial <> 0 AND state <> 'refused' AND revoked IS NULL";
+        let next: Option<i64> =
+            self.transaction.prepare_cached(sql)?.query_row((user, sql_time(now)?), |row| row.get(0))?;
+        Ok(next.map(|time| UnixTime(time.cast_unsigned())))
+    }
+
     /// Whether whatever is issued to this user now would be revoked already: by its key ID, or with one of the CA's keys.
     /// # Errors
     /// [`InventoryError`]

@@ -81,7 +81,17 @@ impl Search {
             search.holds_by("INDEXED BY certificate_serial", of_certificate, ":serial", serial.cast_signed());
         }
         if let Some(key) = &find.key {
-            search.holds_by("INDEXED BY certificate_fingerprint", "fingerprint = :key", ":key", key.clone());
+            // In each part a step's own rows alone, each by its own index.
+            search.step = INDEXED_STEP;
+            search.holds(
+                "row IN (
+                    SELECT row FROM certificate INDEXED BY certificate_fingerprint WHERE fingerprint = :key AND row < :before AND row >= :from_row
+                    UNION ALL
+                    SELECT row FROM certificate INDEXED BY certificate_login_key
+                        WHERE instr(authenticated, 'SHA256:') > 0 AND substr(authenticated, instr(authenticated, 'SHA256:'), 50) = :key AND row < :before AND row >= :from_row)",
+                ":key",
+                key.clone(),
+            );
         }
         if let Some(user) = &find.user {
             let condition = "key_id = :user AND kind = 'user'";

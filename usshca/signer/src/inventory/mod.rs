@@ -7,6 +7,7 @@ mod host_tokens;
 mod hosts;
 mod mark;
 mod read;
+pub mod refused_logins;
 mod registered;
 mod revoke;
 mod schema;
@@ -28,6 +29,7 @@ pub use self::find::RecordedRow;
 pub use self::host_tokens::{TokenFound, TokenRevocation};
 pub use self::hosts::{KeyOf, KeyState, Removal};
 use self::mark::Mark;
+pub use self::read::Details;
 pub use self::registered::Registration;
 #[cfg(test)]
 pub use self::revoke::KRL_MARGIN;

@@ -7,7 +7,7 @@ use usshca_ipc::admin::Entry;
 use super::{Inventory, InventoryError};
 
 /// Of an [`Entry`].
-pub(super) const COLUMNS: &str = "row, serial, kind, key_id, principals, fingerprint, valid_after, valid_before, asked, source, authenticated, rule, state, detail, revoked, reason";
+pub(super) const COLUMNS: &str = "row, serial, kind, key_id, principals, fingerprint, valid_after, valid_before, asked, source, authenticated, rule, state, detail, revoked, reason, tries, last";
 
 /// One row with what is not in every list.
 #[derive(Debug)]
@@ -38,9 +38,19 @@ impl Inventory {
     /// # Errors
     /// [`InventoryError`]
     pub fn find(&self, serial: u64) -> Result<Option<Details>, InventoryError> {
-        let sql = format!(
-            "SELECT {COLUMNS}, certificate, revoked_by, revocation_reason FROM certificate WHERE serial = ?1 AND serial <> 0"
-        );
+        self.details("serial = ?1 AND serial <> 0", serial)
+    }
+
+    /// A row by its number, which a refusal has as well.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn row(&self, row: u64) -> Result<Option<Details>, InventoryError> {
+        self.details("row = ?1", row)
+    }
+
+    fn details(&self, condition: &str, number: u64) -> Result<Option<Details>, InventoryError> {
+        let sql =
+            format!("SELECT {COLUMNS}, certificate, revoked_by, revocation_reason FROM certificate WHERE {condition}");
         let details = |row: &Row<'_>| {
             Ok(Details {
                 entry: entry(row)?,
@@ -49,7 +59,7 @@ impl Inventory {
                 revocation_reason: row.get("revocation_reason")?,
             })
         };
-        Ok(self.connection.prepare_cached(&sql)?.query_row([serial.cast_signed()], details).optional()?)
+        Ok(self.connection.prepare_cached(&sql)?.query_row([number.cast_signed()], details).optional()?)
     }
 
     /// How many certificates of a user are good at a time: signed, or perhaps signed, and neither over nor revoked.
@@ -81,5 +91,7 @@ pub(super) fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         outcome: if detail.is_empty() { state } else { format!("{state}: {detail}") },
         revoked: row.get::<_, Option<i64>>("revoked")?.map(i64::cast_unsigned),
         reason: row.get("reason")?,
+        count: row.get::<_, Option<i64>>("tries")?.map_or(1, i64::cast_unsigned),
+        last: row.get::<_, Option<i64>>("last")?.map_or(number("asked")?, i64::cast_unsigned),
     })
 }

@@ -81,10 +81,7 @@ impl Inventory {
     /// # Errors
     /// [`InventoryError`]
     pub fn is_registered(&self, user: &str, key: &PublicKey) -> Result<bool, InventoryError> {
-        let sql = format!(
-            "SELECT EXISTS (SELECT 1 FROM registered_key WHERE fingerprint = ?1 AND user = ?2 AND removed IS NULL AND NOT {IS_REVOKED})"
-        );
-        Ok(self.connection.prepare_cached(&sql)?.query_row((key.fingerprint(), user), |row| row.get(0))?)
+        is_registered(&self.connection, user, &key.fingerprint())
     }
 
     /// Whether the key itself is revoked.
@@ -113,18 +110,26 @@ impl Inventory {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// A user's own rows: certificates and refusals, newest first, at most `limit`.
+    /// A user's own rows: certificates and refusals, newest first, at most `limit`. Logins that were refused are not among them: anybody can try a name.
     /// # Errors
     /// [`InventoryError`]
     pub fn of_user(&self, user: &str, limit: u32) -> Result<Vec<Entry>, InventoryError> {
         let sql = format!(
-            "SELECT {} FROM certificate WHERE key_id = ?1 AND kind = 'user' ORDER BY row DESC LIMIT ?2",
+            "SELECT {} FROM certificate WHERE key_id = ?1 AND kind = 'user' AND network IS NULL ORDER BY row DESC LIMIT ?2",
             super::read::COLUMNS
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
         let rows = statement.query_map((user, limit), super::read::entry)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
+}
+
+/// Whether the key is registered for this user, and not revoked.
+pub(super) fn is_registered(connection: &Connection, user: &str, fingerprint: &str) -> Result<bool, InventoryError> {
+    let sql = format!(
+        "SELECT EXISTS (SELECT 1 FROM registered_key WHERE fingerprint = ?1 AND user = ?2 AND removed IS NULL AND NOT {IS_REVOKED})"
+    );
+    Ok(connection.prepare_cached(&sql)?.query_row((fingerprint, user), |row| row.get(0))?)
 }
 
 /// Whether the key itself is revoked.

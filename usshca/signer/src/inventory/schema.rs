@@ -7,7 +7,7 @@ use super::InventoryError;
 /// One step per entry; `user_version` counts the steps taken. Steps are never changed, only added.
 ///
 /// `serial` is a u64 in SQLite's i64, bit for bit; 0 where nothing was to be signed. Times are seconds since the epoch. Principals are separated by newlines, which none can hold.
-const MIGRATIONS: [&str; 6] = ["
+const MIGRATIONS: [&str; 7] = ["
     CREATE TABLE ca (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         epoch INTEGER NOT NULL CHECK (epoch BETWEEN 0 AND 16777215),
@@ -163,6 +163,16 @@ const MIGRATIONS: [&str; 6] = ["
     CREATE UNIQUE INDEX registered_key_fingerprint ON registered_key (fingerprint) WHERE removed IS NULL;
 ", "
     CREATE INDEX revocation_value ON revocation (scope, value);
+", "
+    -- Of logins that were refused (`inventory::refused_logins`), and nothing of all others: how often the same, when last, and the network that has a bound of its own.
+    ALTER TABLE certificate ADD COLUMN tries INTEGER;
+    ALTER TABLE certificate ADD COLUMN last INTEGER;
+    ALTER TABLE certificate ADD COLUMN network TEXT;
+    CREATE INDEX certificate_refused_login ON certificate (network, key_id, source) WHERE network IS NOT NULL;
+    CREATE INDEX certificate_refused_login_network ON certificate (network, row) WHERE network IS NOT NULL;
+    CREATE INDEX certificate_refused_login_row ON certificate (row) WHERE network IS NOT NULL;
+    -- The registered key by which somebody had logged in: a fingerprint has 50 characters.
+    CREATE INDEX certificate_login_key ON certificate (substr(authenticated, instr(authenticated, 'SHA256:'), 50)) WHERE instr(authenticated, 'SHA256:') > 0;
 "];
 
 /// The present form.

@@ -10,12 +10,14 @@ use ussh_core::escape::{MAX_FIELD, escape};
 use ussh_core::keys::PublicKey;
 use ussh_os::agent_socket::Peer;
 use ussh_os::seqpacket::SeqPacket;
+use ussh_os::syslog::Severity;
 use usshca_ipc::channel::{Channel, ChannelError};
 use usshca_ipc::front::{Delivery, FromSigner, MAX_REASON, MAX_WISHES, ToSigner, Wish};
-use usshca_ipc::worker::{Statement, StatementReply};
+use usshca_ipc::worker::{Spoken, Statement, StatementReply};
 
 use super::hosts::HostState;
 use super::proofs::Asked;
+use super::refused_logins::{Reason, Refusal, Tried};
 use super::turn::Asking;
 use super::{Flow, Heard, Server, hear};
 use crate::ca::{IssuedUser, Passed};
@@ -30,6 +32,9 @@ pub(super) const STATEMENT_LIFE: Duration = Duration::from_secs(60);
 const FEED_CHUNK: usize = 64 * 1024;
 /// Most groups in a statement.
 const MAX_GROUPS: usize = 4096;
+
+/// A front gives up a second before its time to log in is over, so that it can still say so; seconds of the announcement are cut off.
+const SLACK: Duration = Duration::from_secs(3);
 
 /// Why nobody knows whether a certificate was delivered.
 const LOST: &str = "the connection ended before the delivery was confirmed";
@@ -55,6 +60,19 @@ pub struct Front {
     pub(super) rest: VecDeque<FromSigner>,
     /// An administrator's question was answered here.
     pub(super) administers: bool,
+    /// Somebody has proved enough, as the supervisor was told.
+    pub(super) logged_in: bool,
+    /// The last key that it asked about, and whether that is registered.
+    pub(super) offered: Option<Offered>,
+    /// What was refused here stands in the inventory.
+    pub(super) refused: bool,
+}
+
+/// A key that somebody offered, as their front says.
+pub(super) struct Offered {
+    pub(super) user: String,
+    pub(super) fingerprint: String,
+    pub(super) registered: bool,
 }
 
 /// A statement that waits for its one issue.
@@ -68,6 +86,13 @@ pub(super) struct Kept {
     pub(super) possessed: Option<PublicKey>,
 }
 
+impl Kept {
+    /// Whether it may still be used: for `life` since it came or a key proved itself for it, and by whatever keys for `longest` since it came at most.
+    pub(super) fn is_fresh(&self, life: Duration, longest: Duration) -> bool {
+        self.since.elapsed() <= life && self.stated.elapsed() <= longest
+    }
+}
+
 /// What a worker's statement says besides that there is such an account and that it may log in now. It is the supervisor's word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
@@ -77,12 +102,23 @@ pub enum Trust {
     LooksUp,
 }
 
+/// What the supervisor says of a worker.
+pub struct Announced {
+    /// Its pid.
+    pub pid: i32,
+    /// What its statement is worth.
+    pub trust: Trust,
+    /// As typed.
+    pub user: String,
+    /// Seconds.
+    pub patience: u64,
+}
+
 /// One attempt's PAM worker, which has not spoken yet.
 pub struct Worker {
-    channel: Channel<StatementReply, Statement>,
-    /// As the supervisor announced.
-    pid: i32,
-    trust: Trust,
+    channel: Channel<StatementReply, Spoken>,
+    announced: Announced,
+    since: Instant,
 }
 
 impl Front {
@@ -114,12 +150,15 @@ impl Server {
             asked: None,
             rest: VecDeque::new(),
             administers: false,
+            logged_in: false,
+            offered: None,
+            refused: false,
         };
         self.fronts.insert(connection, front);
     }
 
-    pub(super) fn add_worker(&mut self, key: (u64, u32), pid: i32, socket: SeqPacket, trust: Trust) {
-        let (connection, attempt) = key;
+    pub(super) fn add_worker(&mut self, key: (u64, u32), announced: Announced, socket: SeqPacket) {
+        let ((connection, attempt), pid) = (key, announced.pid);
         let Some(front) = self.fronts.get_mut(&connection) else {
             // It ended while its worker was started.
             log::info(&format!("connection {connection} is gone: its worker is not listened to"));
@@ -134,7 +173,7 @@ impl Server {
             return;
         }
         front.last_attempt = attempt;
-        self.workers.insert(key, Worker { channel: Channel::new(socket), pid, trust });
+        self.workers.insert(key, Worker { channel: Channel::new(socket), announced, since: Instant::now() });
     }
 
     /// A worker speaks once.
@@ -151,8 +190,11 @@ impl Server {
             return Flow::Continue;
         };
         match heard {
-            Heard::Message(statement, sender) => {
+            Heard::Message(Spoken::Passed(statement), sender) => {
                 let reply = self.judge(key, &worker, statement, sender);
+                if reply == StatementReply::Rejected {
+                    self.refuse_attempt(connection, &worker, Reason::NotTaken);
+                }
                 // A worker that is gone has told its front nothing.
                 if worker.channel.send(&reply).is_err()
                     && let Some(front) = self.fronts.get_mut(&connection)
@@ -160,11 +202,41 @@ impl Server {
                     front.statements.remove(&attempt);
                 }
             }
-            // PAM said no.
-            Heard::Nothing | Heard::Gone(ChannelError::Closed) => {}
-            Heard::Gone(e) => log::warning(&format!("connection {connection}: worker of attempt {attempt}: {e}")),
+            Heard::Message(Spoken::Refused(why), sender) => {
+                let reason = if self.is_of(&worker, sender) { Reason::Pam(why) } else { Reason::NotTaken };
+                self.refuse_attempt(connection, &worker, reason);
+            }
+            Heard::Nothing | Heard::Gone(ChannelError::Closed) => {
+                self.refuse_attempt(connection, &worker, Reason::BrokeDown);
+            }
+            Heard::Gone(e) => {
+                log::warning(&format!("connection {connection}: worker of attempt {attempt}: {e}"));
+                self.refuse_attempt(connection, &worker, Reason::BrokeDown);
+            }
         }
         Flow::Continue
+    }
+
+    /// Whether the kernel names the worker that the supervisor announced.
+    fn is_of(&self, worker: &Worker, sender: Option<Peer>) -> bool {
+        sender.map(|s| (s.pid, s.uid)) == Some((worker.announced.pid, self.worker_uid))
+    }
+
+    /// An attempt in which nobody passed.
+    fn refuse_attempt(&mut self, connection: u64, worker: &Worker, reason: Reason) {
+        let Some(front) = self.fronts.get_mut(&connection) else {
+            return;
+        };
+        front.refused = true;
+        let peer = front.peer.ip();
+        let offered = front.offered.as_ref().filter(|offered| offered.registered);
+        let (tried, key) = match (worker.announced.trust, offered) {
+            (Trust::Authenticates, _) => (Tried::Pam, String::new()),
+            (Trust::LooksUp, Some(offered)) => (Tried::Publickey, offered.fingerprint.clone()),
+            (Trust::LooksUp, None) => (Tried::Nothing, String::new()),
+        };
+        let refusal = Refusal { user: &worker.announced.user, proved: "none", tried, key: &key, reason };
+        self.refuse_login(connection, peer, &refusal);
     }
 
     fn judge(
@@ -175,9 +247,9 @@ impl Server {
         sender: Option<Peer>,
     ) -> StatementReply {
         let (connection, attempt) = key;
-        let pid = worker.pid;
+        let (pid, trust) = (worker.announced.pid, worker.announced.trust);
         let now = self.ca.now();
-        if sender.map(|s| (s.pid, s.uid)) != Some((pid, self.worker_uid)) {
+        if !self.is_of(worker, sender) {
             let expected = format!("pid {pid} of uid {}", self.worker_uid);
             log::warning(&format!(
                 "connection {connection}: a statement from {sender:?} instead of {expected}: not taken"
@@ -191,17 +263,24 @@ impl Server {
         let Some(front) = self.fronts.get_mut(&connection) else {
             return StatementReply::Rejected;
         };
-        log::info(&format!(
-            "connection {connection} from {}: {} (uid {}) {} in attempt {attempt}",
-            front.peer,
-            statement.user,
-            statement.uid,
-            match worker.trust {
-                Trust::Authenticates => "passed PAM",
-                Trust::LooksUp => "was looked up",
-            }
-        ));
-        let proofs = Proofs { pam: worker.trust == Trust::Authenticates, publickey: false };
+        let (what, event) = match trust {
+            Trust::Authenticates => ("passed PAM", "passed_pam"),
+            Trust::LooksUp => ("was looked up", "looked_up"),
+        };
+        let (user, peer) = (&statement.user, front.peer.to_string());
+        let line =
+            format!("connection {connection} from {peer}: {user} (uid {}) {what} in attempt {attempt}", statement.uid);
+        let (number, attempt_number, uid) = (connection.to_string(), attempt.to_string(), statement.uid.to_string());
+        let fields = [
+            ("event", event),
+            ("connection", &*number),
+            ("attempt", &*attempt_number),
+            ("peer", &*peer),
+            ("user", user),
+            ("uid", &*uid),
+        ];
+        log::event(Severity::Info, &line, &fields);
+        let proofs = Proofs { pam: trust == Trust::Authenticates, publickey: false };
         let passed = Passed { user: statement.user, groups: statement.groups, proofs, key: None, login_time: now };
         let stated = Instant::now();
         front.statements.insert(attempt, Kept { passed, since: stated, stated, possessed: None });
@@ -252,8 +331,9 @@ impl Server {
             self.misbehaved(connection, &format!("asks for a certificate in attempt {attempt}, which has not passed"));
             return;
         };
-        if kept.since.elapsed() > self.statement_life {
-            return self.too_late(connection);
+        if !kept.is_fresh(self.statement_life, self.statement_life + self.challenge_life) {
+            let tried = if mode == Mode::ClientKey { Tried::ClientKey } else { Tried::tried_by(kept.passed.proofs) };
+            return self.too_late(connection, &kept.passed, tried);
         }
         if mode == Mode::ClientKey && kept.possessed.as_ref().is_none_or(|key| key.blob() != public_key) {
             return self.misbehaved(connection, "asks for a certificate for a key that did not prove itself");
@@ -261,6 +341,8 @@ impl Server {
         if wish.reason.len() > MAX_REASON || wish.principals.len() > MAX_WISHES {
             return self.misbehaved(connection, "asks for more than a front of ours lets through");
         }
+        // Whatever comes of it is a row.
+        front.refused = true;
         let peer = front.peer;
         self.turn.ask(Asking {
             connection,
@@ -293,10 +375,20 @@ impl Server {
         self.tell(connection, &reply);
     }
 
-    pub(super) fn too_late(&mut self, connection: u64) {
-        log::warning(&format!("connection {connection}: asks too late"));
+    pub(super) fn too_late(&mut self, connection: u64, passed: &Passed, tried: Tried) {
+        self.refuse_passed(connection, passed, tried, "", Reason::TooLate);
         let message = "It took too long since you logged in. Log in again.".to_owned();
         self.tell(connection, &FromSigner::Refused { message });
+    }
+
+    /// Somebody whom a worker named, and who does not get what they came for.
+    pub(super) fn refuse_passed(&mut self, connection: u64, passed: &Passed, tried: Tried, key: &str, reason: Reason) {
+        let Some(front) = self.fronts.get_mut(&connection) else {
+            return;
+        };
+        front.refused = true;
+        let (peer, proved) = (front.peer.ip(), passed.authenticated());
+        self.refuse_login(connection, peer, &Refusal { user: &passed.user, proved: &proved, tried, key, reason });
     }
 
     fn outcome(&mut self, connection: u64, serial: u64, delivery: Delivery) {
@@ -370,12 +462,60 @@ impl Server {
 
     /// Forgets a front, its workers and statements; what was issued and not confirmed is noted as such.
     pub(super) fn end_front(&mut self, connection: u64, why: &str) {
+        let is_let_in = self.is_let_in_by_key(connection);
         let Some(front) = self.fronts.remove(&connection) else {
             return;
         };
-        self.workers.retain(|(of, _), _| *of != connection);
-        for serial in front.open {
-            self.turn.note(None, serial, Outcome::Undelivered(why.to_owned()));
+        self.refuse_the_rest(connection, &front, is_let_in);
+        for serial in &front.open {
+            self.turn.note(None, *serial, Outcome::Undelivered(why.to_owned()));
+        }
+    }
+
+    /// Whether the registered key that was offered is all that the rule demands: its user was let in, and then asked for nothing that takes a proof (`help`, say).
+    fn is_let_in_by_key(&self, connection: u64) -> bool {
+        let Some(front) = self.fronts.get(&connection) else {
+            return false;
+        };
+        let attempt = front.statements.keys().next_back();
+        let demanded = attempt.and_then(|attempt| self.demanded(connection, *attempt));
+        let by_key = Proofs { pam: false, publickey: true };
+        front.offered.as_ref().is_some_and(|offered| offered.registered)
+            && demanded.is_some_and(|(ways, _)| ways.iter().any(|way| by_key.satisfy(*way)))
+    }
+
+    /// What had not been decided when a connection ended, and those who came with nothing that opens.
+    fn refuse_the_rest(&mut self, connection: u64, front: &Front, is_let_in: bool) {
+        let peer = front.peer.ip();
+        let mut refused = front.refused;
+        let mut later = self.workers.split_off(&(connection, 0));
+        self.workers.append(&mut later.split_off(&(connection.saturating_add(1), 0)));
+        for worker in later.into_values() {
+            refused = true;
+            let Announced { user, patience, trust, .. } = &worker.announced;
+            let in_time = worker.since.elapsed() + SLACK < Duration::from_secs(*patience);
+            let reason = if in_time { Reason::Left } else { Reason::TimedOut };
+            let tried = if *trust == Trust::Authenticates { Tried::Pam } else { Tried::Nothing };
+            self.refuse_login(connection, peer, &Refusal { user, proved: "none", tried, key: "", reason });
+        }
+        if refused || front.logged_in || is_let_in {
+            return;
+        }
+        let named = front.statements.values().next_back().map(|kept| &kept.passed);
+        match (&front.offered, named) {
+            (Some(Offered { user, fingerprint, registered: false }), _) => {
+                let (tried, reason) = (Tried::Publickey, Reason::NotRegistered);
+                self.refuse_login(connection, peer, &Refusal { user, proved: "none", tried, key: fingerprint, reason });
+            }
+            (offered, Some(passed)) => {
+                let (tried, key) = offered
+                    .as_ref()
+                    .map_or((Tried::Nothing, ""), |offered| (Tried::Publickey, offered.fingerprint.as_str()));
+                let (user, proved) = (passed.user.as_str(), passed.authenticated());
+                let reason = Reason::NothingProved;
+                self.refuse_login(connection, peer, &Refusal { user, proved: &proved, tried, key, reason });
+            }
+            (_, None) => {}
         }
     }
 }

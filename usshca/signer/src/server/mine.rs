@@ -5,6 +5,7 @@ use usshca_ipc::channel::encode;
 use usshca_ipc::front::{FromSigner, Verb};
 
 use super::Server;
+use super::refused_logins::{Reason, Tried};
 use crate::inventory::{InventoryError, Revocation};
 use crate::log;
 
@@ -15,7 +16,7 @@ const MAX_PART: usize = 64 * 1024;
 
 impl Server {
     pub(super) fn mine(&mut self, connection: u64, attempt: u32, verb: Verb) {
-        let life = self.statement_life;
+        let (life, challenge_life) = (self.statement_life, self.challenge_life);
         let Some((ways, _)) = self.demanded(connection, attempt) else {
             return self.misbehaved(connection, &format!("asks for what is attempt {attempt}'s, which named nobody"));
         };
@@ -26,14 +27,15 @@ impl Server {
         let Some(kept) = front.statements.get(&attempt) else {
             return;
         };
-        if kept.since.elapsed() > life {
-            return self.too_late(connection);
+        if !kept.is_fresh(life, life + challenge_life) {
+            let passed = kept.passed.clone();
+            return self.too_late(connection, &passed, Tried::tried_by(passed.proofs));
         }
         let proofs = kept.passed.proofs;
         // Whoever lost the key that the rule demands besides must be able to revoke all the same.
         if !proofs.pam && !ways.iter().any(|way| proofs.satisfy(*way)) {
-            let who = kept.passed.user.clone();
-            log::warning(&format!("connection {connection}: {who} has not proved enough for {verb:?}: refused"));
+            let passed = kept.passed.clone();
+            self.refuse_passed(connection, &passed, Tried::tried_by(passed.proofs), "", Reason::NothingProved);
             let message = "The CA does not know yet that it is you: your registered key must prove it, by a forwarded agent. Try: ssh -A".to_owned();
             return self.tell(connection, &FromSigner::Refused { message });
         }
@@ -134,6 +136,8 @@ mod tests {
             outcome: String::new(),
             revoked: None,
             reason: String::new(),
+            count: 1,
+            last: 1,
         }
     }
 

@@ -8,6 +8,7 @@ mod fronts;
 mod hosts;
 mod mine;
 mod proofs;
+mod refused_logins;
 mod remote_admins;
 mod turn;
 
@@ -25,7 +26,8 @@ use usshca_ipc::channel::{Channel, ChannelError, decode};
 use usshca_ipc::signer::{Control, FromSignerControl, PolicyText, SignerSetup};
 
 use self::admins::Admin;
-use self::fronts::{Front, Trust, Worker};
+use self::fronts::{Announced, Front, Trust, Worker};
+use self::refused_logins::RefusedLogins;
 use self::turn::Turn;
 use crate::MAX_SETUP;
 use crate::ca::Ca;
@@ -78,6 +80,8 @@ pub struct Server {
     refusals: hosts::Refusals,
     /// What the supervisor knows of keys that sign nothing.
     told_troubles: Vec<String>,
+    /// Of users, until they are written.
+    refused_logins: RefusedLogins,
 }
 
 /// Whom a descriptor in poll's list belongs to, in the order in which they are served.
@@ -134,6 +138,7 @@ impl Server {
             turn: Turn::default(),
             refusals: hosts::Refusals::default(),
             told_troubles: Vec::new(),
+            refused_logins: RefusedLogins::default(),
         })
     }
 
@@ -151,6 +156,7 @@ impl Server {
             self.end_front(connection, "the CA stopped before the delivery was confirmed");
         }
         self.take_turn();
+        self.write_refused_logins();
         ended
     }
 
@@ -172,6 +178,7 @@ impl Server {
                 }
             }
             self.take_turn();
+            self.write_refused_logins_if_due();
         }
     }
 
@@ -196,7 +203,14 @@ impl Server {
             let waits_for = if admin.is_owed_nothing() { PollFlags::IN } else { PollFlags::OUT };
             fds.push(PollFd::from_borrowed_fd(admin.as_fd(), waits_for));
         }
-        let patience = (!self.turn.is_empty()).then(Timespec::default);
+        let patience = match self.turn.is_empty() {
+            false => Some(Timespec::default()),
+            // Rounded up, so that it is due when this returns.
+            true => self.refused_logins.patience().map(|left| Timespec {
+                tv_sec: left.as_secs().saturating_add(1).try_into().unwrap_or(i64::MAX),
+                tv_nsec: 0,
+            }),
+        };
         loop {
             match poll(&mut fds, patience.as_ref()) {
                 Err(Errno::INTR) => {}
@@ -258,11 +272,14 @@ impl Server {
         socket.set_nonblocking(true)?;
         match received.message {
             Control::NewFront { connection, peer } => self.add_front(connection, peer, socket),
-            Control::NewWorker { connection, attempt, worker_pid } => {
-                self.add_worker((connection, attempt), worker_pid, socket, Trust::Authenticates);
+            Control::NewWorker { connection, attempt, worker_pid, user, patience_seconds } => {
+                let announced =
+                    Announced { pid: worker_pid, trust: Trust::Authenticates, user, patience: patience_seconds };
+                self.add_worker((connection, attempt), announced, socket);
             }
-            Control::NewLookup { connection, attempt, worker_pid } => {
-                self.add_worker((connection, attempt), worker_pid, socket, Trust::LooksUp);
+            Control::NewLookup { connection, attempt, worker_pid, user, patience_seconds } => {
+                let announced = Announced { pid: worker_pid, trust: Trust::LooksUp, user, patience: patience_seconds };
+                self.add_worker((connection, attempt), announced, socket);
             }
             Control::NewAdmin => self.add_admin(socket),
             // Answered above, or of a side job.

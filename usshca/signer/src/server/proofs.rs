@@ -9,6 +9,8 @@ use ussh_core::login_proof::{self, LoginChallenge, LoginContext};
 use usshca_ipc::front::{FromSigner, MAX_KNOWS, Makes, Purpose, Way, Wish};
 
 use super::Server;
+use super::fronts::Offered;
+use super::refused_logins::{Reason, Tried};
 use crate::log;
 use crate::policy::{KeyKind, MAX_NAME, Mode, Proofs, Question};
 
@@ -18,6 +20,10 @@ pub(super) const CHALLENGE_LIFE: Duration = Duration::from_secs(90);
 /// A message that a key is to sign.
 pub struct Asked {
     attempt: u32,
+    /// For the inventory, if it does not.
+    tried: Tried,
+    /// Fingerprint.
+    key: String,
     challenge: LoginChallenge,
     since: Instant,
 }
@@ -42,14 +48,17 @@ impl Server {
         if front.knows > MAX_KNOWS || user.len() > MAX_NAME {
             return self.misbehaved(connection, "asks about more keys than a front of ours does");
         }
-        let known = match PublicKey::from_blob(key) {
-            Ok(key) => self.ca.inventory().is_registered(user, &key),
-            Err(_) => Ok(false),
+        let (known, fingerprint) = match PublicKey::from_blob(key) {
+            Ok(key) => (self.ca.inventory().is_registered(user, &key), key.fingerprint()),
+            Err(_) => (Ok(false), String::new()),
         };
         let known = known.unwrap_or_else(|e| {
             log::warning(&format!("connection {connection}: registered keys could not be looked up: {e}"));
             false
         });
+        if let Some(front) = self.fronts.get_mut(&connection) {
+            front.offered = Some(Offered { user: user.to_owned(), fingerprint, registered: known });
+        }
         self.tell(connection, &FromSigner::Known(known));
     }
 
@@ -87,7 +96,7 @@ impl Server {
     }
 
     pub(super) fn challenge(&mut self, connection: u64, attempt: u32, purpose: Purpose, key: &[u8]) {
-        let (now, life) = (self.ca.now(), self.statement_life);
+        let (now, life, challenge_life) = (self.ca.now(), self.statement_life, self.challenge_life);
         let ca = self.ca.public_keys().0.fingerprint();
         let Some(front) = self.fronts.get_mut(&connection) else {
             return;
@@ -99,26 +108,30 @@ impl Server {
                 &format!("wants a key to prove something for attempt {attempt}, which named nobody"),
             );
         };
-        if kept.since.elapsed() > life {
-            return self.too_late(connection);
+        let tried = Tried::by(purpose);
+        if !kept.is_fresh(life, life + challenge_life) {
+            let passed = kept.passed.clone();
+            return self.too_late(connection, &passed, tried);
         }
-        let user = kept.passed.user.clone();
+        let (user, passed) = (kept.passed.user.clone(), kept.passed.clone());
         let refused = |message: &str| FromSigner::Refused { message: message.to_owned() };
         let Ok(key) = PublicKey::from_blob(key) else {
             return self.tell(connection, &refused("The CA does not take keys of this type."));
         };
         if purpose == Purpose::Login && !self.is_registered(connection, &user, &key) {
+            self.refuse_passed(connection, &passed, tried, &key.fingerprint(), Reason::NotRegistered);
             return self.tell(connection, &refused("This key is not registered for you."));
         }
         let purpose = match purpose {
             Purpose::Login => login_proof::Purpose::Login,
             Purpose::ClientKey => login_proof::Purpose::ClientKey,
         };
+        let fingerprint = key.fingerprint();
         let reply = match LoginChallenge::new(key, &LoginContext { ca, connection, user, purpose, now }) {
             Ok(challenge) => {
                 let message = challenge.message().to_vec();
                 if let Some(front) = self.fronts.get_mut(&connection) {
-                    front.asked = Some(Asked { attempt, challenge, since: Instant::now() });
+                    front.asked = Some(Asked { attempt, tried, key: fingerprint, challenge, since: Instant::now() });
                 }
                 FromSigner::Challenge { message }
             }
@@ -137,27 +150,34 @@ impl Server {
             return;
         };
         // Taken, whatever comes of it: one message, one signature.
-        let Some(Asked { attempt, challenge, since }) = front.asked.take() else {
+        let Some(Asked { attempt, tried, key: fingerprint, challenge, since }) = front.asked.take() else {
             return self.misbehaved(connection, "brings a signature that was not asked for");
         };
-        if since.elapsed() > challenge_life {
-            return self.too_late(connection);
+        let passed = front.statements.get(&attempt).map(|kept| kept.passed.clone());
+        if since.elapsed() > challenge_life
+            && let Some(passed) = &passed
+        {
+            return self.too_late(connection, passed, tried);
         }
         let proof = match challenge.check(signature) {
             Ok(proof) => proof,
             Err(e) => {
-                log::warning(&format!("connection {connection}: a key did not prove itself in attempt {attempt}: {e}"));
+                if let Some(passed) = &passed {
+                    self.refuse_passed(connection, passed, tried, &fingerprint, Reason::Signature);
+                }
                 let message = format!("The CA does not take this key's signature: {e}.");
                 return self.tell(connection, &FromSigner::Refused { message });
             }
         };
-        let Some(user) = front.statements.get(&attempt).map(|kept| kept.passed.user.clone()) else {
+        let Some(passed) = passed else {
             return self.misbehaved(connection, "brings a signature for what is over");
         };
+        let user = passed.user.clone();
         // Asked again: it may have been removed or revoked meanwhile. A key that is to be certified proves its user as well, if it is registered.
         let registered = self.is_registered(connection, &user, proof.key());
         let (key, purpose) = (proof.key().clone(), proof.purpose());
         if purpose == login_proof::Purpose::Login && !registered {
+            self.refuse_passed(connection, &passed, tried, &key.fingerprint(), Reason::NotRegistered);
             let message = "This key is not registered for you.".to_owned();
             return self.tell(connection, &FromSigner::Refused { message });
         }
@@ -189,6 +209,9 @@ impl Server {
             return;
         };
         if proofs.pam || demanded.is_some_and(|(ways, _)| ways.iter().any(|way| proofs.satisfy(*way))) {
+            if let Some(front) = self.fronts.get_mut(&connection) {
+                front.logged_in = true;
+            }
             self.tell_logged_in(connection);
         }
     }

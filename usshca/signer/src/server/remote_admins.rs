@@ -67,6 +67,7 @@ impl Server {
             front.administers = true;
             log::info(&format!("connection {connection}: {by} administers"));
         }
+        self.write_refused_logins();
         let answers = crate::admin::answer(&mut self.ca, &by, request);
         if let Some(front) = self.fronts.get_mut(&connection) {
             front.rest.extend(answers.into_iter().map(|answer| FromSigner::Admin(Box::new(answer))));
@@ -112,7 +113,8 @@ fn is_served(request: &Request) -> Result<(), NotAnswered> {
         | Request::Find { .. }
         | Request::KeyRegister { .. }
         | Request::KeyList { .. }
-        | Request::KeyRemove { .. } => Ok(()),
+        | Request::KeyRemove { .. }
+        | Request::ShowRow { .. } => Ok(()),
         Request::Feed { .. }
         | Request::FeedKey
         | Request::FeedKeyRotate { .. }

@@ -18,7 +18,7 @@ use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::keys::PrivateKey;
 use usshca_ipc::admin::{Entry, Reply, Request, Revoke, Revoked};
 use usshca_ipc::front::{Delivery, FromSigner, ToSigner, Wish};
-use usshca_ipc::worker::{Statement, StatementReply};
+use usshca_ipc::worker::{Spoken, Statement, StatementReply};
 
 use super::*;
 use crate::ca_keys::CaKeys;
@@ -34,7 +34,7 @@ fn policy() -> Vec<PolicyText> {
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
 
 type FrontEnd = Channel<ToSigner, FromSigner>;
-type WorkerEnd = Channel<Statement, StatementReply>;
+type WorkerEnd = Channel<Spoken, StatementReply>;
 type AdminEnd = Channel<Request, Reply>;
 
 struct World {
@@ -102,7 +102,18 @@ impl World {
         let (ours, theirs) = SeqPacket::pair().unwrap();
         // As the supervisor does: what is sent before the signer has its end is attested too.
         theirs.attest_sender().unwrap();
-        self.control.send_with(&Control::NewWorker { connection, attempt, worker_pid }, &[theirs.as_fd()]).unwrap();
+        self.control
+            .send_with(
+                &Control::NewWorker {
+                    connection,
+                    attempt,
+                    worker_pid,
+                    user: "somebody".to_owned(),
+                    patience_seconds: 60,
+                },
+                &[theirs.as_fd()],
+            )
+            .unwrap();
         Channel::new(ours)
     }
 
@@ -159,7 +170,7 @@ impl World {
 
 fn state(worker: &WorkerEnd, user: &str, groups: &[&str]) -> StatementReply {
     let groups = groups.iter().map(|&g| g.to_owned()).collect();
-    worker.send(&Statement { user: user.to_owned(), uid: 1000, groups }).unwrap();
+    worker.send(&Spoken::Passed(Statement { user: user.to_owned(), uid: 1000, groups })).unwrap();
     worker.receive(PATIENCE).unwrap().message
 }
 
@@ -246,7 +257,9 @@ fn a_front_without_a_statement_gets_nothing() {
     let reply = issue(&front, 1);
     assert_refused_and_closed(&front, &reply);
     assert_closed(&worker);
-    assert!(world.rows().is_empty());
+    // Nobody had passed, and that is what stands there.
+    let [row] = world.rows().try_into().unwrap();
+    assert_eq!((row.serial, row.outcome.as_str()), (0, "refused: left before PAM had decided"));
 }
 
 #[test]
@@ -278,7 +291,11 @@ fn a_statement_is_good_for_a_bounded_time() {
         FromSigner::Refused { message } => assert!(message.contains("Log in again"), "{message}"),
         other => panic!("{other:?}"),
     }
-    assert!(world.rows().is_empty());
+    let [row] = world.rows().try_into().unwrap();
+    assert_eq!(
+        (row.serial, row.authenticated.as_str(), row.outcome.as_str()),
+        (0, "pam (tried pam)", "refused: too late")
+    );
 }
 
 #[test]
@@ -332,7 +349,7 @@ fn a_worker_speaks_once() {
     let worker = world.worker(1, 1, own_pid());
     assert_eq!(state(&worker, "alice", &["staff"]), StatementReply::Kept);
     assert_closed(&worker);
-    let again = worker.send(&Statement { user: "root".into(), uid: 0, groups: vec![] });
+    let again = worker.send(&Spoken::Passed(Statement { user: "root".into(), uid: 0, groups: vec![] }));
     assert!(again.is_err());
 }
 
@@ -572,3 +589,4 @@ fn the_supervisor_alone_speaks_on_the_control_channel() {
 }
 
 mod proofs;
+mod refused_logins;

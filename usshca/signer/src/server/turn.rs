@@ -58,8 +58,8 @@ impl Turn {
 
 impl Asking {
     fn as_request(&self) -> (&Passed, UserRequest<'_>) {
-        let Asking { passed, public_key, mode, wish, peer, .. } = self;
-        (passed, UserRequest { public_key, mode: *mode, wish, peer: *peer })
+        let Asking { connection, passed, public_key, mode, wish, peer } = self;
+        (passed, UserRequest { public_key, mode: *mode, wish, peer: *peer, connection: *connection })
     }
 }
 

@@ -18,7 +18,7 @@ use usshca_ipc::admin::{Entry, Reply, Request};
 use usshca_ipc::channel::{Channel, ChannelError, encode};
 use usshca_ipc::front::{Delivery, FromSigner, ToSigner, Wish};
 use usshca_ipc::signer::{Control, FromSignerControl, KeySetup, PolicyText, SignerSetup};
-use usshca_ipc::worker::{Statement, StatementReply};
+use usshca_ipc::worker::{Spoken, Statement, StatementReply};
 
 /// The signer's program.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_usshca-signer");
@@ -102,10 +102,13 @@ impl Signer {
         let (worker, theirs) = SeqPacket::pair()?;
         theirs.attest_sender()?;
         let worker_pid = i32::try_from(std::process::id()).unwrap();
-        self.control.send_with(&Control::NewWorker { connection, attempt, worker_pid }, &[theirs.as_fd()])?;
+        self.control.send_with(
+            &Control::NewWorker { connection, attempt, worker_pid, user: "somebody".to_owned(), patience_seconds: 60 },
+            &[theirs.as_fd()],
+        )?;
         drop(theirs);
-        let worker = Channel::<Statement, StatementReply>::new(worker);
-        worker.send(&Statement { user: format!("user{connection}"), uid: 1000, groups: vec![] })?;
+        let worker = Channel::<Spoken, StatementReply>::new(worker);
+        worker.send(&Spoken::Passed(Statement { user: format!("user{connection}"), uid: 1000, groups: vec![] }))?;
         assert_eq!(worker.receive(PATIENCE)?.message, StatementReply::Kept);
         Ok(())
     }

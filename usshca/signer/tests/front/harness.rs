@@ -17,7 +17,7 @@ use usshca_ipc::admin::{Entry, RegisteredKey, Reply, Request, Revocation};
 use usshca_ipc::channel::{Channel, encode};
 use usshca_ipc::front::{FromSigner, Purpose, ToSigner};
 use usshca_ipc::signer::{Control, FromSignerControl, KeySetup, PolicyText, SignerSetup};
-use usshca_ipc::worker::{Statement, StatementReply};
+use usshca_ipc::worker::{Spoken, Statement, StatementReply};
 
 pub const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
 /// As soon as the signer's process takes it.
@@ -128,14 +128,26 @@ impl Signer {
         let (ours, theirs) = SeqPacket::pair().unwrap();
         theirs.attest_sender().unwrap();
         let news = match worker {
-            Worker::Authenticates => Control::NewWorker { connection, attempt, worker_pid },
-            Worker::LooksUp => Control::NewLookup { connection, attempt, worker_pid },
+            Worker::Authenticates => Control::NewWorker {
+                connection,
+                attempt,
+                worker_pid,
+                user: "somebody".to_owned(),
+                patience_seconds: 60,
+            },
+            Worker::LooksUp => Control::NewLookup {
+                connection,
+                attempt,
+                worker_pid,
+                user: "somebody".to_owned(),
+                patience_seconds: 60,
+            },
         };
         self.control.send_with(&news, &[theirs.as_fd()]).unwrap();
         drop(theirs);
-        let ours = Channel::<Statement, StatementReply>::new(ours);
+        let ours = Channel::<Spoken, StatementReply>::new(ours);
         let groups = groups.iter().map(|&group| group.to_owned()).collect();
-        ours.send(&Statement { user: user.to_owned(), uid: 1000, groups }).map_err(drop)?;
+        ours.send(&Spoken::Passed(Statement { user: user.to_owned(), uid: 1000, groups })).map_err(drop)?;
         let reply = ours.receive(PATIENCE).map_err(drop)?;
         Ok(reply.message == StatementReply::Kept)
     }

@@ -21,6 +21,8 @@ fn recorded() -> Recorded {
         outcome: "delivered".into(),
         revoked: None,
         reason: String::new(),
+        count: 1,
+        last: 1,
     };
     let supposed = Supposed {
         user: "alice".into(),

@@ -42,8 +42,13 @@ impl EventLoop {
     pub(super) fn see_to_worker(&mut self, mut worker: Worker, now: Instant) -> Option<Worker> {
         let name = format!("connection {} attempt {}", worker.connection, worker.attempt);
         let (connection, attempt) = (worker.connection.to_string(), worker.attempt.to_string());
-        let fields = [("event", "attempt"), ("connection", &*connection), ("attempt", &*attempt)];
-        let say = |line: &str| log::event(Severity::Info, &format!("{name}: {line}"), &fields);
+        let fields =
+            [("event", "attempt"), ("connection", &*connection), ("attempt", &*attempt), ("user", &*worker.user)];
+        let say = |line: &str| {
+            let mut fields = fields.to_vec();
+            fields.extend(outcome_said(line).map(|outcome| ("outcome", outcome)));
+            log::event(Severity::Info, &format!("{name}: {line}"), &fields);
+        };
         worker.log.drain(say);
         if let Some(why) = is_to_be_killed(now, worker.deadline, &worker.log) {
             log::warning(&format!("{name}: {why}: killed"));
@@ -61,7 +66,9 @@ impl EventLoop {
         let ended = Ended::of(status);
         self.counters.worker_ended(ended);
         if ended == Ended::BrokeDown {
-            let fields = [("event", "worker_broke_down"), ("connection", &*connection), ("attempt", &*attempt)];
+            let mut fields = fields.to_vec();
+            fields.retain(|(name, _)| *name != "event");
+            fields.extend([("event", "worker_broke_down"), ("outcome", "broke down")]);
             log::event(Severity::Warning, &format!("{name}: the PAM worker broke down ({status})"), &fields);
         }
         let conduct = match self.connections.get_mut(&worker.connection) {
@@ -242,6 +249,16 @@ impl EventLoop {
     }
 }
 
+/// What a worker's line says of how its attempt ended; nothing for what PAM's modules say besides. For who reads the log: nothing hangs on it.
+fn outcome_said(line: &str) -> Option<&'static str> {
+    let (outcome, of) = match line.split_once(' ')? {
+        ("Accepted", of) => ("accepted", of),
+        ("Failed", of) => ("refused", of),
+        _ => return None,
+    };
+    (of.starts_with("keyboard-interactive/pam for ") || of.starts_with("lookup for ")).then_some(outcome)
+}
+
 /// A connection that has ended.
 pub struct Departed {
     peer: SocketAddr,
@@ -311,6 +328,18 @@ mod tests {
             has_crashed: false,
             was_overtime: false,
         }
+    }
+
+    #[test]
+    fn a_workers_last_line_has_its_outcome_as_a_field() {
+        assert_eq!(
+            outcome_said("Failed keyboard-interactive/pam for alice from ::1: authentication: no"),
+            Some("refused")
+        );
+        assert_eq!(outcome_said("Accepted keyboard-interactive/pam for alice from ::1"), Some("accepted"));
+        assert_eq!(outcome_said("Failed lookup for alice from ::1: account: no"), Some("refused"));
+        assert_eq!(outcome_said("Failed to open a file"), None);
+        assert_eq!(outcome_said("on two: Accepted keyboard-interactive/pam for root"), None);
     }
 
     #[test]

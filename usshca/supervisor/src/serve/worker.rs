@@ -31,6 +31,8 @@ pub struct Worker {
     pub source: Source,
     /// Of which attempt in it, from 1.
     pub attempt: u32,
+    /// For whom, as typed.
+    pub user: String,
     /// It authenticates nobody.
     pub lookup: bool,
     /// The process.
@@ -119,9 +121,10 @@ pub fn start(base: &Base, signer: &Signer, attempt: &Attempt<'_>) -> Result<(Wor
     let child = Child::new(child)?;
     let worker_pid = i32::try_from(child.pid()).map_err(io::Error::other)?;
     let (connection, number) = (attempt.connection, attempt.attempt);
+    let (user, patience_seconds) = (attempt.user.to_owned(), attempt.patience.as_secs());
     let news = match attempt.lookup {
-        true => Control::NewLookup { connection, attempt: number, worker_pid },
-        false => Control::NewWorker { connection, attempt: number, worker_pid },
+        true => Control::NewLookup { connection, attempt: number, worker_pid, user, patience_seconds },
+        false => Control::NewWorker { connection, attempt: number, worker_pid, user, patience_seconds },
     };
     signer.tell(&news, signer_end).ok_or(StartError::Signer)?;
     let setup = WorkerSetup {
@@ -140,7 +143,8 @@ pub fn start(base: &Base, signer: &Signer, attempt: &Attempt<'_>) -> Result<(Wor
     File::from(std::os::fd::OwnedFd::from(setup_writer)).write_all(&bytes)?;
     let deadline = Instant::now() + attempt.patience + OVERTIME;
     let source = Source::of(attempt.peer.ip());
-    Ok((Worker { connection, source, attempt: number, lookup: attempt.lookup, child, log, deadline }, front_end))
+    let (user, lookup) = (attempt.user.to_owned(), attempt.lookup);
+    Ok((Worker { connection, source, attempt: number, user, lookup, child, log, deadline }, front_end))
 }
 
 impl Worker {

@@ -28,5 +28,8 @@ fn lab(what: &str) -> String {
     format!("auth required pam_lab.so {what}\naccount required pam_permit.so\n")
 }
 
+/// What the inventory says of a wrong password.
+const FAILED: &str = "PAM: authentication failed";
+
 /// The word before every password.
 const PASSWORD: &str = "assword: ";

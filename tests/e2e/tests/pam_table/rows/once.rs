@@ -42,7 +42,7 @@ pub fn rows() -> Vec<Row> {
     vec![
         row("pam_exec: slow, 5 s", slow)
             .login(login(End::Certificate).asked(PASSWORD, "secret"))
-            .login(login(End::Denied).asked(PASSWORD, "wrong")),
+            .login(login(End::Denied(super::FAILED)).asked(PASSWORD, "wrong")),
         row(
             "pam_exec: hangs up on nobody although it takes 5 s after the password",
             format!("{UNIX}auth required pam_exec.so quiet /bin/sleep 5\n"),
@@ -51,19 +51,19 @@ pub fn rows() -> Vec<Row> {
         row("pam_unix + pam_oath: right code; the same code again is refused", OATH)
             .prepare(DEVICE)
             .login(login(End::Certificate).asked(PASSWORD, "secret").asked(CODE, &now))
-            .login(login(End::Denied).asked(PASSWORD, "secret").asked(CODE, &now))
+            .login(login(End::Denied(super::FAILED)).asked(PASSWORD, "secret").asked(CODE, &now))
             .logged(&["Accepted keyboard-interactive/pam", "Failed keyboard-interactive/pam"]),
         row("pam_unix + pam_oath: a wrong code", OATH)
             .prepare(DEVICE)
-            .login(login(End::Denied).asked(PASSWORD, "secret").asked(CODE, wrong)),
+            .login(login(End::Denied(super::FAILED)).asked(PASSWORD, "secret").asked(CODE, wrong)),
         row("pam_unix + pam_oath: a wrong password, and the code is not asked for", OATH)
             .prepare(DEVICE)
-            .login(login(End::Denied).asked(PASSWORD, "wrong").hidden(&[CODE])),
+            .login(login(End::Denied(super::FAILED)).asked(PASSWORD, "wrong").hidden(&[CODE])),
         row("pam_exec: gets the password, and what it prints reaches the user", EXEC)
             .prepare(CHECK)
             .login(login(End::Certificate).asked(PASSWORD, "open sesame").shown("(auth)").hidden(&["open sesame"]))
             .login(
-                login(End::Denied)
+                login(End::Denied(super::FAILED))
                     .asked(PASSWORD, "secret")
                     .shown("(auth)")
                     .shown("/usr/local/bin/check failed: exit code 1"),

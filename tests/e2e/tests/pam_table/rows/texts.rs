@@ -32,18 +32,28 @@ pub fn rows() -> Vec<Row> {
         row("20 kB of text after the last prompt arrive whole", format!("{UNIX}auth required pam_lab.so info=20000\n"))
             .login(then_password().shown("line 0.").shown("line 150.").shown("line 311.").shown("the end of it")),
         row("20 kB of text, and a wrong password after it", lab_then_password("info=20000")).login(
-            login(End::Denied).asked(PASSWORD, "wrong").shown("line 0.").shown("line 311.").shown("the end of it"),
+            login(End::Denied(super::FAILED))
+                .asked(PASSWORD, "wrong")
+                .shown("line 0.")
+                .shown("line 311.")
+                .shown("the end of it"),
         ),
         row(
             "20 kB of text while nobody waits for an answer, then a refusal",
             "auth optional pam_lab.so info=20000\nauth required pam_lab.so return=7\n",
         )
-        .login(login(End::Denied).shown("line 0.").shown("line 150.").shown("line 311.").shown("the end of it")),
+        .login(
+            login(End::Denied(super::FAILED))
+                .shown("line 0.")
+                .shown("line 150.")
+                .shown("line 311.")
+                .shown("the end of it"),
+        ),
         row("a prompt of 20 kB arrives whole", lab("prompt=20000"))
             .login(certificate().asked("All read? ", "yes").shown("line 0.").shown("line 150.").shown("line 311."))
-            .login(login(End::Denied).asked("All read? ", "no")),
+            .login(login(End::Denied(super::FAILED)).asked("All read? ", "no")),
         row("more text than anybody reads: told that the CA cannot check", lab_then_password("info=70000"))
-            .login(login(End::CannotCheck).hidden(&["line 0."]))
+            .login(login(End::CannotCheck("left before PAM had decided")).hidden(&["line 0."]))
             .logged(&["PAM has too much to say"]),
         row("text, an echoed prompt, an error and a silent prompt in one call", lab("mixed"))
             .login(
@@ -55,7 +65,9 @@ pub fn rows() -> Vec<Row> {
                     .shown("Colour: blue")
                     .hidden(&["quiet"]),
             )
-            .login(login(End::Denied).asked("Colour: ", "blue").asked("Word: ", "loud").hidden(&["loud"])),
+            .login(
+                login(End::Denied(super::FAILED)).asked("Colour: ", "blue").asked("Word: ", "loud").hidden(&["loud"]),
+            ),
         row("ten rounds", lab("rounds=10")).login(ten_rounds()),
         row("text first, the next thing later: shown at once", lab_then_password("late=1500"))
             .login(then_password().shown("Touch your key")),
@@ -64,8 +76,9 @@ pub fn rows() -> Vec<Row> {
         row("text that is no UTF-8 still comes", lab_then_password("latin1")).login(then_password().shown("Gr")),
         row("an answer of 511 bytes is taken", lab("length=511")).login(certificate().asked("Long: ", "a".repeat(511))),
         row("an answer of 512 bytes is refused, not cut", lab("length=511"))
-            .login(login(End::Denied).asked("Long: ", "a".repeat(512))),
-        row("a prompt that no terminal can show ends the conversation", lab("binary")).login(login(End::Denied)),
+            .login(login(End::Denied("left before PAM had decided")).asked("Long: ", "a".repeat(512))),
+        row("a prompt that no terminal can show ends the conversation", lab("binary"))
+            .login(login(End::Denied(super::FAILED))),
         row(
             "the user's name is changed by a module: what counts is the new one",
             format!("auth required pam_lab.so rename=canon\n{UNIX}"),

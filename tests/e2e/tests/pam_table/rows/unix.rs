@@ -5,7 +5,7 @@ use crate::row::{End, Row, login, row};
 
 /// Denied after one password.
 fn denied(password: &str) -> crate::row::Login {
-    login(End::Denied).asked(PASSWORD, password).hidden(&["secret"])
+    login(End::Denied(super::FAILED)).asked(PASSWORD, password).hidden(&["secret"])
 }
 
 pub fn rows() -> Vec<Row> {
@@ -37,7 +37,10 @@ fn passwords() -> Vec<Row> {
             .login(denied("passwort 密碼 🔑")),
         row("pam_unix: an expired account is told so", DEBIAN)
             .prepare("chage -E 0 $WHO")
-            .login(denied("secret").shown("Your account has expired; please contact your system administrator"))
+            .login(crate::row::Login {
+                end: End::Denied("PAM: account refused"),
+                ..denied("secret").shown("Your account has expired; please contact your system administrator")
+            })
             .logged(&["account: Authentication failure (7)"]),
         row("pam_unix: somebody whom policy gives nothing", UNIX)
             .prepare("gpasswd -d $WHO staff >/dev/null")
@@ -45,6 +48,7 @@ fn passwords() -> Vec<Row> {
     ]
 }
 
+const NOT_CHANGED: &str = "PAM: password not changed";
 const MUST: &str = "You are required to change your password immediately (administrator enforced).";
 
 fn changes() -> Vec<Row> {
@@ -74,7 +78,7 @@ fn changes() -> Vec<Row> {
         row("pam_unix: new passwords that are not the same", DEBIAN)
             .prepare("chage -d 0 $WHO")
             .login(
-                crate::row::Login { end: End::Denied, ..expired() }
+                crate::row::Login { end: End::Denied(NOT_CHANGED), ..expired() }
                     .asked("New password: ", "a fresh parrot 42")
                     .asked("Retype new password: ", "a fresh parrot 43")
                     .shown("Sorry, passwords do not match."),
@@ -86,7 +90,7 @@ fn changes() -> Vec<Row> {
                     .asked("Retype new password: ", "a fresh parrot 42"),
             ),
         row("pam_unix: a wrong current password changes nothing", DEBIAN).prepare("chage -d 0 $WHO").login(
-            login(End::Denied)
+            login(End::Denied(NOT_CHANGED))
                 .asked(PASSWORD, "secret")
                 .shown(MUST)
                 .asked("Current password: ", "wrong")
@@ -114,7 +118,7 @@ fn beside() -> Vec<Row> {
             )
             .logged(&["Failed keyboard-interactive/pam"]),
         row("pam_deny", "auth required pam_deny.so\naccount required pam_permit.so\n")
-            .login(login(End::Denied).hidden(&["assword"])),
+            .login(login(End::Denied(super::FAILED)).hidden(&["assword"])),
         row(
             "pam_permit: nothing is asked, and whoever exists gets in",
             "auth required pam_permit.so\naccount required pam_permit.so\n",
@@ -124,7 +128,7 @@ fn beside() -> Vec<Row> {
             "pam_permit: an account that does not exist gets nothing",
             "auth required pam_permit.so\naccount required pam_permit.so\n",
         )
-        .login(login(End::CannotCheck).user("nobody-there"))
+        .login(login(End::CannotCheck("PAM: no such account")).user("nobody-there"))
         .logged(&["PAM accepted an account that does not exist"]),
         row(
             "pam_faildelay: the delay is kept before the refusal",
@@ -133,6 +137,6 @@ fn beside() -> Vec<Row> {
         .login(denied("wrong").took(1_400, 8_000))
         .login(login(End::Certificate).asked(PASSWORD, "secret").took(0, 1_400)),
         row("PAM_FAIL_DELAY of a module: kept, and none for whoever gets in", super::lab("delay=3000000"))
-            .login(login(End::Denied).took(1_400, 8_000)),
+            .login(login(End::Denied(super::FAILED)).took(1_400, 8_000)),
     ]
 }

@@ -35,37 +35,43 @@ validity_seconds = 600
 principals = ["%u"]
 "#;
 
-fn keyed() -> World {
+pub(super) fn keyed() -> World {
     world_where(own_uid(), vec![own_uid()], |server| {
         let text = PolicyText { name: "policy.toml".into(), folder: String::new(), text: KEYS.into() };
         server.ca.set_policy(Policy::of(&[text]).unwrap());
     })
 }
 
-fn new_key() -> PrivateKey {
+pub(super) fn new_key() -> PrivateKey {
     PrivateKey::generate_ed25519().unwrap()
 }
 
 impl World {
-    fn register(&self, user: &str, key: &PrivateKey) {
+    pub(super) fn register(&self, user: &str, key: &PrivateKey) {
         let (user, public_key) = (user.to_owned(), key.public_key().to_blob());
         let request = Request::KeyRegister { user, public_key, comment: String::new() };
         assert_eq!(ask(&self.admin(), request), Reply::KeyRegistered { already: false });
     }
 
     /// A front for whose attempt 1 somebody was looked up, and nothing more.
-    fn looked_up(&self, connection: u64, user: &str, group: &str) -> FrontEnd {
+    pub(super) fn looked_up(&self, connection: u64, user: &str, group: &str) -> FrontEnd {
         let front = self.front(connection);
         let (ours, theirs) = SeqPacket::pair().unwrap();
         theirs.attest_sender().unwrap();
-        let news = Control::NewLookup { connection, attempt: 1, worker_pid: own_pid() };
+        let news = Control::NewLookup {
+            connection,
+            attempt: 1,
+            worker_pid: own_pid(),
+            user: user.to_owned(),
+            patience_seconds: 60,
+        };
         self.control.send_with(&news, &[theirs.as_fd()]).unwrap();
         assert_eq!(state(&Channel::new(ours), user, &[group]), StatementReply::Kept);
         front
     }
 }
 
-fn say(front: &FrontEnd, message: &ToSigner) -> FromSigner {
+pub(super) fn say(front: &FrontEnd, message: &ToSigner) -> FromSigner {
     front.send(message).unwrap();
     front.receive(PATIENCE).unwrap().message
 }
@@ -82,7 +88,7 @@ fn message(front: &FrontEnd, purpose: Purpose, key: &PublicKey) -> Vec<u8> {
 }
 
 /// By `signer`, as if the message were for its key.
-fn signature(message: &[u8], purpose: Purpose, key: &PublicKey, signer: &PrivateKey) -> Vec<u8> {
+pub(super) fn signature(message: &[u8], purpose: Purpose, key: &PublicKey, signer: &PrivateKey) -> Vec<u8> {
     let purpose = match purpose {
         Purpose::Login => login_proof::Purpose::Login,
         Purpose::ClientKey => login_proof::Purpose::ClientKey,
@@ -90,7 +96,7 @@ fn signature(message: &[u8], purpose: Purpose, key: &PublicKey, signer: &Private
     signer.sign(&signed_data(message, key, purpose).unwrap()).unwrap()
 }
 
-fn prove(front: &FrontEnd, purpose: Purpose, key: &PrivateKey) -> FromSigner {
+pub(super) fn prove(front: &FrontEnd, purpose: Purpose, key: &PrivateKey) -> FromSigner {
     let message = message(front, purpose, &key.public_key());
     let signature = signature(&message, purpose, &key.public_key(), key);
     say(front, &ToSigner::Prove { signature })

@@ -1,0 +1,243 @@
+//! What becomes of logins that nobody passed: a row for each, and no more rows than there may be.
+
+use ussh_core::clock::UnixTime;
+use ussh_core::keys::PublicKey;
+use usshca_ipc::front::Purpose;
+use usshca_ipc::worker::PamRefusal;
+
+use super::super::refused_logins::RefusedLogins;
+use super::proofs::{keyed, new_key, prove, say};
+use super::*;
+use crate::inventory::refused_logins::RefusedLogin;
+
+/// What the refused logins among the rows say: who, from where, how, why, how often. The newest first.
+fn refused(world: &World) -> Vec<(String, String, String, String, u64)> {
+    let rows = world.rows().into_iter().filter(|row| row.authenticated.contains("(tried "));
+    rows.map(|row| (row.key_id, row.from, row.authenticated, row.outcome, row.count)).collect()
+}
+
+fn wait_for(world: &World, count: usize) -> Vec<(String, String, String, String, u64)> {
+    let start = std::time::Instant::now();
+    loop {
+        let rows = refused(world);
+        if rows.len() >= count {
+            return rows;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "{rows:?}");
+        std::thread::yield_now();
+    }
+}
+
+fn row(
+    user: &str,
+    from: &str,
+    authenticated: &str,
+    outcome: &str,
+    count: u64,
+) -> (String, String, String, String, u64) {
+    (user.to_owned(), from.to_owned(), authenticated.to_owned(), format!("refused: {outcome}"), count)
+}
+
+#[test]
+fn a_refusal_of_pam_is_a_row_and_the_same_again_is_counted_in_it() {
+    let world = world();
+    let _front = world.front(1);
+    for attempt in 1..=3 {
+        let worker = world.worker(1, attempt, own_pid());
+        worker.send(&Spoken::Refused(PamRefusal::Authentication)).unwrap();
+        assert_closed(&worker);
+    }
+    let expected = row("somebody", "192.0.2.1", "none (tried pam)", "PAM: authentication failed", 3);
+    assert_eq!(refused(&world), [expected]);
+    let shown = match ask(&world.admin(), Request::ShowRow { row: world.rows()[0].row }) {
+        Reply::Shown(shown) => shown.entry,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((shown.key_id.as_str(), shown.count), ("somebody", 3));
+}
+
+#[test]
+fn a_worker_that_ends_without_a_word_was_a_login_that_was_refused() {
+    let world = world();
+    let _front = world.front(1);
+    drop(world.worker(1, 1, own_pid()));
+    assert_eq!(wait_for(&world, 1), [row("somebody", "192.0.2.1", "none (tried pam)", "PAM: broke down", 1)]);
+}
+
+#[test]
+fn the_word_of_somebody_else_than_the_worker_is_not_taken_as_the_reason() {
+    let world = world();
+    let _front = world.front(1);
+    let worker = world.worker(1, 1, own_pid() + 1);
+    worker.send(&Spoken::Refused(PamRefusal::UnknownUser)).unwrap();
+    assert_closed(&worker);
+    assert_eq!(refused(&world), [row("somebody", "192.0.2.1", "none (tried pam)", "PAM: statement not taken", 1)]);
+}
+
+#[test]
+fn whoever_leaves_before_pam_has_decided_leaves_a_row() {
+    let world = world();
+    let front = world.front(1);
+    let _worker = world.worker(1, 1, own_pid());
+    world.hears();
+    drop(front);
+    assert_eq!(
+        wait_for(&world, 1),
+        [row("somebody", "192.0.2.1", "none (tried pam)", "left before PAM had decided", 1)]
+    );
+}
+
+#[test]
+fn who_passed_and_got_a_certificate_leaves_no_refusal() {
+    let world = world();
+    let front = world.passed(1);
+    let number = serial(&issue(&front, 1));
+    assert_eq!(outcome(&front, number, Delivery::Delivered), FromSigner::Noted);
+    drop(front);
+    world.hears();
+    assert_eq!(refused(&world), []);
+    assert_eq!(world.rows().len(), 1);
+}
+
+#[test]
+fn a_key_that_is_not_registered_is_a_row_once_the_connection_ends() {
+    let world = keyed();
+    let key = new_key();
+    let front = world.front(1);
+    let knows = ToSigner::Knows { user: "ci".into(), key: key.public_key().to_blob() };
+    assert_eq!(say(&front, &knows), FromSigner::Known(false));
+    assert_eq!(refused(&world), []);
+    drop(front);
+    assert_eq!(wait_for(&world, 1), [row("ci", "192.0.2.1", "none (tried publickey)", "key not registered", 1)]);
+    assert_eq!(world.rows()[0].fingerprint, key.public_key().fingerprint());
+}
+
+#[test]
+fn a_proof_that_fails_is_a_row_with_the_key_that_was_to_prove_it() {
+    let world = keyed();
+    let (key, other) = (new_key(), new_key());
+    world.register("ci", &key);
+    let front = world.looked_up(1, "ci", "machines");
+    for (purpose, tried) in [(Purpose::Login, "publickey"), (Purpose::ClientKey, "client-key")] {
+        let named: PublicKey = key.public_key();
+        let challenge = ToSigner::Challenge { attempt: 1, purpose, key: named.to_blob() };
+        let FromSigner::Challenge { message } = say(&front, &challenge) else { panic!() };
+        let signed = super::proofs::signature(&message, purpose, &named, &other);
+        assert!(matches!(say(&front, &ToSigner::Prove { signature: signed }), FromSigner::Refused { .. }));
+        let authenticated = format!("none (tried {tried})");
+        assert_eq!(refused(&world)[0], row("ci", "192.0.2.1", &authenticated, "key did not prove itself", 1));
+        assert_eq!(world.rows()[0].fingerprint, named.fingerprint());
+    }
+    let stranger = ToSigner::Challenge { attempt: 1, purpose: Purpose::Login, key: other.public_key().to_blob() };
+    assert!(matches!(say(&front, &stranger), FromSigner::Refused { .. }));
+    assert_eq!(refused(&world)[0], row("ci", "192.0.2.1", "none (tried publickey)", "key not registered", 1));
+    drop(front);
+    world.hears();
+    assert_eq!(refused(&world).len(), 3);
+}
+
+#[test]
+fn an_account_for_which_nothing_was_proved_is_a_row() {
+    let world = keyed();
+    drop(world.looked_up(1, "paula", "staff"));
+    assert_eq!(wait_for(&world, 1), [row("paula", "192.0.2.1", "none (tried none)", "nothing proved", 1)]);
+}
+
+#[test]
+fn who_was_let_in_by_a_key_and_asked_for_nothing_was_refused_nothing() {
+    let world = keyed();
+    for (connection, user, group) in [(1, "ci", "machines"), (2, "bea", "both")] {
+        let key = new_key();
+        world.register(user, &key);
+        let front = world.looked_up(connection, user, group);
+        let knows = ToSigner::Knows { user: user.into(), key: key.public_key().to_blob() };
+        assert_eq!(say(&front, &knows), FromSigner::Known(true));
+    }
+    // Of the other the rule demands PAM besides.
+    assert_eq!(wait_for(&world, 1), [row("bea", "192.0.2.2", "none (tried publickey)", "nothing proved", 1)]);
+}
+
+/// Removed or revoked between its proof and the certificate.
+#[test]
+fn a_registered_key_that_is_taken_back_after_its_proof_gives_no_certificate() {
+    let world = keyed();
+    for (connection, user) in [(1, "ci"), (2, "cj")] {
+        let key = new_key();
+        world.register(user, &key);
+        let front = world.looked_up(connection, user, "machines");
+        assert_eq!(prove(&front, Purpose::Login, &key), FromSigner::Proved);
+        let fingerprint = key.public_key().fingerprint();
+        if connection == 1 {
+            assert_eq!(
+                ask(&world.admin(), Request::KeyRemove { fingerprint }),
+                Reply::KeyRemoved { user: user.into() }
+            );
+        } else {
+            let what = Revoke::Key(fingerprint);
+            assert!(matches!(ask(&world.admin(), Request::Revoke { what, reason: String::new() }), Reply::Revoked(_)));
+        }
+        assert!(matches!(issue(&front, 1), FromSigner::Refused { .. }));
+        let row = world.rows().remove(0);
+        assert_eq!(row.outcome, "refused: the rule demands authentication by publickey");
+        assert_eq!((row.key_id.as_str(), row.authenticated.as_str()), (user, "none"));
+    }
+}
+
+/// Keys of whoever has the front prove themselves as often as they like.
+#[test]
+fn proofs_of_keys_do_not_keep_a_pass_of_pam_alive() {
+    let world = world_where(own_uid(), vec![own_uid()], |server| {
+        server.statement_life = Duration::from_millis(400);
+        server.challenge_life = Duration::from_millis(400);
+    });
+    let front = world.passed(1);
+    let start = std::time::Instant::now();
+    let last = loop {
+        let key = new_key();
+        let challenge =
+            ToSigner::Challenge { attempt: 1, purpose: Purpose::ClientKey, key: key.public_key().to_blob() };
+        let message = match say(&front, &challenge) {
+            FromSigner::Challenge { message } => message,
+            FromSigner::Refused { message } => break message,
+            other => panic!("{other:?}"),
+        };
+        let signature = super::proofs::signature(&message, Purpose::ClientKey, &key.public_key(), &key);
+        match say(&front, &ToSigner::Prove { signature }) {
+            FromSigner::Proved => {}
+            FromSigner::Refused { message } => break message,
+            other => panic!("{other:?}"),
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "a pass of PAM is kept alive");
+    };
+    assert!(last.contains("too long since you logged in"), "{last}");
+    assert!(start.elapsed() >= Duration::from_millis(400));
+    assert!(matches!(issue(&front, 1), FromSigner::Refused { .. }));
+    assert_eq!(refused(&world)[0].3, "refused: too late");
+}
+
+fn login(user: &str, source: &str) -> RefusedLogin {
+    let (user, source) = (user.to_owned(), source.to_owned());
+    let (network, authenticated) = (source.clone(), "none (tried pam)".to_owned());
+    RefusedLogin {
+        user,
+        source,
+        network,
+        authenticated,
+        fingerprint: String::new(),
+        reason: "PAM: authentication failed",
+    }
+}
+
+#[test]
+fn a_flood_waits_in_bounded_memory_and_every_one_is_counted() {
+    let mut waiting = RefusedLogins::default();
+    for n in 0..100_000_u32 {
+        waiting.note(login(&format!("name{n}"), "192.0.2.1"), UnixTime(1));
+    }
+    assert!(waiting.len() <= 40, "{}", waiting.len());
+    for n in 0..100_000_u32 {
+        waiting.note(login("root", &std::net::Ipv4Addr::from(n).to_string()), UnixTime(1));
+    }
+    assert!(waiting.len() <= 1100, "{}", waiting.len());
+    assert_eq!(waiting.total(), 200_000);
+}
