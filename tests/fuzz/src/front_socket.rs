@@ -45,7 +45,8 @@ validity_seconds = 600
 principals = ["%u"]
 "#;
 /// Who there is, and the group of each; a key of each is registered, but for the first one's.
-const PEOPLE: [(&str, &str); 4] = [("alice", "staff"), ("machine", "machines"), ("two", "both"), ("root1", "ca-admins")];
+const PEOPLE: [(&str, &str); 4] =
+    [("alice", "staff"), ("machine", "machines"), ("two", "both"), ("root1", "ca-admins")];
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
 /// Steps of one input.
 const MAX_STEPS: usize = 48;
@@ -174,7 +175,8 @@ impl World {
         };
         for number in 1..PEOPLE.len() {
             let (user, public_key) = (PEOPLE[number].0.to_owned(), world.keys[number].public_key().to_blob());
-            let request = Request::KeyRegister { user: user.clone(), public_key: public_key.clone(), comment: String::new() };
+            let request =
+                Request::KeyRegister { user: user.clone(), public_key: public_key.clone(), comment: String::new() };
             assert!(matches!(world.admin(&request), Reply::KeyRegistered { .. }));
             world.registered.insert((user, public_key));
         }
@@ -307,9 +309,7 @@ impl World {
         let right = self.keys.iter().position(|key| key.public_key().blob() == asked.key);
         let signature = match usize::from(which) % (all + 2) {
             old if old == all => self.signatures.last().cloned(),
-            other if other > all || Some(other) == right => {
-                right.and_then(|key| signed(asked, &self.keys[key]))
-            }
+            other if other > all || Some(other) == right => right.and_then(|key| signed(asked, &self.keys[key])),
             other => signed(asked, &self.keys[other]),
         };
         let Some(signature) = signature else { return true };
@@ -385,7 +385,8 @@ impl World {
             }
             (ToSigner::Prove { signature }, FromSigner::Proved) => {
                 let asked = connection.asked.take().expect("proved without a challenge");
-                let key = self.keys.iter().find(|key| key.public_key().blob() == asked.key).expect("a key that is ours");
+                let key =
+                    self.keys.iter().find(|key| key.public_key().blob() == asked.key).expect("a key that is ours");
                 assert_eq!(Some(signature), signed(&asked, key).as_ref(), "not its signature");
                 let attempt = connection.attempts.get_mut(&asked.attempt).unwrap();
                 let is_own = self.registered.contains(&(PEOPLE[attempt.user].0.to_owned(), asked.key.clone()));
@@ -397,7 +398,10 @@ impl World {
             }
             (
                 ToSigner::Mine { attempt, .. },
-                FromSigner::You { .. } | FromSigner::Yours { .. } | FromSigner::RevokedYours { .. } | FromSigner::Krl { .. },
+                FromSigner::You { .. }
+                | FromSigner::Yours { .. }
+                | FromSigner::RevokedYours { .. }
+                | FromSigner::Krl { .. },
             ) => {
                 let attempt = of(attempt).expect("somebody's own without anybody");
                 let name = PEOPLE[attempt.user].0;
@@ -415,7 +419,11 @@ impl World {
                 assert!(attempt.pam && PEOPLE[attempt.user].0 == "root1", "administration by {attempt:?}");
                 let is_machines = matches!(
                     &**reply,
-                    Reply::Feed { .. } | Reply::FeedKey { .. } | Reply::Recorded { .. } | Reply::Lost(_)
+                    Reply::Feed { .. }
+                        | Reply::FeedKey { .. }
+                        | Reply::Recorded { .. }
+                        | Reply::Lost(_)
+                        | Reply::Latest { .. }
                 );
                 assert!(!is_machines, "what is for the machine alone: {reply:?}");
                 match (&**request, &**reply) {

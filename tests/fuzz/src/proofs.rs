@@ -13,9 +13,7 @@ const PURPOSES: [Purpose; 2] = [Purpose::Login, Purpose::ClientKey];
 /// Keys that can sign: Ed25519 and ECDSA.
 fn signers() -> &'static [PrivateKey; 2] {
     static VALUE: OnceLock<[PrivateKey; 2]> = OnceLock::new();
-    VALUE.get_or_init(|| {
-        [PrivateKey::ed25519_from_seed(&[9; 32]).unwrap(), PrivateKey::generate_ecdsa_p256().unwrap()]
-    })
+    VALUE.get_or_init(|| [PrivateKey::ed25519_from_seed(&[9; 32]).unwrap(), PrivateKey::generate_ecdsa_p256().unwrap()])
 }
 
 /// Nothing but the key's own signature over the message of this moment is taken, whatever stands in message and signature; and no agent signs for a front what is no such message.

@@ -28,17 +28,18 @@ pub fn run(layout: &Layout) -> Result<(), Failure> {
         println!(
             "CA keys, inventory and addresses: the running CA has them (it reads the configuration when it starts, and the policy again on SIGHUP)"
         );
-        return warn_of_lost_serials(layout);
+        return warn_of_inventory(&base);
     }
     signer_process::start_ready(|| signer_process::start(&base))?.finish();
     println!("CA keys and inventory: good");
     listen::bind(&base)?;
     println!("addresses to listen on: free");
-    warn_of_lost_serials(layout)
+    warn_of_inventory(&base)
 }
 
-fn warn_of_lost_serials(layout: &Layout) -> Result<(), Failure> {
-    for warning in admin::lost_serials(layout)? {
+fn warn_of_inventory(base: &Base) -> Result<(), Failure> {
+    let layout = &base.layout;
+    for warning in admin::lost_serials(layout)?.into_iter().chain(admin::outlook(layout, &base.config)?) {
         // Nothing can be done about a closed stderr here.
         let _ = writeln!(io::stderr(), "usshca: warning: {warning}");
     }
