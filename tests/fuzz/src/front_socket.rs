@@ -173,8 +173,8 @@ impl World {
             inputs: 0,
             is_changed: false,
         };
-        for number in 1..PEOPLE.len() {
-            let (user, public_key) = (PEOPLE[number].0.to_owned(), world.keys[number].public_key().to_blob());
+        for (number, (user, _)) in PEOPLE.iter().enumerate().skip(1) {
+            let (user, public_key) = ((*user).to_owned(), world.keys[number].public_key().to_blob());
             let request =
                 Request::KeyRegister { user: user.clone(), public_key: public_key.clone(), comment: String::new() };
             assert!(matches!(world.admin(&request), Reply::KeyRegistered { .. }));
@@ -406,12 +406,13 @@ impl World {
                 let attempt = of(attempt).expect("somebody's own without anybody");
                 let name = PEOPLE[attempt.user].0;
                 assert!(attempt.pam || attempt.key, "nobody proved to be {name}");
-                match reply {
-                    FromSigner::You { user, .. } => assert_eq!(user, name),
-                    FromSigner::Yours { rows, .. } => assert!(rows.iter().all(|row| row.key_id == name), "{rows:?}"),
-                    FromSigner::RevokedYours { .. } => self.is_changed = true,
-                    _ => {}
+                if let FromSigner::You { user, .. } = reply {
+                    assert_eq!(user, name);
                 }
+                if let FromSigner::Yours { rows, .. } = reply {
+                    assert!(rows.iter().all(|row| row.key_id == name), "{rows:?}");
+                }
+                self.is_changed |= matches!(reply, FromSigner::RevokedYours { .. });
                 connection.in_parts = true;
             }
             (ToSigner::Admin { attempt, request }, FromSigner::Admin(reply)) => {

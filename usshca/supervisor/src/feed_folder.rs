@@ -182,7 +182,7 @@ fn check_contents(path: &Path) -> Result<(), Failure> {
     let is_left = |name: &OsString| NAMES.iter().any(|own| name.to_str() == Some(&temporary_name(own)));
     let is_name = |name: &OsString| NAMES.iter().any(|own| name == own);
     let has_feed = names.iter().any(|name| name == FEED || name == DRAFT);
-    let foreign = names.iter().find(|name| !is_left(name) && !(has_feed && is_name(name)));
+    let foreign = names.iter().find(|name| !(is_left(name) || has_feed && is_name(name)));
     // Beside a feed other things may lie.
     let is_feed = |name| read_own(&path.join(name)).is_ok_and(|bytes| bytes.starts_with(MAGIC));
     match foreign {
