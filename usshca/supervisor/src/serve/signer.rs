@@ -494,6 +494,7 @@ mod tests {
         // Its program is missing here: it stays down, and keeps what it was to offer.
         signer.advance(&base, Instant::now() + LONGEST_WAIT);
         assert_eq!((signer.state(), &signer.policy), ("down", &policy("first")), "nobody has judged the others");
+        assert_eq!(signer.waiting, Some(policy("third")), "the newest of them is not forgotten");
         // One more while it is down takes their place.
         signer.offer(policy("fourth"));
 
