@@ -112,6 +112,7 @@ fn whenever_the_supervisor_is_killed_each_certificate_in_an_agent_has_its_row_an
     }
     let epochs: BTreeSet<u64> = rows.iter().filter(|row| row.serial != 0).map(|row| row.serial >> 40).collect();
     assert_eq!(epochs.len(), 1, "an older inventory was suspected");
+    println!("killed {} times: {} certificates in agents, {} rows", moments(), given.len(), rows.len());
     assert!(given.len() >= 10, "{}", given.len());
     assert_login_works(&world, "carol");
 }
