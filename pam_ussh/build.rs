@@ -7,8 +7,6 @@ use std::process::Command;
 
 fn main() -> std::io::Result<()> {
     println!("cargo:rerun-if-changed=build.rs");
-    // This package has no such feature: tests/panics has, which is built of the same sources.
-    println!("cargo:rustc-check-cfg=cfg(feature, values(\"inject-panic\"))");
     let folder = std::env::var_os("OUT_DIR").map(PathBuf::from).ok_or(std::io::ErrorKind::NotFound)?;
     std::fs::write(folder.join("libgcc_s.so"), "INPUT(-lgcc_eh)\n")?;
     println!("cargo:rustc-cdylib-link-arg=-L{}", folder.display());

@@ -6,7 +6,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fixtures=$PWD/fixtures corpus=$PWD/corpus
 mkdir -p "$fixtures"
-for target in certificate signature ca_file principals revoked agent decision options auth_info command ipc worker relay pam_words hosts feed; do mkdir -p "$corpus/$target"; done
+for target in certificate signature ca_file principals revoked agent decision options auth_info command ipc worker relay pam_words hosts feed policy admin_command login_proof front_socket; do mkdir -p "$corpus/$target"; done
 cd "$work"
 
 keygen() { ssh-keygen -q -N '' -C '' "$@"; }
@@ -167,3 +167,25 @@ printf '[[rule]]\nname = "no"\ndeny = true\n' > "$corpus/policy/deny"
 for words in 'list --json -n 3' "revoke 7 --reason 'laptop lost'" 'explain alice --group ops --at 2026-01-31T12:00:00Z --for 1h' 'host sign - --name web1 --json' 'key register alice' 'krl --out -' '--help' 'init'; do
   printf '%s\n\x0c\x01x' "$words" > "$corpus/admin_command/${words//[^a-z0-9]/_}"
 done
+
+# The proof of a key (ussh-core/src/login_proof.rs): the signer's message; and, behind a byte for key and purpose, a signature by a key of fixtures/keys.pub over another message, and changes of the right one.
+printf 'the nonce of all proofs'"'"' seeds 3' > nonce; printf SHA256:abc > by; printf alice > user; printf login > purpose
+blob ed25519.pub | openssl dgst -sha256 -binary > digest
+{ printf '\1'; string nonce; string by; printf '\0\0\0\0\0\0\0\7'; string user; string purpose; string digest; printf '\0\0\0\0\x6b\x49\xd2\0'; } > "$corpus/login_proof/message"
+for key in ed25519 ecdsa-256 rsa-2048; do
+  cp "$corpus/login_proof/message" m && rm -f m.sig && ssh-keygen -q -Y sign -n login@ussh -f "$key" m
+  sed '1d;$d' m.sig | base64 -d > sig
+  { printf '\0'; perl -0777 -ne 'print +(unpack "x10 (N/a)5")[4]' sig; } > "$corpus/login_proof/signature-$key"
+done
+printf '\1\40\1alice' > "$corpus/login_proof/changed"; printf '\2\0\0\0\0alice' > "$corpus/login_proof/longer"; printf '\3\7\0\0\0bob' > "$corpus/login_proof/shorter"
+
+# Fronts (tests/fuzz/src/front_socket.rs): steps of two bytes. A login by PAM, its certificate and what became of it; by a key; of both; with the user's own key; a statement that is another connection's; an administrator's list;
+# a login that stays one; and packets as they stand.
+printf '\1\0\3\0\7\0' > "$corpus/front_socket/pam"
+printf '\2\1\5\1\6\6\3\0\10\1' > "$corpus/front_socket/key"
+printf '\1\2\5\2\6\2\3\0\7\1' > "$corpus/front_socket/both"
+printf '\1\0\5\104\6\4\4\4\7\0' > "$corpus/front_socket/client-key"
+printf '\1\0\0\0\3\0\10\0\0\0\3\0\3\0' > "$corpus/front_socket/stolen"
+printf '\1\3\11\6\0\0\377\377\377\377\017\1\3\11\1\0\6' > "$corpus/front_socket/admin"
+printf '\1\0\10\0\10\1\10\2\10\3' > "$corpus/front_socket/mine"
+printf '\13\2\0\3\0\13\1\0\4\13\2\0\6\1\1\0\12\2\0\10\1' > "$corpus/front_socket/packets"

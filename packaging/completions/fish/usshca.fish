@@ -231,6 +231,7 @@ complete -c usshca -n "__fish_usshca_using_subcommand publish" -l passphrase-fd 
 complete -c usshca -n "__fish_usshca_using_subcommand publish" -l unsigned -d 'Write feed.unsigned, for `usshca feed sign` where the feed key is; the feed in the folder stays as it is'
 complete -c usshca -n "__fish_usshca_using_subcommand publish" -s q -l quiet -d 'Say nothing of success'
 complete -c usshca -n "__fish_usshca_using_subcommand publish" -l json -d 'JSON'
+complete -c usshca -n "__fish_usshca_using_subcommand publish" -l by-daemon -d 'Of `usshca serve`: a draft if the feed key is elsewhere, and a line for the log, whatever comes of it, on descriptor 3'
 complete -c usshca -n "__fish_usshca_using_subcommand publish" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usshca -n "__fish_usshca_using_subcommand feed; and not __fish_seen_subcommand_from show verify sign key help" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand feed; and not __fish_seen_subcommand_from show verify sign key help" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor (0: standard input), to its end; one a line, each is tried' -r

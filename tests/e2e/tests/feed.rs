@@ -160,3 +160,39 @@ fn a_ca_with_encrypted_keys_asks_at_its_start_and_never_again() {
     terminal.signal(ussh_e2e::lab::Signal::SIGTERM).unwrap();
     assert_eq!(terminal.expect_exit(SOON).unwrap().code(), 0);
 }
+
+#[test]
+fn with_the_feed_key_elsewhere_the_ca_publishes_drafts_and_its_log_stays_json() {
+    let world = WorldPlan::new("feed-away").without_servers().start().unwrap();
+    let _watch = world.lab().watch();
+    let ca = world.host("ca");
+    ca.stop_service("usshca").unwrap();
+    ca.script(&format!("ssh-keygen -q -t ed25519 -N '' -f /root/feed; mkdir -m 777 {PUBLISHED}")).unwrap();
+    world.usshca("feed key rotate --to /root/feed.pub").unwrap().ok().unwrap();
+    let config = format!("{CA_DIR}/usshca.toml");
+    let text = ca.read_file(&config).unwrap();
+    ca.write_file(&config, 0o644, format!("log_format = \"json\"\n{PUBLISH}{text}")).unwrap();
+    world.start_ca().unwrap();
+    let log = || ca.service("usshca").unwrap().stderr();
+    // A folder to which others may write: it says so, and what to do.
+    wait_until(SOON, "the failure in the log", || {
+        log().contains("not published to /srv/feed: /srv/feed: others may write to it")
+    })
+    .unwrap();
+    ca.script(&format!("chmod go-w {PUBLISHED}")).unwrap();
+    // The next one is due a minute after a failure, or after a revocation.
+    assert_eq!(world.log_in("alice", "--login").unwrap().0, 0);
+    let serial = world.certificates("alice").unwrap()[0].serial;
+    world.usshca(&format!("revoke {serial}")).unwrap().ok().unwrap();
+    wait_until(SOON, "the draft", || ca.exists(&format!("{PUBLISHED}/feed.unsigned"))).unwrap();
+    wait_until(SOON, "the log to say so", || log().contains("feed.unsigned: version ")).unwrap();
+    assert!(!ca.exists(&format!("{PUBLISHED}/feed")));
+    let lines = log();
+    let plain: Vec<&str> = lines.lines().filter(|line| !line.starts_with('{') || !line.ends_with('}')).collect();
+    assert!(plain.is_empty() && lines.lines().count() > 3, "{plain:?}");
+    world.usshca(&format!("feed sign {PUBLISHED} --key /root/feed")).unwrap().ok().unwrap();
+    assert!(ca.exists(&format!("{PUBLISHED}/feed")) && !ca.exists(&format!("{PUBLISHED}/feed.unsigned")));
+    // Whoever asks for it over SSH is told where it is.
+    let asked = world.unattended("alice", world.password("alice"), "ssh -a ca feed").unwrap().wait(SOON).unwrap();
+    assert!(asked.stderr.contains("Take it from where it is published"), "{asked}");
+}

@@ -12,14 +12,16 @@ mod certificate;
 mod feed;
 mod files;
 mod fixtures;
+mod front_socket;
 mod hosts;
 mod module;
+mod proofs;
 
 /// A target: its name, which is its folder in the corpus too, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 20] = [
     ("certificate", certificate::certificate),
     ("signature", certificate::signature),
     ("ca_file", files::ca_file),
@@ -38,6 +40,8 @@ pub const TARGETS: [Target; 18] = [
     ("feed", feed::feed),
     ("policy", admin::policy),
     ("admin_command", admin::admin_command),
+    ("login_proof", proofs::login_proof),
+    ("front_socket", front_socket::front_socket),
 ];
 
 /// Runs a target by its name.

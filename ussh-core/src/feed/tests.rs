@@ -396,6 +396,24 @@ fn a_new_feed_key_is_taken_from_its_predecessor_and_from_nobody_else() {
     assert_eq!(ca.refused(&bundle.to_bytes()), nobody);
 }
 
+/// Whoever stole it could go on beside its successor, even at hosts that have the handover before them.
+#[test]
+fn a_key_that_has_handed_over_signs_no_feed_that_says_so() {
+    let old = || PrivateKey::ed25519_from_seed(&[7; 32]).unwrap();
+    let mut ca = Ca { feed: old(), ..Ca::new() };
+    let pinned = ca.pinned();
+    let handover = ca.hand_over(NOW.0, key());
+    let feed = |handovers: Vec<Handover>| {
+        let contents = FeedContents { handovers, ..ca.contents(NOW.0 + 1) };
+        seal(draft(contents, &old().public_key(), None).unwrap(), &old()).unwrap()
+    };
+    let fingerprint = old().public_key().fingerprint();
+    let wrong = FeedError::WrongKey { signed_by: fingerprint.clone(), pinned: fingerprint };
+    assert_eq!(verify(&feed(vec![handover]), &pinned, NOW).unwrap_err(), wrong);
+    // A host that has heard of no successor cannot know.
+    assert!(verify(&feed(Vec::new()), &pinned, NOW).is_ok());
+}
+
 #[test]
 fn handovers_lie_in_the_state_as_in_a_feed() {
     let mut ca = Ca::new();

@@ -153,7 +153,7 @@ pub enum AdminCommand {
 }
 
 /// `usshca publish`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct PublishArgs {
     /// The folder; made if need be
     #[arg(value_name = "DIR")]
@@ -170,6 +170,9 @@ pub struct PublishArgs {
     /// JSON
     #[arg(long)]
     pub json: bool,
+    /// Of `usshca serve`: a draft if the feed key is elsewhere, and a line for the log, whatever comes of it, on descriptor 3
+    #[arg(long, hide = true)]
+    pub by_daemon: bool,
 }
 
 /// `usshca feed`.

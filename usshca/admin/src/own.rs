@@ -62,6 +62,25 @@ fn spare_all_but_certificate(layout: &Layout, path: &Path) -> Result<(), Failure
     Ok(())
 }
 
+/// Refuses a place in the configuration's folder, but for what everybody fetches.
+/// # Errors
+/// It lies there.
+pub fn not_in_configuration(layout: &Layout, path: &Path) -> Result<(), Failure> {
+    let folder = layout.config.parent().unwrap_or(Path::new("/"));
+    if !is_below(path, folder) || is_below(path, &layout.public) || is_below(path, &layout.state) {
+        return Ok(());
+    }
+    // What is there is named by [`spare`], which says what it is.
+    if path.exists() {
+        return Ok(());
+    }
+    let public = layout.public.display();
+    Err(Failure::output(format!(
+        "{}: in the folder of the CA's configuration; nothing was changed: name another place, as {public}",
+        path.display()
+    )))
+}
+
 fn not_in_state(layout: &Layout, path: &Path) -> Result<(), Failure> {
     if !is_below(path, &layout.state) {
         return Ok(());

@@ -161,6 +161,8 @@ pub enum Request {
         /// Its number.
         row: u64,
     },
+    /// How far the inventory has come in time. The answer is [`Reply::Latest`].
+    Latest,
 }
 
 /// What is looked for: all of what is given.
@@ -473,6 +475,13 @@ pub enum Reply {
     KeyRemoved {
         /// Whose it was.
         user: String,
+    },
+    /// How far the inventory has come in time, seconds since the epoch. Ahead of the clock they keep the CA from its work.
+    Latest {
+        /// When the newest row was asked for.
+        row: u64,
+        /// The last KRL's version.
+        krl_version: u64,
     },
 }
 

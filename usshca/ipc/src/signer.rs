@@ -70,6 +70,8 @@ pub struct KeySetup {
     pub ca_name: String,
     /// For how long a feed is valid, in seconds.
     pub feed_valid_seconds: u64,
+    /// For which hosts the host CA is trusted by whoever has the feed or a host's grant: patterns as in known_hosts (sshd(8)). Empty: `*`.
+    pub known_hosts_pattern: String,
 }
 
 /// Something that is wiped when it is dropped, and never shown.

@@ -60,6 +60,7 @@ pub fn answer(ca: &mut Ca, by: &str, request: Request) -> Vec<Reply> {
         Request::KeyList { user, before, limit } => crate::registered::list(ca, user.as_deref(), before, limit),
         Request::KeyRemove { fingerprint } => crate::registered::remove(ca, &fingerprint, by),
         Request::ShowRow { row } => show_row(ca, row),
+        Request::Latest => ca.inventory().latest().map(|(row, krl_version)| Reply::Latest { row, krl_version }),
     };
     vec![answer.unwrap_or_else(|e| Reply::Refused(e.to_string()))]
 }

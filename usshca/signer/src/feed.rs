@@ -63,12 +63,33 @@ pub enum FeedFailure {
     Key(#[from] CaKeyError),
 }
 
+impl FeedFailure {
+    /// For whoever asks over SSH.
+    pub fn for_reader(&self) -> &'static str {
+        match self {
+            FeedFailure::Elsewhere => {
+                "The key that signs this CA's feed is not at the CA, so there is no feed over SSH. Take it from where it is published."
+            }
+            FeedFailure::NoKey => {
+                "This CA has no feed key, and so no feed. Its administrators make one: usshca feed key rotate"
+            }
+            FeedFailure::Krl(_)
+            | FeedFailure::Feed(_)
+            | FeedFailure::Rotate(_)
+            | FeedFailure::State { .. }
+            | FeedFailure::Key(_) => "The CA cannot make its feed at the moment. Its log says why.",
+        }
+    }
+}
+
 /// The feed key, wherever it is, and what else a feed is made from.
 #[derive(Debug, Default)]
 pub struct FeedKeeper {
     folder: PathBuf,
     ca_name: String,
     valid_seconds: u64,
+    /// Of the line for known_hosts.
+    pattern: String,
     key: Option<FeedKey>,
     handovers: Vec<Handover>,
     /// What readers over SSH are given.
@@ -93,6 +114,7 @@ impl FeedKeeper {
             folder: state.path().to_owned(),
             ca_name: setup.ca_name.clone(),
             valid_seconds: setup.feed_valid_seconds,
+            pattern: setup.known_hosts_pattern.clone(),
             key,
             handovers,
             kept: None,
@@ -299,11 +321,17 @@ impl Ca {
             valid_for: valid.unwrap_or(self.feed.valid_seconds),
             user_ca: format!("{}\n", user_ca.to_openssh(&format!("user CA of {name}"))).into_bytes(),
             krl,
-            known_hosts: format!("@cert-authority * {}\n", host_ca.to_openssh(&format!("host CA of {name}")))
+            known_hosts: format!("{}\n", self.known_hosts_line(&host_ca.to_openssh(&format!("host CA of {name}"))))
                 .into_bytes(),
             handovers: self.feed.handovers.clone(),
         };
         Ok(draft(contents, key, next)?)
+    }
+
+    /// `@cert-authority PATTERNS KEY`, as sshd(8) has it.
+    pub fn known_hosts_line(&self, key: &str) -> String {
+        let pattern = if self.feed.pattern.is_empty() { "*" } else { &self.feed.pattern };
+        format!("@cert-authority {pattern} {key}")
     }
 
     fn check_feed_key(&self, key: &PublicKey) -> Result<(), FeedFailure> {

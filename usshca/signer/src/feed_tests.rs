@@ -33,7 +33,13 @@ impl World {
     }
 
     fn load(&self) -> Result<(CaKeys, FeedKeeper), CaKeyError> {
-        let setup = KeySetup { ca_name: "Test CA".into(), feed_valid_seconds: 600, ..KeySetup::default() };
+        self.load_with("")
+    }
+
+    fn load_with(&self, pattern: &str) -> Result<(CaKeys, FeedKeeper), CaKeyError> {
+        let known_hosts_pattern = pattern.to_owned();
+        let setup =
+            KeySetup { ca_name: "Test CA".into(), feed_valid_seconds: 600, known_hosts_pattern, ..KeySetup::default() };
         let state = StateFolder::open(self.dir.path()).unwrap();
         let keys = CaKeys::load(&state, &[], &[]).unwrap();
         let feed = FeedKeeper::load(&state, &keys, &setup)?;
@@ -42,9 +48,13 @@ impl World {
 
     /// As a signer that starts.
     fn ca(&self) -> Ca {
+        self.ca_with("")
+    }
+
+    fn ca_with(&self, pattern: &str) -> Ca {
         let text = "[[rule]]\nname=\"all\"\nvalidity_seconds=600\nprincipals=[\"%u\"]\n".to_owned();
         let file = PolicyText { name: "policy.toml".into(), folder: String::new(), text };
-        let (keys, feed) = self.load().unwrap();
+        let (keys, feed) = self.load_with(pattern).unwrap();
         let inventory = Inventory::open(&self.dir.path().join("inventory.db"), SystemClock.now()).unwrap();
         Ca::new(keys, Policy::of(&[file]).unwrap(), inventory, Box::new(SystemClock)).with_feed(feed)
     }
@@ -224,4 +234,29 @@ fn a_ca_of_before_has_no_feed_key_until_it_is_given_one() {
     assert!(matches!(ca.feed(None, true), Err(FeedFailure::NoKey)));
     let key = ca.rotate_feed_key(None, "test").unwrap();
     assert_eq!(taken(&feed(&mut ca), &key).unwrap().bundle().handovers, []);
+}
+
+#[test]
+fn a_feed_says_for_which_hosts_the_host_ca_is_trusted() {
+    let world = World::new();
+    let mut ca = world.ca_with("*.example.com,web1");
+    let key = ca.feed_key().0.unwrap();
+    let (_, host_ca) = ca.public_keys();
+    let feed = taken(&feed(&mut ca), &key).unwrap();
+    let line = format!("@cert-authority *.example.com,web1 {}\n", host_ca.to_openssh("host CA of Test CA"));
+    assert_eq!(feed.known_hosts(), line.as_bytes());
+}
+
+#[test]
+fn a_reader_over_ssh_is_told_why_there_is_no_feed_and_where_it_may_be() {
+    let world = World::new();
+    let mut ca = world.ca();
+    ca.rotate_feed_key(Some(PrivateKey::generate_ed25519().unwrap().public_key()), "test").unwrap();
+    let told = ca.feed_for_readers().unwrap_err().for_reader();
+    assert!(told.contains("not at the CA") && told.contains("from where it is published"), "{told}");
+    for name in [KEY, PUBLIC, HANDOVERS] {
+        remove(&world.dir.path().join(name)).unwrap();
+    }
+    let told = world.ca().feed_for_readers().unwrap_err().for_reader();
+    assert!(told.contains("no feed key") && told.contains("usshca feed key rotate"), "{told}");
 }

@@ -70,7 +70,7 @@ enum StartError {
     Sandbox(io::Error),
 }
 
-/// The program. It is a library too, so that the policy can be fuzzed.
+/// The program. It is a library too, so that the policy and the event loop can be fuzzed.
 pub fn main() -> ExitCode {
     if let Some(complaint) = by_hand::complaint("usshca-signer") {
         // Nothing can be done about a closed stderr here.
@@ -136,6 +136,21 @@ fn start_and_serve(socket: SeqPacket) -> Result<ExitCode, StartError> {
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// The event loop in this process, on the new state in the setup's folder, until the other end of `control`, which must be attested, closes: for the fuzzer, which wants to see what its bytes reach. In no sandbox.
+/// # Errors
+/// Why it cannot serve, in words.
+pub fn serve_here(setup: &SignerSetup, control: SeqPacket) -> Result<(), String> {
+    let served = || -> Result<(), StartError> {
+        let state = StateFolder::open(&setup.state)?;
+        let keys = CaKeys::load(&state, &setup.keys.passphrases, &setup.keys.others)?;
+        let feed = FeedKeeper::load(&state, &keys, &setup.keys)?;
+        let inventory = Inventory::create(&state.file("inventory.db"))?;
+        let ca = Ca::new(keys, Policy::of(&setup.policy)?, inventory, Box::new(SystemClock)).with_feed(feed);
+        Ok(Server::new(ca, setup, Channel::new(control), None)?.run()?)
+    };
+    served().map_err(|e| e.to_string())
 }
 
 type Started = (StateFolder, SignerSetup, Ca, Option<SeqPacketListener>);

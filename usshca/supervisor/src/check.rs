@@ -82,5 +82,6 @@ fn look(layout: &Layout, findings: &mut Findings) -> Result<(), Failure> {
         findings.good("addresses to listen on: free".to_owned());
     }
     findings.warn(admin::lost_serials(layout)?);
+    findings.warn(admin::outlook(layout, &base.config)?);
     Ok(())
 }

@@ -65,6 +65,9 @@ pub struct Config {
     /// For how long a feed is valid, in seconds, 300 ..= 31622400, and at least twice `publish_every_seconds`.
     #[serde(default = "default_publish_valid")]
     pub publish_valid_seconds: u64,
+    /// For which hosts the host CA is trusted by whoever has the feed, as in known_hosts (sshd(8)): patterns with commas in between.
+    #[serde(default = "default_known_hosts_pattern")]
+    pub known_hosts_pattern: String,
     /// How the log is written.
     #[serde(default)]
     pub log_format: LogFormat,
@@ -182,6 +185,9 @@ fn default_workers_per_source() -> u32 {
 fn default_publish_every() -> u64 {
     3600
 }
+fn default_known_hosts_pattern() -> String {
+    "*".to_owned()
+}
 fn default_publish_valid() -> u64 {
     7 * 86_400
 }
@@ -252,6 +258,20 @@ impl Config {
         }
         if self.publish.as_ref().is_some_and(|folder| !folder.is_absolute()) {
             return Some(("publish", "must be an absolute path".to_owned()));
+        }
+        let is_pattern = |part: &str| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"*?.-_:[]!".contains(&b))
+        };
+        let pattern = &self.known_hosts_pattern;
+        if pattern.len() > 1024
+            || !pattern.split(',').all(is_pattern)
+            || pattern.split(',').all(|part| part.starts_with('!'))
+        {
+            return Some((
+                "known_hosts_pattern",
+                "must be host patterns with commas in between, as \"*.example.com,web1\", at most 1024 bytes"
+                    .to_owned(),
+            ));
         }
         if !(60..=86_400).contains(&self.publish_every_seconds) {
             return Some(("publish_every_seconds", "must be 60 to 86400".to_owned()));
@@ -332,6 +352,10 @@ mod tests {
             ("signer_user = \"root\"", "signer_user"),
             ("front_user = \"usshca\"", "front_user"),
             ("publish = \"feed\"", "publish"),
+            ("known_hosts_pattern = \"\"", "known_hosts_pattern"),
+            ("known_hosts_pattern = \"*.example.com, web1\"", "known_hosts_pattern"),
+            ("known_hosts_pattern = \"!web1\"", "known_hosts_pattern"),
+            ("known_hosts_pattern = \"*\\n@revoked *\"", "known_hosts_pattern"),
             ("publish_every_seconds = 59", "publish_every_seconds"),
             ("publish_valid_seconds = 7199", "publish_valid_seconds"),
             ("publish_valid_seconds = 31622401", "publish_valid_seconds"),

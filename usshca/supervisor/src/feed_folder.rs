@@ -3,12 +3,17 @@
 //! Beside it the same contents as single files, for people, configuration management and stock tools: `manifest` and `manifest.sig` (`ssh-keygen -Y verify -n feed@ussh`), `user_ca.pub`, `krl`, `known_hosts`.
 //! Each of them is put in place in one step too, after the feed; they may be of different versions while a writer is at work, or where it was killed, until the next one.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
+use ussh_core::escape::escape;
 use ussh_core::feed::{Bundle, FEED, FeedError, KNOWN_HOSTS, KRL, MAX_FEED, USER_CA, VerifiedFeed, open};
+
+use ussh_os::process;
 
 use crate::failure::Failure;
 
@@ -20,6 +25,10 @@ pub const SIGNATURE: &str = "manifest.sig";
 pub const DRAFT: &str = "feed.unsigned";
 /// Mode of all files.
 const MODE: u32 = 0o644;
+/// All that is ever in such a folder, but for what a killed writer leaves of it.
+const NAMES: [&str; 7] = [FEED, MANIFEST, SIGNATURE, USER_CA, KRL, KNOWN_HOSTS, DRAFT];
+/// What feeds and drafts begin with (`ussh_core::feed`).
+const MAGIC: &[u8] = b"USSH-FEED-";
 
 /// A folder that this process alone writes to.
 pub struct FeedFolder {
@@ -29,9 +38,10 @@ pub struct FeedFolder {
 }
 
 impl FeedFolder {
-    /// Makes it if need be (0755; its parent must be there), and locks it.
+    /// Makes it if need be (0755; its parent must be there), and locks it. One that is there must be a feed's or empty, and nobody else's to write to: whoever can put things there could
+    /// keep the feed from its readers.
     /// # Errors
-    /// It cannot be made, or another one writes to it.
+    /// It cannot be made, it is not such a folder, or another one writes to it.
     pub fn lock(path: &Path) -> Result<Self, Failure> {
         match fs::create_dir(path) {
             Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(|e| failure(path, &e))?,
@@ -39,6 +49,8 @@ impl FeedFolder {
             Err(e) => return Err(failure(path, &e)),
         }
         let folder = File::open(path).map_err(|e| failure(path, &e))?;
+        check_owner(path, &folder.metadata().map_err(|e| failure(path, &e))?)?;
+        check_contents(path)?;
         match folder.try_lock() {
             Ok(()) => Ok(FeedFolder { path: path.to_owned(), folder }),
             Err(TryLockError::WouldBlock) => {
@@ -56,7 +68,8 @@ impl FeedFolder {
         if path.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             return Ok(None);
         }
-        read(&path).map(Some)
+        let bytes = read_own(&path)?;
+        open(&bytes).map(Some).map_err(|e| not_a_feed(&path, &e))
     }
 
     /// The draft that is there.
@@ -71,7 +84,7 @@ impl FeedFolder {
                 path.display()
             )));
         }
-        let bytes = read_bytes(&path)?;
+        let bytes = read_own(&path)?;
         Bundle::parse(&bytes).map_err(|e| not_a_feed(&path, &e))
     }
 
@@ -122,7 +135,7 @@ impl FeedFolder {
 
     /// In one step, on disk when it returns. What a killed writer left is taken away first.
     fn file(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
-        let (path, temporary) = (self.path.join(name), self.path.join(format!(".{name}.new")));
+        let (path, temporary) = (self.path.join(name), self.path.join(temporary_name(name)));
         let write = || -> io::Result<()> {
             match fs::remove_file(&temporary) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -139,6 +152,73 @@ impl FeedFolder {
     }
 }
 
+/// By what the kernel says of the open folder.
+fn check_owner(path: &Path, found: &Metadata) -> Result<(), Failure> {
+    let refuse = |what: &str, mend: &str| {
+        let place = path.display();
+        Err(Failure::output(format!(
+            "{place}: {what}, who could put other files there; nothing was changed: {mend} {place}, or name another folder"
+        )))
+    };
+    if !found.is_dir() {
+        return Err(Failure::output(format!("{}: not a folder", path.display())));
+    }
+    let own = process::effective_uid();
+    if found.uid() != own && found.uid() != 0 {
+        return refuse(&format!("it belongs to uid {}", found.uid()), &format!("chown {own}"));
+    }
+    if found.mode() & 0o022 != 0 {
+        return refuse("others may write to it", "chmod go-w");
+    }
+    Ok(())
+}
+
+/// An empty folder or a feed's: in any other one (`~/.ssh`, say) files of the same names are somebody's. What a killed writer left is a feed's too.
+fn check_contents(path: &Path) -> Result<(), Failure> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path).map_err(|e| failure(path, &e))? {
+        names.push(entry.map_err(|e| failure(path, &e))?.file_name());
+    }
+    let is_left = |name: &OsString| NAMES.iter().any(|own| name.to_str() == Some(&temporary_name(own)));
+    let is_name = |name: &OsString| NAMES.iter().any(|own| name == own);
+    let has_feed = names.iter().any(|name| name == FEED || name == DRAFT);
+    let foreign = names.iter().find(|name| !(is_left(name) || has_feed && is_name(name)));
+    // Beside a feed other things may lie.
+    let is_feed = |name| read_own(&path.join(name)).is_ok_and(|bytes| bytes.starts_with(MAGIC));
+    match foreign {
+        Some(name) if !is_feed(FEED) && !is_feed(DRAFT) => Err(Failure::output(format!(
+            "{}: no feed's folder: there is {} in it; nothing was changed: name an empty folder, or one that is not there yet",
+            path.display(),
+            escape(name.as_encoded_bytes(), 64)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn temporary_name(name: &str) -> String {
+    format!(".{name}.new")
+}
+
+/// A file of the folder: a regular one and no link, and nothing that is waited for, whoever put it there.
+fn read_own(path: &Path) -> Result<Vec<u8>, Failure> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let read = || -> io::Result<Vec<u8>> {
+        let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("no regular file"));
+        }
+        limited(file)
+    };
+    read().map_err(|e| Failure::usage(format!("{}: {e}", path.display())))
+}
+
+fn limited(from: impl Read) -> io::Result<Vec<u8>> {
+    let limit = u64::try_from(MAX_FEED).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    from.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// A feed, of a file or of the folder that it is in. What it says of itself is true; whose it is, is not looked at.
 /// # Errors
 /// It cannot be read, or is none.
@@ -151,16 +231,14 @@ pub fn read(path: &Path) -> Result<VerifiedFeed, Failure> {
 /// # Errors
 /// They cannot be read.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
-    let limit = u64::try_from(MAX_FEED).unwrap_or(u64::MAX).saturating_add(1);
-    let mut bytes = Vec::new();
-    let read = if path == Path::new("-") {
-        io::stdin().lock().take(limit).read_to_end(&mut bytes)
-    } else {
-        let file = if path.is_dir() { path.join(FEED) } else { path.to_owned() };
-        File::open(file).and_then(|file| file.take(limit).read_to_end(&mut bytes))
-    };
-    read.map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
-    Ok(bytes)
+    if path == Path::new("-") {
+        return limited(io::stdin().lock()).map_err(|e| Failure::usage(format!("-: {e}")));
+    }
+    if path.is_dir() {
+        return read_own(&path.join(FEED));
+    }
+    // Of whatever kind somebody names: `<(ssh ca feed)` is a pipe.
+    File::open(path).and_then(limited).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))
 }
 
 fn not_a_feed(path: &Path, error: &FeedError) -> Failure {

@@ -39,7 +39,10 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => {
-            eprintln!("usshca: {failure}");
+            // Nothing: it was told elsewhere.
+            if !failure.message.is_empty() {
+                eprintln!("usshca: {failure}");
+            }
             failure.exit.into()
         }
     }

@@ -93,6 +93,7 @@ impl Base {
             others: host_keys(&self.layout.host_key),
             ca_name: self.config.ca_name.clone(),
             feed_valid_seconds: self.config.publish_valid_seconds,
+            known_hosts_pattern: self.config.known_hosts_pattern.clone(),
         }
     }
 

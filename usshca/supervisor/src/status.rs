@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use usshca_ipc::layout::Layout;
 
-use crate::admin::{layout_flag, utc};
+use crate::admin::{self, layout_flag, utc};
 use crate::cli::StatusArgs;
 use crate::failure::Failure;
 use crate::serve::counters::Report;
@@ -27,7 +27,7 @@ pub fn run(layout: &Layout, args: &StatusArgs) -> Result<(), Failure> {
     let shown = if args.json { text } else { show(&report) };
     // Nothing can be done about a closed stdout here.
     let _ = io::stdout().write_all(shown.as_bytes());
-    match complaint(&report) {
+    match complaint(&report).or_else(|| admin::ahead(layout).ok().flatten()) {
         None => Ok(()),
         Some(complaint) => Err(Failure::refused(complaint)),
     }

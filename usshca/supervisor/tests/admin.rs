@@ -353,14 +353,19 @@ fn no_certificate_is_made_that_cannot_be_put_in_its_place() {
 #[test]
 fn check_reads_the_policy_while_a_signer_is_at_work() {
     let world = World::init();
-    // This stands for the CA that runs, and says that no serials are lost: nothing else is asked of it.
+    // This stands for the CA that runs, and says that no serials are lost, and how far it has come: nothing else is asked of it.
     let running = ussh_os::seqpacket::SeqPacketListener::bind(&world.ca().join("admin.sock"), 0o666).unwrap();
     std::thread::spawn(move || {
         while let Ok(socket) = running.accept() {
             let channel = Channel::<Reply, Request>::new(socket);
             if let Ok(asked) = channel.receive(None) {
-                assert_eq!(asked.message, Request::Lost);
-                channel.send(&Reply::Lost(vec![])).unwrap();
+                let reply = if asked.message == Request::Lost {
+                    Reply::Lost(vec![])
+                } else {
+                    assert_eq!(asked.message, Request::Latest);
+                    Reply::Latest { row: 1_700_000_000, krl_version: 4_000_000_000 }
+                };
+                channel.send(&reply).unwrap();
             }
         }
     });
@@ -397,6 +402,8 @@ fn check_reads_the_policy_while_a_signer_is_at_work() {
     .unwrap();
     let said = String::from_utf8(world.run(&["check"]).stderr).unwrap();
     assert!(said.contains("this machine knows no user \"no-such-user\""), "{said}");
+    assert!(said.contains("the last KRL's version is 2096-10-02T07:06:40Z, more than a day ahead"), "{said}");
+    assert!(said.contains("A clock that was far ahead"), "{said}");
     fs::write(world.ca().join("policy.toml"), policy.replace("deny", "denie")).unwrap();
     let (code, said) = world.bad(&["check"]);
     assert_eq!(code, 78, "{said}");
@@ -599,11 +606,16 @@ fn no_verb_writes_over_the_cas_own_files() {
         (&["backup", "ca/public/../state/copy"], state),
         (&["backup", "ca/policy.toml"], own),
         (&["backup", "mine"], "no backup"),
-        (&["krl", "--out", "ca/state/host_ca"], state),
-        (&["krl", "--out", "ca/usshca.toml"], own),
-        (&["krl", "--out", "ca/ssh_host_ed25519_key"], own),
-        (&["krl", "--out", "ca/ssh_host_ed25519_key-cert.pub"], own),
-        (&["krl", "--out", "ca/public/user_ca.pub"], own),
+        (&["krl", "--out", "ca/state/host_ca"], "no KRL"),
+        (&["krl", "--out", "ca/state/krl"], state),
+        (&["krl", "--out", "ca/usshca.toml"], "the name of a configuration or a policy"),
+        (&["krl", "--out", "ca/new.toml"], "the name of a configuration or a policy"),
+        (&["krl", "--out", "team.TOML"], "the name of a configuration or a policy"),
+        (&["krl", "--out", "ca/krl"], "in the folder of the CA's configuration"),
+        (&["krl", "--out", "mine"], "there is a file that is no KRL"),
+        (&["krl", "--out", "ca/ssh_host_ed25519_key"], "no KRL"),
+        (&["krl", "--out", "ca/ssh_host_ed25519_key-cert.pub"], "no KRL"),
+        (&["krl", "--out", "ca/public/user_ca.pub"], "no KRL"),
         (&["host", "sign", &key, "--name", "web1", "--out", "link/user_ca"], state),
         (&["host", "sign", &key, "--name", "web1", "--out", "ca/policy.toml"], own),
         (&["publish", "ca/state"], state),
@@ -625,7 +637,10 @@ fn no_verb_writes_over_the_cas_own_files() {
         world.good(&["backup", "empty"]);
     }
     world.good(&["host", "sign", "ca/ssh_host_ed25519_key.pub", "--name", "ca"]);
-    world.good(&["krl", "--out", "ca/public/krl"]);
+    // Over the one before, too.
+    for _ in 0..2 {
+        world.good(&["krl", "--out", "ca/public/krl"]);
+    }
 }
 
 /// 1 would say: looked for, and not found.
@@ -888,7 +903,7 @@ fn publish_writes_a_feed_that_a_host_takes_and_stock_tools_understand() {
     let shown = world.good(&["feed", "show", "feed"]);
     let host_ca = world.read("public/host_ca.pub");
     let host_ca = ussh_core::keys::PublicKey::from_openssh(host_ca.trim_end()).unwrap().fingerprint();
-    assert!(shown.contains(&format!("host CA        ED25519 {host_ca}\n")), "{shown}");
+    assert!(shown.contains(&format!("host CA        ED25519 {host_ca} for *\n")), "{shown}");
     assert!(shown.contains("signed by      ED25519 SHA256:") && shown.contains("handovers      0"), "{shown}");
     assert!(version.parse::<u64>().unwrap() > 1_700_000_000);
     assert!(world.good(&["publish", "feed", "--quiet"]).is_empty());
@@ -925,6 +940,140 @@ fn publish_never_puts_an_older_feed_in_place_of_a_newer_one_nor_writes_beside_an
     assert!(code == 73 && why.contains("no/such/folder"), "{why}");
 }
 
+/// Files of the same names are somebody's there, `~/.ssh/known_hosts` for one.
+#[test]
+fn publish_takes_a_new_folder_an_empty_one_or_a_feeds_and_touches_no_other() {
+    let world = World::init();
+    let at = |name: &str| world.dir.path().join(name);
+    let folder = |name: &str, mode: u32| {
+        fs::create_dir(at(name)).unwrap();
+        fs::set_permissions(at(name), Permissions::from_mode(mode)).unwrap();
+        if is_root() {
+            chown(at(name), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+    };
+    let listed = |name: &str| fs::read_dir(at(name)).unwrap().count();
+    folder("ssh", 0o700);
+    fs::write(at("ssh/known_hosts"), "mine").unwrap();
+    fs::write(at("a-file"), "mine").unwrap();
+    folder("everybodys", 0o777);
+    folder("groups", 0o775);
+    for (name, why) in [
+        ("ssh", "no feed's folder: there is known_hosts in it"),
+        ("everybodys", "others may write to it"),
+        ("groups", "others may write to it"),
+        ("a-file", "a-file"),
+    ] {
+        for more in [&[][..], &["--unsigned"]] {
+            let (code, said) = world.bad(&[&["publish", name][..], more].concat());
+            assert!(code == 73 && said.contains(why), "{name}: {said}");
+        }
+    }
+    assert_eq!((fs::read_to_string(at("ssh/known_hosts")).unwrap().as_str(), listed("ssh")), ("mine", 1));
+    assert_eq!((listed("everybodys"), listed("groups")), (0, 0));
+    if is_root() {
+        folder("others", 0o755);
+        chown(at("others"), Some(NOBODY - 1), None).unwrap();
+        let (code, said) = world.bad(&["publish", "others"]);
+        assert!(code == 73 && said.contains("it belongs to uid 65533"), "{said}");
+    }
+
+    folder("empty", 0o755);
+    world.good(&["publish", "empty"]);
+    // What a killed writer leaves, before anything was in its place; and what people put beside a feed.
+    folder("killed", 0o755);
+    fs::write(at("killed/.feed.new"), "half").unwrap();
+    if is_root() {
+        chown(at("killed/.feed.new"), Some(NOBODY), None).unwrap();
+    }
+    world.good(&["publish", "killed"]);
+    fs::write(at("killed/index.html"), "hello").unwrap();
+    world.good(&["publish", "killed"]);
+    world.good(&["publish", "draft", "--unsigned"]);
+    world.good(&["publish", "draft"]);
+    assert_eq!(listed("killed"), 7);
+    // A feed that is none any more is replaced, as long as nothing else lies there.
+    fs::write(at("empty/feed"), "junk").unwrap();
+    world.good(&["publish", "empty"]);
+}
+
+/// It would wait for somebody who writes to it.
+#[test]
+fn a_pipe_or_a_link_in_the_place_of_a_feed_keeps_nobody_waiting_and_is_replaced() {
+    let world = World::init();
+    let at = |name: &str| world.dir.path().join(name);
+    world.good(&["publish", "feed"]);
+    let other = fs::read(at("feed/feed")).unwrap();
+    for make in ["mkfifo feed/feed", "ln -s ../elsewhere feed/feed", "mkfifo feed/feed.unsigned"] {
+        let place = make.rsplit_once(' ').unwrap().1;
+        let _ = fs::remove_file(at(place));
+        assert!(Command::new("sh").args(["-c", make]).current_dir(world.dir.path()).status().unwrap().success());
+        fs::write(at("elsewhere"), &other).unwrap();
+        let publish = ["20", world.programs.path().join("usshca").to_str().unwrap(), "--dir"].map(str::to_owned);
+        let mut command = Command::new("timeout");
+        command.args(publish).arg(world.ca()).args(["publish", "feed"]).current_dir(world.dir.path());
+        if is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let out = command.stdin(Stdio::null()).output().unwrap();
+        assert!(out.status.success(), "{make}: {out:?}");
+        assert!(fs::symlink_metadata(at("feed/feed")).unwrap().is_file(), "{make}");
+        assert!(!at("feed/feed.unsigned").exists());
+        assert_eq!(fs::read(at("elsewhere")).unwrap(), other, "behind a link nothing changes");
+    }
+    fs::remove_file(at("feed/feed")).unwrap();
+    assert!(Command::new("mkfifo").arg(at("feed/feed")).status().unwrap().success());
+    let (code, why) = world.bad(&["feed", "show", "feed"]);
+    assert!(code == 64 && why.contains("no regular file"), "{why}");
+}
+
+/// A power cut must not leave a name without its file, nor the new single files beside the old feed.
+#[test]
+fn each_file_of_a_feed_is_on_disk_before_it_has_its_name_and_the_name_before_the_next_one() {
+    let world = World::init();
+    let log = world.dir.path().join("trace");
+    let mut command = Command::new("strace");
+    command.args(["-y", "-e", "trace=fsync,rename", "-o"]).arg(&log);
+    command.arg(world.programs.path().join("usshca")).arg("--dir").arg(world.ca()).args(["publish", "feed"]);
+    if is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    assert!(command.current_dir(world.dir.path()).stdin(Stdio::null()).output().expect("strace").status.success());
+    let log = fs::read_to_string(log).unwrap();
+    let calls: Vec<&str> =
+        log.lines().filter(|line| line.starts_with("fsync(") || line.starts_with("rename(")).collect();
+    let mut named = Vec::new();
+    for (number, call) in calls.iter().enumerate().filter(|(_, call)| call.starts_with("rename(")) {
+        let (from, to) = call
+            .split_once("\", \"")
+            .map(|(from, to)| (from.split('"').nth(1).unwrap(), to.split('"').next().unwrap()))
+            .unwrap();
+        assert!(calls[number - 1].contains(&format!("/{from}>")), "{calls:#?}");
+        assert!(calls[number + 1].starts_with("fsync(") && calls[number + 1].contains("/feed>)"), "{calls:#?}");
+        named.push(to);
+    }
+    assert_eq!(
+        named,
+        ["feed", "user_ca.pub", "krl", "known_hosts", "manifest", "manifest.sig"].map(|name| format!("feed/{name}"))
+    );
+}
+
+#[test]
+fn the_configuration_says_for_which_hosts_the_feed_is_and_show_shows_it() {
+    let world = World::init();
+    let config =
+        world.read("usshca.toml").replace("# known_hosts_pattern = \"*\"", "known_hosts_pattern = \"*.example.com\"");
+    fs::write(world.ca().join("usshca.toml"), config).unwrap();
+    world.good(&["publish", "feed"]);
+    assert!(
+        fs::read_to_string(world.dir.path().join("feed/known_hosts"))
+            .unwrap()
+            .starts_with("@cert-authority *.example.com ssh-")
+    );
+    let shown = world.good(&["feed", "show", "feed"]);
+    assert!(shown.lines().any(|line| line.starts_with("host CA ") && line.ends_with(" for *.example.com")), "{shown}");
+}
+
 #[test]
 fn a_feed_key_may_be_elsewhere_and_hand_over_there() {
     let world = World::init();
@@ -948,6 +1097,14 @@ fn a_feed_key_may_be_elsewhere_and_hand_over_there() {
     assert_eq!(key_of(&pin), key_of(&world.dir.path().join(&second)));
     let (code, why) = world.bad(&["publish", "feed"]);
     assert!(code == 1 && why.contains("feed sign"), "{why}");
+    let config = world.read("usshca.toml").replace("# pam_service = \"usshca\"", "pam_service = \"login\"");
+    let config = config.replace("0.0.0.0:2222", "127.0.0.1:0").replace("# publish = ", "publish = ");
+    fs::write(world.ca().join("usshca.toml"), config).unwrap();
+    let said = String::from_utf8(world.run(&["check"]).stderr).unwrap();
+    assert!(
+        said.contains("the feed key is elsewhere") && said.contains("usshca feed sign /var/lib/usshca/feed"),
+        "{said}"
+    );
     let said = world.good(&["publish", "feed", "--unsigned"]);
     assert!(said.contains("feed.unsigned") && said.contains("usshca feed sign feed --key FILE"), "{said}");
     let (code, why) = world.bad(&["feed", "sign", "empty", "--key", "second"]);

@@ -48,18 +48,26 @@ fn whenever_a_front_is_killed_each_certificate_in_the_agent_has_its_row() {
     let world = small_world("fronts");
     let _watch = world.lab().watch();
     let ca = world.host("ca");
+    let mut killed = 0;
     for moment in 0..moments() {
-        let login = world.unattended("alice", world.password("alice"), "exec ussh --login").unwrap();
         // The moments are what is tried here; nothing waits for them.
-        ca.script(&format!(
-            "until front=$(grep -lx usshca-front /proc/[0-9]*/comm 2>/dev/null); do :; done; sleep {:.3}; \
-             front=${{front%/comm}}; kill -KILL ${{front#/proc/}} || true",
+        let script = format!(
+            "echo ready; until front=$(grep -lx usshca-front /proc/[0-9]*/comm 2>/dev/null); do :; done; sleep {:.3}; \
+             front=${{front%/comm}}; kill -KILL ${{front#/proc/}}",
             SPAN_SECONDS * f64::from(moment) / f64::from(moments())
-        ))
-        .unwrap();
+        );
+        let killer = ca.command(["bash", "-c", &script]).spawn().unwrap();
+        killer.wait_for_output("ready", SOON).unwrap();
+        let login = world.unattended("alice", world.password("alice"), "exec ussh --login").unwrap();
         let ended = login.wait(SOON).unwrap();
         assert!([0, UNAVAILABLE].contains(&ended.status.code()), "{ended}");
+        // A front may have come and gone between two looks.
+        wait_until_gone(&world, "usshca-front");
+        let done = if killer.status().unwrap().is_none() { killer.kill() } else { killer.wait(SOON) };
+        killed += u32::from(done.unwrap().success());
     }
+    println!("killed in time: {killed} of {}", moments());
+    assert!(killed >= moments() / 4, "{killed}: most were gone before");
     assert_all_accounted_for(&world, &["alice"]);
     wait_until_gone(&world, "usshca-front");
     wait_until_gone(&world, "usshca-pam");
@@ -104,6 +112,7 @@ fn whenever_the_supervisor_is_killed_each_certificate_in_an_agent_has_its_row_an
     }
     let epochs: BTreeSet<u64> = rows.iter().filter(|row| row.serial != 0).map(|row| row.serial >> 40).collect();
     assert_eq!(epochs.len(), 1, "an older inventory was suspected");
+    println!("killed {} times: {} certificates in agents, {} rows", moments(), given.len(), rows.len());
     assert!(given.len() >= 10, "{}", given.len());
     assert_login_works(&world, "carol");
 }

@@ -334,7 +334,7 @@ impl Ca {
             host: host.to_owned(),
             certificates,
             user_ca: vec![user_ca.to_openssh("user CA")],
-            known_hosts: format!("@cert-authority * {}", host_ca.to_openssh("host CA")),
+            known_hosts: self.known_hosts_line(&host_ca.to_openssh("host CA")),
             feed_key: feed_key.map(|key| key.to_openssh("")),
             signature: Vec::new(),
         };

@@ -86,7 +86,7 @@ fn finish(path: &Path) -> Result<u64, InventoryError> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use ussh_core::clock::UnixTime;
 
@@ -155,5 +155,45 @@ mod tests {
         drop(reader);
         assert!(matches!(copy(&path, writer), Err(InventoryError::File { .. })));
         assert!(!dir.path().join("backup.new").exists());
+    }
+
+    /// Each would take the other's file away.
+    #[test]
+    fn a_backup_waits_for_the_one_before_and_then_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("inventory.db");
+        let mut inventory = Inventory::create(&path).unwrap();
+        reserve(&mut inventory);
+        let before = alone(&path).unwrap();
+        let inode = before.metadata().unwrap().ino();
+        let second = {
+            let path = path.clone();
+            std::thread::spawn(move || copy(&path, Vec::new()))
+        };
+        // proc_locks(5): who waits stands behind an arrow.
+        let waits = || {
+            let locks = std::fs::read_to_string("/proc/locks").unwrap();
+            locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&format!(":{inode} ")))
+        };
+        while !waits() {
+            assert!(!second.is_finished(), "it did not wait");
+            std::thread::yield_now();
+        }
+        assert!(!path.with_file_name("backup.new").exists(), "it has begun");
+        drop(before);
+        assert_eq!(second.join().unwrap().unwrap().rows, 1);
+        // However many at once.
+        let all: Vec<_> = (0..6)
+            .map(|_| {
+                let path = path.clone();
+                std::thread::spawn(move || copy(&path, Vec::new()))
+            })
+            .collect();
+        for one in all {
+            assert_eq!(one.join().unwrap().unwrap().rows, 1);
+        }
+        let mut left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.retain(|name| name.to_string_lossy().starts_with("backup"));
+        assert_eq!(left, ["backup.lock"]);
     }
 }

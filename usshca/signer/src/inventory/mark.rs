@@ -13,11 +13,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use ussh_core::clock::UnixTime;
+use ussh_core::feed::MAX_AHEAD;
 
 use super::{COUNTER_BITS, InventoryError};
 
-/// How far ahead of this clock a KRL's version may lie, seconds: hosts take none that lies further (`ussh-hostd sync`).
-const MAX_AHEAD: u64 = 24 * 3600;
 /// Longest mark, in bytes: five numbers and their names.
 const MAX_FILE: u64 = 256;
 

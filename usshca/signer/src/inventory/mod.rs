@@ -17,9 +17,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, named_params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, named_params};
 use serde::{Deserialize, Serialize};
 use ussh_core::clock::UnixTime;
+use ussh_core::feed::MAX_AHEAD;
 use usshca_ipc::admin::CertificateKind;
 use usshca_ipc::channel::encode;
 use usshca_ipc::front::Wish;
@@ -117,6 +118,17 @@ pub enum InventoryError {
     /// What policy was asked cannot be written down.
     #[error("a request that cannot be written down")]
     Request,
+    /// The last KRL's version lies further ahead of the clock than any reader takes: the clock was far ahead when it was made.
+    #[error(
+        "the last KRL has version {version} ({}), more than a day ahead of the clock ({}): no host would take another one. If the clock is right now: docs/operations.md, \"A clock that was far ahead\"",
+        shown(*version), shown(now.0)
+    )]
+    KrlAhead {
+        /// Of the last one.
+        version: u64,
+        /// The clock.
+        now: UnixTime,
+    },
     /// A time beyond what SQLite holds.
     #[error("a time out of range")]
     Time,
@@ -394,12 +406,27 @@ impl Inventory {
 
     /// The next KRL's version: above every one before, and at least the time.
     /// # Errors
-    /// [`InventoryError`]
+    /// [`InventoryError::KrlAhead`], of which nobody would take it; any other.
     pub fn next_krl_version(&mut self, now: UnixTime) -> Result<u64, InventoryError> {
-        let sql = "UPDATE ca SET krl_version = max(krl_version + 1, ?1) RETURNING krl_version";
-        let version: i64 = self.connection.query_row(sql, [sql_time(now)?], |row| row.get(0))?;
+        let (time, latest) = (sql_time(now)?, sql_time(UnixTime(now.0.saturating_add(MAX_AHEAD)))?);
+        let sql = "UPDATE ca SET krl_version = max(krl_version + 1, ?1) WHERE krl_version < ?2 RETURNING krl_version";
+        let made: Option<i64> = self.connection.query_row(sql, [time, latest], |row| row.get(0)).optional()?;
+        let Some(version) = made else {
+            let (_, version) = self.latest()?;
+            return Err(InventoryError::KrlAhead { version, now });
+        };
         self.advance_mark()?;
         Ok(version.cast_unsigned())
+    }
+
+    /// When its newest row was asked for, and the last KRL's version.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn latest(&self) -> Result<(u64, u64), InventoryError> {
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned()))
+        };
+        Ok(self.connection.query_row("SELECT newest, krl_version FROM ca", [], row)?)
     }
 
     fn begin(&mut self) -> Result<Transaction<'_>, InventoryError> {
@@ -471,6 +498,13 @@ fn count_good(connection: &Connection, user: &str, now: UnixTime) -> Result<u32,
 
 fn one_row(changed: usize, serial: u64, to: &'static str) -> Result<(), InventoryError> {
     if changed == 1 { Ok(()) } else { Err(InventoryError::State { serial, to }) }
+}
+
+/// For people.
+fn shown(seconds: u64) -> String {
+    // Beyond what the crate shows, it would panic.
+    let time = std::time::UNIX_EPOCH + Duration::from_secs(seconds.min(253_402_300_799));
+    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 fn sql_time(time: UnixTime) -> Result<i64, InventoryError> {

@@ -184,7 +184,7 @@ fn krl_versions_only_rise() {
     let (dir, mut inventory) = new();
     assert_eq!(inventory.next_krl_version(NOW).unwrap(), NOW.0);
     assert_eq!(inventory.next_krl_version(NOW).unwrap(), NOW.0 + 1);
-    assert_eq!(inventory.next_krl_version(UnixTime(5)).unwrap(), NOW.0 + 2);
+    assert_eq!(inventory.next_krl_version(UnixTime(NOW.0 - 1000)).unwrap(), NOW.0 + 2);
     std::mem::forget(inventory);
     let mut again = open(&dir.path().join("inventory.db")).unwrap();
     assert_eq!(again.next_krl_version(NOW).unwrap(), NOW.0 + 3);
@@ -359,7 +359,7 @@ fn an_older_database_put_back_gives_no_serial_twice_and_no_older_krl() {
     let next = reserve(&mut inventory);
     assert_ne!(next >> 40, first >> 40);
     assert_eq!(next & 0xff_ffff_ffff, 1);
-    assert_eq!(inventory.next_krl_version(UnixTime(5)).unwrap(), krl + 1);
+    assert_eq!(inventory.next_krl_version(UnixTime(NOW.0 - 1000)).unwrap(), krl + 1);
     drop(inventory);
     // Once: it is the newest from now on.
     assert_eq!(reserve(&mut open(&path).unwrap()), next + 1);
@@ -547,4 +547,47 @@ fn no_serial_is_given_whose_mark_cannot_be_written() {
     std::fs::create_dir(dir.path().join("serials.new")).unwrap();
     assert!(inventory.reserve(&asked(Kind::User, NOW.0), &planned(NOW.0 + 60)).is_err());
     assert!(inventory.next_krl_version(NOW).is_err());
+}
+
+/// Else the CA would publish what no host takes.
+#[test]
+fn after_a_clock_that_was_far_ahead_there_is_no_krl_until_the_documented_way_back_was_gone() {
+    use ussh_core::clock::{Clock, SystemClock};
+    let now = SystemClock.now();
+    let (dir, mut inventory) = new();
+    let path = dir.path().join("inventory.db");
+    let ahead = |seconds: u64| UnixTime(now.0 + seconds);
+    assert_eq!(inventory.next_krl_version(ahead(MAX_AHEAD - 1)).unwrap(), now.0 + MAX_AHEAD - 1);
+    // As far ahead as hosts take it, and no further.
+    assert_eq!(inventory.next_krl_version(now).unwrap(), now.0 + MAX_AHEAD);
+    let error = inventory.next_krl_version(now).unwrap_err();
+    assert!(
+        matches!(error, InventoryError::KrlAhead { version, now: at } if version == now.0 + MAX_AHEAD && at == now)
+    );
+    assert!(error.to_string().contains("A clock that was far ahead"), "{error}");
+
+    let far = now.0 + 1000 * 86_400;
+    let lost = inventory.reserve(&asked(Kind::User, far), &planned(far + 60)).unwrap();
+    inventory.next_krl_version(UnixTime(far)).unwrap();
+    assert_eq!(inventory.latest().unwrap(), (far, far));
+    drop(inventory);
+    // A start alone is no way back.
+    let mut inventory = Inventory::open(&path, now).unwrap();
+    assert!(matches!(inventory.next_krl_version(now), Err(InventoryError::KrlAhead { .. })));
+    let refused = inventory.reserve(&asked(Kind::User, now.0), &planned(now.0 + 60));
+    assert!(matches!(refused, Err(InventoryError::ClockBehind { .. })), "{refused:?}");
+    drop(inventory);
+
+    let docs = include_str!("../../../../docs/operations.md");
+    let (_, way_back) = docs.split_once("## A clock that was far ahead").unwrap();
+    let statement = way_back.split('"').find(|text| text.starts_with("UPDATE ")).unwrap();
+    Connection::open(&path).unwrap().execute_batch(statement).unwrap();
+    let mut inventory = Inventory::open(&path, now).unwrap();
+    let later = UnixTime(now.0 + 60);
+    let serial = inventory.reserve(&asked(Kind::User, later.0), &planned(later.0 + 60)).unwrap();
+    assert_ne!(serial >> 40, lost >> 40, "no serial comes twice");
+    assert!(inventory.next_krl_version(later).unwrap() <= later.0 + 1);
+    drop(inventory);
+    let mut again = Inventory::open(&path, later).unwrap();
+    assert_eq!(again.reserve(&asked(Kind::User, later.0), &planned(later.0 + 60)).unwrap(), serial + 1);
 }

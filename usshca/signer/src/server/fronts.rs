@@ -433,7 +433,7 @@ impl Server {
             }
             Err(e) => {
                 log::warning(&format!("connection {connection}: no feed: {e}"));
-                FromSigner::Refused { message: "The CA cannot give out its feed here.".to_owned() }
+                FromSigner::Refused { message: e.for_reader().to_owned() }
             }
         };
         self.tell(connection, &reply);

@@ -120,6 +120,7 @@ fn is_served(request: &Request) -> Result<(), NotAnswered> {
         | Request::FeedKeyRotate { .. }
         | Request::FeedKeyHandedOver { .. }
         | Request::Recorded { .. }
-        | Request::Lost => Err(NotAnswered::OnlyThere),
+        | Request::Lost
+        | Request::Latest => Err(NotAnswered::OnlyThere),
     }
 }

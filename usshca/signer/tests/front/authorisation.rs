@@ -213,6 +213,7 @@ impl Ground {
             "host-remove" => Request::HostRemove { name: "web3".into(), reason: "by ssh".into() },
             "replay" => Request::Recorded { since: 0, cursor: Cursor::NEWEST },
             "lost" => Request::Lost,
+            "latest" => Request::Latest,
             "feed" => Request::Feed { valid_seconds: None, signed: true },
             "feed-key" => Request::FeedKey,
             "feed-key-rotate" => Request::FeedKeyRotate { to: None },

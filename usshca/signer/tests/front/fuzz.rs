@@ -505,7 +505,11 @@ impl World {
                 assert!(last < 128, "administration from {}", connection.from);
                 let is_machines = matches!(
                     &**reply,
-                    Reply::Feed { .. } | Reply::FeedKey { .. } | Reply::Recorded { .. } | Reply::Lost(_)
+                    Reply::Feed { .. }
+                        | Reply::FeedKey { .. }
+                        | Reply::Recorded { .. }
+                        | Reply::Lost(_)
+                        | Reply::Latest { .. }
                 );
                 assert!(!is_machines, "what is for the machine alone: {reply:?}");
                 if let Reply::HostCertificate { serial, .. } = &**reply {

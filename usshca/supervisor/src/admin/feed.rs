@@ -1,5 +1,7 @@
 //! `usshca publish` and `usshca feed …`.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -23,11 +25,40 @@ use crate::failure::Failure;
 use crate::feed_folder::{self, DRAFT, FeedFolder};
 use crate::unlock;
 
+/// Where the daemon's publisher writes.
+const LOG: i32 = 3;
 /// Longest private key file, in bytes.
 const MAX_KEY_FILE: u64 = 16 * 1024;
 
 /// Writes the feed to a folder.
 pub fn publish(layout: &Layout, args: &PublishArgs) -> Result<(), Failure> {
+    if args.by_daemon {
+        publish_by_daemon(layout, args)
+    } else {
+        publish_said(layout, args).and_then(|said| print(&said))
+    }
+}
+
+/// The daemon puts the line into its log, in its format.
+fn publish_by_daemon(layout: &Layout, args: &PublishArgs) -> Result<(), Failure> {
+    let log = process::inherited_descriptor(LOG)
+        .map_err(|e| Failure::usage(format!("--by-daemon is for usshca serve: {e}")))?;
+    let is_elsewhere = || {
+        let reply = Link::open(layout)?.ask(&Request::FeedKey)?;
+        Ok(matches!(reply, Reply::FeedKey { held, .. } if held == "elsewhere"))
+    };
+    let said = is_elsewhere().and_then(|unsigned| publish_said(layout, &PublishArgs { unsigned, ..args.clone() }));
+    let (line, ended) = match said {
+        Ok(said) => (said, Ok(())),
+        Err(failure) => (format!("{}\n", failure.message), Err(Failure { message: String::new(), ..failure })),
+    };
+    // A daemon that is gone needs no word.
+    let _ = File::from(log).write_all(line.as_bytes());
+    ended
+}
+
+/// What there is to say of it.
+fn publish_said(layout: &Layout, args: &PublishArgs) -> Result<String, Failure> {
     own::spare_folder(layout, &args.folder)?;
     // Before the feed is made, so that none is made in vain.
     let folder = FeedFolder::lock(&args.folder)?;
@@ -38,7 +69,7 @@ pub fn publish(layout: &Layout, args: &PublishArgs) -> Result<(), Failure> {
         let draft = Bundle::parse(&feed).and_then(|bundle| Manifest::parse(&bundle.manifest));
         let manifest = draft.map_err(|e| Failure::internal(format!("the signer's draft: {e}")))?;
         folder.put_draft(&feed)?;
-        return print(&match args.json {
+        return Ok(match args.json {
             true => format!("{}\n", manifest_json(&manifest)),
             false => format!(
                 "{place}/{DRAFT}: version {}, for the feed key to sign: bring the folder to where that is, and there: usshca feed sign {place} --key FILE\n",
@@ -48,9 +79,9 @@ pub fn publish(layout: &Layout, args: &PublishArgs) -> Result<(), Failure> {
     }
     let put = folder.put(&feed)?;
     if args.quiet {
-        return Ok(());
+        return Ok(String::new());
     }
-    print(&match args.json {
+    Ok(match args.json {
         true => format!("{}\n", feed_json(&put)),
         false => {
             let manifest = put.manifest();
@@ -108,16 +139,17 @@ fn show(args: &FeedShowArgs) -> Result<(), Failure> {
         text += &format!("user CA        {} {}\n", key.short_type(), key.fingerprint());
     }
     let known_hosts = String::from_utf8_lossy(&feed.bundle().known_hosts).into_owned();
-    for key in known_hosts.lines().filter_map(host_ca) {
-        text += &format!("host CA        {} {}\n", key.short_type(), key.fingerprint());
+    for (patterns, key) in known_hosts.lines().filter_map(host_ca) {
+        text += &format!("host CA        {} {} for {patterns}\n", key.short_type(), key.fingerprint());
     }
     text += &format!("KRL            {} bytes, version {}\n", feed.krl().len(), feed.revoked().version().unwrap_or(0));
     print(&text)
 }
 
 /// Of a line `@cert-authority PATTERN KEY` of known_hosts.
-fn host_ca(line: &str) -> Option<PublicKey> {
-    PublicKey::from_openssh(line.strip_prefix("@cert-authority ")?.split_once(' ')?.1).ok()
+fn host_ca(line: &str) -> Option<(&str, PublicKey)> {
+    let (patterns, key) = line.strip_prefix("@cert-authority ")?.split_once(' ')?;
+    Some((patterns, PublicKey::from_openssh(key).ok()?))
 }
 
 /// By a key that is pinned, as a host does it.

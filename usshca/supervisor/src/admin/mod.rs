@@ -4,6 +4,7 @@ mod backup;
 mod feed;
 mod link;
 mod lost;
+mod outlook;
 mod replay;
 
 use std::fs;
@@ -17,6 +18,7 @@ use usshca_ipc::layout::Layout;
 
 pub use self::link::Link;
 pub use self::lost::warnings as lost_serials;
+pub use self::outlook::{ahead, warnings as outlook};
 use crate::cli::AdminCommand;
 use crate::config::Config;
 use crate::failure::Failure;

@@ -79,6 +79,8 @@ pub fn config(layout: &Layout, ca_name: &str, names: &[String], listen: &[Socket
          # publish = \"/var/lib/usshca/feed\"\n\
          # publish_every_seconds = 3600\n\
          # publish_valid_seconds = 604800\n\
+         # For which hosts readers of the feed trust the host CA: patterns as in known_hosts.\n\
+         # known_hosts_pattern = \"*\"\n\
          \n\
          # Penalties, as sshd's PerSourcePenalties: a source whose logins fail is not let in for a while, longer each time.\n\
          # [penalties]\n\
@@ -139,7 +141,7 @@ mod tests {
         let all = all.replace("# login_", "login_").replace("# max_", "max_").replace("# log_", "log_");
         let all = all.replace("# [pen", "[pen").replace("# auth_", "auth_").replace("# grace_", "grace_");
         let all = all.replace("# never_", "never_").replace("# crash_", "crash_").replace("# min_", "min_");
-        let all = all.replace("# exempt", "exempt").replace("# publish_", "publish_");
+        let all = all.replace("# exempt", "exempt").replace("# publish_", "publish_").replace("# known_", "known_");
         let parse = |text: &str| Config::parse(text, Path::new("x")).unwrap();
         assert_ne!(text, all);
         assert_eq!(parse(&text), parse(&all));

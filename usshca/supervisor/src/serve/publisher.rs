@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ussh_os::process::{self, ChildSetup};
 use usshca_ipc::layout::Layout;
 
-use crate::child::Child;
+use crate::child::{Child, LogPipe};
 use crate::log;
 use crate::prepare::Base;
 
@@ -27,7 +27,14 @@ pub struct Publisher {
     due: Instant,
     /// The last one was started then.
     last: Option<Instant>,
-    running: Option<(Child, Instant)>,
+    running: Option<Running>,
+}
+
+struct Running {
+    child: Child,
+    deadline: Instant,
+    /// A line, at its end.
+    said: LogPipe,
 }
 
 impl Publisher {
@@ -40,13 +47,13 @@ impl Publisher {
 
     /// The end of the process that is at work.
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.running.as_ref().map(|(child, _)| child.as_fd())
+        self.running.as_ref().map(|running| running.child.as_fd())
     }
 
     /// When [`Self::advance`] has something to do even if nothing happens. `is_up`: there is a signer to ask.
     pub fn next_instant(&self, is_up: bool) -> Option<Instant> {
         match &self.running {
-            Some((_, deadline)) => Some(*deadline),
+            Some(running) => Some(running.deadline),
             None => is_up.then_some(self.due),
         }
     }
@@ -64,7 +71,7 @@ impl Publisher {
         self.last = Some(now);
         self.due = now + jittered(self.every, RandomState::new().hash_one(now));
         match start(&base.layout, &self.folder) {
-            Ok(child) => self.running = Some((child, now + PATIENCE)),
+            Ok((child, said)) => self.running = Some(Running { child, deadline: now + PATIENCE, said }),
             Err(e) => {
                 log::error(&format!("feed: not published: {e}"));
                 self.due = now + RETRY;
@@ -73,37 +80,43 @@ impl Publisher {
     }
 
     fn see_to_running(&mut self, now: Instant) {
-        let Some((child, deadline)) = &mut self.running else { return };
-        let how = match child.try_wait() {
-            Some(status) if status.success() => {
-                log::info(&format!("feed: published to {}", self.folder.display()));
-                self.running = None;
-                return;
-            }
-            // It has said why.
-            Some(status) => format!("{status}"),
-            None if now >= *deadline => {
-                child.kill();
-                "takes too long: killed".to_owned()
-            }
-            None => return,
-        };
-        log::error(&format!("feed: not published to {}: {how}", self.folder.display()));
+        let Some(Running { child, deadline, said }) = &mut self.running else { return };
+        let status = child.try_wait();
+        let is_late = status.is_none() && now >= *deadline;
+        if status.is_none() && !is_late {
+            return;
+        }
+        let mut lines = Vec::new();
+        said.drain(|line| lines.push(line.to_owned()));
+        let line = lines.join(" ");
+        if is_late {
+            child.kill();
+        }
         self.running = None;
+        match status {
+            // It says which version, or that there is a draft.
+            Some(status) if status.success() => return log::info(&format!("feed: {line}")),
+            Some(status) if line.is_empty() => {
+                log::error(&format!("feed: not published to {}: {status}", self.folder.display()))
+            }
+            Some(_) => log::error(&format!("feed: not published to {}: {line}", self.folder.display())),
+            None => log::error(&format!("feed: not published to {}: takes too long: killed", self.folder.display())),
+        }
         self.due = self.due.min(now + RETRY);
     }
 }
 
-fn start(layout: &Layout, folder: &Path) -> std::io::Result<Child> {
+fn start(layout: &Layout, folder: &Path) -> std::io::Result<(Child, LogPipe)> {
+    let (said, writer) = LogPipe::new()?;
     let program = std::env::current_exe()?;
     let dir = layout.config.parent().filter(|_| *layout != Layout::system());
     let (dir, folder) = (dir.map(|dir| dir.display().to_string()), folder.display().to_string());
-    let mut arguments = vec!["publish", "--quiet", &folder];
+    let mut arguments = vec!["publish", "--by-daemon", &folder];
     if let Some(dir) = &dir {
         arguments.extend(["--dir", dir]);
     }
-    let setup = ChildSetup { die_with_parent: true, ..ChildSetup::default() };
-    Child::new(process::spawn(&program, &arguments, &[], setup)?)
+    let setup = ChildSetup { descriptors: vec![writer], die_with_parent: true, ..ChildSetup::default() };
+    Ok((Child::new(process::spawn(&program, &arguments, &[], setup)?)?, said))
 }
 
 /// 90 to 100 % of it, so that many CAs (and their readers) do not all work at one time.

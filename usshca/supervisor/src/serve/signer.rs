@@ -407,7 +407,115 @@ fn wait_after(failures: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use std::path::Path;
+
+    use usshca_ipc::channel::Channel;
+    use usshca_ipc::layout::Layout;
+
     use super::*;
+    use crate::child::Child;
+    use crate::config::Config;
+    use crate::prepare::Programs;
+
+    /// A process, and the signer's end of its channel, which the test holds.
+    fn process() -> (SignerProcess, Channel<FromSignerControl, Control>) {
+        let (ours, theirs) = SeqPacket::pair().unwrap();
+        let sleeper = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let process = SignerProcess { child: Child::new(sleeper).unwrap(), control: Channel::new(ours) };
+        set_nonblocking(&process).unwrap();
+        (process, Channel::new(theirs))
+    }
+
+    fn base(dir: &Path) -> Base {
+        let config = Config::parse("ca_name = \"ca\"\nhost_principals = [\"ca\"]\n", Path::new("x")).unwrap();
+        let none = dir.join("none");
+        let programs = Programs { front: none.clone(), pam: none.clone(), signer: none };
+        Base { layout: Layout::in_directory(dir), config, programs, accounts: None }
+    }
+
+    fn policy(text: &str) -> Vec<PolicyText> {
+        vec![PolicyText { name: "policy.toml".into(), folder: String::new(), text: text.into() }]
+    }
+
+    fn signer(state: State) -> Signer {
+        Signer {
+            state,
+            admin: OwnedFd::from(std::fs::File::open("/dev/null").unwrap()),
+            policy: policy("first"),
+            offered: VecDeque::new(),
+            waiting: None,
+            generation: 1,
+            failures: 0,
+            logged_in: Vec::new(),
+            served: Vec::new(),
+            past: Counts::default(),
+            present: Counts::default(),
+            changed: false,
+        }
+    }
+
+    /// All that the signer has said is taken in.
+    fn advance(signer: &mut Signer, base: &Base, answers: usize) {
+        for _ in 0..answers {
+            signer.advance(base, Instant::now());
+        }
+    }
+
+    #[test]
+    fn reloads_that_overtake_the_signer_are_answered_for_one_by_one_and_the_last_good_one_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = base(dir.path());
+        let (process, theirs) = process();
+        let mut signer = signer(State::up(process, Instant::now()));
+        for text in ["good", "bad", "better", "worse"] {
+            signer.offer(policy(text));
+        }
+        let kept = || FromSignerControl::PolicyKept("no".into());
+        for answer in [FromSignerControl::PolicyTaken, kept(), FromSignerControl::PolicyTaken, kept()] {
+            theirs.send(&answer).unwrap();
+        }
+        advance(&mut signer, &base, 1);
+        assert_eq!((signer.state(), &signer.policy), ("up", &policy("good")), "the first answer is about the first");
+        advance(&mut signer, &base, 3);
+        // The next signer starts with what this one has taken.
+        assert_eq!((signer.state(), &signer.policy), ("up", &policy("better")));
+        assert!(signer.offered.is_empty());
+        // An answer to nothing is out of turn.
+        theirs.send(&FromSignerControl::PolicyTaken).unwrap();
+        advance(&mut signer, &base, 1);
+        assert_eq!((signer.state(), &signer.policy), ("down", &policy("better")));
+    }
+
+    #[test]
+    fn what_a_signer_has_not_answered_for_when_it_ends_is_offered_to_the_next_one_and_judged_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = base(dir.path());
+        let (process, theirs) = process();
+        let mut signer = signer(State::up(process, Instant::now()));
+        signer.offer(policy("second"));
+        signer.offer(policy("third"));
+        drop(theirs);
+        advance(&mut signer, &base, 1);
+        assert_eq!(signer.state(), "down");
+        // Its program is missing here: it stays down, and keeps what it was to offer.
+        signer.advance(&base, Instant::now() + LONGEST_WAIT);
+        assert_eq!((signer.state(), &signer.policy), ("down", &policy("first")), "nobody has judged the others");
+        assert_eq!(signer.waiting, Some(policy("third")), "the newest of them is not forgotten");
+        // One more while it is down takes their place.
+        signer.offer(policy("fourth"));
+
+        let (process, theirs) = self::process();
+        signer.state = State::Starting { process, deadline: Instant::now() + START_PATIENCE };
+        theirs.send(&FromSignerControl::Ready).unwrap();
+        advance(&mut signer, &base, 1);
+        assert_eq!(signer.state(), "up");
+        let asked = theirs.receive(Some(START_PATIENCE)).unwrap();
+        assert_eq!((asked.message, asked.descriptors.len()), (Control::NewPolicy, 1));
+        theirs.send(&FromSignerControl::PolicyTaken).unwrap();
+        advance(&mut signer, &base, 1);
+        assert_eq!((signer.state(), &signer.policy), ("up", &policy("fourth")));
+    }
 
     #[test]
     fn waits_grow_to_half_a_minute_and_no_further() {

@@ -1,0 +1,72 @@
+//! What keeps the CA, or its feed, from working, and does not show in its files.
+
+use ussh_core::clock::{Clock, SystemClock};
+use ussh_core::feed::MAX_AHEAD;
+use usshca_admin::desk::Link as _;
+use usshca_ipc::admin::{Reply, Request};
+use usshca_ipc::layout::Layout;
+
+use super::{Link, layout_flag, unexpected, utc};
+use crate::config::Config;
+use crate::failure::Failure;
+
+/// Where it is written what to do.
+const WAY_BACK: &str = "If the clock is right now: docs/operations.md, \"A clock that was far ahead\"";
+
+/// A warning for each: what was written while the clock was ahead, and a feed whose key is elsewhere.
+/// # Errors
+/// The signer cannot be asked.
+pub fn warnings(layout: &Layout, config: &Config) -> Result<Vec<String>, Failure> {
+    let mut warnings: Vec<String> = ahead(layout)?.into_iter().collect();
+    if let Some(folder) = &config.publish {
+        let reply = Link::open(layout)?.ask(&Request::FeedKey)?;
+        if matches!(reply, Reply::FeedKey { held, .. } if held == "elsewhere") {
+            let folder = folder.display();
+            warnings.push(format!(
+                "publish: the feed key is elsewhere: what is published waits in {folder}/feed.unsigned, and hosts hear of nothing until the folder was where the key is, for\n  usshca feed sign {folder} --key FILE"
+            ));
+        }
+    }
+    Ok(warnings)
+}
+
+/// What the inventory holds of a time that is still to come, if that keeps the CA from its work.
+/// # Errors
+/// The signer cannot be asked.
+pub fn ahead(layout: &Layout) -> Result<Option<String>, Failure> {
+    let Reply::Latest { row, krl_version } = Link::open(layout)?.ask(&Request::Latest)? else {
+        return Err(unexpected());
+    };
+    Ok(judged(row, krl_version, SystemClock.now().0)
+        .map(|what| format!("{what}. {WAY_BACK} (usshca{} …)", layout_flag(layout))))
+}
+
+fn judged(row: u64, krl_version: u64, now: u64) -> Option<String> {
+    if krl_version >= now.saturating_add(MAX_AHEAD) {
+        let version = utc(krl_version);
+        return Some(format!(
+            "the last KRL's version is {version}, more than a day ahead of the clock: no host would take another one, and none is made"
+        ));
+    }
+    (row > now).then(|| {
+        format!(
+            "the inventory's newest row is of {}, ahead of the clock: nobody gets a certificate until then",
+            utc(row)
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_ahead_of_the_clock_is_said_and_no_more_than_that() {
+        const NOW: u64 = 1_800_000_000;
+        assert_eq!(judged(NOW, NOW, NOW), None);
+        // KRLs made within one second count ahead.
+        assert_eq!(judged(NOW, NOW + MAX_AHEAD - 1, NOW), None);
+        assert!(judged(NOW, NOW + MAX_AHEAD, NOW).is_some_and(|said| said.contains("KRL")));
+        assert!(judged(NOW + 1, NOW, NOW).is_some_and(|said| said.contains("newest row")));
+    }
+}
