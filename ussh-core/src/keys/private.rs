@@ -1,5 +1,7 @@
 //! Private keys.
 
+use std::sync::OnceLock;
+
 use ::signature::Signer;
 use zeroize::Zeroizing;
 
@@ -16,6 +18,9 @@ const ROUNDS: u32 = 24;
 pub struct PrivateKey {
     pub(crate) key: ssh_key::PrivateKey,
     public: PublicKey,
+    /// An Ed25519 key as the curve's own crate has it, from the first signature on: made out of ssh-key's for each, it would compute the public half anew, which takes as long as to sign.
+    /// It lies in here, not on the heap: whoever locks this locks it too. Wiped on drop.
+    ed25519: OnceLock<ed25519_dalek::SigningKey>,
 }
 
 impl std::fmt::Debug for PrivateKey {
@@ -119,7 +124,7 @@ impl PrivateKey {
             return Err(KeyError::Encrypted);
         }
         let public = PublicKey::from_blob(&key.public_key().to_bytes().map_err(|_| KeyError::Malformed)?)?;
-        Ok(PrivateKey { key, public })
+        Ok(PrivateKey { key, public, ed25519: OnceLock::new() })
     }
 
     /// To OpenSSH's private key format, unencrypted, with a final newline.
@@ -140,7 +145,48 @@ impl PrivateKey {
     /// # Errors
     /// [`KeyError`]
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
-        let signed = self.key.try_sign(message).map_err(|_| KeyError::BadSignature)?;
+        let signed = match self.key.key_data().ed25519() {
+            Some(pair) => {
+                let signature = self.ed25519(pair)?.try_sign(message).map_err(|_| KeyError::BadSignature)?;
+                ssh_key::Signature::new(ssh_key::Algorithm::Ed25519, signature.to_bytes())
+                    .map_err(|_| KeyError::BadSignature)?
+            }
+            None => self.key.try_sign(message).map_err(|_| KeyError::BadSignature)?,
+        };
         Vec::try_from(signed).map_err(|_| KeyError::BadSignature)
+    }
+
+    /// A pair whose halves do not belong together never signs: such signatures would tell the private half.
+    fn ed25519(&self, pair: &ssh_key::private::Ed25519Keypair) -> Result<&ed25519_dalek::SigningKey, KeyError> {
+        if let Some(key) = self.ed25519.get() {
+            return Ok(key);
+        }
+        let key = ed25519_dalek::SigningKey::try_from(pair).map_err(|_| KeyError::BadSignature)?;
+        Ok(self.ed25519.get_or_init(|| key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::keys::FidoDemand;
+
+    #[test]
+    fn an_ed25519_key_signs_as_ssh_key_does_and_each_time_the_same() {
+        let key = PrivateKey::ed25519_from_seed(&[7; 32]).unwrap();
+        let theirs = Vec::try_from(key.key.try_sign(b"message").unwrap()).unwrap();
+        for _ in 0..2 {
+            assert_eq!(key.sign(b"message").unwrap(), theirs);
+        }
+        assert_eq!(key.public_key().verify(b"message", &theirs, FidoDemand::Presence), Ok(()));
+    }
+
+    #[test]
+    fn a_pair_whose_halves_do_not_belong_together_signs_nothing() {
+        let [one, other] = [7, 8].map(|byte| ssh_key::private::Ed25519Keypair::from_seed(&[byte; 32]));
+        let pair = ssh_key::private::Ed25519Keypair { public: other.public, private: one.private };
+        let key = PrivateKey::wrap(ssh_key::PrivateKey::from(pair)).unwrap();
+        assert_eq!(key.sign(b"message"), Err(KeyError::BadSignature));
     }
 }

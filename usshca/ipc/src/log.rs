@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use ussh_os::syslog::{self, Severity};
+use ussh_os::syslog::{self, KeptSocket, Severity};
 
 /// Environment variable with the name of the format, from the supervisor to the signer.
 pub const LOG_FORMAT: &str = "USSHCA_LOG_FORMAT";
@@ -37,19 +37,38 @@ impl Format {
     /// Writes one line, which must be escaped already, as must the values of the fields. Names of fields are in small letters.
     pub fn write(self, ident: &str, severity: Severity, line: &str, fields: &[(&str, &str)]) {
         // There is nobody left to tell when stderr is gone. In one write, since others write there too; eprintln! would do it in three, and panic.
-        match self {
-            Format::Text => {
-                let _ = std::io::stderr().write_all(format!("{ident}: {line}\n").as_bytes());
-            }
-            Format::Json => {
-                let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-                let object = json(now.as_millis(), ident, severity, line, fields);
-                let _ = std::io::stderr().write_all(object.as_bytes());
-            }
-            Format::Journald => {}
+        if let Some(text) = self.on_stderr(ident, severity, line, fields) {
+            let _ = std::io::stderr().write_all(text.as_bytes());
         }
         if !self.to_syslog(ident, severity, line, fields) && self == Format::Journald {
             let _ = std::io::stderr().write_all(format!("{ident}: {line}\n").as_bytes());
+        }
+    }
+
+    /// What [`Self::write`] puts on stderr, with its line feed, if anything.
+    pub fn on_stderr(self, ident: &str, severity: Severity, line: &str, fields: &[(&str, &str)]) -> Option<String> {
+        match self {
+            Format::Text => Some(format!("{ident}: {line}\n")),
+            Format::Json => {
+                let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+                Some(json(now.as_millis(), ident, severity, line, fields))
+            }
+            Format::Journald => None,
+        }
+    }
+
+    /// [`Self::to_syslog`] by a socket that is kept.
+    pub fn to_syslog_by(
+        self,
+        kept: &KeptSocket,
+        ident: &str,
+        severity: Severity,
+        line: &str,
+        fields: &[(&str, &str)],
+    ) -> bool {
+        match self {
+            Format::Text | Format::Json => kept.authpriv(ident, severity, line),
+            Format::Journald => self.to_syslog(ident, severity, line, fields),
         }
     }
 

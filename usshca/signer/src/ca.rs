@@ -203,11 +203,15 @@ impl Ca {
                 .collect(),
         });
         let written = written.unwrap_or_else(|e| Written::failed(e, &signed, outcomes, requests, now));
+        // Nothing is lost by a kill but what one may lose between any commit and its line.
+        let held = log::hold();
         outcomes.iter().zip(&written.noted).for_each(|((serial, outcome), noted)| log_outcome(*serial, outcome, noted));
         let issued = written.issued.into_iter().zip(signed).map(|(written, signed)| {
             let certificate = written.and_then(|()| Ok(signed.certificate?));
             finish_user(certificate, signed.reserved, clock.now())
         });
+        let issued = issued.collect();
+        drop(held);
         let mut certificates = sign_all(&written.decided, &keys.user).into_iter();
         let decided = written.decided.into_iter().map(|(asked, decided)| {
             let (_, reserved) = decided.inspect_err(|refused| log_refusal(&asked, refused))?;
@@ -215,7 +219,7 @@ impl Ca {
             let certificate = certificates.next().unwrap_or(Err(IssueError::Template("was not signed")));
             Ok(SignedUser { certificate, reserved })
         });
-        Turned { issued: issued.collect(), noted: written.noted, decided: decided.collect() }
+        Turned { issued, noted: written.noted, decided: decided.collect() }
     }
 
     /// An issue with nobody beside it: the one place where the host CA's key signs a certificate.

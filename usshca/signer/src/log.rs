@@ -1,10 +1,13 @@
 //! The signer's log: one line per decision, to stderr (the supervisor's) and to syslog's authpriv.
+//!
+//! The lines about what one transaction brought to disk go to stderr together ([`hold`]): before anything else is done, and so before anybody hears of it.
 
-use std::sync::OnceLock;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ussh_core::certificate::Certificate;
-use ussh_os::syslog::Severity;
+use ussh_os::syslog::{KeptSocket, Severity};
 use usshca_ipc::log::{Format, LOG_FORMAT};
 
 /// Whose lines they are.
@@ -16,6 +19,50 @@ static OF_ONE_VERB: AtomicBool = AtomicBool::new(false);
 /// From here on what was done goes to syslog alone: whoever asked for it has the answer. Warnings still reach stderr.
 pub fn of_one_verb() {
     OF_ONE_VERB.store(true, Ordering::Relaxed);
+}
+
+/// As much is written to a pipe in one piece (PIPE_BUF, pipe(7)): others write there too.
+const AT_ONCE: usize = 4096;
+
+/// What waits for stderr. `None`: nothing is held.
+static HELD: Mutex<Option<Vec<u8>>> = Mutex::new(None);
+
+/// While it lives, lines wait for stderr; when it goes, also by a panic, they are written.
+#[must_use]
+pub struct Hold(());
+
+/// Begins to hold lines.
+pub fn hold() -> Hold {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default();
+    Hold(())
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(mut held) = HELD.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            put(&mut held);
+        }
+    }
+}
+
+/// There is nobody left to tell when stderr is gone.
+fn put(held: &mut Vec<u8>) {
+    if !held.is_empty() {
+        let _ = std::io::stderr().write_all(held);
+        held.clear();
+    }
+}
+
+fn to_stderr(text: &str) {
+    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(held) = held.as_mut() else {
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        return;
+    };
+    if held.len().saturating_add(text.len()) > AT_ONCE {
+        put(held);
+    }
+    held.extend_from_slice(text.as_bytes());
 }
 
 /// Something that was done. Raw text: it is escaped here.
@@ -85,11 +132,18 @@ fn write_with(severity: Severity, line: &str, fields: &[(&str, &str)]) {
     if cfg!(test) {
         return;
     }
-    if severity != Severity::Info || !OF_ONE_VERB.load(Ordering::Relaxed) {
-        format().write(IDENT, severity, line, fields);
-    } else {
-        // A machine without syslog has no other place for what nobody is to read at once.
-        let _ = format().to_syslog(IDENT, severity, line, fields);
+    let is_to_be_read = severity != Severity::Info || !OF_ONE_VERB.load(Ordering::Relaxed);
+    if is_to_be_read && let Some(text) = format().on_stderr(IDENT, severity, line, fields) {
+        to_stderr(&text);
+    }
+    static KEPT: OnceLock<Option<KeptSocket>> = OnceLock::new();
+    let is_taken = match KEPT.get_or_init(KeptSocket::open) {
+        Some(kept) => format().to_syslog_by(kept, IDENT, severity, line, fields),
+        None => format().to_syslog(IDENT, severity, line, fields),
+    };
+    if is_to_be_read && !is_taken && format() == Format::Journald {
+        to_stderr(&format!("{IDENT}: {line}\n"));
+    }
     }
 }
 

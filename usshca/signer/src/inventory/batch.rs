@@ -16,6 +16,8 @@ pub struct Batch<'a> {
     transaction: Transaction<'a>,
     found: Standing,
     now: Standing,
+    /// Whether a key of the CA's is revoked, once it was asked: nothing is revoked in a batch.
+    has_revoked_ca: Option<bool>,
 }
 
 /// Where serials and time stand.
@@ -36,7 +38,7 @@ impl Inventory {
         let found = transaction
             .prepare_cached("SELECT epoch, counter, newest FROM ca")?
             .query_row([], |row| Ok(Standing { epoch: row.get(0)?, counter: row.get(1)?, newest: row.get(2)? }))?;
-        let mut batch = Batch { transaction, found, now: found };
+        let mut batch = Batch { transaction, found, now: found, has_revoked_ca: None };
         let done = work(&mut batch);
         let counter = batch.finish(run)?;
         if counter > self.ceiling {
@@ -138,22 +140,25 @@ impl Batch<'_> {
         Ok(next.map(|time| UnixTime(time.cast_unsigned())))
     }
 
-    /// Whether whatever is issued to this user now would be revoked already: by its key ID, or with one of the CA's keys.
+    /// Whether whatever is issued to this user now would be revoked already: by its key ID, or with one of the CA's keys, which are the same for a whole batch.
     /// # Errors
     /// [`InventoryError`]
-    pub fn is_revoked_from_birth(&self, user: &str, cas: &[PublicKey]) -> Result<bool, InventoryError> {
+    pub fn is_revoked_from_birth(&mut self, user: &str, cas: &[PublicKey]) -> Result<bool, InventoryError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM revocation WHERE lifted IS NULL AND kind = 'user' AND scope = ?1 AND value = ?2)";
         let mut statement = self.transaction.prepare_cached(sql)?;
         let mut stands = |scope: &str, value: &str| statement.query_row([scope, value], |row| row.get::<_, bool>(0));
         if stands("key ID", user)? {
             return Ok(true);
         }
-        for ca in cas {
-            if stands("ca", &ca.fingerprint())? {
-                return Ok(true);
-            }
+        if let Some(known) = self.has_revoked_ca {
+            return Ok(known);
         }
-        Ok(false)
+        let mut found = false;
+        for ca in cas {
+            found = found || stands("ca", &ca.fingerprint())?;
+        }
+        self.has_revoked_ca = Some(found);
+        Ok(found)
     }
 
     /// As [`Inventory::count_good`], with what this batch has reserved.

@@ -452,6 +452,7 @@ mod tests {
             past: Counts::default(),
             present: Counts::default(),
             changed: false,
+            key_troubles: Vec::new(),
         }
     }
 
