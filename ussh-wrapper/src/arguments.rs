@@ -4,6 +4,7 @@
 
 mod forwarding;
 
+use std::cmp::Reverse;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
@@ -96,8 +97,9 @@ pub enum UsageError {
 /// The verb that was meant, perhaps.
 fn nearest(argument: &OsStr) -> Option<&'static str> {
     let argument = argument.to_str()?;
-    let slips = |verb: Verb| (strsim::osa_distance(argument, verb.name), verb.name);
-    VERBS.into_iter().map(slips).min().filter(|(count, _)| *count <= MOST_SLIPS).map(|(_, verb)| verb)
+    // Of two as near the longer: a letter is left out more often than put in.
+    let slips = |verb: Verb| (strsim::osa_distance(argument, verb.name), Reverse(verb.name.len()), verb.name);
+    VERBS.into_iter().map(slips).min().filter(|(count, ..)| *count <= MOST_SLIPS).map(|(.., verb)| verb)
 }
 
 impl Invocation {

@@ -38,6 +38,8 @@ const MAX_REQUEST: usize = 64 * 1024;
 const MAX_IDLE: Duration = Duration::from_secs(30);
 /// How often it is looked whether the agent is still there, and the files still the same.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How many of these looks go by between two connections to an agent that the kernel does not list: one in another network namespace.
+const CONNECT_EVERY: u32 = 12;
 /// Stack of a thread, bytes; only what is used of it is memory.
 const STACK: usize = 256 * 1024;
 
@@ -77,10 +79,10 @@ pub fn serve_hosts() -> Result<(), ServeError> {
     let socket = Home::open(sources.uid)?.socket_of(upstream.path());
     let files = Files::new(sources)?;
     let rules = files.rules()?;
-    let watch = Watch::new(socket, upstream.path().to_path_buf());
+    let watch = Watch::new(socket, upstream.clone());
     let side = HostSide::new(upstream, rules, Box::new(SystemClock), Journal::of_this_user());
     let guard = HostGuard { listener, side: Arc::new(side), uid: files.sources.uid, crowd: Arc::default() };
-    guard.run(files, &watch);
+    guard.run(files, watch);
     Ok(())
 }
 
@@ -124,19 +126,26 @@ impl Files {
 struct Watch {
     socket: PathBuf,
     inode: Option<u64>,
-    upstream: PathBuf,
+    upstream: UserAgent,
     /// The agent's socket is one that the kernel lists here.
     is_listed: bool,
+    looks: u32,
 }
 
 impl Watch {
-    fn new(socket: PathBuf, upstream: PathBuf) -> Self {
-        let (inode, is_listed) = (inode(&socket), listens(&upstream));
-        Watch { socket, inode, upstream, is_listed }
+    fn new(socket: PathBuf, upstream: UserAgent) -> Self {
+        let (inode, is_listed) = (inode(&socket), listens(upstream.path()));
+        Watch { socket, inode, upstream, is_listed, looks: 0 }
     }
-    /// The agent is looked for in the kernel's list: a connection to one that is itself forwarded would be a channel through to another machine each time.
-    fn is_over(&self) -> bool {
-        let agent_gone = if self.is_listed { !listens(&self.upstream) } else { !self.upstream.exists() };
+    fn is_over(&mut self) -> bool {
+        let is_turn = self.looks.is_multiple_of(CONNECT_EVERY);
+        self.looks = self.looks.wrapping_add(1);
+        // The agent is looked for in the kernel's list: a connection to one that is itself forwarded would be a channel through to another machine each time.
+        let agent_gone = if self.is_listed {
+            !listens(self.upstream.path())
+        } else {
+            is_turn && matches!(self.upstream.connect(), Err(AgentProblem::Unreachable { .. }))
+        };
         agent_gone || inode(&self.socket) != self.inode
     }
 }
@@ -175,7 +184,7 @@ struct HostGuard {
 }
 
 impl HostGuard {
-    fn run(&self, mut files: Files, watch: &Watch) {
+    fn run(&self, mut files: Files, mut watch: Watch) {
         let mut look_at = Instant::now() + LOOK_EVERY;
         loop {
             let left = look_at.saturating_duration_since(Instant::now());
