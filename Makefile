@@ -12,7 +12,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 TOOLS := build/tools
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
-FUZZ_TARGETS := certificate signature ca_file principals revoked agent decision options auth_info command ipc worker relay pam_words hosts feed policy admin_command
+FUZZ_TARGETS := certificate signature ca_file principals revoked agent decision options auth_info command ipc worker relay pam_words hosts feed policy admin_command guard_ca guard_host
 SECONDS ?= 60
 
 .PHONY: help
@@ -83,7 +83,7 @@ bench: release ## what is fast enough: a table of ratios
 
 # relay: what the front logs of each login would drown the rest. Its panics are seen when `make test` replays the input.
 .PHONY: fuzz
-fuzz: deps $(TOOLS)/bin/cargo-fuzz ## SECONDS=60 for each of eighteen parsers, FUZZ_TARGETS=options for one; what is found lies in tests/fuzz/libfuzzer/artifacts; up to 10 min to build at first
+fuzz: deps $(TOOLS)/bin/cargo-fuzz ## SECONDS=60 for each of twenty parsers, FUZZ_TARGETS=options for one; what is found lies in tests/fuzz/libfuzzer/artifacts; up to 10 min to build at first
 	@for target in $(FUZZ_TARGETS); do mkdir -p build/corpus/$$target; done
 	@cd tests/fuzz/libfuzzer && for target in $(FUZZ_TARGETS); do \
 	  RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(abspath $(TARGET))/fuzz $(abspath $(TOOLS))/bin/cargo-fuzz run --fuzz-dir . --release $$target \

@@ -47,7 +47,7 @@ pub enum Failure {
     Serve(#[from] ServeError),
     /// The log of the guarded agent.
     #[error("the log of the guarded agent cannot be read: {0}")]
-    Log(#[from] std::io::Error),
+    Log(std::io::Error),
 }
 
 impl Failure {

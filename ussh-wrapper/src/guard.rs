@@ -26,6 +26,4 @@ pub use host_side::{HostSide, Rules, Talk};
 pub use serve::{Guard, GuardError};
 
 #[cfg(test)]
-mod host_tests;
-#[cfg(test)]
 mod tests;

@@ -124,7 +124,7 @@ fn agent() -> Result<ExitCode, Failure> {
 }
 
 fn log(form: LogForm) -> Result<ExitCode, Failure> {
-    let lines = Journal::of_this_user().read()?.into_iter().map(|entry| match form {
+    let lines = Journal::of_this_user().read().map_err(Failure::Log)?.into_iter().map(|entry| match form {
         LogForm::Text => entry.to_text() + "\n",
         LogForm::Json => serde_json::to_string(&entry).unwrap_or_default() + "\n",
     });

@@ -12,6 +12,7 @@ mod certificate;
 mod feed;
 mod files;
 mod fixtures;
+mod guard;
 mod hosts;
 mod module;
 
@@ -19,7 +20,7 @@ mod module;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 20] = [
     ("certificate", certificate::certificate),
     ("signature", certificate::signature),
     ("ca_file", files::ca_file),
@@ -38,6 +39,8 @@ pub const TARGETS: [Target; 18] = [
     ("feed", feed::feed),
     ("policy", admin::policy),
     ("admin_command", admin::admin_command),
+    ("guard_ca", guard::guard_ca),
+    ("guard_host", guard::guard_host),
 ];
 
 /// Runs a target by its name.
