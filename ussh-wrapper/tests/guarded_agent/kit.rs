@@ -1,14 +1,12 @@
 //! A user with a home folder, an ssh-agent and a CA, and what root on a host would send.
 
 use std::fs::Permissions;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
 use tempfile::TempDir;
 use ussh_core::agent::{Agent, Constraints, Waiting, frame};
 use ussh_core::certificate::{Certificate, CertificateKind};

@@ -1,5 +1,6 @@
 //! How the process is started, found, shared and left.
 
+use super::kit::*;
 use std::fs::Permissions;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -8,12 +9,8 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
 use ussh_core::agent::{Agent, Request, frame};
-use ussh_core::clock::Clock;
 use ussh_core::keys::PrivateKey;
-
-use super::kit::*;
 
 #[test]
 fn one_host_has_a_few_connections_and_cannot_take_anothers() {

@@ -1,17 +1,15 @@
 //! What is asked, and what is answered.
 
-use std::io::{BufRead, IoSlice, Read, Write};
+use super::kit::*;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use std::io::{IoSlice, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use ussh_core::agent::{ClearAnswer, Constraints, frame};
 use ussh_core::certificate::CertificateKind;
-use ussh_core::clock::{Clock, UnixTime};
+use ussh_core::clock::UnixTime;
 use ussh_core::keys::PrivateKey;
-
-use super::kit::*;
 
 #[test]
 fn lists_the_users_good_certificates_and_nothing_else_of_the_agent() {

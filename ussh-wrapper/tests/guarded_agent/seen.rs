@@ -1,14 +1,12 @@
 //! What the person sees of it: questions and the log.
 
+use super::kit::*;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
-
 use ussh_core::agent::ClearAnswer;
 use ussh_core::challenge::{Challenge, ChallengeMessage};
 use ussh_core::keys::PrivateKey;
-
-use super::kit::*;
 
 /// Starts it with an askpass that writes down its question and ends as `answer` says.
 fn asking(user: &User, with: impl FnOnce(&mut Command)) -> PathBuf {
