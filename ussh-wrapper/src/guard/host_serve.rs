@@ -77,8 +77,7 @@ pub fn serve_hosts() -> Result<(), ServeError> {
     let sources = Sources::of_this_process();
     let upstream = UserAgent::from_environment()?;
     let socket = Home::open(sources.uid)?.socket_of(upstream.path());
-    let files = Files::new(sources)?;
-    let rules = files.rules()?;
+    let (files, rules) = Files::read(sources)?;
     let watch = Watch::new(socket, upstream.clone());
     let side = HostSide::new(upstream, rules, Box::new(SystemClock), Journal::of_this_user());
     let guard = HostGuard { listener, side: Arc::new(side), uid: files.sources.uid, crowd: Arc::default() };
@@ -94,20 +93,22 @@ struct Files {
 }
 
 impl Files {
-    fn new(sources: Sources) -> Result<Self, ServeError> {
-        let config = Config::load(&sources)?;
-        let user = sources.home.as_ref().map(|home| home.join(USER_FILE));
-        let paths = [Some(PathBuf::from(SYSTEM_FILE)), user, Some(config.user_ca_file)].into_iter().flatten().collect();
-        let mut files = Files { sources, paths, stamps: Vec::new() };
-        files.stamps = files.look();
-        Ok(files)
+    /// No stamps yet: the first look reads them once more, so that no change in between is lost.
+    fn read(sources: Sources) -> Result<(Self, Rules), ServeError> {
+        let mut files = Files { sources, paths: Vec::new(), stamps: Vec::new() };
+        let rules = files.rules()?;
+        Ok((files, rules))
     }
     fn look(&self) -> Vec<Option<(u64, u64, Option<SystemTime>)>> {
         let stamp = |path: &PathBuf| path.metadata().ok().map(|m| (m.ino(), m.len(), m.modified().ok()));
         self.paths.iter().map(stamp).collect()
     }
-    fn rules(&self) -> Result<Rules, ServeError> {
+    /// The CA's file may be another one now.
+    fn rules(&mut self) -> Result<Rules, ServeError> {
         let config = Config::load(&self.sources)?;
+        let user = self.sources.home.as_ref().map(|home| home.join(USER_FILE));
+        let files = [Some(PathBuf::from(SYSTEM_FILE)), user, Some(config.user_ca_file.clone())];
+        self.paths = files.into_iter().flatten().collect();
         let judge = Judge::load(&config, config.user_at_ca(self.sources.uid)?, self.sources.uid)?;
         Ok(Rules { judge, confirm: config.confirm })
     }
