@@ -16,9 +16,6 @@ use crate::user_agent::UserAgent;
 
 /// The system's ssh_config(5).
 const SYSTEM_CONFIG: &str = "/etc/ssh/ssh_config";
-/// What `ssh -G` says of ForwardAgent when nobody has chosen: the last word in [`with_last_word`]. No socket.
-const NOT_CHOSEN: &str = "/nobody/has/chosen";
-
 /// What `ssh` will do with its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Destination {
@@ -43,10 +40,12 @@ impl Destination {
             AgentChoice::Made | AgentChoice::Unclear => None,
         };
         let Some(resolved) = resolve(arguments, last_word.as_deref()) else { return Destination::NotOurs };
-        match HostRule::find(&config.hosts, &resolved.host) {
-            None => Destination::NotOurs,
-            Some(rule) => Destination::Ours { forward: (resolved.forward == NOT_CHOSEN).then_some(rule.forward()) },
-        }
+        let Some(rule) = HostRule::find(&config.hosts, &resolved.host) else { return Destination::NotOurs };
+        // `yes` with the last word and `no` without it: it was heard, so nobody else had chosen. (A path as the last word would be shown behind another's `yes` and `no` too.)
+        let is_open = last_word.is_some()
+            && resolved.forward == "yes"
+            && resolve(arguments, None).is_some_and(|without| without.forward == "no");
+        Destination::Ours { forward: is_open.then_some(rule.forward()) }
     }
 }
 
@@ -89,7 +88,7 @@ fn resolve(arguments: &[OsString], file: Option<&Path>) -> Option<Resolved> {
     Some(Resolved { host: value("hostname")?, forward: value("forwardagent").unwrap_or_default() })
 }
 
-/// An ssh_config that reads what ssh reads without it, and then says [`NOT_CHOSEN`]: in ssh_config the first word on a matter counts, so this one is heard only if there is no other.
+/// An ssh_config that reads what ssh reads without it, and then says `ForwardAgent yes`: in ssh_config the first word on a matter counts, so this one is heard only if there is no other.
 /// (Of `ForwardAgent no` and of nothing said `ssh -G` shows the same.) `None`: it cannot be made, or would not read the same; then ssh_config is taken to have chosen.
 fn with_last_word(uid: u32) -> Option<PathBuf> {
     let home = Account::by_uid(uid).ok().flatten()?.home;
@@ -99,7 +98,7 @@ fn with_last_word(uid: u32) -> Option<PathBuf> {
         return None;
     }
     // `Match all` first: what the files say under their own Host lines ends with them.
-    let text = format!("Include {user}\nMatch all\nInclude {SYSTEM_CONFIG}\nMatch all\nForwardAgent {NOT_CHOSEN}\n");
+    let text = format!("Include {user}\nMatch all\nInclude {SYSTEM_CONFIG}\nMatch all\nForwardAgent yes\n");
     let file = Home::open(uid).ok()?.folder().join("ssh_config");
     write_if_other(&file, &text).ok()?;
     Some(file)

@@ -19,6 +19,8 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let config = laptop.read_file("/etc/ussh/ussh.toml").unwrap();
     let rules = "[[host]]\nmatch = [\"web*\"]\n";
     laptop.write_file("/etc/ussh/ussh.toml", 0o644, format!("{config}\n{rules}")).unwrap();
+    // Its ssh_config forwards the user's own agent there, which would be a choice.
+    laptop.run(["sed", "-i", "/ForwardAgent/d", "/etc/ssh/ssh_config.d/ussh.conf"]).unwrap().ok().unwrap();
     // sudo-rs does not know the other settings, and says so each time.
     let sudoers = "Defaults timestamp_timeout=0, passwd_tries=1\n%admins ALL=(ALL) ALL\n";
     world.host("web13").write_file("/etc/sudoers.d/ussh", 0o440, sudoers).unwrap();
