@@ -97,8 +97,8 @@ fn with_last_word(uid: u32) -> Option<PathBuf> {
     if includes_relative(&system) {
         return None;
     }
-    // `Match all` first: what the files say under their own Host lines ends with them.
-    let text = format!("Include {user}\nMatch all\nInclude {SYSTEM_CONFIG}\nMatch all\nForwardAgent yes\n");
+    // `Match all` first: what the files say under their own Host lines ends with them. `final`: after what they say in the last pass, too.
+    let text = format!("Include {user}\nMatch all\nInclude {SYSTEM_CONFIG}\nMatch final all\nForwardAgent yes\n");
     let file = Home::open(uid).ok()?.folder().join("ssh_config");
     write_if_other(&file, &text).ok()?;
     Some(file)
