@@ -145,7 +145,7 @@ impl Bench {
     /// A run failed, or did not do what it is there for.
     pub fn compare_all(&self, only: Option<&str>) -> Result<Vec<Row>> {
         let is_wanted = |comparison: &Comparison| only.is_none_or(|words| comparison.title.contains(words));
-        let with_logins: [(Comparison, fn(&Self) -> Result<Row>); 5] = [
+        let with_logins: [(Comparison, fn(&Self) -> Result<Row>); 7] = [
             (LOGIN, Self::login),
             (SUDO, Self::sudo),
             (SUDO_FORWARDED, Self::sudo_forwarded),
@@ -252,7 +252,9 @@ impl Bench {
     /// The largest of those that run, after all the sudo.
     fn guarded_memory(&self) -> Result<Fact> {
         let script = format!("ps -o rss= $(pgrep -u {USER} -f -- '^ussh --agent --serve' | sed 's/^/-p /')");
-        let said = self.world.host("laptop").script(&script)?.ok()?.stdout;
+        let laptop = self.world.host("laptop");
+        person(&laptop, "ussh --agent").run()?.ok()?;
+        let said = laptop.script(&script)?.ok()?.stdout;
         let sizes = said.split_ascii_whitespace().map(str::parse::<f64>).collect::<std::result::Result<Vec<_>, _>>()?;
         let value = sizes.into_iter().fold(0.0, f64::max);
         if value == 0.0 {
