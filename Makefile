@@ -12,7 +12,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 TOOLS := build/tools
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
-FUZZ_TARGETS := certificate signature ca_file principals revoked agent decision options auth_info command ipc worker relay pam_words hosts feed policy admin_command login_proof front_socket
+FUZZ_TARGETS := certificate signature ca_file principals revoked agent decision options auth_info command ipc worker relay pam_words hosts feed policy admin_command login_proof front_socket guard_ca guard_host
 SECONDS ?= 60
 
 .PHONY: help

@@ -76,6 +76,23 @@ const USSH_ALONE: Comparison = Comparison {
     goals: &[],
 };
 
+const SUDO_GUARDED: Comparison = Comparison {
+    title: "sudo, guarded agent",
+    a: "sudo true on the server with the guarded agent at the other end of the connection, which is told the challenge, checks, signs and logs it",
+    b: "the same with the laptop's ssh-agent there, straight",
+    goals: &[Goal::MillisecondsOverAtMost(0.3)],
+};
+
+const GUARDED_START: Comparison = Comparison {
+    title: "guarded agent, start",
+    a: "ussh --agent with no guarded agent there: it is started; and a listing by it",
+    b: "the same with one that runs; the difference is the start, up to the first answer",
+    goals: &[Goal::MillisecondsOverAtMost(5.0)],
+};
+
+/// Most resident memory of the guarded agent's process, KiB.
+const GUARDED_MEMORY: f64 = 4.0 * 1024.0;
+
 /// Anything may go wrong.
 pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -128,12 +145,14 @@ impl Bench {
     /// A run failed, or did not do what it is there for.
     pub fn compare_all(&self, only: Option<&str>) -> Result<Vec<Row>> {
         let is_wanted = |comparison: &Comparison| only.is_none_or(|words| comparison.title.contains(words));
-        let with_logins: [(Comparison, fn(&Self) -> Result<Row>); 5] = [
+        let with_logins: [(Comparison, fn(&Self) -> Result<Row>); 7] = [
             (LOGIN, Self::login),
             (SUDO, Self::sudo),
             (SUDO_FORWARDED, Self::sudo_forwarded),
             (USSH, Self::ussh),
             (USSH_ALONE, Self::ussh_alone),
+            (SUDO_GUARDED, Self::sudo_guarded),
+            (GUARDED_START, Self::guarded_start),
         ];
         let rows = || -> Result<_> {
             let mut rows = Vec::new();
@@ -157,6 +176,7 @@ impl Bench {
     pub fn facts(&self) -> Result<Vec<Fact>> {
         let mut facts = module::facts(&self.world.host("web1"), USER)?;
         facts.push(self.idle_memory()?);
+        facts.push(self.guarded_memory()?);
         facts.extend(ca_load::facts()?);
         Ok(facts)
     }
@@ -205,6 +225,42 @@ impl Bench {
         let laptop = self.world.host("laptop");
         let there = format!("ssh -A web1 {}", timer(self.runs, &ours, &permit));
         self.compare(SUDO_FORWARDED, self.runs, person(&laptop, &there).timeout(patience(self.runs)))
+    }
+
+    /// Both agents stand on the server at once, each behind a socket of its own on the same connection.
+    fn sudo_guarded(&self) -> Result<Row> {
+        let runs = self.runs.saturating_mul(CLOSE);
+        let socket = |name: &str| format!("/home/{USER}/{name}.sock");
+        let sudo = |name: &str| format!("env SSH_AUTH_SOCK={} sudo /usr/bin/true", socket(name));
+        let timer = timer(runs, &sudo("guarded"), &sudo("straight"));
+        let (guarded, straight) = (socket("guarded"), socket("straight"));
+        let there = format!("ssh -R {guarded}:$(ussh --agent) -R {straight}:$SSH_AUTH_SOCK web1 {timer}");
+        let laptop = self.world.host("laptop");
+        self.compare(SUDO_GUARDED, runs, person(&laptop, &there).timeout(patience(runs)))
+    }
+
+    /// Without its socket the one that ran goes by itself, seconds later.
+    fn guarded_start(&self) -> Result<Row> {
+        let (laptop, runs) = (self.world.host("laptop"), self.runs.saturating_mul(CLOSE));
+        let socket = person(&laptop, "ussh --agent").run()?.ok()?.stdout.trim().to_owned();
+        let listing = |removed: &str| {
+            format!("sh -c 'rm -f {removed} && ussh --agent && SSH_AUTH_SOCK={socket} exec ssh-add -l' ")
+        };
+        self.compare(GUARDED_START, runs, timed(&laptop, runs, &listing(&socket), &listing(&format!("{socket}.none"))))
+    }
+
+    /// The largest of those that run, after all the sudo.
+    fn guarded_memory(&self) -> Result<Fact> {
+        let script = format!("ps -o rss= $(pgrep -u {USER} -f -- '^ussh --agent --serve' | sed 's/^/-p /')");
+        let laptop = self.world.host("laptop");
+        person(&laptop, "ussh --agent").run()?.ok()?;
+        let said = laptop.script(&script)?.ok()?.stdout;
+        let sizes = said.split_ascii_whitespace().map(str::parse::<f64>).collect::<std::result::Result<Vec<_>, _>>()?;
+        let value = sizes.into_iter().fold(0.0, f64::max);
+        if value == 0.0 {
+            return Err("no guarded agent runs".into());
+        }
+        Ok(Fact { title: "guarded agent, resident", value, unit: "KiB", at_most: Some(GUARDED_MEMORY), at_least: None })
     }
 
     fn ussh(&self) -> Result<Row> {

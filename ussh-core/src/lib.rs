@@ -12,7 +12,7 @@ pub mod certificate;
 pub mod challenge;
 pub mod clock;
 pub mod decision;
-mod digest;
+pub mod digest;
 pub mod enroll;
 pub mod escape;
 pub mod feed;

@@ -6,6 +6,7 @@
 pub mod account;
 pub mod agent_socket;
 mod connecting_child;
+pub mod detached;
 pub mod file_size;
 pub mod interrupt;
 pub mod locked;

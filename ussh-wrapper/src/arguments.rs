@@ -2,9 +2,13 @@
 //!
 //! Our verbs are long options, looked for in the first argument only. `ssh` knows no long options, so no host name, flag or command of ssh is ever taken.
 
+mod forwarding;
+
+use std::cmp::Reverse;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+pub use self::forwarding::AgentChoice;
 use crate::help::{VERBS, Verb};
 
 /// What to do.
@@ -29,6 +33,12 @@ pub enum Invocation {
     Check,
     /// `--status`.
     Status(StatusForm),
+    /// `--agent`: see to it that the guarded agent runs, and say where.
+    Agent,
+    /// `--agent --serve`: be it; its listening socket is standard input. For `ussh` itself.
+    AgentServe,
+    /// `--log`: what was asked of the guarded agent.
+    Log(LogForm),
     /// `--help`.
     Help,
     /// `--version`.
@@ -50,6 +60,15 @@ pub enum StatusForm {
     /// For people.
     Text,
     /// One JSON object.
+    Json,
+}
+
+/// How the log is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogForm {
+    /// For people.
+    Text,
+    /// One JSON object a line.
     Json,
 }
 
@@ -78,8 +97,9 @@ pub enum UsageError {
 /// The verb that was meant, perhaps.
 fn nearest(argument: &OsStr) -> Option<&'static str> {
     let argument = argument.to_str()?;
-    let slips = |verb: Verb| (strsim::osa_distance(argument, verb.name), verb.name);
-    VERBS.into_iter().map(slips).min().filter(|(count, _)| *count <= MOST_SLIPS).map(|(_, verb)| verb)
+    // Of two as near the longer: a letter is left out more often than put in.
+    let slips = |verb: Verb| (strsim::osa_distance(argument, verb.name), Reverse(verb.name.len()), verb.name);
+    VERBS.into_iter().map(slips).min().filter(|(count, ..)| *count <= MOST_SLIPS).map(|(.., verb)| verb)
 }
 
 impl Invocation {
@@ -100,6 +120,16 @@ impl Invocation {
                 ("--status --json", Invocation::Status(StatusForm::Json))
             }
             b"--status" => ("--status", Invocation::Status(StatusForm::Text)),
+            b"--agent" if arguments.get(1).is_some_and(|a| a == "--serve") => {
+                arguments.remove(1);
+                ("--agent --serve", Invocation::AgentServe)
+            }
+            b"--agent" => ("--agent", Invocation::Agent),
+            b"--log" if arguments.get(1).is_some_and(|a| a == "--json") => {
+                arguments.remove(1);
+                ("--log --json", Invocation::Log(LogForm::Json))
+            }
+            b"--log" => ("--log", Invocation::Log(LogForm::Text)),
             b"--login" => ("--login", Invocation::Login),
             b"--logout" => ("--logout", Invocation::Logout),
             b"--check" => ("--check", Invocation::Check),
@@ -216,6 +246,10 @@ mod tests {
         for (line, wanted) in [
             ("--status", Invocation::Status(StatusForm::Text)),
             ("--status --json", Invocation::Status(StatusForm::Json)),
+            ("--agent", Invocation::Agent),
+            ("--agent --serve", Invocation::AgentServe),
+            ("--log", Invocation::Log(LogForm::Text)),
+            ("--log --json", Invocation::Log(LogForm::Json)),
             ("--login", Invocation::Login),
             ("--logout", Invocation::Logout),
             ("--check", Invocation::Check),

@@ -2,6 +2,8 @@
 //!
 //! Parsed into types that cannot hold what would be dangerous further on: these values become arguments of `ssh`.
 
+mod hosts;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use serde::Deserialize;
 use serde::de::{SeqAccess, Visitor};
 use ussh_os::account::Account;
 
+pub use self::hosts::{Forward, HostRule, Patterns};
 use crate::user_file::{self, UserFileError};
 
 /// The system's file; it may be missing.
@@ -38,6 +41,10 @@ pub struct Config {
     pub renew_before_seconds: Option<u32>,
     /// How long one CA may take to answer a connection, in seconds (1 to 600).
     pub connect_timeout_seconds: u32,
+    /// Our hosts, the user's rules before the system's; the first that matches decides. Empty: every host is ours, and nothing is forwarded.
+    pub hosts: Vec<HostRule>,
+    /// PAM services (or `ussh-hostd`) whose challenges the guarded agent signs only when the user says so. Empty: it does not ask.
+    pub confirm: Patterns,
 }
 
 /// Nobody knows the user's name at the CA.
@@ -122,6 +129,8 @@ impl Config {
                 .connect_timeout_seconds
                 .or(system.connect_timeout_seconds)
                 .map_or(DEFAULT_CONNECT_TIMEOUT_SECONDS, |t| t.0),
+            hosts: [user.host, system.host].concat(),
+            confirm: user.confirm.or(system.confirm).unwrap_or_default(),
         })
     }
 }
@@ -149,6 +158,9 @@ struct ConfigFile {
     known_hosts: Option<PlainPath>,
     renew_before_seconds: Option<u32>,
     connect_timeout_seconds: Option<TimeoutSeconds>,
+    confirm: Option<Patterns>,
+    #[serde(default)]
+    host: Vec<HostRule>,
 }
 
 impl ConfigFile {

@@ -7,6 +7,7 @@ use nix::sys::signal::{Signal, raise};
 use crate::arguments::UsageError;
 use crate::config::{ConfigError, NoUserName};
 use crate::exec::ExecError;
+use crate::guard::{HomeError, ServeError};
 use crate::login::{LoginError, Prompting};
 use crate::user_agent::AgentProblem;
 
@@ -38,6 +39,15 @@ pub enum Failure {
     /// Running ssh.
     #[error("{0}")]
     Exec(#[from] ExecError),
+    /// The guarded agent's folder or process.
+    #[error("the guarded agent: {0}")]
+    Home(#[from] HomeError),
+    /// The guarded agent itself.
+    #[error("the guarded agent: {0}")]
+    Serve(#[from] ServeError),
+    /// The log of the guarded agent.
+    #[error("the log of the guarded agent cannot be read: {0}")]
+    Log(std::io::Error),
 }
 
 impl Failure {
@@ -60,7 +70,12 @@ impl Failure {
             Failure::Config(_)
             | Failure::NoUserName(_)
             | Failure::Login(LoginError::NoCa | LoginError::KnownHosts(_)) => CONFIG,
-            Failure::Agent(_) | Failure::Login(_) | Failure::Exec(_) => UNAVAILABLE,
+            Failure::Agent(_)
+            | Failure::Login(_)
+            | Failure::Exec(_)
+            | Failure::Home(_)
+            | Failure::Serve(_)
+            | Failure::Log(_) => UNAVAILABLE,
         }
     }
 
@@ -94,7 +109,12 @@ impl Failure {
             Failure::Config(ConfigError::File(error)) if error.is_missing() => {
                 Some("install it as your administrator gives it out, or name another in /etc/ussh/ussh.toml")
             }
-            Failure::Config(_) | Failure::NoUserName(_) | Failure::Exec(_) => None,
+            Failure::Config(_)
+            | Failure::NoUserName(_)
+            | Failure::Exec(_)
+            | Failure::Home(_)
+            | Failure::Serve(_)
+            | Failure::Log(_) => None,
         }
     }
 }

@@ -1,18 +1,28 @@
-//! The guarded agent, its side towards the CA: a socket of our own that is forwarded to the CA in place of the user's agent.
+//! The guarded agent: sockets of our own in front of the user's agent, in which the keys stay.
 //!
-//! A CA, even one that has been taken over, can add keys with certificates of our CA for the very user who logs in, and remove those again. It sees no other key and uses none:
-//! listing shows only what it added itself, and signing, locking, removing all, extensions and smartcards are refused.
-//!
+//! *Towards the CA* it is forwarded in place of the user's agent. A CA, even one that has been taken over, can add keys with certificates of our CA for the very user who logs in, and remove
+//! those again. It sees no other key and uses none: listing shows only what it added itself, and signing, locking, removing all, extensions and smartcards are refused.
 //! Process: `ussh` itself, for as long as its `ssh` to the CA runs. One thread, one loop: requests are answered one after the other, each by its deadline.
+//!
+//! *Towards hosts* it lists the user's certificates of our CA and signs pam-ussh challenges with them, and nothing else: whoever is root on a host can let the user prove that he still holds
+//! his certificate, and cannot log in anywhere with it. Process: `ussh --agent --serve`, one for each agent of the user's, started when it is needed.
 
 mod ca_side;
 mod connection;
 mod directory;
+mod home;
+mod host_serve;
+mod host_side;
+pub mod journal;
 mod lifetime;
+mod question;
 mod serve;
 
 pub use ca_side::{CaSide, NotAdded};
 pub use directory::PrivateDirectory;
+pub use home::{Home, HomeError};
+pub use host_serve::{ServeError, serve_hosts};
+pub use host_side::{HostSide, Rules, Talk};
 pub use serve::{Guard, GuardError};
 
 #[cfg(test)]

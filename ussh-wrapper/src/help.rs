@@ -16,12 +16,14 @@ const fn verb(name: &'static str, takes: &'static str, does: &'static str) -> Ve
 }
 
 /// All our verbs.
-pub const VERBS: [Verb; 7] = [
+pub const VERBS: [Verb; 9] = [
     verb("--login", "", "log in at the CA now, whatever the agent holds"),
     verb("--force", "[ssh arguments…]", "the same, then run ssh"),
     verb("--check", "", "exit 0 if there is a good certificate, else 1; prints nothing"),
     verb("--status", "[--json]", "agent, CA, certificates and the time they have left; exits as --check"),
     verb("--logout", "", "remove the certificates of your CA from the agent"),
+    verb("--agent", "", "see to it that the guarded agent runs, and print its socket"),
+    verb("--log", "[--json]", "what hosts asked of the guarded agent, and what became of it"),
     verb("--help", "", "this text"),
     verb("--version", "", "the version"),
 ];
@@ -46,6 +48,8 @@ and ussh --login does without going on to a host.
 
 A good certificate is signed by a key in user_ca_file, has your name at the CA as its key ID, and is valid for another renew_before_seconds.
 The CA gets to see a guarded agent: it can add keys with certificates of its own for you, and see and use no other.
+Hosts that a [[host]] table names get the other side of it, if neither the arguments nor ssh_config choose: it signs what sudo
+asks there, and no login. Without such tables nothing is forwarded.
 
 Files, each key in the second overriding the first (TOML):
   /etc/ussh/ussh.toml
@@ -56,6 +60,10 @@ Files, each key in the second overriding the first (TOML):
       known_hosts = \"/etc/ussh/known_hosts\"      @cert-authority lines, by which the CA's host key is known
       renew_before_seconds = 600                 default: 600, or half of the certificate's life if that is less
       connect_timeout_seconds = 10               1 to 600
+      confirm = [\"sudo*\", \"su\"]                 PAM services whose challenges ask you first (SSH_ASKPASS); default: none
+      [[host]]                                   last in the file, as many as you like; the first that matches decides
+      match = [\"*.example.com\", \"!jump.*\"]      your hosts, by the name that ssh connects to; others are ssh's alone
+      forward = \"guarded\"                        or \"full\" (your own agent) or \"none\"
 
 Environment:
   SSH_AUTH_SOCK   your ssh-agent

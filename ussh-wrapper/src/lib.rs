@@ -12,6 +12,7 @@ pub mod certificates;
 pub mod config;
 pub mod exec;
 pub mod failure;
+pub mod forward;
 pub mod guard;
 pub mod help;
 pub mod login;

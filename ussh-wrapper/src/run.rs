@@ -8,11 +8,14 @@ use ussh_core::certificate::Certificate;
 use ussh_core::clock::{Clock, SystemClock, UnixTime};
 use ussh_core::escape::escape;
 
-use crate::arguments::{Invocation, Purpose, StatusForm};
+use crate::arguments::{AgentChoice, Invocation, LogForm, Purpose, StatusForm};
 use crate::certificates::{self, Held, Judge};
-use crate::config::{Config, Sources};
+use crate::config::{Config, Forward, Sources};
 use crate::exec::become_ssh;
 use crate::failure::Failure;
+use crate::forward::{self, Destination};
+use crate::guard::journal::Journal;
+use crate::guard::{Home, serve_hosts};
 use crate::help;
 use crate::login::log_in;
 use crate::status::{Status, duration};
@@ -24,13 +27,7 @@ use crate::user_agent::{AgentProblem, UserAgent};
 pub fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
     match invocation {
         Invocation::Ssh { arguments, purpose: Purpose::StaysLocal } => Err(become_ssh(&arguments).into()),
-        Invocation::Ssh { arguments, purpose: Purpose::Connects } => {
-            let context = Context::load()?;
-            if context.good_certificate()?.is_none() {
-                context.log_in()?;
-            }
-            Err(become_ssh(&arguments).into())
-        }
+        Invocation::Ssh { arguments, purpose: Purpose::Connects } => connect(arguments),
         Invocation::Force(arguments) if !arguments.is_empty() => force(&arguments),
         // The CA has said what it gave.
         Invocation::Force(_) | Invocation::Login => Context::load()?.log_in().map(|_| ExitCode::SUCCESS),
@@ -38,15 +35,42 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
         Invocation::Logout => logout(),
         Invocation::Check => check(),
         Invocation::Status(form) => status(form),
+        Invocation::Agent => agent(),
+        Invocation::AgentServe => Ok(serve_hosts().map(|()| ExitCode::SUCCESS)?),
+        Invocation::Log(form) => log(form),
         Invocation::Help => print(&help::help()),
         Invocation::Version => print(help::VERSION),
     }
+}
+
+/// Sees to the certificate, where the host is one of ours, and to what is forwarded there; then ssh it is.
+fn connect(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
+    let context = Context::load()?;
+    let good = context.good_certificate();
+    // Where nothing is left to find out, ssh need not be asked.
+    if matches!(good, Ok(Some(_))) && AgentChoice::of(&arguments) == AgentChoice::Made {
+        return Err(become_ssh(&arguments).into());
+    }
+    let Destination::Ours { forward } = Destination::find(&context.config, &arguments, context.uid) else {
+        return Err(become_ssh(&arguments).into());
+    };
+    if good?.is_none() {
+        context.log_in()?;
+    }
+    go_on(&context, forward, arguments)
+}
+
+fn go_on(context: &Context, forward: Option<Forward>, arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
+    let mut all = forward::options(forward, &UserAgent::from_environment()?, context.uid);
+    all.extend(arguments);
+    Err(become_ssh(&all).into())
 }
 
 /// What nearly every run needs.
 struct Context {
     config: Config,
     judge: Judge,
+    uid: u32,
 }
 
 impl Context {
@@ -54,7 +78,7 @@ impl Context {
         let sources = Sources::of_this_process();
         let config = Config::load(&sources)?;
         let judge = Judge::load(&config, config.user_at_ca(sources.uid)?, sources.uid)?;
-        Ok(Context { config, judge })
+        Ok(Context { config, judge, uid: sources.uid })
     }
     fn good_certificate(&self) -> Result<Option<Certificate>, AgentProblem> {
         let agent = UserAgent::from_environment()?;
@@ -81,8 +105,30 @@ fn ensure() -> Result<ExitCode, Failure> {
 }
 
 fn force(arguments: &[OsString]) -> Result<ExitCode, Failure> {
-    Context::load()?.log_in()?;
-    Err(become_ssh(arguments).into())
+    let context = Context::load()?;
+    context.log_in()?;
+    let forward = match Destination::find(&context.config, arguments, context.uid) {
+        Destination::Ours { forward } => forward,
+        Destination::NotOurs => None,
+    };
+    go_on(&context, forward, arguments.to_vec())
+}
+
+/// The guarded agent runs, and this is its socket: for a `ForwardAgent` of one's own.
+fn agent() -> Result<ExitCode, Failure> {
+    let context = Context::load()?;
+    let agent = UserAgent::from_environment()?;
+    drop(agent.connect()?);
+    let socket = Home::open(context.uid)?.running(&agent)?;
+    print(&format!("{}\n", socket.display()))
+}
+
+fn log(form: LogForm) -> Result<ExitCode, Failure> {
+    let lines = Journal::of_this_user().read().map_err(Failure::Log)?.into_iter().map(|entry| match form {
+        LogForm::Text => entry.to_text() + "\n",
+        LogForm::Json => serde_json::to_string(&entry).unwrap_or_default() + "\n",
+    });
+    print(&lines.collect::<String>())
 }
 
 fn logout() -> Result<ExitCode, Failure> {
@@ -92,6 +138,10 @@ fn logout() -> Result<ExitCode, Failure> {
     let mut connection = agent.connect()?;
     for held in &held {
         connection.remove(held.certificate.blob()).map_err(|error| agent.broken(error))?;
+    }
+    // What it stood for is gone; the next `ussh HOST` starts it anew.
+    if let Ok(home) = Home::open(context.uid) {
+        home.dismiss(&agent);
     }
     print(&format!("{} certificate{} removed\n", held.len(), if held.len() == 1 { "" } else { "s" }))
 }

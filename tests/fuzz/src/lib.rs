@@ -13,6 +13,7 @@ mod feed;
 mod files;
 mod fixtures;
 mod front_socket;
+mod guard;
 mod hosts;
 mod module;
 mod proofs;
@@ -21,7 +22,7 @@ mod proofs;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 20] = [
+pub const TARGETS: [Target; 22] = [
     ("certificate", certificate::certificate),
     ("signature", certificate::signature),
     ("ca_file", files::ca_file),
@@ -42,6 +43,8 @@ pub const TARGETS: [Target; 20] = [
     ("admin_command", admin::admin_command),
     ("login_proof", proofs::login_proof),
     ("front_socket", front_socket::front_socket),
+    ("guard_ca", guard::guard_ca),
+    ("guard_host", guard::guard_host),
 ];
 
 /// Runs a target by its name.

@@ -182,3 +182,32 @@ fn what_ssh_could_take_for_something_else_is_no_ca() {
         assert!(CaAddress::try_from(text.to_owned()).is_err(), "{text:?}");
     }
 }
+
+#[test]
+fn the_users_hosts_come_before_the_systems_and_confirm_overrides() {
+    let system = "confirm = [\"sudo\"]\n[[host]]\nmatch = [\"*\"]\n";
+    let user = "[[host]]\nmatch = [\"web1\"]\nforward = \"full\"\n[[host]]\nmatch = [\"web2\"]\nforward = \"none\"\n";
+    let config = load(Some(system), Some(user), None).unwrap();
+    let forward = |host: &str| HostRule::find(&config.hosts, host).map(HostRule::forward);
+    assert_eq!(forward("web1"), Some(Forward::Full));
+    assert_eq!(forward("web2"), Some(Forward::None));
+    assert_eq!(forward("web3"), Some(Forward::Guarded));
+    assert!(config.confirm.matches("sudo") && !config.confirm.matches("su"));
+    assert!(load(Some(system), Some("confirm = []"), None).unwrap().confirm.is_empty());
+    assert_eq!(load(None, None, None).unwrap().hosts, []);
+}
+
+#[test]
+fn a_wrong_host_table_is_refused() {
+    for (text, wanted) in [
+        ("[[host]]\nforward = \"guarded\"", "missing field `match`"),
+        ("[[host]]\nmatch = [\"a\"]\nforward = \"yes\"", "unknown variant `yes`"),
+        ("[[host]]\nmatch = [\"a\"]\nforwrad = \"full\"", "unknown field `forwrad`"),
+        ("[[host]]\nmatch = [\"!a\"]", "match nothing"),
+        ("[[host]]\nmatch = [\"a b\"]", "is not a pattern"),
+        ("confirm = \"sudo\"", "invalid type"),
+    ] {
+        let (_, message) = complaint(text);
+        assert!(message.contains(wanted), "{text:?}: {message}");
+    }
+}

@@ -20,6 +20,8 @@ pub struct Connection {
     length_read: usize,
     payload: Zeroizing<Vec<u8>>,
     payload_read: usize,
+    /// Longest payload, bytes.
+    limit: usize,
     /// When the request that is coming in must be complete; none between requests.
     deadline: Option<Instant>,
 }
@@ -39,6 +41,13 @@ impl Connection {
     /// # Errors
     /// The socket's options could not be set.
     pub fn new(stream: UnixStream) -> io::Result<Self> {
+        Self::with_limit(stream, MAX_FRAME)
+    }
+
+    /// Takes an accepted stream; a payload longer than `limit` bytes ends the connection.
+    /// # Errors
+    /// The socket's options could not be set.
+    pub fn with_limit(stream: UnixStream, limit: usize) -> io::Result<Self> {
         stream.set_write_timeout(Some(WRITE_PATIENCE))?;
         Ok(Connection {
             stream,
@@ -46,6 +55,7 @@ impl Connection {
             length_read: 0,
             payload: Zeroizing::default(),
             payload_read: 0,
+            limit: limit.min(MAX_FRAME),
             deadline: None,
         })
     }
@@ -88,7 +98,7 @@ impl Connection {
         if self.length_read == self.length.len() {
             match usize::try_from(u32::from_be_bytes(self.length)) {
                 // Made in one piece: a vector that grows leaves copies behind.
-                Ok(length @ 1..=MAX_FRAME) => self.payload = Zeroizing::new(vec![0; length]),
+                Ok(length) if (1..=self.limit).contains(&length) => self.payload = Zeroizing::new(vec![0; length]),
                 _ => return Err(io::ErrorKind::InvalidData.into()),
             }
         }

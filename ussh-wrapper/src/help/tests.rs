@@ -10,7 +10,7 @@ use super::*;
 fn help_tells_of_every_verb_in_columns() {
     let help = help();
     for verb in VERBS {
-        let line = help.lines().find(|line| line.trim_start().starts_with(verb.name)).unwrap();
+        let line = help.lines().find(|line| line.split_whitespace().next() == Some(verb.name)).unwrap();
         let (before, _) = line.split_once(verb.does).unwrap();
         assert_eq!(before.chars().count(), 28, "{line}");
     }
@@ -64,7 +64,7 @@ _ussh() {{
     COMPREPLY=($(compgen -W "{}" -- "$2"))
     return
   fi
-  if [[ $COMP_CWORD -eq 2 && ${{COMP_WORDS[1]}} == --status ]]; then
+  if [[ $COMP_CWORD -eq 2 && ${{COMP_WORDS[1]}} == --@(status|log) ]]; then
     COMPREPLY=($(compgen -W "--json" -- "$2"))
     return
   fi
@@ -90,7 +90,7 @@ fn zsh() -> String {
         VERBS.map(|verb| format!("    '{}:{}'\n", verb.name, verb.does.replace('\'', "'\\''"))).concat();
     format!(
         "#compdef ussh\n# ussh: its own verbs, and otherwise what ssh completes.\nif (( CURRENT == 2 )) && [[ $PREFIX == --* ]]; then\n  local -a verbs=(\n{verbs}  )\n  \
-         _describe -o 'verb of ussh' verbs\nelif (( CURRENT == 3 )) && [[ $words[2] == --status ]]; then\n  compadd -- --json\nelse\n  _dispatch ssh ssh\nfi\n"
+         _describe -o 'verb of ussh' verbs\nelif (( CURRENT == 3 )) && [[ $words[2] == --(status|log) ]]; then\n  compadd -- --json\nelse\n  _dispatch ssh ssh\nfi\n"
     )
 }
 
@@ -101,7 +101,7 @@ fn fish() -> String {
         let long = verb.name.trim_start_matches('-');
         format!("complete -c ussh -n '{first}' -l {long} -d '{}'\n", verb.does.replace('\'', "\\'"))
     });
-    format!("{head}{}complete -c ussh -n '__fish_seen_argument -l status' -l json\n", verbs.concat())
+    format!("{head}{}complete -c ussh -n '__fish_seen_argument -l status -l log' -l json\n", verbs.concat())
 }
 
 /// What bash offers for these words, the last one being typed.
@@ -120,9 +120,11 @@ fn offered(words: &[&str]) -> String {
 
 #[test]
 fn bash_completes_verbs_in_the_first_place_and_leaves_all_else_to_sshs_completion() {
-    assert_eq!(offered(&["ussh", "--lo"]), "--login --logout");
+    assert_eq!(offered(&["ussh", "--lo"]), "--login --logout --log");
     assert_eq!(offered(&["ussh", "--"]), names());
     assert_eq!(offered(&["ussh", "--status", "--j"]), "--json");
+    assert_eq!(offered(&["ussh", "--log", "--j"]), "--json");
+    assert_eq!(offered(&["ussh", "--login", "--j"]), "as-ssh --j");
     assert_eq!(offered(&["ussh", "we"]), "as-ssh we");
     assert_eq!(offered(&["ussh", "-v", "--lo"]), "as-ssh --lo");
 }

@@ -13,6 +13,8 @@ fn config() -> Config {
         known_hosts: PathBuf::from("/etc/ussh/known_hosts"),
         renew_before_seconds: None,
         connect_timeout_seconds: 7,
+        hosts: Vec::new(),
+        confirm: crate::config::Patterns::default(),
     }
 }
 

@@ -144,7 +144,6 @@ fn write_with(severity: Severity, line: &str, fields: &[(&str, &str)]) {
     if is_to_be_read && !is_taken && format() == Format::Journald {
         to_stderr(&format!("{IDENT}: {line}\n"));
     }
-    }
 }
 
 /// As the supervisor says.

@@ -1,0 +1,88 @@
+//! Starting a process that outlives this one and is nobody's child: in a session of its own, with none of our descriptors but the first three.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::errno::Errno;
+
+/// Starts `command` as a child of init's (or of the next reaper): without a controlling terminal, in `/`, umask 0077, no signal blocked; every descriptor above 2 is closed.
+/// So it keeps no pipe open on whose end somebody waits, and no file system busy. Returns when it has been executed. This process must have one thread only.
+/// # Errors
+/// As the kernel says; exec failures are reported.
+pub fn spawn_detached(command: &mut Command) -> io::Result<()> {
+    // SAFETY: the closure runs between fork and exec of a process with one thread; `detach` makes system calls only (CommandExt::pre_exec).
+    unsafe {
+        command.pre_exec(detach);
+    }
+    // This is the one in between, which ends at once. Where SIGCHLD is ignored it is gone already.
+    match command.spawn()?.wait() {
+        Err(error) if error.raw_os_error() != Some(libc::ECHILD) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The rest runs in a child of the child: no session's leader, it never gets a terminal.
+fn detach() -> io::Result<()> {
+    // SAFETY: system calls on plain values (setsid(2), fork(2)); the process has one thread.
+    let child = unsafe {
+        libc::setsid();
+        libc::fork()
+    };
+    match child {
+        0 => {}
+        -1 => return Err(Errno::last().into()),
+        // SAFETY: ends this process without running anything of the parent's (_exit(2)).
+        _ => unsafe { libc::_exit(0) },
+    }
+    // SAFETY: an empty set on our own stack, and system calls on plain values (sigemptyset(3), sigprocmask(2), umask(2), chdir(2)).
+    unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        libc::umask(0o077);
+        libc::chdir(c"/".as_ptr());
+    }
+    // Not closed but close-on-exec: std's own pipe must live until exec.
+    // SAFETY: a system call on plain values (close_range(2)).
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if closed == 0 { Ok(()) } else { Err(Errno::last().into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use std::fs::File;
+    use std::io::Read;
+    use std::process::Stdio;
+
+    use super::*;
+
+    #[test]
+    fn it_has_no_parent_of_ours_no_terminal_and_none_of_our_descriptors() {
+        let (mut read, write) = std::io::pipe().unwrap();
+        // One that a careless program left open for its children.
+        let careless = nix::unistd::dup(File::open("/dev/null").unwrap()).unwrap();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "pwd; umask; ls /proc/$$/fd | wc -l; cut -d' ' -f4,6,7 /proc/$$/stat; echo $$"]);
+        command.stdin(Stdio::null()).stdout(write).stderr(Stdio::null());
+        spawn_detached(&mut command).unwrap();
+        drop(command);
+        drop(careless);
+        let mut said = String::new();
+        read.read_to_string(&mut said).unwrap();
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines[..3], ["/", "0077", "3"], "{said}");
+        let numbers: Vec<i64> = lines[3].split(' ').map(|number| number.parse().unwrap()).collect();
+        let own: i64 = lines[4].parse().unwrap();
+        assert_ne!(numbers[0], i64::from(std::process::id()), "its parent is not we");
+        assert_ne!(numbers[1], own, "it does not lead its session");
+        assert_eq!(numbers[2], 0, "no terminal");
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_told() {
+        let error = spawn_detached(&mut Command::new("/nowhere")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,348 @@
+//! What a host may ask of the user's agent, and what it gets: a listing of our certificates, and signatures under pam-ussh challenges.
+//!
+//! Nothing that passes for a login, nothing in another namespace, nothing by another key. Untrusted: every byte that comes, which is the host's, or root's there.
+
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use ussh_core::agent::{Agent, AgentError, CHALLENGE_EXTENSION, Identity, Request, Waiting, frame, injected_comment};
+use ussh_core::certificate::Certificate;
+use ussh_core::challenge::{ChallengeMessage, is_challenge};
+use ussh_core::clock::{Clock, UnixTime};
+use ussh_core::escape::{MAX_FIELD, escape};
+use ussh_core::keys::PublicKey;
+use ussh_core::wire::Reader;
+
+use super::journal::{Entry, Journal, Outcome, Told};
+use super::question::{Answer, ask};
+use crate::certificates::{Judge, NotGood, readable_certificate};
+use crate::config::Patterns;
+use crate::user_agent::{AgentProblem, PATIENCE, UserAgent};
+
+/// Most requests on one connection; a host needs two.
+const MAX_REQUESTS: u32 = 256;
+/// Most that a challenge's time may be off ours, either way, seconds. Hosts whose clock is further off refuse certificates anyway, or should.
+const MAX_SKEW: u64 = 600;
+/// How long the user's agent may take to sign: a person may have to touch a key. pam_ussh waits a minute by default.
+const SIGN_PATIENCE: Duration = Duration::from_secs(120);
+/// Sign flags that a request may carry: none, SSH_AGENT_RSA_SHA2_256, SSH_AGENT_RSA_SHA2_512.
+const FLAGS: [u32; 3] = [0, 2, 4];
+/// SSH_AGENTC_EXTENSION.
+const EXTENSION: u8 = 27;
+/// By which ssh tells an agent whose connection this is (OpenSSH's PROTOCOL.agent §1).
+const SESSION_BIND: &[u8] = b"session-bind@openssh.com";
+
+/// What is judged by; replaced when the files change.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Whose certificates are ours.
+    pub judge: Judge,
+    /// Services for which the person is asked.
+    pub confirm: Patterns,
+}
+
+/// The rules towards hosts, for all their connections.
+pub struct HostSide {
+    upstream: UserAgent,
+    rules: RwLock<Arc<Rules>>,
+    clock: Box<dyn Clock + Send + Sync>,
+    journal: Journal,
+    /// The ssh processes over which a question is open: one each, or a host could bury the person in them.
+    asking: Mutex<HashSet<i32>>,
+}
+
+/// Why a request gets nothing.
+#[derive(Debug, thiserror::Error)]
+enum Declined {
+    #[error("more than {MAX_REQUESTS} requests on one connection")]
+    TooMany,
+    #[error("request number {0}, which hosts are not given")]
+    Request(u8),
+    #[error("to sign something that is no pam-ussh challenge")]
+    NoChallenge,
+    #[error("to sign with odd flags ({0})")]
+    Flags(u32),
+    #[error("to sign with what is no certificate")]
+    NoCertificate,
+    #[error("to sign with a certificate that does not count: {0}")]
+    NotGood(#[from] NotGood),
+    #[error("to sign a hash on a connection that had sent a challenge in clear")]
+    Mixed,
+    #[error("to sign a hash, where `confirm` wants to see what it is")]
+    Unseen,
+    #[error("a challenge for another certificate than it names")]
+    OtherCertificate,
+    #[error("a challenge {off} s off this machine's clock")]
+    Skew {
+        /// Seconds, either way.
+        off: u64,
+    },
+    #[error("a challenge with an empty name, or control characters in one")]
+    Odd,
+    #[error("you said no, or nothing")]
+    SaidNo,
+    #[error("there is nowhere to ask you (SSH_ASKPASS, DISPLAY)")]
+    Nowhere,
+    #[error("another question over the same connection is open")]
+    Asking,
+    #[error("{0}")]
+    NoAgent(#[from] AgentProblem),
+    #[error("ssh-agent: {0}")]
+    Agent(#[from] AgentError),
+}
+
+impl HostSide {
+    /// In front of this agent.
+    pub fn new(upstream: UserAgent, rules: Rules, clock: Box<dyn Clock + Send + Sync>, journal: Journal) -> Self {
+        let rules = RwLock::new(Arc::new(rules));
+        HostSide { upstream, rules, clock, journal, asking: Mutex::default() }
+    }
+    /// From now on these.
+    pub fn set_rules(&self, rules: Rules) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+    /// Those that hold now.
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// One connection of a host's, with one of its own to the user's agent: what waits there holds up no other.
+pub struct Talk<'a> {
+    side: &'a HostSide,
+    rules: Arc<Rules>,
+    /// The ssh at the other end.
+    process: i32,
+    /// To see whether it still waits.
+    client: Option<UnixStream>,
+    agent: Option<Agent>,
+    /// Those that counted when they were listed or used.
+    known: Vec<Certificate>,
+    host_key: Option<String>,
+    requests: u32,
+    /// A challenge has come in clear.
+    told: bool,
+}
+
+impl<'a> Talk<'a> {
+    /// Over a connection that process made. `client`: a copy of it, by which is seen whether it has been closed.
+    pub fn new(side: &'a HostSide, process: i32, client: Option<UnixStream>) -> Self {
+        let rules = side.rules();
+        Talk { side, rules, process, client, agent: None, known: Vec::new(), host_key: None, requests: 0, told: false }
+    }
+
+    /// Answers one request: a payload in, a whole frame out.
+    pub fn answer(&mut self, payload: &[u8]) -> Vec<u8> {
+        self.requests = self.requests.saturating_add(1);
+        if self.requests > MAX_REQUESTS {
+            return self.decline(&Declined::TooMany, None, frame::failure());
+        }
+        match Request::parse(payload) {
+            Request::List => match self.list() {
+                Ok(identities) => frame::identities(&identities),
+                Err(reason) => self.decline(&reason, None, frame::failure()),
+            },
+            Request::Sign { blob, data, flags } => match self.sign_hash(&blob, &data, flags) {
+                Ok(signature) => frame::signature(&signature),
+                Err(reason) => self.decline(&reason, None, frame::failure()),
+            },
+            Request::Challenge { blob, message, flags } => {
+                self.told = true;
+                match self.sign_told(&blob, &message, flags) {
+                    Ok(signature) => frame::clear_signature(&signature),
+                    Err(reason) => self.decline(&reason, Some(&message), frame::extension_failure()),
+                }
+            }
+            // ssh's own first words on each connection, before any of the host's. We bind no key, and say so; ssh goes on.
+            Request::Other(EXTENSION) if self.requests == 1 && self.note_session_bind(payload).is_some() => {
+                frame::failure()
+            }
+            Request::AddCertificate { .. } | Request::Remove { .. } | Request::Other(_) => {
+                let number = payload.first().copied().unwrap_or_default();
+                self.decline(&Declined::Request(number), None, frame::failure())
+            }
+        }
+    }
+
+    fn list(&mut self) -> Result<Vec<Identity>, Declined> {
+        let now = self.side.clock.now();
+        let listed = self.agent(PATIENCE)?.list()?;
+        let rules = Arc::clone(&self.rules);
+        self.known = listed
+            .iter()
+            .filter_map(readable_certificate)
+            .filter(|certificate| rules.judge.verify(certificate, now).is_ok())
+            .collect();
+        // Of the comment that it has in the agent a host gets nothing: it may name files and machines.
+        let shown = |certificate: &Certificate| {
+            let user = String::from_utf8_lossy(certificate.key_id());
+            let comment = injected_comment(&user, certificate.serial()) + " " + CHALLENGE_EXTENSION;
+            Identity { blob: certificate.blob().to_vec(), comment: comment.into_bytes() }
+        };
+        Ok(self.known.iter().map(shown).collect())
+    }
+
+    /// An SSHSIG in our namespace: who asks, and for what, cannot be seen in it.
+    fn sign_hash(&mut self, blob: &[u8], data: &[u8], flags: u32) -> Result<Vec<u8>, Declined> {
+        if !is_challenge(data) {
+            return Err(Declined::NoChallenge);
+        }
+        if self.told {
+            return Err(Declined::Mixed);
+        }
+        if !self.rules.confirm.is_empty() {
+            return Err(Declined::Unseen);
+        }
+        let certificate = self.certificate(blob, flags)?;
+        let signature = self.sign(blob, data, flags)?;
+        self.note(Outcome::Signed, "a challenge, shown as a hash only".into(), None, Some(&certificate));
+        Ok(signature)
+    }
+
+    fn sign_told(&mut self, blob: &[u8], message: &ChallengeMessage, flags: u32) -> Result<Vec<u8>, Declined> {
+        let certificate = self.certificate(blob, flags)?;
+        check(message, blob, self.side.clock.now())?;
+        if self.rules.confirm.matches(&message.context.service) {
+            self.confirm(message, &certificate)?;
+        }
+        // Made of the very message that was read, checked and shown.
+        let signature = self.sign(blob, &message.signed_data(), flags)?;
+        self.note(Outcome::Signed, message.to_string(), Some(message), Some(&certificate));
+        Ok(signature)
+    }
+
+    /// The certificate that `blob` is, if it counts at this moment.
+    fn certificate(&self, blob: &[u8], flags: u32) -> Result<Certificate, Declined> {
+        if !FLAGS.contains(&flags) {
+            return Err(Declined::Flags(flags));
+        }
+        let now = self.side.clock.now();
+        // The CA's signature under one that was listed has been checked.
+        if let Some(known) = self.known.iter().find(|known| known.blob() == blob && now < known.valid_before()) {
+            return Ok(known.clone());
+        }
+        if !Certificate::is_certificate_blob(blob) {
+            return Err(Declined::NoCertificate);
+        }
+        let certificate = Certificate::parse(blob).map_err(|_| Declined::NoCertificate)?;
+        let _verified = self.rules.judge.verify(&certificate, now)?;
+        Ok(certificate)
+    }
+
+    fn confirm(&self, message: &ChallengeMessage, certificate: &Certificate) -> Result<(), Declined> {
+        let locked = || self.side.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        if !locked().insert(self.process) {
+            return Err(Declined::Asking);
+        }
+        let question = format!("{message}\n\nSign with the certificate of {}?", escape(certificate.key_id(), 64));
+        let answer = ask(&question, &|| self.client.as_ref().is_some_and(has_hung_up));
+        locked().remove(&self.process);
+        match answer {
+            Answer::Yes => Ok(()),
+            Answer::No => Err(Declined::SaidNo),
+            Answer::Nowhere => Err(Declined::Nowhere),
+        }
+    }
+
+    fn sign(&mut self, blob: &[u8], data: &[u8], flags: u32) -> Result<Vec<u8>, Declined> {
+        let client = self.client.as_ref().and_then(|client| client.try_clone().ok());
+        let agent = self.agent(SIGN_PATIENCE)?;
+        Ok(agent.sign_waiting(blob, data, flags, &WhileWanted(client))?)
+    }
+
+    /// The user's agent, connected, for one round of at most `patience`.
+    fn agent(&mut self, patience: Duration) -> Result<&mut Agent, AgentProblem> {
+        let kept = self.agent.take().filter(|agent| !agent.is_broken());
+        let agent = match kept {
+            Some(agent) => agent,
+            None => self.side.upstream.connect()?,
+        };
+        let agent = self.agent.insert(agent);
+        let now = Instant::now();
+        agent.set_deadline(now.checked_add(patience).unwrap_or(now));
+        Ok(agent)
+    }
+
+    /// `None`: it is another extension, or malformed.
+    fn note_session_bind(&mut self, payload: &[u8]) -> Option<()> {
+        let mut reader = Reader::new(payload.get(1..)?);
+        if reader.string().ok()? != SESSION_BIND {
+            return None;
+        }
+        let blob = reader.string().ok()?;
+        let key = if Certificate::is_certificate_blob(blob) {
+            Certificate::parse(blob).ok()?.public_key().fingerprint()
+        } else {
+            PublicKey::from_blob(blob).ok()?.fingerprint()
+        };
+        self.host_key = Some(key);
+        Some(())
+    }
+
+    fn decline(&self, reason: &Declined, message: Option<&ChallengeMessage>, answer: Vec<u8>) -> Vec<u8> {
+        let what = match message {
+            Some(message) => format!("{message}: {reason}"),
+            None => reason.to_string(),
+        };
+        self.note(Outcome::Refused, what, message, None);
+        answer
+    }
+
+    fn note(&self, outcome: Outcome, what: String, told: Option<&ChallengeMessage>, of: Option<&Certificate>) {
+        let shown = |name: &str| escape(name.as_bytes(), MAX_FIELD);
+        self.side.journal.note(Entry {
+            time: self.side.clock.now().0,
+            outcome,
+            what,
+            challenge: told.map(|ChallengeMessage { context, .. }| Told {
+                host: shown(&context.host),
+                service: shown(&context.service),
+                user: shown(&context.user),
+                ruser: shown(&context.ruser),
+                tty: shown(&context.tty),
+            }),
+            key_id: of.map(|certificate| escape(certificate.key_id(), MAX_FIELD)),
+            serial: of.map(|certificate| certificate.serial().to_string()),
+            host_key: self.host_key.clone(),
+            process: self.process,
+            not_noted: 0,
+        });
+    }
+}
+
+/// What can be known of a challenge here: it is for this certificate, of about now, and its names can be shown.
+fn check(message: &ChallengeMessage, blob: &[u8], now: UnixTime) -> Result<(), Declined> {
+    let context = &message.context;
+    if !message.is_for(blob) {
+        return Err(Declined::OtherCertificate);
+    }
+    let off = context.now.0.abs_diff(now.0);
+    if off > MAX_SKEW {
+        return Err(Declined::Skew { off });
+    }
+    let must_be_there = [&context.host, &context.service, &context.user];
+    let all = must_be_there.into_iter().chain([&context.ruser, &context.tty]);
+    if must_be_there.into_iter().any(String::is_empty) || all.into_iter().any(|name| name.contains(char::is_control)) {
+        return Err(Declined::Odd);
+    }
+    Ok(())
+}
+
+/// Whoever asked has closed the connection: a person would be asked for nothing.
+fn has_hung_up(client: &UnixStream) -> bool {
+    let mut polled = [PollFd::new(client.as_fd(), PollFlags::empty())];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+/// Waits for the agent as long as the client does.
+struct WhileWanted(Option<UnixStream>);
+
+impl Waiting for WhileWanted {
+    fn interrupted(&self) -> bool {
+        self.0.as_ref().is_some_and(has_hung_up)
+    }
+}

@@ -1,0 +1,91 @@
+//! Asking the person at the desktop whether a challenge shall be signed: the askpass program, as ssh-agent asks for its own (ssh-agent.c `confirm_key`).
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ussh_os::process::{self, ProcessHandle};
+
+/// Where the askpass program is if SSH_ASKPASS does not say (pathnames.h `_PATH_SSH_ASKPASS_DEFAULT` as Debian has it).
+const DEFAULT_ASKPASS: &str = "/usr/bin/ssh-askpass";
+/// How long the person may take: as long as pam_ussh waits for a touch.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked whether anybody still waits for the answer.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Yes.
+    Yes,
+    /// No, or none in time.
+    No,
+    /// There is nowhere to ask.
+    Nowhere,
+}
+
+/// Asks; ends early, with a no, when `is_over` says so.
+pub fn ask(question: &str, is_over: &dyn Fn() -> bool) -> Answer {
+    let Some(program) = askpass() else { return Answer::Nowhere };
+    let mut command = Command::new(program);
+    command.arg(question).env("SSH_ASKPASS_PROMPT", "confirm").stdin(Stdio::null()).stdout(Stdio::piped());
+    let Ok(mut child) = command.spawn() else { return Answer::Nowhere };
+    let ended = wait(&child, is_over);
+    if !ended {
+        let _ = child.kill();
+    }
+    let said = child.stdout.take().map(first_bytes).unwrap_or_default();
+    let went_well = child.wait().is_ok_and(|status| status.success());
+    if ended && went_well && is_yes(&said) { Answer::Yes } else { Answer::No }
+}
+
+/// Where there is a desktop, or the user says that it needs none (ssh(1), SSH_ASKPASS_REQUIRE).
+fn askpass() -> Option<OsString> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let forced = set("SSH_ASKPASS_REQUIRE").is_some_and(|value| value == "force");
+    let has_desktop = set("DISPLAY").is_some() || set("WAYLAND_DISPLAY").is_some();
+    (forced || has_desktop).then(|| set("SSH_ASKPASS").unwrap_or_else(|| DEFAULT_ASKPASS.into()))
+}
+
+/// `true`: it has ended by itself.
+fn wait(child: &Child, is_over: &dyn Fn() -> bool) -> bool {
+    let Ok(handle) = process::start_time(child.id()).and_then(|start| ProcessHandle::open(child.id(), start)) else {
+        return false;
+    };
+    let begun = Instant::now();
+    loop {
+        match handle.wait_end(LOOK_EVERY) {
+            Ok(true) => return true,
+            Ok(false) if begun.elapsed() < PATIENCE && !is_over() => {}
+            _ => return false,
+        }
+    }
+}
+
+fn first_bytes(mut from: impl Read) -> Vec<u8> {
+    let mut said = vec![0; 64];
+    let read = from.read(&mut said).unwrap_or_default();
+    said.truncate(read);
+    said
+}
+
+/// One with buttons says nothing; one with a line to type in gives it (ssh-agent.c: empty or `yes`).
+fn is_yes(said: &[u8]) -> bool {
+    let line = said.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    line.is_empty() || line.eq_ignore_ascii_case(b"yes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_nothing_and_yes_are_a_yes() {
+        for (said, wanted) in
+            [(&b""[..], true), (b"\n", true), (b"yes\n", true), (b"YES", true), (b"no\n", false), (b"y\n", false)]
+        {
+            assert_eq!(is_yes(said), wanted, "{said:?}");
+        }
+    }
+}
