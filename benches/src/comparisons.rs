@@ -96,6 +96,9 @@ const GUARDED_MEMORY: f64 = 4.0 * 1024.0;
 /// Anything may go wrong.
 pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
+/// How one comparison is measured.
+type Measure = fn(&Bench) -> Result<Row>;
+
 /// The hosts, and how often each command is run.
 #[derive(Debug)]
 pub struct Bench {
@@ -145,7 +148,7 @@ impl Bench {
     /// A run failed, or did not do what it is there for.
     pub fn compare_all(&self, only: Option<&str>) -> Result<Vec<Row>> {
         let is_wanted = |comparison: &Comparison| only.is_none_or(|words| comparison.title.contains(words));
-        let with_logins: [(Comparison, fn(&Self) -> Result<Row>); 7] = [
+        let with_logins: [(Comparison, Measure); 7] = [
             (LOGIN, Self::login),
             (SUDO, Self::sudo),
             (SUDO_FORWARDED, Self::sudo_forwarded),
