@@ -39,6 +39,11 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let known = world.host("ca").read_bytes(&format!("{CA_DIR}/public/known_hosts")).unwrap();
     web1.write_file("/etc/ssh/ssh_known_hosts", 0o644, known).unwrap();
     web1.script("ssh-keygen -q -t ed25519 -N '' -f /root/thief; cp /root/thief.pub /root/alice.pub").unwrap();
+    let laptop = world.host("laptop");
+    let config = laptop.read_file("/etc/ussh/ussh.toml").unwrap();
+    laptop.write_file("/etc/ussh/ussh.toml", 0o644, format!("{config}\n[[host]]\nmatch = [\"web1\"]\n")).unwrap();
+    // The ssh_config forwards the user's own agent, which would be a choice.
+    laptop.run(["sed", "-i", "/ForwardAgent/d", "/etc/ssh/ssh_config.d/ussh.conf"]).unwrap().ok().unwrap();
     world
 });
 
@@ -98,8 +103,13 @@ fn a_full_agent_that_is_forwarded_to_a_hop_gets_nothing_new_from_the_ca() {
 #[test]
 fn a_guarded_agent_that_is_forwarded_to_a_hop_gets_nothing_new_from_the_ca() {
     let _watch = WORLD.lab().watch();
+    // A key of dave's own beside the certificate shows which agent it is.
+    let own = "mkdir -p -m 700 ~/.ssh && ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id && ssh-add -q ~/.ssh/id";
+    WORLD.sh("laptop", "dave", own).unwrap().ok().unwrap();
     assert_eq!(WORLD.log_in("dave", "--login").unwrap().0, 0);
     let session = session("dave", "ussh");
+    let seen = WORLD.sh("laptop", "dave", "ussh web1 ssh-add -l").unwrap().ok().unwrap().stdout;
+    assert!(seen.lines().count() == 1 && seen.contains("ED25519-CERT"), "{seen}");
     assert_nothing_for_it("dave");
     drop(session);
 }
