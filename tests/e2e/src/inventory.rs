@@ -32,6 +32,13 @@ pub struct Row {
     pub count: u64,
 }
 
+impl Row {
+    /// Whether PAM or a key refused the login, so that policy was never asked.
+    pub fn is_refused_login(&self) -> bool {
+        self.serial == 0 && self.authenticated.contains("(tried ")
+    }
+}
+
 /// JSON's numbers lose digits of a serial in many readers, so that it is text.
 fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     String::deserialize(deserializer)?.parse().map_err(D::Error::custom)

@@ -64,7 +64,9 @@ fn a_ca_of_an_ordinary_user_serves_his_own_account_and_says_what_it_cannot_do() 
     ca.script("echo 'bob:another' | chpasswd").unwrap();
     let (code, seen) = log_in(&world, "bob");
     assert_eq!(code, 255, "{seen}");
-    assert_eq!(world.inventory_in("bob", "/home/bob/myca").unwrap().len(), rows.len());
+    let mut after = world.inventory_in("bob", "/home/bob/myca").unwrap();
+    let refused: Vec<_> = after.extract_if(.., |row| row.is_refused_login()).map(|row| row.key_id).collect();
+    assert_eq!((refused, after.len()), (vec!["bob".to_owned(), "alice".to_owned()], rows.len()));
     // No root, no low port.
     let low = run("serve").refused().unwrap();
     assert!(low.stderr.contains("another usshca is running here"), "{low}");

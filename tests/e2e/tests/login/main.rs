@@ -120,6 +120,14 @@ fn log_in(user: &str) {
 /// Nothing was issued to this person, and nothing is in their agent.
 #[track_caller]
 fn assert_nothing_issued(user: &str) {
-    assert_eq!(WORLD.rows_of(user).unwrap(), []);
+    let rows = WORLD.rows_of(user).unwrap();
+    assert!(rows.iter().all(|row| row.is_refused_login() && row.outcome.starts_with("refused: PAM: ")), "{rows:?}");
     assert_eq!(WORLD.sh("laptop", user, "ssh-add -l").unwrap().stdout, "The agent has no identities.\n");
+}
+
+/// And the inventory says that PAM refused them.
+#[track_caller]
+fn assert_refused_by_pam(user: &str) {
+    assert_ne!(WORLD.rows_of(user).unwrap(), [], "{user}");
+    assert_nothing_issued(user);
 }
