@@ -398,7 +398,8 @@ fn key_material_is_in_locked_memory_alone_that_no_dump_holds() {
     let pid = signer.child.id();
     for secret in &secrets {
         let found = found(pid, secret);
-        assert_eq!(found.iter().filter(|(_, locked)| *locked).count(), 1, "{found:?}");
+        // As it was read, and once it has signed in the form in which it signs.
+        assert!((1..=2).contains(&found.iter().filter(|(_, locked)| *locked).count()), "{found:?}");
         assert_eq!(found.iter().filter(|(_, locked)| !*locked).count(), 0, "{found:?}");
     }
     assert_eq!(found(pid, SESAME.as_bytes()), []);

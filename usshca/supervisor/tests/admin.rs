@@ -312,7 +312,7 @@ fn revoke_and_krl_are_understood_by_ssh_keygen() {
     assert!(shown.contains("machine lost") && shown.contains("ssh-ed25519-cert-v01@openssh.com AAAA"), "{shown}");
     assert_eq!(world.bad(&["show", "12345"]).0, 1);
     let table = world.good(&["list"]);
-    assert!(table.starts_with("SERIAL") && table.lines().count() == 2, "{table}");
+    assert!(table.starts_with("ID ") && table.lines().count() == 2, "{table}");
     assert!(table.contains(&serial) && table.contains("ca,ca.example.com"), "{table}");
 }
 
@@ -503,7 +503,7 @@ fn find_and_csv_show_the_rows_of_list() {
     assert_eq!(table, world.good(&["list"]));
     let csv = world.good(&["list", "--csv"]);
     assert!(
-        csv.starts_with("row,serial,kind,key_id,principals,") && csv.contains(&format!("1,{serial},host,")),
+        csv.starts_with("id,row,serial,kind,key_id,principals,") && csv.contains(&format!("{serial},1,{serial},host,")),
         "{csv}"
     );
     assert_eq!(world.good(&["find", "--host", "ca.example.com", "--csv"]), csv);
