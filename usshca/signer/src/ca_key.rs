@@ -127,13 +127,8 @@ impl CaKey {
     /// # Errors
     /// [`CaKeyError`]
     pub fn load(state: &StateFolder, name: &str, passphrases: &[Secret]) -> Result<Self, CaKeyError> {
-        let agent_file = format!("{name}.agent");
-        let is_agents = state.file(&agent_file).symlink_metadata().is_ok();
-        let key = if is_agents {
-            Self::of_agent(state, name, &agent_file)?
-        } else {
-            Self::of_file(state, name, passphrases)?
-        };
+        let loaded = Self::load_leaving_copies(state, name, passphrases);
+        let key = Self::after_wiping(name, loaded)?;
         match key.public.short_type() {
             "ED25519" | "ECDSA" => Ok(key),
             kind => Err(CaKeyError::Kind { name: name.to_owned(), kind }),
@@ -144,41 +139,27 @@ impl CaKey {
     /// # Errors
     /// [`CaKeyError::Memory`]
     pub fn of_private(name: &str, key: PrivateKey) -> Result<Self, CaKeyError> {
-        let public = key.public_key();
-        let locked = Locked::new(key);
+        let held = hold(name, key);
+        Self::after_wiping(name, held)
+    }
+
+    /// The public half is read anew once the stack is wiped: it is a choice of types of different sizes, and what fills the gap of a small one, a move carries along. That was private once.
+    fn after_wiping(name: &str, held: Result<(Vec<u8>, Holder), CaKeyError>) -> Result<Self, CaKeyError> {
         scrub_stack::<LOADING>();
-        let locked = locked.map_err(|source| CaKeyError::Memory { name: name.to_owned(), source })?;
-        Ok(CaKey { public, holder: Holder::Memory(locked) })
+        let (blob, holder) = held?;
+        let public = PublicKey::from_blob(&blob).map_err(|source| CaKeyError::Key { name: name.to_owned(), source })?;
+        Ok(CaKey { public, holder })
     }
 
-    fn of_file(state: &StateFolder, name: &str, passphrases: &[Secret]) -> Result<Self, CaKeyError> {
-        let text = state.secret(name)?;
-        let key = open(&text, passphrases);
-        drop(text);
-        let key = key.map_err(|source| {
-            let wrong = source == KeyError::WrongPassphrase;
-            if wrong || source == KeyError::Encrypted {
-                return CaKeyError::Passphrase { name: name.to_owned(), wrong };
-            }
-            CaKeyError::Key { name: name.to_owned(), source }
-        })?;
-        Self::of_private(name, key)
-    }
-
-    fn of_agent(state: &StateFolder, name: &str, file: &str) -> Result<Self, CaKeyError> {
-        let agent = |problem: String| CaKeyError::Agent { name: name.to_owned(), problem };
-        let text = state.secret(file)?;
-        let AgentFile { socket } = toml::from_str(&text).map_err(|e| agent(e.message().to_owned()))?;
-        if !socket.is_absolute() {
-            return Err(agent("socket must be an absolute path".to_owned()));
-        }
-        let public = public_key(state, name)?;
-        let holder = AgentHolder { name: name.to_owned(), socket, line: Mutex::default() };
-        // It may come later; to revoke it takes no agent.
-        if let Some(trouble) = holder.trouble(&public, PATIENCE) {
-            log::warning(&trouble);
-        }
-        Ok(CaKey { public, holder: Holder::Agent(Box::new(holder)) })
+    #[inline(never)]
+    fn load_leaving_copies(
+        state: &StateFolder,
+        name: &str,
+        passphrases: &[Secret],
+    ) -> Result<(Vec<u8>, Holder), CaKeyError> {
+        let agent_file = format!("{name}.agent");
+        let is_agents = state.file(&agent_file).symlink_metadata().is_ok();
+        if is_agents { of_agent(state, name, &agent_file) } else { of_file(state, name, passphrases) }
     }
 
     /// The public half.
@@ -206,6 +187,43 @@ impl CaKey {
     pub fn is_file(&self) -> bool {
         matches!(self.holder, Holder::Memory(_))
     }
+}
+
+#[inline(never)]
+fn hold(name: &str, key: PrivateKey) -> Result<(Vec<u8>, Holder), CaKeyError> {
+    let blob = key.public_key().to_blob();
+    let locked = Locked::new(key).map_err(|source| CaKeyError::Memory { name: name.to_owned(), source })?;
+    Ok((blob, Holder::Memory(locked)))
+}
+
+fn of_file(state: &StateFolder, name: &str, passphrases: &[Secret]) -> Result<(Vec<u8>, Holder), CaKeyError> {
+    let text = state.secret(name)?;
+    let key = open(&text, passphrases);
+    drop(text);
+    let key = key.map_err(|source| {
+        let wrong = source == KeyError::WrongPassphrase;
+        if wrong || source == KeyError::Encrypted {
+            return CaKeyError::Passphrase { name: name.to_owned(), wrong };
+        }
+        CaKeyError::Key { name: name.to_owned(), source }
+    })?;
+    hold(name, key)
+}
+
+fn of_agent(state: &StateFolder, name: &str, file: &str) -> Result<(Vec<u8>, Holder), CaKeyError> {
+    let agent = |problem: String| CaKeyError::Agent { name: name.to_owned(), problem };
+    let text = state.secret(file)?;
+    let AgentFile { socket } = toml::from_str(&text).map_err(|e| agent(e.message().to_owned()))?;
+    if !socket.is_absolute() {
+        return Err(agent("socket must be an absolute path".to_owned()));
+    }
+    let public = public_key(state, name)?;
+    let holder = AgentHolder { name: name.to_owned(), socket, line: Mutex::default() };
+    // It may come later; to revoke it takes no agent.
+    if let Some(trouble) = holder.trouble(&public, PATIENCE) {
+        log::warning(&trouble);
+    }
+    Ok((public.to_blob(), Holder::Agent(Box::new(holder))))
 }
 
 impl SigningKey for CaKey {
@@ -236,6 +254,10 @@ impl AgentHolder {
     /// One try on the connection that there is, and one on a new one: an agent that was restarted is found again.
     fn sign(&self, key: &PublicKey, message: &[u8]) -> Result<Vec<u8>, String> {
         let signed = self.ask(PATIENCE, |agent| agent.sign(key.blob(), message, 0));
+        if signed.is_ok() {
+            // It needs no look to know that all is well.
+            self.line.lock().unwrap_or_else(PoisonError::into_inner).looked = Some((Instant::now(), None));
+        }
         // An agent refuses in one and the same way what it does not hold and what it may not do.
         match signed {
             Err(_) if self.lists(key, PATIENCE) == Ok(false) => Err(self.lacks(key)),
@@ -270,6 +292,7 @@ impl AgentHolder {
         format!("the agent at {} does not hold the key {}", self.socket.display(), key.fingerprint())
     }
 
+    /// An agent that is silent for as long as a signature may take is not asked for a while; one that has not answered a mere look in its shorter time may still sign.
     fn ask<T>(&self, patience: Duration, question: impl Fn(&mut Agent) -> Result<T, AgentError>) -> Result<T, String> {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -295,7 +318,9 @@ impl AgentHolder {
                 }
                 Err(AgentError::Io(_)) if !is_new => {}
                 Err(AgentError::Timeout) => {
-                    line.quiet_until = Some(Instant::now() + QUIET);
+                    if patience >= PATIENCE {
+                        line.quiet_until = Some(Instant::now() + QUIET);
+                    }
                     return Err(self.failed(&format!("did not answer within {} s", patience.as_secs_f32())));
                 }
                 Err(e) => return Err(self.failed(&e.to_string())),
@@ -333,4 +358,45 @@ fn open(text: &str, passphrases: &[Secret]) -> Result<PrivateKey, KeyError> {
         result = PrivateKey::from_openssh_encrypted(text, passphrase);
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    use super::*;
+
+    /// Answers each request with an empty list, and takes this long for it.
+    fn slow_agent(socket: &std::path::Path, time: Duration) {
+        let listener = UnixListener::bind(socket).unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                thread::spawn(move || {
+                    let mut length = [0; 4];
+                    while stream.read_exact(&mut length).is_ok() {
+                        let mut request = vec![0; u32::from_be_bytes(length) as usize];
+                        stream.read_exact(&mut request).unwrap();
+                        thread::sleep(time);
+                        // SSH_AGENT_IDENTITIES_ANSWER, none.
+                        let _ = stream.write_all(&[0, 0, 0, 5, 12, 0, 0, 0, 0]);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn an_agent_too_slow_for_a_look_still_signs() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("agent");
+        slow_agent(&socket, LOOK_PATIENCE + LOOK_PATIENCE / 2);
+        let holder = AgentHolder { name: "user_ca".to_owned(), socket, line: Mutex::default() };
+        let key = PrivateKey::generate_ed25519().unwrap().public_key();
+        assert!(holder.trouble(&key, LOOK_PATIENCE).unwrap().contains("did not answer within"));
+        assert_eq!(holder.lists(&key, PATIENCE), Ok(false), "it is asked all the same");
+    }
 }
