@@ -18,6 +18,7 @@ pub mod pam_application;
 pub mod pam_module;
 pub mod process;
 pub mod process_tree;
+pub mod resident;
 pub mod sandbox;
 pub mod seqpacket;
 pub mod sshd_connection;

@@ -6,6 +6,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -15,9 +16,11 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use ussh_os::agent_socket::{ConnectError, connect_as};
 use ussh_os::process::{ChildSetup, effective_uid, spawn};
+use ussh_os::resident::{give_back_start_up, scrub_and_give_back_stack};
 use ussh_os::sandbox::{self, Profile};
 use ussh_os::seqpacket::SeqPacket;
 
@@ -46,6 +49,11 @@ fn main() {
             "children_that_are_left_behind_are_few_and_waited_for_in_the_end",
             children_that_are_left_behind_are_few_and_waited_for_in_the_end,
         ),
+        (
+            "code_and_constants_are_given_back_and_come_again_as_they_were",
+            code_and_constants_are_given_back_and_come_again_as_they_were,
+        ),
+        ("a_deep_stack_is_wiped_and_given_back", a_deep_stack_is_wiped_and_given_back),
     ];
     // Under AddressSanitizer (`make asan`) a process has terabytes mapped from its start: it does not outlive a limit of one gibibyte.
     let is_sanitized = std::env::var_os("USSH_ASAN").is_some_and(|value| value == "1");
@@ -595,4 +603,68 @@ fn try_calls() {
     }
     say("socketpair", UnixStream::pair().map(drop));
     say("thread", std::thread::Builder::new().spawn(|| ()).map(|thread| thread.join().unwrap()));
+}
+
+/// A line of /proc/self/status, in KiB.
+fn status(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// A digest and the number of all bytes that are mapped from files and cannot be written; by the kernel, since AddressSanitizer lets nobody read between two constants.
+fn constant_bytes() -> (u64, usize) {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let memory = std::fs::File::open("/proc/self/mem").unwrap();
+    let (mut digest, mut size) = (0_u64, 0);
+    for line in maps.lines().filter(|line| line.contains('/')) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        // Among them what is read-only after relocation (RELRO) alone: that must not become as it is in the file.
+        if ["r-xp", "r--p"].contains(&words[1]) {
+            let (start, end) = words[0].split_once('-').unwrap();
+            let start = usize::from_str_radix(start, 16).unwrap();
+            let mut bytes = vec![0; usize::from_str_radix(end, 16).unwrap() - start];
+            memory.read_exact_at(&mut bytes, start as u64).unwrap();
+            digest = bytes.iter().fold(digest, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+            size += bytes.len();
+        }
+    }
+    (digest, size)
+}
+
+fn code_and_constants_are_given_back_and_come_again_as_they_were() {
+    static WRITTEN: AtomicU64 = AtomicU64::new(1);
+    WRITTEN.store(2, Ordering::Relaxed);
+    let (digest, size) = constant_bytes();
+    let before = status("RssFile");
+    assert!(before * 1024 >= size as u64 / 10 * 9, "{before} KiB of {size} bytes");
+
+    give_back_start_up();
+    let after = status("RssFile");
+    assert!(after * 2 < before, "{after} of {before} KiB are left");
+    assert_eq!(constant_bytes(), (digest, size));
+    assert_eq!(WRITTEN.load(Ordering::Relaxed), 2);
+}
+
+fn a_deep_stack_is_wiped_and_given_back() {
+    const DEEP: usize = 400 * 1024;
+    #[inline(never)]
+    fn secret() -> usize {
+        let mut secret = [0xa5_u8; DEEP];
+        std::hint::black_box(&mut secret).as_ptr() as usize
+    }
+    let address = secret();
+    let memory = std::fs::File::open("/proc/self/mem").unwrap();
+    let count = |memory: &std::fs::File| {
+        let mut bytes = vec![0; DEEP];
+        memory.read_exact_at(&mut bytes, address as u64).unwrap();
+        bytes.iter().filter(|&&byte| byte == 0xa5).count()
+    };
+    assert!(count(&memory) > DEEP / 2);
+    let before = status("RssAnon");
+    scrub_and_give_back_stack::<{ 512 * 1024 }>();
+    let after = status("RssAnon");
+    assert!(after + 200 < before, "{after} KiB after {before}");
+    // But for holes in the frames that lie there now.
+    assert!(count(&memory) < 256, "{} bytes are left", count(&memory));
 }

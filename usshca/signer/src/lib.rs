@@ -26,8 +26,8 @@ use std::io::{self, Read, Seek, Write};
 use std::process::ExitCode;
 
 use ussh_core::clock::{Clock, SystemClock};
-use ussh_os::locked::scrub_stack;
 use ussh_os::process;
+use ussh_os::resident::{give_back_start_up, scrub_and_give_back_stack};
 use ussh_os::sandbox::{self, Profile};
 use ussh_os::seqpacket::{SeqPacket, SeqPacketListener};
 use usshca_ipc::by_hand;
@@ -114,6 +114,10 @@ fn start_and_serve(socket: SeqPacket) -> Result<ExitCode, StartError> {
     match started {
         Ok(None) => Ok(ExitCode::SUCCESS),
         Ok(Some((state, setup, ca, listener))) => {
+            if listener.is_some() {
+                // It stands and waits from here on.
+                give_back_start_up();
+            }
             let ready = control.send(&FromSignerControl::Ready);
             ready.map_err(ServeError::from)?;
             let served = Server::new(ca, &setup, control, listener)?.run();
@@ -178,7 +182,7 @@ fn start(mut setup: SignerSetup) -> Result<Started, StartError> {
     let keys = CaKeys::load(&state, &setup.keys.passphrases, &setup.keys.others)?;
     let feed = FeedKeeper::load(&state, &keys, &setup.keys)?;
     setup.keys.passphrases.clear();
-    scrub_stack::<{ 512 * 1024 }>();
+    scrub_and_give_back_stack::<{ 512 * 1024 }>();
     let path = state.file("inventory.db");
     let inventory = if setup.creates { Inventory::create(&path)? } else { Inventory::open(&path, SystemClock.now())? };
     if setup.listens {

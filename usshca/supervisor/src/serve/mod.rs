@@ -28,6 +28,7 @@ use std::net::TcpListener;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use ussh_os::process;
+use ussh_os::resident::give_back_start_up;
 use ussh_os::seqpacket::SeqPacketListener;
 use usshca_ipc::layout::Layout;
 
@@ -87,6 +88,7 @@ pub fn run(layout: &Layout, args: &ServeArgs) -> Result<(), Failure> {
 
     let addresses = addresses(&listeners)?;
     let event_loop = EventLoop::new(Ground { base, host }, listeners, signer, desk, notify)?;
+    give_back_start_up();
     log::info(&format!("listening on {addresses}"));
     let ended = event_loop.run();
     // One that is left behind does no harm: the next start sees that nobody answers on it.
