@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -37,6 +37,12 @@ use crate::policy::Policy;
 
 /// Most control messages that are taken before others have their turn.
 const MAX_NEWS: usize = 64;
+
+/// After a turn that was of several, the next one is begun when nobody has said anything for as long.
+const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 150_000 };
+/// Longest time for which a turn is put off.
+const GATHERING: Duration = Duration::from_millis(2);
+const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// The supervisor's channel.
 pub type ControlChannel = Channel<FromSignerControl, Control>;
@@ -162,28 +168,64 @@ impl Server {
 
     fn serve(&mut self) -> Result<(), ServeError> {
         loop {
-            for source in self.wait()? {
-                let flow = match source {
-                    Source::Control => self.on_control()?,
-                    Source::Worker(key) => self.on_worker(key),
-                    Source::Front(connection) => self.on_front(connection),
-                    Source::Listener => self.on_listener(),
-                    Source::Admin(id) => self.on_admin(id),
-                };
-                if flow == Flow::Stop {
-                    return Ok(());
-                }
-                if self.ca.take_changed() {
-                    self.answer_control(&FromSignerControl::Changed)?;
-                }
+            let sources = self.wait(self.patience().as_ref())?;
+            if self.serve_each(sources)? == Flow::Stop || self.gather()? == Flow::Stop {
+                return Ok(());
             }
             self.take_turn();
             self.write_refused_logins_if_due();
         }
     }
 
-    /// Waits until somebody has something to say (or can be told the rest of something), but not while there is something to write.
-    fn wait(&self) -> Result<Vec<Source>, ServeError> {
+    /// Lets those who were just answered go on before the next turn: what comes while the disk is waited for has missed it. One who is alone waits for nobody.
+    fn gather(&mut self) -> Result<Flow, ServeError> {
+        let quiet = if self.turn.follows_several() { QUIET } else { AT_ONCE };
+        let start = Instant::now();
+        while !self.turn.is_empty() && start.elapsed() < GATHERING {
+            let sources = self.wait(Some(&quiet))?;
+            if sources.is_empty() {
+                break;
+            }
+            if self.serve_each(sources)? == Flow::Stop {
+                return Ok(Flow::Stop);
+            }
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn serve_each(&mut self, sources: Vec<Source>) -> Result<Flow, ServeError> {
+        for source in sources {
+            let flow = match source {
+                Source::Control => self.on_control()?,
+                Source::Worker(key) => self.on_worker(key),
+                Source::Front(connection) => self.on_front(connection),
+                Source::Listener => self.on_listener(),
+                Source::Admin(id) => self.on_admin(id),
+            };
+            if flow == Flow::Stop {
+                return Ok(Flow::Stop);
+            }
+            if self.ca.take_changed() {
+                self.answer_control(&FromSignerControl::Changed)?;
+            }
+        }
+        Ok(Flow::Continue)
+    }
+
+    /// How long there is nothing to do unless somebody says something. `None`: for ever.
+    fn patience(&self) -> Option<Timespec> {
+        if !self.turn.is_empty() {
+            return Some(AT_ONCE);
+        }
+        // Rounded up, so that it is due when this returns.
+        self.refused_logins.patience().map(|left| Timespec {
+            tv_sec: left.as_secs().saturating_add(1).try_into().unwrap_or(i64::MAX),
+            tv_nsec: 0,
+        })
+    }
+
+    /// Waits until somebody has something to say (or can be told the rest of something).
+    fn wait(&self, patience: Option<&Timespec>) -> Result<Vec<Source>, ServeError> {
         let mut sources = vec![Source::Control];
         let mut fds = vec![PollFd::new(self.control.socket(), PollFlags::IN)];
         for (key, worker) in &self.workers {
@@ -203,16 +245,8 @@ impl Server {
             let waits_for = if admin.is_owed_nothing() { PollFlags::IN } else { PollFlags::OUT };
             fds.push(PollFd::from_borrowed_fd(admin.as_fd(), waits_for));
         }
-        let patience = match self.turn.is_empty() {
-            false => Some(Timespec::default()),
-            // Rounded up, so that it is due when this returns.
-            true => self.refused_logins.patience().map(|left| Timespec {
-                tv_sec: left.as_secs().saturating_add(1).try_into().unwrap_or(i64::MAX),
-                tv_nsec: 0,
-            }),
-        };
         loop {
-            match poll(&mut fds, patience.as_ref()) {
+            match poll(&mut fds, patience) {
                 Err(Errno::INTR) => {}
                 Err(e) => return Err(e.into()),
                 Ok(_) => break,

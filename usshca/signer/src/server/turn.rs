@@ -20,6 +20,8 @@ pub struct Turn {
     outcomes: Vec<(Option<u64>, u64, Outcome)>,
     /// By connection.
     signed: Vec<(u64, SignedUser)>,
+    /// The turn before wrote more than one thing.
+    follows_several: bool,
 }
 
 /// A front's request.
@@ -50,6 +52,11 @@ impl Turn {
         self.outcomes.push((connection, serial, outcome));
     }
 
+    /// Whether the turn before was of several, who may go on at once.
+    pub fn follows_several(&self) -> bool {
+        self.follows_several
+    }
+
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.asking.is_empty() && self.outcomes.is_empty() && self.signed.is_empty()
@@ -66,10 +73,12 @@ impl Asking {
 impl Server {
     /// Writes what there is, and tells whom it concerns.
     pub(super) fn take_turn(&mut self) {
-        let Turn { asking, outcomes, signed } = std::mem::take(&mut self.turn);
-        if asking.is_empty() && outcomes.is_empty() && signed.is_empty() {
+        let Turn { asking, outcomes, signed, .. } = std::mem::take(&mut self.turn);
+        let count = asking.len() + outcomes.len() + signed.len();
+        if count == 0 {
             return;
         }
+        self.turn.follows_several = count > 1;
         let (issued_to, signed): (Vec<u64>, Vec<SignedUser>) = signed.into_iter().unzip();
         let (noted_to, outcomes): (Vec<Option<u64>>, Vec<(u64, Outcome)>) =
             outcomes.into_iter().map(|(to, serial, outcome)| (to, (serial, outcome))).unzip();
