@@ -258,13 +258,13 @@ fn next_steps(layout: &Layout, before: &Reply, reply: &Reply, pin: &Path) -> Str
         }
         (None, false) => format!("usshca{dir} publish DIR"),
     };
-    let old = match before {
-        Reply::FeedKey { line: Some(_), held } if held == "file" && is_elsewhere => {
-            ": its file in the CA's state folder is of no more use"
-        }
-        Reply::FeedKey { line: Some(_), held } if held == "file" => ", whose file was replaced",
-        Reply::FeedKey { line: Some(_), .. } => ": keep it safe, or destroy it",
-        _ => "",
+    let held = if let Reply::FeedKey { line: Some(_), held } = before { held.as_str() } else { "" };
+    let old = match (held, is_elsewhere) {
+        // There was none.
+        ("", _) => "",
+        ("file", true) => ": its file in the CA's state folder is of no more use",
+        ("file", false) => ", whose file was replaced",
+        _ => ": keep it safe, or destroy it",
     };
     format!(
         "Next: publish, so that hosts hear of it: {publish}\n\
