@@ -170,6 +170,15 @@ fn parse_seconds(text: &str) -> Result<u64, String> {
     ussh_core::clock::seconds(&text.to_ascii_lowercase()).ok_or_else(error)
 }
 
+/// A serial.
+fn parse_serial(text: &str) -> Result<u64, String> {
+    let hint = "must be the serial of a certificate, a number, as `usshca list` shows it";
+    text.parse().map_err(|_| match text.strip_prefix('r').map(str::parse::<u64>) {
+        Some(Ok(_)) => format!("{hint}; r and a number is a refusal, for `usshca show`: there is no certificate"),
+        Some(Err(_)) | None => hint.to_owned(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::wildcard_enum_match_arm, clippy::unwrap_used, clippy::expect_used, clippy::panic)]

@@ -28,7 +28,7 @@ pub fn explain(desk: &dyn Desk, args: &ExplainArgs) -> Result<(), Failure> {
     )?;
     match &explained.decision {
         Ok(_) => Ok(()),
-        Err(why) => Err(Failure::refused(format!("no certificate: {}", shown(why)))),
+        Err(why) => Err(Failure::refused(format!("no certificate: {}{}", shown(why), suppose_more(args, why)))),
     }
 }
 
@@ -50,6 +50,17 @@ fn suppose(desk: &dyn Desk, args: &ExplainArgs) -> Result<Supposed, Failure> {
             reason: args.reason.clone(),
         },
     })
+}
+
+/// How to ask what there would be if the user did what the rule demands: the question supposes a login by PAM and no reason, unless it says otherwise.
+fn suppose_more(args: &ExplainArgs, why: &str) -> &'static str {
+    if why.contains("demands authentication by") {
+        "; this supposes a login by what --auth says (pam, if nothing): name what the rule demands"
+    } else if why.contains("demands a reason") && args.reason.is_empty() {
+        "; to suppose that one is given: --reason TEXT"
+    } else {
+        ""
+    }
 }
 
 /// The canonical name and the groups, as a PAM worker would state them.

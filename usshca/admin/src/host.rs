@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::json;
 use ussh_core::escape::{MAX_FIELD, escape};
 use ussh_core::keys::{KeyError, PublicKey};
-use usshca_ipc::admin::{Cursor, Find, Reply, Request};
+use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::host::Host;
 
 use super::{Desk, PUBLIC, certificate_path, print, small_letters, unexpected};
@@ -15,8 +15,6 @@ use crate::cli::HostSignArgs;
 use crate::desk::{Link, certificate_place, not_here};
 use crate::failure::Failure;
 
-/// Certificates of a key that are looked at for whose it was.
-const MOST_ROWS: u32 = 100;
 /// Longest public key file, in bytes.
 const MAX_KEY_FILE: u64 = 64 * 1024;
 
@@ -27,8 +25,12 @@ pub fn sign(desk: &dyn Desk, args: &HostSignArgs) -> Result<(), Failure> {
     let stdio = Path::new("-");
     let key = read_key(desk, &args.key)?;
     let names = small_letters(&args.names, &|text| desk.note(text));
-    let request =
-        Request::HostSign { public_key: key.to_blob(), principals: names.clone(), validity_seconds: args.validity };
+    let request = Request::HostSign {
+        public_key: key.to_blob(),
+        principals: names.clone(),
+        validity_seconds: args.validity,
+        take_key: args.take_key,
+    };
     let to = match &args.output {
         Some(path) => path.clone(),
         None if args.key == stdio => stdio.to_owned(),
@@ -40,22 +42,15 @@ pub fn sign(desk: &dyn Desk, args: &HostSignArgs) -> Result<(), Failure> {
     let link = desk.link()?;
     let name = names.first().map_or("", String::as_str);
     let back = is_removed(link.as_ref(), name);
-    let others = others_with(link.as_ref(), &key.fingerprint(), name);
     let shown = |text: &str| escape(text.as_bytes(), MAX_FIELD);
-    if let Some(other) = others.first().filter(|_| !args.take_key) {
-        let (name, other) = (shown(name), shown(other));
-        return Err(Failure::refused(format!(
-            "this key is host {other}'s, and a key is one host's: give {name} one of its own (ssh-keygen on that host), or take it away from {other} by --take-key"
-        )));
-    }
-    let Reply::HostCertificate { line, serial } = link.ask(&request)? else {
+    let Reply::HostCertificate { line, serial, taken_from } = link.ask(&request)? else {
         return Err(unexpected());
     };
     drop(link);
     if back {
         desk.note(&format!("note: host {} was removed; it is back", shown(name)));
     }
-    for other in others.iter().map(|other| shown(other)) {
+    if let Some(other) = taken_from.as_deref().map(shown) {
         desk.note(&format!(
             "note: this key was host {other}'s, and is host {}'s from now on. {other}'s certificates stay good to their end: usshca revoke --host {other} ends them",
             shown(name)
@@ -88,26 +83,6 @@ fn host_of(link: &dyn Link, name: &str) -> Option<Host> {
 
 fn is_removed(link: &dyn Link, name: &str) -> bool {
     host_of(link, name).is_some_and(|host| host.removed.is_some())
-}
-
-/// Other hosts that have this key, by name. For people: what cannot be found out is left out.
-fn others_with(link: &dyn Link, fingerprint: &str, name: &str) -> Vec<String> {
-    // No host of the inventory's has such a name: the signer says so.
-    if name.contains('*') || name.contains('?') {
-        return Vec::new();
-    }
-    // Every key of a host was certified for it.
-    let find = Box::new(Find { key: Some(fingerprint.to_owned()), ..Find::default() });
-    let request = Request::Find { find, cursor: Cursor::NEWEST, limit: MOST_ROWS };
-    let Ok(Reply::Found { rows, .. }) = link.ask(&request) else { return Vec::new() };
-    let mut others: Vec<String> = rows.into_iter().filter(|row| row.kind == "host").map(|row| row.key_id).collect();
-    others.retain(|other| other != name);
-    others.sort();
-    others.dedup();
-    let has_it =
-        |other: &Host| other.removed.is_none() && other.present_keys().any(|key| key.fingerprint == fingerprint);
-    others.retain(|other| host_of(link, other).is_some_and(|other| has_it(&other)));
-    others
 }
 
 /// The fingerprint that is given, or that of the key in a file; `what` is where it is given, for people.

@@ -38,8 +38,11 @@ fn register(desk: &dyn Desk, args: &KeyRegisterArgs) -> Result<(), Failure> {
             format!("{}\n", json!({ "user": user, "fingerprint": fingerprint, "already": already }))
         } else {
             let user = escape(user.as_bytes(), MAX_FIELD);
-            let was = if already { "was registered for" } else { "registered for" };
-            format!("{fingerprint} ({}) {was} {user}\n", key.short_type())
+            let kind = key.short_type();
+            match already {
+                true => format!("{fingerprint} ({kind}) is registered for {user} already\n"),
+                false => format!("{fingerprint} ({kind}) registered for {user}\n"),
+            }
         },
     )
 }

@@ -1,15 +1,20 @@
 //! `usshca revoke` and `usshca revocations`.
 
+use std::fs;
+
 use serde_json::json;
+use ussh_core::certificate::Certificate;
 use ussh_core::escape::{MAX_FIELD, escape};
 use usshca_ipc::admin::{CertificateKind, Reply, Request, Revocation, Revoke};
 
 use super::host::fingerprint;
 use super::time::{parse_utc, utc};
-use super::{Desk, Link, next_steps, print, table, too_many, unexpected};
+use super::{Desk, Link, certificate_path, next_steps, print, table, too_many, unexpected};
 use crate::cli::{Of, RevocationsArgs, RevokeArgs};
 use crate::failure::Failure;
 
+/// What brings the CA's machine a certificate that is good.
+const SIGN_AGAIN: &str = "sign its host key again (usshca host sign), and let the CA read it (SIGHUP)";
 /// Revocations asked for at a time.
 const PAGE: u32 = 500;
 const HEAD: [&str; 8] = ["NUMBER", "WHAT", "CERTIFICATES", "AT", "BY", "REASON", "UNDONE", "UNDONE BY"];
@@ -30,6 +35,7 @@ pub fn revoke(desk: &dyn Desk, args: &RevokeArgs) -> Result<(), Failure> {
     }
     let what = what(desk, args)?;
     let described = describe(&what);
+    let own = meets_own_certificate(desk, &what);
     let request = Request::Revoke { what, reason: args.reason.clone() };
     let Reply::Revoked(done) = desk.link()?.ask(&request)? else {
         return Err(unexpected());
@@ -58,6 +64,9 @@ pub fn revoke(desk: &dyn Desk, args: &RevokeArgs) -> Result<(), Failure> {
                 if let (Some(_), Of::Host) = (&args.before, args.of) {
                     desk.note("note: the CA machine's own host certificate is one of them if it was issued before that time: sign its host key again (usshca host sign), and let the CA read it (SIGHUP)");
                 }
+                if let Some(way_on) = own {
+                    desk.note(&format!("note: the CA machine's own host certificate is revoked by this: {way_on}, or undo it: usshca revoke --undo {}", done.act));
+                }
                 format!("revoked {described} (revocation {}{count}); {}\n", done.act, next_steps(desk, "refuse it"))
             }
             (false, None) => format!("{described}: was revoked before\n"),
@@ -79,6 +88,29 @@ fn what(desk: &dyn Desk, args: &RevokeArgs) -> Result<Revoke, Failure> {
         // The command line demands one of them.
         _ => return Err(Failure::usage("say what to revoke: a serial, or one of the options")),
     })
+}
+
+/// Whether the certificate that the CA's machine shows is one of them, as far as its file says; what is to be done then.
+fn meets_own_certificate(desk: &dyn Desk, what: &Revoke) -> Option<&'static str> {
+    let text = fs::read_to_string(certificate_path(&desk.here()?.host_key)).ok()?;
+    let own = Certificate::from_openssh(text.trim()).ok()?;
+    let is_host = |kind: &CertificateKind| *kind == CertificateKind::Host;
+    let (meets, way_on) = match what {
+        Revoke::Serial(serial) => (own.serial() == *serial, SIGN_AGAIN),
+        Revoke::Serials { first, last } => ((*first..=*last).contains(&own.serial()), SIGN_AGAIN),
+        Revoke::Host(name) => (own.principals().iter().any(|own| own == name.as_bytes()), SIGN_AGAIN),
+        Revoke::Key(fingerprint) => (
+            own.public_key().fingerprint() == *fingerprint,
+            "give it another host key, and sign that (usshca host sign)",
+        ),
+        Revoke::KeyId { kind, key_id } => {
+            (is_host(kind) && own.key_id() == key_id.as_bytes(), "sign its host key under another first name")
+        }
+        Revoke::Ca { kind, .. } => (is_host(kind), "sign its host key by another CA key"),
+        // Before has a note of its own.
+        Revoke::User(_) | Revoke::Before { .. } => (false, ""),
+    };
+    meets.then_some(way_on)
 }
 
 fn describe(what: &Revoke) -> String {

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
-use ussh_core::escape::{MAX_FIELD, escape};
+use ussh_core::escape::MAX_FIELD;
 use ussh_os::seqpacket::SeqPacket;
 use usshca_ipc::channel::ChannelError;
 use usshca_ipc::front::{FromSupervisor, ToSupervisor};
@@ -313,12 +313,12 @@ impl Login {
     /// One user in a connection: whoever wants to be another connects anew.
     fn is_the_user(&mut self, user: &str) -> bool {
         if user.is_empty() || user.len() > MAX_USER || user.chars().any(char::is_control) {
-            say(&format!("impossible user name {}", escape(user.as_bytes(), MAX_FIELD)));
+            say(&format!("impossible user name {}", of_one_line(user)));
             return false;
         }
         match &self.user {
             Some(first) if first != user => {
-                say(&format!("the user was changed to {}", escape(user.as_bytes(), MAX_FIELD)));
+                say(&format!("the user was changed to {}", of_one_line(user)));
                 false
             }
             Some(_) => true,
@@ -347,6 +347,11 @@ impl Login {
         self.to_show = words::instructions(text).into();
         Step::Ask { text: self.to_show.pop_front().unwrap_or_default(), prompts: Vec::new() }
     }
+}
+
+/// As typed, since the supervisor escapes what a front says; but a line feed would begin another line there, so that it becomes a SUB (`\x1a`).
+fn of_one_line(user: &str) -> String {
+    user.chars().take(MAX_FIELD).map(|c| if c == '\n' { '\u{1a}' } else { c }).collect()
 }
 
 /// The client is told no more than of a key that is unknown.

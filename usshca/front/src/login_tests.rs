@@ -51,6 +51,13 @@ fn ask(text: &str, prompts: &[(&str, bool)]) -> Step {
 const PASSED: FromWorker = FromWorker::Passed { user: String::new() };
 const FAILED: FromWorker = FromWorker::Failed { unavailable: false };
 
+/// The supervisor escapes them, once.
+#[test]
+fn an_impossible_name_is_handed_to_the_log_as_typed_and_on_one_line() {
+    assert_eq!(of_one_line("a\u{1b}[2J\\ é\nforged"), "a\u{1b}[2J\\ é\u{1a}forged");
+    assert_eq!(of_one_line(&"x".repeat(5000)).len(), MAX_FIELD);
+}
+
 #[tokio::test]
 async fn prompts_are_asked_and_answers_reach_the_worker() {
     let mut s = scene();

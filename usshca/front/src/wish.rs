@@ -61,9 +61,7 @@ fn read(line: &str) -> Result<Order, String> {
             }
             _ => {
                 let mut reason = vec![value];
-                while let Some(more) =
-                    words.next_if(|word| ![FOR, PRINCIPALS, KEY].iter().any(|own| word.starts_with(own)))
-                {
+                while let Some(more) = words.next_if(|word| !WORDS.iter().any(|own| word.starts_with(own))) {
                     reason.push(more);
                 }
                 wish.reason = unquoted(&reason.join(" ")).to_owned();
@@ -120,6 +118,7 @@ mod tests {
             ("for=0", "for=0 is no time"),
             ("for=1y", "for=1y is no time"),
             ("for=1h for=2h", "twice"),
+            ("reason=a reason=b", "reason= stands there twice"),
             ("for=1h now", "now is none of"),
             ("principals=", "names"),
             ("principals=,", "names"),

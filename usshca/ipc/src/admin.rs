@@ -46,6 +46,8 @@ pub enum Request {
         principals: Vec<String>,
         /// Seconds from now; `None`: as the policy says.
         validity_seconds: Option<u64>,
+        /// Also if the key is another host's: it is this one's from then on.
+        take_key: bool,
     },
     /// CA public keys.
     Keys,
@@ -400,6 +402,8 @@ pub enum Reply {
         line: String,
         /// Its serial.
         serial: u64,
+        /// The host whose key it was, which has it no more.
+        taken_from: Option<String>,
     },
     /// CA public keys, `type base64 comment`.
     Keys {

@@ -33,8 +33,8 @@ pub fn answer(ca: &mut Ca, by: &str, request: Request) -> Vec<Reply> {
         Request::Lift { act } => lift(ca, act, by),
         Request::Revocations { before, limit } => revocations(ca, before, limit),
         Request::Krl => return krl(ca),
-        Request::HostSign { public_key, principals, validity_seconds } => {
-            Ok(host_admin::sign(ca, &HostRequest { public_key, principals, validity_seconds }, by))
+        Request::HostSign { public_key, principals, validity_seconds, take_key } => {
+            Ok(host_admin::sign(ca, &HostRequest { public_key, principals, validity_seconds, take_key }, by))
         }
         Request::Keys => Ok(keys(ca)),
         Request::Explain(supposed) => Ok(match explain(ca.policy(), &supposed, ca.now()) {

@@ -41,7 +41,7 @@ pub struct Ca {
     inventory: Inventory,
     clock: Box<dyn Clock>,
     pub(crate) feed: FeedKeeper,
-    /// Something was revoked or lifted that the supervisor was not told of.
+    /// Something was revoked or lifted, or the feed key has handed over, and the supervisor was not told of it.
     changed: bool,
 }
 
@@ -125,12 +125,13 @@ impl Ca {
         Ca { feed, ..self }
     }
 
-    /// Whether something was revoked or lifted since the last call.
+    /// Whether something was revoked or lifted, or the feed key has handed over, since the last call.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
-    fn note_change(&mut self) {
+    /// What is published is another one from here on.
+    pub(crate) fn note_change(&mut self) {
         self.changed = true;
         self.feed.forget();
     }

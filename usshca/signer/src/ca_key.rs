@@ -259,10 +259,24 @@ impl AgentHolder {
             self.line.lock().unwrap_or_else(PoisonError::into_inner).looked = Some((Instant::now(), None));
         }
         // An agent refuses in one and the same way what it does not hold and what it may not do.
-        match signed {
+        let signed = match signed {
             Err(_) if self.lists(key, PATIENCE) == Ok(false) => Err(self.lacks(key)),
             signed => signed,
+        };
+        // Somebody was refused for it, or is not any more: that need not wait for the next look.
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let had_trouble = line.looked.as_ref().is_some_and(|(_, found)| found.is_some());
+        match &signed {
+            Err(why) => line.looked = Some((Instant::now(), Some(self.no_signature(why)))),
+            Ok(_) if had_trouble => line.looked = Some((Instant::now(), None)),
+            Ok(_) => {}
         }
+        drop(line);
+        signed
+    }
+
+    fn no_signature(&self, why: &str) -> String {
+        format!("{}: {why}: nothing is signed by it until that is mended", self.name)
     }
 
     fn lists(&self, key: &PublicKey, patience: Duration) -> Result<bool, String> {
@@ -283,7 +297,7 @@ impl AgentHolder {
             Ok(false) => Some(self.lacks(key)),
             Err(why) => Some(why),
         };
-        let found = found.map(|why| format!("{}: {why}: nothing is signed by it until that is mended", self.name));
+        let found = found.map(|why| self.no_signature(&why));
         self.line.lock().unwrap_or_else(PoisonError::into_inner).looked = Some((Instant::now(), found.clone()));
         found
     }

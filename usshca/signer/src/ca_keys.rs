@@ -38,7 +38,11 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
-    use std::process::Command;
+    use std::os::unix::net::UnixStream;
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use ussh_core::keys::SigningKey;
 
     use super::*;
 
@@ -113,5 +117,43 @@ mod tests {
         assert!(matches!(&wrong, CaKeyError::Passphrase { name, wrong: true } if name == "host_ca"), "{wrong}");
         assert_eq!(load(&["open", "open sesame"]).unwrap().host.public_key().short_type(), "ED25519");
         assert!(!format!("{:?}", Secret("open sesame".to_owned())).contains("sesame"));
+    }
+
+    #[test]
+    fn an_agent_that_fails_is_trouble_at_once_and_none_once_it_signs_again() {
+        let (dir, state) = state();
+        make(&dir, "user_ca", "ed25519");
+        let (socket, key) = (dir.path().join("agent"), dir.path().join("key"));
+        fs::rename(dir.path().join("user_ca"), &key).unwrap();
+        fs::write(dir.path().join("user_ca.agent"), format!("socket = {:?}\n", socket.display().to_string())).unwrap();
+        fs::set_permissions(dir.path().join("user_ca.agent"), Permissions::from_mode(0o600)).unwrap();
+        let start = || {
+            let _ = fs::remove_file(&socket);
+            let agent =
+                Command::new("ssh-agent").args(["-D", "-a"]).arg(&socket).stdout(Stdio::null()).spawn().unwrap();
+            let end = Instant::now() + Duration::from_secs(20);
+            while UnixStream::connect(&socket).is_err() {
+                assert!(Instant::now() < end, "no ssh-agent");
+                std::thread::yield_now();
+            }
+            let added = Command::new("ssh-add").arg("-q").arg(&key).env("SSH_AUTH_SOCK", &socket).status().unwrap();
+            assert!(added.success());
+            agent
+        };
+        let mut agent = start();
+        let ca_key = CaKey::load(&state, "user_ca", &[]).unwrap();
+        ca_key.sign(b"one").unwrap();
+        assert_eq!(ca_key.trouble(), None);
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+        assert_eq!(ca_key.trouble(), None, "nobody has asked it since");
+        ca_key.sign(b"two").unwrap_err();
+        let trouble = ca_key.trouble().unwrap();
+        assert!(trouble.starts_with("user_ca: ") && trouble.contains("cannot be reached"), "{trouble}");
+        let mut agent = start();
+        ca_key.sign(b"three").unwrap();
+        assert_eq!(ca_key.trouble(), None);
+        agent.kill().unwrap();
+        agent.wait().unwrap();
     }
 }

@@ -402,6 +402,7 @@ fn ssh_keygen_finds_in_the_krl_what_was_revoked_and_nothing_else() {
         public_key: host_key.blob().to_vec(),
         principals: vec![name.into()],
         validity_seconds: Some(3600),
+        take_key: false,
     };
     let hosts =
         [world.ca.issue_host(&request("web1"), "a").unwrap(), world.ca.issue_host(&request("web2"), "a").unwrap()];
@@ -459,6 +460,7 @@ fn host_certificates_are_checked_and_recorded() {
         public_key: key.blob().to_vec(),
         principals: vec!["web1".into(), "web1.example.com".into(), "2001:db8::1".into()],
         validity_seconds: Some(86_400),
+        take_key: false,
     };
     let certificate = world.ca.issue_host(&good, "admin uid 0").unwrap();
     let text = ssh_keygen_l(&world.write("h-cert.pub", certificate.to_openssh("web1").as_bytes()));

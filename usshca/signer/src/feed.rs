@@ -263,6 +263,8 @@ impl Ca {
             None => FeedKey::Elsewhere(next.clone()),
         };
         self.feed.settle(handover, key, secret.as_ref().map(|text| text.as_str()))?;
+        // Hosts that are enrolled from here on pin the new key, which a feed by the old one does not lead to.
+        self.note_change();
         let before = old.map_or_else(|| "none".to_owned(), |key| key.fingerprint());
         log::info(&format!("The feed key is {} from now on, it was {before}; by {by}", next.fingerprint()));
         Ok(next)
@@ -292,6 +294,7 @@ impl Ca {
         let next = heir_of(&handover).map_err(|e| FeedFailure::Rotate(e.to_string()))?;
         self.check_feed_key(&next)?;
         self.feed.settle(Some(handover), FeedKey::Elsewhere(next.clone()), None)?;
+        self.note_change();
         log::info(&format!("The feed key is {} from now on, which is elsewhere; by {by}", next.fingerprint()));
         Ok(next)
     }

@@ -120,7 +120,9 @@ fn a_host_follows_the_feed_key_through_changes_and_takes_no_other() {
     let world = World::new();
     let mut ca = world.ca();
     let first = ca.feed_key().0.unwrap();
+    assert!(!ca.take_changed());
     let second = ca.rotate_feed_key(None, "test").unwrap();
+    assert!(ca.take_changed(), "the supervisor publishes for it");
     assert_ne!(first, second);
     assert_eq!(taken(&feed(&mut ca), &first).unwrap().pin(), &second);
     drop(ca);

@@ -1,5 +1,6 @@
 //! What administrators ask about hosts, and the answers.
 
+use ussh_core::keys::PublicKey;
 use usshca_ipc::admin::Reply;
 use usshca_ipc::host::Secret;
 
@@ -12,11 +13,17 @@ type Answer = Result<Reply, InventoryError>;
 
 /// A certificate.
 pub fn sign(ca: &mut Ca, request: &HostRequest, by: &str) -> Reply {
+    let name = request.principals.first().map_or("", String::as_str);
+    // A key that is none is refused below.
+    let key = PublicKey::from_blob(&request.public_key).ok();
+    let taken_from = match key.map(|key| ca.other_host_with(&key, name)).transpose() {
+        Ok(other) => other.flatten(),
+        Err(e) => return Reply::Refused(e.to_string()),
+    };
     match ca.issue_host(request, by) {
-        Ok(certificate) => Reply::HostCertificate {
-            line: certificate.to_openssh(request.principals.first().map_or("", String::as_str)),
-            serial: certificate.serial(),
-        },
+        Ok(certificate) => {
+            Reply::HostCertificate { line: certificate.to_openssh(name), serial: certificate.serial(), taken_from }
+        }
         Err(
             refused @ (Refused::Policy(_)
             | Refused::TooMany { .. }

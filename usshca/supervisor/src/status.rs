@@ -27,7 +27,8 @@ pub fn run(layout: &Layout, args: &StatusArgs) -> Result<(), Failure> {
     let shown = if args.json { text } else { show(&report) };
     // Nothing can be done about a closed stdout here.
     let _ = io::stdout().write_all(shown.as_bytes());
-    match complaint(&report).or_else(|| admin::ahead(layout).ok().flatten()) {
+    let complaint = complaint(&report).or_else(|| admin::ahead(layout).ok().flatten());
+    match complaint.or_else(|| admin::own_certificate_revoked(layout).ok().flatten()) {
         None => Ok(()),
         Some(complaint) => Err(Failure::refused(complaint)),
     }
@@ -144,7 +145,7 @@ fn show(report: &Report) -> String {
             "last error",
             match (&report.last_error, report.last_error_at) {
                 (Some(line), Some(at)) => format!("{}: {line}", ago(at)),
-                _ => "none since the start".to_owned(),
+                _ => "none that stands".to_owned(),
             },
         ),
     ] {

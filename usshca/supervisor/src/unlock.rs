@@ -138,6 +138,9 @@ pub fn ask_for(key: &str, wrong: bool) -> Result<(), Failure> {
     harden()?;
     match ask(&format!("Passphrase of the CA's keys ({key}): ")) {
         Ok(secret) => known.keep(&secret),
+        Err(e) if e.kind() == io::ErrorKind::NotFound && wrong => Err(failure(
+            ": it is none of those that were given (--passphrase-fd, systemd credential), and there is no terminal to ask at for another one",
+        )),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Err(failure(&format!(
             "; there is no terminal to ask at: give it by --passphrase-fd N, or as the systemd credential {CREDENTIAL}"
         ))),

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::fs::{self, Permissions};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -361,6 +361,8 @@ fn check_reads_the_policy_while_a_signer_is_at_work() {
             if let Ok(asked) = channel.receive(None) {
                 let reply = if asked.message == Request::Lost {
                     Reply::Lost(vec![])
+                } else if matches!(asked.message, Request::Show { .. }) {
+                    Reply::Refused("there is no certificate with this serial".to_owned())
                 } else {
                     assert_eq!(asked.message, Request::Latest);
                     Reply::Latest { row: 1_700_000_000, krl_version: 4_000_000_000 }
@@ -450,6 +452,59 @@ fn a_revocation_is_of_one_thing_and_can_be_undone() {
 }
 
 #[test]
+fn who_revokes_the_cas_own_host_certificate_is_told_and_check_says_so_until_there_is_another() {
+    let world = World::init();
+    let config = world.read("usshca.toml").replace("# pam_service = \"usshca\"", "pam_service = \"login\"");
+    fs::write(world.ca().join("usshca.toml"), config.replace("127.0.0.1:2022", "127.0.0.1:0")).unwrap();
+    let noted = |arguments: &[&str]| {
+        let out = world.run(arguments);
+        assert!(out.status.success(), "{out:?}");
+        String::from_utf8(out.stderr).unwrap()
+    };
+    let key = world.host_key("web1");
+    assert_eq!(noted(&["host", "sign", &key, "--name", "web1", "--out", "web1-cert.pub"]), "");
+    assert_eq!(noted(&["revoke", "--host", "web1"]), "", "another's");
+    let check = || String::from_utf8(world.run(&["check"]).stderr).unwrap();
+    assert!(!check().contains("own host certificate"), "{}", check());
+    let serial = world.serials().pop().unwrap();
+    for (arguments, act) in [(&["revoke", "--host", "CA.example.com"][..], "2"), (&["revoke", &serial], "3")] {
+        let said = noted(arguments);
+        assert!(said.contains("the CA machine's own host certificate is revoked by this: sign its host key"), "{said}");
+        let said = check();
+        assert!(
+            said.contains(&format!("warning: the CA's own host certificate (serial {serial}) was revoked")),
+            "{said}"
+        );
+        world.good(&["revoke", "--undo", act]);
+        assert!(!check().contains("own host certificate"));
+    }
+    noted(&["revoke", "--host", "ca"]);
+    world.good(&["host", "sign", "ca/ssh_host_ed25519_key.pub", "--name", "ca"]);
+    assert!(!check().contains("own host certificate"), "{}", check());
+}
+
+#[test]
+fn serve_waits_for_a_verbs_signer_to_end() {
+    let world = World::init();
+    let config = world.read("usshca.toml").replace("# pam_service = \"usshca\"", "pam_service = \"login\"");
+    fs::write(world.ca().join("usshca.toml"), config.replace("127.0.0.1:2022", "127.0.0.1:0")).unwrap();
+    // As a verb's signer has it for a moment.
+    let lock = fs::File::options().write(true).open(world.ca().join("state/lock")).unwrap();
+    lock.try_lock().unwrap();
+    let mut serve = world.command(&["serve"]);
+    let mut serve = serve.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(serve.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let waits = lines.find(|line| line.contains("another signer"));
+    assert!(waits.as_ref().is_some_and(|line| line.contains("waiting for another signer")), "{waits:?}");
+    drop(lock);
+    let up =
+        lines.find(|line| line.contains("listening on") || line.contains("another signer is at work on this state;"));
+    serve.kill().unwrap();
+    serve.wait().unwrap();
+    assert!(up.as_ref().is_some_and(|line| line.contains("listening on")), "{up:?}");
+}
+
+#[test]
 fn revoke_says_what_is_left_to_do_by_hand_and_nothing_if_the_ca_publishes() {
     let world = World::init();
     let by_hand = "krl --out";
@@ -462,6 +517,9 @@ fn revoke_says_what_is_left_to_do_by_hand_and_nothing_if_the_ca_publishes() {
         assert!(said.ends_with("KRL, which the CA publishes to /var/lib/usshca/feed as soon as it runs\n"), "{said}");
         assert!(!said.contains(by_hand), "{said}");
     }
+    let said = world.good(&["feed", "key", "rotate"]);
+    assert!(said.contains("hear of it: the CA publishes to /var/lib/usshca/feed as soon as it runs\n"), "{said}");
+    assert!(said.ends_with("they trust the key before it, whose file was replaced.\n"), "{said}");
 }
 
 #[test]
@@ -477,6 +535,17 @@ fn explain_says_which_rule_decides_and_why_the_others_do_not() {
     assert_eq!(world.bad(&["explain", "alice", "--group", "x", "--at", "tomorrow"]).0, 64);
     let (_, said) = world.bad(&["explain", "alice", "--group", "x", "--auth", "password"]);
     assert!(said.contains("pam, publickey, publickey+pam, none"), "{said}");
+    let policy = world.read("policy.toml");
+    let (head, last) = policy.rsplit_once("\nname = \"everybody\"").unwrap();
+    let strict =
+        format!("{head}\nname = \"everybody\"\nauthentication = [\"publickey+pam\"]\nreason_required = true{last}");
+    fs::write(world.ca().join("policy.toml"), strict).unwrap();
+    let (code, said) = world.bad(&["explain", "alice", "--group", "x"]);
+    assert!(code == 1 && said.contains("supposes a login by what --auth says (pam, if nothing)"), "{said}");
+    let (code, said) = world.bad(&["explain", "alice", "--group", "x", "--auth", "publickey+pam"]);
+    assert!(code == 1 && said.contains("to suppose that one is given: --reason TEXT"), "{said}");
+    world.good(&["explain", "alice", "--group", "x", "--auth", "publickey+pam", "--reason", "for it"]);
+    fs::write(world.ca().join("policy.toml"), policy).unwrap();
     let answer = world.good(&["explain", "alice", "--group", "x", "--for", "1h", "--json"]);
     let value: serde_json::Value = serde_json::from_str(&answer).unwrap();
     assert_eq!(
@@ -606,6 +675,7 @@ fn no_verb_writes_over_the_cas_own_files() {
         (&["backup", "ca/public/../state/copy"], state),
         (&["backup", "ca/policy.toml"], own),
         (&["backup", "mine"], "no backup"),
+        (&["backup", "/dev/full"], "it is not replaced; name a file or a folder"),
         (&["krl", "--out", "ca/state/host_ca"], "no KRL"),
         (&["krl", "--out", "ca/state/krl"], state),
         (&["krl", "--out", "ca/usshca.toml"], "the name of a configuration or a policy"),
@@ -660,10 +730,19 @@ fn what_cannot_be_meant_is_wrong_usage_and_said_in_its_own_words() {
         (&["revoke", "--serials", "9-5"], "the lower one first"),
         (&["revoke", "--serials", "0-5"], "the lower one first"),
         (&["find", "--from", "10.1.0.0/16"], "must be one IP address, or admin"),
+        (
+            &["find", "--serial", "r1"],
+            "must be the serial of a certificate, a number, as `usshca list` shows it; r and a number",
+        ),
+        (&["revoke", "r3"], "r and a number is a refusal"),
+        (&["revoke", "alice"], "must be the serial of a certificate"),
+        (&["revoke", "--undo", "abc"], "must be the number of a revocation, as `usshca revocations`"),
+        (&["backup", "-"], "name a file or a folder"),
     ] {
         let (code, said) = world.bad(arguments);
         assert!(code == 64 && said.contains(why), "{arguments:?}: {code} {said}");
     }
+    assert!(!world.dir.path().join("-").exists());
     let (code, said) = world.bad(&["find", "--from", "::ffff:192.0.2.1"]);
     assert!(code == 1 && said.contains("nothing of that kind"), "{said}");
     for auth in ["pam", "publickey", "publickey+pam", "none"] {
@@ -1172,7 +1251,10 @@ fn keys_that_are_encrypted_ask_for_their_passphrase() {
         "{why}"
     );
     let (code, why) = with("wrong", "list");
-    assert!(code == 78 && why.contains("user_ca is encrypted, and the passphrase is wrong"), "{why}");
+    assert!(
+        code == 78 && why.contains("user_ca is encrypted, and the passphrase is wrong: it is none of those"),
+        "{why}"
+    );
     assert_eq!(with("right", "publish feed"), (0, String::new()));
     assert_eq!(with("", "list --passphrase-fd 0 <right"), (0, String::new()));
     let (code, why) = with("", "list --passphrase-fd 0 <wrong");
@@ -1253,7 +1335,7 @@ fn keys_are_registered_listed_and_removed() {
         serde_json::from_str(&world.good(&["key", "register", "nobody", &public, "--json"])).unwrap();
     let fingerprint = json["fingerprint"].as_str().unwrap().to_owned();
     assert_eq!((&json["user"], &json["already"]), (&"nobody".into(), &false.into()));
-    assert!(world.good(&["key", "register", "nobody", &public]).ends_with("was registered for nobody\n"));
+    assert!(world.good(&["key", "register", "nobody", &public]).ends_with(") is registered for nobody already\n"));
     let listed = world.good(&["key", "list", "nobody", "--json"]);
     let key: serde_json::Value = serde_json::from_str(listed.trim()).unwrap();
     assert_eq!((key["fingerprint"].as_str(), key["revoked"].as_bool()), (Some(&*fingerprint), Some(false)));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::parse_seconds;
+use super::{parse_seconds, parse_serial};
 
 /// `usshca list`.
 #[derive(Debug, Args)]
@@ -31,7 +31,7 @@ pub struct FindArgs {
     #[arg(long, value_name = "FILE|SHA256:…")]
     pub key: Option<String>,
     /// With this serial
-    #[arg(long, value_name = "SERIAL")]
+    #[arg(long, value_name = "SERIAL", value_parser = parse_serial)]
     pub serial: Option<u64>,
     /// Asked for from one time to before another, in UTC, as 2026-01-31T12:00:00Z..2026-02-01T00:00:00Z; either may be left out
     #[arg(long, value_name = "FROM..TO")]

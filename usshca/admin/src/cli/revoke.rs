@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::parse_serial;
+
 /// `usshca revoke`.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(false).args(["serial", "user", "host", "key", "key_id", "before", "ca", "undo", "serials"]))]
 pub struct RevokeArgs {
     /// One certificate, by its serial
+    #[arg(value_parser = parse_serial)]
     pub serial: Option<u64>,
     /// All certificates that this user was given so far; the next one is good again
     #[arg(long, value_name = "NAME")]
@@ -29,7 +32,7 @@ pub struct RevokeArgs {
     #[arg(long, value_name = "user|host")]
     pub ca: Option<Of>,
     /// Lift a revocation, by its number (`usshca revocations`)
-    #[arg(long, value_name = "NUMBER", conflicts_with = "reason")]
+    #[arg(long, value_name = "NUMBER", conflicts_with = "reason", value_parser = parse_act)]
     pub undo: Option<u64>,
     /// A range of serials, users' and hosts', in the inventory or not: what an inventory that was put back does not know (`usshca check` names it)
     #[arg(long, value_name = "FIRST-LAST", value_parser = parse_serials)]
@@ -68,6 +71,11 @@ pub struct KrlArgs {
     /// Put it in place here, in one step [default: standard output]
     #[arg(long = "out", alias = "output", short = 'o', value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+/// A revocation's number.
+fn parse_act(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "must be the number of a revocation, as `usshca revocations` shows it".to_owned())
 }
 
 /// `7-9` → both numbers.

@@ -383,7 +383,8 @@ fn a_removed_hosts_key_is_not_good_again_when_its_name_goes_to_another_machine()
     let (old, new) = (key(), key());
     let sign = |world: &mut World, key: &PrivateKey| {
         let public_key = key.public_key().to_blob();
-        let request = HostRequest { public_key, principals: names(&["web1"]), validity_seconds: Some(3600) };
+        let request =
+            HostRequest { public_key, principals: names(&["web1"]), validity_seconds: Some(3600), take_key: false };
         world.ca.issue_host(&request, "admin uid 0").unwrap();
     };
     sign(&mut world, &old);
@@ -472,7 +473,12 @@ fn an_administrator_enters_a_host_key_by_key() {
     let (one, two) = (key(), key());
     let sign = |world: &mut World, key: &PrivateKey, of: &[&str]| {
         let public_key = key.public_key().to_blob();
-        let request = HostRequest { public_key, principals: names(of), validity_seconds: None };
+        let request = HostRequest { public_key, principals: names(of), validity_seconds: None, take_key: false };
+        world.ca.issue_host(&request, "admin uid 0")
+    };
+    let take = |world: &mut World, key: &PrivateKey, of: &[&str]| {
+        let public_key = key.public_key().to_blob();
+        let request = HostRequest { public_key, principals: names(of), validity_seconds: None, take_key: true };
         world.ca.issue_host(&request, "admin uid 0")
     };
     let now = world.clock.now().0;
@@ -486,8 +492,12 @@ fn an_administrator_enters_a_host_key_by_key() {
     // A refusal enters nobody.
     assert!(sign(&mut world, &key(), &["web3", "*"]).is_err());
     assert!(world.ca.inventory().host("web3").unwrap().is_none());
-    // An administrator may give a key to another host; the old one has it no more.
-    sign(&mut world, &two, &["web2"]).unwrap();
+    // An administrator may give a key to another host, by saying so; the old one has it no more.
+    let refused = sign(&mut world, &two, &["web2"]).unwrap_err();
+    assert!(refused.to_string().starts_with("this key is host web1's, and"), "{refused}");
+    assert!(world.ca.inventory().host("web2").unwrap().is_none());
+    assert_eq!((world.host("web1").keys.len(), world.rows()[0].serial), (2, 0), "and the refusal is a row");
+    take(&mut world, &two, &["web2"]).unwrap();
     assert_eq!((world.host("web1").keys.len(), world.host("web2").keys.len()), (1, 1));
     assert_eq!(world.report(&two, HOME).unwrap().0, "web2");
 }

@@ -41,6 +41,8 @@ pub struct HostRequest {
     pub principals: Vec<String>,
     /// Seconds from now; `None`: as the policy says.
     pub validity_seconds: Option<u64>,
+    /// Also if the key is another host's.
+    pub take_key: bool,
 }
 
 /// What a host is given, signed and on disk.
@@ -84,17 +86,31 @@ impl Ca {
         if !(1..=MAX_HOST_VALIDITY).contains(&validity) {
             return Err(Refused::Host(format!("the validity must be 1 to {MAX_HOST_VALIDITY} seconds")));
         }
-        if let Some(before) = self.inventory.host_of_key(&asked.fingerprint)?
-            && before.host != asked.key_id
-            && before.state != KeyState::Removed
-        {
+        if let Some(other) = self.other_host_with(&key, &asked.key_id)? {
+            if !request.take_key {
+                return Err(Refused::Host(format!(
+                    "this key is host {other}'s, and a key is one host's: give {name} one of its own (ssh-keygen on that host), or take it away from {other} by --take-key",
+                    name = asked.key_id
+                )));
+            }
             log::warning(&format!(
-                "key {} of host {} is host {}'s from now on, by {}",
-                asked.fingerprint, before.host, asked.key_id, asked.authenticated
+                "key {} of host {other} is host {}'s from now on, by {}",
+                asked.fingerprint, asked.key_id, asked.authenticated
             ));
         }
         self.inventory.enter_host(&request.principals, &key, asked.asked, &asked.authenticated)?;
         self.sign_host(key, &request.principals, validity, asked)
+    }
+
+    /// Another host than `name` whose key this is, and is still.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn other_host_with(&self, key: &PublicKey, name: &str) -> Result<Option<String>, InventoryError> {
+        let known = self.inventory.host_of_key(&key.fingerprint())?.filter(|known| known.host != name);
+        Ok(known.and_then(|known| match known.state {
+            KeyState::Good | KeyState::Revoked => Some(known.host),
+            KeyState::Replaced | KeyState::Removed => None,
+        }))
     }
 
     /// Makes a token for a host of these names; `by` is who asked.

@@ -511,9 +511,10 @@ fn administrators_list_show_revoke_and_sign_hosts() {
         public_key: PrivateKey::generate_ed25519().unwrap().public_key().to_blob(),
         principals: vec!["web1".into()],
         validity_seconds: Some(60),
+        take_key: false,
     };
     match ask(&admin, host) {
-        Reply::HostCertificate { line, serial } => {
+        Reply::HostCertificate { line, serial, taken_from: None } => {
             let certificate = Certificate::from_openssh(&line).unwrap();
             assert_eq!((certificate.serial(), certificate.key_id()), (serial, &b"web1"[..]));
             assert_eq!(world.row(serial).kind, "host");

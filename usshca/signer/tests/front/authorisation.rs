@@ -194,6 +194,7 @@ impl Ground {
                 public_key: new_key().public_key().to_blob(),
                 principals: vec!["web1".into()],
                 validity_seconds: Some(3600),
+                take_key: false,
             },
             "key-register" => Request::KeyRegister {
                 user: "mallory".into(),

@@ -266,6 +266,7 @@ impl World {
                 public_key: self.public_key(),
                 principals: vec![if self.random.one_in(2) { "web1".to_owned() } else { self.text() }],
                 validity_seconds: self.random.one_in(2).then(|| self.random.next() >> 40),
+                take_key: false,
             },
             6 => Request::Keys,
             7 => Request::Show { serial: self.serial() },

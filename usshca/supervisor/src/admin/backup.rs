@@ -23,6 +23,11 @@ const SQLITE: &[u8] = b"SQLite format 3\0";
 
 /// Copies the inventory. The copy was looked through, and is on disk, when this returns.
 pub fn backup(layout: &Layout, args: &BackupArgs) -> Result<(), Failure> {
+    if args.to == Path::new("-") {
+        return Err(Failure::usage(
+            "backup: a copy counts once it is on disk, whole, under its name, which standard output has not: name a file or a folder (a file that is called - is ./-)",
+        ));
+    }
     let path = if args.to.is_dir() { in_folder(&args.to) } else { args.to.clone() };
     let base = Base::load(layout)?;
     own::spare(layout, &path)?;
@@ -50,9 +55,16 @@ pub fn backup(layout: &Layout, args: &BackupArgs) -> Result<(), Failure> {
 
 /// A backup takes the place of an older one, or of an empty file; whatever else is there was hardly meant.
 fn replaces_backup(path: &Path) -> Result<(), Failure> {
-    // What is no regular file is not replaced anyway, and a pipe would wait for a writer here.
-    if !path.symlink_metadata().is_ok_and(|found| found.is_file()) {
-        return Ok(());
+    let Ok(found) = path.symlink_metadata() else { return Ok(()) };
+    // A pipe would wait for a writer here. A link is not replaced anyway.
+    if !found.is_file() {
+        if found.is_symlink() || found.is_dir() {
+            return Ok(());
+        }
+        return Err(Failure::output(format!(
+            "{}: a device, a pipe or a socket: it is not replaced; name a file or a folder",
+            path.display()
+        )));
     }
     let mut start = Vec::new();
     let read = File::open(path).and_then(|file| file.take(SQLITE.len() as u64).read_to_end(&mut start));

@@ -10,7 +10,7 @@ use ussh_core::escape::escape;
 use ussh_core::feed::{Bundle, FeedError, Manifest, Pinned, VerifiedFeed, seal, verify};
 use ussh_core::keys::{KeyError, PrivateKey, PublicKey};
 use ussh_os::process;
-use usshca_admin::desk::Link as _;
+use usshca_admin::desk::{Desk as _, Link as _};
 use usshca_admin::own;
 use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::layout::Layout;
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use super::files::Place;
 use super::read_key;
 use super::utc;
-use super::{Link, layout_flag, print, unexpected};
+use super::{Here, Link, layout_flag, print, unexpected};
 use crate::cli::{FeedCommand, FeedKeyCommand, FeedShowArgs, FeedSignArgs, FeedVerifyArgs, PublishArgs, RotateArgs};
 use crate::failure::Failure;
 use crate::feed_folder::{self, DRAFT, FeedFolder};
@@ -228,6 +228,7 @@ fn rotate(layout: &Layout, args: &RotateArgs) -> Result<(), Failure> {
     // Before the key hands over: there must not be one that new hosts cannot learn.
     let pin = layout.public.join("feed_key.pub");
     let place = Place::new(&pin)?;
+    let before = link.ask(&Request::FeedKey)?;
     let reply = link.ask(&request)?;
     if let Reply::FeedKey { line: Some(line), .. } = &reply {
         place.put(format!("{line}\n").as_bytes(), 0o644).map_err(|e| Failure {
@@ -238,20 +239,36 @@ fn rotate(layout: &Layout, args: &RotateArgs) -> Result<(), Failure> {
         })?;
     }
     key(&reply, args.json)?;
-    if args.json { Ok(()) } else { print(&next_steps(layout, &reply, &pin)) }
+    if args.json { Ok(()) } else { print(&next_steps(layout, &before, &reply, &pin)) }
 }
 
-fn next_steps(layout: &Layout, reply: &Reply, pin: &Path) -> String {
+fn next_steps(layout: &Layout, before: &Reply, reply: &Reply, pin: &Path) -> String {
     let dir = layout_flag(layout);
     let is_elsewhere = matches!(reply, Reply::FeedKey { held, .. } if held == "elsewhere");
-    let publish = if is_elsewhere {
-        format!("usshca{dir} publish --unsigned DIR, and where the key is: usshca feed sign DIR --key FILE")
-    } else {
-        format!("usshca{dir} publish DIR")
+    let publish = match (Here(layout).publishes(), is_elsewhere) {
+        (Some(folder), false) => format!("the CA publishes to {} as soon as it runs", folder.display()),
+        (Some(folder), true) => {
+            let folder = folder.display();
+            format!(
+                "the CA puts the draft to {folder} as soon as it runs; where the key is: usshca feed sign {folder} --key FILE"
+            )
+        }
+        (None, true) => {
+            format!("usshca{dir} publish --unsigned DIR, and where the key is: usshca feed sign DIR --key FILE")
+        }
+        (None, false) => format!("usshca{dir} publish DIR"),
+    };
+    let held = if let Reply::FeedKey { line: Some(_), held } = before { held.as_str() } else { "" };
+    let old = match (held, is_elsewhere) {
+        // There was none.
+        ("", _) => "",
+        ("file", true) => ": its file in the CA's state folder is of no more use",
+        ("file", false) => ", whose file was replaced",
+        _ => ": keep it safe, or destroy it",
     };
     format!(
         "Next: publish, so that hosts hear of it: {publish}\n\
-         Hosts that are enrolled from here on pin this key ({}). The others follow with the next feed that they take; until then they trust the key before it: keep it safe, or destroy it.\n",
+         Hosts that are enrolled from here on pin this key ({}). The others follow with the next feed that they take; until then they trust the key before it{old}.\n",
         pin.display()
     )
 }

@@ -18,7 +18,7 @@ use usshca_ipc::layout::Layout;
 
 pub use self::link::Link;
 pub use self::lost::warnings as lost_serials;
-pub use self::outlook::{ahead, warnings as outlook};
+pub use self::outlook::{ahead, own_certificate_revoked, warnings as outlook};
 use crate::cli::AdminCommand;
 use crate::config::Config;
 use crate::failure::Failure;

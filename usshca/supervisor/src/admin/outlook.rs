@@ -1,14 +1,17 @@
 //! What keeps the CA, or its feed, from working, and does not show in its files.
 
+use std::fs;
+
+use ussh_core::certificate::Certificate;
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::feed::MAX_AHEAD;
 use usshca_admin::desk::Link as _;
 use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::layout::Layout;
 
-use super::{Link, layout_flag, unexpected, utc};
+use super::{Link, certificate_path, layout_flag, unexpected, utc};
 use crate::config::Config;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 
 /// Where it is written what to do.
 const WAY_BACK: &str = "If the clock is right now: docs/operations.md, \"A clock that was far ahead\"";
@@ -18,6 +21,7 @@ const WAY_BACK: &str = "If the clock is right now: docs/operations.md, \"A clock
 /// The signer cannot be asked.
 pub fn warnings(layout: &Layout, config: &Config) -> Result<Vec<String>, Failure> {
     let mut warnings: Vec<String> = ahead(layout)?.into_iter().collect();
+    warnings.extend(own_certificate_revoked(layout)?);
     if let Some(folder) = &config.publish {
         let reply = Link::open(layout)?.ask(&Request::FeedKey)?;
         if matches!(reply, Reply::FeedKey { held, .. } if held == "elsewhere") {
@@ -39,6 +43,30 @@ pub fn ahead(layout: &Layout) -> Result<Option<String>, Failure> {
     };
     Ok(judged(row, krl_version, SystemClock.now().0)
         .map(|what| format!("{what}. {WAY_BACK} (usshca{} …)", layout_flag(layout))))
+}
+
+/// Whether the host certificate that the CA shows is revoked; whoever has the KRL refuses the CA then.
+/// # Errors
+/// The signer cannot be asked.
+pub fn own_certificate_revoked(layout: &Layout) -> Result<Option<String>, Failure> {
+    let text = fs::read_to_string(certificate_path(&layout.host_key)).unwrap_or_default();
+    // One that cannot be read is another check's.
+    let Ok(own) = Certificate::from_openssh(text.trim()) else { return Ok(None) };
+    let revoked = match Link::open(layout)?.ask(&Request::Show { serial: own.serial() }) {
+        Ok(Reply::Shown(shown)) => shown.entry.revoked,
+        Ok(_) => return Err(unexpected()),
+        // Another CA's, or of before an inventory that was put back.
+        Err(failure) if failure.exit == Exit::Refused => None,
+        Err(failure) => return Err(failure),
+    };
+    Ok(revoked.map(|at| {
+        format!(
+            "the CA's own host certificate (serial {}) was revoked at {}: sign its host key again (usshca{} host sign), and let the CA read it (SIGHUP)",
+            own.serial(),
+            utc(at),
+            layout_flag(layout)
+        )
+    }))
 }
 
 fn judged(row: u64, krl_version: u64, now: u64) -> Option<String> {

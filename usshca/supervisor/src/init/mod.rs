@@ -146,6 +146,7 @@ fn certify(stage: &Stage, host_key: &PublicKey, names: &[String]) -> Result<(), 
         public_key: host_key.to_blob(),
         principals: names.to_vec(),
         validity_seconds: Some(HOST_VALIDITY),
+        take_key: false,
     };
     let Reply::HostCertificate { line, .. } = link.ask(&request)? else {
         return Err(Failure::internal("the signer gave an answer to another question"));

@@ -9,7 +9,7 @@ use usshca_ipc::channel::ChannelError;
 use usshca_ipc::signer::{Control, Counts, FromSignerControl, PolicyText, Started};
 
 use crate::child::setup_file;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::log;
 use crate::prepare::Base;
 use crate::serve::liveness::{Due, Liveness};
@@ -17,6 +17,8 @@ use crate::signer_process::{self, START_PATIENCE, SignerProcess};
 
 /// Wait before the first restart; doubled with each failure.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// How long the first one waits for another signer on this state to end.
+const BUSY_PATIENCE: Duration = Duration::from_secs(10);
 /// Longest wait before a restart.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// How long a killed signer may take to be gone before that is logged again: one that waits for a disk outlives its SIGKILL.
@@ -63,10 +65,7 @@ impl Signer {
     /// Starts the first one and waits until it is ready.
     pub fn start(base: &Base, admin: OwnedFd) -> Result<Self, Failure> {
         let policy = base.policy()?;
-        let process = signer_process::start_ready(|| {
-            let listener = admin.try_clone().map_err(|e| Failure::internal(e.to_string()))?;
-            signer_process::start_serving(base, listener, policy.clone())
-        })?;
+        let process = start_first_one(base, &admin, &policy)?;
         set_nonblocking(&process).map_err(|e| Failure::internal(e.to_string()))?;
         let state = State::up(process, Instant::now());
         Ok(Signer {
@@ -352,6 +351,28 @@ impl Signer {
             wait.as_secs_f32()
         ));
         State::Down { until: now + wait }
+    }
+}
+
+/// A verb's own signer, at work on the state when the CA starts, is waited for: it has a second's work at most.
+fn start_first_one(base: &Base, admin: &OwnedFd, policy: &[PolicyText]) -> Result<SignerProcess, Failure> {
+    let end = Instant::now() + BUSY_PATIENCE;
+    let mut is_told = false;
+    loop {
+        let started = signer_process::start_ready(|| {
+            let listener = admin.try_clone().map_err(|e| Failure::internal(e.to_string()))?;
+            signer_process::start_serving(base, listener, policy.to_vec())
+        });
+        match started {
+            Err(failure) if failure.exit == Exit::Unavailable && Instant::now() < end => {
+                if !std::mem::replace(&mut is_told, true) {
+                    log::info("waiting for another signer that is at work on this state, as a verb's is for a moment");
+                }
+                // Its lock cannot be waited for from here: the state folder is the signer's.
+                std::thread::sleep(FIRST_WAIT);
+            }
+            started => return started,
+        }
     }
 }
 
