@@ -157,7 +157,7 @@ fn the_most_rows_take_what_is_documented() {
     let (_dir, mut inventory) = inventory();
     let flood: Vec<_> = (0..MAX_ALL)
         .map(|n| {
-            let address = format!("2001:db8:{:04x}:{:04x}:ffff:ffff:ffff:ffff", n * 7919 & 0xffff, n * 31 & 0xffff);
+            let address = format!("2001:db8:{:04x}:{:04x}:ffff:ffff:ffff:ffff", n * 7919 % 65_536, n * 31 % 65_536);
             let name = format!("{:064}", n * 104_729 % 1_000_003);
             RefusedLogin { fingerprint: format!("SHA256:{n:043}"), ..login(&name, &address) }
         })
