@@ -286,14 +286,17 @@ impl Ca {
         Ok(done)
     }
 
-    /// The KRL of all that is revoked and not over, for both CAs.
+    /// The KRL of all that is revoked and not over, for both CAs: the last one, if that is younger than a minute and nothing was revoked or lifted since.
     /// # Errors
     /// [`KrlError`]
     pub fn krl(&mut self) -> Result<Vec<u8>, KrlError> {
+        if let Some(krl) = self.feed.kept_krl(self.now()) {
+            return Ok(krl.to_vec());
+        }
         self.krl_of_now().map(|(_, _, krl)| krl)
     }
 
-    /// The same with its version and time.
+    /// A new one with its version, which is above every one before, and its time.
     /// # Errors
     /// [`KrlError`]
     pub fn krl_of_now(&mut self) -> Result<(u64, UnixTime, Vec<u8>), KrlError> {
@@ -313,6 +316,7 @@ impl Ca {
         if read.version() != Some(version) || read.generated() != Some(now) {
             return Err(KrlError::Different);
         }
+        self.feed.keep_krl(now, &krl);
         Ok((version, now, krl))
     }
 }

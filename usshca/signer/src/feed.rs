@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ussh_core::clock::UnixTime;
 use ussh_core::feed::{
     Bundle, FeedContents, FeedError, Handover, MAX_HANDOVERS, Manifest, draft, open, seal, verify_signature,
 };
@@ -27,8 +28,10 @@ const NEW_KEY: &str = "feed_key.new";
 const PUBLIC: &str = "feed_key.pub";
 const AGENT: &str = "feed_key.agent";
 const HANDOVERS: &str = "feed_handovers";
-/// How long readers over SSH are given the same feed, if nothing was revoked meanwhile: each new one takes a signature and a write.
-const READERS: Duration = Duration::from_secs(60);
+/// How long readers over SSH are given the same feed, if nothing was revoked meanwhile: each new one takes a signature and a write. In seconds the same of a KRL: each new one raises its version,
+/// and asked for without end that would be ahead of the clock, until hosts took none any more.
+const READERS: Duration = Duration::from_secs(KRL_KEPT);
+const KRL_KEPT: u64 = 60;
 
 /// Why there is no feed.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +97,8 @@ pub struct FeedKeeper {
     handovers: Vec<Handover>,
     /// What readers over SSH are given.
     kept: Option<(Instant, u64, Vec<u8>)>,
+    /// The last KRL, alone or in a feed, and when it was made.
+    kept_krl: Option<(UnixTime, Vec<u8>)>,
 }
 
 #[derive(Debug)]
@@ -118,6 +123,7 @@ impl FeedKeeper {
             key,
             handovers,
             kept: None,
+            kept_krl: None,
         };
         if let Some(key) = keeper.public_key() {
             check_role(&key, keys, &setup.others)?;
@@ -142,9 +148,21 @@ impl FeedKeeper {
         }
     }
 
-    /// Readers get a new one.
+    /// Readers get a new one, and a new KRL.
     pub fn forget(&mut self) {
         self.kept = None;
+        self.kept_krl = None;
+    }
+
+    /// The last KRL, if it may be given out once more.
+    pub fn kept_krl(&self, now: UnixTime) -> Option<&[u8]> {
+        let (made, krl) = self.kept_krl.as_ref()?;
+        (*made <= now && now.0 < made.0.saturating_add(KRL_KEPT)).then_some(krl)
+    }
+
+    /// There is another one.
+    pub fn keep_krl(&mut self, made: UnixTime, krl: &[u8]) {
+        self.kept_krl = Some((made, krl.to_vec()));
     }
 
     /// Order: the new private key, the handover, the old key's end. Whatever a kill cuts off, [`Self::load`] finds by the handover which key it is.

@@ -108,6 +108,12 @@ impl World {
         self.ca.report(&proven, peer(from)).map_err(|refused| refused.for_host())
     }
 
+    fn krl(&mut self, key: &PrivateKey) -> Vec<u8> {
+        let claims = Claims { verb: Verb::Krl, nonce: &NONCE, names: &[] };
+        let proven = claims.verify(&claims.sign(None, &copies(&[key])).unwrap()).unwrap();
+        self.ca.krl_for_host(&proven, peer(HOME)).unwrap()
+    }
+
     fn host(&mut self, name: &str) -> Host {
         self.ca.inventory().host(name).unwrap().unwrap()
     }
@@ -523,4 +529,39 @@ fn policy_says_how_long_and_which_wildcards() {
     for refused in [world.renew(&[], &[&host]).unwrap_err(), world.enroll(&token, &[], &[&key()]).unwrap_err()] {
         assert!(refused.starts_with("\"*.example.com\" is no host name"), "{refused}");
     }
+}
+
+#[test]
+fn a_host_that_asks_for_the_krl_without_end_does_not_raise_its_version() {
+    let mut world = world();
+    let token = world.token(&["web1"]);
+    let one = key();
+    world.enroll(&token, &[], &[&one]).unwrap();
+    let first = world.krl(&one);
+    for _ in 0..100 {
+        assert!(world.krl(&one) == first && world.ca.krl().unwrap() == first, "users and administrators get the same");
+    }
+    let version = |krl: &[u8]| RevokedKeys::parse(krl).unwrap().version().unwrap();
+    assert_eq!(world.ca.inventory().latest().unwrap().1, version(&first));
+
+    // What was revoked, and what was lifted, is in the next one.
+    let lost = key().public_key();
+    let Revocation::Done { act, .. } = world.ca.revoke(Revoke::Key(lost.fingerprint()), "test", "").unwrap() else {
+        panic!("not revoked")
+    };
+    let second = world.krl(&one);
+    assert!(RevokedKeys::parse(&second).unwrap().revokes_key(&lost) && version(&second) > version(&first));
+    world.ca.lift(act, "test").unwrap();
+    let third = world.krl(&one);
+    assert!(!RevokedKeys::parse(&third).unwrap().revokes_key(&lost) && version(&third) > version(&second));
+
+    // It does not grow old.
+    world.pass(59);
+    assert_eq!(world.krl(&one), third);
+    world.pass(1);
+    let fourth = RevokedKeys::parse(&world.krl(&one)).unwrap();
+    assert!(fourth.version() > Some(version(&third)) && fourth.generated() == Some(world.clock.now()));
+    // A clock that was set back makes none that is of the future.
+    world.clock.0.fetch_sub(10, Ordering::Relaxed);
+    assert_eq!(RevokedKeys::parse(&world.krl(&one)).unwrap().generated(), Some(world.clock.now()));
 }

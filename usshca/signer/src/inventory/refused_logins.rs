@@ -10,7 +10,7 @@ use super::{Inventory, InventoryError, sql_time};
 pub const WINDOW_SECONDS: u64 = 300;
 /// Most rows of one network: whoever makes more loses the oldest of their own.
 pub const MAX_OF_NETWORK: i64 = 256;
-/// Most rows in all: some 5 MB. The oldest are dropped.
+/// Most rows in all: some 14 MB with names of 64 bytes, which are the longest, beside a write-ahead log of some 16 MB. The oldest are dropped.
 pub const MAX_ALL: i64 = 16_384;
 
 /// What is the same of several refusals.
@@ -42,7 +42,7 @@ pub struct Tally {
 }
 
 impl Inventory {
-    /// Writes them down in one transaction, and drops what is too much. It never fails on the clock: a refusal is safe at any time.
+    /// Writes them down in one transaction in the order given, which is to be that of their first times, and drops what is too much. It never fails on the clock: a refusal is safe at any time.
     /// # Errors
     /// [`InventoryError`]
     pub fn record_refused_logins<'a>(

@@ -76,7 +76,7 @@ impl Server {
     }
 
     pub(super) fn on_admin(&mut self, id: u64) -> Flow {
-        self.write_refused_logins();
+        self.write_refused_logins_for_reader();
         let Some(admin) = self.admins.get_mut(&id) else {
             return Flow::Continue;
         };

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use ussh_core::clock::UnixTime;
-use ussh_core::escape::{MAX_FIELD, escape};
+use ussh_core::escape::escape;
 use usshca_ipc::front::Purpose;
 use usshca_ipc::worker::PamRefusal;
 
@@ -27,6 +27,8 @@ const RETRY: Duration = Duration::from_secs(10);
 const MAX_OF_NETWORK: usize = 32;
 /// Most different ones that wait; what is beyond is counted without addresses, too.
 const MAX_WAITING: usize = 1024;
+/// Most bytes of a name in a row: it stands there four times, indexes included. The log has all of it.
+const MAX_ROW_NAME: usize = 64;
 /// Instead of what is not told apart.
 const OTHERS: &str = "(others)";
 
@@ -137,10 +139,19 @@ pub struct Refusal<'a> {
 /// Those that wait to be written.
 #[derive(Debug, Default)]
 pub struct RefusedLogins {
-    waiting: BTreeMap<RefusedLogin, Tally>,
+    waiting: BTreeMap<RefusedLogin, Waiting>,
     of_network: BTreeMap<String, usize>,
     /// When they are to be written.
     due: Option<Instant>,
+    /// They could not be: it is not tried before they are due, whoever reads.
+    failed: bool,
+}
+
+/// Tallies in the order of their first times.
+#[derive(Debug)]
+struct Waiting {
+    place: usize,
+    tally: Tally,
 }
 
 impl RefusedLogins {
@@ -164,17 +175,25 @@ impl RefusedLogins {
         }
         let of_network = &mut self.of_network;
         let network = login.network.clone();
+        let place = self.waiting.len();
         self.waiting
             .entry(login)
-            .and_modify(|tally| {
+            .and_modify(|Waiting { tally, .. }| {
                 tally.count = tally.count.saturating_add(1);
                 tally.last = tally.last.max(now);
             })
             .or_insert_with(|| {
                 *of_network.entry(network).or_default() += 1;
-                Tally { first: now, last: now, count: 1 }
+                Waiting { place, tally: Tally { first: now, last: now, count: 1 } }
             });
         self.due.get_or_insert_with(|| Instant::now() + DELAY);
+    }
+
+    /// The first one first.
+    pub fn in_order(&self) -> Vec<(&RefusedLogin, &Tally)> {
+        let mut all: Vec<_> = self.waiting.iter().collect();
+        all.sort_unstable_by_key(|(_, waiting)| waiting.place);
+        all.into_iter().map(|(login, waiting)| (login, &waiting.tally)).collect()
     }
 
     #[cfg(test)]
@@ -184,7 +203,7 @@ impl RefusedLogins {
 
     #[cfg(test)]
     pub fn total(&self) -> u64 {
-        self.waiting.values().map(|tally| tally.count).sum()
+        self.waiting.values().map(|waiting| waiting.tally.count).sum()
     }
 
     /// How long until they are to be written.
@@ -202,13 +221,20 @@ impl Server {
     /// One line of the log and, in a while, a row of the inventory; or one more in it. What PAM refuses has the worker's line.
     pub(super) fn refuse_login(&mut self, connection: u64, peer: IpAddr, refusal: &Refusal<'_>) {
         let Refusal { user, proved, tried, key, reason } = *refusal;
-        let (user, source, reason) = (usable(user), peer.to_canonical().to_string(), reason.text());
+        let (row_name, user) = (usable(user, MAX_ROW_NAME), usable(user, MAX_NAME));
+        let (source, reason) = (peer.to_canonical().to_string(), reason.text());
         if tried != Tried::Pam || !matches!(refusal.reason, Reason::Pam(_)) {
             log::refused_login(connection, &user, &source, tried.name(), key, reason);
         }
         let authenticated = format!("{proved} (tried {})", tried.name());
-        let login =
-            RefusedLogin { user, source, network: network(peer), authenticated, fingerprint: key.to_owned(), reason };
+        let login = RefusedLogin {
+            user: row_name,
+            source,
+            network: network(peer),
+            authenticated,
+            fingerprint: key.to_owned(),
+            reason,
+        };
         let now = self.ca.now();
         self.refused_logins.note(login, now);
     }
@@ -220,27 +246,35 @@ impl Server {
         }
     }
 
-    /// Writes them now: somebody is going to read, or the CA stops.
+    /// Writes them now, since somebody is going to read; but not soon after that has failed.
+    pub(super) fn write_refused_logins_for_reader(&mut self) {
+        if !self.refused_logins.failed || self.refused_logins.is_due(false) {
+            self.write_refused_logins();
+        }
+    }
+
+    /// Writes them now: they are due, or the CA stops.
     pub(super) fn write_refused_logins(&mut self) {
         if self.refused_logins.waiting.is_empty() {
             return;
         }
         let mut refused = std::mem::take(&mut self.refused_logins);
-        if let Err(e) = self.ca.inventory().record_refused_logins(&refused.waiting) {
+        if let Err(e) = self.ca.inventory().record_refused_logins(refused.in_order()) {
             // They stay, and what comes meanwhile is counted with them: it is bounded.
             log::warning(&format!("refused logins could not be recorded, {} of them wait: {e}", refused.waiting.len()));
             refused.due = Some(Instant::now() + RETRY);
+            refused.failed = true;
             self.refused_logins = refused;
         }
     }
 }
 
 /// As typed, if that is short and of one line; else what can be shown of it.
-fn usable(user: &str) -> String {
-    if user.len() <= MAX_NAME && !user.chars().any(char::is_control) {
+fn usable(user: &str, longest: usize) -> String {
+    if user.len() <= longest && !user.chars().any(char::is_control) {
         user.to_owned()
     } else {
-        escape(user.as_bytes(), MAX_FIELD)
+        escape(user.as_bytes(), longest)
     }
 }
 

@@ -67,7 +67,7 @@ impl Server {
             front.administers = true;
             log::info(&format!("connection {connection}: {by} administers"));
         }
-        self.write_refused_logins();
+        self.write_refused_logins_for_reader();
         let answers = crate::admin::answer(&mut self.ca, &by, request);
         if let Some(front) = self.fronts.get_mut(&connection) {
             front.rest.extend(answers.into_iter().map(|answer| FromSigner::Admin(Box::new(answer))));

@@ -30,6 +30,8 @@ pub struct Conduct {
     pub troubled: bool,
     /// It got what is for everybody: it did not come for nothing.
     pub served: bool,
+    /// Somebody has logged in.
+    pub logged_in: bool,
 }
 
 /// A connection.
@@ -56,8 +58,6 @@ pub struct Connection {
     pub lookups: u32,
     /// What became of its attempts.
     pub conduct: Conduct,
-    /// Somebody has logged in.
-    pub logged_in: bool,
     /// It was ended to make room for somebody else.
     evicted: bool,
     /// Until when it must have logged in.
@@ -101,7 +101,6 @@ pub fn start(ground: &Ground, signer: &Signer, id: u64, stream: TcpStream) -> st
         attempts: 0,
         lookups: 0,
         conduct: Conduct::default(),
-        logged_in: false,
         evicted: false,
         grace_end,
         deadline: grace_end + SESSION,
@@ -192,8 +191,32 @@ fn is_user_name(user: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    /// One whose front is any process.
+    pub fn connection(id: u64, peer: SocketAddr, front: std::process::Child) -> Connection {
+        let (ours, _gone) = SeqPacket::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let grace_end = Instant::now() + SESSION;
+        Connection {
+            id,
+            peer,
+            source: Source::of(peer.ip()),
+            front: Child::new(front).unwrap(),
+            channel: Channel::new(ours),
+            talks: false,
+            log: LogPipe::new().unwrap().0,
+            signer_generation: Some(1),
+            attempts: 1,
+            lookups: 0,
+            conduct: Conduct::default(),
+            evicted: false,
+            grace_end,
+            deadline: grace_end,
+        }
+    }
 
     #[test]
     fn refuses_user_names_that_would_break_a_log_or_pam() {

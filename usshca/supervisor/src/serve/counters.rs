@@ -178,7 +178,7 @@ impl EventLoop {
             stopping: self.stop_by.is_some(),
             listening: addresses.map(|a| a.to_string()).collect(),
             connections: self.connections.len(),
-            logging_in: self.connections.values().filter(|c| !c.logged_in).count(),
+            logging_in: self.connections.values().filter(|c| !c.conduct.logged_in).count(),
             workers: self.workers.len(),
             sources_with_penalties: self.penalties.len(now),
             signer: self.signer.state().to_owned(),

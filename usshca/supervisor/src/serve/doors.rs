@@ -195,7 +195,7 @@ impl EventLoop {
 impl Connection {
     /// Whether it counts as one that has not logged in.
     fn waits(&self) -> bool {
-        !self.logged_in && !self.is_evicted()
+        !self.conduct.logged_in && !self.is_evicted()
     }
 }
 

@@ -121,19 +121,23 @@ impl EventLoop {
         self.notify.ready();
         while !self.is_done() {
             let ready = self.wait().map_err(|e| Failure::internal(format!("poll: {e}")))?;
-            let now = Instant::now();
-            self.hear_signals(now);
-            self.signer.advance(&self.ground.base, now);
-            self.publish(now);
-            self.note_logins();
-            self.see_to(&ready, now);
-            self.accept(now);
-            self.serve_desk(now);
-            self.notify.alive(now);
+            self.round(&ready, Instant::now());
         }
         self.signer.finish();
         log::info("stopped");
         Ok(())
+    }
+
+    fn round(&mut self, ready: &[Token], now: Instant) {
+        self.hear_signals(now);
+        self.signer.advance(&self.ground.base, now);
+        self.note_logins();
+        self.see_to(ready, now);
+        // What the signer has said while connections were seen to is heard as well.
+        self.publish(now);
+        self.accept(now);
+        self.serve_desk(now);
+        self.notify.alive(now);
     }
 
     fn is_done(&self) -> bool {
@@ -230,15 +234,19 @@ impl EventLoop {
     }
 
     /// Only the signer's word makes a connection one that has logged in: the front's would be worth nothing, and a worker may have been there for less.
-    fn note_logins(&mut self) {
-        for connection in self.signer.take_logged_in() {
-            if let Some(connection) = self.connections.get_mut(&connection) {
-                connection.logged_in = true;
+    pub(super) fn note_logins(&mut self) {
+        for number in self.signer.take_logged_in() {
+            if let Some(connection) = self.connections.get_mut(&number) {
+                connection.conduct.logged_in = true;
+            } else if let Some(departed) = self.departed.get_mut(&number) {
+                departed.conduct.logged_in = true;
             }
         }
-        for connection in self.signer.take_served() {
-            if let Some(connection) = self.connections.get_mut(&connection) {
+        for number in self.signer.take_served() {
+            if let Some(connection) = self.connections.get_mut(&number) {
                 connection.conduct.served = true;
+            } else if let Some(departed) = self.departed.get_mut(&number) {
+                departed.conduct.served = true;
             }
         }
     }
@@ -283,4 +291,88 @@ pub fn is_to_be_killed(now: Instant, deadline: Instant, log: &LogPipe) -> Option
 /// A limit of the configuration.
 pub fn limit(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use std::net::SocketAddr;
+    use std::process::{Command, Stdio};
+
+    use usshca_ipc::channel::Channel;
+    use usshca_ipc::signer::{Control, FromSignerControl};
+
+    use super::*;
+    use crate::prepare::HostIdentity;
+    use crate::serve::source::Source;
+    use crate::serve::{connection, signer};
+
+    const MANY: u64 = 40;
+
+    /// A loop with [`MANY`] connections from one address whose fronts have all ended well, and the signer's end of its channel.
+    fn many_that_ended(dir: &std::path::Path) -> (EventLoop, Channel<FromSignerControl, Control>, Vec<Token>) {
+        let host = HostIdentity { key: String::new().into(), certificate: String::new(), valid_before: None };
+        let ground = Ground { base: signer::tests::base(dir), host };
+        let desk = Desk::open(&dir.join("status.sock"), None, None).unwrap();
+        let (signer, theirs) = signer::tests::up();
+        let mut event_loop = EventLoop::new(ground, Vec::new(), signer, desk, Notify::default()).unwrap();
+        for number in 1..=MANY {
+            // It ends with the pipe that it reads.
+            let mut front = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+            drop(front.stdin.take());
+            let connection = connection::tests::connection(number, peer(), front);
+            let mut fds = [PollFd::new(connection.front.as_fd(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut fds, PollTimeout::from(10_000_u16)), Ok(1), "it ends");
+            event_loop.connections.insert(number, connection);
+        }
+        (event_loop, theirs, (1..=MANY).map(Token::Connection).collect())
+    }
+
+    fn peer() -> SocketAddr {
+        ([192, 0, 2, 1], 22).into()
+    }
+
+    fn say_all_is_well(theirs: &Channel<FromSignerControl, Control>) {
+        for connection in 1..=MANY {
+            let message = match connection % 2 {
+                0 => FromSignerControl::LoggedIn { connection },
+                _ => FromSignerControl::Served { connection },
+            };
+            theirs.send(&message).unwrap();
+        }
+    }
+
+    fn is_punished(event_loop: &mut EventLoop) -> bool {
+        assert!(event_loop.connections.is_empty() && event_loop.departed.is_empty(), "all were seen to");
+        event_loop.penalties.left(Source::of(peer().ip()), Instant::now()).is_some()
+    }
+
+    #[test]
+    fn many_that_end_in_one_round_and_have_logged_in_or_were_served_cost_their_address_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut event_loop, theirs, ready) = many_that_ended(dir.path());
+        say_all_is_well(&theirs);
+        event_loop.round(&ready, Instant::now());
+        assert!(!is_punished(&mut event_loop));
+    }
+
+    #[test]
+    fn what_the_signer_says_once_the_round_has_begun_is_heard_before_a_connection_is_judged() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut event_loop, theirs, ready) = many_that_ended(dir.path());
+        let now = Instant::now();
+        event_loop.signer.advance(&event_loop.ground.base, now);
+        event_loop.note_logins();
+        say_all_is_well(&theirs);
+        event_loop.see_to(&ready, now);
+        assert!(!is_punished(&mut event_loop));
+    }
+
+    #[test]
+    fn many_that_end_in_one_round_and_never_tried_are_not_let_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut event_loop, _theirs, ready) = many_that_ended(dir.path());
+        event_loop.round(&ready, Instant::now());
+        assert!(is_punished(&mut event_loop));
+    }
 }

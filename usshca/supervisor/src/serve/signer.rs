@@ -23,6 +23,8 @@ const BUSY_PATIENCE: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// How long a killed signer may take to be gone before that is logged again: one that waits for a disk outlives its SIGKILL.
 const REAP_PATIENCE: Duration = Duration::from_secs(10);
+/// Most messages of the signer's that are taken at a time: more than its socket holds.
+const MAX_NEWS: usize = 1024;
 /// A signer that was up for so long starts the count of failures anew.
 const STEADY: Duration = Duration::from_secs(60);
 
@@ -55,10 +57,24 @@ pub struct Signer {
 }
 
 enum State {
-    Up { process: SignerProcess, since: Instant, liveness: Liveness },
-    Starting { process: SignerProcess, deadline: Instant },
-    Killed { process: SignerProcess, remind: Instant },
-    Down { until: Instant },
+    /// `over`: how it ended, if that is known and was not seen to yet.
+    Up {
+        process: SignerProcess,
+        since: Instant,
+        liveness: Liveness,
+        over: Option<String>,
+    },
+    Starting {
+        process: SignerProcess,
+        deadline: Instant,
+    },
+    Killed {
+        process: SignerProcess,
+        remind: Instant,
+    },
+    Down {
+        until: Instant,
+    },
 }
 
 impl Signer {
@@ -183,6 +199,7 @@ impl Signer {
     /// When [`Self::advance`] has something to do even if nothing happens.
     pub fn next_instant(&self) -> Option<Instant> {
         match &self.state {
+            State::Up { over: Some(_), since, .. } => Some(*since),
             State::Up { liveness, .. } => Some(liveness.next_instant()),
             State::Starting { deadline, .. } => Some(*deadline),
             State::Killed { remind, .. } => Some(*remind),
@@ -190,58 +207,82 @@ impl Signer {
         }
     }
 
+    /// Takes in all that it has said, within bounds: who has logged in, above all, which it says before their fronts hear of it. That it has
+    /// ended is [`Self::advance`]'s to see to.
+    pub fn hear(&mut self, now: Instant) {
+        for _ in 0..MAX_NEWS {
+            let State::Up { process, liveness, over: over @ None, .. } = &mut self.state else {
+                return;
+            };
+            let answer = match process.control.receive(None) {
+                Ok(received) => received.message,
+                Err(ChannelError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => return,
+                // It has closed its channel: once it is up it has nothing to say but answers.
+                Err(e) => {
+                    *over = Some(status(process).unwrap_or_else(|| e.to_string()));
+                    return;
+                }
+            };
+            let is_answer = match answer {
+                FromSignerControl::Hears => liveness.answered(now),
+                FromSignerControl::PolicyTaken => {
+                    log::settled("policy: ");
+                    self.offered.pop_front().map(|policy| self.policy = policy).is_some()
+                }
+                FromSignerControl::PolicyKept(why) => {
+                    log::error(&format!("policy: the one before stays in force: {why}"));
+                    self.offered.pop_front().is_some()
+                }
+                FromSignerControl::LoggedIn { connection } => {
+                    self.logged_in.push(connection);
+                    true
+                }
+                FromSignerControl::Served { connection } => {
+                    self.served.push(connection);
+                    true
+                }
+                FromSignerControl::Counts(counts) => {
+                    self.present = counts;
+                    true
+                }
+                FromSignerControl::KeyTroubles(troubles) => {
+                    for trouble in &troubles {
+                        log::error(trouble);
+                    }
+                    if troubles.is_empty() {
+                        log::info("all CA keys sign again");
+                    }
+                    self.key_troubles = troubles;
+                    true
+                }
+                FromSignerControl::Ready
+                | FromSignerControl::Failed(_)
+                | FromSignerControl::Busy(_)
+                | FromSignerControl::PolicyName { .. }
+                | FromSignerControl::PolicyWarning(_)
+                | FromSignerControl::PolicyGood
+                | FromSignerControl::Copied { .. }
+                | FromSignerControl::Judged(_)
+                | FromSignerControl::NeedsPassphrase { .. } => false,
+                FromSignerControl::Changed => {
+                    self.changed = true;
+                    true
+                }
+            };
+            if !is_answer {
+                *over = Some("spoke out of turn".to_owned());
+            }
+        }
+    }
+
     /// Looks at what has happened, and goes on from there.
     pub fn advance(&mut self, base: &Base, now: Instant) {
+        self.hear(now);
         let next = match &mut self.state {
             State::Down { until } if now >= *until => self.restart(base, now),
             State::Down { .. } => return,
-            State::Up { process, since, liveness } => {
-                let how = ended(process, |answer| match answer {
-                    FromSignerControl::Hears => liveness.answered(now),
-                    FromSignerControl::PolicyTaken => {
-                        log::settled("policy: ");
-                        self.offered.pop_front().map(|policy| self.policy = policy).is_some()
-                    }
-                    FromSignerControl::PolicyKept(why) => {
-                        log::error(&format!("policy: the one before stays in force: {why}"));
-                        self.offered.pop_front().is_some()
-                    }
-                    FromSignerControl::LoggedIn { connection } => {
-                        self.logged_in.push(connection);
-                        true
-                    }
-                    FromSignerControl::Served { connection } => {
-                        self.served.push(connection);
-                        true
-                    }
-                    FromSignerControl::Counts(counts) => {
-                        self.present = counts;
-                        true
-                    }
-                    FromSignerControl::KeyTroubles(troubles) => {
-                        for trouble in &troubles {
-                            log::error(trouble);
-                        }
-                        if troubles.is_empty() {
-                            log::info("all CA keys sign again");
-                        }
-                        self.key_troubles = troubles;
-                        true
-                    }
-                    FromSignerControl::Ready
-                    | FromSignerControl::Failed(_)
-                    | FromSignerControl::Busy(_)
-                    | FromSignerControl::PolicyName { .. }
-                    | FromSignerControl::PolicyWarning(_)
-                    | FromSignerControl::PolicyGood
-                    | FromSignerControl::Copied { .. }
-                    | FromSignerControl::Judged(_)
-                    | FromSignerControl::NeedsPassphrase { .. } => false,
-                    FromSignerControl::Changed => {
-                        self.changed = true;
-                        true
-                    }
-                });
+            State::Up { process, since, liveness, over } => {
+                let how = over.take().or_else(|| status(process));
                 let hangs = how.is_none() && !hears(process, liveness, now);
                 if how.is_none() && !hangs {
                     return;
@@ -277,13 +318,11 @@ impl Signer {
                     }
                     Started::OutOfTurn => self.down("spoke out of turn", now),
                 },
-                Err(ChannelError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {
-                    match ended(process, |_| false) {
-                        Some(how) => self.down(&how, now),
-                        None if now >= *deadline => return self.kill("was not ready in time", now),
-                        None => return,
-                    }
-                }
+                Err(ChannelError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => match status(process) {
+                    Some(how) => self.down(&how, now),
+                    None if now >= *deadline => return self.kill("was not ready in time", now),
+                    None => return,
+                },
                 Err(e) => self.down(&e.to_string(), now),
             },
         };
@@ -391,7 +430,7 @@ fn set_nonblocking(process: &SignerProcess) -> std::io::Result<()> {
 
 impl State {
     fn up(process: SignerProcess, now: Instant) -> Self {
-        State::Up { process, since: now, liveness: Liveness::new(now) }
+        State::Up { process, since: now, liveness: Liveness::new(now), over: None }
     }
 }
 
@@ -409,17 +448,9 @@ fn hears(process: &SignerProcess, liveness: &mut Liveness, now: Instant) -> bool
     true
 }
 
-/// How it ended, if it did: by its exit, or by closing its channel (once it is up it has nothing to say but answers).
-fn ended(process: &mut SignerProcess, mut is_answer: impl FnMut(FromSignerControl) -> bool) -> Option<String> {
-    if let Some(status) = process.child.try_wait() {
-        return Some(format!("ended ({status})"));
-    }
-    // Whatever is behind it is seen the next time.
-    match process.control.receive(None) {
-        Err(ChannelError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => None,
-        Ok(received) => (!is_answer(received.message)).then(|| "spoke out of turn".to_owned()),
-        Err(e) => Some(e.to_string()),
-    }
+/// How it ended, if it did.
+fn status(process: &mut SignerProcess) -> Option<String> {
+    process.child.try_wait().map(|status| format!("ended ({status})"))
 }
 
 fn wait_after(failures: u32) -> Duration {
@@ -427,7 +458,7 @@ fn wait_after(failures: u32) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use std::path::Path;
 
@@ -440,7 +471,7 @@ mod tests {
     use crate::prepare::Programs;
 
     /// A process, and the signer's end of its channel, which the test holds.
-    fn process() -> (SignerProcess, Channel<FromSignerControl, Control>) {
+    pub fn process() -> (SignerProcess, Channel<FromSignerControl, Control>) {
         let (ours, theirs) = SeqPacket::pair().unwrap();
         let sleeper = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let process = SignerProcess { child: Child::new(sleeper).unwrap(), control: Channel::new(ours) };
@@ -448,7 +479,7 @@ mod tests {
         (process, Channel::new(theirs))
     }
 
-    fn base(dir: &Path) -> Base {
+    pub fn base(dir: &Path) -> Base {
         let config = Config::parse("ca_name = \"ca\"\nhost_principals = [\"ca\"]\n", Path::new("x")).unwrap();
         let none = dir.join("none");
         let programs = Programs { front: none.clone(), pam: none.clone(), signer: none };
@@ -457,6 +488,12 @@ mod tests {
 
     fn policy(text: &str) -> Vec<PolicyText> {
         vec![PolicyText { name: "policy.toml".into(), folder: String::new(), text: text.into() }]
+    }
+
+    /// One that is up, and its end of its channel.
+    pub fn up() -> (Signer, Channel<FromSignerControl, Control>) {
+        let (process, theirs) = process();
+        (signer(State::up(process, Instant::now())), theirs)
     }
 
     fn signer(state: State) -> Signer {
@@ -478,10 +515,8 @@ mod tests {
     }
 
     /// All that the signer has said is taken in.
-    fn advance(signer: &mut Signer, base: &Base, answers: usize) {
-        for _ in 0..answers {
-            signer.advance(base, Instant::now());
-        }
+    fn advance(signer: &mut Signer, base: &Base) {
+        signer.advance(base, Instant::now());
     }
 
     #[test]
@@ -494,18 +529,19 @@ mod tests {
             signer.offer(policy(text));
         }
         let kept = || FromSignerControl::PolicyKept("no".into());
-        for answer in [FromSignerControl::PolicyTaken, kept(), FromSignerControl::PolicyTaken, kept()] {
+        theirs.send(&FromSignerControl::PolicyTaken).unwrap();
+        advance(&mut signer, &base);
+        assert_eq!((signer.state(), &signer.policy), ("up", &policy("good")), "the first answer is about the first");
+        for answer in [kept(), FromSignerControl::PolicyTaken, kept()] {
             theirs.send(&answer).unwrap();
         }
-        advance(&mut signer, &base, 1);
-        assert_eq!((signer.state(), &signer.policy), ("up", &policy("good")), "the first answer is about the first");
-        advance(&mut signer, &base, 3);
+        advance(&mut signer, &base);
         // The next signer starts with what this one has taken.
         assert_eq!((signer.state(), &signer.policy), ("up", &policy("better")));
         assert!(signer.offered.is_empty());
         // An answer to nothing is out of turn.
         theirs.send(&FromSignerControl::PolicyTaken).unwrap();
-        advance(&mut signer, &base, 1);
+        advance(&mut signer, &base);
         assert_eq!((signer.state(), &signer.policy), ("down", &policy("better")));
     }
 
@@ -518,7 +554,7 @@ mod tests {
         signer.offer(policy("second"));
         signer.offer(policy("third"));
         drop(theirs);
-        advance(&mut signer, &base, 1);
+        advance(&mut signer, &base);
         assert_eq!(signer.state(), "down");
         // Its program is missing here: it stays down, and keeps what it was to offer.
         signer.advance(&base, Instant::now() + LONGEST_WAIT);
@@ -530,13 +566,37 @@ mod tests {
         let (process, theirs) = self::process();
         signer.state = State::Starting { process, deadline: Instant::now() + START_PATIENCE };
         theirs.send(&FromSignerControl::Ready).unwrap();
-        advance(&mut signer, &base, 1);
+        advance(&mut signer, &base);
         assert_eq!(signer.state(), "up");
         let asked = theirs.receive(Some(START_PATIENCE)).unwrap();
         assert_eq!((asked.message, asked.descriptors.len()), (Control::NewPolicy, 1));
         theirs.send(&FromSignerControl::PolicyTaken).unwrap();
-        advance(&mut signer, &base, 1);
+        advance(&mut signer, &base);
         assert_eq!((signer.state(), &signer.policy), ("up", &policy("fourth")));
+    }
+
+    #[test]
+    fn what_a_signer_has_said_before_it_ended_is_taken_in_and_what_it_says_out_of_turn_ends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = base(dir.path());
+        let (mut signer, theirs) = up();
+        for connection in [1, 2] {
+            theirs.send(&FromSignerControl::LoggedIn { connection }).unwrap();
+        }
+        theirs.send(&FromSignerControl::Served { connection: 3 }).unwrap();
+        drop(theirs);
+        advance(&mut signer, &base);
+        assert_eq!((signer.state(), signer.take_logged_in(), signer.take_served()), ("down", vec![1, 2], vec![3]));
+
+        // Heard while connections are seen to, it is not lost on the way to the next round, which is not waited for.
+        let (mut signer, theirs) = up();
+        theirs.send(&FromSignerControl::PolicyTaken).unwrap();
+        theirs.send(&FromSignerControl::LoggedIn { connection: 1 }).unwrap();
+        signer.hear(Instant::now());
+        assert_eq!((signer.state(), signer.take_logged_in()), ("up", vec![]));
+        assert!(signer.next_instant().unwrap() <= Instant::now());
+        advance(&mut signer, &base);
+        assert_eq!(signer.state(), "down");
     }
 
     #[test]

@@ -137,6 +137,9 @@ impl EventLoop {
         if self.workers.values().any(|worker| worker.connection == connection) {
             return;
         }
+        // Several end in one round, and the signer may have spoken of this one since the round began.
+        self.signer.hear(now);
+        self.note_logins();
         let Some(connection) = self.departed.remove(&connection) else {
             return;
         };
@@ -263,9 +266,9 @@ fn outcome_said(line: &str) -> Option<&'static str> {
 pub struct Departed {
     peer: SocketAddr,
     source: Source,
-    conduct: Conduct,
-    /// It was ended to make room, had logged in, or broke down by our own fault.
-    is_blameless: bool,
+    pub(super) conduct: Conduct,
+    /// It was ended to make room.
+    was_evicted: bool,
     /// By a signal, or by a panic: what a client may have made it do.
     has_crashed: bool,
     was_overtime: bool,
@@ -278,7 +281,7 @@ impl Departed {
             peer: connection.peer,
             source: connection.source,
             conduct: connection.conduct,
-            is_blameless: connection.is_evicted() || connection.logged_in && !has_crashed,
+            was_evicted: connection.is_evicted(),
             has_crashed,
             was_overtime: now + GRACE_SLACK >= connection.grace_end,
         }
@@ -293,7 +296,7 @@ impl Departed {
     }
 
     fn offence(&self) -> Option<Offence> {
-        if self.is_blameless {
+        if self.was_evicted || self.conduct.logged_in && !self.has_crashed {
             return None;
         }
         if self.has_crashed {
@@ -323,8 +326,8 @@ mod tests {
         Departed {
             peer,
             source: Source::of(peer.ip()),
-            conduct: Conduct { refused, troubled, served: false },
-            is_blameless: false,
+            conduct: Conduct { refused, troubled, ..Conduct::default() },
+            was_evicted: false,
             has_crashed: false,
             was_overtime: false,
         }
@@ -361,6 +364,13 @@ mod tests {
             Departed { has_crashed: true, was_overtime: true, ..departed(0, true) }.offence(),
             Some(Offence::Crashed)
         );
-        assert_eq!(Departed { is_blameless: true, ..departed(2, false) }.offence(), None);
+        assert_eq!(Departed { was_evicted: true, ..departed(2, false) }.offence(), None);
+        let logged_in = |has_crashed| Departed {
+            conduct: Conduct { logged_in: true, ..departed(2, false).conduct },
+            has_crashed,
+            ..departed(0, false)
+        };
+        assert_eq!(logged_in(false).offence(), None);
+        assert_eq!(logged_in(true).offence(), Some(Offence::Crashed));
     }
 }

@@ -241,3 +241,51 @@ fn a_flood_waits_in_bounded_memory_and_every_one_is_counted() {
     assert!(waiting.len() <= 1100, "{}", waiting.len());
     assert_eq!(waiting.total(), 200_000);
 }
+
+#[test]
+fn refusals_of_one_moment_stand_in_the_order_in_which_they_came() {
+    let world = keyed();
+    for (connection, user) in [(1, "zoe"), (2, "mel"), (3, "ann")] {
+        let front = world.front(connection);
+        say(&front, &ToSigner::Knows { user: user.into(), key: new_key().public_key().to_blob() });
+        drop(front);
+        world.hears();
+    }
+    let names: Vec<_> = wait_for(&world, 3).into_iter().map(|row| row.0).collect();
+    assert_eq!(names, ["ann", "mel", "zoe"], "the newest first");
+}
+
+#[test]
+fn a_long_name_is_cut_in_its_row() {
+    let world = keyed();
+    for (connection, user) in [(1, "x".repeat(200)), (2, "y".repeat(64))] {
+        let front = world.front(connection);
+        say(&front, &ToSigner::Knows { user, key: new_key().public_key().to_blob() });
+        drop(front);
+        world.hears();
+    }
+    let names: Vec<_> = wait_for(&world, 2).into_iter().map(|row| row.0).collect();
+    assert_eq!(names, ["y".repeat(64), "x".repeat(61) + "..."]);
+}
+
+#[test]
+fn what_could_not_be_written_is_not_tried_again_by_each_who_reads() {
+    let world = world();
+    let full = "CREATE TRIGGER full BEFORE INSERT ON certificate BEGIN SELECT RAISE(ABORT, 'full'); END";
+    // Up, with its database.
+    world.hears();
+    let database = rusqlite::Connection::open(world.dir.path().join("inventory.db")).unwrap();
+    database.execute_batch(full).unwrap();
+    let _front = world.front(1);
+    let worker = world.worker(1, 1, own_pid());
+    worker.send(&Spoken::Refused(PamRefusal::Authentication)).unwrap();
+    assert_closed(&worker);
+    // Who reads has it written, and that fails.
+    assert_eq!(refused(&world), []);
+    database.execute_batch("DROP TRIGGER full").unwrap();
+    assert_eq!(refused(&world), [], "it is not due for seconds");
+    // It is not lost for that: the end does not wait.
+    let _dir = world.end();
+    let count = "SELECT count(*) FROM certificate WHERE state = 'refused'";
+    assert_eq!(database.query_row(count, [], |row| row.get(0)), Ok(1));
+}
