@@ -1,7 +1,7 @@
 //! What was asked of the guarded agent, and what became of it: one JSON object a line in `~/.local/state/ussh/agent.log`, for `ussh --log`.
 //!
 //! Foreign words are escaped and cut before they are written. The file is the user's alone and at most twice [`MAX_SIZE`] long, its predecessor included; each ssh process has its share
-//! of it ([`Shares`]), so that a host that asks all day can neither wash away what it was given nor hide what another asked for.
+//! of it, so that a host that asks all day can neither wash away what it was given nor hide what another asked for.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};

@@ -298,3 +298,14 @@ fn of_hashes_as_many_are_signed_in_a_minute_as_of_challenges_in_clear() {
     let log = user.log();
     assert!(log.iter().any(|e| e["what"].as_str().unwrap().contains("more than 60 signatures in a minute")), "{log:?}");
 }
+
+#[test]
+fn a_connection_is_good_for_256_requests_and_the_next_one_begins_anew() {
+    let user = User::new();
+    let (_pair, socket) = (user.good(), user.guarded());
+    let mut agent = connect(&socket);
+    assert!((0..256).all(|_| agent.list().is_ok()));
+    assert_eq!(agent.pass_on(&[11]).unwrap().as_slice(), NO);
+    assert_eq!(user.log().pop().unwrap()["what"], "more than 256 requests on one connection");
+    assert!(connect(&socket).list().is_ok());
+}

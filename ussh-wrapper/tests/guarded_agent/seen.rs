@@ -75,10 +75,14 @@ fn the_connections_host_key_is_noted_as_ssh_tells_it() {
     let (pair, socket) = (user.good(), user.guarded());
     let host = PrivateKey::generate_ed25519().unwrap().public_key();
     let mut agent = connect(&socket);
-    let mut bind = strings(27, &[b"session-bind@openssh.com", &host.to_blob(), &[1; 32], b"signature"]);
-    bind.push(1);
+    let other = PrivateKey::generate_ed25519().unwrap().public_key();
+    let [bind, forged] = [&host, &other].map(|key| {
+        let mut bind = strings(27, &[b"session-bind@openssh.com", &key.to_blob(), &[1; 32], b"signature"]);
+        bind.push(1);
+        bind
+    });
     assert_eq!(agent.pass_on(&bind).unwrap().as_slice(), NO);
-    assert_eq!(agent.pass_on(&bind).unwrap().as_slice(), NO, "the host's own is not believed");
+    assert_eq!(agent.pass_on(&forged).unwrap().as_slice(), NO, "the host's own is not believed");
     agent.sign_clear(pair.blob(), pair.challenge().message(), 0, &Patiently).unwrap();
     assert_eq!(user.log().pop().unwrap()["host_key"], host.fingerprint());
     assert!(OsStr::new(&user.said(&["--log"])).to_str().unwrap().contains(&host.fingerprint()));
@@ -178,4 +182,24 @@ fn what_was_refused_is_named_in_words() {
         asked(&socket, &payload);
         assert_eq!(user.log().pop().unwrap()["what"], wanted);
     }
+}
+
+#[test]
+fn over_one_ssh_one_question_is_open_at_a_time() {
+    let user = User::new();
+    let pair = user.good();
+    let socket = asking(&user, |_| {});
+    let script = "#!/bin/sh\n: >'HOME/question'\nwhile [ ! -e 'HOME/answer' ]; do sleep 0.05; done\nexit 0\n";
+    std::fs::write(user.path("askpass"), script.replace("HOME", user.home.path().to_str().unwrap())).unwrap();
+    std::thread::scope(|scope| {
+        let sign = || connect(&socket).sign_clear(pair.blob(), pair.challenge().message(), 0, &Patiently);
+        let first = scope.spawn(sign);
+        until("it is asked", || user.path("question").exists());
+        assert_eq!(asked(&socket, &clear(pair.blob(), pair.challenge().message())), DECLINED);
+        let why = user.log().pop().unwrap();
+        assert!(why["what"].as_str().unwrap().ends_with("another question over the same connection is open"), "{why}");
+        std::fs::write(user.path("answer"), "").unwrap();
+        assert!(matches!(first.join().unwrap(), Ok(ClearAnswer::Signature(_))));
+        assert!(matches!(sign(), Ok(ClearAnswer::Signature(_))), "it is over");
+    });
 }
