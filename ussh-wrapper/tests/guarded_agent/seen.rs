@@ -203,3 +203,18 @@ fn over_one_ssh_one_question_is_open_at_a_time() {
         assert!(matches!(sign(), Ok(ClearAnswer::Signature(_))), "it is over");
     });
 }
+
+#[test]
+fn what_was_counted_only_is_in_the_log_when_the_guarded_agent_has_gone() {
+    let user = User::new();
+    let mut agent = connect(&user.guarded());
+    for _ in 0..50 {
+        assert_eq!(agent.pass_on(&[19]).unwrap().as_slice(), NO);
+    }
+    user.ussh(&["--logout"]).output().unwrap();
+    until("it has gone", || user.processes().is_empty());
+    let log = user.log();
+    let counted: u64 = log.iter().map(|entry| entry["not_noted"].as_u64().unwrap_or(0)).sum();
+    assert!(log.len() <= 22, "ten a minute, of two minutes at most, and what each leaves: {log:?}");
+    assert_eq!(log.len() as u64 + counted, 50, "{log:?}");
+}
