@@ -182,7 +182,9 @@ impl Denial {
             Denial::Unavailable(_) => {
                 "Your certificate could not be checked on this host: please tell its administrator."
             }
-            Denial::NoAgent => "There is no SSH agent in this session: log in again with \"ussh\" or \"ssh -A\".",
+            Denial::NoAgent => {
+                "There is no SSH agent in this session: log in again with \"ssh -A\", or with \"ussh\" if a [[host]] in ussh.toml names this host."
+            }
             Denial::AgentUnreachable(_) => {
                 "Your SSH agent does not answer: see \"ssh-add -l\", or log in again with \"ussh\" or \"ssh -A\"."
             }

@@ -25,7 +25,7 @@ use std::fmt;
 use crate::certificate::Certificate;
 use crate::clock::UnixTime;
 use crate::digest::sha256;
-use crate::escape::escape;
+use crate::escape::escape_word;
 use crate::keys::KeyError;
 use crate::sshsig::{self, HASH, PREAMBLE};
 use crate::verdict::VerifiedCertificate;
@@ -104,10 +104,10 @@ impl ChallengeMessage {
     }
 }
 
-/// For a person: `web1: sudo as alice on /dev/pts/3`. Escaped, and each name cut to 64 bytes.
+/// For a person: `web1: sudo as alice on /dev/pts/3`. Each name escaped, blanks too, so that none goes on as another sentence, and cut to 64 bytes.
 impl fmt::Display for ChallengeMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |name: &str| escape(name.as_bytes(), 64);
+        let shown = |name: &str| escape_word(name.as_bytes(), 64);
         let ChallengeContext { host, service, user, ruser, tty, .. } = &self.context;
         write!(f, "{}: {} as {}", shown(host), shown(service), shown(user))?;
         if !ruser.is_empty() && ruser != user {

@@ -16,7 +16,9 @@ mod host_side;
 pub mod journal;
 mod lifetime;
 mod question;
+mod refused_words;
 mod serve;
+mod shares;
 
 pub use ca_side::{CaSide, NotAdded};
 pub use directory::PrivateDirectory;

@@ -51,7 +51,7 @@ The CA gets to see a guarded agent: it can add keys with certificates of its own
 Hosts that a [[host]] table names get the other side of it, if neither the arguments nor ssh_config choose: it signs what sudo
 asks there, and no login. Without such tables nothing is forwarded.
 
-Files, each key in the second overriding the first (TOML):
+Files, each key in the second overriding the first, its [[host]] tables going before the first's (TOML):
   /etc/ussh/ussh.toml
   ~/.config/ussh/ussh.toml
       ca = \"ca.example.com\"                      or \"host:port\", or a list, tried in order
@@ -60,9 +60,9 @@ Files, each key in the second overriding the first (TOML):
       known_hosts = \"/etc/ussh/known_hosts\"      @cert-authority lines, by which the CA's host key is known
       renew_before_seconds = 600                 default: 600, or half of the certificate's life if that is less
       connect_timeout_seconds = 10               1 to 600
-      confirm = [\"sudo*\", \"su\"]                 PAM services whose challenges ask you first (SSH_ASKPASS); default: none
+      confirm = [\"sudo*\", \"su\"]                  PAM services whose challenges ask you first (SSH_ASKPASS); default: none
       [[host]]                                   last in the file, as many as you like; the first that matches decides
-      match = [\"*.example.com\", \"!jump.*\"]      your hosts, by the name that ssh connects to; others are ssh's alone
+      match = [\"*.example.com\", \"!jump.*\"]       your hosts, by the name that ssh connects to; others are ssh's alone
       forward = \"guarded\"                        or \"full\" (your own agent) or \"none\"
 
 Environment:

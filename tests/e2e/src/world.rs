@@ -467,13 +467,16 @@ impl World {
         let (ca, laptop) = (self.host("ca"), self.host("laptop"));
         let public = |name: &str| ca.read_bytes(&format!("{CA_DIR}/public/{name}"));
         laptop.write_file(ASKPASS_PATH, 0o755, ASKPASS)?;
-        laptop.write_file("/etc/ussh/ussh.toml", 0o644, USSH.replace("ca.example.com", "ca"))?;
+        // Whole agents, by plain `ssh` too: the module is to be seen with all that an agent can do. Tests of the guarded one add its [[host]] table.
+        let (ussh, _hosts) = USSH.split_once("\n[[host]]\n").unwrap_or((USSH, ""));
+        let ssh = SSH.replace("web1 *.example.com", "web* rogue").replace("  # ForwardAgent", "  ForwardAgent");
+        laptop.write_file("/etc/ussh/ussh.toml", 0o644, format!("{}\n", ussh.replace("ca.example.com", "ca")))?;
         laptop.write_file("/etc/ussh/user_ca.pub", 0o644, public("user_ca.pub")?)?;
         laptop.write_file("/etc/ussh/known_hosts", 0o644, public("known_hosts")?)?;
         laptop.write_file("/etc/profile.d/agent.sh", 0o644, PROFILE)?;
         laptop.write_file("/etc/ssh/ssh_known_hosts", 0o644, public("known_hosts")?)?;
         // `rogue` is how worlds call a server that has no certificate.
-        laptop.write_file("/etc/ssh/ssh_config.d/ussh.conf", 0o644, SSH.replace("web1 *.example.com", "web* rogue"))?;
+        laptop.write_file("/etc/ssh/ssh_config.d/ussh.conf", 0o644, ssh)?;
         self.plan.people.iter().try_for_each(|(name, ..)| self.start_agent("laptop", name))
     }
 }

@@ -15,7 +15,7 @@ const LINE: &str =
     "auth required pam_ussh.so ca_file=/etc/ssh/trusted_user_ca revoked_keys=/etc/ssh/revoked_keys debug";
 const AGENT_SILENT: &str =
     "Your SSH agent does not answer: see \"ssh-add -l\", or log in again with \"ussh\" or \"ssh -A\".";
-const NO_AGENT: &str = "There is no SSH agent in this session: log in again with \"ussh\" or \"ssh -A\".";
+const NO_AGENT: &str = "There is no SSH agent in this session: log in again with \"ssh -A\", or with \"ussh\" if a [[host]] in ussh.toml names this host.";
 
 /// web1 is Debian 12 (OpenSSH 9.2), web13 Debian 13 (OpenSSH 10.0); web2 is for other lines. `team` is an account that many share.
 static WORLD: LazyLock<World> = LazyLock::new(|| {

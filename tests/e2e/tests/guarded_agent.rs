@@ -85,10 +85,8 @@ fn root_on_a_hop_cannot_go_on_from_there_and_finds_nothing_else_to_do_with_it() 
     assert_eq!(guarded.status.code(), 255, "{guarded}");
     assert!(guarded.stderr.contains("Permission denied (publickey"), "{guarded}");
     let why = log_of(&user).pop().unwrap();
-    assert_eq!(
-        (&why["outcome"], &why["what"]),
-        (&"refused".into(), &"to sign something that is no pam-ussh challenge".into())
-    );
+    let wanted = format!("to sign a login as {user} elsewhere, which is no pam-ussh challenge");
+    assert_eq!((&why["outcome"], &why["what"]), (&"refused".into(), &wanted.into()));
     assert!(why["host_key"].as_str().is_some_and(|key| key.starts_with("SHA256:")), "whose connection it was: {why}");
 
     let held = on_laptop(&user, "ssh-add -L").stdout;

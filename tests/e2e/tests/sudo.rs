@@ -12,7 +12,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// What the user reads, whatever the reason.
 const NOT_GOOD: &str = "No certificate that is good for this: see \"ssh-add -l\", get a new one with \"ussh --login\" on your own machine, or log in again with \"ssh -A\".";
-const NO_AGENT: &str = "There is no SSH agent in this session: log in again with \"ussh\" or \"ssh -A\".";
+const NO_AGENT: &str = "There is no SSH agent in this session: log in again with \"ssh -A\", or with \"ussh\" if a [[host]] in ussh.toml names this host.";
 const AGENT_SILENT: &str =
     "Your SSH agent does not answer: see \"ssh-add -l\", or log in again with \"ussh\" or \"ssh -A\".";
 

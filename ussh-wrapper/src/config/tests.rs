@@ -53,7 +53,11 @@ fn without_files_the_defaults_hold_and_no_ca_is_known() {
 fn what_is_commented_out_in_the_example_is_what_holds_without() {
     let example = include_str!("../../../packaging/ussh/ussh.toml");
     let config = load(Some(example), None, None).unwrap();
-    assert_eq!(config, Config { cas: vec![ca("ca.example.com", 22)], ..load(None, None, None).unwrap() });
+    let forwarded = |host| HostRule::find(&config.hosts, host).map(HostRule::forward);
+    let wanted = [Some(Forward::Guarded), Some(Forward::Guarded), None];
+    assert_eq!(["web1", "a.example.com", "github.com"].map(forwarded), wanted);
+    let hosts = config.hosts.clone();
+    assert_eq!(config, Config { cas: vec![ca("ca.example.com", 22)], hosts, ..load(None, None, None).unwrap() });
     let stated = example.replace("#= ", "");
     assert!(stated.contains("\nknown_hosts = "));
     assert_eq!(load(Some(&stated), None, None).unwrap(), config);

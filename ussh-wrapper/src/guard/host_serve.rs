@@ -82,6 +82,7 @@ pub fn serve_hosts() -> Result<(), ServeError> {
     let side = HostSide::new(upstream, rules, Box::new(SystemClock), Journal::of_this_user());
     let guard = HostGuard { listener, side: Arc::new(side), uid: files.sources.uid, crowd: Arc::default() };
     guard.run(files, watch);
+    guard.side.note_rest(true);
     Ok(())
 }
 
@@ -200,6 +201,7 @@ impl HostGuard {
                 if watch.is_over() {
                     return;
                 }
+                self.side.note_rest(false);
                 if let Some(rules) = files.changed_rules() {
                     self.side.set_rules(rules);
                 }

@@ -13,12 +13,14 @@ use ussh_core::agent::{Agent, AgentError, CHALLENGE_EXTENSION, Identity, Request
 use ussh_core::certificate::Certificate;
 use ussh_core::challenge::{ChallengeMessage, is_challenge};
 use ussh_core::clock::{Clock, UnixTime};
-use ussh_core::escape::{MAX_FIELD, escape};
+use ussh_core::escape::escape;
 use ussh_core::keys::PublicKey;
 use ussh_core::wire::Reader;
 
 use super::journal::{Entry, Journal, Outcome, Told};
 use super::question::{Answer, ask};
+use super::refused_words::{request_name, what_it_is};
+use super::shares::{MAX_DIFFERENT, MAX_SIGNED};
 use crate::certificates::{Judge, NotGood, readable_certificate};
 use crate::config::Patterns;
 use crate::user_agent::{AgentProblem, PATIENCE, UserAgent};
@@ -31,6 +33,10 @@ const MAX_SKEW: u64 = 600;
 const SIGN_PATIENCE: Duration = Duration::from_secs(120);
 /// Sign flags that a request may carry: none, SSH_AGENT_RSA_SHA2_256, SSH_AGENT_RSA_SHA2_512.
 const FLAGS: [u32; 3] = [0, 2, 4];
+/// Longest foreign name in the log, bytes: as in the sentence ([`ChallengeMessage`]), so that no host makes its lines long.
+const MAX_SHOWN: usize = 64;
+/// What is noted of a challenge that came as an SSHSIG.
+const HASH_ONLY: &str = "a challenge, shown as a hash only";
 /// SSH_AGENTC_EXTENSION.
 const EXTENSION: u8 = 27;
 /// By which ssh tells an agent whose connection this is (OpenSSH's PROTOCOL.agent §1).
@@ -60,10 +66,14 @@ pub struct HostSide {
 enum Declined {
     #[error("more than {MAX_REQUESTS} requests on one connection")]
     TooMany,
-    #[error("request number {0}, which hosts are not given")]
-    Request(u8),
-    #[error("to sign something that is no pam-ussh challenge")]
-    NoChallenge,
+    #[error("{0}, which hosts are not given")]
+    Request(String),
+    #[error("to sign {0}, which is no pam-ussh challenge")]
+    NoChallenge(String),
+    #[error(
+        "more than {MAX_SIGNED} signatures in a minute, or {MAX_DIFFERENT} different challenges in an hour, over one ssh"
+    )]
+    TooOften,
     #[error("to sign with odd flags ({0})")]
     Flags(u32),
     #[error("to sign with what is no certificate")]
@@ -104,6 +114,10 @@ impl HostSide {
     /// From now on these.
     pub fn set_rules(&self, rules: Rules) {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+    /// Notes what was counted only ([`Journal::note_rest`]): of minutes that are over, or at the end all of it.
+    pub fn note_rest(&self, is_end: bool) {
+        self.journal.note_rest((!is_end).then(|| self.clock.now().0));
     }
     /// Those that hold now.
     fn rules(&self) -> Arc<Rules> {
@@ -162,8 +176,7 @@ impl<'a> Talk<'a> {
                 frame::failure()
             }
             Request::AddCertificate { .. } | Request::Remove { .. } | Request::Other(_) => {
-                let number = payload.first().copied().unwrap_or_default();
-                self.decline(&Declined::Request(number), None, frame::failure())
+                self.decline(&Declined::Request(request_name(payload)), None, frame::failure())
             }
         }
     }
@@ -189,7 +202,7 @@ impl<'a> Talk<'a> {
     /// An SSHSIG in our namespace: who asks, and for what, cannot be seen in it.
     fn sign_hash(&mut self, blob: &[u8], data: &[u8], flags: u32) -> Result<Vec<u8>, Declined> {
         if !is_challenge(data) {
-            return Err(Declined::NoChallenge);
+            return Err(Declined::NoChallenge(what_it_is(data)));
         }
         if self.told {
             return Err(Declined::Mixed);
@@ -198,14 +211,17 @@ impl<'a> Talk<'a> {
             return Err(Declined::Unseen);
         }
         let certificate = self.certificate(blob, flags)?;
+        self.may_sign(HASH_ONLY)?;
         let signature = self.sign(blob, data, flags)?;
-        self.note(Outcome::Signed, "a challenge, shown as a hash only".into(), None, Some(&certificate));
+        self.note(Outcome::Signed, HASH_ONLY.into(), None, Some(&certificate));
         Ok(signature)
     }
 
     fn sign_told(&mut self, blob: &[u8], message: &ChallengeMessage, flags: u32) -> Result<Vec<u8>, Declined> {
         let certificate = self.certificate(blob, flags)?;
         check(message, blob, self.side.clock.now())?;
+        // Before the person is asked: nobody is buried in questions either.
+        self.may_sign(&message.to_string())?;
         if self.rules.confirm.matches(&message.context.service) {
             self.confirm(message, &certificate)?;
         }
@@ -213,6 +229,11 @@ impl<'a> Talk<'a> {
         let signature = self.sign(blob, &message.signed_data(), flags)?;
         self.note(Outcome::Signed, message.to_string(), Some(message), Some(&certificate));
         Ok(signature)
+    }
+
+    fn may_sign(&self, text: &str) -> Result<(), Declined> {
+        let now = self.side.clock.now().0;
+        if self.side.journal.may_sign(self.process, now, text) { Ok(()) } else { Err(Declined::TooOften) }
     }
 
     /// The certificate that `blob` is, if it counts at this moment.
@@ -238,7 +259,8 @@ impl<'a> Talk<'a> {
         if !locked().insert(self.process) {
             return Err(Declined::Asking);
         }
-        let question = format!("{message}\n\nSign with the certificate of {}?", escape(certificate.key_id(), 64));
+        let question =
+            format!("{message}\n\nSign with the certificate of {}?", escape(certificate.key_id(), MAX_SHOWN));
         let answer = ask(&question, &|| self.client.as_ref().is_some_and(has_hung_up));
         locked().remove(&self.process);
         match answer {
@@ -293,7 +315,7 @@ impl<'a> Talk<'a> {
     }
 
     fn note(&self, outcome: Outcome, what: String, told: Option<&ChallengeMessage>, of: Option<&Certificate>) {
-        let shown = |name: &str| escape(name.as_bytes(), MAX_FIELD);
+        let shown = |name: &str| escape(name.as_bytes(), MAX_SHOWN);
         self.side.journal.note(Entry {
             time: self.side.clock.now().0,
             outcome,
@@ -305,7 +327,7 @@ impl<'a> Talk<'a> {
                 ruser: shown(&context.ruser),
                 tty: shown(&context.tty),
             }),
-            key_id: of.map(|certificate| escape(certificate.key_id(), MAX_FIELD)),
+            key_id: of.map(|certificate| escape(certificate.key_id(), MAX_SHOWN)),
             serial: of.map(|certificate| certificate.serial().to_string()),
             host_key: self.host_key.clone(),
             process: self.process,

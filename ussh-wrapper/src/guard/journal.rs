@@ -1,22 +1,22 @@
 //! What was asked of the guarded agent, and what became of it: one JSON object a line in `~/.local/state/ussh/agent.log`, for `ussh --log`.
 //!
-//! Foreign words are escaped and cut before they are written. The file is the user's alone and at most twice [`MAX_SIZE`] long, its predecessor included; refusals are noted
-//! at a bounded rate, so that a host that asks for refusals all day cannot wash away what it was given.
+//! Foreign words are escaped and cut before they are written. The file is the user's alone and at most twice [`MAX_SIZE`] long, its predecessor included; each ssh process has its share
+//! of it, so that a host that asks all day can neither wash away what it was given nor hide what another asked for.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use serde::{Deserialize, Serialize};
 
+use super::shares::Shares;
+
 /// Size at which the file becomes the predecessor, bytes.
-pub const MAX_SIZE: u64 = 1024 * 1024;
-/// Most refusals noted in one minute.
-const MAX_REFUSALS: u32 = 30;
+pub const MAX_SIZE: u64 = 4 * 1024 * 1024;
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ pub struct Entry {
     pub host_key: Option<String>,
     /// Process ID of the ssh over which it came.
     pub process: i32,
-    /// Refusals before this one that were not noted, there being too many.
+    /// Such before this one, over the same ssh, that were not noted, there being too many: refused ones, or signed ones that equal ones which were noted.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub not_noted: u32,
 }
@@ -103,14 +103,7 @@ impl Entry {
 #[derive(Debug)]
 pub struct Journal {
     path: Option<PathBuf>,
-    refusals: Mutex<Rate>,
-}
-
-#[derive(Debug, Default)]
-struct Rate {
-    minute: u64,
-    noted: u32,
-    not_noted: u32,
+    shares: Mutex<Shares>,
 }
 
 impl Journal {
@@ -118,40 +111,42 @@ impl Journal {
     pub fn of_this_user() -> Self {
         let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
-        Journal { path: state.map(|state| state.join("ussh/agent.log")), refusals: Mutex::default() }
+        Journal { path: state.map(|state| state.join("ussh/agent.log")), shares: Mutex::default() }
     }
     /// This file.
     pub fn at(path: PathBuf) -> Self {
-        Journal { path: Some(path), refusals: Mutex::default() }
+        Journal { path: Some(path), shares: Mutex::default() }
+    }
+
+    /// Whether one more challenge that is noted as `text` may be signed over this ssh: what would be too much to note is too much to sign. Counted if so.
+    pub fn may_sign(&self, process: i32, time: u64, text: &str) -> bool {
+        self.shares().may_sign(process, time, text)
     }
 
     /// Notes it. Whatever keeps it from being written keeps nobody from his work: a full disk is no reason to be locked out of sudo.
-    pub fn note(&self, mut entry: Entry) {
-        let Some(path) = &self.path else { return };
-        if entry.outcome == Outcome::Refused {
-            match self.admit_refusal(entry.time / 60) {
-                Some(not_noted) => entry.not_noted = not_noted,
-                None => return,
-            }
-        }
-        // Strings and numbers: nothing in it can fail to be written.
-        let Ok(mut line) = serde_json::to_vec(&entry) else { return };
-        line.push(b'\n');
-        let _ = append(path, &line);
+    pub fn note(&self, entry: Entry) {
+        let admitted = self.shares().admit(entry);
+        self.write(admitted);
     }
 
-    /// How many were passed over since the last one that was noted; `None`: so is this one.
-    fn admit_refusal(&self, minute: u64) -> Option<u32> {
-        let mut rate = self.refusals.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if rate.minute != minute {
-            (rate.minute, rate.noted) = (minute, 0);
+    /// Notes what was counted only, of minutes that are over at `time`; of all with `None`. To be called every few seconds, and at the end.
+    pub fn note_rest(&self, time: Option<u64>) {
+        let rest = self.shares().rest(time);
+        self.write(rest);
+    }
+
+    fn shares(&self) -> MutexGuard<'_, Shares> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, entries: impl IntoIterator<Item = Entry>) {
+        let Some(path) = &self.path else { return };
+        for entry in entries {
+            // Strings and numbers: nothing in it can fail to be written.
+            let Ok(mut line) = serde_json::to_vec(&entry) else { return };
+            line.push(b'\n');
+            let _ = append(path, &line);
         }
-        if rate.noted >= MAX_REFUSALS {
-            rate.not_noted = rate.not_noted.saturating_add(1);
-            return None;
-        }
-        rate.noted += 1;
-        Some(std::mem::take(&mut rate.not_noted))
     }
 
     /// All of it, oldest first. A line that is none of ours is passed over.
@@ -250,18 +245,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("agent.log");
         let journal = Journal::at(path.clone());
-        let long = "x".repeat(100_000);
+        let long = "x".repeat(400_000);
         for time in 0..40 {
-            journal.note(entry(time, Outcome::Signed, &long));
+            journal.note(entry(time, Outcome::Signed, &format!("{time} {long}")));
         }
         let sizes = [path.metadata().unwrap().len(), predecessor(&path).metadata().unwrap().len()];
-        assert!(sizes.iter().all(|size| *size < MAX_SIZE + 200_000), "{sizes:?}");
+        assert!(sizes.iter().all(|size| *size < MAX_SIZE + 800_000), "{sizes:?}");
         let times: Vec<u64> = journal.read().unwrap().iter().map(|entry| entry.time).collect();
         assert!(times.len() >= 11 && times.is_sorted() && times.last() == Some(&39), "{times:?}");
     }
 
+    fn of(process: i32, time: u64, outcome: Outcome, what: &str) -> Entry {
+        Entry { process, ..entry(time, outcome, what) }
+    }
+
     #[test]
-    fn a_flood_of_refusals_is_counted_and_does_not_push_out_what_was_signed() {
+    fn a_flood_of_refusals_is_counted_and_hides_neither_what_was_signed_nor_what_another_host_asked() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::at(folder.path().join("agent.log"));
         journal.note(entry(60, Outcome::Signed, "sudo"));
@@ -269,10 +268,68 @@ mod tests {
             journal.note(entry(60, Outcome::Refused, "lock"));
         }
         journal.note(entry(61, Outcome::Signed, "again"));
+        journal.note(of(2, 61, Outcome::Refused, "another's"));
         journal.note(entry(120, Outcome::Refused, "lock"));
         let entries = journal.read().unwrap();
-        assert_eq!(entries.len(), 33);
-        assert_eq!(entries.last().unwrap().not_noted, 970);
+        assert_eq!(entries.len(), 14);
+        assert_eq!((entries[12].what.as_str(), entries[12].not_noted), ("another's", 0));
+        assert_eq!(entries[13].not_noted, 990);
+    }
+
+    #[test]
+    fn what_was_counted_only_is_noted_when_its_minute_is_over_and_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::at(folder.path().join("agent.log"));
+        for _ in 0..30 {
+            journal.note(entry(60, Outcome::Refused, "lock"));
+        }
+        journal.note_rest(Some(119));
+        assert_eq!(journal.read().unwrap().len(), 10, "its minute is not over");
+        journal.note_rest(Some(120));
+        journal.note_rest(Some(120));
+        let entries = journal.read().unwrap();
+        assert_eq!((entries.len(), entries[10].not_noted), (11, 19));
+        for _ in 0..12 {
+            journal.note(entry(180, Outcome::Refused, "lock"));
+        }
+        journal.note_rest(None);
+        let entries = journal.read().unwrap();
+        assert_eq!((entries.len(), entries[21].not_noted), (22, 1));
+    }
+
+    #[test]
+    fn of_signed_ones_each_text_is_noted_at_once_and_equal_ones_beyond_ten_a_minute_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::at(folder.path().join("agent.log"));
+        for _ in 0..40 {
+            journal.note(entry(60, Outcome::Signed, "web1: sudo as alice"));
+        }
+        journal.note(entry(60, Outcome::Signed, "web1: sudo as bob"));
+        let entries = journal.read().unwrap();
+        assert_eq!(entries.len(), 11);
+        assert_eq!((entries[10].what.as_str(), entries[10].not_noted), ("web1: sudo as bob", 30));
+        assert!(entries[10].to_text().ends_with("  (30 more before it)"), "{}", entries[10].to_text());
+    }
+
+    #[test]
+    fn one_ssh_has_so_much_signed_a_minute_and_so_many_different_ones_an_hour_and_another_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::at(folder.path().join("agent.log"));
+        let signed = |process, time, text: &str| {
+            let may = journal.may_sign(process, time, text);
+            if may {
+                journal.note(of(process, time, Outcome::Signed, text));
+            }
+            may
+        };
+        assert_eq!((0..100).filter(|_| signed(1, 3600, "sudo")).count(), 60);
+        assert!(signed(2, 3600, "sudo"), "another ssh");
+        assert_eq!((0..100).filter(|_| signed(1, 3660, "sudo")).count(), 60, "the next minute");
+        // "sudo" is one of the hundred.
+        let different = (0..200).filter(|n| signed(1, 3720 + n, &format!("sudo on {n}"))).count();
+        assert_eq!(different, 99);
+        assert!(signed(1, 3960, "sudo on 3"), "one that was noted this hour");
+        assert!(signed(1, 7200, "sudo on 150"), "the next hour");
     }
 
     #[test]

@@ -2,9 +2,14 @@
 
 use std::ffi::OsString;
 use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use ussh_os::process::{self, ProcessHandle};
 
 /// Where the askpass program is if SSH_ASKPASS does not say (pathnames.h `_PATH_SSH_ASKPASS_DEFAULT` as Debian has it).
@@ -30,14 +35,16 @@ pub fn ask(question: &str, is_over: &dyn Fn() -> bool) -> Answer {
     let Some(program) = askpass() else { return Answer::Nowhere };
     let mut command = Command::new(program);
     command.arg(question).env("SSH_ASKPASS_PROMPT", "confirm").stdin(Stdio::null()).stdout(Stdio::piped());
+    // Often a script, whose child the dialog is: all of them are one group, and end together.
+    command.process_group(0);
     let Ok(mut child) = command.spawn() else { return Answer::Nowhere };
-    let ended = wait(&child, is_over);
-    if !ended {
-        let _ = child.kill();
+    let said = if wait(&child, is_over) { child.stdout.take().and_then(first_bytes) } else { None };
+    if said.is_none() {
+        // Not waited for yet: the number is still its own.
+        let _ = i32::try_from(child.id()).map(|group| killpg(Pid::from_raw(group), Signal::SIGKILL));
     }
-    let said = child.stdout.take().map(first_bytes).unwrap_or_default();
     let went_well = child.wait().is_ok_and(|status| status.success());
-    if ended && went_well && is_yes(&said) { Answer::Yes } else { Answer::No }
+    if went_well && said.is_some_and(|said| is_yes(&said)) { Answer::Yes } else { Answer::No }
 }
 
 /// Where there is a desktop, or the user says that it needs none (ssh(1), SSH_ASKPASS_REQUIRE).
@@ -63,11 +70,16 @@ fn wait(child: &Child, is_over: &dyn Fn() -> bool) -> bool {
     }
 }
 
-fn first_bytes(mut from: impl Read) -> Vec<u8> {
+/// What is there now that the program has ended. `None`: nothing, and somebody may still say something, whom nobody waits for.
+fn first_bytes(mut from: impl Read + AsFd) -> Option<Vec<u8>> {
+    let ready = poll(&mut [PollFd::new(from.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO);
+    if !ready.is_ok_and(|ready| ready > 0) {
+        return None;
+    }
     let mut said = vec![0; 64];
-    let read = from.read(&mut said).unwrap_or_default();
+    let read = from.read(&mut said).ok()?;
     said.truncate(read);
-    said
+    Some(said)
 }
 
 /// One with buttons says nothing; one with a line to type in gives it (ssh-agent.c: empty or `yes`).

@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use ussh_core::agent::{Agent, Request, frame};
 use ussh_core::keys::PrivateKey;
@@ -20,7 +21,10 @@ fn one_host_has_a_few_connections_and_cannot_take_anothers() {
     for agent in &mut idle {
         assert_eq!(agent.list(), Ok(vec![]));
     }
-    assert_eq!(UnixStream::connect(&socket).unwrap().read(&mut [0; 1]).unwrap(), 0, "a ninth of this process");
+    let mut ninth = UnixStream::connect(&socket).unwrap();
+    // At once, and not when it has been idle for long enough.
+    ninth.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    assert_eq!(ninth.read(&mut [0; 1]).unwrap(), 0, "a ninth of this process");
     let other = Command::new("ssh-add").arg("-l").env("SSH_AUTH_SOCK", &socket).output().unwrap();
     assert_eq!(other.stdout, b"The agent has no identities.\n", "another process goes on");
     drop(idle.pop());
@@ -35,10 +39,15 @@ fn a_request_that_waits_for_a_touch_holds_up_no_other_host() {
     let slow = user.path("slow");
     let listener = UnixListener::bind(&slow).unwrap();
     let listing = user.real().list().unwrap();
+    let (ended, end) = mpsc::channel();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let listing = frame::identities(&listing);
-            std::thread::spawn(move || answer_listings(stream, &listing));
+            let (listing, ended) = (frame::identities(&listing), ended.clone());
+            std::thread::spawn(move || {
+                if answer_listings(stream, &listing) > 0 {
+                    ended.send(()).unwrap();
+                }
+            });
         }
     });
     let socket = said(user.ussh(&["--agent"]).env("SSH_AUTH_SOCK", &slow));
@@ -50,19 +59,27 @@ fn a_request_that_waits_for_a_touch_holds_up_no_other_host() {
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     waiting.set_nonblocking(true).unwrap();
     assert_eq!(waiting.read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "it waits still");
+    // The host gives up: so does the agent's connection, or a hundred of these would stand.
+    assert!(end.try_recv().is_err());
+    drop(waiting);
+    assert_eq!(end.recv_timeout(SOON), Ok(()));
     user.ussh(&["--logout"]).env("SSH_AUTH_SOCK", &slow).output().unwrap();
 }
 
-fn answer_listings(mut stream: UnixStream, listing: &[u8]) {
+/// Until the other side closes; how many other requests came.
+fn answer_listings(mut stream: UnixStream, listing: &[u8]) -> usize {
+    let mut others = 0;
     loop {
         let mut length = [0; 4];
         if stream.read_exact(&mut length).is_err() {
-            return;
+            return others;
         }
         let mut payload = vec![0; u32::from_be_bytes(length) as usize];
         stream.read_exact(&mut payload).unwrap();
         if Request::parse(&payload) == Request::List {
             stream.write_all(listing).unwrap();
+        } else {
+            others += 1;
         }
     }
 }

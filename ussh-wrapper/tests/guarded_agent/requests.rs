@@ -6,6 +6,7 @@ use std::io::{IoSlice, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 use ussh_core::agent::{ClearAnswer, Constraints, frame};
 use ussh_core::certificate::CertificateKind;
 use ussh_core::clock::UnixTime;
@@ -248,6 +249,8 @@ fn torn_pipelined_oversized_requests_and_descriptors_harm_nobody() {
     for length in [0, 64 * 1024 + 1, u32::MAX] {
         let mut stream = UnixStream::connect(&socket).unwrap();
         stream.write_all(&length.to_be_bytes()).unwrap();
+        // At once, and not when it has waited for the rest long enough.
+        stream.set_read_timeout(Some(Duration::from_secs(4))).unwrap();
         assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "{length}");
     }
 
@@ -265,4 +268,44 @@ fn torn_pipelined_oversized_requests_and_descriptors_harm_nobody() {
     assert_eq!(answer(&mut gifts.try_clone().unwrap()), listing);
     drop((torn, pipelined, gifts));
     until("nothing stays open", || descriptors() <= before);
+}
+
+#[test]
+fn a_certificate_that_was_listed_and_runs_out_while_the_connection_stands_signs_nothing_more() {
+    let user = User::new();
+    let end = now() + 4;
+    let short = user.pair(&user.ca, CertificateKind::User, "alice", now() - 60, end);
+    short.add_to(&mut user.real());
+    let mut agent = connect(&user.guarded());
+    assert_eq!(agent.list().unwrap().len(), 1);
+    assert!(agent.sign(short.blob(), &short.challenge().signed_data(), 0).is_ok());
+    until("it has run out", || now() >= end);
+    assert_eq!(agent.pass_on(&sign(short.blob(), &short.challenge().signed_data(), 0)).unwrap().as_slice(), NO);
+    assert_eq!(agent.pass_on(&clear(short.blob(), short.challenge().message())).unwrap().as_slice(), DECLINED);
+    for entry in &user.log()[1..] {
+        assert!(entry["what"].as_str().unwrap().contains("has expired"), "{entry}");
+    }
+}
+
+#[test]
+fn of_hashes_as_many_are_signed_in_a_minute_as_of_challenges_in_clear() {
+    let user = User::new();
+    let (pair, mut agent) = (user.good(), connect(&user.guarded()));
+    let data = pair.challenge().signed_data();
+    let given = (0..130).filter(|_| agent.sign(pair.blob(), &data, 0).is_ok()).count();
+    // A minute may end meanwhile.
+    assert!((60..=120).contains(&given), "{given}");
+    let log = user.log();
+    assert!(log.iter().any(|e| e["what"].as_str().unwrap().contains("more than 60 signatures in a minute")), "{log:?}");
+}
+
+#[test]
+fn a_connection_is_good_for_256_requests_and_the_next_one_begins_anew() {
+    let user = User::new();
+    let (_pair, socket) = (user.good(), user.guarded());
+    let mut agent = connect(&socket);
+    assert!((0..256).all(|_| agent.list().is_ok()));
+    assert_eq!(agent.pass_on(&[11]).unwrap().as_slice(), NO);
+    assert_eq!(user.log().pop().unwrap()["what"], "more than 256 requests on one connection");
+    assert!(connect(&socket).list().is_ok());
 }

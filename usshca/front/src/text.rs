@@ -30,7 +30,7 @@ pub const BROKEN: &str =
     "The CA made a certificate that does not fit the key, and threw it away. Please tell the CA's administrators.";
 /// The rule wants a registered key, and none is in the agent.
 pub const NO_REGISTERED_KEY: &str = "The CA's policy wants your registered key to prove that it is you, and it is not in the forwarded agent.\n\
-    Add it (ssh-add), see that ssh-add -l lists it, and try again.";
+    Add it (ssh-add), see that ssh-add -l lists it, and try again: with `ssh -A` and this CA's name. `ussh` shows the CA none of your keys, and gets nothing here.";
 /// The same, without an agent.
 pub const KEY_WITHOUT_AGENT: &str = "The CA believes your registered key only through a forwarded agent: it signs a message of the CA's signer there.\n\
     Try: ssh -A and this CA's name, with the key in the agent (ssh-add -l).";

@@ -78,7 +78,7 @@ const fn su(server: &'static str, command: &'static str, service: &'static str) 
 }
 
 const NOT_GOOD: &str = "No certificate that is good for this: see \"ssh-add -l\", get a new one with \"ussh --login\" on your own machine, or log in again with \"ssh -A\".";
-const NO_AGENT: &str = "There is no SSH agent in this session: log in again with \"ussh\" or \"ssh -A\".";
+const NO_AGENT: &str = "There is no SSH agent in this session: log in again with \"ssh -A\", or with \"ussh\" if a [[host]] in ussh.toml names this host.";
 const AGENT_SILENT: &str =
     "Your SSH agent does not answer: see \"ssh-add -l\", or log in again with \"ussh\" or \"ssh -A\".";
 const NOT_SET_UP: &str = "pam_ussh is not set up rightly on this host: please tell its administrator.";
