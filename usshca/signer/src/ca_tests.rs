@@ -402,7 +402,7 @@ fn ssh_keygen_finds_in_the_krl_what_was_revoked_and_nothing_else() {
         public_key: host_key.blob().to_vec(),
         principals: vec![name.into()],
         validity_seconds: Some(3600),
-        take_key: false,
+        take_key: true,
     };
     let hosts =
         [world.ca.issue_host(&request("web1"), "a").unwrap(), world.ca.issue_host(&request("web2"), "a").unwrap()];
