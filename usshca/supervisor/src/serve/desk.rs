@@ -121,6 +121,12 @@ impl Desk {
         Ok(Desk { status: listener, metrics, clients: Vec::new(), deaf_until: None })
     }
 
+    /// On a socket that is there: whoever binds one here changes the umask, for folders of other tests as well.
+    #[cfg(test)]
+    pub fn of(status: UnixListener) -> Self {
+        Desk { status, metrics: None, clients: Vec::new(), deaf_until: None }
+    }
+
     /// What to wait for.
     pub fn descriptors(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
         let listeners = [Some(self.status.as_fd()), self.metrics.as_ref().map(AsFd::as_fd)].into_iter().flatten();

@@ -313,7 +313,8 @@ mod tests {
     fn many_that_ended(dir: &std::path::Path) -> (EventLoop, Channel<FromSignerControl, Control>, Vec<Token>) {
         let host = HostIdentity { key: String::new().into(), certificate: String::new(), valid_before: None };
         let ground = Ground { base: signer::tests::base(dir), host };
-        let desk = Desk::open(&dir.join("status.sock"), None, None).unwrap();
+        let status = std::os::unix::net::UnixListener::bind(dir.join("status.sock")).unwrap();
+        let desk = Desk::of(status);
         let (signer, theirs) = signer::tests::up();
         let mut event_loop = EventLoop::new(ground, Vec::new(), signer, desk, Notify::default()).unwrap();
         for number in 1..=MANY {
