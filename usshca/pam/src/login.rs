@@ -5,7 +5,7 @@ use std::io::Write;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use ussh_core::escape::{MAX_FIELD, escape};
+use ussh_core::escape::{MAX_FIELD, escape_word};
 use ussh_os::account::Account;
 use ussh_os::pam_application::{NEW_AUTHTOK_REQD, PamApplication, PamError};
 use usshca_ipc::channel::{Channel, ChannelError};
@@ -214,7 +214,8 @@ fn is_breakdown(code: i32) -> bool {
 }
 
 fn log(setup: &WorkerSetup, what: &str, detail: &str) {
-    let user = escape(setup.user.as_bytes(), MAX_FIELD);
+    // One word, so that no name tells a story of its own.
+    let user = escape_word(setup.user.as_bytes(), MAX_FIELD);
     let what = match setup.lookup {
         true => format!("{what} lookup"),
         false => format!("{what} keyboard-interactive/pam"),

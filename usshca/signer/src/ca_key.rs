@@ -254,10 +254,6 @@ impl AgentHolder {
     /// One try on the connection that there is, and one on a new one: an agent that was restarted is found again.
     fn sign(&self, key: &PublicKey, message: &[u8]) -> Result<Vec<u8>, String> {
         let signed = self.ask(PATIENCE, |agent| agent.sign(key.blob(), message, 0));
-        if signed.is_ok() {
-            // It needs no look to know that all is well.
-            self.line.lock().unwrap_or_else(PoisonError::into_inner).looked = Some((Instant::now(), None));
-        }
         // An agent refuses in one and the same way what it does not hold and what it may not do.
         let signed = match signed {
             Err(_) if self.lists(key, PATIENCE) == Ok(false) => Err(self.lacks(key)),

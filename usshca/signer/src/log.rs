@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ussh_core::certificate::Certificate;
+use ussh_core::escape::{MAX_FIELD, escape_word};
 use ussh_os::syslog::{KeptSocket, Severity};
 use usshca_ipc::log::{Format, LOG_FORMAT};
 
@@ -100,9 +101,7 @@ pub fn event(severity: Severity, text: &str, fields: &[(&str, &str)]) {
 
 /// A login that was refused without PAM's doing. Raw text.
 pub fn refused_login(connection: u64, user: &str, source: &str, tried: &str, key: &str, reason: &str) {
-    let by = if key.is_empty() { String::new() } else { format!(" {key}") };
-    let text =
-        format!("connection {connection}: Refusing a login of \"{user}\" from {source} by {tried}{by}: {reason}");
+    let line = refused_login_line(connection, user, source, tried, key, reason);
     let connection = connection.to_string();
     let fields = [
         ("event", "login_refused"),
@@ -113,7 +112,17 @@ pub fn refused_login(connection: u64, user: &str, source: &str, tried: &str, key
         ("key", key),
         ("reason", reason),
     ];
-    event(Severity::Warning, &text, &fields);
+    let fields = fields.map(|(field, value)| (field, ussh_core::audit::line(value)));
+    let fields: Vec<(&str, &str)> = fields.iter().map(|(field, value)| (*field, value.as_str())).collect();
+    write_with(Severity::Warning, &line, &fields);
+}
+
+/// The name is one word, so that it tells no story of its own.
+fn refused_login_line(connection: u64, user: &str, source: &str, tried: &str, key: &str, reason: &str) -> String {
+    let by = if key.is_empty() { String::new() } else { format!(" {key}") };
+    let name = escape_word(user.as_bytes(), MAX_FIELD);
+    let behind = ussh_core::audit::line(&format!(" from {source} by {tried}{by}: {reason}"));
+    format!("connection {connection}: Refusing a login of {name}{behind}")
 }
 
 /// A request that was refused, and whose. Raw text: it is escaped here.
@@ -155,5 +164,20 @@ fn format() -> Format {
 fn to_syslog(severity: Severity, line: &str) {
     if !cfg!(test) {
         let _ = format().to_syslog(IDENT, severity, line, &[]);
+    }
+}
+
+#[cfg(test)]
+mod line_tests {
+    use super::*;
+
+    #[test]
+    fn a_name_tells_no_story_of_its_own() {
+        let line = refused_login_line(7, "root from 10.9.9.9\nby", "192.0.2.1", "publickey", "", "nothing proved");
+        let name = "root\\x20from\\x2010.9.9.9\\x0aby";
+        assert_eq!(
+            line,
+            format!("connection 7: Refusing a login of {name} from 192.0.2.1 by publickey: nothing proved")
+        );
     }
 }

@@ -3,9 +3,10 @@
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use nix::sys::stat::{Mode, fchmod, umask};
 use ussh_os::process;
@@ -19,7 +20,7 @@ const STICKY: u32 = 0o1000;
 /// # Errors
 /// AddrInUse if something answers there, AlreadyExists if what lies there is no socket; as the kernel says.
 pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
-    if UnixStream::connect(path).is_ok() {
+    if somebody_listens(path)? {
         return Err(ErrorKind::AddrInUse.into());
     }
     match path.symlink_metadata() {
@@ -39,6 +40,13 @@ pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
     bound?;
     socket::listen(&fd, Backlog::MAXCONN)?;
     Ok(fd.into())
+}
+
+/// A listener whose queue is full is one too: nobody waits for room in it.
+fn somebody_listens(path: &Path) -> io::Result<bool> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    Ok(matches!(socket::connect(fd.as_raw_fd(), &UnixAddr::new(path)?), Ok(()) | Err(Errno::EAGAIN)))
 }
 
 /// Refuses a place at which somebody else could put a socket of his own instead: every folder on the way must be root's or ours, and no one else's to write to unless it is sticky.
@@ -83,6 +91,20 @@ mod tests {
             assert_eq!(listen(&path, wanted).unwrap_err().kind(), ErrorKind::AddrInUse);
             drop(listener);
         }
+    }
+
+    #[test]
+    fn a_listener_that_takes_nobody_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let fd = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        socket::bind(fd.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        socket::listen(&fd, Backlog::new(0).unwrap()).unwrap();
+        let _in_the_queue = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let (told, hear) = std::sync::mpsc::channel();
+        std::thread::spawn(move || told.send(listen(&path, 0o666).map(drop).map_err(|error| error.kind())));
+        let heard = hear.recv_timeout(std::time::Duration::from_secs(20));
+        assert_eq!(heard, Ok(Err(ErrorKind::AddrInUse)));
     }
 
     #[test]
