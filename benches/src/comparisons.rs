@@ -90,6 +90,8 @@ const GUARDED_START: Comparison = Comparison {
     goals: &[Goal::MillisecondsOverAtMost(5.0)],
 };
 
+/// The guarded agent signs 60 challenges a minute for one ssh; with the pair that is not counted this is below.
+const A_MINUTE: u32 = 55;
 /// Most resident memory of the guarded agent's process, KiB.
 const GUARDED_MEMORY: f64 = 4.0 * 1024.0;
 
@@ -232,7 +234,7 @@ impl Bench {
 
     /// Both agents stand on the server at once, each behind a socket of its own on the same connection.
     fn sudo_guarded(&self) -> Result<Row> {
-        let runs = self.runs.saturating_mul(CLOSE);
+        let runs = self.runs.saturating_mul(CLOSE).min(A_MINUTE);
         let socket = |name: &str| format!("/home/{USER}/{name}.sock");
         let sudo = |name: &str| format!("env SSH_AUTH_SOCK={} sudo /usr/bin/true", socket(name));
         let timer = timer(runs, &sudo("guarded"), &sudo("straight"));
