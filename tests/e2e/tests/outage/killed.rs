@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::time::Instant;
+
 use ussh_e2e::lab::{Pty, Signal, rounds, wait_until};
 use ussh_e2e::{CA_DIR, Row, World, WorldPlan};
 
@@ -51,13 +53,17 @@ fn whenever_a_front_is_killed_each_certificate_in_the_agent_has_its_row() {
     let world = small_world("fronts");
     let _watch = world.lab().watch();
     let ca = world.host("ca");
+    // As long as a login takes here: of a fixed span most would lie behind it on a quick machine.
+    let start = Instant::now();
+    assert_login_works(&world, "alice");
+    let span = start.elapsed().as_secs_f64();
     let mut killed = 0;
     for moment in 0..moments() {
         // The moments are what is tried here; nothing waits for them.
         let script = format!(
-            "echo ready; until front=$(grep -lx usshca-front /proc/[0-9]*/comm 2>/dev/null); do :; done; sleep {:.3}; \
+            "echo ready; until front=$(grep -lx usshca-front /proc/[0-9]*/comm 2>/dev/null); do :; done; sleep {:.4}; \
              front=${{front%/comm}}; kill -KILL ${{front#/proc/}}",
-            SPAN_SECONDS * f64::from(moment) / f64::from(moments())
+            span * f64::from(moment) / f64::from(moments())
         );
         let killer = ca.command(["bash", "-c", &script]).spawn().unwrap();
         killer.wait_for_output("ready", SOON).unwrap();
@@ -70,8 +76,7 @@ fn whenever_a_front_is_killed_each_certificate_in_the_agent_has_its_row() {
         killed += u32::from(done.unwrap().success());
     }
     println!("killed in time: {killed} of {}", moments());
-    // A busy machine looks late.
-    assert!(killed >= moments() / 10, "{killed}: nearly all were gone before");
+    assert!(killed >= moments() / 4, "{killed}: most were gone before");
     assert_all_accounted_for(&world, &["alice"]);
     wait_until_gone(&world, "usshca-front");
     wait_until_gone(&world, "usshca-pam");
