@@ -30,13 +30,12 @@ use crate::inventory::{
 use crate::log;
 use crate::policy::{Grant, KeyKind, Mode, Policy, PolicyRefusal, Proofs, Question};
 use crate::refused::Refused;
-
-/// From so many certificates on a second thread is worth its start.
-const SHARED_FROM: usize = 4;
+use crate::signing::{Ordered, Signing};
 
 /// Keys, policy and inventory together.
 pub struct Ca {
     keys: CaKeys,
+    signing: Signing,
     policy: Policy,
     inventory: Inventory,
     clock: Box<dyn Clock>,
@@ -117,7 +116,7 @@ pub enum KrlError {
 impl Ca {
     /// Keys, policy and inventory are loaded and checked.
     pub fn new(keys: CaKeys, policy: Policy, inventory: Inventory, clock: Box<dyn Clock>) -> Self {
-        Ca { keys, policy, inventory, clock, feed: FeedKeeper::default(), changed: false }
+        Ca { keys, signing: Signing::default(), policy, inventory, clock, feed: FeedKeeper::default(), changed: false }
     }
 
     /// With the feed key.
@@ -148,7 +147,7 @@ impl Ca {
 
     /// What keeps the CA's keys from signing.
     pub fn key_troubles(&self) -> Vec<String> {
-        [&self.keys.user, &self.keys.host].into_iter().filter_map(CaKey::trouble).collect()
+        [&*self.keys.user, &self.keys.host].into_iter().filter_map(CaKey::trouble).collect()
     }
 
     /// The CA's public keys: for users, for hosts.
@@ -194,31 +193,51 @@ impl Ca {
     ) -> Turned {
         let now = self.now();
         let own = self.own_keys();
-        let Ca { keys, policy, inventory, clock, .. } = self;
-        let written = inventory.batch(|batch| Written {
-            issued: signed.iter().map(|signed| record_signature(batch, signed)).collect(),
-            noted: outcomes.iter().map(|(serial, outcome)| batch.note_outcome(*serial, outcome)).collect(),
-            decided: requests
+        let Ca { keys, signing, policy, inventory, clock, .. } = self;
+        let (reserved, ordered): (Vec<Reserved>, Vec<Ordered>) =
+            signed.into_iter().map(|SignedUser { reserved, ordered }| (reserved, ordered)).unzip();
+        let mut certificates = Vec::with_capacity(ordered.len());
+        let written = inventory.batch(|batch| {
+            let noted = outcomes.iter().map(|(serial, outcome)| batch.note_outcome(*serial, outcome)).collect();
+            let decided = requests
                 .iter()
                 .map(|(passed, request)| decide_user(policy, &own, batch, passed, request, now))
-                .collect(),
+                .collect();
+            // Last: until here they are signed beside.
+            certificates.extend(ordered.iter().map(Ordered::certificate));
+            let issued = reserved
+                .iter()
+                .zip(&certificates)
+                .map(|(reserved, certificate)| record_signature(batch, reserved.serial, certificate))
+                .collect();
+            Written { issued, noted, decided }
         });
-        let written = written.unwrap_or_else(|e| Written::failed(e, &signed, outcomes, requests, now));
+        let written = written.unwrap_or_else(|e| Written::failed(e, reserved.len(), outcomes, requests, now));
+        // None was asked for if the transaction could not even be begun: each is told that.
+        certificates.resize(reserved.len(), Err(IssueError::Template("was not asked for")));
         // Nothing is lost by a kill but what one may lose between any commit and its line.
         let held = log::hold();
         outcomes.iter().zip(&written.noted).for_each(|((serial, outcome), noted)| log_outcome(*serial, outcome, noted));
-        let issued = written.issued.into_iter().zip(signed).map(|(written, signed)| {
-            let certificate = written.and_then(|()| Ok(signed.certificate?));
-            finish_user(certificate, signed.reserved, clock.now())
+        let issued = written.issued.into_iter().zip(reserved).zip(certificates);
+        let issued = issued.map(|((written, reserved), certificate)| {
+            let certificate = written.and_then(|()| Ok(certificate?));
+            finish_user(certificate, reserved, clock.now())
         });
         let issued = issued.collect();
         drop(held);
-        let mut certificates = sign_all(&written.decided, &keys.user).into_iter();
+        let mut templates = Vec::new();
         let decided = written.decided.into_iter().map(|(asked, decided)| {
-            let (_, reserved) = decided.inspect_err(|refused| log_refusal(&asked, refused))?;
+            let (template, reserved) = decided.inspect_err(|refused| log_refusal(&asked, refused))?;
+            templates.push(template);
+            Ok(reserved)
+        });
+        let decided: Vec<Result<Reserved, Refused>> = decided.collect();
+        let mut ordered = signing.begin(&keys.user, templates);
+        let decided = decided.into_iter().map(|decided| {
+            let reserved = decided?;
             // There is one for each.
-            let certificate = certificates.next().unwrap_or(Err(IssueError::Template("was not signed")));
-            Ok(SignedUser { certificate, reserved })
+            let ordered = ordered.next().ok_or(IssueError::Template("was not signed"))?;
+            Ok(SignedUser { ordered, reserved })
         });
         Turned { issued, noted: written.noted, decided: decided.collect() }
     }
@@ -370,10 +389,10 @@ pub struct Reserved {
     reason: String,
 }
 
-/// A user certificate between its signature and the disk: it must not leave. Or what kept it from being signed.
+/// A user certificate that is signed while it waits for the next turn, in which it is written: it must not leave before.
 #[derive(Debug)]
 pub struct SignedUser {
-    certificate: Result<Certificate, IssueError>,
+    ordered: Ordered,
     reserved: Reserved,
 }
 
@@ -384,7 +403,7 @@ pub struct Turned {
     pub issued: Vec<Result<IssuedUser, Refused>>,
     /// Whether the outcomes are.
     pub noted: Vec<Result<(), InventoryError>>,
-    /// What was reserved and signed, or why nothing was; a refusal is a row of the inventory too.
+    /// What was reserved and is being signed, or why nothing is; a refusal is a row of the inventory too.
     pub decided: Vec<Result<SignedUser, Refused>>,
 }
 
@@ -401,7 +420,7 @@ impl Written {
     /// Nothing.
     fn failed(
         error: InventoryError,
-        signed: &[SignedUser],
+        signed: usize,
         outcomes: &[(u64, Outcome)],
         requests: &[(&Passed, UserRequest<'_>)],
         now: UnixTime,
@@ -411,34 +430,19 @@ impl Written {
         let decided =
             |(passed, request): &(&Passed, UserRequest<'_>)| (asked(passed, request, now), Err(shared().into()));
         Written {
-            issued: signed.iter().map(|_| Err(shared().into())).collect(),
+            issued: (0..signed).map(|_| Err(shared().into())).collect(),
             noted: outcomes.iter().map(|_| Err(shared())).collect(),
             decided: requests.iter().map(decided).collect(),
         }
     }
 }
 
-/// One certificate, or what kept it from being signed, for each that was reserved. Signing takes the processor longer than all the rest, so that a second thread does half of it.
-fn sign_all(decided: &[Decided], ca: &CaKey) -> Vec<Result<Certificate, IssueError>> {
-    let templates = decided.iter().filter_map(|(_, decided)| decided.as_ref().ok().map(|(template, _)| template));
-    let templates: Vec<&CertificateTemplate> = templates.collect();
-    let sign = |part: &[&CertificateTemplate]| part.iter().map(|&t| t.clone().sign(ca)).collect::<Vec<_>>();
-    if templates.len() < SHARED_FROM {
-        return sign(&templates);
-    }
-    let (mine, others) = templates.split_at(templates.len() / 2);
-    std::thread::scope(|scope| {
-        let helper = std::thread::Builder::new().spawn_scoped(scope, || sign(others));
-        let mut all = sign(mine);
-        // Without a helper, or with one that broke down, all of it is done here.
-        all.extend(helper.ok().and_then(|helper| helper.join().ok()).unwrap_or_else(|| sign(others)));
-        all
-    })
-}
-
-fn record_signature(batch: &mut Batch<'_>, signed: &SignedUser) -> Result<(), Refused> {
-    let serial = signed.reserved.serial;
-    match &signed.certificate {
+fn record_signature(
+    batch: &mut Batch<'_>,
+    serial: u64,
+    signed: &Result<Certificate, IssueError>,
+) -> Result<(), Refused> {
+    match signed {
         Ok(certificate) => Ok(batch.mark_signed(serial, certificate.blob())?),
         // The row stands there in any case, and nothing was signed.
         Err(e) => Ok(batch.mark_unsigned(serial, &e.to_string())?),

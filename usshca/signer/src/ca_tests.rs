@@ -56,7 +56,7 @@ struct World {
 
 fn keys() -> CaKeys {
     CaKeys {
-        user: PrivateKey::generate_ed25519().unwrap().try_into().unwrap(),
+        user: Arc::new(PrivateKey::generate_ed25519().unwrap().try_into().unwrap()),
         host: PrivateKey::generate_ed25519().unwrap().try_into().unwrap(),
     }
 }
@@ -390,6 +390,26 @@ fn when_a_turn_cannot_be_written_everybody_in_it_is_told_so_and_nothing_leaves()
     assert!(world.rows().iter().all(|row| row.outcome == "reserved") && world.rows().len() == 2);
     sabotage.execute_batch("DROP TRIGGER full").unwrap();
     assert!(world.issue("carol", &["staff"]).is_ok());
+}
+
+#[test]
+fn when_a_turn_cannot_even_be_begun_everybody_in_it_is_told_so_and_nothing_leaves() {
+    let mut world = world();
+    let crowd = Crowd::of(&[("carol", "staff"), ("dora", "staff")], world.clock.now());
+    let first = world.ca.turn(vec![], &[], &crowd.requests());
+    let sabotage = rusqlite::Connection::open(world.dir.path().join("inventory.db")).unwrap();
+    sabotage.execute_batch("ALTER TABLE ca RENAME TO ca_elsewhere").unwrap();
+    let signed = first.decided.into_iter().filter_map(Result::ok).collect();
+    let second = world.ca.turn(signed, &[(1, Outcome::Delivered)], &crowd.requests());
+    let refused = second.issued.iter().map(|i| i.as_ref().unwrap_err());
+    let refused: Vec<_> = refused.chain(second.decided.iter().map(|d| d.as_ref().unwrap_err())).collect();
+    assert_eq!(refused.len(), 4);
+    for refused in refused {
+        assert!(refused.to_string().contains("no such table: ca"), "{refused}");
+    }
+    assert!(matches!(second.noted[..], [Err(InventoryError::Together(_))]));
+    sabotage.execute_batch("ALTER TABLE ca_elsewhere RENAME TO ca").unwrap();
+    assert!(world.rows().iter().all(|row| row.outcome == "reserved") && world.rows().len() == 2);
 }
 
 #[test]

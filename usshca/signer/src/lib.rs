@@ -19,6 +19,7 @@ mod refused;
 mod registered;
 mod server;
 mod side_job;
+mod signing;
 mod state;
 
 use std::fs::File;

@@ -10,6 +10,7 @@
 mod hosts;
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -64,7 +65,7 @@ fn world_where(worker_uid: u32, admin_uids: Vec<u32>, change: fn(&mut Server)) -
     let (ours, theirs) = SeqPacket::pair().unwrap();
     theirs.attest_sender().unwrap();
     let keys = CaKeys {
-        user: PrivateKey::generate_ed25519().unwrap().try_into().unwrap(),
+        user: Arc::new(PrivateKey::generate_ed25519().unwrap().try_into().unwrap()),
         host: PrivateKey::generate_ed25519().unwrap().try_into().unwrap(),
     };
     let setup = SignerSetup {
