@@ -462,6 +462,7 @@ impl Server {
 
     /// Forgets a front, its workers and statements; what was issued and not confirmed is noted as such.
     pub(super) fn end_front(&mut self, connection: u64, why: &str) {
+        self.turn.forget(connection);
         let is_let_in = self.is_let_in_by_key(connection);
         let Some(front) = self.fronts.remove(&connection) else {
             return;

@@ -38,7 +38,7 @@ use crate::policy::Policy;
 /// Most control messages that are taken before others have their turn.
 const MAX_NEWS: usize = 64;
 
-/// After a turn that was of several, the next one is begun when nobody has said anything for as long.
+/// After a turn that was of several, the next one is begun when all who were answered have gone on, or nobody has said anything for as long.
 const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 150_000 };
 /// Longest time for which a turn is put off.
 const GATHERING: Duration = Duration::from_millis(2);
@@ -179,9 +179,9 @@ impl Server {
 
     /// Lets those who were just answered go on before the next turn: what comes while the disk is waited for has missed it. One who is alone waits for nobody.
     fn gather(&mut self) -> Result<Flow, ServeError> {
-        let quiet = if self.turn.follows_several() { QUIET } else { AT_ONCE };
         let start = Instant::now();
         while !self.turn.is_empty() && start.elapsed() < GATHERING {
+            let quiet = if self.turn.awaits_somebody() { QUIET } else { AT_ONCE };
             let sources = self.wait(Some(&quiet))?;
             if sources.is_empty() {
                 break;
