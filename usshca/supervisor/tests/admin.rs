@@ -1076,6 +1076,42 @@ fn publish_takes_a_new_folder_an_empty_one_or_a_feeds_and_touches_no_other() {
     world.good(&["publish", "empty"]);
 }
 
+/// Whoever owns the folder above puts another one there, a link to one or the empty one of somebody's ~/.ssh, before the CA looks or after it.
+#[test]
+fn publish_writes_below_no_folder_in_which_others_can_put_another_one() {
+    let world = World::init();
+    let at = |name: &str| world.dir.path().join(name);
+    let give = |name: &str, uid: u32, mode: u32| {
+        if is_root() {
+            chown(at(name), Some(uid), None).unwrap();
+        }
+        fs::set_permissions(at(name), Permissions::from_mode(mode)).unwrap();
+    };
+    for folder in ["victim", "www", "www/feed", "groups", "tmp"] {
+        fs::create_dir(at(folder)).unwrap();
+        give(folder, NOBODY, 0o755);
+    }
+    std::os::unix::fs::symlink("../victim", at("www/link")).unwrap();
+    std::os::unix::fs::symlink("../victim", at("tmp/link")).unwrap();
+    give("groups", NOBODY, 0o775);
+    give("tmp", NOBODY, 0o1777);
+    let mut cases = vec![("groups/feed", "groups (uid")];
+    if is_root() {
+        give("www", NOBODY - 1, 0o755);
+        std::os::unix::fs::lchown(at("tmp/link"), Some(NOBODY - 1), None).unwrap();
+        cases.extend([("www/feed", "www (uid 65533"), ("www/link", "www (uid 65533"), ("www/new", "www (uid 65533")]);
+        cases.push(("tmp/link", "tmp/link (uid 65533"));
+    }
+    for (folder, whose) in cases {
+        let (code, said) = world.bad(&["publish", folder]);
+        assert!(code == 73 && said.contains("others can write to") && said.contains(whose), "{folder}: {said}");
+    }
+    for folder in ["victim", "www/feed", "groups"] {
+        assert_eq!(fs::read_dir(at(folder)).unwrap().count(), 0, "{folder}");
+    }
+    world.good(&["publish", "tmp/feed"]);
+}
+
 /// It would wait for somebody who writes to it.
 #[test]
 fn a_pipe_or_a_link_in_the_place_of_a_feed_keeps_nobody_waiting_and_is_replaced() {
@@ -1112,29 +1148,25 @@ fn each_file_of_a_feed_is_on_disk_before_it_has_its_name_and_the_name_before_the
     let world = World::init();
     let log = world.dir.path().join("trace");
     let mut command = Command::new("strace");
-    command.args(["-y", "-e", "trace=fsync,rename", "-o"]).arg(&log);
+    command.args(["-y", "-e", "trace=fsync,renameat", "-o"]).arg(&log);
     command.arg(world.programs.path().join("usshca")).arg("--dir").arg(world.ca()).args(["publish", "feed"]);
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
     assert!(command.current_dir(world.dir.path()).stdin(Stdio::null()).output().expect("strace").status.success());
     let log = fs::read_to_string(log).unwrap();
-    let calls: Vec<&str> =
-        log.lines().filter(|line| line.starts_with("fsync(") || line.starts_with("rename(")).collect();
+    let is_one = |line: &&str| line.starts_with("fsync(") || line.starts_with("renameat(");
+    let calls: Vec<&str> = log.lines().filter(is_one).collect();
     let mut named = Vec::new();
-    for (number, call) in calls.iter().enumerate().filter(|(_, call)| call.starts_with("rename(")) {
-        let (from, to) = call
-            .split_once("\", \"")
-            .map(|(from, to)| (from.split('"').nth(1).unwrap(), to.split('"').next().unwrap()))
-            .unwrap();
-        assert!(calls[number - 1].contains(&format!("/{from}>")), "{calls:#?}");
+    for (number, call) in calls.iter().enumerate().filter(|(_, call)| call.starts_with("renameat(")) {
+        // renameat(5</path/feed>, ".krl.new", 5</path/feed>, "krl")
+        let (from, to) = (call.split('"').nth(1).unwrap(), call.split('"').nth(3).unwrap());
+        assert_eq!(call.matches("/feed>, ").count(), 2, "{call}");
+        assert!(calls[number - 1].contains(&format!("/feed/{from}>")), "{calls:#?}");
         assert!(calls[number + 1].starts_with("fsync(") && calls[number + 1].contains("/feed>)"), "{calls:#?}");
         named.push(to);
     }
-    assert_eq!(
-        named,
-        ["feed", "user_ca.pub", "krl", "known_hosts", "manifest", "manifest.sig"].map(|name| format!("feed/{name}"))
-    );
+    assert_eq!(named, ["feed", "user_ca.pub", "krl", "known_hosts", "manifest", "manifest.sig"]);
 }
 
 #[test]
@@ -1282,7 +1314,7 @@ fn a_publisher_that_is_killed_at_any_write_leaves_the_old_feed_or_the_new_one() 
     let key = ussh_core::keys::PublicKey::from_openssh(key.trim_end()).unwrap();
     let mut last = None;
     let (mut killed, mut old, mut new) = (0, 0, 0);
-    for call in ["write", "fsync", "rename", "unlink", "openat"] {
+    for call in ["write", "fsync", "renameat", "unlinkat", "openat"] {
         for count in 1.. {
             let mut command = Command::new("strace");
             command.args(["-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-P"]);
