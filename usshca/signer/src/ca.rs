@@ -145,9 +145,22 @@ impl Ca {
         &mut self.inventory
     }
 
-    /// What keeps the CA's keys from signing.
+    /// What keeps the CA's keys from signing, or what they sign from being taken.
     pub fn key_troubles(&self) -> Vec<String> {
-        [&*self.keys.user, &self.keys.host].into_iter().filter_map(CaKey::trouble).collect()
+        let silent = [&*self.keys.user, &self.keys.host].into_iter().filter_map(CaKey::trouble);
+        let (user_ca, host_ca) = self.public_keys();
+        let of = [
+            ("user_ca", user_ca, "nobody gets a certificate"),
+            ("host_ca", host_ca, "whoever has the KRL takes no host's certificate"),
+        ];
+        let revoked = of.into_iter().filter_map(|(name, key, so)| {
+            // One that cannot be asked for is an inventory that cannot be read, which shows elsewhere.
+            let act = self.inventory.revocation_of_ca(&key.fingerprint()).ok().flatten()?;
+            Some(format!(
+                "{name}: the key itself is revoked, so that {so}: until that is lifted (usshca revoke --undo {act}), or there is another key"
+            ))
+        });
+        silent.chain(revoked).collect()
     }
 
     /// The CA's public keys: for users, for hosts.

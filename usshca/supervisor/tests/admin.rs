@@ -358,7 +358,7 @@ fn check_reads_the_policy_while_a_signer_is_at_work() {
     std::thread::spawn(move || {
         while let Ok(socket) = running.accept() {
             let channel = Channel::<Reply, Request>::new(socket);
-            if let Ok(asked) = channel.receive(None) {
+            while let Ok(asked) = channel.receive(None) {
                 let reply = if asked.message == Request::Lost {
                     Reply::Lost(vec![])
                 } else if matches!(asked.message, Request::Show { .. }) {
@@ -481,6 +481,84 @@ fn who_revokes_the_cas_own_host_certificate_is_told_and_check_says_so_until_ther
     noted(&["revoke", "--host", "ca"]);
     world.good(&["host", "sign", "ca/ssh_host_ed25519_key.pub", "--name", "ca"]);
     assert!(!check().contains("own host certificate"), "{}", check());
+}
+
+/// Names, modes, times of the last change and contents of all that is in a folder.
+fn tree(folder: &Path) -> std::collections::BTreeMap<PathBuf, (u32, std::time::SystemTime, Vec<u8>)> {
+    let mut all = std::collections::BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let found = path.symlink_metadata().unwrap();
+        let contents = if found.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
+        all.insert(path.clone(), (found.mode(), found.modified().unwrap(), contents));
+        if found.is_dir() {
+            all.extend(tree(&path));
+        }
+    }
+    all
+}
+
+/// Of what the next start of the CA will see to, too: a look must not take the place of it, nor of what an administrator decides before.
+#[test]
+fn check_changes_nothing_on_disk_whatever_there_is_to_do() {
+    let world = World::init();
+    let config = world.read("usshca.toml").replace("# pam_service = \"usshca\"", "pam_service = \"login\"");
+    fs::write(world.ca().join("usshca.toml"), config.replace("127.0.0.1:2022", "127.0.0.1:0")).unwrap();
+    let state = |name: &str| world.ca().join("state").join(name);
+    let check = |what: &str| {
+        let before = tree(&world.ca());
+        let out = world.run(&["check"]);
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert!(out.status.success(), "{what}: {said}");
+        let after = tree(&world.ca());
+        let changed: Vec<_> = after.iter().filter(|(path, found)| before.get(*path) != Some(found)).collect();
+        assert!(before == after, "{what}: {:?}", changed.iter().map(|(path, _)| path).collect::<Vec<_>>());
+        said
+    };
+    assert!(!check("a new CA").contains("was put back"));
+    let old = fs::read(state("inventory.db")).unwrap();
+    let key = world.host_key("web1");
+    world.good(&["host", "sign", &key, "--name", "web1", "--out", "web1-cert.pub"]);
+    let serial = world.serials().remove(0);
+    world.good(&["krl", "--out", "krl"]);
+    assert!(!check("a CA that has worked").contains("was put back"));
+
+    fs::write(state("inventory.db"), old).unwrap();
+    let said = check("an inventory that was put back");
+    assert!(said.contains(&format!("revoke --serials {serial}-{serial} ")), "{said}");
+    fs::remove_file(state("serials")).unwrap();
+    assert!(check("no mark").contains("was put back"));
+    // What a kill leaves of a feed key that was to be.
+    fs::copy(state("feed_key"), state("feed_key.new")).unwrap();
+    if is_root() {
+        chown(state("feed_key.new"), Some(NOBODY), None).unwrap();
+    }
+    fs::remove_file(state("lock")).unwrap();
+    check("a feed key that nobody has handed over to");
+    world.good(&["list"]);
+    assert!(!state("feed_key.new").exists() && state("serials").exists(), "any other verb does what is to be done");
+}
+
+#[test]
+fn check_and_status_see_a_ca_key_that_is_revoked_itself() {
+    let world = World::init();
+    let config = world.read("usshca.toml").replace("# pam_service = \"usshca\"", "pam_service = \"login\"");
+    fs::write(world.ca().join("usshca.toml"), config.replace("127.0.0.1:2022", "127.0.0.1:0")).unwrap();
+    let check = || String::from_utf8(world.run(&["check"]).stderr).unwrap();
+    assert!(!check().contains("revoked"), "{}", check());
+    world.good(&["revoke", "--ca", "user"]);
+    let said = check();
+    assert!(said.contains("warning: user_ca: the key itself is revoked, so that nobody gets a certificate"), "{said}");
+    assert!(said.contains("usshca revoke --undo 1"), "{said}");
+    world.good(&["revoke", "--undo", "1"]);
+    world.good(&["revoke", "--ca", "host"]);
+    assert!(
+        check().contains("warning: host_ca: the key itself is revoked, so that whoever has the KRL"),
+        "{}",
+        check()
+    );
+    world.good(&["revoke", "--undo", "2"]);
+    assert!(!check().contains("the key itself"), "{}", check());
 }
 
 #[test]

@@ -86,6 +86,8 @@ pub struct Server {
     refusals: hosts::Refusals,
     /// What the supervisor knows of keys that sign nothing.
     told_troubles: Vec<String>,
+    /// What it knows of an inventory that takes no rows.
+    told_inventory: Option<String>,
     /// Of users, until they are written.
     refused_logins: RefusedLogins,
 }
@@ -144,6 +146,7 @@ impl Server {
             turn: Turn::default(),
             refusals: hosts::Refusals::default(),
             told_troubles: Vec::new(),
+            told_inventory: None,
             refused_logins: RefusedLogins::default(),
         })
     }
@@ -292,6 +295,11 @@ impl Server {
             if troubles != self.told_troubles {
                 self.answer_control(&FromSignerControl::KeyTroubles(troubles.clone()))?;
                 self.told_troubles = troubles;
+            }
+            let trouble = self.ca.inventory().trouble();
+            if trouble != self.told_inventory {
+                self.answer_control(&FromSignerControl::InventoryTrouble(trouble.clone()))?;
+                self.told_inventory = trouble;
             }
             return self.answer_control(&FromSignerControl::Hears);
         }

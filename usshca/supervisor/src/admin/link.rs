@@ -47,6 +47,26 @@ impl Link {
         Self::with(signer_process::start_ready(|| signer_process::start(base))?)
     }
 
+    /// With the running signer; if none runs, with one for the moment that changes nothing on disk, whatever is to be done there.
+    pub fn look(base: &Base) -> Result<Self, Failure> {
+        match seqpacket::connect(&base.layout.admin_socket) {
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                Self::with(signer_process::start_ready(|| signer_process::start_looking(base))?)
+            }
+            _ => Self::open(&base.layout),
+        }
+    }
+
+    /// Whether it is with the CA's own signer.
+    pub fn is_running(&self) -> bool {
+        self.own.is_none()
+    }
+
+    /// Of a signer of our own: why CA keys sign nothing. The running one tells the supervisor.
+    pub fn key_troubles(&self) -> Result<Vec<String>, Failure> {
+        self.own.as_ref().map_or_else(|| Ok(Vec::new()), SignerProcess::key_troubles)
+    }
+
     /// With the first signer of a new CA, which makes the inventory.
     pub fn first(base: &Base) -> Result<Self, Failure> {
         Self::with(signer_process::start_ready(|| signer_process::start_first(base))?)

@@ -151,6 +151,9 @@ pub struct Report {
     pub last_pam_answer: Option<u64>,
     /// Why CA keys sign nothing, a sentence each; empty: all do.
     pub key_troubles: Vec<String>,
+    /// Why nothing can be written to the inventory; `None`: as far as is known, it can.
+    #[serde(default)]
+    pub inventory_trouble: Option<String>,
     /// End of the host certificate that clients are shown; `None`: never.
     pub host_certificate_valid_before: Option<u64>,
     /// When the last error was logged; `None`: none was.
@@ -201,6 +204,7 @@ impl EventLoop {
             last_pam_trouble: counters.last_trouble,
             last_pam_answer: counters.last_answer,
             key_troubles: self.signer.key_troubles().to_vec(),
+            inventory_trouble: self.signer.inventory_trouble().map(str::to_owned),
             host_certificate_valid_before: self.ground.host.valid_before,
             last_error_at: last_error.as_ref().map(|(at, _)| *at),
             last_error: last_error.map(|(_, text)| text),
