@@ -131,12 +131,7 @@ impl Base {
     /// As [`policy::check`].
     pub fn warnings(&self) -> Result<Vec<String>, Failure> {
         let mut warnings = policy::check(self)?;
-        // Its accounts are there when it is root's.
-        warnings.extend(pam_stack::warnings(
-            &self.config.pam_service,
-            self.pam_folder().as_deref(),
-            self.accounts.is_some(),
-        ));
+        warnings.extend(self.pam_warnings());
         warnings.extend(self.without_root().map(str::to_owned));
         let (listens, socket) = ussh_os::syslog::journal();
         if self.config.log_format == LogFormat::Journald && !listens {
@@ -145,6 +140,12 @@ impl Base {
             ));
         }
         Ok(warnings)
+    }
+
+    /// What an administrator should look at in the CA's PAM stack.
+    pub fn pam_warnings(&self) -> Vec<String> {
+        // Its accounts are there when it is root's.
+        pam_stack::warnings(&self.config.pam_service, self.pam_folder().as_deref(), self.accounts.is_some())
     }
 
     /// What does not work, or is not kept apart, since an ordinary user runs the CA.

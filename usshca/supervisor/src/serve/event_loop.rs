@@ -30,6 +30,8 @@ use crate::serve::turns::Departed;
 use crate::serve::watch::{Token, Watch};
 use crate::serve::worker::Worker;
 
+/// What is logged of a PAM service that is not there begins with it.
+const PAM: &str = "PAM service: ";
 /// How long connections may go on once the CA is told to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a killed process may take to be gone before that is logged again.
@@ -205,12 +207,33 @@ impl EventLoop {
                     }
                 }
                 self.read_host_identity();
+                self.look_at_pam();
                 self.notify.ready();
             } else if self.stop_by.is_none() {
                 log::info(&format!("told to stop: {} connections may finish", self.connections.len()));
                 self.notify.stopping();
                 self.listeners.clear();
                 self.stop_by = Some(now + STOP_PATIENCE);
+            }
+        }
+    }
+
+    /// The stack is libpam's to read, anew for each login; what is to be said of it is said as at the start.
+    fn look_at_pam(&self) {
+        self.is_pam_service_there();
+        self.ground.base.pam_warnings().iter().for_each(|warning| log::warning(warning));
+    }
+
+    /// Looked at before each login too: without it PAM would ask the service `other`, and nobody has said that that may decide who gets a certificate.
+    pub(super) fn is_pam_service_there(&self) -> bool {
+        match self.ground.base.check_pam_service() {
+            Ok(()) => {
+                log::settled(PAM);
+                true
+            }
+            Err(failure) => {
+                log::error(&format!("{PAM}{}", failure.message));
+                false
             }
         }
     }

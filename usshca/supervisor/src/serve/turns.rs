@@ -228,6 +228,9 @@ impl EventLoop {
             (up, known) if up != known => return Err(SIGNER_RESTARTED),
             (Some(_), _) => {}
         }
+        if !self.is_pam_service_there() {
+            return Err(OUT_OF_ORDER);
+        }
         let attempt = Attempt {
             connection: connection.id,
             attempt: connection.attempts,
