@@ -1282,6 +1282,7 @@ fn a_feed_key_may_be_elsewhere_and_hand_over_there() {
         said.contains("held: elsewhere") && said.contains("publish --unsigned DIR, and where the key is"),
         "{said}"
     );
+    assert!(said.contains("kept in the CA's state folder as feed_key.old: destroy it once a feed"), "{said}");
     // What hosts pin that are enrolled from here on.
     assert_eq!(key_of(&pin), key_of(&world.dir.path().join(&second)));
     let (code, why) = world.bad(&["publish", "feed"]);
@@ -1317,6 +1318,34 @@ fn a_feed_key_may_be_elsewhere_and_hand_over_there() {
     }
     let host = world.host_key("host");
     assert_eq!(world.bad(&["feed", "verify", "feed", "--key", &host]).0, 1);
+}
+
+/// Any public key can be named, of whom nobody has the private one too.
+#[test]
+fn a_feed_key_that_handed_over_to_a_wrong_one_can_be_put_back() {
+    let world = World::init();
+    let state = |name: &str| world.ca().join("state").join(name);
+    let pin = world.dir.path().join("pin.pub");
+    fs::copy(world.ca().join("public/feed_key.pub"), &pin).unwrap();
+    // One here hands over to another here: what it is followed by is known, and nothing is left of it.
+    world.good(&["feed", "key", "rotate"]);
+    assert!(!state("feed_key.old").exists() && !state("feed_handovers.old").exists());
+    let wrong = world.host_key("wrong");
+    let key = fs::read(state("feed_key")).unwrap();
+    world.good(&["feed", "key", "rotate", "--to", &wrong]);
+    assert_eq!((fs::read(state("feed_key.old")).unwrap(), mode(&state("feed_key.old"))), (key, 0o600));
+    assert_eq!(world.bad(&["publish", "feed"]).0, 1);
+    // docs/feed.md
+    let docs = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/feed.md")).unwrap();
+    let steps: Vec<&str> = docs.lines().filter_map(|line| line.strip_prefix("mv ")?.split("   ").next()).collect();
+    assert_eq!(steps.len(), 2, "{steps:?}");
+    for step in steps {
+        let done = Command::new("sh").args(["-c", &format!("mv {step}")]).current_dir(state("")).status().unwrap();
+        assert!(done.success(), "{step}");
+    }
+    world.good(&["publish", "feed"]);
+    let taken = json(&world.good(&["feed", "verify", "feed", "--key", "pin.pub", "--json"]));
+    assert_eq!(taken["handovers"], 1, "the first handover stands, the one to the wrong key does not");
 }
 
 #[test]
