@@ -18,10 +18,10 @@ use crate::serve::event_loop::{EventLoop, REAP_PATIENCE, is_to_be_killed, limit}
 use crate::serve::penalties::Offence;
 use crate::serve::source::Source;
 use crate::serve::watch::Token;
-use crate::serve::worker::{self, Attempt, Ended, StartError, Worker};
+use crate::serve::worker::{self, Asker, Attempt, Ended, StartError, Worker};
 
 /// How long a worker may go on whose front has gone.
-const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
 /// The front looks at the same clock as we do, and may be some milliseconds ahead of us.
 const GRACE_SLACK: Duration = Duration::from_millis(500);
 
@@ -51,7 +51,12 @@ impl EventLoop {
         };
         worker.log.drain(say);
         if let Some(why) = is_to_be_killed(now, worker.deadline, &worker.log) {
-            log::warning(&format!("{name}: {why}: killed"));
+            let given_up = matches!(worker.asker, Asker::Gone | Asker::GivenUp) && !worker.log.is_excessive();
+            worker.asker = if given_up { Asker::GivenUp } else { Asker::Bereft };
+            match given_up {
+                true => log::info(&format!("{name}: nobody waits for PAM any more: killed")),
+                false => log::warning(&format!("{name}: {why}: killed")),
+            }
             worker.log.close();
             worker.child.kill_family();
             worker.deadline = now + REAP_PATIENCE;
@@ -63,7 +68,10 @@ impl EventLoop {
             return Some(worker);
         };
         worker.log.drain(say);
-        let ended = Ended::of(status);
+        let ended = match worker.asker {
+            Asker::GivenUp if status.signal().is_some() => Ended::Left,
+            Asker::There | Asker::Gone | Asker::Bereft | Asker::GivenUp => Ended::of(status),
+        };
         self.counters.worker_ended(ended);
         if ended == Ended::BrokeDown {
             let mut fields = fields.to_vec();
@@ -168,10 +176,13 @@ impl EventLoop {
     }
 
     /// A worker whose front has gone hears it at its next prompt. It is not killed at once: a module that has the password already must come to its end, or whoever
-    /// hangs up quickly is never counted (pam_faillock).
-    fn orphan_workers_of(&mut self, connection: u64, now: Instant) {
+    /// hangs up quickly is never counted (pam_faillock). Whoever hangs up at one that takes longer (RADIUS, a push to a telephone) has left, as one who hangs up at a prompt: that is a
+    /// connection on which nobody logged in. It costs as little as Ctrl-C at a password, and as much to somebody who keeps workers busy by it.
+    pub(super) fn orphan_workers_of(&mut self, connection: u64, now: Instant) {
         for worker in self.workers.values_mut().filter(|w| w.connection == connection) {
-            worker.deadline = worker.deadline.min(now + ORPHAN_PATIENCE);
+            if now + ORPHAN_PATIENCE < worker.deadline && worker.asker == Asker::There {
+                (worker.deadline, worker.asker) = (now + ORPHAN_PATIENCE, Asker::Gone);
+            }
         }
     }
 
