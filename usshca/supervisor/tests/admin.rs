@@ -483,6 +483,27 @@ fn who_revokes_the_cas_own_host_certificate_is_told_and_check_says_so_until_ther
     assert!(!check().contains("own host certificate"), "{}", check());
 }
 
+#[test]
+fn root_who_looks_at_a_ca_of_somebody_elses_is_told_to_do_it_as_them_and_to_change_nothing() {
+    if !is_root() {
+        return;
+    }
+    let world = World::init();
+    for verb in [&["check"][..], &["list"], &["host", "list"]] {
+        let mut command = Command::new(world.programs.path().join("usshca"));
+        let out = command.arg("--dir").arg(world.ca()).args(verb).stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(1), "{verb:?}: {said}");
+        assert!(said.contains("this CA is run by nobody, who alone administers it: run this as nobody"), "{said}");
+        assert!(!said.contains("chown"), "{said}");
+    }
+    // A file of root's CA that others can change is another matter.
+    let writable = world.ca().join("usshca.toml");
+    fs::set_permissions(&writable, Permissions::from_mode(0o666)).unwrap();
+    let (code, said) = world.bad(&["check"]);
+    assert!(code == 78 && said.contains("chmod go-w"), "{said}");
+}
+
 /// Names, modes, times of the last change and contents of all that is in a folder.
 fn tree(folder: &Path) -> std::collections::BTreeMap<PathBuf, (u32, std::time::SystemTime, Vec<u8>)> {
     let mut all = std::collections::BTreeMap::new();
@@ -598,6 +619,15 @@ fn revoke_says_what_is_left_to_do_by_hand_and_nothing_if_the_ca_publishes() {
     let said = world.good(&["feed", "key", "rotate"]);
     assert!(said.contains("hear of it: the CA publishes to /var/lib/usshca/feed as soon as it runs\n"), "{said}");
     assert!(said.ends_with("they trust the key before it, whose file was replaced.\n"), "{said}");
+    // Where nobody here can sign it, nothing is done by itself.
+    let elsewhere = world.host_key("elsewhere");
+    world.good(&["feed", "key", "rotate", "--to", &elsewhere]);
+    let said = world.good(&["revoke", "--undo", "2"]);
+    assert!(
+        said.contains("the CA puts it to /var/lib/usshca/feed/feed.unsigned as soon as it runs, and there"),
+        "{said}"
+    );
+    assert!(said.ends_with("\n  usshca feed sign /var/lib/usshca/feed --key FILE\n"), "{said}");
 }
 
 #[test]

@@ -4,7 +4,6 @@ use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use ussh_os::account::Account;
 use ussh_os::process;
 use ussh_os::seqpacket::{self, SeqPacket};
 use usshca_admin::desk;
@@ -14,7 +13,7 @@ use usshca_ipc::layout::Layout;
 use usshca_ipc::signer::Control;
 
 use crate::failure::Failure;
-use crate::prepare::Base;
+use crate::prepare::{Base, other_administrator};
 use crate::signer_process::{self, SignerProcess};
 
 /// How long an answer may take.
@@ -85,13 +84,7 @@ impl Link {
             Ok(peer) if peer.uid == 0 || peer.uid == process::effective_uid() => {
                 Ok(Link { channel: Some(Channel::new(socket)), own: None })
             }
-            Ok(peer) => {
-                let account = Account::by_uid(peer.uid).ok().flatten();
-                let whose = account.map_or_else(|| format!("uid {}", peer.uid), |account| account.name);
-                Err(Failure::refused(format!(
-                    "this CA is run by {whose}, who alone administers it: run this as {whose}"
-                )))
-            }
+            Ok(peer) => Err(Failure::refused(other_administrator(peer.uid))),
             Err(e) => Err(Failure::unavailable(format!("the admin socket: {e}"))),
         }
     }
