@@ -53,12 +53,14 @@ impl FeedFolder {
     /// It cannot be made, it is not such a folder, or another one writes to it.
     pub fn lock(path: &Path) -> Result<Self, Failure> {
         let opened = own_place::open_folder(path, Some(Mode::from_bits_truncate(FOLDER_MODE)));
-        let folder = opened.map_err(|e| match e.kind() {
-            io::ErrorKind::PermissionDenied if e.raw_os_error().is_none() => Failure::output(format!(
+        let folder = opened.map_err(|e| {
+            if !own_place::is_of_others(&e) {
+                return failure(path, &e);
+            }
+            Failure::output(format!(
                 "{}: {e}, and could put another folder in its place; nothing was changed: name one that only root, or the account that publishes, can put there",
                 path.display()
-            )),
-            _ => failure(path, &e),
+            ))
         })?;
         check_owner(path, &folder.metadata().map_err(|e| failure(path, &e))?)?;
         check_contents(path, &folder)?;
@@ -88,13 +90,15 @@ impl FeedFolder {
     /// It cannot be read, or is none.
     pub fn draft(&self) -> Result<Bundle, Failure> {
         let path = self.path.join(DRAFT);
-        let bytes = read_at(&self.folder, DRAFT).map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => Failure::usage(format!(
+        let bytes = read_at(&self.folder, DRAFT).map_err(|e| {
+            if e.kind() != io::ErrorKind::NotFound {
+                return unreadable(&path, &e);
+            }
+            Failure::usage(format!(
                 "{}: there is no draft to sign; on the CA: usshca publish --unsigned DIR, then bring the folder here as {}",
                 path.display(),
                 self.path.display()
-            )),
-            _ => unreadable(&path, &e),
+            ))
         })?;
         Bundle::parse(&bytes).map_err(|e| not_a_feed(&path, &e))
     }

@@ -80,6 +80,11 @@ pub fn demand_ours(folder: &Path, found: &Metadata) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether an error of [`open_folder`] is that others can write to a folder, and not one of the kernel's.
+pub fn is_of_others(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::PermissionDenied && error.raw_os_error().is_none()
+}
+
 fn is_ours(found: &Metadata) -> bool {
     found.uid() == 0 || found.uid() == process::effective_uid()
 }

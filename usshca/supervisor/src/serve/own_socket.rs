@@ -66,12 +66,12 @@ fn somebody_listens(path: &Path) -> io::Result<bool> {
 pub fn demand_own_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().ok_or(ErrorKind::InvalidInput)?;
     let opened = own_place::open_folder(folder, None).and_then(|f| own_place::demand_ours(folder, &f.metadata()?));
-    opened.map_err(|e| match e.kind() {
-        ErrorKind::PermissionDenied if e.raw_os_error().is_none() => io::Error::new(
-            ErrorKind::PermissionDenied,
-            format!("{e}; name a folder that only the CA's account writes to, as /run/usshca"),
-        ),
-        _ => e,
+    opened.map_err(|e| {
+        if !own_place::is_of_others(&e) {
+            return e;
+        }
+        let advice = "name a folder that only the CA's account writes to, as /run/usshca";
+        io::Error::new(ErrorKind::PermissionDenied, format!("{e}; {advice}"))
     })
 }
 
