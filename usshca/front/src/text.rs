@@ -85,6 +85,14 @@ pub fn wrong_wish(why: &str) -> String {
     format!("usshca: {why}\n{HELP}")
 }
 
+/// The rule wants a registered key, and the one in the agent was revoked.
+pub fn registered_key_revoked(fingerprint: &str) -> String {
+    format!(
+        "The CA's policy wants your registered key to prove that it is you, and {fingerprint}, which is in your agent, is revoked.\n\
+         Ask the CA's administrators to register another one."
+    )
+}
+
 /// A key that cannot be read: exit status 64 goes with it.
 pub fn wrong_key(why: &str) -> String {
     format!("usshca: sign wants one public key on standard input: {why}\n  ssh -A CA sign < KEY.pub > KEY-cert.pub\n")

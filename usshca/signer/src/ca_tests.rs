@@ -329,7 +329,11 @@ fn what_is_asked_at_once_is_answered_one_by_one() {
 
     let signed = first.decided.into_iter().filter_map(Result::ok).collect();
     let next = Crowd::of(&[("frida", "staff")], world.clock.now());
-    let second = world.ca.turn(signed, &[(12345, Outcome::Delivered)], &next.requests());
+    let second = world.ca.turn(
+        signed,
+        &[OutcomeOf { serial: 12345, user: String::new(), outcome: Outcome::Delivered }],
+        &next.requests(),
+    );
     let issued: Vec<_> = second.issued.iter().map(|i| i.as_ref().unwrap()).collect();
     let names: Vec<_> = issued.iter().map(|i| (i.user.as_str(), i.certificate.key_id(), i.rule.as_str())).collect();
     assert_eq!(names, [("carol", &b"carol"[..], "staff"), ("erik", b"erik", "dev")]);

@@ -405,7 +405,7 @@ impl Ca {
     }
 
     fn record_refusal(&mut self, asked: &Asked, refused: &Refused) {
-        log_refusal(asked, refused);
+        log_refusal(asked, refused, &[]);
         let recorded = self.inventory.batch(|batch| record_refusal(batch, asked, refused));
         warn_of(recorded.and_then(|recorded| recorded).err());
     }

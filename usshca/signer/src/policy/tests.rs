@@ -537,6 +537,8 @@ fn refuses_new_values_that_make_no_sense() {
             other => panic!("{line}: {other:?}"),
         }
     }
+    let both = rule("source_address = [\"%client\", \"10.0.0.0/8\"]").unwrap_err().to_string();
+    assert!(both.contains("\"%client\" stands alone") && !both.contains("is no network"), "{both}");
     assert!(parse(&format!("time_zone = \"Berlin\"\n{STAFF}")).unwrap_err().to_string().contains("time_zone"));
 }
 

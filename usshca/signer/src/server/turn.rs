@@ -9,16 +9,15 @@ use std::net::SocketAddr;
 use usshca_ipc::front::Wish;
 
 use super::Server;
-use crate::ca::{Passed, SignedUser, UserRequest};
-use crate::inventory::Outcome;
+use crate::ca::{OutcomeOf, Passed, SignedUser, UserRequest};
 use crate::policy::Mode;
 
 /// What waits for its next transaction.
 #[derive(Debug, Default)]
 pub struct Turn {
     asking: Vec<Asking>,
-    /// Whom to tell, if anybody; the serial.
-    outcomes: Vec<(Option<u64>, u64, Outcome)>,
+    /// Whom to tell, if anybody.
+    outcomes: Vec<(Option<u64>, OutcomeOf)>,
     /// By connection.
     signed: Vec<(u64, SignedUser)>,
     /// Who was answered by the turn before, if those were several, and has not said anything since: they may go on at once.
@@ -50,11 +49,11 @@ impl Turn {
     }
 
     /// An outcome.
-    pub fn note(&mut self, connection: Option<u64>, serial: u64, outcome: Outcome) {
+    pub fn note(&mut self, connection: Option<u64>, outcome: OutcomeOf) {
         if let Some(connection) = connection {
             self.forget(connection);
         }
-        self.outcomes.push((connection, serial, outcome));
+        self.outcomes.push((connection, outcome));
     }
 
     /// A connection that will say nothing more, or has said it.
@@ -89,8 +88,7 @@ impl Server {
             return;
         }
         let (issued_to, signed): (Vec<u64>, Vec<SignedUser>) = signed.into_iter().unzip();
-        let (noted_to, outcomes): (Vec<Option<u64>>, Vec<(u64, Outcome)>) =
-            outcomes.into_iter().map(|(to, serial, outcome)| (to, (serial, outcome))).unzip();
+        let (noted_to, outcomes): (Vec<Option<u64>>, Vec<OutcomeOf>) = outcomes.into_iter().unzip();
         let requests: Vec<_> = asking.iter().map(Asking::as_request).collect();
         let turned = self.ca.turn(signed, &outcomes, &requests);
         if count > 1 {
