@@ -91,7 +91,7 @@ impl Server {
         };
         let demands = self.ca.policy().demands(&question);
         let pam = || (vec![Proofs { pam: true, publickey: false }], vec![KeyKind::Ed25519]);
-        Some(demands.map_or_else(pam, |(ways, kinds)| (ways.to_vec(), kinds.to_vec())))
+        Some(demands.map_or_else(pam, |demands| (demands.authentication.to_vec(), demands.key_types.to_vec())))
     }
 
     pub(super) fn challenge(&mut self, connection: u64, attempt: u32, purpose: Purpose, key: &[u8]) {

@@ -280,6 +280,7 @@ impl World {
                 mode: self.text(),
                 key_type: "ed25519".into(),
                 wish: self.wish(),
+                reason_if_demanded: false,
             })),
             // Not of the people: who owns which key is what the model rests on.
             9 => {
