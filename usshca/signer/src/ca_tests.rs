@@ -242,12 +242,12 @@ fn what_the_user_says_that_it_is_for_stands_in_the_row_and_at_the_end_of_the_log
     };
     let (staff, nobody) = (passed("staff"), passed("nobody"));
     let key = PrivateKey::generate_ed25519().unwrap().public_key();
-    let wish = Wish { reason: "ticket 7\x1b".into(), ..Wish::default() };
+    let wish = Wish { reason: "für \\ 7\x1b".into(), ..Wish::default() };
     world.issue_wish(&staff, key.blob(), &wish).unwrap();
     world.issue_wish(&nobody, key.blob(), &wish).unwrap_err();
     world.issue("carol", &["staff"]).unwrap();
     let reasons: Vec<String> = world.rows().into_iter().map(|row| row.reason).collect();
-    assert_eq!(reasons, ["", "ticket 7\\x1b", "ticket 7\\x1b"]);
+    assert_eq!(reasons, ["", "für \\ 7\x1b", "für \\ 7\x1b"]);
     let line = |reason| issued_detail("carol", "192.0.2.9:4711".parse().unwrap(), "staff", reason);
     assert_eq!(line(""), "for carol from 192.0.2.9:4711 rule \"staff\"");
     assert_eq!(line("x\" rule \"admins"), "for carol from 192.0.2.9:4711 rule \"staff\" reason \"x' rule 'admins\"");

@@ -3,6 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use ussh_core::clock::UnixTime;
+use ussh_core::escape::{MAX_FIELD, escape_word};
 use ussh_core::issue::IssueError;
 use ussh_core::keys::KeyError;
 
@@ -132,9 +133,12 @@ fn for_user(refusal: &PolicyRefusal) -> String {
             let most = humantime::format_duration(Duration::from_secs(*most));
             format!("The CA's policy gives you certificates for {most} at most. Ask for less: for=…")
         }
-        PolicyRefusal::Principal { .. } => {
-            "The CA's policy does not give you all of these principals. Ask for fewer, or leave principals= out."
-                .to_owned()
+        PolicyRefusal::Principal { names, .. } => {
+            let names: Vec<String> = names.iter().map(|name| escape_word(name.as_bytes(), MAX_FIELD)).collect();
+            format!(
+                "The CA's policy does not give you all of these principals, not {}. Ask for fewer, or leave principals= out.",
+                names.join(", ")
+            )
         }
     }
 }

@@ -429,6 +429,12 @@ impl Ca {
         if key.is_fido() {
             return Err(Refused::Host("a key that a person must touch cannot be a host key".to_owned()));
         }
+        if let Some(user) = self.inventory.user_of_key(&key.fingerprint())? {
+            return Err(Refused::Host(format!(
+                "this key is registered for the user {user}, who would be that host by it: take a key of the host's own (/etc/ssh/ssh_host_*_key.pub), or end that first: usshca key remove {}",
+                key.fingerprint()
+            )));
+        }
         Ok(key)
     }
 

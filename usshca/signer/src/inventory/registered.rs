@@ -103,6 +103,14 @@ impl Inventory {
         })
     }
 
+    /// Whose registered key this is, revoked or not.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn user_of_key(&self, fingerprint: &str) -> Result<Option<String>, InventoryError> {
+        let sql = "SELECT user FROM registered_key WHERE fingerprint = ?1 AND removed IS NULL";
+        Ok(self.connection.prepare_cached(sql)?.query_row([fingerprint], |row| row.get(0)).optional()?)
+    }
+
     /// Whether the key itself is revoked.
     /// # Errors
     /// [`InventoryError`]

@@ -111,6 +111,8 @@ pub enum PolicyRefusal {
     Principal {
         /// Which.
         rule: String,
+        /// Those that it does not give, as they were asked for.
+        names: Vec<String>,
     },
     /// The account is in none of the groups that the rule maps to principals.
     #[error("the rule has no principal for this account")]
@@ -130,7 +132,7 @@ impl PolicyRefusal {
             | PolicyRefusal::KeyType { rule, .. }
             | PolicyRefusal::Reason { rule }
             | PolicyRefusal::Validity { rule, .. }
-            | PolicyRefusal::Principal { rule }
+            | PolicyRefusal::Principal { rule, .. }
             | PolicyRefusal::NoPrincipal { rule } => rule,
             PolicyRefusal::NoRule | PolicyRefusal::Name => "",
         }

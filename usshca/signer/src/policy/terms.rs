@@ -119,7 +119,10 @@ impl Terms {
             asked if asked.iter().all(|name| all.contains(name)) => {
                 all.into_iter().filter(|name| asked.contains(name)).collect()
             }
-            _ => return Err(PolicyRefusal::Principal { rule: rule.to_owned() }),
+            asked => {
+                let names = asked.iter().filter(|name| !all.contains(name)).cloned().collect();
+                return Err(PolicyRefusal::Principal { rule: rule.to_owned(), names });
+            }
         };
         Ok(Grant {
             rule: rule.to_owned(),
