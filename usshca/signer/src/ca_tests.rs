@@ -404,7 +404,11 @@ fn when_a_turn_cannot_even_be_begun_everybody_in_it_is_told_so_and_nothing_leave
     let sabotage = rusqlite::Connection::open(world.dir.path().join("inventory.db")).unwrap();
     sabotage.execute_batch("ALTER TABLE ca RENAME TO ca_elsewhere").unwrap();
     let signed = first.decided.into_iter().filter_map(Result::ok).collect();
-    let second = world.ca.turn(signed, &[(1, Outcome::Delivered)], &crowd.requests());
+    let second = world.ca.turn(
+        signed,
+        &[OutcomeOf { serial: 1, user: String::new(), outcome: Outcome::Delivered }],
+        &crowd.requests(),
+    );
     let refused = second.issued.iter().map(|i| i.as_ref().unwrap_err());
     let refused: Vec<_> = refused.chain(second.decided.iter().map(|d| d.as_ref().unwrap_err())).collect();
     assert_eq!(refused.len(), 4);

@@ -112,6 +112,11 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inventory::Outcome;
+
+    fn delivered(serial: u64) -> OutcomeOf {
+        OutcomeOf { serial, user: String::new(), outcome: Outcome::Delivered }
+    }
 
     #[test]
     fn nobody_is_awaited_once_each_has_gone_on_or_is_gone() {
@@ -126,10 +131,10 @@ mod tests {
         let peer = SocketAddr::from(([192, 0, 2, 1], 22));
         let (public_key, mode, wish) = (Vec::new(), Mode::Inject, Wish::default());
         // Somebody else, and what nobody waits for.
-        turn.note(Some(4), 1, Outcome::Delivered);
-        turn.note(None, 2, Outcome::Delivered);
+        turn.note(Some(4), delivered(1));
+        turn.note(None, delivered(2));
         let gone_on: [&dyn Fn(&mut Turn); 3] = [
-            &|turn| turn.note(Some(1), 3, Outcome::Delivered),
+            &|turn| turn.note(Some(1), delivered(3)),
             &|turn| {
                 let (passed, public_key, wish) = (passed.clone(), public_key.clone(), wish.clone());
                 turn.ask(Asking { connection: 2, passed, public_key, mode, wish, peer });
