@@ -11,13 +11,12 @@ use base64ct::{Base64Unpadded, Encoding};
 use ussh_core::audit;
 use ussh_core::certificate::{Certificate, CertificateKind, CertificateOption};
 use ussh_core::clock::{Clock, UnixTime};
-use ussh_core::escape::escape;
 use ussh_core::issue::{CertificateTemplate, IssueError};
 use ussh_core::keys::PublicKey;
 use ussh_core::revoked::{KrlTemplate, RevokedError, RevokedKeys, RevokedOf};
 use ussh_os::syslog::Severity;
 use usshca_ipc::admin::{self, Revoke};
-use usshca_ipc::front::{MAX_REASON, Wish};
+use usshca_ipc::front::Wish;
 
 pub use self::hosts::{HostGrant, HostRequest, is_host_name};
 use crate::ca_key::CaKey;
@@ -79,6 +78,17 @@ pub struct UserRequest<'a> {
     pub peer: SocketAddr,
     /// Its number, for the log.
     pub connection: u64,
+}
+
+/// What became of a certificate's delivery.
+#[derive(Clone, Debug)]
+pub struct OutcomeOf {
+    /// The certificate's.
+    pub serial: u64,
+    /// Whose it is, for the log; of a host's: nothing.
+    pub user: String,
+    /// What.
+    pub outcome: Outcome,
 }
 
 /// A user certificate that is signed and on disk.
@@ -201,7 +211,7 @@ impl Ca {
     pub fn turn(
         &mut self,
         signed: Vec<SignedUser>,
-        outcomes: &[(u64, Outcome)],
+        outcomes: &[OutcomeOf],
         requests: &[(&Passed, UserRequest<'_>)],
     ) -> Turned {
         let now = self.now();
@@ -211,7 +221,7 @@ impl Ca {
             signed.into_iter().map(|SignedUser { reserved, ordered }| (reserved, ordered)).unzip();
         let mut certificates = Vec::with_capacity(ordered.len());
         let written = inventory.batch(|batch| {
-            let noted = outcomes.iter().map(|(serial, outcome)| batch.note_outcome(*serial, outcome)).collect();
+            let noted = outcomes.iter().map(|of| batch.note_outcome(of.serial, &of.outcome)).collect();
             let decided = requests
                 .iter()
                 .map(|(passed, request)| decide_user(policy, &own, batch, passed, request, now))
@@ -230,7 +240,7 @@ impl Ca {
         certificates.resize(reserved.len(), Err(IssueError::Template("was not asked for")));
         // Nothing is lost by a kill but what one may lose between any commit and its line.
         let held = log::hold();
-        outcomes.iter().zip(&written.noted).for_each(|((serial, outcome), noted)| log_outcome(*serial, outcome, noted));
+        outcomes.iter().zip(&written.noted).for_each(|(of, noted)| log_outcome(of, noted));
         let issued = written.issued.into_iter().zip(reserved).zip(certificates);
         let issued = issued.map(|((written, reserved), certificate)| {
             let certificate = written.and_then(|()| Ok(certificate?));
@@ -239,8 +249,8 @@ impl Ca {
         let issued = issued.collect();
         drop(held);
         let mut templates = Vec::new();
-        let decided = written.decided.into_iter().map(|(asked, decided)| {
-            let (template, reserved) = decided.inspect_err(|refused| log_refusal(&asked, refused))?;
+        let decided = written.decided.into_iter().zip(requests).map(|((asked, decided), (_, request))| {
+            let (template, reserved) = decided.inspect_err(|refused| log_refusal_of(request, &asked, refused))?;
             templates.push(template);
             Ok(reserved)
         });
@@ -434,7 +444,7 @@ impl Written {
     fn failed(
         error: InventoryError,
         signed: usize,
-        outcomes: &[(u64, Outcome)],
+        outcomes: &[OutcomeOf],
         requests: &[(&Passed, UserRequest<'_>)],
         now: UnixTime,
     ) -> Self {
@@ -476,7 +486,9 @@ fn finish_user(
     let Reserved { serial, user, peer, connection, authenticated, mode, grant, reason } = reserved;
     let certificate = certificate.inspect_err(|refused| {
         let line = format!("Refusing a certificate to \"{user}\" from {peer}: serial {serial}: {refused}");
-        log::refusal(&line, &user, &peer.ip().to_canonical().to_string(), &refused.to_string());
+        let (source, whole, number) = (peer.ip().to_canonical().to_string(), peer.to_string(), connection.to_string());
+        let more = [("user", &*user), ("connection", &*number), ("peer", &*whole), ("rule", &*grant.rule)];
+        log::refusal(&line, &user, &source, &refused.to_string(), &more);
         counts::refused();
     })?;
     let detail = issued_detail(&user, peer, &grant.rule, &reason);
@@ -513,7 +525,8 @@ fn asked(passed: &Passed, request: &UserRequest<'_>, now: UnixTime) -> Asked {
         source: request.peer.ip().to_canonical().to_string(),
         authenticated: passed.authenticated(),
         rule: String::new(),
-        reason: escape(request.wish.reason.as_bytes(), MAX_REASON),
+        // As typed; whoever shows it makes it harmless. A front of ours sends no longer one.
+        reason: request.wish.reason.clone(),
         request: None,
     }
 }
@@ -567,7 +580,10 @@ fn reserve_user(
     asked.request = Some(kept(&question));
     let decided = policy.decide(&question);
     asked.rule = decided.as_ref().map_or_else(PolicyRefusal::rule, |grant| &grant.rule).to_owned();
-    let grant = decided?;
+    let grant = match decided {
+        Ok(grant) => grant,
+        Err(refusal) => return Err(refused_by_policy(refusal, batch, passed)?),
+    };
     let now = asked.asked;
     if batch.is_revoked_from_birth(&passed.user, own)? {
         return Err(Refused::KeyIdRevoked);
@@ -607,29 +623,50 @@ fn reserve_user(
     Ok((template, reserved))
 }
 
+/// Where a registered key is what is missing, it may be there and revoked: neither the user nor an administrator should look for it in the agent.
+fn refused_by_policy(refusal: PolicyRefusal, batch: &Batch<'_>, passed: &Passed) -> Result<Refused, InventoryError> {
+    let lacks_key = matches!(refusal, PolicyRefusal::Authentication { .. }) && !passed.proofs.publickey;
+    let revoked = if lacks_key { batch.revoked_registration(&passed.user)? } else { None };
+    Ok(match revoked {
+        Some(key) => Refused::RegisteredKeyRevoked { refusal, key },
+        None => Refused::Policy(refusal),
+    })
+}
+
 /// A failed signature has its row already.
 fn record_refusal(batch: &mut Batch<'_>, asked: &Asked, refused: &Refused) -> Result<(), InventoryError> {
     if matches!(refused, Refused::Sign(_)) {
         return Ok(());
     }
-    batch.record_refusal(asked, &refused.to_string(), matches!(refused, Refused::Policy(_)))
+    batch.record_refusal(asked, &refused.to_string(), refused.is_by_policy())
 }
 
-fn log_refusal(asked: &Asked, refused: &Refused) {
+/// A user's.
+fn log_refusal_of(request: &UserRequest<'_>, asked: &Asked, refused: &Refused) {
+    let (connection, peer) = (request.connection.to_string(), request.peer.to_string());
+    let more = [("user", &*asked.key_id), ("connection", &*connection), ("peer", &*peer), ("rule", &*asked.rule)];
+    log_refusal(asked, refused, &more.into_iter().filter(|(_, value)| !value.is_empty()).collect::<Vec<_>>());
+}
+
+fn log_refusal(asked: &Asked, refused: &Refused, more: &[(&str, &str)]) {
     let line = format!("Refusing a certificate to \"{}\" from {}: {refused}", asked.key_id, asked.source);
-    log::refusal(&line, &asked.key_id, &asked.source, &refused.to_string());
+    log::refusal(&line, &asked.key_id, &asked.source, &refused.to_string(), more);
     counts::refused();
 }
 
-fn log_outcome(serial: u64, outcome: &Outcome, noted: &Result<(), InventoryError>) {
+fn log_outcome(of: &OutcomeOf, noted: &Result<(), InventoryError>) {
+    let OutcomeOf { serial, user, outcome } = of;
+    let number = serial.to_string();
+    let fields = |event, reason| {
+        let fields = [("event", event), ("serial", &*number), ("user", user), ("reason", reason)];
+        fields.into_iter().filter(|(_, value)| !value.is_empty()).collect::<Vec<_>>()
+    };
     match (noted, outcome) {
         (Ok(()), Outcome::Delivered) => {
-            let fields = [("event", "delivered"), ("serial", &*serial.to_string())];
-            log::event(Severity::Info, &format!("serial {serial} delivered"), &fields);
+            log::event(Severity::Info, &format!("serial {serial} delivered"), &fields("delivered", ""));
         }
         (Ok(()), Outcome::Undelivered(why)) => {
-            let fields = [("event", "undelivered"), ("serial", &*serial.to_string()), ("reason", why)];
-            log::event(Severity::Warning, &format!("serial {serial} undelivered: {why}"), &fields);
+            log::event(Severity::Warning, &format!("serial {serial} undelivered: {why}"), &fields("undelivered", why));
         }
         (Err(e), _) => log::warning(&format!("the outcome of serial {serial} could not be noted: {e}")),
     }

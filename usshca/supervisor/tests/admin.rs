@@ -644,15 +644,44 @@ fn explain_says_which_rule_decides_and_why_the_others_do_not() {
     let (_, said) = world.bad(&["explain", "alice", "--group", "x", "--auth", "password"]);
     assert!(said.contains("pam, publickey, publickey+pam, none"), "{said}");
     let policy = world.read("policy.toml");
-    let (head, last) = policy.rsplit_once("\nname = \"everybody\"").unwrap();
+    let (head_of, last) = policy.rsplit_once("\nname = \"everybody\"").unwrap();
     let strict =
-        format!("{head}\nname = \"everybody\"\nauthentication = [\"publickey+pam\"]\nreason_required = true{last}");
+        format!("{head_of}\nname = \"everybody\"\nauthentication = [\"publickey+pam\"]\nreason_required = true{last}");
     fs::write(world.ca().join("policy.toml"), strict).unwrap();
-    let (code, said) = world.bad(&["explain", "alice", "--group", "x"]);
-    assert!(code == 1 && said.contains("supposes a login by what --auth says (pam, if nothing)"), "{said}");
-    let (code, said) = world.bad(&["explain", "alice", "--group", "x", "--auth", "publickey+pam"]);
-    assert!(code == 1 && said.contains("to suppose that one is given: --reason TEXT"), "{said}");
+    // What the rule demands is supposed, and said.
+    let said = world.good(&["explain", "alice", "--group", "x"]);
+    let head = "alice (groups: x) from 127.0.0.1, if authenticated by publickey+pam, inject, key type ed25519, with a reason\n";
+    assert!(said.starts_with(head) && said.contains("principals   alice\n"), "{said}");
+    assert!(
+        said.contains(
+            "    demands      publickey+pam; inject; keys of the types ed25519, ecdsa, ed25519-sk, ecdsa-sk; a reason\n"
+        ),
+        "{said}"
+    );
+    let (code, said) = world.bad(&["explain", "alice", "--group", "x", "--auth", "pam"]);
+    assert!(code == 1 && said.contains("publickey+pam; without --auth it is supposed"), "{said}");
+    let (code, said) = world.bad(&["explain", "alice", "--group", "x", "--reason", ""]);
+    assert!(code == 1 && said.contains("without --reason it is supposed that the user gives one"), "{said}");
     world.good(&["explain", "alice", "--group", "x", "--auth", "publickey+pam", "--reason", "for it"]);
+    let answer = world.good(&["explain", "alice", "--group", "x", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!((&value["authentication"], &value["reason_supposed"]), (&"publickey+pam".into(), &true.into()));
+    assert_eq!((&value["demands"]["modes"][0], &value["demands"]["reason"]), (&"inject".into(), &true.into()));
+    // Keys and modes: what a login would ask for, and not what the rule does not allow.
+    for (line, by) in [
+        ("key_types = [\"ecdsa-sk\", \"ecdsa\"]", "pam, inject, key type ecdsa\n"),
+        ("modes = [\"client-key\"]\nkey_types = [\"ecdsa-sk\", \"ecdsa\"]", "pam, client-key, key type ecdsa-sk\n"),
+        ("authentication = [\"none\"]\nfrom = [\"127.0.0.1\"]", "none, inject, key type ed25519\n"),
+    ] {
+        fs::write(world.ca().join("policy.toml"), format!("{head_of}\nname = \"everybody\"\n{line}{last}")).unwrap();
+        let said = world.good(&["explain", "alice", "--group", "x"]);
+        assert!(
+            said.lines()
+                .next()
+                .is_some_and(|first| format!("{first}\n").ends_with(&format!("if authenticated by {by}"))),
+            "{said}"
+        );
+    }
     fs::write(world.ca().join("policy.toml"), policy).unwrap();
     let answer = world.good(&["explain", "alice", "--group", "x", "--for", "1h", "--json"]);
     let value: serde_json::Value = serde_json::from_str(&answer).unwrap();

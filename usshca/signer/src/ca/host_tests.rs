@@ -86,7 +86,14 @@ impl World {
         };
         let granted = granted.map_err(|refused| refused.for_host())?;
         for serial in &granted.serials {
-            let noted = self.ca.turn(Vec::new(), &[(*serial, Outcome::Delivered)], &[]).noted;
+            let noted = self
+                .ca
+                .turn(
+                    Vec::new(),
+                    &[crate::ca::OutcomeOf { serial: *serial, user: String::new(), outcome: Outcome::Delivered }],
+                    &[],
+                )
+                .noted;
             assert!(noted.iter().all(Result::is_ok), "{noted:?}");
         }
         Ok(exchange.granted(answer(ussh_core::enroll::Answer::Granted(granted.grant)).as_bytes()).unwrap())

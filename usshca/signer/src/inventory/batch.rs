@@ -146,6 +146,13 @@ impl Batch<'_> {
         super::registered::is_registered(&self.transaction, user, fingerprint)
     }
 
+    /// The newest of a user's registered keys, if every one of them is revoked.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn revoked_registration(&self, user: &str) -> Result<Option<String>, InventoryError> {
+        super::registered::revoked_registration(&self.transaction, user)
+    }
+
     /// When the first of a user's good certificates is over.
     /// # Errors
     /// [`InventoryError`]

@@ -32,7 +32,7 @@ pub use self::host_tokens::{TokenFound, TokenRevocation};
 pub use self::hosts::{KeyOf, KeyState, Removal};
 use self::mark::Mark;
 pub use self::read::Details;
-pub use self::registered::Registration;
+pub use self::registered::{Registered, Registration};
 #[cfg(test)]
 pub use self::revoke::KRL_MARGIN;
 pub use self::revoke::{Lifted, Revocation, RevokedHere};

@@ -9,16 +9,15 @@ use std::net::SocketAddr;
 use usshca_ipc::front::Wish;
 
 use super::Server;
-use crate::ca::{Passed, SignedUser, UserRequest};
-use crate::inventory::Outcome;
+use crate::ca::{OutcomeOf, Passed, SignedUser, UserRequest};
 use crate::policy::Mode;
 
 /// What waits for its next transaction.
 #[derive(Debug, Default)]
 pub struct Turn {
     asking: Vec<Asking>,
-    /// Whom to tell, if anybody; the serial.
-    outcomes: Vec<(Option<u64>, u64, Outcome)>,
+    /// Whom to tell, if anybody.
+    outcomes: Vec<(Option<u64>, OutcomeOf)>,
     /// By connection.
     signed: Vec<(u64, SignedUser)>,
     /// Who was answered by the turn before, if those were several, and has not said anything since: they may go on at once.
@@ -50,11 +49,11 @@ impl Turn {
     }
 
     /// An outcome.
-    pub fn note(&mut self, connection: Option<u64>, serial: u64, outcome: Outcome) {
+    pub fn note(&mut self, connection: Option<u64>, outcome: OutcomeOf) {
         if let Some(connection) = connection {
             self.forget(connection);
         }
-        self.outcomes.push((connection, serial, outcome));
+        self.outcomes.push((connection, outcome));
     }
 
     /// A connection that will say nothing more, or has said it.
@@ -89,8 +88,7 @@ impl Server {
             return;
         }
         let (issued_to, signed): (Vec<u64>, Vec<SignedUser>) = signed.into_iter().unzip();
-        let (noted_to, outcomes): (Vec<Option<u64>>, Vec<(u64, Outcome)>) =
-            outcomes.into_iter().map(|(to, serial, outcome)| (to, (serial, outcome))).unzip();
+        let (noted_to, outcomes): (Vec<Option<u64>>, Vec<OutcomeOf>) = outcomes.into_iter().unzip();
         let requests: Vec<_> = asking.iter().map(Asking::as_request).collect();
         let turned = self.ca.turn(signed, &outcomes, &requests);
         if count > 1 {
@@ -114,6 +112,11 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inventory::Outcome;
+
+    fn delivered(serial: u64) -> OutcomeOf {
+        OutcomeOf { serial, user: String::new(), outcome: Outcome::Delivered }
+    }
 
     #[test]
     fn nobody_is_awaited_once_each_has_gone_on_or_is_gone() {
@@ -128,10 +131,10 @@ mod tests {
         let peer = SocketAddr::from(([192, 0, 2, 1], 22));
         let (public_key, mode, wish) = (Vec::new(), Mode::Inject, Wish::default());
         // Somebody else, and what nobody waits for.
-        turn.note(Some(4), 1, Outcome::Delivered);
-        turn.note(None, 2, Outcome::Delivered);
+        turn.note(Some(4), delivered(1));
+        turn.note(None, delivered(2));
         let gone_on: [&dyn Fn(&mut Turn); 3] = [
-            &|turn| turn.note(Some(1), 3, Outcome::Delivered),
+            &|turn| turn.note(Some(1), delivered(3)),
             &|turn| {
                 let (passed, public_key, wish) = (passed.clone(), public_key.clone(), wish.clone());
                 turn.ask(Asking { connection: 2, passed, public_key, mode, wish, peer });

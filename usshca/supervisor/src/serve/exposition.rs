@@ -32,6 +32,7 @@ pub fn page(report: &Report) -> String {
     page.counter("usshca_attempts_total", "PAM workers that were started.", report.attempts);
     let outcomes = [
         ("passed", report.attempts_passed),
+        ("looked_up", report.attempts_looked_up),
         ("refused", report.attempts_refused),
         ("unavailable", report.attempts_unavailable),
         ("broke_down", report.attempts_broke_down),
@@ -134,6 +135,7 @@ pub mod tests {
             attempts: 18,
             attempts_turned_away: 19,
             attempts_passed: 20,
+            attempts_looked_up: 27,
             attempts_refused: 21,
             attempts_unavailable: 22,
             attempts_broke_down: 23,

@@ -72,7 +72,7 @@ impl EventLoop {
             Asker::GivenUp if status.signal().is_some() => Ended::Left,
             Asker::There | Asker::Gone | Asker::Bereft | Asker::GivenUp => Ended::of(status),
         };
-        self.counters.worker_ended(ended);
+        self.counters.worker_ended(ended, worker.lookup);
         if ended == Ended::BrokeDown {
             let mut fields = fields.to_vec();
             fields.retain(|(name, _)| *name != "event");
@@ -268,12 +268,15 @@ impl EventLoop {
 
 /// What a worker's line says of how its attempt ended; nothing for what PAM's modules say besides. For who reads the log: nothing hangs on it.
 fn outcome_said(line: &str) -> Option<&'static str> {
-    let (outcome, of) = match line.split_once(' ')? {
-        ("Accepted", of) => ("accepted", of),
-        ("Failed", of) => ("refused", of),
-        _ => return None,
-    };
-    (of.starts_with("keyboard-interactive/pam for ") || of.starts_with("lookup for ")).then_some(outcome)
+    let (said, of) = line.split_once(' ')?;
+    let is_login = of.starts_with("keyboard-interactive/pam for ");
+    match said {
+        "Accepted" if is_login => Some("accepted"),
+        // It proves nothing.
+        "Accepted" if of.starts_with("lookup for ") => Some("looked_up"),
+        "Failed" if is_login || of.starts_with("lookup for ") => Some("refused"),
+        _ => None,
+    }
 }
 
 /// A connection that has ended.
@@ -355,6 +358,7 @@ mod tests {
         );
         assert_eq!(outcome_said("Accepted keyboard-interactive/pam for alice from ::1"), Some("accepted"));
         assert_eq!(outcome_said("Failed lookup for alice from ::1: account: no"), Some("refused"));
+        assert_eq!(outcome_said("Accepted lookup for alice from ::1"), Some("looked_up"), "nobody has logged in");
         assert_eq!(outcome_said("Failed to open a file"), None);
         assert_eq!(outcome_said("on two: Accepted keyboard-interactive/pam for root"), None);
     }
