@@ -92,9 +92,7 @@ impl Failure {
             Failure::Login(LoginError::Failed { prompting: Prompting::Impossible, .. }) => {
                 Some("there is no terminal to ask on: run `ussh` in one, or set SSH_ASKPASS")
             }
-            Failure::Login(LoginError::Failed { prompting: Prompting::Possible, .. }) => {
-                Some("see what ssh said above")
-            }
+            Failure::Login(LoginError::Failed { .. }) => Some("see what ssh said above"),
             Failure::Login(LoginError::NotGiven { .. }) => {
                 Some("see what it said above; if that is not clear, ask its administrators")
             }
@@ -105,7 +103,14 @@ impl Failure {
                 Some("check `user_ca_file`, this machine's clock, and that the CA may use agent forwarding")
             }
             Failure::Login(LoginError::Unreachable(_)) => Some("check the network and the name of the CA"),
-            Failure::Login(LoginError::Ssh(_) | LoginError::Guard(_) | LoginError::Interrupted(_)) => None,
+            Failure::Login(LoginError::WaitedInVain(_)) => Some("answer it where it asks, or end it"),
+            Failure::Login(
+                LoginError::Ssh(_)
+                | LoginError::Guard(_)
+                | LoginError::Shared(_)
+                | LoginError::Line(_)
+                | LoginError::Interrupted(_),
+            ) => None,
             Failure::Config(ConfigError::File(error)) if error.is_missing() => {
                 Some("install it as your administrator gives it out, or name another in /etc/ussh/ussh.toml")
             }

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use ussh_core::agent::Identity;
 use ussh_core::certificate::Certificate;
 use ussh_core::clock::{Clock, SystemClock};
@@ -22,7 +23,7 @@ use ussh_os::process::{self, ProcessHandle};
 use crate::certificates::{Judge, NotGood, readable_certificate};
 use crate::config::{CA_VARIABLE, CaAddress, CaUser, Config, SYSTEM_FILE};
 use crate::exec::{ExecError, find_ssh};
-use crate::guard::{CaSide, Guard, GuardError, NotAdded, PrivateDirectory};
+use crate::guard::{CaSide, Guard, GuardError, HomeError, NotAdded, PrivateDirectory};
 use crate::user_agent::{AgentProblem, UserAgent};
 use signals::Signals;
 
@@ -77,9 +78,39 @@ pub enum LoginError {
         /// Whether that one was for another account.
         somebody_elses: bool,
     },
+    /// Somebody else asked for us, and got none.
+    #[error("another ussh has asked in the meantime: {0}")]
+    Shared(String),
+    /// Somebody else asks, and gets no answer.
+    #[error("another ussh has been asking for a certificate for {} minutes, and nobody answers it", .0.as_secs() / 60)]
+    WaitedInVain(Duration),
+    /// The file by which one waits for another.
+    #[error("{0}")]
+    Line(HomeError),
     /// The user, or somebody else, wants us to end.
     #[error("interrupted")]
     Interrupted(i32),
+}
+
+impl LoginError {
+    /// Whether another who asked the same at the same moment would get the same answer.
+    pub fn concerns_all(&self) -> bool {
+        match self {
+            LoginError::Unreachable(_)
+            | LoginError::Failed { .. }
+            | LoginError::NotGiven { .. }
+            | LoginError::NothingCame { .. } => true,
+            LoginError::NoCa
+            | LoginError::KnownHosts(_)
+            | LoginError::Ssh(_)
+            | LoginError::Guard(_)
+            | LoginError::Agent(_)
+            | LoginError::Shared(_)
+            | LoginError::WaitedInVain(_)
+            | LoginError::Line(_)
+            | LoginError::Interrupted(_) => false,
+        }
+    }
 }
 
 impl From<io::Error> for LoginError {
@@ -186,13 +217,11 @@ fn attend(child: &Child, guard: &mut Guard) -> Result<Signals, LoginError> {
 fn spawn(ssh: &Path, arguments: &[String]) -> Result<Child, LoginError> {
     // The CA's words must not get into the output of the command that the user is running.
     let output = Stdio::from(io::stderr().as_fd().try_clone_to_owned()?);
-    Command::new(ssh)
-        .args(arguments)
-        .env_remove("SSH_AUTH_SOCK")
-        .stdin(Stdio::null())
-        .stdout(output)
-        .spawn()
-        .map_err(|source| ExecError::Failed { path: ssh.to_path_buf(), source }.into())
+    let mut command = Command::new(ssh);
+    command.args(arguments).env_remove("SSH_AUTH_SOCK").stdin(Stdio::null()).stdout(output);
+    // Left alone it would go on asking at the terminal, with nobody to take a certificate, while the next in line asks too. By this signal it gives the terminal back as it was.
+    process::end_with_parent(&mut command, Signal::SIGTERM as i32);
+    command.spawn().map_err(|source| ExecError::Failed { path: ssh.to_path_buf(), source }.into())
 }
 
 /// Looks again: only what this login brought counts, and only if it is really in the agent now.

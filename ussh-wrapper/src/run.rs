@@ -9,15 +9,16 @@ use ussh_core::clock::{Clock, SystemClock, UnixTime};
 use ussh_core::escape::escape;
 
 use crate::arguments::{AgentChoice, Invocation, LogForm, Purpose, StatusForm};
-use crate::certificates::{self, Held, Judge};
+use crate::certificates::{self, Held, Judge, Standing};
 use crate::config::{Config, Forward, Sources};
 use crate::exec::become_ssh;
 use crate::failure::Failure;
+use crate::flight::{Line, Moment, Outcome, Turn};
 use crate::forward::{self, Destination};
 use crate::guard::journal::Journal;
 use crate::guard::{Home, serve_hosts};
 use crate::help;
-use crate::login::log_in;
+use crate::login::{LoginError, Prompting, log_in};
 use crate::status::{Status, duration};
 use crate::user_agent::{AgentProblem, UserAgent};
 
@@ -29,8 +30,7 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
         Invocation::Ssh { arguments, purpose: Purpose::StaysLocal } => Err(become_ssh(&arguments).into()),
         Invocation::Ssh { arguments, purpose: Purpose::Connects } => connect(arguments),
         Invocation::Force(arguments) if !arguments.is_empty() => force(&arguments),
-        // The CA has said what it gave.
-        Invocation::Force(_) | Invocation::Login => Context::load()?.log_in().map(|_| ExitCode::SUCCESS),
+        Invocation::Force(_) | Invocation::Login => announce_new(&Context::load()?.log_in()?),
         Invocation::Ensure => ensure(),
         Invocation::Logout => logout(),
         Invocation::Check => check(),
@@ -71,25 +71,66 @@ struct Context {
     config: Config,
     judge: Judge,
     uid: u32,
+    began: Moment,
+}
+
+/// A certificate that has just come.
+struct Got {
+    certificate: Certificate,
+    /// Another `ussh` asked for it: the CA has not said here what it gave.
+    by_another: bool,
 }
 
 impl Context {
     fn load() -> Result<Self, Failure> {
+        let began = Moment::now();
         let sources = Sources::of_this_process();
         let config = Config::load(&sources)?;
         let judge = Judge::load(&config, config.user_at_ca(sources.uid)?, sources.uid)?;
-        Ok(Context { config, judge, uid: sources.uid })
+        Ok(Context { config, judge, uid: sources.uid, began })
     }
     fn good_certificate(&self) -> Result<Option<Certificate>, AgentProblem> {
         let agent = UserAgent::from_environment()?;
         certificates::find_good(&mut agent.connect()?, &self.judge, SystemClock.now())
             .map_err(|error| agent.broken(error))
     }
-    fn log_in(&self) -> Result<Certificate, Failure> {
+    /// Asks the CA; or waits for another that does, and has what came of it.
+    fn log_in(&self) -> Result<Got, Failure> {
         let agent = UserAgent::from_environment()?;
         // Better now than after the password.
         drop(agent.connect()?);
-        Ok(log_in(&self.config, &agent, &self.judge)?)
+        let line = match Home::open(self.uid) {
+            Ok(home) => Line::of(&home, agent.path(), &self.config.cas, self.judge.user()),
+            Err(error) => {
+                eprintln!("ussh: each asks for itself: {error}");
+                let certificate = log_in(&self.config, &agent, &self.judge)?;
+                return Ok(Got { certificate, by_another: false });
+            }
+        };
+        let (mut began, prompting) = (self.began, Prompting::of_this_process());
+        loop {
+            match line.wait(began, prompting, &|| {
+                eprintln!("ussh: another ussh is asking for a certificate: waiting for it")
+            })? {
+                Turn::Ours(flight) => {
+                    let result = log_in(&self.config, &agent, &self.judge);
+                    flight.land(&result);
+                    return Ok(Got { certificate: result?, by_another: false });
+                }
+                Turn::Theirs(Outcome::Failed(reason)) => return Err(LoginError::Shared(reason).into()),
+                Turn::Theirs(Outcome::Came) => match self.newest(&agent)? {
+                    Some(certificate) => return Ok(Got { certificate, by_another: true }),
+                    // It is gone again: from here on only what others do counts.
+                    None => began = Moment::now(),
+                },
+            }
+        }
+    }
+    /// However short its life is: asking the same CA again would bring no better one.
+    fn newest(&self, agent: &UserAgent) -> Result<Option<Certificate>, AgentProblem> {
+        let held = self.held(agent, SystemClock.now())?.into_iter();
+        let valid = held.filter(|held| !matches!(held.standing, Standing::Refused(_)));
+        Ok(valid.map(|held| held.certificate).max_by_key(Certificate::valid_before))
     }
     fn held(&self, agent: &UserAgent, now: UnixTime) -> Result<Vec<Held>, AgentProblem> {
         certificates::held(&mut agent.connect()?, &self.judge, now).map_err(|error| agent.broken(error))
@@ -100,7 +141,7 @@ fn ensure() -> Result<ExitCode, Failure> {
     let context = Context::load()?;
     match context.good_certificate()? {
         Some(certificate) => announce(&certificate),
-        None => context.log_in().map(|_| ExitCode::SUCCESS),
+        None => announce_new(&context.log_in()?),
     }
 }
 
@@ -165,6 +206,11 @@ fn status(form: StatusForm) -> Result<ExitCode, Failure> {
         StatusForm::Json => status.to_json(),
     })?;
     Ok(if status.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the CA gave it has said itself, where it was asked.
+fn announce_new(got: &Got) -> Result<ExitCode, Failure> {
+    if got.by_another { announce(&got.certificate) } else { Ok(ExitCode::SUCCESS) }
 }
 
 fn announce(certificate: &Certificate) -> Result<ExitCode, Failure> {
