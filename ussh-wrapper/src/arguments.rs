@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 
 pub use self::forwarding::AgentChoice;
 use crate::help::{VERBS, Verb};
+use crate::ssh_config::{WishError, Wishes};
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,19 @@ pub enum Invocation {
     Logout,
     /// `--check`: the answer is the exit status.
     Check,
+    /// `--check --agent`: the same, and sees to it that the guarded agent runs where ssh_config looks for it.
+    CheckAndForward,
+    /// `--proxy HOST PORT`: ssh's ProxyCommand.
+    Proxy {
+        /// `%h`
+        host: OsString,
+        /// `%p`
+        port: OsString,
+    },
+    /// `--write-config`.
+    WriteConfig(Wishes),
+    /// `--remove-config`.
+    RemoveConfig(Wishes),
     /// `--status`.
     Status(StatusForm),
     /// `--agent`: see to it that the guarded agent runs, and say where.
@@ -86,6 +100,22 @@ pub enum UsageError {
         /// The first that is too many.
         argument: OsString,
     },
+    /// A verb of ours without what it wants.
+    #[error("{verb} wants {wanted}")]
+    Missing {
+        /// The verb.
+        verb: &'static str,
+        /// What.
+        wanted: &'static str,
+    },
+    /// Behind `--write-config` or `--remove-config`.
+    #[error("{verb}: {error}")]
+    Wish {
+        /// The verb.
+        verb: &'static str,
+        /// What is wrong.
+        error: WishError,
+    },
     /// A long option that is no verb; ssh has none.
     #[error("no such verb: {argument:?}{}", nearest(argument).map(|verb| format!("; did you mean {verb}?")).unwrap_or_default())]
     Unknown {
@@ -132,7 +162,14 @@ impl Invocation {
             b"--log" => ("--log", Invocation::Log(LogForm::Text)),
             b"--login" => ("--login", Invocation::Login),
             b"--logout" => ("--logout", Invocation::Logout),
+            b"--check" if arguments.get(1).is_some_and(|a| a == "--agent") => {
+                arguments.remove(1);
+                ("--check --agent", Invocation::CheckAndForward)
+            }
             b"--check" => ("--check", Invocation::Check),
+            b"--proxy" => return Self::proxy(arguments),
+            b"--write-config" => return Self::config("--write-config", &arguments),
+            b"--remove-config" => return Self::config("--remove-config", &arguments),
             b"--help" => ("--help", Invocation::Help),
             b"--version" => ("--version", Invocation::Version),
             [b'-', b'-', _, ..] => return Err(UsageError::Unknown { argument: arguments.remove(0) }),
@@ -145,6 +182,23 @@ impl Invocation {
             Some(argument) => Err(UsageError::Surplus { verb, argument }),
             None => Ok(invocation),
         }
+    }
+}
+
+impl Invocation {
+    fn proxy(arguments: Vec<OsString>) -> Result<Self, UsageError> {
+        let mut words = arguments.into_iter().skip(1);
+        match (words.next(), words.next(), words.next()) {
+            (Some(host), Some(port), None) => Ok(Invocation::Proxy { host, port }),
+            (_, _, Some(argument)) => Err(UsageError::Surplus { verb: "--proxy", argument }),
+            _ => Err(UsageError::Missing { verb: "--proxy", wanted: "a host and a port: %h %p" }),
+        }
+    }
+    fn config(verb: &'static str, arguments: &[OsString]) -> Result<Self, UsageError> {
+        let writes = verb == "--write-config";
+        let wishes = Wishes::read(arguments.get(1..).unwrap_or_default(), writes);
+        let wishes = wishes.map_err(|error| UsageError::Wish { verb, error })?;
+        Ok(if writes { Invocation::WriteConfig(wishes) } else { Invocation::RemoveConfig(wishes) })
     }
 }
 
@@ -253,6 +307,9 @@ mod tests {
             ("--login", Invocation::Login),
             ("--logout", Invocation::Logout),
             ("--check", Invocation::Check),
+            ("--check --agent", Invocation::CheckAndForward),
+            ("--proxy web1 22", Invocation::Proxy { host: "web1".into(), port: "22".into() }),
+            ("--remove-config --system", Invocation::RemoveConfig(Wishes { system: true, ..Wishes::default() })),
             ("--help", Invocation::Help),
             ("--version", Invocation::Version),
             ("--force", Invocation::Force(vec![])),
@@ -266,7 +323,11 @@ mod tests {
     fn each_verb_that_help_tells_of_is_one() {
         for verb in VERBS {
             let known = Invocation::classify(vec![verb.name.into()]);
-            assert!(known.is_ok_and(|is| !matches!(is, Invocation::Ssh { .. })), "{}", verb.name);
+            let is_ours = |is: Result<_, _>| match is {
+                Ok(Invocation::Ssh { .. }) | Err(UsageError::Unknown { .. }) => false,
+                Ok(_) | Err(_) => true,
+            };
+            assert!(is_ours(known), "{}", verb.name);
         }
     }
 
@@ -301,6 +362,14 @@ mod tests {
             "--logout --json",
             "--version -v",
             "--login web1",
+            "--check --agent web1",
+            "--proxy web1",
+            "--proxy web1 22 x",
+            "--write-config web1",
+            "--write-config --hosts",
+            "--write-config --ca -x",
+            "--write-config --hosts a/b",
+            "--remove-config --ca ca",
             "--help --json",
         ] {
             assert!(Invocation::classify(words(line)).is_err(), "{line}");

@@ -9,6 +9,8 @@ use crate::config::{ConfigError, NoUserName};
 use crate::exec::ExecError;
 use crate::guard::{HomeError, ServeError};
 use crate::login::{LoginError, Prompting};
+use crate::proxy::ProxyError;
+use crate::ssh_config::WriteError;
 use crate::user_agent::AgentProblem;
 
 /// EX_USAGE: a verb of ours was used wrongly.
@@ -45,6 +47,12 @@ pub enum Failure {
     /// The guarded agent itself.
     #[error("the guarded agent: {0}")]
     Serve(#[from] ServeError),
+    /// `--proxy`.
+    #[error("{0}")]
+    Proxy(#[from] ProxyError),
+    /// `--write-config`, `--remove-config`.
+    #[error("{0}")]
+    Write(#[from] WriteError),
     /// The log of the guarded agent.
     #[error("the log of the guarded agent cannot be read: {0}")]
     Log(std::io::Error),
@@ -66,8 +74,11 @@ impl Failure {
     /// Exit status, as documented in `ussh --help`.
     pub fn exit_status(&self) -> u8 {
         match self {
-            Failure::Usage(_) => USAGE,
+            Failure::Usage(_)
+            | Failure::Proxy(ProxyError::Host(_) | ProxyError::Port(_))
+            | Failure::Write(WriteError::NoHosts) => USAGE,
             Failure::Config(_)
+            | Failure::Write(WriteError::Config(_) | WriteError::Broken { .. } | WriteError::SettingsThere(_))
             | Failure::NoUserName(_)
             | Failure::Login(LoginError::NoCa | LoginError::KnownHosts(_)) => CONFIG,
             Failure::Agent(_)
@@ -75,6 +86,8 @@ impl Failure {
             | Failure::Exec(_)
             | Failure::Home(_)
             | Failure::Serve(_)
+            | Failure::Proxy(_)
+            | Failure::Write(_)
             | Failure::Log(_) => UNAVAILABLE,
         }
     }
@@ -114,7 +127,10 @@ impl Failure {
             Failure::Config(ConfigError::File(error)) if error.is_missing() => {
                 Some("install it as your administrator gives it out, or name another in /etc/ussh/ussh.toml")
             }
+            Failure::Write(WriteError::Broken { .. }) => Some("take out by hand what is left of it"),
             Failure::Config(_)
+            | Failure::Proxy(_)
+            | Failure::Write(_)
             | Failure::NoUserName(_)
             | Failure::Exec(_)
             | Failure::Home(_)

@@ -16,14 +16,17 @@ const fn verb(name: &'static str, takes: &'static str, does: &'static str) -> Ve
 }
 
 /// All our verbs.
-pub const VERBS: [Verb; 9] = [
+pub const VERBS: [Verb; 12] = [
     verb("--login", "", "log in at the CA now, whatever the agent holds"),
     verb("--force", "[ssh arguments…]", "the same, then run ssh"),
-    verb("--check", "", "exit 0 if there is a good certificate, else 1; prints nothing"),
+    verb("--check", "[--agent]", "exit 0 if there is a good certificate, else 1; prints nothing"),
     verb("--status", "[--json]", "agent, CA, certificates and the time they have left; exits as --check"),
     verb("--logout", "", "remove the certificates of your CA from the agent"),
     verb("--agent", "", "see to it that the guarded agent runs, and print its socket"),
     verb("--log", "[--json]", "what hosts asked of the guarded agent, and what became of it"),
+    verb("--proxy", "HOST PORT", "get a certificate if there is no good one, connect: for ProxyCommand"),
+    verb("--write-config", "[…]", "have plain ssh do all this: --hosts A,B --ca CA --system --dry-run"),
+    verb("--remove-config", "[…]", "take that away again, byte for byte: --system --dry-run"),
     verb("--help", "", "this text"),
     verb("--version", "", "the version"),
 ];

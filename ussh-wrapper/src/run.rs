@@ -7,18 +7,21 @@ use std::process::ExitCode;
 use ussh_core::certificate::Certificate;
 use ussh_core::clock::{Clock, SystemClock, UnixTime};
 use ussh_core::escape::escape;
+use ussh_os::account::Account;
 
 use crate::arguments::{AgentChoice, Invocation, LogForm, Purpose, StatusForm};
 use crate::certificates::{self, Held, Judge, Standing};
-use crate::config::{Config, Forward, Sources};
+use crate::config::{Config, Forward, HostRule, Sources};
 use crate::exec::become_ssh;
 use crate::failure::Failure;
 use crate::flight::{Line, Moment, Outcome, Turn};
 use crate::forward::{self, Destination};
 use crate::guard::journal::Journal;
-use crate::guard::{Home, serve_hosts};
+use crate::guard::{Home, HomeError, link, serve_hosts};
 use crate::help;
 use crate::login::{LoginError, Prompting, log_in};
+use crate::proxy::{Target, hand_over};
+use crate::ssh_config::{self, Places, Wishes};
 use crate::status::{Status, duration};
 use crate::user_agent::{AgentProblem, UserAgent};
 
@@ -34,6 +37,13 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
         Invocation::Ensure => ensure(),
         Invocation::Logout => logout(),
         Invocation::Check => check(),
+        Invocation::CheckAndForward => check_and_forward(),
+        Invocation::Proxy { host, port } => proxy(&Target::parse(&host, &port)?),
+        Invocation::WriteConfig(wishes) => write_config(&wishes),
+        Invocation::RemoveConfig(wishes) => {
+            let places = Places::of_this_process(wishes.system, ussh_os::process::real_uid())?;
+            print(&ssh_config::remove(&places, &wishes)?)
+        }
         Invocation::Status(form) => status(form),
         Invocation::Agent => agent(),
         Invocation::AgentServe => Ok(serve_hosts().map(|()| ExitCode::SUCCESS)?),
@@ -54,9 +64,7 @@ fn connect(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
     let Destination::Ours { forward } = Destination::find(&context.config, &arguments, context.uid) else {
         return Err(become_ssh(&arguments).into());
     };
-    if good?.is_none() {
-        context.log_in()?;
-    }
+    context.see_to_certificate(good)?;
     go_on(&context, forward, arguments)
 }
 
@@ -93,6 +101,21 @@ impl Context {
         let agent = UserAgent::from_environment()?;
         certificates::find_good(&mut agent.connect()?, &self.judge, SystemClock.now())
             .map_err(|error| agent.broken(error))
+    }
+    /// Where none was found, gets one.
+    fn see_to_certificate(&self, found: Result<Option<Certificate>, AgentProblem>) -> Result<(), Failure> {
+        match found? {
+            Some(_) => Ok(()),
+            None => self.log_in().map(drop),
+        }
+    }
+    /// Has the guarded agent run where the written ssh_config looks for it.
+    fn see_to_agent(&self) -> Result<(), Failure> {
+        let socket = Home::open(self.uid)?.running(&UserAgent::from_environment()?)?;
+        if let Some(account) = Account::by_uid(self.uid).ok().flatten() {
+            link::lead_to(&account.home, &socket).map_err(|source| HomeError::Io { path: socket, source })?;
+        }
+        Ok(())
     }
     /// Asks the CA; or waits for another that does, and has what came of it.
     fn log_in(&self) -> Result<Got, Failure> {
@@ -191,6 +214,37 @@ fn logout() -> Result<ExitCode, Failure> {
 fn check() -> Result<ExitCode, Failure> {
     let found = Context::load()?.good_certificate();
     Ok(if matches!(found, Ok(Some(_))) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// For ssh_config, which looks for the agent before it connects. What is wrong with that agent is said where it is missed.
+fn check_and_forward() -> Result<ExitCode, Failure> {
+    let context = Context::load()?;
+    let found = context.good_certificate();
+    if found.is_ok() {
+        let _ = context.see_to_agent();
+    }
+    Ok(if matches!(found, Ok(Some(_))) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `ssh` waits for the connection.
+fn proxy(target: &Target) -> Result<ExitCode, Failure> {
+    let context = Context::load()?;
+    let rules = &context.config.hosts;
+    if rules.is_empty() || HostRule::find(rules, target.host()).is_some() {
+        context.see_to_certificate(context.good_certificate())?;
+    }
+    hand_over(target.connect()?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_config(wishes: &Wishes) -> Result<ExitCode, Failure> {
+    let mut sources = Sources::of_this_process();
+    let places = Places::of_this_process(wishes.system, sources.uid)?;
+    if wishes.system {
+        // What is for everybody does not come from one user's file.
+        sources.home = None;
+    }
+    print(&ssh_config::write(&places, wishes, &sources)?)
 }
 
 fn status(form: StatusForm) -> Result<ExitCode, Failure> {

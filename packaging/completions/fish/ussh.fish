@@ -7,6 +7,9 @@ complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l status -d 'agent,
 complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l logout -d 'remove the certificates of your CA from the agent'
 complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l agent -d 'see to it that the guarded agent runs, and print its socket'
 complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l log -d 'what hosts asked of the guarded agent, and what became of it'
+complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l proxy -d 'get a certificate if there is no good one, connect: for ProxyCommand'
+complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l write-config -d 'have plain ssh do all this: --hosts A,B --ca CA --system --dry-run'
+complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l remove-config -d 'take that away again, byte for byte: --system --dry-run'
 complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l help -d 'this text'
 complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l version -d 'the version'
 complete -c ussh -n '__fish_seen_argument -l status -l log' -l json
