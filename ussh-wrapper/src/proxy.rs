@@ -6,7 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::thread;
@@ -17,6 +17,9 @@ use nix::sys::socket::{
 
 /// Longest name, in bytes: netdb.h's NI_MAXHOST.
 const MAX_HOST: usize = 1024;
+
+/// What is carried at a time, bytes: as much as a pipe holds.
+const PIECE: usize = 64 * 1024;
 
 /// Where ssh wants to get to: `%h` and `%p`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,13 +138,27 @@ fn relay(from: BorrowedFd<'_>, to: BorrowedFd<'_>, stream: TcpStream) -> io::Res
     let mut outgoing = stream.try_clone()?;
     // Not waited for: it may stand in a read when all is over.
     thread::spawn(move || {
-        let _ = io::copy(&mut from, &mut outgoing);
+        let _ = carry(&mut from, &mut outgoing);
         let _ = outgoing.shutdown(Shutdown::Write);
     });
     let mut incoming = stream;
-    match io::copy(&mut incoming, &mut to) {
+    match carry(&mut incoming, &mut to) {
         Err(error) if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// By reading and writing. `io::copy` has the kernel splice(2), which keeps the pipe locked while it waits for the host, so that ssh stands in a read of it, sends nothing, and the host waits for that.
+fn carry(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; PIECE];
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        to.write_all(buffer.get(..count).unwrap_or_default())?;
     }
 }
 
