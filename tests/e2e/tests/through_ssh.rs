@@ -190,6 +190,30 @@ fn plain_ssh_forwards_the_guarded_agent_to_openssh_9_and_10_and_no_relay_stays()
 }
 
 #[test]
+fn what_the_arguments_and_ssh_config_say_of_forwarding_holds_and_a_jump_host_brings_the_certificate() {
+    let _watch = WORLD.lab().watch();
+    let user = somebody(Way::SshConfig);
+    let make = "mkdir -p -m 0700 .ssh && ssh-keygen -q -t ed25519 -N '' -f .ssh/beside && ssh-add -q .ssh/beside";
+    ok(&user, Way::SshConfig, make);
+    // The command line's ProxyJump goes before the written ProxyCommand: web1's own brings the certificate.
+    assert_eq!(ok(&user, Way::SshConfig, "ssh -J web1 web13 sudo id -u"), "0\n");
+    assert_eq!(questions(&user), 1);
+    let count = "'test -z \"$SSH_AUTH_SOCK\" || ssh-add -l | wc -l'";
+    for (options, wanted) in
+        [("", "1\n"), ("-A", "1\n"), ("-a", ""), ("-o ForwardAgent=no", ""), ("-o ForwardAgent=$SSH_AUTH_SOCK", "2\n")]
+    {
+        assert_eq!(ok(&user, Way::SshConfig, &format!("ssh {options} web1 {count}")), wanted, "{options}");
+    }
+    ok(&user, Way::SshConfig, "sed -i '1iHost web1\\n  ForwardAgent no' .ssh/config");
+    assert_eq!(ok(&user, Way::SshConfig, &format!("ssh web1 {count}")), "");
+    ok(
+        &user,
+        Way::SshConfig,
+        "ussh --remove-config && test \"$(cat .ssh/config)\" = \"$(printf 'Host web1\\n  ForwardAgent no')\"",
+    );
+}
+
+#[test]
 fn a_password_may_take_longer_than_connect_timeout() {
     let _watch = WORLD.lab().watch();
     let user = somebody(Way::SshConfig);
