@@ -20,6 +20,7 @@ pub mod run;
 pub mod status;
 pub mod user_agent;
 pub mod user_file;
+pub mod verbs;
 
 #[cfg(test)]
 mod test_support;
