@@ -8,7 +8,7 @@ use crate::arguments::UsageError;
 use crate::config::{ConfigError, NoUserName};
 use crate::exec::ExecError;
 use crate::guard::{HomeError, ServeError};
-use crate::login::{LoginError, Prompting};
+use crate::login::{HostKeyTrouble, LoginError, Prompting};
 use crate::user_agent::AgentProblem;
 
 /// EX_USAGE: a verb of ours was used wrongly.
@@ -56,11 +56,16 @@ impl Failure {
         if let Failure::Login(LoginError::Interrupted(signal)) = self {
             return end_by(*signal);
         }
+        self.tell();
+        ExitCode::from(self.exit_status())
+    }
+
+    /// Says what is wrong and what to try on stderr.
+    pub fn tell(&self) {
         eprintln!("ussh: {self}");
         if let Some(advice) = self.advice() {
             eprintln!("ussh: {advice}");
         }
-        ExitCode::from(self.exit_status())
     }
 
     /// Exit status, as documented in `ussh --help`.
@@ -77,6 +82,11 @@ impl Failure {
             | Failure::Serve(_)
             | Failure::Log(_) => UNAVAILABLE,
         }
+    }
+
+    /// Whether it is the CA that fails, and not what was asked of it.
+    pub fn is_ca_failure(&self) -> bool {
+        matches!(self, Failure::Login(error) if error.is_ca_failure())
     }
 
     /// The one thing to try.
@@ -101,10 +111,17 @@ impl Failure {
             Failure::Login(LoginError::NothingCame { somebody_elses: true, .. }) => Some(
                 "if that is your own account, spelled as the CA has it, put it into `ca_user`; else tell the CA's administrator",
             ),
+            Failure::Login(LoginError::NothingCame { skew: Some(_), .. }) => {
+                Some("set this machine's clock (or tell the CA's administrator, should the CA's be the wrong one)")
+            }
             Failure::Login(LoginError::NothingCame { .. }) => {
                 Some("check `user_ca_file`, this machine's clock, and that the CA may use agent forwarding")
             }
-            Failure::Login(LoginError::Unreachable(_)) => Some("check the network and the name of the CA"),
+            Failure::Login(LoginError::NoAnswer { .. } | LoginError::NoneAnswers(_)) => {
+                Some("check the network and the name of the CA")
+            }
+            Failure::Login(LoginError::LeftAlone { .. }) => Some("`ussh --login` asks it at once"),
+            Failure::Login(LoginError::NotProven { trouble, .. }) => Some(proof_advice(trouble)),
             Failure::Login(LoginError::Ssh(_) | LoginError::Guard(_) | LoginError::Interrupted(_)) => None,
             Failure::Config(ConfigError::File(error)) if error.is_missing() => {
                 Some("install it as your administrator gives it out, or name another in /etc/ussh/ussh.toml")
@@ -115,6 +132,20 @@ impl Failure {
             | Failure::Home(_)
             | Failure::Serve(_)
             | Failure::Log(_) => None,
+        }
+    }
+}
+
+fn proof_advice(trouble: &HostKeyTrouble) -> &'static str {
+    match trouble {
+        HostKeyTrouble::Expired | HostKeyTrouble::NotYetValid => {
+            "nothing was sent to it. Check this machine's clock; if that is right, tell the CA's administrator"
+        }
+        HostKeyTrouble::OtherName => {
+            "nothing was sent to it. Check the name in `ca`; if that is right, tell the CA's administrator"
+        }
+        HostKeyTrouble::NoCertificate | HostKeyTrouble::OtherCa | HostKeyTrouble::Revoked => {
+            "nothing was sent to it. Ask the CA's administrator before you log in there"
         }
     }
 }

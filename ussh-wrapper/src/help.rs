@@ -36,7 +36,8 @@ Files, each key in the second overriding the first, its [[host]] tables going be
       user_ca_file = \"/etc/ussh/user_ca.pub\"     keys that sign user certificates, one a line
       known_hosts = \"/etc/ussh/known_hosts\"      @cert-authority lines, by which the CA's host key is known
       renew_before_seconds = 600                 default: 600, or half of the certificate's life if that is less
-      connect_timeout_seconds = 10               1 to 600
+      connect_timeout_seconds = 5                1 to 600
+      on_ca_failure = \"continue\"                 or \"stop\": where no CA answers, ssh goes on with what else it has, or does not
       confirm = [\"sudo*\", \"su\"]                  PAM services whose challenges ask you first (SSH_ASKPASS); default: none
       [[host]]                                   last in the file, as many as you like; the first that matches decides
       match = [\"*.example.com\", \"!jump.*\"]       your hosts, by the name that ssh connects to; others are ssh's alone

@@ -10,14 +10,14 @@ use ussh_core::escape::escape;
 
 use crate::arguments::{AgentChoice, Invocation, LogForm, Purpose, StatusForm};
 use crate::certificates::{self, Held, Judge};
-use crate::config::{Config, Forward, Sources};
+use crate::config::{Config, Forward, OnCaFailure, Sources};
 use crate::exec::become_ssh;
 use crate::failure::Failure;
 use crate::forward::{self, Destination};
 use crate::guard::journal::Journal;
 use crate::guard::{Home, serve_hosts};
 use crate::help;
-use crate::login::log_in;
+use crate::login::{Effort, log_in};
 use crate::status::{Status, duration};
 use crate::user_agent::{AgentProblem, UserAgent};
 
@@ -30,7 +30,7 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
         Invocation::Ssh { arguments, purpose: Purpose::Connects } => connect(arguments),
         Invocation::Force(arguments) if !arguments.is_empty() => force(&arguments),
         // The CA has said what it gave.
-        Invocation::Force(_) | Invocation::Login => Context::load()?.log_in().map(|_| ExitCode::SUCCESS),
+        Invocation::Force(_) | Invocation::Login => Context::load()?.log_in(Effort::Whole).map(|_| ExitCode::SUCCESS),
         Invocation::Ensure => ensure(),
         Invocation::Logout => logout(),
         Invocation::Check => check(),
@@ -55,7 +55,7 @@ fn connect(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
         return Err(become_ssh(&arguments).into());
     };
     if good?.is_none() {
-        context.log_in()?;
+        context.log_in_or_go_on()?;
     }
     go_on(&context, forward, arguments)
 }
@@ -85,11 +85,27 @@ impl Context {
         certificates::find_good(&mut agent.connect()?, &self.judge, SystemClock.now())
             .map_err(|error| agent.broken(error))
     }
-    fn log_in(&self) -> Result<Certificate, Failure> {
+    /// Where the CA fails, and is not to stop everything, ssh has what else it has: the host may let somebody in without.
+    fn log_in_or_go_on(&self) -> Result<(), Failure> {
+        let effort = match self.config.on_ca_failure {
+            OnCaFailure::Continue => Effort::Spared,
+            OnCaFailure::Stop => Effort::Whole,
+        };
+        match self.log_in(effort) {
+            Ok(_) => Ok(()),
+            Err(failure) if effort == Effort::Spared && failure.is_ca_failure() => {
+                failure.tell();
+                eprintln!("ussh: ssh goes on without a certificate");
+                Ok(())
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+    fn log_in(&self, effort: Effort) -> Result<Certificate, Failure> {
         let agent = UserAgent::from_environment()?;
         // Better now than after the password.
         drop(agent.connect()?);
-        Ok(log_in(&self.config, &agent, &self.judge)?)
+        Ok(log_in(&self.config, &agent, &self.judge, effort)?)
     }
     fn held(&self, agent: &UserAgent, now: UnixTime) -> Result<Vec<Held>, AgentProblem> {
         certificates::held(&mut agent.connect()?, &self.judge, now).map_err(|error| agent.broken(error))
@@ -100,13 +116,13 @@ fn ensure() -> Result<ExitCode, Failure> {
     let context = Context::load()?;
     match context.good_certificate()? {
         Some(certificate) => announce(&certificate),
-        None => context.log_in().map(|_| ExitCode::SUCCESS),
+        None => context.log_in(Effort::Whole).map(|_| ExitCode::SUCCESS),
     }
 }
 
 fn force(arguments: &[OsString]) -> Result<ExitCode, Failure> {
     let context = Context::load()?;
-    context.log_in()?;
+    context.log_in(Effort::Whole)?;
     let forward = match Destination::find(&context.config, arguments, context.uid) {
         Destination::Ours { forward } => forward,
         Destination::NotOurs => None,
