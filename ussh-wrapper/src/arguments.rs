@@ -39,6 +39,8 @@ pub enum Invocation {
     AgentServe,
     /// `--log`: what was asked of the guarded agent.
     Log(LogForm),
+    /// `--why`.
+    Why(OsString),
     /// `--help`.
     Help,
     /// `--version`.
@@ -61,6 +63,8 @@ pub enum StatusForm {
     Text,
     /// One JSON object.
     Json,
+    /// For a shell's prompt.
+    Prompt,
 }
 
 /// How the log is printed.
@@ -135,12 +139,14 @@ impl Invocation {
             Which::Force => Invocation::Force(following.operands),
             Which::Check => Invocation::Check,
             Which::Status if following.has("--json") => Invocation::Status(StatusForm::Json),
+            Which::Status if following.has("--prompt") => Invocation::Status(StatusForm::Prompt),
             Which::Status => Invocation::Status(StatusForm::Text),
             Which::Logout => Invocation::Logout,
             Which::Agent if following.has("--serve") => Invocation::AgentServe,
             Which::Agent => Invocation::Agent,
             Which::Log if following.has("--json") => Invocation::Log(LogForm::Json),
             Which::Log => Invocation::Log(LogForm::Text),
+            Which::Why => Invocation::Why(following.operands.into_iter().next().unwrap_or_default()),
             Which::Help => Invocation::Help,
             Which::Version => Invocation::Version,
         }
@@ -245,6 +251,8 @@ mod tests {
         for (line, wanted) in [
             ("--status", Invocation::Status(StatusForm::Text)),
             ("--status --json", Invocation::Status(StatusForm::Json)),
+            ("--status --prompt", Invocation::Status(StatusForm::Prompt)),
+            ("--why alice@web1", Invocation::Why("alice@web1".into())),
             ("--agent", Invocation::Agent),
             ("--agent --serve", Invocation::AgentServe),
             ("--log", Invocation::Log(LogForm::Text)),
@@ -293,6 +301,10 @@ mod tests {
             "--version -v",
             "--login web1",
             "--help --json",
+            "--why",
+            "--why -l",
+            "--why web1 web2",
+            "--status --json --prompt",
         ] {
             assert!(Invocation::classify(words(line)).is_err(), "{line}");
         }

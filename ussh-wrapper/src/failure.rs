@@ -90,7 +90,7 @@ impl Failure {
     }
 
     /// The one thing to try.
-    fn advice(&self) -> Option<&'static str> {
+    pub fn advice(&self) -> Option<&'static str> {
         match self {
             Failure::Usage(_) => Some("see `ussh --help`"),
             Failure::Agent(problem) => Some(agent_advice(problem)),

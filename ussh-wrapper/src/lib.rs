@@ -21,6 +21,7 @@ pub mod status;
 pub mod user_agent;
 pub mod user_file;
 pub mod verbs;
+pub mod why;
 
 #[cfg(test)]
 mod test_support;

@@ -4,12 +4,14 @@ mod command;
 mod down;
 mod heard;
 mod known_hosts;
+mod probe;
 mod signals;
 mod skew;
 
 pub use command::{Prompting, login_arguments};
-pub use heard::HostKeyTrouble;
+pub use heard::{Cause, HostKeyTrouble};
 pub use known_hosts::KnownHostsError;
+pub use probe::probe;
 pub use skew::Skew;
 
 use std::io;
@@ -29,7 +31,7 @@ use crate::guard::{CaSide, Guard, GuardError, NotAdded, PrivateDirectory};
 use crate::status::duration;
 use crate::user_agent::{AgentProblem, UserAgent};
 use down::Down;
-use heard::{Cause, Ear};
+use heard::Ear;
 use signals::Signals;
 
 /// Why there is no new certificate.

@@ -1,6 +1,6 @@
 //! What each invocation does, from top to bottom.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -20,6 +20,7 @@ use crate::help;
 use crate::login::{Effort, log_in};
 use crate::status::{Status, duration};
 use crate::user_agent::{AgentProblem, UserAgent};
+use crate::why::Report;
 
 /// Carries it out; returns if that is not by becoming ssh.
 /// # Errors
@@ -38,6 +39,7 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
         Invocation::Agent => agent(),
         Invocation::AgentServe => Ok(serve_hosts().map(|()| ExitCode::SUCCESS)?),
         Invocation::Log(form) => log(form),
+        Invocation::Why(host) => why(&host),
         Invocation::Help => print(&help::help()),
         Invocation::Version => print(help::VERSION),
     }
@@ -179,8 +181,15 @@ fn status(form: StatusForm) -> Result<ExitCode, Failure> {
     print(&match form {
         StatusForm::Text => status.to_text(),
         StatusForm::Json => status.to_json(),
+        StatusForm::Prompt => status.to_prompt(),
     })?;
     Ok(if status.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn why(host: &OsStr) -> Result<ExitCode, Failure> {
+    let report = Report::on(host);
+    print(&report.to_text())?;
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn announce(certificate: &Certificate) -> Result<ExitCode, Failure> {

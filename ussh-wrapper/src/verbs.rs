@@ -69,10 +69,12 @@ pub enum Which {
     Logout,
     Agent,
     Log,
+    Why,
     Help,
     Version,
 }
 
+const PROMPT: VerbOption = VerbOption { name: "--prompt", value: "", does: "in a word or two, for a shell's prompt" };
 const JSON: VerbOption = VerbOption { name: "--json", value: "", does: "as JSON" };
 const SERVE: VerbOption = VerbOption { name: "--serve", value: "", does: "" };
 
@@ -89,7 +91,7 @@ pub const VERBS: &[Verb] = &[
     },
     verb("--check", Which::Check, "exit 0 if there is a good certificate, else 1; prints nothing"),
     Verb {
-        options: &[JSON],
+        options: &[JSON, PROMPT],
         alternatives: true,
         ..verb("--status", Which::Status, "agent, CA, certificates and the time they have left; exits as --check")
     },
@@ -101,6 +103,14 @@ pub const VERBS: &[Verb] = &[
     Verb {
         options: &[JSON],
         ..verb("--log", Which::Log, "what hosts asked of the guarded agent, and what became of it")
+    },
+    Verb {
+        operands: Operands::Named(&["HOST"]),
+        ..verb(
+            "--why",
+            Which::Why,
+            "look for what is wrong with a login there, and say the one thing to do; exit 1 if anything is",
+        )
     },
     verb("--help", Which::Help, "this text"),
     verb("--version", Which::Version, "the version"),

@@ -48,7 +48,7 @@ impl Ear {
 
 /// Why the login did not begin, in ssh's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
+pub enum Cause {
     /// Nobody answers there as an SSH server does.
     NoAnswer(String),
     /// It answers, and has not proved to be the CA.
@@ -74,7 +74,7 @@ pub enum HostKeyTrouble {
 
 impl Cause {
     /// Looks for it (sshconnect.c `check_host_cert`, `check_host_key`, `verify_host_key`; sshkey.c `sshkey_cert_check_authority`; kex.c `kex_exchange_identification`).
-    pub(super) fn find(said: &str) -> Option<Self> {
+    pub fn find(said: &str) -> Option<Self> {
         use HostKeyTrouble::{Expired, NoCertificate, NotYetValid, OtherCa, OtherName, Revoked};
         let lines = || said.lines().map(|line| line.trim_end_matches('\r'));
         let any = |words: &str| lines().any(|line| line.starts_with(words));
