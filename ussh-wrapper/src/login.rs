@@ -254,16 +254,16 @@ impl Ways<'_> {
 fn not_proven(ca: &CaAddress, trouble: &HostKeyTrouble, known_hosts: &Path) -> String {
     let clock = || {
         let now = std::time::UNIX_EPOCH + std::time::Duration::from_secs(SystemClock.now().0);
-        format!("this machine's clock says {}", humantime::format_rfc3339_seconds(now))
+        format!("by this machine's clock, which says {}", humantime::format_rfc3339_seconds(now))
     };
     let file = known_hosts.display();
     match trouble {
         HostKeyTrouble::NoCertificate => format!(
             "what answers as the CA {ca} has no host certificate: another machine has its address, or the CA's host key was changed and not certified"
         ),
-        HostKeyTrouble::Expired => format!("the host certificate of the CA {ca} has expired, if {} rightly", clock()),
+        HostKeyTrouble::Expired => format!("the host certificate of the CA {ca} has expired {}", clock()),
         HostKeyTrouble::NotYetValid => {
-            format!("the host certificate of the CA {ca} is not valid yet, if {} rightly", clock())
+            format!("the host certificate of the CA {ca} is not valid yet {}", clock())
         }
         HostKeyTrouble::OtherName => format!(
             "what answers as the CA {ca} has a host certificate for another name: another of your hosts has its address, or `ca` is not the name that is certified"

@@ -86,6 +86,11 @@ impl Report {
         let now = SystemClock.now();
         let held = self.certificates(&judge, &listed, now);
         let Some(good) = held.iter().find(|held| held.standing == Standing::Good) else {
+            // The rest of the way would be judged by a wrong clock.
+            let skews = held.iter().filter_map(|held| Skew::of(&held.certificate, now));
+            if let Some(behind) = skews.filter(|skew| matches!(skew, Skew::Behind(_))).max_by_key(Skew::seconds) {
+                return Err(Fault::new(behind.to_string(), "set this machine's clock"));
+            }
             self.ca(&config, &judge, sources.uid)?;
             return Err(no_good_certificate(&host, &held, &listed, now));
         };
@@ -203,11 +208,6 @@ fn no_good_certificate(host: &Host, held: &[Held], listed: &[Identity], now: Uni
             ),
             None => Fault::new("there is no certificate in the agent", "run ussh: it gets one"),
         };
-    }
-    let skew =
-        held.iter().find_map(|held| Skew::of(&held.certificate, now).filter(|skew| matches!(skew, Skew::Behind(_))));
-    if let Some(skew) = skew {
-        return Fault::new(skew.to_string(), "set this machine's clock");
     }
     if held.iter().any(|held| held.standing == Standing::EndsSoon) {
         return Fault::new("the certificate is about to end", NEW);

@@ -1,6 +1,9 @@
 //! Whether a CA answers and proves itself, for `ussh --why`: ssh goes there as for a login, and offers nothing.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
+
+use ussh_core::escape::escape;
 
 use super::heard::Cause;
 use super::{LoginError, known_hosts};
@@ -14,7 +17,8 @@ use crate::login::{Prompting, login_arguments};
 /// [`LoginError`]: as a login there would end.
 pub fn probe(config: &Config, ca: &CaAddress, judge: &Judge, uid: u32) -> Result<(), LoginError> {
     let known_hosts = known_hosts::check(&config.known_hosts, uid)?;
-    let nowhere = std::path::Path::new("none");
+    // ssh wants it to be there, though it is not used.
+    let nowhere = Path::new("/dev/null");
     let login = login_arguments(config, ca, judge.user(), &known_hosts, nowhere, Prompting::Impossible);
     // Of two values of a keyword ssh takes the first. A CA that asks nothing would let us in: there it is only asked who we are.
     let first = ["ForwardAgent=no", "IdentityAgent=none", "PreferredAuthentications=none"];
@@ -31,7 +35,11 @@ pub fn probe(config: &Config, ca: &CaAddress, judge: &Judge, uid: u32) -> Result
         Some(Cause::NotProven(trouble)) => {
             Err(LoginError::NotProven { ca: ca.clone(), trouble, known_hosts: config.known_hosts.clone() })
         }
-        // It has proved itself and wants to be asked in earnest.
-        None => Ok(()),
+        // It has proved itself, and wants more than nothing.
+        None if said.contains("Permission denied (") => Ok(()),
+        None => {
+            let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("ssh does not say why");
+            Err(LoginError::NoAnswer { ca: ca.clone(), reason: escape(last.trim().as_bytes(), 200) })
+        }
     }
 }

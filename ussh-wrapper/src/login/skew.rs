@@ -20,6 +20,12 @@ pub enum Skew {
 }
 
 impl Skew {
+    /// How much, in seconds.
+    pub fn seconds(&self) -> u64 {
+        match self {
+            Skew::Behind(seconds) | Skew::Ahead(seconds) => *seconds,
+        }
+    }
     /// By a certificate that the CA made at `now` of this machine's clock. The CA writes its own clock into the login time; a renewed certificate keeps an older one.
     pub fn of(certificate: &Certificate, now: UnixTime) -> Option<Self> {
         let (login, begin) = (certificate.login_time().0, certificate.valid_after().0);

@@ -67,6 +67,14 @@ impl Report {
                 "ask its administrators: the account may be closed there, or its shell",
             ));
         }
+        if code != Some(0) {
+            let shown =
+                answer.lines().last().map_or_else(|| last_line(said), |line| escape(line.trim().as_bytes(), MAX_SHOWN));
+            return Err(Fault::new(
+                format!("{} lets {} in, and runs no command for that account: {shown}", host.name, host.user),
+                "ask its administrators: the account's shell may be closed",
+            ));
+        }
         let now = SystemClock.now().0;
         let Ok(there) = answer.trim().parse::<u64>() else { return Ok(()) };
         let off = there.abs_diff(now);
