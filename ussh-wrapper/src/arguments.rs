@@ -9,6 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 pub use self::forwarding::AgentChoice;
+use crate::ssh_config::{WishError, Wishes};
 use crate::verbs::{Following, VERBS, Verb, Which};
 
 /// What to do.
@@ -31,6 +32,19 @@ pub enum Invocation {
     Logout,
     /// `--check`: the answer is the exit status.
     Check,
+    /// `--check --agent`: the same, and sees to it that the guarded agent runs where ssh_config looks for it.
+    CheckAndForward,
+    /// `--proxy HOST PORT`: ssh's ProxyCommand.
+    Proxy {
+        /// `%h`
+        host: OsString,
+        /// `%p`
+        port: OsString,
+    },
+    /// `--write-config`.
+    WriteConfig(Wishes),
+    /// `--remove-config`.
+    RemoveConfig(Wishes),
     /// `--status`.
     Status(StatusForm),
     /// `--agent`: see to it that the guarded agent runs, and say where.
@@ -98,6 +112,14 @@ pub enum UsageError {
         /// What is missing, as help has it.
         wanted: String,
     },
+    /// Behind `--write-config` or `--remove-config`.
+    #[error("{verb}: {error}")]
+    Wish {
+        /// The verb.
+        verb: &'static str,
+        /// What is wrong.
+        error: WishError,
+    },
     /// A long option that is no verb; ssh has none.
     #[error("no such verb: {argument:?}{}", nearest(argument).map(|verb| format!("; did you mean {verb}?")).unwrap_or_default())]
     Unknown {
@@ -124,7 +146,7 @@ impl Invocation {
         };
         if let Some(verb) = Verb::find(first) {
             arguments.remove(0);
-            return Ok(Invocation::of(verb.which, verb.read(arguments)?));
+            return Invocation::of(verb, verb.read(arguments)?);
         }
         if matches!(first.as_bytes(), [b'-', b'-', _, ..]) {
             return Err(UsageError::Unknown { argument: arguments.remove(0) });
@@ -133,10 +155,12 @@ impl Invocation {
         Ok(Invocation::Ssh { arguments, purpose })
     }
 
-    fn of(verb: Which, following: Following) -> Self {
-        match verb {
+    fn of(verb: &'static Verb, following: Following) -> Result<Self, UsageError> {
+        let wishes = || Wishes::read(&following).map_err(|error| UsageError::Wish { verb: verb.name, error });
+        Ok(match verb.which {
             Which::Login => Invocation::Login,
             Which::Force => Invocation::Force(following.operands),
+            Which::Check if following.has("--agent") => Invocation::CheckAndForward,
             Which::Check => Invocation::Check,
             Which::Status if following.has("--json") => Invocation::Status(StatusForm::Json),
             Which::Status if following.has("--prompt") => Invocation::Status(StatusForm::Prompt),
@@ -146,10 +170,16 @@ impl Invocation {
             Which::Agent => Invocation::Agent,
             Which::Log if following.has("--json") => Invocation::Log(LogForm::Json),
             Which::Log => Invocation::Log(LogForm::Text),
+            Which::Proxy => {
+                let mut words = following.operands.into_iter();
+                Invocation::Proxy { host: words.next().unwrap_or_default(), port: words.next().unwrap_or_default() }
+            }
+            Which::WriteConfig => Invocation::WriteConfig(wishes()?),
+            Which::RemoveConfig => Invocation::RemoveConfig(wishes()?),
             Which::Why => Invocation::Why(following.operands.into_iter().next().unwrap_or_default()),
             Which::Help => Invocation::Help,
             Which::Version => Invocation::Version,
-        }
+        })
     }
 }
 
@@ -260,6 +290,9 @@ mod tests {
             ("--login", Invocation::Login),
             ("--logout", Invocation::Logout),
             ("--check", Invocation::Check),
+            ("--check --agent", Invocation::CheckAndForward),
+            ("--proxy web1 22", Invocation::Proxy { host: "web1".into(), port: "22".into() }),
+            ("--remove-config --system", Invocation::RemoveConfig(Wishes { system: true, ..Wishes::default() })),
             ("--help", Invocation::Help),
             ("--version", Invocation::Version),
             ("--force", Invocation::Force(vec![])),
@@ -300,6 +333,14 @@ mod tests {
             "--logout --json",
             "--version -v",
             "--login web1",
+            "--check --agent web1",
+            "--proxy web1",
+            "--proxy web1 22 x",
+            "--write-config web1",
+            "--write-config --hosts",
+            "--write-config --ca -x",
+            "--write-config --hosts a/b",
+            "--remove-config --ca ca",
             "--help --json",
             "--why",
             "--why -l",

@@ -9,6 +9,8 @@ use crate::config::{ConfigError, NoUserName};
 use crate::exec::ExecError;
 use crate::guard::{HomeError, ServeError};
 use crate::login::{HostKeyTrouble, LoginError, Prompting};
+use crate::proxy::ProxyError;
+use crate::ssh_config::WriteError;
 use crate::user_agent::AgentProblem;
 
 /// EX_USAGE: a verb of ours was used wrongly.
@@ -45,6 +47,12 @@ pub enum Failure {
     /// The guarded agent itself.
     #[error("the guarded agent: {0}")]
     Serve(#[from] ServeError),
+    /// `--proxy`.
+    #[error("{0}")]
+    Proxy(#[from] ProxyError),
+    /// `--write-config`, `--remove-config`.
+    #[error("{0}")]
+    Write(#[from] WriteError),
     /// The log of the guarded agent.
     #[error("the log of the guarded agent cannot be read: {0}")]
     Log(std::io::Error),
@@ -71,8 +79,11 @@ impl Failure {
     /// Exit status, as documented in `ussh --help`.
     pub fn exit_status(&self) -> u8 {
         match self {
-            Failure::Usage(_) => USAGE,
+            Failure::Usage(_)
+            | Failure::Proxy(ProxyError::Host(_) | ProxyError::Port(_))
+            | Failure::Write(WriteError::NoHosts) => USAGE,
             Failure::Config(_)
+            | Failure::Write(WriteError::Config(_) | WriteError::Broken { .. } | WriteError::SettingsThere(_))
             | Failure::NoUserName(_)
             | Failure::Login(LoginError::NoCa | LoginError::KnownHosts(_)) => CONFIG,
             Failure::Agent(_)
@@ -80,6 +91,8 @@ impl Failure {
             | Failure::Exec(_)
             | Failure::Home(_)
             | Failure::Serve(_)
+            | Failure::Proxy(_)
+            | Failure::Write(_)
             | Failure::Log(_) => UNAVAILABLE,
         }
     }
@@ -102,9 +115,7 @@ impl Failure {
             Failure::Login(LoginError::Failed { prompting: Prompting::Impossible, .. }) => {
                 Some("there is no terminal to ask on: run `ussh` in one, or set SSH_ASKPASS")
             }
-            Failure::Login(LoginError::Failed { prompting: Prompting::Possible, .. }) => {
-                Some("see what ssh said above")
-            }
+            Failure::Login(LoginError::Failed { .. }) => Some("see what ssh said above"),
             Failure::Login(LoginError::NotGiven { .. }) => {
                 Some("see what it said above; if that is not clear, ask its administrators")
             }
@@ -122,11 +133,22 @@ impl Failure {
             }
             Failure::Login(LoginError::LeftAlone { .. }) => Some("`ussh --login` asks it at once"),
             Failure::Login(LoginError::NotProven { trouble, .. }) => Some(proof_advice(trouble)),
-            Failure::Login(LoginError::Ssh(_) | LoginError::Guard(_) | LoginError::Interrupted(_)) => None,
+            Failure::Login(LoginError::WaitedInVain(_)) => Some("answer it where it asks, or end it"),
+            Failure::Login(
+                LoginError::Ssh(_)
+                | LoginError::Guard(_)
+                | LoginError::Shared(_)
+                | LoginError::SharedCaFailure(_)
+                | LoginError::Line(_)
+                | LoginError::Interrupted(_),
+            ) => None,
             Failure::Config(ConfigError::File(error)) if error.is_missing() => {
                 Some("install it as your administrator gives it out, or name another in /etc/ussh/ussh.toml")
             }
+            Failure::Write(WriteError::Broken { .. }) => Some("take out by hand what is left of it"),
             Failure::Config(_)
+            | Failure::Proxy(_)
+            | Failure::Write(_)
             | Failure::NoUserName(_)
             | Failure::Exec(_)
             | Failure::Home(_)

@@ -15,6 +15,7 @@ mod host_serve;
 mod host_side;
 pub mod journal;
 mod lifetime;
+pub mod link;
 mod question;
 mod refused_words;
 mod serve;

@@ -18,7 +18,9 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use ussh_core::agent::Identity;
 use ussh_core::certificate::Certificate;
 use ussh_core::clock::{Clock, SystemClock, UnixTime};
@@ -27,7 +29,7 @@ use ussh_os::process::{self, ProcessHandle};
 use crate::certificates::{Judge, NotGood, readable_certificate};
 use crate::config::{CA_VARIABLE, CaAddress, CaUser, Config, SYSTEM_FILE};
 use crate::exec::{ExecError, find_ssh};
-use crate::guard::{CaSide, Guard, GuardError, NotAdded, PrivateDirectory};
+use crate::guard::{CaSide, Guard, GuardError, HomeError, NotAdded, PrivateDirectory};
 use crate::status::duration;
 use crate::user_agent::{AgentProblem, UserAgent};
 use down::Down;
@@ -113,6 +115,18 @@ pub enum LoginError {
         /// How far this machine's clock is from the CA's.
         skew: Option<Skew>,
     },
+    /// Somebody else asked for us, and got none.
+    #[error("another ussh has asked in the meantime: {0}")]
+    Shared(String),
+    /// Somebody else asked for us, and no CA was to be had.
+    #[error("another ussh has asked in the meantime: {0}")]
+    SharedCaFailure(String),
+    /// Somebody else asks, and gets no answer.
+    #[error("another ussh has been asking for a certificate for {} minutes, and nobody answers it", .0.as_secs() / 60)]
+    WaitedInVain(Duration),
+    /// The file by which one waits for another.
+    #[error("{0}")]
+    Line(HomeError),
     /// The user, or somebody else, wants us to end.
     #[error("interrupted")]
     Interrupted(i32),
@@ -134,6 +148,28 @@ pub enum Effort {
 }
 
 impl LoginError {
+    /// Whether another who asked the same at the same moment would get the same answer.
+    pub fn concerns_all(&self) -> bool {
+        match self {
+            LoginError::NoAnswer { .. }
+            | LoginError::NoneAnswers(_)
+            | LoginError::NotProven { .. }
+            | LoginError::Failed { .. }
+            | LoginError::NotGiven { .. }
+            | LoginError::NothingCame { .. } => true,
+            LoginError::NoCa
+            | LoginError::KnownHosts(_)
+            | LoginError::LeftAlone { .. }
+            | LoginError::Ssh(_)
+            | LoginError::Guard(_)
+            | LoginError::Agent(_)
+            | LoginError::Shared(_)
+            | LoginError::SharedCaFailure(_)
+            | LoginError::WaitedInVain(_)
+            | LoginError::Line(_)
+            | LoginError::Interrupted(_) => false,
+        }
+    }
     /// Whether the fault lies with the CA or the way there, and not with what was asked of it or what it decided.
     pub fn is_ca_failure(&self) -> bool {
         matches!(
@@ -142,6 +178,7 @@ impl LoginError {
                 | LoginError::NoneAnswers(_)
                 | LoginError::LeftAlone { .. }
                 | LoginError::NotProven { .. }
+                | LoginError::SharedCaFailure(_)
         )
     }
 }
@@ -253,7 +290,7 @@ impl Ways<'_> {
 /// What it means. Until the CA has proved itself ssh sends it nothing but the user's name.
 fn not_proven(ca: &CaAddress, trouble: &HostKeyTrouble, known_hosts: &Path) -> String {
     let clock = || {
-        let now = std::time::UNIX_EPOCH + std::time::Duration::from_secs(SystemClock.now().0);
+        let now = std::time::UNIX_EPOCH + Duration::from_secs(SystemClock.now().0);
         format!("by this machine's clock, which says {}", humantime::format_rfc3339_seconds(now))
     };
     let file = known_hosts.display();
@@ -324,14 +361,11 @@ fn attend(child: &Child, guard: &mut Guard) -> Result<Signals, LoginError> {
 fn spawn(ssh: &Path, arguments: &[String]) -> Result<Child, LoginError> {
     // The CA's words must not get into the output of the command that the user is running.
     let output = Stdio::from(io::stderr().as_fd().try_clone_to_owned()?);
-    Command::new(ssh)
-        .args(arguments)
-        .env_remove("SSH_AUTH_SOCK")
-        .stdin(Stdio::null())
-        .stdout(output)
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|source| ExecError::Failed { path: ssh.to_path_buf(), source }.into())
+    let mut command = Command::new(ssh);
+    command.args(arguments).env_remove("SSH_AUTH_SOCK").stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
+    // Left alone it would go on asking at the terminal, with nobody to take a certificate, while the next in line asks too. By this signal it gives the terminal back as it was.
+    process::end_with_parent(&mut command, Signal::SIGTERM as i32);
+    command.spawn().map_err(|source| ExecError::Failed { path: ssh.to_path_buf(), source }.into())
 }
 
 /// Looks again: only what this login brought counts, and only if it is really in the agent now.

@@ -7,17 +7,21 @@ use std::process::ExitCode;
 use ussh_core::certificate::Certificate;
 use ussh_core::clock::{Clock, SystemClock, UnixTime};
 use ussh_core::escape::escape;
+use ussh_os::account::Account;
 
 use crate::arguments::{AgentChoice, Invocation, LogForm, Purpose, StatusForm};
-use crate::certificates::{self, Held, Judge};
-use crate::config::{Config, Forward, OnCaFailure, Sources};
+use crate::certificates::{self, Held, Judge, Standing};
+use crate::config::{Config, Forward, HostRule, OnCaFailure, Sources};
 use crate::exec::become_ssh;
 use crate::failure::Failure;
+use crate::flight::{Line, Moment, Outcome, Turn};
 use crate::forward::{self, Destination};
 use crate::guard::journal::Journal;
-use crate::guard::{Home, serve_hosts};
+use crate::guard::{Home, HomeError, link, serve_hosts};
 use crate::help;
-use crate::login::{Effort, log_in};
+use crate::login::{Effort, LoginError, Prompting, log_in};
+use crate::proxy::{Target, hand_over};
+use crate::ssh_config::{self, Places, Wishes};
 use crate::status::{Status, duration};
 use crate::user_agent::{AgentProblem, UserAgent};
 use crate::why::Report;
@@ -30,11 +34,17 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
         Invocation::Ssh { arguments, purpose: Purpose::StaysLocal } => Err(become_ssh(&arguments).into()),
         Invocation::Ssh { arguments, purpose: Purpose::Connects } => connect(arguments),
         Invocation::Force(arguments) if !arguments.is_empty() => force(&arguments),
-        // The CA has said what it gave.
-        Invocation::Force(_) | Invocation::Login => Context::load()?.log_in(Effort::Whole).map(|_| ExitCode::SUCCESS),
+        Invocation::Force(_) | Invocation::Login => announce_new(&Context::load()?.log_in(Effort::Whole)?),
         Invocation::Ensure => ensure(),
         Invocation::Logout => logout(),
         Invocation::Check => check(),
+        Invocation::CheckAndForward => check_and_forward(),
+        Invocation::Proxy { host, port } => proxy(&Target::parse(&host, &port)?),
+        Invocation::WriteConfig(wishes) => write_config(&wishes),
+        Invocation::RemoveConfig(wishes) => {
+            let places = Places::of_this_process(wishes.system, ussh_os::process::real_uid())?;
+            print(&ssh_config::remove(&places, &wishes)?)
+        }
         Invocation::Status(form) => status(form),
         Invocation::Agent => agent(),
         Invocation::AgentServe => Ok(serve_hosts().map(|()| ExitCode::SUCCESS)?),
@@ -56,9 +66,7 @@ fn connect(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
     let Destination::Ours { forward } = Destination::find(&context.config, &arguments, context.uid) else {
         return Err(become_ssh(&arguments).into());
     };
-    if good?.is_none() {
-        context.log_in_or_go_on()?;
-    }
+    context.see_to_certificate(good)?;
     go_on(&context, forward, arguments)
 }
 
@@ -73,22 +81,34 @@ struct Context {
     config: Config,
     judge: Judge,
     uid: u32,
+    began: Moment,
+}
+
+/// A certificate that has just come.
+struct Got {
+    certificate: Certificate,
+    /// Another `ussh` asked for it: the CA has not said here what it gave.
+    by_another: bool,
 }
 
 impl Context {
     fn load() -> Result<Self, Failure> {
+        let began = Moment::now();
         let sources = Sources::of_this_process();
         let config = Config::load(&sources)?;
         let judge = Judge::load(&config, config.user_at_ca(sources.uid)?, sources.uid)?;
-        Ok(Context { config, judge, uid: sources.uid })
+        Ok(Context { config, judge, uid: sources.uid, began })
     }
     fn good_certificate(&self) -> Result<Option<Certificate>, AgentProblem> {
         let agent = UserAgent::from_environment()?;
         certificates::find_good(&mut agent.connect()?, &self.judge, SystemClock.now())
             .map_err(|error| agent.broken(error))
     }
-    /// Where the CA fails, and is not to stop everything, ssh has what else it has: the host may let somebody in without.
-    fn log_in_or_go_on(&self) -> Result<(), Failure> {
+    /// Where none was found, gets one. Where the CA fails, and is not to stop everything, ssh has what else it has: the host may let somebody in without.
+    fn see_to_certificate(&self, found: Result<Option<Certificate>, AgentProblem>) -> Result<(), Failure> {
+        if found?.is_some() {
+            return Ok(());
+        }
         let effort = match self.config.on_ca_failure {
             OnCaFailure::Continue => Effort::Spared,
             OnCaFailure::Stop => Effort::Whole,
@@ -103,11 +123,52 @@ impl Context {
             Err(failure) => Err(failure),
         }
     }
-    fn log_in(&self, effort: Effort) -> Result<Certificate, Failure> {
+    /// Has the guarded agent run where the written ssh_config looks for it.
+    fn see_to_agent(&self) -> Result<(), Failure> {
+        let socket = Home::open(self.uid)?.running(&UserAgent::from_environment()?)?;
+        if let Some(account) = Account::by_uid(self.uid).ok().flatten() {
+            link::lead_to(&account.home, &socket).map_err(|source| HomeError::Io { path: socket, source })?;
+        }
+        Ok(())
+    }
+    /// Asks the CA; or waits for another that does, and has what came of it.
+    fn log_in(&self, effort: Effort) -> Result<Got, Failure> {
         let agent = UserAgent::from_environment()?;
         // Better now than after the password.
         drop(agent.connect()?);
-        Ok(log_in(&self.config, &agent, &self.judge, effort)?)
+        let line = match Home::open(self.uid) {
+            Ok(home) => Line::of(&home, agent.path(), &self.config.cas, self.judge.user()),
+            Err(error) => {
+                eprintln!("ussh: each asks for itself: {error}");
+                let certificate = log_in(&self.config, &agent, &self.judge, effort)?;
+                return Ok(Got { certificate, by_another: false });
+            }
+        };
+        let (mut began, prompting) = (self.began, Prompting::of_this_process());
+        loop {
+            match line.wait(began, prompting, &|| {
+                eprintln!("ussh: another ussh is asking for a certificate: waiting for it")
+            })? {
+                Turn::Ours(flight) => {
+                    let result = log_in(&self.config, &agent, &self.judge, effort);
+                    flight.land(&result);
+                    return Ok(Got { certificate: result?, by_another: false });
+                }
+                Turn::Theirs(Outcome::Failed(reason)) => return Err(LoginError::Shared(reason).into()),
+                Turn::Theirs(Outcome::CaFailed(reason)) => return Err(LoginError::SharedCaFailure(reason).into()),
+                Turn::Theirs(Outcome::Came) => match self.newest(&agent)? {
+                    Some(certificate) => return Ok(Got { certificate, by_another: true }),
+                    // It is gone again: from here on only what others do counts.
+                    None => began = Moment::now(),
+                },
+            }
+        }
+    }
+    /// However short its life is: asking the same CA again would bring no better one.
+    fn newest(&self, agent: &UserAgent) -> Result<Option<Certificate>, AgentProblem> {
+        let held = self.held(agent, SystemClock.now())?.into_iter();
+        let valid = held.filter(|held| !matches!(held.standing, Standing::Refused(_)));
+        Ok(valid.map(|held| held.certificate).max_by_key(Certificate::valid_before))
     }
     fn held(&self, agent: &UserAgent, now: UnixTime) -> Result<Vec<Held>, AgentProblem> {
         certificates::held(&mut agent.connect()?, &self.judge, now).map_err(|error| agent.broken(error))
@@ -118,7 +179,7 @@ fn ensure() -> Result<ExitCode, Failure> {
     let context = Context::load()?;
     match context.good_certificate()? {
         Some(certificate) => announce(&certificate),
-        None => context.log_in(Effort::Whole).map(|_| ExitCode::SUCCESS),
+        None => announce_new(&context.log_in(Effort::Whole)?),
     }
 }
 
@@ -170,6 +231,37 @@ fn check() -> Result<ExitCode, Failure> {
     Ok(if matches!(found, Ok(Some(_))) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// For ssh_config, which looks for the agent before it connects. What is wrong with that agent is said where it is missed.
+fn check_and_forward() -> Result<ExitCode, Failure> {
+    let context = Context::load()?;
+    let found = context.good_certificate();
+    if found.is_ok() {
+        let _ = context.see_to_agent();
+    }
+    Ok(if matches!(found, Ok(Some(_))) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `ssh` waits for the connection.
+fn proxy(target: &Target) -> Result<ExitCode, Failure> {
+    let context = Context::load()?;
+    let rules = &context.config.hosts;
+    if rules.is_empty() || HostRule::find(rules, target.host()).is_some() {
+        context.see_to_certificate(context.good_certificate())?;
+    }
+    hand_over(target.connect()?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_config(wishes: &Wishes) -> Result<ExitCode, Failure> {
+    let mut sources = Sources::of_this_process();
+    let places = Places::of_this_process(wishes.system, sources.uid)?;
+    if wishes.system {
+        // What is for everybody does not come from one user's file.
+        sources.home = None;
+    }
+    print(&ssh_config::write(&places, wishes, &sources)?)
+}
+
 fn status(form: StatusForm) -> Result<ExitCode, Failure> {
     let context = Context::load()?;
     let now = SystemClock.now();
@@ -190,6 +282,11 @@ fn why(host: &OsStr) -> Result<ExitCode, Failure> {
     let report = Report::on(host);
     print(&report.to_text())?;
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the CA gave it has said itself, where it was asked.
+fn announce_new(got: &Got) -> Result<ExitCode, Failure> {
+    if got.by_another { announce(&got.certificate) } else { Ok(ExitCode::SUCCESS) }
 }
 
 fn announce(certificate: &Certificate) -> Result<ExitCode, Failure> {

@@ -69,6 +69,9 @@ pub enum Which {
     Logout,
     Agent,
     Log,
+    Proxy,
+    WriteConfig,
+    RemoveConfig,
     Why,
     Help,
     Version,
@@ -76,6 +79,20 @@ pub enum Which {
 
 const PROMPT: VerbOption = VerbOption { name: "--prompt", value: "", does: "in a word or two, for a shell's prompt" };
 const JSON: VerbOption = VerbOption { name: "--json", value: "", does: "as JSON" };
+const AGENT: VerbOption = VerbOption {
+    name: "--agent",
+    value: "",
+    does: "and see to it that the guarded agent runs where ssh_config looks for it",
+};
+const HOSTS: VerbOption = VerbOption {
+    name: "--hosts",
+    value: "PATTERNS",
+    does: "your hosts, with commas between, where no [[host]] table names them",
+};
+const CA: VerbOption = VerbOption { name: "--ca", value: "CA", does: "the CA, where no ussh.toml names one" };
+const SYSTEM: VerbOption = VerbOption { name: "--system", value: "", does: "for everybody on this machine" };
+const DRY_RUN: VerbOption =
+    VerbOption { name: "--dry-run", value: "", does: "show what would change, and change nothing" };
 const SERVE: VerbOption = VerbOption { name: "--serve", value: "", does: "" };
 
 const fn verb(name: &'static str, which: Which, does: &'static str) -> Verb {
@@ -89,7 +106,10 @@ pub const VERBS: &[Verb] = &[
         operands: Operands::ForSsh { shown: "[ssh arguments…]", needed: false },
         ..verb("--force", Which::Force, "the same, then run ssh")
     },
-    verb("--check", Which::Check, "exit 0 if there is a good certificate, else 1; prints nothing"),
+    Verb {
+        options: &[AGENT],
+        ..verb("--check", Which::Check, "exit 0 if there is a good certificate, else 1; prints nothing")
+    },
     Verb {
         options: &[JSON, PROMPT],
         alternatives: true,
@@ -103,6 +123,22 @@ pub const VERBS: &[Verb] = &[
     Verb {
         options: &[JSON],
         ..verb("--log", Which::Log, "what hosts asked of the guarded agent, and what became of it")
+    },
+    Verb {
+        operands: Operands::Named(&["HOST", "PORT"]),
+        ..verb(
+            "--proxy",
+            Which::Proxy,
+            "get a certificate if there is no good one, and connect: for ssh's ProxyCommand",
+        )
+    },
+    Verb {
+        options: &[HOSTS, CA, SYSTEM, DRY_RUN],
+        ..verb("--write-config", Which::WriteConfig, "have plain ssh do all this, by lines in ssh_config")
+    },
+    Verb {
+        options: &[SYSTEM, DRY_RUN],
+        ..verb("--remove-config", Which::RemoveConfig, "take them out again, byte for byte")
     },
     Verb {
         operands: Operands::Named(&["HOST"]),

@@ -3,10 +3,14 @@
 //! ssh translates none of its messages. What the CA itself says comes over the same pipe, but not before it has proved itself: at worst such a CA is taken for one that is down.
 
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::process::ChildStderr;
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// How much of the end is kept, in bytes.
 const MAX_KEPT: usize = 16 * 1024;
@@ -15,34 +19,41 @@ const LINGER: Duration = Duration::from_millis(500);
 
 /// Listens until ssh has said all.
 pub(super) struct Ear {
-    kept: Arc<Mutex<Vec<u8>>>,
-    ended: Receiver<()>,
+    listener: JoinHandle<Vec<u8>>,
+    ended: Arc<AtomicBool>,
 }
 
 impl Ear {
-    pub(super) fn listen(mut pipe: ChildStderr) -> Self {
-        let kept = Arc::new(Mutex::new(Vec::new()));
-        let (end, ended) = channel();
-        let keep = Arc::clone(&kept);
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(count @ 1..) = pipe.read(&mut buffer) {
-                let said = buffer.get(..count).unwrap_or_default();
-                // Whoever closed our stderr does not want to read it.
-                let _ = std::io::stderr().write_all(said);
-                let mut kept = keep.lock().unwrap_or_else(PoisonError::into_inner);
-                kept.extend_from_slice(said);
-                let surplus = kept.len().saturating_sub(MAX_KEPT);
-                kept.drain(..surplus);
-            }
-            let _ = end.send(());
-        });
-        Ear { kept, ended }
+    pub(super) fn listen(pipe: ChildStderr) -> Self {
+        let ended = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&ended);
+        Ear { listener: std::thread::spawn(move || listen(pipe, &flag)), ended }
     }
-    /// All of it that is kept; ssh has ended.
+    /// All of it that is kept; ssh has ended. This process has one thread less then, as those want it who start others.
     pub(super) fn heard(self) -> String {
-        let _ = self.ended.recv_timeout(LINGER);
-        String::from_utf8_lossy(&self.kept.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+        self.ended.store(true, Ordering::Relaxed);
+        String::from_utf8_lossy(&self.listener.join().unwrap_or_default()).into_owned()
+    }
+}
+
+fn listen(mut pipe: ChildStderr, ended: &AtomicBool) -> Vec<u8> {
+    let (mut kept, mut buffer) = (Vec::new(), [0; 4096]);
+    let linger = PollTimeout::try_from(LINGER).unwrap_or(PollTimeout::ZERO);
+    loop {
+        let ready = poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], linger);
+        if ready == Ok(0) && ended.load(Ordering::Relaxed) {
+            return kept;
+        }
+        if !ready.is_ok_and(|count| count > 0) {
+            continue;
+        }
+        let Ok(count @ 1..) = pipe.read(&mut buffer) else { return kept };
+        let said = buffer.get(..count).unwrap_or_default();
+        // Whoever closed our stderr does not want to read it.
+        let _ = std::io::stderr().write_all(said);
+        kept.extend_from_slice(said);
+        let surplus = kept.len().saturating_sub(MAX_KEPT);
+        kept.drain(..surplus);
     }
 }
 

@@ -70,6 +70,14 @@ fn without_anybody_to_ask_ssh_does_not_guess() {
 }
 
 #[test]
+fn a_program_is_asked_once_and_a_person_three_times() {
+    for (prompting, wanted) in [(Prompting::ByProgram, "1"), (Prompting::Possible, "3")] {
+        let read = as_ssh_reads_them(prompting);
+        assert_eq!((read["numberofpasswordprompts"].as_str(), read["batchmode"].as_str()), (wanted, "no"));
+    }
+}
+
+#[test]
 fn the_host_stands_behind_the_end_of_options() {
     let arguments = arguments(Prompting::Possible, Path::new("/s"));
     assert_eq!(arguments[arguments.len() - 2..], ["--", "ca.example.com"]);
