@@ -1,5 +1,7 @@
 //! Whether a host is one of ours, and what is forwarded to it where nobody else has chosen: as `ssh -G` has it.
 
+mod word;
+
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,9 +15,13 @@ use crate::config::{Config, Forward, HostRule};
 use crate::exec::find_ssh;
 use crate::guard::Home;
 use crate::user_agent::UserAgent;
+use word::Search;
 
 /// The system's ssh_config(5).
 const SYSTEM_CONFIG: &str = "/etc/ssh/ssh_config";
+/// Where its relative Includes lead.
+const SYSTEM_FOLDER: &str = "/etc/ssh";
+
 /// What `ssh` will do with its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Destination {
@@ -35,6 +41,11 @@ impl Destination {
             return Destination::Ours { forward: None };
         }
         let choice = AgentChoice::of(arguments);
+        if choice == AgentChoice::Open && !may_say(uid) {
+            let rule = resolve(arguments, None)
+                .and_then(|resolved| HostRule::find(&config.hosts, &resolved.host).map(HostRule::forward));
+            return rule.map_or(Destination::NotOurs, |forward| Destination::Ours { forward: Some(forward) });
+        }
         let last_word = match choice {
             AgentChoice::Open => with_last_word(uid),
             AgentChoice::Made | AgentChoice::Unclear => None,
@@ -86,6 +97,14 @@ fn resolve(arguments: &[OsString], file: Option<&Path>) -> Option<Resolved> {
         line.map(str::to_owned)
     };
     Some(Resolved { host: value("hostname")?, forward: value("forwardagent").unwrap_or_default() })
+}
+
+/// Whether a file of ssh's may have a word on it.
+fn may_say(uid: u32) -> bool {
+    let Some(account) = Account::by_uid(uid).ok().flatten() else { return true };
+    let (base, system) = (account.home.join(".ssh"), Path::new(SYSTEM_CONFIG));
+    let mut search = Search::new(&account.home);
+    search.may_say(&base.join("config"), &base) || search.may_say(system, Path::new(SYSTEM_FOLDER))
 }
 
 /// An ssh_config that reads what ssh reads without it, and then says `ForwardAgent yes`: in ssh_config the first word on a matter counts, so this one is heard only if there is no other.
