@@ -30,6 +30,8 @@ pub enum Invocation {
     Login,
     /// `--logout`: remove our CA's certificates from the agent.
     Logout,
+    /// `--logout --everywhere`, `--revoke`: the same, and have the CA revoke them.
+    LogoutEverywhere,
     /// `--check`: the answer is the exit status.
     Check,
     /// `--check --agent`: the same, and sees to it that the guarded agent runs where ssh_config looks for it.
@@ -165,7 +167,9 @@ impl Invocation {
             Which::Status if following.has("--json") => Invocation::Status(StatusForm::Json),
             Which::Status if following.has("--prompt") => Invocation::Status(StatusForm::Prompt),
             Which::Status => Invocation::Status(StatusForm::Text),
+            Which::Logout if following.has("--everywhere") => Invocation::LogoutEverywhere,
             Which::Logout => Invocation::Logout,
+            Which::Revoke => Invocation::LogoutEverywhere,
             Which::Agent if following.has("--serve") => Invocation::AgentServe,
             Which::Agent => Invocation::Agent,
             Which::Log if following.has("--json") => Invocation::Log(LogForm::Json),
@@ -289,6 +293,8 @@ mod tests {
             ("--log --json", Invocation::Log(LogForm::Json)),
             ("--login", Invocation::Login),
             ("--logout", Invocation::Logout),
+            ("--logout --everywhere", Invocation::LogoutEverywhere),
+            ("--revoke", Invocation::LogoutEverywhere),
             ("--check", Invocation::Check),
             ("--check --agent", Invocation::CheckAndForward),
             ("--proxy web1 22", Invocation::Proxy { host: "web1".into(), port: "22".into() }),

@@ -133,6 +133,7 @@ impl Failure {
             }
             Failure::Login(LoginError::LeftAlone { .. }) => Some("`ussh --login` asks it at once"),
             Failure::Login(LoginError::NotProven { trouble, .. }) => Some(proof_advice(trouble)),
+            Failure::Login(LoginError::AgentRefused { program, .. }) => Some(refusing_advice(program)),
             Failure::Login(LoginError::WaitedInVain(_)) => Some("answer it where it asks, or end it"),
             Failure::Login(
                 LoginError::Ssh(_)
@@ -172,9 +173,21 @@ fn proof_advice(trouble: &HostKeyTrouble) -> &'static str {
     }
 }
 
+/// Which agents refuse what: gpg-agent (agent/command-ssh.c) takes no certificate, gnome-keyring no lifetime.
+fn refusing_advice(program: &str) -> &'static str {
+    match program {
+        "ssh-agent" => "unlock it (ssh-add -X), or say yes when it asks",
+        _ => {
+            "some agents take no certificates, or none with a lifetime (gpg-agent, gnome-keyring, Windows'): use OpenSSH's. `SSH_AUTH_SOCK= ussh` starts one"
+        }
+    }
+}
+
 fn agent_advice(problem: &AgentProblem) -> &'static str {
     match problem {
-        AgentProblem::NotSet | AgentProblem::Unreachable { .. } => "start one: eval \"$(ssh-agent)\"",
+        AgentProblem::NotSet | AgentProblem::Unreachable { .. } | AgentProblem::NotStarted(_) => {
+            "start one: eval \"$(ssh-agent)\""
+        }
         AgentProblem::WrongUser { .. } => "start your own: eval \"$(ssh-agent)\"",
         AgentProblem::Broken { .. } => "try `ssh-add -l`, or start another: eval \"$(ssh-agent)\"",
     }

@@ -5,6 +5,7 @@ mod down;
 mod heard;
 mod known_hosts;
 mod probe;
+mod revoke;
 mod signals;
 mod skew;
 
@@ -12,6 +13,7 @@ pub use command::{Prompting, login_arguments};
 pub use heard::{Cause, HostKeyTrouble};
 pub use known_hosts::KnownHostsError;
 pub use probe::probe;
+pub use revoke::revoke_all;
 pub use skew::Skew;
 
 use std::io;
@@ -115,6 +117,18 @@ pub enum LoginError {
         /// How far this machine's clock is from the CA's.
         skew: Option<Skew>,
     },
+    /// The user's agent would not have it.
+    #[error("the agent at {path} ({program}) did not take the certificate of the CA {ca}: {reason}")]
+    AgentRefused {
+        /// The CA.
+        ca: CaAddress,
+        /// The agent's socket.
+        path: String,
+        /// Its program.
+        program: String,
+        /// What it said.
+        reason: String,
+    },
     /// Somebody else asked for us, and got none.
     #[error("another ussh has asked in the meantime: {0}")]
     Shared(String),
@@ -156,7 +170,8 @@ impl LoginError {
             | LoginError::NotProven { .. }
             | LoginError::Failed { .. }
             | LoginError::NotGiven { .. }
-            | LoginError::NothingCame { .. } => true,
+            | LoginError::NothingCame { .. }
+            | LoginError::AgentRefused { .. } => true,
             LoginError::NoCa
             | LoginError::KnownHosts(_)
             | LoginError::LeftAlone { .. }
@@ -283,7 +298,7 @@ impl Ways<'_> {
                 None => {}
             }
         }
-        Err(explain(ca, user, prompting, status, &side))
+        Err(explain(ca, self.agent, user, prompting, status, &side))
     }
 }
 
@@ -382,6 +397,7 @@ fn good_among(added: &[Identity], agent: &UserAgent, judge: &Judge) -> Result<Op
 
 fn explain(
     ca: &CaAddress,
+    agent: &UserAgent,
     user: &CaUser,
     prompting: Prompting,
     status: io::Result<ExitStatus>,
@@ -389,6 +405,12 @@ fn explain(
 ) -> LoginError {
     let ca = ca.clone();
     match (status, side.last_not_added()) {
+        (_, Some(NotAdded::Agent(reason))) => LoginError::AgentRefused {
+            ca,
+            path: agent.path().display().to_string(),
+            program: agent.program().unwrap_or_else(|| "unknown".to_owned()),
+            reason: reason.to_string(),
+        },
         (_, Some(reason)) => {
             let somebody_elses = matches!(reason, NotAdded::NotGood(NotGood::SomebodyElses { .. }));
             let clock = side.skew().map(|skew| format!("; {skew}")).unwrap_or_default();

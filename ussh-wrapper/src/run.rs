@@ -12,14 +12,14 @@ use ussh_os::account::Account;
 use crate::arguments::{AgentChoice, Invocation, LogForm, Purpose, StatusForm};
 use crate::certificates::{self, Held, Judge, Standing};
 use crate::config::{Config, Forward, HostRule, OnCaFailure, Sources};
-use crate::exec::become_ssh;
+use crate::exec::{become_ssh, become_ssh_with};
 use crate::failure::Failure;
 use crate::flight::{Line, Moment, Outcome, Turn};
 use crate::forward::{self, Destination};
 use crate::guard::journal::Journal;
 use crate::guard::{Home, HomeError, link, serve_hosts};
 use crate::help;
-use crate::login::{Effort, LoginError, Prompting, log_in};
+use crate::login::{Effort, LoginError, Prompting, log_in, revoke_all};
 use crate::proxy::{Target, hand_over};
 use crate::ssh_config::{self, Places, Wishes};
 use crate::status::{Status, duration};
@@ -36,7 +36,8 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
         Invocation::Force(arguments) if !arguments.is_empty() => force(&arguments),
         Invocation::Force(_) | Invocation::Login => announce_new(&Context::load()?.log_in(Effort::Whole)?),
         Invocation::Ensure => ensure(),
-        Invocation::Logout => logout(),
+        Invocation::Logout => logout(&Context::load()?),
+        Invocation::LogoutEverywhere => logout_everywhere(),
         Invocation::Check => check(),
         Invocation::CheckAndForward => check_and_forward(),
         Invocation::Proxy { host, port } => proxy(&Target::parse(&host, &port)?),
@@ -61,7 +62,8 @@ fn connect(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
     let good = context.good_certificate();
     // Where nothing is left to find out, ssh need not be asked.
     if matches!(good, Ok(Some(_))) && AgentChoice::of(&arguments) == AgentChoice::Made {
-        return Err(become_ssh(&arguments).into());
+        let agent = UserAgent::from_environment()?;
+        return Err(become_ssh_with(&arguments, Some(agent.path())).into());
     }
     let Destination::Ours { forward } = Destination::find(&context.config, &arguments, context.uid) else {
         return Err(become_ssh(&arguments).into());
@@ -71,9 +73,10 @@ fn connect(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
 }
 
 fn go_on(context: &Context, forward: Option<Forward>, arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
-    let mut all = forward::options(forward, &UserAgent::from_environment()?, context.uid);
+    let agent = UserAgent::from_environment()?;
+    let mut all = forward::options(forward, &agent, context.uid);
     all.extend(arguments);
-    Err(become_ssh(&all).into())
+    Err(become_ssh_with(&all, Some(agent.path())).into())
 }
 
 /// What nearly every run needs.
@@ -106,8 +109,11 @@ impl Context {
     }
     /// Where none was found, gets one. Where the CA fails, and is not to stop everything, ssh has what else it has: the host may let somebody in without.
     fn see_to_certificate(&self, found: Result<Option<Certificate>, AgentProblem>) -> Result<(), Failure> {
-        if found?.is_some() {
-            return Ok(());
+        match found {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => {}
+            Err(problem) if problem.is_no_agent() => {}
+            Err(problem) => return Err(problem.into()),
         }
         let effort = match self.config.on_ca_failure {
             OnCaFailure::Continue => Effort::Spared,
@@ -131,11 +137,18 @@ impl Context {
         }
         Ok(())
     }
+    /// The user's; where there is none, one that is started.
+    fn agent_for_login(&self) -> Result<UserAgent, AgentProblem> {
+        let found = UserAgent::from_environment().and_then(|agent| agent.connect().map(|_| agent));
+        match found {
+            Err(problem) if problem.is_no_agent() && !self.config.cas.is_empty() => UserAgent::start(),
+            found => found,
+        }
+    }
     /// Asks the CA; or waits for another that does, and has what came of it.
     fn log_in(&self, effort: Effort) -> Result<Got, Failure> {
-        let agent = UserAgent::from_environment()?;
         // Better now than after the password.
-        drop(agent.connect()?);
+        let agent = self.agent_for_login()?;
         let line = match Home::open(self.uid) {
             Ok(home) => Line::of(&home, agent.path(), &self.config.cas, self.judge.user()),
             Err(error) => {
@@ -177,9 +190,10 @@ impl Context {
 
 fn ensure() -> Result<ExitCode, Failure> {
     let context = Context::load()?;
-    match context.good_certificate()? {
-        Some(certificate) => announce(&certificate),
-        None => announce_new(&context.log_in(Effort::Whole)?),
+    match context.good_certificate() {
+        Ok(Some(certificate)) => announce(&certificate),
+        Err(problem) if !problem.is_no_agent() => Err(problem.into()),
+        Ok(None) | Err(_) => announce_new(&context.log_in(Effort::Whole)?),
     }
 }
 
@@ -210,8 +224,18 @@ fn log(form: LogForm) -> Result<ExitCode, Failure> {
     print(&lines.collect::<String>())
 }
 
-fn logout() -> Result<ExitCode, Failure> {
+/// Here first: that needs nobody else.
+fn logout_everywhere() -> Result<ExitCode, Failure> {
     let context = Context::load()?;
+    match logout(&context) {
+        Err(Failure::Agent(problem)) if problem.is_no_agent() => {}
+        other => drop(other?),
+    }
+    revoke_all(&context.config, &context.judge, context.uid)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn logout(context: &Context) -> Result<ExitCode, Failure> {
     let agent = UserAgent::from_environment()?;
     let held = context.held(&agent, SystemClock.now())?;
     let mut connection = agent.connect()?;

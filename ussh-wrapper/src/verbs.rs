@@ -67,6 +67,7 @@ pub enum Which {
     Check,
     Status,
     Logout,
+    Revoke,
     Agent,
     Log,
     Proxy,
@@ -93,6 +94,8 @@ const CA: VerbOption = VerbOption { name: "--ca", value: "CA", does: "the CA, wh
 const SYSTEM: VerbOption = VerbOption { name: "--system", value: "", does: "for everybody on this machine" };
 const DRY_RUN: VerbOption =
     VerbOption { name: "--dry-run", value: "", does: "show what would change, and change nothing" };
+const EVERYWHERE: VerbOption =
+    VerbOption { name: "--everywhere", value: "", does: "and have the CA revoke them: no copy is good any more" };
 const SERVE: VerbOption = VerbOption { name: "--serve", value: "", does: "" };
 
 const fn verb(name: &'static str, which: Which, does: &'static str) -> Verb {
@@ -115,7 +118,15 @@ pub const VERBS: &[Verb] = &[
         alternatives: true,
         ..verb("--status", Which::Status, "agent, CA, certificates and the time they have left; exits as --check")
     },
-    verb("--logout", Which::Logout, "remove the certificates of your CA from the agent"),
+    Verb {
+        options: &[EVERYWHERE],
+        ..verb("--logout", Which::Logout, "remove the certificates of your CA from the agent")
+    },
+    verb(
+        "--revoke",
+        Which::Revoke,
+        "the panic button: have the CA revoke all your certificates, and remove them from the agent",
+    ),
     Verb {
         options: &[SERVE],
         ..verb("--agent", Which::Agent, "see to it that the guarded agent runs, and print its socket")

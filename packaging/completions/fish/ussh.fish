@@ -8,6 +8,8 @@ complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l status -d 'agent,
 complete -c ussh -n 'contains -- --status (commandline -opc)[2]' -l json -d 'as JSON'
 complete -c ussh -n 'contains -- --status (commandline -opc)[2]' -l prompt -d 'in a word or two, for a shell\'s prompt'
 complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l logout -d 'remove the certificates of your CA from the agent'
+complete -c ussh -n 'contains -- --logout (commandline -opc)[2]' -l everywhere -d 'and have the CA revoke them: no copy is good any more'
+complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l revoke -d 'the panic button: have the CA revoke all your certificates, and remove them from the agent'
 complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l agent -d 'see to it that the guarded agent runs, and print its socket'
 complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l log -d 'what hosts asked of the guarded agent, and what became of it'
 complete -c ussh -n 'contains -- --log (commandline -opc)[2]' -l json -d 'as JSON'

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::SigSet;
 
 /// How much of the end is kept, in bytes.
 const MAX_KEPT: usize = 16 * 1024;
@@ -27,7 +28,12 @@ impl Ear {
     pub(super) fn listen(pipe: ChildStderr) -> Self {
         let ended = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&ended);
-        Ear { listener: std::thread::spawn(move || listen(pipe, &flag)), ended }
+        // Signals are the other thread's, which passes them on: one that is delivered here would end us at once. A thread begins with the mask of who starts it.
+        let mask = SigSet::thread_get_mask();
+        let _ = SigSet::all().thread_block();
+        let listener = std::thread::spawn(move || listen(pipe, &flag));
+        let _ = mask.map(|mask| mask.thread_set_mask());
+        Ear { listener, ended }
     }
     /// All of it that is kept; ssh has ended. This process has one thread less then, as those want it who start others.
     pub(super) fn heard(self) -> String {
