@@ -9,8 +9,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 pub use self::forwarding::AgentChoice;
-use crate::help::{VERBS, Verb};
 use crate::ssh_config::{WishError, Wishes};
+use crate::verbs::{Following, VERBS, Verb, Which};
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub enum Invocation {
     Login,
     /// `--logout`: remove our CA's certificates from the agent.
     Logout,
+    /// `--logout --everywhere`, `--revoke`: the same, and have the CA revoke them.
+    LogoutEverywhere,
     /// `--check`: the answer is the exit status.
     Check,
     /// `--check --agent`: the same, and sees to it that the guarded agent runs where ssh_config looks for it.
@@ -53,6 +55,8 @@ pub enum Invocation {
     AgentServe,
     /// `--log`: what was asked of the guarded agent.
     Log(LogForm),
+    /// `--why`.
+    Why(OsString),
     /// `--help`.
     Help,
     /// `--version`.
@@ -75,6 +79,8 @@ pub enum StatusForm {
     Text,
     /// One JSON object.
     Json,
+    /// For a shell's prompt.
+    Prompt,
 }
 
 /// How the log is printed.
@@ -100,13 +106,13 @@ pub enum UsageError {
         /// The first that is too many.
         argument: OsString,
     },
-    /// A verb of ours without what it wants.
+    /// A verb of ours without something that it cannot do without.
     #[error("{verb} wants {wanted}")]
     Missing {
         /// The verb.
         verb: &'static str,
-        /// What.
-        wanted: &'static str,
+        /// What is missing, as help has it.
+        wanted: String,
     },
     /// Behind `--write-config` or `--remove-config`.
     #[error("{verb}: {error}")]
@@ -128,8 +134,8 @@ pub enum UsageError {
 fn nearest(argument: &OsStr) -> Option<&'static str> {
     let argument = argument.to_str()?;
     // Of two as near the longer: a letter is left out more often than put in.
-    let slips = |verb: Verb| (strsim::osa_distance(argument, verb.name), Reverse(verb.name.len()), verb.name);
-    VERBS.into_iter().map(slips).min().filter(|(count, ..)| *count <= MOST_SLIPS).map(|(.., verb)| verb)
+    let slips = |verb: &Verb| (strsim::osa_distance(argument, verb.name), Reverse(verb.name.len()), verb.name);
+    VERBS.iter().map(slips).min().filter(|(count, ..)| *count <= MOST_SLIPS).map(|(.., verb)| verb)
 }
 
 impl Invocation {
@@ -140,65 +146,44 @@ impl Invocation {
         let Some(first) = arguments.first() else {
             return Ok(Invocation::Ensure);
         };
-        let (verb, invocation) = match first.as_bytes() {
-            b"--force" => {
-                arguments.remove(0);
-                return Ok(Invocation::Force(arguments));
-            }
-            b"--status" if arguments.get(1).is_some_and(|a| a == "--json") => {
-                arguments.remove(1);
-                ("--status --json", Invocation::Status(StatusForm::Json))
-            }
-            b"--status" => ("--status", Invocation::Status(StatusForm::Text)),
-            b"--agent" if arguments.get(1).is_some_and(|a| a == "--serve") => {
-                arguments.remove(1);
-                ("--agent --serve", Invocation::AgentServe)
-            }
-            b"--agent" => ("--agent", Invocation::Agent),
-            b"--log" if arguments.get(1).is_some_and(|a| a == "--json") => {
-                arguments.remove(1);
-                ("--log --json", Invocation::Log(LogForm::Json))
-            }
-            b"--log" => ("--log", Invocation::Log(LogForm::Text)),
-            b"--login" => ("--login", Invocation::Login),
-            b"--logout" => ("--logout", Invocation::Logout),
-            b"--check" if arguments.get(1).is_some_and(|a| a == "--agent") => {
-                arguments.remove(1);
-                ("--check --agent", Invocation::CheckAndForward)
-            }
-            b"--check" => ("--check", Invocation::Check),
-            b"--proxy" => return Self::proxy(arguments),
-            b"--write-config" => return Self::config("--write-config", &arguments),
-            b"--remove-config" => return Self::config("--remove-config", &arguments),
-            b"--help" => ("--help", Invocation::Help),
-            b"--version" => ("--version", Invocation::Version),
-            [b'-', b'-', _, ..] => return Err(UsageError::Unknown { argument: arguments.remove(0) }),
-            _ => {
-                let purpose = Purpose::of(&arguments);
-                return Ok(Invocation::Ssh { arguments, purpose });
-            }
-        };
-        match arguments.into_iter().nth(1) {
-            Some(argument) => Err(UsageError::Surplus { verb, argument }),
-            None => Ok(invocation),
+        if let Some(verb) = Verb::find(first) {
+            arguments.remove(0);
+            return Invocation::of(verb, verb.read(arguments)?);
         }
+        if matches!(first.as_bytes(), [b'-', b'-', _, ..]) {
+            return Err(UsageError::Unknown { argument: arguments.remove(0) });
+        }
+        let purpose = Purpose::of(&arguments);
+        Ok(Invocation::Ssh { arguments, purpose })
     }
-}
 
-impl Invocation {
-    fn proxy(arguments: Vec<OsString>) -> Result<Self, UsageError> {
-        let mut words = arguments.into_iter().skip(1);
-        match (words.next(), words.next(), words.next()) {
-            (Some(host), Some(port), None) => Ok(Invocation::Proxy { host, port }),
-            (_, _, Some(argument)) => Err(UsageError::Surplus { verb: "--proxy", argument }),
-            _ => Err(UsageError::Missing { verb: "--proxy", wanted: "a host and a port: %h %p" }),
-        }
-    }
-    fn config(verb: &'static str, arguments: &[OsString]) -> Result<Self, UsageError> {
-        let writes = verb == "--write-config";
-        let wishes = Wishes::read(arguments.get(1..).unwrap_or_default(), writes);
-        let wishes = wishes.map_err(|error| UsageError::Wish { verb, error })?;
-        Ok(if writes { Invocation::WriteConfig(wishes) } else { Invocation::RemoveConfig(wishes) })
+    fn of(verb: &'static Verb, following: Following) -> Result<Self, UsageError> {
+        let wishes = || Wishes::read(&following).map_err(|error| UsageError::Wish { verb: verb.name, error });
+        Ok(match verb.which {
+            Which::Login => Invocation::Login,
+            Which::Force => Invocation::Force(following.operands),
+            Which::Check if following.has("--agent") => Invocation::CheckAndForward,
+            Which::Check => Invocation::Check,
+            Which::Status if following.has("--json") => Invocation::Status(StatusForm::Json),
+            Which::Status if following.has("--prompt") => Invocation::Status(StatusForm::Prompt),
+            Which::Status => Invocation::Status(StatusForm::Text),
+            Which::Logout if following.has("--everywhere") => Invocation::LogoutEverywhere,
+            Which::Logout => Invocation::Logout,
+            Which::Revoke => Invocation::LogoutEverywhere,
+            Which::Agent if following.has("--serve") => Invocation::AgentServe,
+            Which::Agent => Invocation::Agent,
+            Which::Log if following.has("--json") => Invocation::Log(LogForm::Json),
+            Which::Log => Invocation::Log(LogForm::Text),
+            Which::Proxy => {
+                let mut words = following.operands.into_iter();
+                Invocation::Proxy { host: words.next().unwrap_or_default(), port: words.next().unwrap_or_default() }
+            }
+            Which::WriteConfig => Invocation::WriteConfig(wishes()?),
+            Which::RemoveConfig => Invocation::RemoveConfig(wishes()?),
+            Which::Why => Invocation::Why(following.operands.into_iter().next().unwrap_or_default()),
+            Which::Help => Invocation::Help,
+            Which::Version => Invocation::Version,
+        })
     }
 }
 
@@ -300,12 +285,16 @@ mod tests {
         for (line, wanted) in [
             ("--status", Invocation::Status(StatusForm::Text)),
             ("--status --json", Invocation::Status(StatusForm::Json)),
+            ("--status --prompt", Invocation::Status(StatusForm::Prompt)),
+            ("--why alice@web1", Invocation::Why("alice@web1".into())),
             ("--agent", Invocation::Agent),
             ("--agent --serve", Invocation::AgentServe),
             ("--log", Invocation::Log(LogForm::Text)),
             ("--log --json", Invocation::Log(LogForm::Json)),
             ("--login", Invocation::Login),
             ("--logout", Invocation::Logout),
+            ("--logout --everywhere", Invocation::LogoutEverywhere),
+            ("--revoke", Invocation::LogoutEverywhere),
             ("--check", Invocation::Check),
             ("--check --agent", Invocation::CheckAndForward),
             ("--proxy web1 22", Invocation::Proxy { host: "web1".into(), port: "22".into() }),
@@ -316,18 +305,6 @@ mod tests {
             ("--force -v web1 id", Invocation::Force(words("-v web1 id"))),
         ] {
             assert_eq!(Invocation::classify(words(line)), Ok(wanted), "{line}");
-        }
-    }
-
-    #[test]
-    fn each_verb_that_help_tells_of_is_one() {
-        for verb in VERBS {
-            let known = Invocation::classify(vec![verb.name.into()]);
-            let is_ours = |is: Result<_, _>| match is {
-                Ok(Invocation::Ssh { .. }) | Err(UsageError::Unknown { .. }) => false,
-                Ok(_) | Err(_) => true,
-            };
-            assert!(is_ours(known), "{}", verb.name);
         }
     }
 
@@ -371,6 +348,10 @@ mod tests {
             "--write-config --hosts a/b",
             "--remove-config --ca ca",
             "--help --json",
+            "--why",
+            "--why -l",
+            "--why web1 web2",
+            "--status --json --prompt",
         ] {
             assert!(Invocation::classify(words(line)).is_err(), "{line}");
         }

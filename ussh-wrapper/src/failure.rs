@@ -8,7 +8,7 @@ use crate::arguments::UsageError;
 use crate::config::{ConfigError, NoUserName};
 use crate::exec::ExecError;
 use crate::guard::{HomeError, ServeError};
-use crate::login::{LoginError, Prompting};
+use crate::login::{HostKeyTrouble, LoginError, Prompting};
 use crate::proxy::ProxyError;
 use crate::ssh_config::WriteError;
 use crate::user_agent::AgentProblem;
@@ -64,11 +64,16 @@ impl Failure {
         if let Failure::Login(LoginError::Interrupted(signal)) = self {
             return end_by(*signal);
         }
+        self.tell();
+        ExitCode::from(self.exit_status())
+    }
+
+    /// Says what is wrong and what to try on stderr.
+    pub fn tell(&self) {
         eprintln!("ussh: {self}");
         if let Some(advice) = self.advice() {
             eprintln!("ussh: {advice}");
         }
-        ExitCode::from(self.exit_status())
     }
 
     /// Exit status, as documented in `ussh --help`.
@@ -92,8 +97,13 @@ impl Failure {
         }
     }
 
+    /// Whether it is the CA that fails, and not what was asked of it.
+    pub fn is_ca_failure(&self) -> bool {
+        matches!(self, Failure::Login(error) if error.is_ca_failure())
+    }
+
     /// The one thing to try.
-    fn advice(&self) -> Option<&'static str> {
+    pub fn advice(&self) -> Option<&'static str> {
         match self {
             Failure::Usage(_) => Some("see `ussh --help`"),
             Failure::Agent(problem) => Some(agent_advice(problem)),
@@ -112,15 +122,24 @@ impl Failure {
             Failure::Login(LoginError::NothingCame { somebody_elses: true, .. }) => Some(
                 "if that is your own account, spelled as the CA has it, put it into `ca_user`; else tell the CA's administrator",
             ),
+            Failure::Login(LoginError::NothingCame { skew: Some(_), .. }) => {
+                Some("set this machine's clock (or tell the CA's administrator, should the CA's be the wrong one)")
+            }
             Failure::Login(LoginError::NothingCame { .. }) => {
                 Some("check `user_ca_file`, this machine's clock, and that the CA may use agent forwarding")
             }
-            Failure::Login(LoginError::Unreachable(_)) => Some("check the network and the name of the CA"),
+            Failure::Login(LoginError::NoAnswer { .. } | LoginError::NoneAnswers(_)) => {
+                Some("check the network and the name of the CA")
+            }
+            Failure::Login(LoginError::LeftAlone { .. }) => Some("`ussh --login` asks it at once"),
+            Failure::Login(LoginError::NotProven { trouble, .. }) => Some(proof_advice(trouble)),
+            Failure::Login(LoginError::AgentRefused { program, .. }) => Some(refusing_advice(program)),
             Failure::Login(LoginError::WaitedInVain(_)) => Some("answer it where it asks, or end it"),
             Failure::Login(
                 LoginError::Ssh(_)
                 | LoginError::Guard(_)
                 | LoginError::Shared(_)
+                | LoginError::SharedCaFailure(_)
                 | LoginError::Line(_)
                 | LoginError::Interrupted(_),
             ) => None,
@@ -140,9 +159,35 @@ impl Failure {
     }
 }
 
+fn proof_advice(trouble: &HostKeyTrouble) -> &'static str {
+    match trouble {
+        HostKeyTrouble::Expired | HostKeyTrouble::NotYetValid => {
+            "nothing was sent to it. Check this machine's clock; if that is right, tell the CA's administrator"
+        }
+        HostKeyTrouble::OtherName => {
+            "nothing was sent to it. Check the name in `ca`; if that is right, tell the CA's administrator"
+        }
+        HostKeyTrouble::NoCertificate | HostKeyTrouble::OtherCa | HostKeyTrouble::Revoked => {
+            "nothing was sent to it. Ask the CA's administrator before you log in there"
+        }
+    }
+}
+
+/// Which agents refuse what: gpg-agent (agent/command-ssh.c) takes no certificate, gnome-keyring no lifetime.
+fn refusing_advice(program: &str) -> &'static str {
+    match program {
+        "ssh-agent" => "unlock it (ssh-add -X), or say yes when it asks",
+        _ => {
+            "some agents take no certificates, or none with a lifetime (gpg-agent, gnome-keyring, Windows'): use OpenSSH's. `SSH_AUTH_SOCK= ussh` starts one"
+        }
+    }
+}
+
 fn agent_advice(problem: &AgentProblem) -> &'static str {
     match problem {
-        AgentProblem::NotSet | AgentProblem::Unreachable { .. } => "start one: eval \"$(ssh-agent)\"",
+        AgentProblem::NotSet | AgentProblem::Unreachable { .. } | AgentProblem::NotStarted(_) => {
+            "start one: eval \"$(ssh-agent)\""
+        }
         AgentProblem::WrongUser { .. } => "start your own: eval \"$(ssh-agent)\"",
         AgentProblem::Broken { .. } => "try `ssh-add -l`, or start another: eval \"$(ssh-agent)\"",
     }

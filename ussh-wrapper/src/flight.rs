@@ -67,6 +67,8 @@ pub enum Outcome {
     Came,
     /// None is; why, in one line.
     Failed(String),
+    /// None is, since no CA was to be had; why, in one line.
+    CaFailed(String),
 }
 
 /// The right to ask, until it is dropped.
@@ -154,7 +156,10 @@ impl Flight {
     pub fn land<T>(mut self, result: &Result<T, LoginError>) {
         let outcome = match result {
             Ok(_) => Outcome::Came,
-            Err(error) if error.concerns_all() => Outcome::Failed(escape(error.to_string().as_bytes(), MAX_REASON)),
+            Err(error) if error.concerns_all() => {
+                let reason = escape(error.to_string().as_bytes(), MAX_REASON);
+                if error.is_ca_failure() { Outcome::CaFailed(reason) } else { Outcome::Failed(reason) }
+            }
             Err(_) => return,
         };
         let Ok(boot) = boot_id() else { return };
@@ -187,6 +192,7 @@ impl Record {
         let (word, reason) = match &self.outcome {
             Outcome::Came => ("came", ""),
             Outcome::Failed(reason) => ("failed", reason.as_str()),
+            Outcome::CaFailed(reason) => ("ca-failed", reason.as_str()),
         };
         let asked = if self.asked { "asked" } else { "unasked" };
         format!("{} {} {asked} {word} {reason}\n", self.boot, self.ended.0)
@@ -203,6 +209,7 @@ impl Record {
         let outcome = match (words.next()?, words.next()?) {
             ("came", "") => Outcome::Came,
             ("failed", reason) => Outcome::Failed(reason.to_owned()),
+            ("ca-failed", reason) => Outcome::CaFailed(reason.to_owned()),
             _ => return None,
         };
         Some(Record { boot, ended, asked, outcome })
@@ -228,7 +235,7 @@ mod tests {
     }
 
     fn unreachable() -> Result<(), LoginError> {
-        Err(LoginError::Unreachable("ca: not there".into()))
+        Err(LoginError::NoneAnswers("ca: not there".into()))
     }
 
     fn turn(line: &Line, began: Moment, prompting: Prompting) -> Turn {
@@ -266,7 +273,7 @@ mod tests {
             assert_eq!(asked.load(Ordering::SeqCst), 1);
             let wanted = match result {
                 Ok(()) => Outcome::Came,
-                Err(_) => Outcome::Failed("none of the CAs answers: ca: not there".into()),
+                Err(_) => Outcome::CaFailed("none of the CAs answers: ca: not there".into()),
             };
             assert_eq!(outcomes.iter().filter(|outcome| **outcome == Some(wanted.clone())).count(), 49);
         }
@@ -295,7 +302,7 @@ mod tests {
         let line = line(folder.path());
         let Turn::Ours(flight) = turn(&line, began, CANNOT_ASK) else { panic!() };
         flight.land(&unreachable());
-        assert!(matches!(turn(&line, began, CANNOT_ASK), Turn::Theirs(Outcome::Failed(_))));
+        assert!(matches!(turn(&line, began, CANNOT_ASK), Turn::Theirs(Outcome::CaFailed(_))));
         assert!(matches!(turn(&line, began, ASKS), Turn::Ours(_)));
     }
 

@@ -23,6 +23,8 @@ pub mod ssh_config;
 pub mod status;
 pub mod user_agent;
 pub mod user_file;
+pub mod verbs;
+pub mod why;
 
 #[cfg(test)]
 mod test_support;

@@ -1,6 +1,6 @@
 //! What each invocation does, from top to bottom.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -11,19 +11,20 @@ use ussh_os::account::Account;
 
 use crate::arguments::{AgentChoice, Invocation, LogForm, Purpose, StatusForm};
 use crate::certificates::{self, Held, Judge, Standing};
-use crate::config::{Config, Forward, HostRule, Sources};
-use crate::exec::become_ssh;
+use crate::config::{Config, Forward, HostRule, OnCaFailure, Sources};
+use crate::exec::{become_ssh, become_ssh_with};
 use crate::failure::Failure;
 use crate::flight::{Line, Moment, Outcome, Turn};
 use crate::forward::{self, Destination};
 use crate::guard::journal::Journal;
 use crate::guard::{Home, HomeError, link, serve_hosts};
 use crate::help;
-use crate::login::{LoginError, Prompting, log_in};
+use crate::login::{Effort, LoginError, Prompting, log_in, revoke_all};
 use crate::proxy::{Target, hand_over};
 use crate::ssh_config::{self, Places, Wishes};
 use crate::status::{Status, duration};
 use crate::user_agent::{AgentProblem, UserAgent};
+use crate::why::Report;
 
 /// Carries it out; returns if that is not by becoming ssh.
 /// # Errors
@@ -33,9 +34,10 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
         Invocation::Ssh { arguments, purpose: Purpose::StaysLocal } => Err(become_ssh(&arguments).into()),
         Invocation::Ssh { arguments, purpose: Purpose::Connects } => connect(arguments),
         Invocation::Force(arguments) if !arguments.is_empty() => force(&arguments),
-        Invocation::Force(_) | Invocation::Login => announce_new(&Context::load()?.log_in()?),
+        Invocation::Force(_) | Invocation::Login => announce_new(&Context::load()?.log_in(Effort::Whole)?),
         Invocation::Ensure => ensure(),
-        Invocation::Logout => logout(),
+        Invocation::Logout => logout(&Context::load()?),
+        Invocation::LogoutEverywhere => logout_everywhere(),
         Invocation::Check => check(),
         Invocation::CheckAndForward => check_and_forward(),
         Invocation::Proxy { host, port } => proxy(&Target::parse(&host, &port)?),
@@ -48,6 +50,7 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
         Invocation::Agent => agent(),
         Invocation::AgentServe => Ok(serve_hosts().map(|()| ExitCode::SUCCESS)?),
         Invocation::Log(form) => log(form),
+        Invocation::Why(host) => why(&host),
         Invocation::Help => print(&help::help()),
         Invocation::Version => print(help::VERSION),
     }
@@ -59,7 +62,8 @@ fn connect(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
     let good = context.good_certificate();
     // Where nothing is left to find out, ssh need not be asked.
     if matches!(good, Ok(Some(_))) && AgentChoice::of(&arguments) == AgentChoice::Made {
-        return Err(become_ssh(&arguments).into());
+        let agent = UserAgent::from_environment()?;
+        return Err(become_ssh_with(&arguments, Some(agent.path())).into());
     }
     let Destination::Ours { forward } = Destination::find(&context.config, &arguments, context.uid) else {
         return Err(become_ssh(&arguments).into());
@@ -69,9 +73,10 @@ fn connect(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
 }
 
 fn go_on(context: &Context, forward: Option<Forward>, arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
-    let mut all = forward::options(forward, &UserAgent::from_environment()?, context.uid);
+    let agent = UserAgent::from_environment()?;
+    let mut all = forward::options(forward, &agent, context.uid);
     all.extend(arguments);
-    Err(become_ssh(&all).into())
+    Err(become_ssh_with(&all, Some(agent.path())).into())
 }
 
 /// What nearly every run needs.
@@ -102,11 +107,26 @@ impl Context {
         certificates::find_good(&mut agent.connect()?, &self.judge, SystemClock.now())
             .map_err(|error| agent.broken(error))
     }
-    /// Where none was found, gets one.
+    /// Where none was found, gets one. Where the CA fails, and is not to stop everything, ssh has what else it has: the host may let somebody in without.
     fn see_to_certificate(&self, found: Result<Option<Certificate>, AgentProblem>) -> Result<(), Failure> {
-        match found? {
-            Some(_) => Ok(()),
-            None => self.log_in().map(drop),
+        match found {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => {}
+            Err(problem) if problem.is_no_agent() => {}
+            Err(problem) => return Err(problem.into()),
+        }
+        let effort = match self.config.on_ca_failure {
+            OnCaFailure::Continue => Effort::Spared,
+            OnCaFailure::Stop => Effort::Whole,
+        };
+        match self.log_in(effort) {
+            Ok(_) => Ok(()),
+            Err(failure) if effort == Effort::Spared && failure.is_ca_failure() => {
+                failure.tell();
+                eprintln!("ussh: ssh goes on without a certificate");
+                Ok(())
+            }
+            Err(failure) => Err(failure),
         }
     }
     /// Has the guarded agent run where the written ssh_config looks for it.
@@ -117,16 +137,23 @@ impl Context {
         }
         Ok(())
     }
+    /// The user's; where there is none, one that is started.
+    fn agent_for_login(&self) -> Result<UserAgent, AgentProblem> {
+        let found = UserAgent::from_environment().and_then(|agent| agent.connect().map(|_| agent));
+        match found {
+            Err(problem) if problem.is_no_agent() && !self.config.cas.is_empty() => UserAgent::start(),
+            found => found,
+        }
+    }
     /// Asks the CA; or waits for another that does, and has what came of it.
-    fn log_in(&self) -> Result<Got, Failure> {
-        let agent = UserAgent::from_environment()?;
+    fn log_in(&self, effort: Effort) -> Result<Got, Failure> {
         // Better now than after the password.
-        drop(agent.connect()?);
+        let agent = self.agent_for_login()?;
         let line = match Home::open(self.uid) {
             Ok(home) => Line::of(&home, agent.path(), &self.config.cas, self.judge.user()),
             Err(error) => {
                 eprintln!("ussh: each asks for itself: {error}");
-                let certificate = log_in(&self.config, &agent, &self.judge)?;
+                let certificate = log_in(&self.config, &agent, &self.judge, effort)?;
                 return Ok(Got { certificate, by_another: false });
             }
         };
@@ -136,11 +163,12 @@ impl Context {
                 eprintln!("ussh: another ussh is asking for a certificate: waiting for it")
             })? {
                 Turn::Ours(flight) => {
-                    let result = log_in(&self.config, &agent, &self.judge);
+                    let result = log_in(&self.config, &agent, &self.judge, effort);
                     flight.land(&result);
                     return Ok(Got { certificate: result?, by_another: false });
                 }
                 Turn::Theirs(Outcome::Failed(reason)) => return Err(LoginError::Shared(reason).into()),
+                Turn::Theirs(Outcome::CaFailed(reason)) => return Err(LoginError::SharedCaFailure(reason).into()),
                 Turn::Theirs(Outcome::Came) => match self.newest(&agent)? {
                     Some(certificate) => return Ok(Got { certificate, by_another: true }),
                     // It is gone again: from here on only what others do counts.
@@ -162,15 +190,16 @@ impl Context {
 
 fn ensure() -> Result<ExitCode, Failure> {
     let context = Context::load()?;
-    match context.good_certificate()? {
-        Some(certificate) => announce(&certificate),
-        None => announce_new(&context.log_in()?),
+    match context.good_certificate() {
+        Ok(Some(certificate)) => announce(&certificate),
+        Err(problem) if !problem.is_no_agent() => Err(problem.into()),
+        Ok(None) | Err(_) => announce_new(&context.log_in(Effort::Whole)?),
     }
 }
 
 fn force(arguments: &[OsString]) -> Result<ExitCode, Failure> {
     let context = Context::load()?;
-    context.log_in()?;
+    context.log_in(Effort::Whole)?;
     let forward = match Destination::find(&context.config, arguments, context.uid) {
         Destination::Ours { forward } => forward,
         Destination::NotOurs => None,
@@ -195,8 +224,18 @@ fn log(form: LogForm) -> Result<ExitCode, Failure> {
     print(&lines.collect::<String>())
 }
 
-fn logout() -> Result<ExitCode, Failure> {
+/// Here first: that needs nobody else.
+fn logout_everywhere() -> Result<ExitCode, Failure> {
     let context = Context::load()?;
+    match logout(&context) {
+        Err(Failure::Agent(problem)) if problem.is_no_agent() => {}
+        other => drop(other?),
+    }
+    revoke_all(&context.config, &context.judge, context.uid)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn logout(context: &Context) -> Result<ExitCode, Failure> {
     let agent = UserAgent::from_environment()?;
     let held = context.held(&agent, SystemClock.now())?;
     let mut connection = agent.connect()?;
@@ -258,8 +297,15 @@ fn status(form: StatusForm) -> Result<ExitCode, Failure> {
     print(&match form {
         StatusForm::Text => status.to_text(),
         StatusForm::Json => status.to_json(),
+        StatusForm::Prompt => status.to_prompt(),
     })?;
     Ok(if status.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn why(host: &OsStr) -> Result<ExitCode, Failure> {
+    let report = Report::on(host);
+    print(&report.to_text())?;
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What the CA gave it has said itself, where it was asked.

@@ -11,7 +11,7 @@ mod replace;
 pub use block::Broken;
 pub use replace::ReplaceError;
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use ussh_core::digest::sha256;
@@ -20,6 +20,7 @@ use ussh_os::account::Account;
 use crate::config::{
     self, CaAddress, Config, ConfigError, Forward, HostRule, Patterns, SYSTEM_FILE, Sources, USER_FILE,
 };
+use crate::verbs::Following;
 use replace::Found;
 
 /// The system's ssh_config(5).
@@ -49,19 +50,10 @@ pub struct Wishes {
     pub hosts: Vec<String>,
 }
 
-/// What is wrong with the words behind a verb.
+/// What is wrong with a value behind a verb.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WishError {
-    /// Not one of ours.
-    #[error("{0:?} is not known here")]
-    Unknown(OsString),
-    /// Nothing behind it.
-    #[error("{0} wants a value")]
-    NoValue(&'static str),
-    /// Not a value.
-    #[error("{0}")]
-    Value(String),
-}
+#[error("{0}")]
+pub struct WishError(String);
 
 /// Why nothing was written, or not all.
 #[derive(Debug, thiserror::Error)]
@@ -95,33 +87,24 @@ pub enum WriteError {
 }
 
 impl Wishes {
-    /// Reads what stands behind `--write-config` (`writes`) or `--remove-config`.
+    /// Of what stands behind `--write-config` or `--remove-config`.
     /// # Errors
     /// [`WishError`]
-    pub fn read(words: &[OsString], writes: bool) -> Result<Self, WishError> {
-        let mut wishes = Wishes::default();
-        let mut words = words.iter();
-        let value = |name: &'static str, word: Option<&OsString>| {
-            word.and_then(|word| word.to_str())
-                .filter(|word| !word.is_empty())
-                .map(str::to_owned)
-                .ok_or(WishError::NoValue(name))
-        };
-        while let Some(word) = words.next() {
-            match word.to_str() {
-                Some("--system") => wishes.system = true,
-                Some("--dry-run") => wishes.dry_run = true,
-                Some("--ca") if writes => {
-                    let ca = value("--ca", words.next())?;
-                    wishes.ca = Some(CaAddress::try_from(ca).map_err(WishError::Value)?);
-                }
-                Some("--hosts") if writes => {
-                    let list = value("--hosts", words.next())?;
-                    wishes.hosts.extend(list.split([',', ' ']).filter(|host| !host.is_empty()).map(str::to_owned));
-                    Patterns::try_from(wishes.hosts.clone()).map_err(WishError::Value)?;
-                }
-                _ => return Err(WishError::Unknown(word.clone())),
+    pub fn read(following: &Following) -> Result<Self, WishError> {
+        let mut wishes =
+            Wishes { system: following.has("--system"), dry_run: following.has("--dry-run"), ..Wishes::default() };
+        let text = |value: &OsStr| value.to_str().map(str::to_owned).ok_or(WishError("not UTF-8 text".to_owned()));
+        for ca in following.values("--ca") {
+            wishes.ca = Some(CaAddress::try_from(text(ca)?).map_err(WishError)?);
+        }
+        for list in following.values("--hosts") {
+            let list = text(list)?;
+            let before = wishes.hosts.len();
+            wishes.hosts.extend(list.split([',', ' ']).filter(|host| !host.is_empty()).map(str::to_owned));
+            if wishes.hosts.len() == before {
+                return Err(WishError("--hosts names none".to_owned()));
             }
+            Patterns::try_from(wishes.hosts.clone()).map_err(WishError)?;
         }
         Ok(wishes)
     }

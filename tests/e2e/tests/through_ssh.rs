@@ -270,6 +270,20 @@ fn names_of_hosts_run_nothing_and_a_host_that_is_not_there_is_told() {
 }
 
 #[test]
+fn where_no_ca_answers_plain_ssh_is_told_and_goes_on_with_what_else_it_has() {
+    let _watch = WORLD.lab().watch();
+    let user = somebody(Way::SshConfig);
+    let output = run(&user, Way::SshConfig, "USSH_CA=127.0.0.1:1 ssh web1 true");
+    assert_eq!(output.status.code(), 255);
+    for said in ["ussh: ssh goes on without a certificate", "Permission denied"] {
+        assert!(output.stderr.contains(said), "{said}: {output}");
+    }
+    let stops = "mkdir -p .config/ussh && echo 'on_ca_failure = \"stop\"' > .config/ussh/ussh.toml && USSH_CA=127.0.0.1:1 ssh web1 true";
+    let output = run(&user, Way::SshConfig, stops);
+    assert!(output.status.code() == 255 && !output.stderr.contains("Permission denied"), "{output}");
+}
+
+#[test]
 fn the_system_wide_form_serves_everybody_and_goes_without_a_trace() {
     let _watch = WORLD.lab().watch();
     let laptop = WORLD.host("laptop");

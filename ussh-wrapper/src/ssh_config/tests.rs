@@ -1,10 +1,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::Command;
 
 use super::*;
 use crate::test_support::own_folder;
+use crate::verbs::Verb;
 
 fn places(folder: &Path) -> Places {
     Places {
@@ -22,7 +24,8 @@ fn sources(folder: &Path) -> Sources {
 }
 
 fn wishes(words: &[&str]) -> Wishes {
-    Wishes::read(&words.iter().map(OsString::from).collect::<Vec<_>>(), true).unwrap()
+    let verb = Verb::find(OsStr::new("--write-config")).unwrap();
+    Wishes::read(&verb.read(words.iter().map(OsString::from).collect()).unwrap()).unwrap()
 }
 
 /// What ssh makes of a host by this file. The program of the written one never runs: a host of ours is not among them.
