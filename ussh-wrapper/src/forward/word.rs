@@ -149,6 +149,7 @@ mod tests {
             "Include %d/other\n",
             "Include ${X}\n",
             "Include */x.conf\n",
+            "Include */*.conf\n",
             "Include d/x*.conf\n",
             "Include ~u/x\n",
             "Include config\n",
