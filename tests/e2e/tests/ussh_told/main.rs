@@ -1,6 +1,6 @@
 //! What users of `ussh` read when something is wrong: each row of the tables plants one fault, runs one command on the laptop, and holds message, exit code and what happened after to what the table says.
 //!
-//! `failures.toml`: bad input, and a CA that is down or somebody else. `why.toml`: what `ussh --why` makes of a fault.
+//! `failures.toml`: bad input, and a CA that is down or somebody else. `why.toml`: what `ussh --why` makes of a fault. `agent.toml`: agents, and the panic button.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod row;
@@ -87,6 +87,11 @@ fn holds(table: &str, name: &str, at_least: usize) {
 #[test]
 fn every_failure_has_its_message_its_exit_code_and_its_end() {
     holds(include_str!("failures.toml"), "failures", 30);
+}
+
+#[test]
+fn an_agent_is_found_or_started_or_named_and_certificates_are_got_rid_of() {
+    holds(include_str!("agent.toml"), "agents", 10);
 }
 
 #[test]
