@@ -1,6 +1,7 @@
 //! What users of `ussh` read when something is wrong: each row of the tables plants one fault, runs one command on the laptop, and holds message, exit code and what happened after to what the table says.
 //!
 //! `failures.toml`: bad input, and a CA that is down or somebody else. `why.toml`: what `ussh --why` makes of a fault. `agent.toml`: agents, and the panic button.
+//! ROW=words tries only the rows with these words in their names; SHOW=1 prints what was said.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod row;
