@@ -9,7 +9,7 @@ use ussh_e2e::lab::{Output, trixie_root, wait_until};
 use ussh_e2e::{World, WorldPlan};
 
 /// Longest wait for anything.
-const SOON: Duration = Duration::from_secs(40);
+const SOON: Duration = Duration::from_secs(120);
 
 /// web1 has Debian 12's OpenSSH 9.2, web13 Debian 13's 10.0.
 static WORLD: LazyLock<World> = LazyLock::new(|| {
@@ -26,7 +26,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     laptop.run(["sed", "-i", "/ForwardAgent/d", "/etc/ssh/ssh_config.d/ussh.conf"]).unwrap().ok().unwrap();
     laptop.script("mkdir -p -m 755 /srv/as-ssh && ln -s /usr/bin/ussh /srv/as-ssh/ssh").unwrap();
     laptop.write_file("/srv/counted", 0o755, COUNTED).unwrap();
-    laptop.script("chmod 1777 /srv").unwrap();
+    laptop.script("chmod 1777 /srv").unwrap().ok().unwrap();
     let sudoers = "Defaults timestamp_timeout=0, passwd_tries=1\n%admins ALL=(ALL) ALL\n";
     world.host("web13").write_file("/etc/sudoers.d/ussh", 0o440, sudoers).unwrap();
     world
@@ -97,8 +97,8 @@ fn git_rsync_scp_and_sftp_get_a_certificate_on_their_way_and_move_files() {
     }
 }
 
-/// ansible's own settings: a connection for each task, so that every one of them goes by way of ssh.
-const ANSIBLE: &str = "export ANSIBLE_SSH_ARGS= ANSIBLE_HOST_KEY_CHECKING=True ANSIBLE_NOCOLOR=1 ANSIBLE_LOCALHOST_WARNING=False ANSIBLE_PYTHON_INTERPRETER=/usr/bin/python3;";
+/// No ControlPersist: every task goes by way of ssh.
+const ANSIBLE: &str = "export ANSIBLE_SSH_ARGS= ANSIBLE_PIPELINING=True ANSIBLE_HOST_KEY_CHECKING=True ANSIBLE_NOCOLOR=1 ANSIBLE_LOCALHOST_WARNING=False ANSIBLE_PYTHON_INTERPRETER=/usr/bin/python3;";
 
 #[test]
 fn ansible_with_twenty_forks_asks_once_and_reaches_all() {
@@ -190,6 +190,30 @@ fn plain_ssh_forwards_the_guarded_agent_to_openssh_9_and_10_and_no_relay_stays()
 }
 
 #[test]
+fn what_the_arguments_and_ssh_config_say_of_forwarding_holds_and_a_jump_host_brings_the_certificate() {
+    let _watch = WORLD.lab().watch();
+    let user = somebody(Way::SshConfig);
+    let make = "mkdir -p -m 0700 .ssh && ssh-keygen -q -t ed25519 -N '' -f .ssh/beside && ssh-add -q .ssh/beside";
+    ok(&user, Way::SshConfig, make);
+    // The command line's ProxyJump goes before the written ProxyCommand: web1's own brings the certificate.
+    assert_eq!(ok(&user, Way::SshConfig, "ssh -J web1 web13 sudo id -u"), "0\n");
+    assert_eq!(questions(&user), 1);
+    let count = "'test -z \"$SSH_AUTH_SOCK\" || ssh-add -l | wc -l'";
+    for (options, wanted) in
+        [("", "1\n"), ("-A", "1\n"), ("-a", ""), ("-o ForwardAgent=no", ""), ("-o ForwardAgent=$SSH_AUTH_SOCK", "2\n")]
+    {
+        assert_eq!(ok(&user, Way::SshConfig, &format!("ssh {options} web1 {count}")), wanted, "{options}");
+    }
+    ok(&user, Way::SshConfig, "sed -i '1iHost web1\\n  ForwardAgent no' .ssh/config");
+    assert_eq!(ok(&user, Way::SshConfig, &format!("ssh web1 {count}")), "");
+    ok(
+        &user,
+        Way::SshConfig,
+        "ussh --remove-config && test \"$(cat .ssh/config)\" = \"$(printf 'Host web1\\n  ForwardAgent no')\"",
+    );
+}
+
+#[test]
 fn a_password_may_take_longer_than_connect_timeout() {
     let _watch = WORLD.lab().watch();
     let user = somebody(Way::SshConfig);
@@ -243,6 +267,20 @@ fn names_of_hosts_run_nothing_and_a_host_that_is_not_there_is_told() {
     let gone = run(&user, Way::SshConfig, "ssh webnowhere true");
     assert_eq!(gone.status.code(), 255);
     assert!(gone.stderr.contains("ussh: webnowhere: "), "{gone}");
+}
+
+#[test]
+fn where_no_ca_answers_plain_ssh_is_told_and_goes_on_with_what_else_it_has() {
+    let _watch = WORLD.lab().watch();
+    let user = somebody(Way::SshConfig);
+    let output = run(&user, Way::SshConfig, "USSH_CA=127.0.0.1:1 ssh web1 true");
+    assert_eq!(output.status.code(), 255);
+    for said in ["ussh: ssh goes on without a certificate", "Permission denied"] {
+        assert!(output.stderr.contains(said), "{said}: {output}");
+    }
+    let stops = "mkdir -p .config/ussh && echo 'on_ca_failure = \"stop\"' > .config/ussh/ussh.toml && USSH_CA=127.0.0.1:1 ssh web1 true";
+    let output = run(&user, Way::SshConfig, stops);
+    assert!(output.status.code() == 255 && !output.stderr.contains("Permission denied"), "{output}");
 }
 
 #[test]

@@ -72,14 +72,6 @@ pub fn remove(text: &[u8]) -> Result<Option<Vec<u8>>, Broken> {
     Ok((!found.file_is_ours || !rest.is_empty()).then_some(rest))
 }
 
-/// Whether our lines are in it.
-/// # Errors
-/// [`Broken`]
-#[cfg(test)]
-fn is_in(text: &[u8]) -> Result<bool, Broken> {
-    find(text).map(|found| found.is_some())
-}
-
 fn find(text: &[u8]) -> Result<Option<Found>, Broken> {
     let mut open: Option<(usize, Found)> = None;
     let mut whole: Option<Found> = None;
@@ -137,7 +129,7 @@ mod tests {
             b"Host x\r",
         ] {
             let with = inserted(Some(file));
-            assert!(is_in(&with).unwrap() && with.starts_with(file), "{file:?}");
+            assert!(find(&with).unwrap().is_some() && with.starts_with(file), "{file:?}");
             assert_eq!(remove(&with).unwrap().as_deref(), Some(file), "{file:?}");
         }
         assert_eq!(remove(&inserted(None)).unwrap(), None, "there was no file");
