@@ -57,6 +57,10 @@ impl Row {
     pub(crate) fn all(table: &str) -> Vec<Row> {
         toml::from_str::<Table>(table).unwrap().row
     }
+    /// Whether its CA is `rogue`.
+    pub(crate) fn is_of_rogue(&self) -> bool {
+        self.config.as_ref().is_some_and(|config| config.contains("\"rogue"))
+    }
 }
 
 fn as_root(world: &World, host: &str, user: &str, script: Option<&str>) -> Result<(), String> {
