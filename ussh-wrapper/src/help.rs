@@ -44,7 +44,7 @@ Files, each key in the second overriding the first, its [[host]] tables going be
       forward = \"guarded\"                        or \"full\" (your own agent) or \"none\"
 
 Environment:
-  SSH_AUTH_SOCK   your ssh-agent
+  SSH_AUTH_SOCK   your ssh-agent; where nobody listens there, the one that systemd keeps for you, or one that ussh starts
   USSH_CA         overrides `ca`
   USSH_DEBUG      if set: more on stderr during a login
 

@@ -270,7 +270,9 @@ impl Ways<'_> {
         let user = self.judge.user();
         eprintln!("ussh: logging in at {ca} as {}", user.as_str());
         let side = CaSide::new(self.agent.clone(), self.judge.clone(), Box::new(SystemClock));
-        let guard = Guard::open(side, PrivateDirectory::new(self.uid)?, self.uid)?;
+        let folder = PrivateDirectory::new(self.uid)
+            .map_err(|error| io::Error::new(error.kind(), format!("no folder for its socket: {error}")))?;
+        let guard = Guard::open(side, folder, self.uid)?;
         let prompting = Prompting::of_this_process();
         let arguments = login_arguments(self.config, ca, user, &self.known_hosts, &guard.socket(), prompting);
         let Ended { status, said, side } = run(&self.ssh, &arguments, guard)?;

@@ -123,8 +123,19 @@ impl Report {
     }
 
     fn agent(&mut self, host: &Host) -> Result<(UserAgent, Vec<Identity>), Fault> {
-        let agent = UserAgent::from_environment()?;
-        let listed = agent.connect()?.list().map_err(|error| agent.broken(error))?;
+        let agent = match UserAgent::from_environment() {
+            Err(problem) if problem.is_no_agent() => {
+                return Err(Fault::new(problem.to_string(), "run ussh: it starts one"));
+            }
+            found => found?,
+        };
+        let connected = agent.connect();
+        if let Err(problem) = &connected
+            && problem.is_no_agent()
+        {
+            return Err(Fault::new(problem.to_string(), "run ussh: it starts one"));
+        }
+        let listed = connected?.list().map_err(|error| agent.broken(error))?;
         let keys = listed.len();
         self.step("agent", format!("{}, {keys} {}", agent.path().display(), if keys == 1 { "key" } else { "keys" }));
         let others = host.value("identityagent").filter(|path| *path != "SSH_AUTH_SOCK" && *path != "$SSH_AUTH_SOCK");

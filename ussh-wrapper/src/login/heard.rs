@@ -98,8 +98,11 @@ impl Cause {
         if any("Unable to negotiate with ") && said.contains("no matching host key type found") {
             return Some(Cause::NotProven(NoCertificate));
         }
-        if any("Host key verification failed.") {
-            // ssh says it of the certificate, and then looks whether the plain key is known.
+        // ssh says it of the certificate, and then looks whether the plain key is known; OpenSSH 10 finds first that we take none.
+        let plain_is_no_way = any("Couldn't drop certificate: ")
+            || lines()
+                .any(|line| line.starts_with("host key ") && line.ends_with(" not permitted by HostkeyAlgorithms"));
+        if any("Host key verification failed.") || plain_is_no_way {
             let trouble = if said.contains("REVOKED HOST KEY DETECTED") || said.contains(" is marked as revoked") {
                 Revoked
             } else if any("Certificate invalid: expired") {
@@ -133,6 +136,7 @@ mod tests {
     fn the_cause_is_found_in_what_ssh_says() {
         use HostKeyTrouble::{Expired, NoCertificate, NotYetValid, OtherCa, OtherName, Revoked};
         let failed = "No ED25519 host key is known for ca and you have requested strict checking.\r\nHost key verification failed.\r\n";
+        let of_10 = "host key ssh-ed25519 not permitted by HostkeyAlgorithms\r\nCouldn't drop certificate: unknown or unsupported key type\r\n";
         for (said, wanted) in [
             (
                 "ssh: connect to host ca port 22: Connection refused\r\n",
@@ -161,6 +165,8 @@ mod tests {
                 Some(Cause::NotProven(OtherName)),
             ),
             (failed, Some(Cause::NotProven(OtherCa))),
+            (&format!("Certificate invalid: expired\r\n{of_10}"), Some(Cause::NotProven(Expired))),
+            (of_10, Some(Cause::NotProven(OtherCa))),
             (
                 &format!("@       WARNING: REVOKED HOST KEY DETECTED!               @\r\n{failed}"),
                 Some(Cause::NotProven(Revoked)),

@@ -57,6 +57,10 @@ impl Row {
     pub(crate) fn all(table: &str) -> Vec<Row> {
         toml::from_str::<Table>(table).unwrap().row
     }
+    /// Whether it does without programs that a Debian 13 root of the lab lacks.
+    pub(crate) fn needs_nothing_special(&self) -> bool {
+        !["python3", "faketime"].iter().any(|program| self.run.contains(program))
+    }
 }
 
 fn as_root(world: &World, host: &str, user: &str, script: Option<&str>) -> Result<(), String> {
