@@ -258,6 +258,9 @@ fn check() -> Result<ExitCode, Failure> {
 /// For ssh_config, which looks for the agent before it connects. What is wrong with that agent is said where it is missed.
 fn check_and_forward() -> Result<ExitCode, Failure> {
     let context = Context::load()?;
+    if no_agent_for_ssh().is_some() {
+        return Ok(ExitCode::FAILURE);
+    }
     let found = context.good_certificate();
     if found.is_ok() {
         let _ = context.see_to_agent();
@@ -270,10 +273,30 @@ fn proxy(target: &Target) -> Result<ExitCode, Failure> {
     let context = Context::load()?;
     let rules = &context.config.hosts;
     if rules.is_empty() || HostRule::find(rules, target.host()).is_some() {
-        context.see_to_certificate(context.good_certificate())?;
+        match no_agent_for_ssh() {
+            Some(problem) => without_agent(&problem),
+            None => context.see_to_certificate(context.good_certificate())?,
+        }
     }
     hand_over(target.connect()?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The `ssh` that runs us has our environment, and looks for a certificate in no other agent than the one that this names.
+fn no_agent_for_ssh() -> Option<AgentProblem> {
+    let named = UserAgent::named_by_environment().and_then(|agent| agent.connect());
+    named.err().filter(AgentProblem::is_no_agent)
+}
+
+/// A password would be asked for in vain.
+fn without_agent(problem: &AgentProblem) {
+    eprintln!("ussh: {problem}: ssh would not see a certificate, and goes on without one");
+    match UserAgent::from_environment() {
+        Ok(agent) if agent.connect().is_ok() => {
+            eprintln!("ussh: there is one: export SSH_AUTH_SOCK={}", agent.path().display());
+        }
+        Ok(_) | Err(_) => eprintln!("ussh: start one: eval \"$(ssh-agent)\"; or use `ussh HOST`, which does"),
+    }
 }
 
 fn write_config(wishes: &Wishes) -> Result<ExitCode, Failure> {

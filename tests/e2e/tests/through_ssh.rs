@@ -284,6 +284,27 @@ fn where_no_ca_answers_plain_ssh_is_told_and_goes_on_with_what_else_it_has() {
 }
 
 #[test]
+fn an_ssh_without_an_agent_is_told_which_there_is_and_nobody_is_asked_in_vain() {
+    let _watch = WORLD.lab().watch();
+    let user = somebody(Way::SshConfig);
+    let without = |what: &str| run(&user, Way::SshConfig, &format!("{what} ssh web1 true"));
+    for what in ["env -u SSH_AUTH_SOCK", "env SSH_AUTH_SOCK=/nowhere"] {
+        let output = without(what);
+        assert_eq!((output.status.code(), questions(&user)), (255, 0), "{output}");
+        for said in ["ssh would not see a certificate", "or use `ussh HOST`, which does", "Permission denied"] {
+            assert!(output.stderr.contains(said), "{said}: {output}");
+        }
+    }
+    // The one that `ussh` starts is found, and holds a certificate: this ssh does not see it all the same.
+    ok(&user, Way::SshConfig, "env -u SSH_AUTH_SOCK ussh web1 true");
+    let output = without("env -u SSH_AUTH_SOCK");
+    assert_eq!((output.status.code(), questions(&user)), (255, 1), "{output}");
+    let socket =
+        output.stderr.lines().find_map(|line| line.trim().strip_prefix("ussh: there is one: export ")).unwrap();
+    assert_eq!(without(&format!("env {socket}")).status.code(), 0);
+}
+
+#[test]
 fn the_system_wide_form_serves_everybody_and_goes_without_a_trace() {
     let _watch = WORLD.lab().watch();
     let laptop = WORLD.host("laptop");
