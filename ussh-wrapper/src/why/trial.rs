@@ -44,7 +44,11 @@ impl Report {
         keys: usize,
     ) -> Result<(), Fault> {
         let mut ssh = Command::new(find_ssh()?);
-        ssh.arg("-T").args(OPTIONS.iter().flat_map(|option| ["-o", option])).arg("--").arg(&host.given);
+        ssh.env("SSH_AUTH_SOCK", agent.path())
+            .arg("-T")
+            .args(OPTIONS.iter().flat_map(|option| ["-o", option]))
+            .arg("--")
+            .arg(&host.given);
         let output = ssh.arg("date +%s").stdin(Stdio::null()).output().map_err(crate::failure::Failure::Log)?;
         let said = String::from_utf8_lossy(&output.stderr);
         if said.contains("\nAuthenticated to ") || said.starts_with("Authenticated to ") {
