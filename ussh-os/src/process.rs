@@ -196,6 +196,23 @@ pub fn spawn(program: &Path, args: &[&str], env: &[(&str, &str)], setup: ChildSe
     child
 }
 
+/// Has what `command` starts get this signal when the *thread* that starts it ends, however that ends (PR_SET_PDEATHSIG; a set-uid program does not keep it).
+pub fn end_with_parent(command: &mut Command, signal: i32) {
+    let parent = std::process::id() as libc::pid_t;
+    // SAFETY: the closure runs between fork and exec; `end_with` makes system calls only, and neither allocates nor locks (CommandExt::pre_exec).
+    unsafe {
+        command.pre_exec(move || end_with(parent, signal));
+    }
+}
+
+/// In the child.
+fn end_with(parent: libc::pid_t, signal: libc::c_int) -> io::Result<()> {
+    // SAFETY: a system call on plain values (prctl(2)).
+    check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) })?;
+    // SAFETY: getppid cannot fail (getppid(2)).
+    if unsafe { libc::getppid() } == parent { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
+}
+
 fn move_up(descriptors: Vec<OwnedFd>, end: RawFd) -> io::Result<Vec<OwnedFd>> {
     descriptors
         .into_iter()
@@ -248,15 +265,7 @@ fn prepare_child(
         }
     }
     // After the identity: a change of credentials clears it (prctl(2)).
-    if let Some(parent) = parent {
-        // SAFETY: a system call on plain values (prctl(2)).
-        check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) })?;
-        // SAFETY: getppid cannot fail (getppid(2)).
-        if unsafe { libc::getppid() } != parent {
-            return Err(io::Error::from_raw_os_error(libc::ESRCH));
-        }
-    }
-    Ok(())
+    parent.map_or(Ok(()), |parent| end_with(parent, libc::SIGKILL))
 }
 
 /// Before the uid: CAP_SETPCAP goes with it, and the program itself could not empty the set any more.

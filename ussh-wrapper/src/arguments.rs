@@ -9,7 +9,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 pub use self::forwarding::AgentChoice;
-use crate::help::{VERBS, Verb};
+use crate::ssh_config::{WishError, Wishes};
+use crate::verbs::{Following, VERBS, Verb, Which};
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +30,23 @@ pub enum Invocation {
     Login,
     /// `--logout`: remove our CA's certificates from the agent.
     Logout,
+    /// `--logout --everywhere`, `--revoke`: the same, and have the CA revoke them.
+    LogoutEverywhere,
     /// `--check`: the answer is the exit status.
     Check,
+    /// `--check --agent`: the same, and sees to it that the guarded agent runs where ssh_config looks for it.
+    CheckAndForward,
+    /// `--proxy HOST PORT`: ssh's ProxyCommand.
+    Proxy {
+        /// `%h`
+        host: OsString,
+        /// `%p`
+        port: OsString,
+    },
+    /// `--write-config`.
+    WriteConfig(Wishes),
+    /// `--remove-config`.
+    RemoveConfig(Wishes),
     /// `--status`.
     Status(StatusForm),
     /// `--agent`: see to it that the guarded agent runs, and say where.
@@ -39,6 +55,8 @@ pub enum Invocation {
     AgentServe,
     /// `--log`: what was asked of the guarded agent.
     Log(LogForm),
+    /// `--why`.
+    Why(OsString),
     /// `--help`.
     Help,
     /// `--version`.
@@ -61,6 +79,8 @@ pub enum StatusForm {
     Text,
     /// One JSON object.
     Json,
+    /// For a shell's prompt.
+    Prompt,
 }
 
 /// How the log is printed.
@@ -86,6 +106,22 @@ pub enum UsageError {
         /// The first that is too many.
         argument: OsString,
     },
+    /// A verb of ours without something that it cannot do without.
+    #[error("{verb} wants {wanted}")]
+    Missing {
+        /// The verb.
+        verb: &'static str,
+        /// What is missing, as help has it.
+        wanted: String,
+    },
+    /// Behind `--write-config` or `--remove-config`.
+    #[error("{verb}: {error}")]
+    Wish {
+        /// The verb.
+        verb: &'static str,
+        /// What is wrong.
+        error: WishError,
+    },
     /// A long option that is no verb; ssh has none.
     #[error("no such verb: {argument:?}{}", nearest(argument).map(|verb| format!("; did you mean {verb}?")).unwrap_or_default())]
     Unknown {
@@ -98,8 +134,8 @@ pub enum UsageError {
 fn nearest(argument: &OsStr) -> Option<&'static str> {
     let argument = argument.to_str()?;
     // Of two as near the longer: a letter is left out more often than put in.
-    let slips = |verb: Verb| (strsim::osa_distance(argument, verb.name), Reverse(verb.name.len()), verb.name);
-    VERBS.into_iter().map(slips).min().filter(|(count, ..)| *count <= MOST_SLIPS).map(|(.., verb)| verb)
+    let slips = |verb: &Verb| (strsim::osa_distance(argument, verb.name), Reverse(verb.name.len()), verb.name);
+    VERBS.iter().map(slips).min().filter(|(count, ..)| *count <= MOST_SLIPS).map(|(.., verb)| verb)
 }
 
 impl Invocation {
@@ -110,41 +146,44 @@ impl Invocation {
         let Some(first) = arguments.first() else {
             return Ok(Invocation::Ensure);
         };
-        let (verb, invocation) = match first.as_bytes() {
-            b"--force" => {
-                arguments.remove(0);
-                return Ok(Invocation::Force(arguments));
-            }
-            b"--status" if arguments.get(1).is_some_and(|a| a == "--json") => {
-                arguments.remove(1);
-                ("--status --json", Invocation::Status(StatusForm::Json))
-            }
-            b"--status" => ("--status", Invocation::Status(StatusForm::Text)),
-            b"--agent" if arguments.get(1).is_some_and(|a| a == "--serve") => {
-                arguments.remove(1);
-                ("--agent --serve", Invocation::AgentServe)
-            }
-            b"--agent" => ("--agent", Invocation::Agent),
-            b"--log" if arguments.get(1).is_some_and(|a| a == "--json") => {
-                arguments.remove(1);
-                ("--log --json", Invocation::Log(LogForm::Json))
-            }
-            b"--log" => ("--log", Invocation::Log(LogForm::Text)),
-            b"--login" => ("--login", Invocation::Login),
-            b"--logout" => ("--logout", Invocation::Logout),
-            b"--check" => ("--check", Invocation::Check),
-            b"--help" => ("--help", Invocation::Help),
-            b"--version" => ("--version", Invocation::Version),
-            [b'-', b'-', _, ..] => return Err(UsageError::Unknown { argument: arguments.remove(0) }),
-            _ => {
-                let purpose = Purpose::of(&arguments);
-                return Ok(Invocation::Ssh { arguments, purpose });
-            }
-        };
-        match arguments.into_iter().nth(1) {
-            Some(argument) => Err(UsageError::Surplus { verb, argument }),
-            None => Ok(invocation),
+        if let Some(verb) = Verb::find(first) {
+            arguments.remove(0);
+            return Invocation::of(verb, verb.read(arguments)?);
         }
+        if matches!(first.as_bytes(), [b'-', b'-', _, ..]) {
+            return Err(UsageError::Unknown { argument: arguments.remove(0) });
+        }
+        let purpose = Purpose::of(&arguments);
+        Ok(Invocation::Ssh { arguments, purpose })
+    }
+
+    fn of(verb: &'static Verb, following: Following) -> Result<Self, UsageError> {
+        let wishes = || Wishes::read(&following).map_err(|error| UsageError::Wish { verb: verb.name, error });
+        Ok(match verb.which {
+            Which::Login => Invocation::Login,
+            Which::Force => Invocation::Force(following.operands),
+            Which::Check if following.has("--agent") => Invocation::CheckAndForward,
+            Which::Check => Invocation::Check,
+            Which::Status if following.has("--json") => Invocation::Status(StatusForm::Json),
+            Which::Status if following.has("--prompt") => Invocation::Status(StatusForm::Prompt),
+            Which::Status => Invocation::Status(StatusForm::Text),
+            Which::Logout if following.has("--everywhere") => Invocation::LogoutEverywhere,
+            Which::Logout => Invocation::Logout,
+            Which::Revoke => Invocation::LogoutEverywhere,
+            Which::Agent if following.has("--serve") => Invocation::AgentServe,
+            Which::Agent => Invocation::Agent,
+            Which::Log if following.has("--json") => Invocation::Log(LogForm::Json),
+            Which::Log => Invocation::Log(LogForm::Text),
+            Which::Proxy => {
+                let mut words = following.operands.into_iter();
+                Invocation::Proxy { host: words.next().unwrap_or_default(), port: words.next().unwrap_or_default() }
+            }
+            Which::WriteConfig => Invocation::WriteConfig(wishes()?),
+            Which::RemoveConfig => Invocation::RemoveConfig(wishes()?),
+            Which::Why => Invocation::Why(following.operands.into_iter().next().unwrap_or_default()),
+            Which::Help => Invocation::Help,
+            Which::Version => Invocation::Version,
+        })
     }
 }
 
@@ -246,27 +285,26 @@ mod tests {
         for (line, wanted) in [
             ("--status", Invocation::Status(StatusForm::Text)),
             ("--status --json", Invocation::Status(StatusForm::Json)),
+            ("--status --prompt", Invocation::Status(StatusForm::Prompt)),
+            ("--why alice@web1", Invocation::Why("alice@web1".into())),
             ("--agent", Invocation::Agent),
             ("--agent --serve", Invocation::AgentServe),
             ("--log", Invocation::Log(LogForm::Text)),
             ("--log --json", Invocation::Log(LogForm::Json)),
             ("--login", Invocation::Login),
             ("--logout", Invocation::Logout),
+            ("--logout --everywhere", Invocation::LogoutEverywhere),
+            ("--revoke", Invocation::LogoutEverywhere),
             ("--check", Invocation::Check),
+            ("--check --agent", Invocation::CheckAndForward),
+            ("--proxy web1 22", Invocation::Proxy { host: "web1".into(), port: "22".into() }),
+            ("--remove-config --system", Invocation::RemoveConfig(Wishes { system: true, ..Wishes::default() })),
             ("--help", Invocation::Help),
             ("--version", Invocation::Version),
             ("--force", Invocation::Force(vec![])),
             ("--force -v web1 id", Invocation::Force(words("-v web1 id"))),
         ] {
             assert_eq!(Invocation::classify(words(line)), Ok(wanted), "{line}");
-        }
-    }
-
-    #[test]
-    fn each_verb_that_help_tells_of_is_one() {
-        for verb in VERBS {
-            let known = Invocation::classify(vec![verb.name.into()]);
-            assert!(known.is_ok_and(|is| !matches!(is, Invocation::Ssh { .. })), "{}", verb.name);
         }
     }
 
@@ -301,7 +339,19 @@ mod tests {
             "--logout --json",
             "--version -v",
             "--login web1",
+            "--check --agent web1",
+            "--proxy web1",
+            "--proxy web1 22 x",
+            "--write-config web1",
+            "--write-config --hosts",
+            "--write-config --ca -x",
+            "--write-config --hosts a/b",
+            "--remove-config --ca ca",
             "--help --json",
+            "--why",
+            "--why -l",
+            "--why web1 web2",
+            "--status --json --prompt",
         ] {
             assert!(Invocation::classify(words(line)).is_err(), "{line}");
         }

@@ -138,10 +138,14 @@ pub fn find_good(agent: &mut Agent, judge: &Judge, now: UnixTime) -> Result<Opti
 /// # Errors
 /// The agent could not be asked.
 pub fn held(agent: &mut Agent, judge: &Judge, now: UnixTime) -> Result<Vec<Held>, AgentError> {
+    Ok(of_listed(&agent.list()?, judge, now))
+}
+
+/// The same of what an agent has listed.
+pub fn of_listed(listed: &[Identity], judge: &Judge, now: UnixTime) -> Vec<Held> {
     let ours = |c: &Certificate| c.kind() == CertificateKind::User && judge.names_our_ca(c);
-    let listed = agent.list()?;
     let certificates = listed.iter().filter_map(readable_certificate).filter(ours);
-    Ok(certificates.map(|certificate| Held { standing: judge.standing(&certificate, now), certificate }).collect())
+    certificates.map(|certificate| Held { standing: judge.standing(&certificate, now), certificate }).collect()
 }
 
 /// What the agent lists is mostly not for us; what cannot be read is passed over.

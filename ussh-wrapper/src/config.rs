@@ -24,7 +24,7 @@ pub const CA_VARIABLE: &str = "USSH_CA";
 
 const DEFAULT_USER_CA_FILE: &str = "/etc/ussh/user_ca.pub";
 const DEFAULT_KNOWN_HOSTS: &str = "/etc/ussh/known_hosts";
-const DEFAULT_CONNECT_TIMEOUT_SECONDS: u32 = 10;
+const DEFAULT_CONNECT_TIMEOUT_SECONDS: u32 = 5;
 
 /// What the files and the environment say together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,10 +41,23 @@ pub struct Config {
     pub renew_before_seconds: Option<u32>,
     /// How long one CA may take to answer a connection, in seconds (1 to 600).
     pub connect_timeout_seconds: u32,
+    /// What happens where no CA is to be had.
+    pub on_ca_failure: OnCaFailure,
     /// Our hosts, the user's rules before the system's; the first that matches decides. Empty: every host is ours, and nothing is forwarded.
     pub hosts: Vec<HostRule>,
     /// PAM services (or `ussh-hostd`) whose challenges the guarded agent signs only when the user says so. Empty: it does not ask.
     pub confirm: Patterns,
+}
+
+/// What `ussh HOST` does without a good certificate where no CA answers, or none proves itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnCaFailure {
+    /// Says so, and ssh goes on with what else it has: a host may know the user by other keys.
+    #[default]
+    Continue,
+    /// Says so, and ends.
+    Stop,
 }
 
 /// Nobody knows the user's name at the CA.
@@ -129,6 +142,7 @@ impl Config {
                 .connect_timeout_seconds
                 .or(system.connect_timeout_seconds)
                 .map_or(DEFAULT_CONNECT_TIMEOUT_SECONDS, |t| t.0),
+            on_ca_failure: user.on_ca_failure.or(system.on_ca_failure).unwrap_or_default(),
             hosts: [user.host, system.host].concat(),
             confirm: user.confirm.or(system.confirm).unwrap_or_default(),
         })
@@ -158,6 +172,7 @@ struct ConfigFile {
     known_hosts: Option<PlainPath>,
     renew_before_seconds: Option<u32>,
     connect_timeout_seconds: Option<TimeoutSeconds>,
+    on_ca_failure: Option<OnCaFailure>,
     confirm: Option<Patterns>,
     #[serde(default)]
     host: Vec<HostRule>,

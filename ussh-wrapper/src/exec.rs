@@ -15,8 +15,8 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
     /// There is none, or only ourselves under that name.
-    #[error("no program `ssh` found in PATH (other than ussh itself)")]
-    NotFound,
+    #[error("no program `{0}` found in PATH (other than ussh itself)")]
+    NotFound(&'static str),
     /// The kernel would not run it.
     #[error("{path}: {source}")]
     Failed {
@@ -44,14 +44,22 @@ impl Inode {
 /// # Errors
 /// [`ExecError::NotFound`]
 pub fn find_ssh() -> Result<PathBuf, ExecError> {
+    find_program("ssh")
+}
+
+/// The same of another program of OpenSSH's.
+/// # Errors
+/// [`ExecError::NotFound`]
+pub fn find_program(name: &'static str) -> Result<PathBuf, ExecError> {
     // Without knowing which file we are, a loop could not be noticed.
-    let own = std::env::current_exe().ok().as_deref().and_then(Inode::of).ok_or(ExecError::NotFound)?;
-    find(&std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into()), own).ok_or(ExecError::NotFound)
+    let own = std::env::current_exe().ok().as_deref().and_then(Inode::of).ok_or(ExecError::NotFound(name))?;
+    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    find(&path, name, own).ok_or(ExecError::NotFound(name))
 }
 
 /// Relative entries of PATH are passed over: what runs here gets a password typed into it.
-fn find(path: &OsStr, own: Inode) -> Option<PathBuf> {
-    std::env::split_paths(path).filter(|folder| folder.is_absolute()).map(|folder| folder.join("ssh")).find(
+fn find(path: &OsStr, name: &str, own: Inode) -> Option<PathBuf> {
+    std::env::split_paths(path).filter(|folder| folder.is_absolute()).map(|folder| folder.join(name)).find(
         |candidate| {
             candidate.is_file() && access(candidate, AccessFlags::X_OK).is_ok() && Inode::of(candidate) != Some(own)
         },
@@ -60,11 +68,23 @@ fn find(path: &OsStr, own: Inode) -> Option<PathBuf> {
 
 /// Becomes `ssh` with these arguments: same process, environment, descriptors and folder. Returns only if that fails.
 pub fn become_ssh(arguments: &[OsString]) -> ExecError {
+    become_ssh_with(arguments, None)
+}
+
+/// The same, with this agent if the environment names another, or none: nobody listens there.
+pub fn become_ssh_with(arguments: &[OsString], agent: Option<&Path>) -> ExecError {
     match find_ssh() {
         Err(error) => error,
         Ok(path) => {
             // argv[0] as a shell would give it: ssh starts its own helpers for ProxyJump by that name.
-            let source = Command::new(&path).arg0("ssh").args(arguments).exec();
+            let mut command = Command::new(&path);
+            command.arg0("ssh").args(arguments);
+            if let Some(agent) =
+                agent.filter(|agent| std::env::var_os("SSH_AUTH_SOCK").is_none_or(|named| named != **agent))
+            {
+                command.env("SSH_AUTH_SOCK", agent);
+            }
+            let source = command.exec();
             ExecError::Failed { path, source }
         }
     }
@@ -95,9 +115,9 @@ mod tests {
         let (a, b) = (root.path().join("a"), root.path().join("b"));
         let own = Inode::of(&program(root.path(), "ussh", 0o755)).unwrap();
         program(&b, "ssh", 0o755);
-        assert_eq!(find(&path_of(&[&a, &b]), own), Some(b.join("ssh")));
+        assert_eq!(find(&path_of(&[&a, &b]), "ssh", own), Some(b.join("ssh")));
         program(&a, "ssh", 0o755);
-        assert_eq!(find(&path_of(&[&a, &b]), own), Some(a.join("ssh")));
+        assert_eq!(find(&path_of(&[&a, &b]), "ssh", own), Some(a.join("ssh")));
     }
 
     #[test]
@@ -110,9 +130,9 @@ mod tests {
         fs::create_dir_all(&copies).unwrap();
         symlink(&ussh, links.join("ssh")).unwrap();
         fs::hard_link(&ussh, copies.join("ssh")).unwrap();
-        assert_eq!(find(&path_of(&[&links, &copies]), own), None);
+        assert_eq!(find(&path_of(&[&links, &copies]), "ssh", own), None);
         program(&real, "ssh", 0o755);
-        assert_eq!(find(&path_of(&[&links, &copies, &real]), own), Some(real.join("ssh")));
+        assert_eq!(find(&path_of(&[&links, &copies, &real]), "ssh", own), Some(real.join("ssh")));
     }
 
     #[test]
@@ -123,6 +143,6 @@ mod tests {
         fs::create_dir_all(a.join("ssh")).unwrap();
         program(&b, "ssh", 0o644);
         program(&c, "ssh", 0o755);
-        assert_eq!(find(&path_of(&[Path::new(""), Path::new("."), &a, &b, &c]), own), Some(c.join("ssh")));
+        assert_eq!(find(&path_of(&[Path::new(""), Path::new("."), &a, &b, &c]), "ssh", own), Some(c.join("ssh")));
     }
 }

@@ -8,7 +8,9 @@ use crate::arguments::UsageError;
 use crate::config::{ConfigError, NoUserName};
 use crate::exec::ExecError;
 use crate::guard::{HomeError, ServeError};
-use crate::login::{LoginError, Prompting};
+use crate::login::{HostKeyTrouble, LoginError, Prompting};
+use crate::proxy::ProxyError;
+use crate::ssh_config::WriteError;
 use crate::user_agent::AgentProblem;
 
 /// EX_USAGE: a verb of ours was used wrongly.
@@ -45,6 +47,12 @@ pub enum Failure {
     /// The guarded agent itself.
     #[error("the guarded agent: {0}")]
     Serve(#[from] ServeError),
+    /// `--proxy`.
+    #[error("{0}")]
+    Proxy(#[from] ProxyError),
+    /// `--write-config`, `--remove-config`.
+    #[error("{0}")]
+    Write(#[from] WriteError),
     /// The log of the guarded agent.
     #[error("the log of the guarded agent cannot be read: {0}")]
     Log(std::io::Error),
@@ -56,18 +64,26 @@ impl Failure {
         if let Failure::Login(LoginError::Interrupted(signal)) = self {
             return end_by(*signal);
         }
+        self.tell();
+        ExitCode::from(self.exit_status())
+    }
+
+    /// Says what is wrong and what to try on stderr.
+    pub fn tell(&self) {
         eprintln!("ussh: {self}");
         if let Some(advice) = self.advice() {
             eprintln!("ussh: {advice}");
         }
-        ExitCode::from(self.exit_status())
     }
 
     /// Exit status, as documented in `ussh --help`.
     pub fn exit_status(&self) -> u8 {
         match self {
-            Failure::Usage(_) => USAGE,
+            Failure::Usage(_)
+            | Failure::Proxy(ProxyError::Host(_) | ProxyError::Port(_))
+            | Failure::Write(WriteError::NoHosts) => USAGE,
             Failure::Config(_)
+            | Failure::Write(WriteError::Config(_) | WriteError::Broken { .. } | WriteError::SettingsThere(_))
             | Failure::NoUserName(_)
             | Failure::Login(LoginError::NoCa | LoginError::KnownHosts(_)) => CONFIG,
             Failure::Agent(_)
@@ -75,12 +91,19 @@ impl Failure {
             | Failure::Exec(_)
             | Failure::Home(_)
             | Failure::Serve(_)
+            | Failure::Proxy(_)
+            | Failure::Write(_)
             | Failure::Log(_) => UNAVAILABLE,
         }
     }
 
+    /// Whether it is the CA that fails, and not what was asked of it.
+    pub fn is_ca_failure(&self) -> bool {
+        matches!(self, Failure::Login(error) if error.is_ca_failure())
+    }
+
     /// The one thing to try.
-    fn advice(&self) -> Option<&'static str> {
+    pub fn advice(&self) -> Option<&'static str> {
         match self {
             Failure::Usage(_) => Some("see `ussh --help`"),
             Failure::Agent(problem) => Some(agent_advice(problem)),
@@ -92,24 +115,41 @@ impl Failure {
             Failure::Login(LoginError::Failed { prompting: Prompting::Impossible, .. }) => {
                 Some("there is no terminal to ask on: run `ussh` in one, or set SSH_ASKPASS")
             }
-            Failure::Login(LoginError::Failed { prompting: Prompting::Possible, .. }) => {
-                Some("see what ssh said above")
-            }
+            Failure::Login(LoginError::Failed { .. }) => Some("see what ssh said above"),
             Failure::Login(LoginError::NotGiven { .. }) => {
                 Some("see what it said above; if that is not clear, ask its administrators")
             }
             Failure::Login(LoginError::NothingCame { somebody_elses: true, .. }) => Some(
                 "if that is your own account, spelled as the CA has it, put it into `ca_user`; else tell the CA's administrator",
             ),
+            Failure::Login(LoginError::NothingCame { skew: Some(_), .. }) => {
+                Some("set this machine's clock (or tell the CA's administrator, should the CA's be the wrong one)")
+            }
             Failure::Login(LoginError::NothingCame { .. }) => {
                 Some("check `user_ca_file`, this machine's clock, and that the CA may use agent forwarding")
             }
-            Failure::Login(LoginError::Unreachable(_)) => Some("check the network and the name of the CA"),
-            Failure::Login(LoginError::Ssh(_) | LoginError::Guard(_) | LoginError::Interrupted(_)) => None,
+            Failure::Login(LoginError::NoAnswer { .. } | LoginError::NoneAnswers(_)) => {
+                Some("check the network and the name of the CA")
+            }
+            Failure::Login(LoginError::LeftAlone { .. }) => Some("`ussh --login` asks it at once"),
+            Failure::Login(LoginError::NotProven { trouble, .. }) => Some(proof_advice(trouble)),
+            Failure::Login(LoginError::AgentRefused { program, .. }) => Some(refusing_advice(program)),
+            Failure::Login(LoginError::WaitedInVain(_)) => Some("answer it where it asks, or end it"),
+            Failure::Login(
+                LoginError::Ssh(_)
+                | LoginError::Guard(_)
+                | LoginError::Shared(_)
+                | LoginError::SharedCaFailure(_)
+                | LoginError::Line(_)
+                | LoginError::Interrupted(_),
+            ) => None,
             Failure::Config(ConfigError::File(error)) if error.is_missing() => {
                 Some("install it as your administrator gives it out, or name another in /etc/ussh/ussh.toml")
             }
+            Failure::Write(WriteError::Broken { .. }) => Some("take out by hand what is left of it"),
             Failure::Config(_)
+            | Failure::Proxy(_)
+            | Failure::Write(_)
             | Failure::NoUserName(_)
             | Failure::Exec(_)
             | Failure::Home(_)
@@ -119,9 +159,35 @@ impl Failure {
     }
 }
 
+fn proof_advice(trouble: &HostKeyTrouble) -> &'static str {
+    match trouble {
+        HostKeyTrouble::Expired | HostKeyTrouble::NotYetValid => {
+            "nothing was sent to it. Check this machine's clock; if that is right, tell the CA's administrator"
+        }
+        HostKeyTrouble::OtherName => {
+            "nothing was sent to it. Check the name in `ca`; if that is right, tell the CA's administrator"
+        }
+        HostKeyTrouble::NoCertificate | HostKeyTrouble::OtherCa | HostKeyTrouble::Revoked => {
+            "nothing was sent to it. Ask the CA's administrator before you log in there"
+        }
+    }
+}
+
+/// Which agents refuse what: gpg-agent (agent/command-ssh.c) takes no certificate, gnome-keyring no lifetime.
+fn refusing_advice(program: &str) -> &'static str {
+    match program {
+        "ssh-agent" => "unlock it (ssh-add -X), or say yes when it asks",
+        _ => {
+            "some agents take no certificates, or none with a lifetime (gpg-agent, gnome-keyring, Windows'): use OpenSSH's. `SSH_AUTH_SOCK= ussh` starts one"
+        }
+    }
+}
+
 fn agent_advice(problem: &AgentProblem) -> &'static str {
     match problem {
-        AgentProblem::NotSet | AgentProblem::Unreachable { .. } => "start one: eval \"$(ssh-agent)\"",
+        AgentProblem::NotSet | AgentProblem::Unreachable { .. } | AgentProblem::NotStarted(_) => {
+            "start one: eval \"$(ssh-agent)\""
+        }
         AgentProblem::WrongUser { .. } => "start your own: eval \"$(ssh-agent)\"",
         AgentProblem::Broken { .. } => "try `ssh-add -l`, or start another: eval \"$(ssh-agent)\"",
     }

@@ -1,5 +1,7 @@
 //! Whether a host is one of ours, and what is forwarded to it where nobody else has chosen: as `ssh -G` has it.
 
+mod word;
+
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,11 +13,15 @@ use ussh_os::account::Account;
 use crate::arguments::AgentChoice;
 use crate::config::{Config, Forward, HostRule};
 use crate::exec::find_ssh;
-use crate::guard::Home;
+use crate::guard::{Home, HomeError};
 use crate::user_agent::UserAgent;
+use word::Search;
 
 /// The system's ssh_config(5).
 const SYSTEM_CONFIG: &str = "/etc/ssh/ssh_config";
+/// Where its relative Includes lead.
+const SYSTEM_FOLDER: &str = "/etc/ssh";
+
 /// What `ssh` will do with its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Destination {
@@ -35,12 +41,24 @@ impl Destination {
             return Destination::Ours { forward: None };
         }
         let choice = AgentChoice::of(arguments);
+        if choice == AgentChoice::Open && !may_say(uid) {
+            let rule = resolve(arguments, None)
+                .and_then(|resolved| HostRule::find(&config.hosts, &resolved.host).map(HostRule::forward));
+            return rule.map_or(Destination::NotOurs, |forward| Destination::Ours { forward: Some(forward) });
+        }
+        let mut trouble = None;
         let last_word = match choice {
-            AgentChoice::Open => with_last_word(uid),
+            AgentChoice::Open => with_last_word(uid).unwrap_or_else(|error| {
+                trouble = Some(error);
+                None
+            }),
             AgentChoice::Made | AgentChoice::Unclear => None,
         };
         let Some(resolved) = resolve(arguments, last_word.as_deref()) else { return Destination::NotOurs };
         let Some(rule) = HostRule::find(&config.hosts, &resolved.host) else { return Destination::NotOurs };
+        if let Some(error) = trouble.filter(|_| rule.forward() != Forward::None) {
+            eprintln!("ussh: no agent is forwarded but what ssh_config says: {error}");
+        }
         // `yes` with the last word and `no` without it: it was heard, so nobody else had chosen. (A path as the last word would be shown behind another's `yes` and `no` too.)
         let is_open = last_word.is_some()
             && resolved.forward == "yes"
@@ -88,9 +106,28 @@ fn resolve(arguments: &[OsString], file: Option<&Path>) -> Option<Resolved> {
     Some(Resolved { host: value("hostname")?, forward: value("forwardagent").unwrap_or_default() })
 }
 
+/// Whether a file of ssh's may have a word on it.
+fn may_say(uid: u32) -> bool {
+    let Some(account) = Account::by_uid(uid).ok().flatten() else { return true };
+    let (base, system) = (account.home.join(".ssh"), Path::new(SYSTEM_CONFIG));
+    let mut search = Search::new(&account.home);
+    search.may_say(&base.join("config"), &base) || search.may_say(system, Path::new(SYSTEM_FOLDER))
+}
+
 /// An ssh_config that reads what ssh reads without it, and then says `ForwardAgent yes`: in ssh_config the first word on a matter counts, so this one is heard only if there is no other.
 /// (Of `ForwardAgent no` and of nothing said `ssh -G` shows the same.) `None`: it cannot be made, or would not read the same; then ssh_config is taken to have chosen.
-fn with_last_word(uid: u32) -> Option<PathBuf> {
+/// # Errors
+/// [`HomeError`]: there is no room or no safe place for it.
+fn with_last_word(uid: u32) -> Result<Option<PathBuf>, HomeError> {
+    let Some(text) = last_word_text(uid) else { return Ok(None) };
+    let file = Home::open(uid)?.folder().join("ssh_config");
+    match write_if_other(&file, &text) {
+        Ok(()) => Ok(Some(file)),
+        Err(source) => Err(HomeError::Io { path: file, source }),
+    }
+}
+
+fn last_word_text(uid: u32) -> Option<String> {
     let home = Account::by_uid(uid).ok().flatten()?.home;
     let user = home.join(".ssh/config").to_str().filter(|path| crate::config::is_plain(path))?.to_owned();
     let system = std::fs::read_to_string(SYSTEM_CONFIG).unwrap_or_default();
@@ -98,10 +135,7 @@ fn with_last_word(uid: u32) -> Option<PathBuf> {
         return None;
     }
     // `Match all` first: what the files say under their own Host lines ends with them. `final`: after what they say in the last pass, too.
-    let text = format!("Include {user}\nMatch all\nInclude {SYSTEM_CONFIG}\nMatch final all\nForwardAgent yes\n");
-    let file = Home::open(uid).ok()?.folder().join("ssh_config");
-    write_if_other(&file, &text).ok()?;
-    Some(file)
+    Some(format!("Include {user}\nMatch all\nInclude {SYSTEM_CONFIG}\nMatch final all\nForwardAgent yes\n"))
 }
 
 /// In a file named by -F such a path would be looked for in the user's folder instead of the system's (readconf.c, oInclude).

@@ -15,13 +15,14 @@ mod host_serve;
 mod host_side;
 pub mod journal;
 mod lifetime;
+pub mod link;
 mod question;
 mod refused_words;
 mod serve;
 mod shares;
 
 pub use ca_side::{CaSide, NotAdded};
-pub use directory::PrivateDirectory;
+pub use directory::{PrivateDirectory, is_private};
 pub use home::{Home, HomeError};
 pub use host_serve::{ServeError, serve_hosts};
 pub use host_side::{HostSide, Rules, Talk};

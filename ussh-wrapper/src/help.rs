@@ -1,32 +1,9 @@
-//! What `ussh --help` and `ussh --version` print. The table of verbs is also what the command line is read by, and what manual page and completions are made of.
+//! What `ussh --help` and `ussh --version` print. All of it that tells of verbs comes from their one definition.
 
-/// One verb of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verb {
-    /// With its dashes.
-    pub name: &'static str,
-    /// What may follow, for people; empty: nothing.
-    pub takes: &'static str,
-    /// What it does.
-    pub does: &'static str,
-}
+use crate::verbs::{VERBS, Verb};
 
-const fn verb(name: &'static str, takes: &'static str, does: &'static str) -> Verb {
-    Verb { name, takes, does }
-}
-
-/// All our verbs.
-pub const VERBS: [Verb; 9] = [
-    verb("--login", "", "log in at the CA now, whatever the agent holds"),
-    verb("--force", "[ssh arguments…]", "the same, then run ssh"),
-    verb("--check", "", "exit 0 if there is a good certificate, else 1; prints nothing"),
-    verb("--status", "[--json]", "agent, CA, certificates and the time they have left; exits as --check"),
-    verb("--logout", "", "remove the certificates of your CA from the agent"),
-    verb("--agent", "", "see to it that the guarded agent runs, and print its socket"),
-    verb("--log", "[--json]", "what hosts asked of the guarded agent, and what became of it"),
-    verb("--help", "", "this text"),
-    verb("--version", "", "the version"),
-];
+/// Width of the column before what something does, in characters.
+const COLUMN: usize = 25;
 
 /// One sentence on what it is, one on what it does.
 pub const ABOUT: [&str; 2] = [
@@ -59,14 +36,15 @@ Files, each key in the second overriding the first, its [[host]] tables going be
       user_ca_file = \"/etc/ussh/user_ca.pub\"     keys that sign user certificates, one a line
       known_hosts = \"/etc/ussh/known_hosts\"      @cert-authority lines, by which the CA's host key is known
       renew_before_seconds = 600                 default: 600, or half of the certificate's life if that is less
-      connect_timeout_seconds = 10               1 to 600
+      connect_timeout_seconds = 5                1 to 600
+      on_ca_failure = \"continue\"                 or \"stop\": where no CA answers, ssh goes on with what else it has, or does not
       confirm = [\"sudo*\", \"su\"]                  PAM services whose challenges ask you first (SSH_ASKPASS); default: none
       [[host]]                                   last in the file, as many as you like; the first that matches decides
       match = [\"*.example.com\", \"!jump.*\"]       your hosts, by the name that ssh connects to; others are ssh's alone
       forward = \"guarded\"                        or \"full\" (your own agent) or \"none\"
 
 Environment:
-  SSH_AUTH_SOCK   your ssh-agent
+  SSH_AUTH_SOCK   your ssh-agent; where nobody listens there, the one that systemd keeps for you, or one that ussh starts
   USSH_CA         overrides `ca`
   USSH_DEBUG      if set: more on stderr during a login
 
@@ -80,13 +58,29 @@ pub const VERSION: &str = concat!("ussh ", env!("CARGO_PKG_VERSION"), "\n");
 /// `ussh --help`.
 pub fn help() -> String {
     let [what, does] = ABOUT;
-    let usage: String = USAGE.iter().map(|(call, means)| format!("  {call:<25} {means}\n")).collect();
-    let verbs: String = VERBS
-        .iter()
-        .map(|verb| format!("  {:<25} {}\n", format!("{} {}", verb.name, verb.takes).trim_end(), verb.does))
-        .collect();
+    let usage: String = USAGE.iter().map(|(call, means)| row(2, call, means)).collect();
+    let verbs: String = VERBS.iter().map(of_verb).collect();
     format!("ussh - {what}\n{does}\n\nUsage:\n{usage}\n{verbs}\n{REST}")
 }
 
+fn of_verb(verb: &Verb) -> String {
+    let options = verb.options.iter().filter(|option| option.is_shown());
+    let call = format!("{} {}", verb.name, verb.takes());
+    options.fold(row(2, call.trim_end(), verb.does), |text, option| {
+        text + &row(4, format!("{} {}", option.name, option.value).trim_end(), option.does)
+    })
+}
+
+/// What is too long for its column has a line of its own.
+fn row(indent: usize, call: &str, means: &str) -> String {
+    let width = COLUMN + 2 - indent;
+    if call.chars().count() <= width {
+        return format!("{:indent$}{call:<width$} {means}\n", "");
+    }
+    format!("{:indent$}{call}\n{:28}{means}\n", "", "")
+}
+
+#[cfg(test)]
+mod completions;
 #[cfg(test)]
 mod tests;

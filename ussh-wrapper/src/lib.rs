@@ -4,7 +4,7 @@
 //! Privilege: the user's own, nothing more. Trusted input: the configuration files (the user's and root's). Untrusted: what the agent lists,
 //! and all that comes from the CA over the forwarded agent. Speaks no SSH itself.
 //!
-//! Modules stand in the order in which a run passes them: arguments → configuration → the user's agent → its certificates → (login, guard) → exec.
+//! Modules stand in the order in which a run passes them: arguments → configuration → the user's agent → its certificates → (flight, login, guard) → exec.
 #![forbid(unsafe_code)]
 
 pub mod arguments;
@@ -12,14 +12,19 @@ pub mod certificates;
 pub mod config;
 pub mod exec;
 pub mod failure;
+pub mod flight;
 pub mod forward;
 pub mod guard;
 pub mod help;
 pub mod login;
+pub mod proxy;
 pub mod run;
+pub mod ssh_config;
 pub mod status;
 pub mod user_agent;
 pub mod user_file;
+pub mod verbs;
+pub mod why;
 
 #[cfg(test)]
 mod test_support;

@@ -1,29 +1,41 @@
 //! Getting a certificate: the system's `ssh` to the CA, with the guarded agent forwarded in place of the user's own.
 
 mod command;
+mod down;
+mod heard;
 mod known_hosts;
+mod probe;
+mod revoke;
 mod signals;
+mod skew;
 
 pub use command::{Prompting, login_arguments};
+pub use heard::{Cause, HostKeyTrouble};
 pub use known_hosts::KnownHostsError;
+pub use probe::probe;
+pub use revoke::revoke_all;
+pub use skew::Skew;
 
 use std::io;
-use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use ussh_core::agent::Identity;
 use ussh_core::certificate::Certificate;
-use ussh_core::clock::{Clock, SystemClock};
+use ussh_core::clock::{Clock, SystemClock, UnixTime};
 use ussh_os::process::{self, ProcessHandle};
 
 use crate::certificates::{Judge, NotGood, readable_certificate};
 use crate::config::{CA_VARIABLE, CaAddress, CaUser, Config, SYSTEM_FILE};
 use crate::exec::{ExecError, find_ssh};
-use crate::guard::{CaSide, Guard, GuardError, NotAdded, PrivateDirectory};
+use crate::guard::{CaSide, Guard, GuardError, HomeError, NotAdded, PrivateDirectory};
+use crate::status::duration;
 use crate::user_agent::{AgentProblem, UserAgent};
+use down::Down;
+use heard::Ear;
 use signals::Signals;
 
 /// Why there is no new certificate.
@@ -35,9 +47,35 @@ pub enum LoginError {
     /// The CA could not prove itself.
     #[error("{0}")]
     KnownHosts(#[from] KnownHostsError),
-    /// None of several CAs takes a connection.
+    /// It takes no connection, or is mute.
+    #[error("the CA {ca} does not answer: {reason}")]
+    NoAnswer {
+        /// The CA.
+        ca: CaAddress,
+        /// In ssh's words.
+        reason: String,
+    },
+    /// The same of several.
     #[error("none of the CAs answers: {0}")]
-    Unreachable(String),
+    NoneAnswers(String),
+    /// It did not answer a moment ago, and nobody waits for it anew.
+    #[error("the CA {ca} did not answer {} ago, and is asked again in {}", duration(*ago), duration(down::LEFT_ALONE_SECONDS.saturating_sub(*ago)))]
+    LeftAlone {
+        /// The CA.
+        ca: CaAddress,
+        /// In seconds.
+        ago: u64,
+    },
+    /// What answers has not proved to be the CA.
+    #[error("{}", not_proven(ca, trouble, known_hosts))]
+    NotProven {
+        /// The CA.
+        ca: CaAddress,
+        /// What is wrong with its proof.
+        trouble: HostKeyTrouble,
+        /// The file by which the CA is known.
+        known_hosts: PathBuf,
+    },
     /// No ssh.
     #[error("{0}")]
     Ssh(#[from] ExecError),
@@ -76,7 +114,33 @@ pub enum LoginError {
         reason: String,
         /// Whether that one was for another account.
         somebody_elses: bool,
+        /// How far this machine's clock is from the CA's.
+        skew: Option<Skew>,
     },
+    /// The user's agent would not have it.
+    #[error("the agent at {path} ({program}) did not take the certificate of the CA {ca}: {reason}")]
+    AgentRefused {
+        /// The CA.
+        ca: CaAddress,
+        /// The agent's socket.
+        path: String,
+        /// Its program.
+        program: String,
+        /// What it said.
+        reason: String,
+    },
+    /// Somebody else asked for us, and got none.
+    #[error("another ussh has asked in the meantime: {0}")]
+    Shared(String),
+    /// Somebody else asked for us, and no CA was to be had.
+    #[error("another ussh has asked in the meantime: {0}")]
+    SharedCaFailure(String),
+    /// Somebody else asks, and gets no answer.
+    #[error("another ussh has been asking for a certificate for {} minutes, and nobody answers it", .0.as_secs() / 60)]
+    WaitedInVain(Duration),
+    /// The file by which one waits for another.
+    #[error("{0}")]
+    Line(HomeError),
     /// The user, or somebody else, wants us to end.
     #[error("interrupted")]
     Interrupted(i32),
@@ -88,82 +152,210 @@ impl From<io::Error> for LoginError {
     }
 }
 
-/// Logs in at the first CA that answers; gives the certificate that has come.
+/// How much a certificate is worth waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// It was asked for: every CA is tried.
+    Whole,
+    /// ssh can go on without: a CA that did not answer a moment ago is left alone.
+    Spared,
+}
+
+impl LoginError {
+    /// Whether another who asked the same at the same moment would get the same answer.
+    pub fn concerns_all(&self) -> bool {
+        match self {
+            LoginError::NoAnswer { .. }
+            | LoginError::NoneAnswers(_)
+            | LoginError::NotProven { .. }
+            | LoginError::Failed { .. }
+            | LoginError::NotGiven { .. }
+            | LoginError::NothingCame { .. }
+            | LoginError::AgentRefused { .. } => true,
+            LoginError::NoCa
+            | LoginError::KnownHosts(_)
+            | LoginError::LeftAlone { .. }
+            | LoginError::Ssh(_)
+            | LoginError::Guard(_)
+            | LoginError::Agent(_)
+            | LoginError::Shared(_)
+            | LoginError::SharedCaFailure(_)
+            | LoginError::WaitedInVain(_)
+            | LoginError::Line(_)
+            | LoginError::Interrupted(_) => false,
+        }
+    }
+    /// Whether the fault lies with the CA or the way there, and not with what was asked of it or what it decided.
+    pub fn is_ca_failure(&self) -> bool {
+        matches!(
+            self,
+            LoginError::NoAnswer { .. }
+                | LoginError::NoneAnswers(_)
+                | LoginError::LeftAlone { .. }
+                | LoginError::NotProven { .. }
+                | LoginError::SharedCaFailure(_)
+        )
+    }
+}
+
+/// Logs in at the first CA that answers and proves itself; gives the certificate that has come.
 /// # Errors
 /// [`LoginError`]
-pub fn log_in(config: &Config, agent: &UserAgent, judge: &Judge) -> Result<Certificate, LoginError> {
-    let uid = process::real_uid();
+pub fn log_in(config: &Config, agent: &UserAgent, judge: &Judge, effort: Effort) -> Result<Certificate, LoginError> {
     if config.cas.is_empty() {
         return Err(LoginError::NoCa);
     }
+    let uid = process::real_uid();
     let known_hosts = known_hosts::check(&config.known_hosts, uid)?;
-    let ssh = find_ssh()?;
-    let user = judge.user();
-    let ca = first_that_answers(&config.cas, Duration::from_secs(config.connect_timeout_seconds.into()))?;
-    eprintln!("ussh: logging in at {ca} as {}", user.as_str());
-
-    let side = CaSide::new(agent.clone(), judge.clone(), Box::new(SystemClock));
-    let guard = Guard::open(side, PrivateDirectory::new(uid)?, uid)?;
-    let prompting = Prompting::of_this_process();
-    let arguments = login_arguments(config, ca, user, &known_hosts, &guard.socket(), prompting);
-    let (status, side) = run(&ssh, &arguments, guard)?;
-    if std::env::var_os("USSH_DEBUG").is_some() {
-        let (requests, refused) = side.counts();
-        eprintln!("ussh: debug: the CA asked the guarded agent {requests} times, {refused} refused");
+    let ways = Ways { config, agent, judge, ssh: find_ssh()?, known_hosts, uid };
+    let now = SystemClock.now();
+    let mut down = Down::load(uid, now);
+    let (left_alone, mut order): (Vec<_>, Vec<_>) = config.cas.iter().partition(|ca| down.since(ca).is_some());
+    if effort == Effort::Whole {
+        order.extend(&left_alone);
     }
-    match good_among(side.added(), agent, judge)? {
-        Some(certificate) => {
+    let mut failures = Vec::new();
+    let count = order.len();
+    for (position, ca) in order.into_iter().enumerate() {
+        match ways.log_in_at(ca) {
+            Err(LoginError::NoAnswer { ca, reason }) => {
+                down.note(&ca, SystemClock.now());
+                failures.push(LoginError::NoAnswer { ca, reason });
+            }
+            Err(error @ LoginError::NotProven { .. }) => {
+                if position + 1 < count {
+                    eprintln!("ussh: {error}");
+                }
+                failures.push(error);
+            }
+            other => {
+                down.forget(ca);
+                return other;
+            }
+        }
+    }
+    Err(without_any(failures, left_alone.first().and_then(|ca| Some(((*ca).clone(), down.since(ca)?))), now))
+}
+
+/// Nobody proved to be a CA. One that is somebody else is worse than one that is down.
+fn without_any(failures: Vec<LoginError>, left_alone: Option<(CaAddress, UnixTime)>, now: UnixTime) -> LoginError {
+    let several = failures.iter().map(|failure| {
+        if let LoginError::NoAnswer { ca, reason } = failure { format!("{ca}: {reason}") } else { failure.to_string() }
+    });
+    let several = several.collect::<Vec<_>>().join(", ");
+    let count = failures.len();
+    match failures.into_iter().max_by_key(|failure| matches!(failure, LoginError::NotProven { .. })) {
+        Some(failure) if count == 1 || matches!(failure, LoginError::NotProven { .. }) => failure,
+        Some(_) => LoginError::NoneAnswers(several),
+        None => match left_alone {
+            Some((ca, since)) => LoginError::LeftAlone { ca, ago: now.0.saturating_sub(since.0) },
+            None => LoginError::NoCa,
+        },
+    }
+}
+
+/// What a login at any CA takes.
+struct Ways<'a> {
+    config: &'a Config,
+    agent: &'a UserAgent,
+    judge: &'a Judge,
+    ssh: PathBuf,
+    /// The real path of what was checked.
+    known_hosts: String,
+    uid: u32,
+}
+
+impl Ways<'_> {
+    fn log_in_at(&self, ca: &CaAddress) -> Result<Certificate, LoginError> {
+        let user = self.judge.user();
+        eprintln!("ussh: logging in at {ca} as {}", user.as_str());
+        let side = CaSide::new(self.agent.clone(), self.judge.clone(), Box::new(SystemClock));
+        let folder = PrivateDirectory::new(self.uid)
+            .map_err(|error| io::Error::new(error.kind(), format!("no folder for its socket: {error}")))?;
+        let guard = Guard::open(side, folder, self.uid)?;
+        let prompting = Prompting::of_this_process();
+        let arguments = login_arguments(self.config, ca, user, &self.known_hosts, &guard.socket(), prompting);
+        let Ended { status, said, side } = run(&self.ssh, &arguments, guard)?;
+        if std::env::var_os("USSH_DEBUG").is_some() {
+            let (requests, refused) = side.counts();
+            eprintln!("ussh: debug: the CA asked the guarded agent {requests} times, {refused} refused");
+        }
+        if let Some(certificate) = good_among(side.added(), self.agent, self.judge)? {
             if let Some(reason) = side.last_not_added() {
                 eprintln!("ussh: the CA {ca} also offered a key that was not taken: {reason}");
             }
-            Ok(certificate)
+            if let Some(skew) = side.skew() {
+                eprintln!("ussh: {skew}");
+            }
+            return Ok(certificate);
         }
-        None => Err(explain(ca, user, prompting, status, &side)),
+        // ssh's own exit status: a CA that let the user in has said the rest itself.
+        if status.as_ref().is_ok_and(|status| status.code() == Some(255)) {
+            match Cause::find(&said) {
+                Some(Cause::NoAnswer(reason)) => return Err(LoginError::NoAnswer { ca: ca.clone(), reason }),
+                Some(Cause::NotProven(trouble)) => {
+                    let known_hosts = self.config.known_hosts.clone();
+                    return Err(LoginError::NotProven { ca: ca.clone(), trouble, known_hosts });
+                }
+                None => {}
+            }
+        }
+        Err(explain(ca, self.agent, user, prompting, status, &side))
     }
 }
 
-/// One CA is left to ssh, which says best what is wrong with it. Of several the first is taken that accepts a connection.
-fn first_that_answers(cas: &[CaAddress], patience: Duration) -> Result<&CaAddress, LoginError> {
-    if let [only] = cas {
-        return Ok(only);
-    }
-    let mut failures = Vec::new();
-    for ca in cas {
-        match answers(ca, patience) {
-            Ok(()) => return Ok(ca),
-            Err(error) => failures.push(format!("{ca}: {error}")),
+/// What it means. Until the CA has proved itself ssh sends it nothing but the user's name.
+fn not_proven(ca: &CaAddress, trouble: &HostKeyTrouble, known_hosts: &Path) -> String {
+    let clock = || {
+        let now = std::time::UNIX_EPOCH + Duration::from_secs(SystemClock.now().0);
+        format!("by this machine's clock, which says {}", humantime::format_rfc3339_seconds(now))
+    };
+    let file = known_hosts.display();
+    match trouble {
+        HostKeyTrouble::NoCertificate => format!(
+            "what answers as the CA {ca} has no host certificate: another machine has its address, or the CA's host key was changed and not certified"
+        ),
+        HostKeyTrouble::Expired => format!("the host certificate of the CA {ca} has expired {}", clock()),
+        HostKeyTrouble::NotYetValid => {
+            format!("the host certificate of the CA {ca} is not valid yet {}", clock())
+        }
+        HostKeyTrouble::OtherName => format!(
+            "what answers as the CA {ca} has a host certificate for another name: another of your hosts has its address, or `ca` is not the name that is certified"
+        ),
+        HostKeyTrouble::OtherCa => format!(
+            "the host certificate of what answers as the CA {ca} is not signed by a key in {file}: somebody stands in between, or your host CA has another key now"
+        ),
+        HostKeyTrouble::Revoked => {
+            format!("the host key of what answers as the CA {ca} is marked as revoked in {file}")
         }
     }
-    Err(LoginError::Unreachable(failures.join(", ")))
 }
 
-fn answers(ca: &CaAddress, patience: Duration) -> io::Result<()> {
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for address in (ca.host(), ca.port()).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, patience) {
-            Ok(_) => return Ok(()),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+/// How ssh ended.
+struct Ended {
+    status: io::Result<ExitStatus>,
+    said: String,
+    side: CaSide,
 }
 
 /// Runs ssh and serves the guarded agent to it until it ends.
-fn run(ssh: &Path, arguments: &[String], mut guard: Guard) -> Result<(io::Result<ExitStatus>, CaSide), LoginError> {
+fn run(ssh: &Path, arguments: &[String], mut guard: Guard) -> Result<Ended, LoginError> {
     // Private keys pass through this process. ssh is dumpable again by its exec.
     nix::sys::prctl::set_dumpable(false).map_err(io::Error::from)?;
     let mut child = spawn(ssh, arguments)?;
+    let ear = child.stderr.take().map(Ear::listen);
     let attended = attend(&child, &mut guard);
     if attended.is_err() {
         // Without its agent it would only ask for a password in vain.
         let _ = child.kill();
     }
     let status = child.wait();
+    let said = ear.map(Ear::heard).unwrap_or_default();
     // The socket and its folder go before a signal can end us.
     let side = guard.into_side();
     match attended?.end()? {
         Some(signal) => Err(LoginError::Interrupted(signal)),
-        None => Ok((status, side)),
+        None => Ok(Ended { status, said, side }),
     }
 }
 
@@ -186,13 +378,11 @@ fn attend(child: &Child, guard: &mut Guard) -> Result<Signals, LoginError> {
 fn spawn(ssh: &Path, arguments: &[String]) -> Result<Child, LoginError> {
     // The CA's words must not get into the output of the command that the user is running.
     let output = Stdio::from(io::stderr().as_fd().try_clone_to_owned()?);
-    Command::new(ssh)
-        .args(arguments)
-        .env_remove("SSH_AUTH_SOCK")
-        .stdin(Stdio::null())
-        .stdout(output)
-        .spawn()
-        .map_err(|source| ExecError::Failed { path: ssh.to_path_buf(), source }.into())
+    let mut command = Command::new(ssh);
+    command.args(arguments).env_remove("SSH_AUTH_SOCK").stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
+    // Left alone it would go on asking at the terminal, with nobody to take a certificate, while the next in line asks too. By this signal it gives the terminal back as it was.
+    process::end_with_parent(&mut command, Signal::SIGTERM as i32);
+    command.spawn().map_err(|source| ExecError::Failed { path: ssh.to_path_buf(), source }.into())
 }
 
 /// Looks again: only what this login brought counts, and only if it is really in the agent now.
@@ -209,6 +399,7 @@ fn good_among(added: &[Identity], agent: &UserAgent, judge: &Judge) -> Result<Op
 
 fn explain(
     ca: &CaAddress,
+    agent: &UserAgent,
     user: &CaUser,
     prompting: Prompting,
     status: io::Result<ExitStatus>,
@@ -216,10 +407,17 @@ fn explain(
 ) -> LoginError {
     let ca = ca.clone();
     match (status, side.last_not_added()) {
+        (_, Some(NotAdded::Agent(reason))) => LoginError::AgentRefused {
+            ca,
+            path: agent.path().display().to_string(),
+            program: agent.program().unwrap_or_else(|| "unknown".to_owned()),
+            reason: reason.to_string(),
+        },
         (_, Some(reason)) => {
             let somebody_elses = matches!(reason, NotAdded::NotGood(NotGood::SomebodyElses { .. }));
-            let reason = format!("; the one it offered was not taken: {reason}");
-            LoginError::NothingCame { ca, reason, somebody_elses }
+            let clock = side.skew().map(|skew| format!("; {skew}")).unwrap_or_default();
+            let reason = format!("; the one it offered was not taken: {reason}{clock}");
+            LoginError::NothingCame { ca, reason, somebody_elses, skew: side.skew() }
         }
         // 255 is ssh's own, anything else comes from the session at the CA.
         (Ok(status), None) if status.code().is_some_and(|code| !matches!(code, 0 | 255)) => {
@@ -228,7 +426,7 @@ fn explain(
         (Ok(status), None) if !status.success() => {
             LoginError::Failed { ca, user: user.as_str().to_owned(), status: status.to_string(), prompting }
         }
-        (_, None) => LoginError::NothingCame { ca, reason: String::new(), somebody_elses: false },
+        (_, None) => LoginError::NothingCame { ca, reason: String::new(), somebody_elses: false, skew: None },
     }
 }
 

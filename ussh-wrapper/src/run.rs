@@ -1,25 +1,30 @@
 //! What each invocation does, from top to bottom.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::process::ExitCode;
 
 use ussh_core::certificate::Certificate;
 use ussh_core::clock::{Clock, SystemClock, UnixTime};
 use ussh_core::escape::escape;
+use ussh_os::account::Account;
 
 use crate::arguments::{AgentChoice, Invocation, LogForm, Purpose, StatusForm};
-use crate::certificates::{self, Held, Judge};
-use crate::config::{Config, Forward, Sources};
-use crate::exec::become_ssh;
+use crate::certificates::{self, Held, Judge, Standing};
+use crate::config::{Config, Forward, HostRule, OnCaFailure, Sources};
+use crate::exec::{become_ssh, become_ssh_with};
 use crate::failure::Failure;
+use crate::flight::{Line, Moment, Outcome, Turn};
 use crate::forward::{self, Destination};
 use crate::guard::journal::Journal;
-use crate::guard::{Home, serve_hosts};
+use crate::guard::{Home, HomeError, link, serve_hosts};
 use crate::help;
-use crate::login::log_in;
+use crate::login::{Effort, LoginError, Prompting, log_in, revoke_all};
+use crate::proxy::{Target, hand_over};
+use crate::ssh_config::{self, Places, Wishes};
 use crate::status::{Status, duration};
 use crate::user_agent::{AgentProblem, UserAgent};
+use crate::why::Report;
 
 /// Carries it out; returns if that is not by becoming ssh.
 /// # Errors
@@ -29,15 +34,23 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
         Invocation::Ssh { arguments, purpose: Purpose::StaysLocal } => Err(become_ssh(&arguments).into()),
         Invocation::Ssh { arguments, purpose: Purpose::Connects } => connect(arguments),
         Invocation::Force(arguments) if !arguments.is_empty() => force(&arguments),
-        // The CA has said what it gave.
-        Invocation::Force(_) | Invocation::Login => Context::load()?.log_in().map(|_| ExitCode::SUCCESS),
+        Invocation::Force(_) | Invocation::Login => announce_new(&Context::load()?.log_in(Effort::Whole)?),
         Invocation::Ensure => ensure(),
-        Invocation::Logout => logout(),
+        Invocation::Logout => logout(&Context::load()?),
+        Invocation::LogoutEverywhere => logout_everywhere(),
         Invocation::Check => check(),
+        Invocation::CheckAndForward => check_and_forward(),
+        Invocation::Proxy { host, port } => proxy(&Target::parse(&host, &port)?),
+        Invocation::WriteConfig(wishes) => write_config(&wishes),
+        Invocation::RemoveConfig(wishes) => {
+            let places = Places::of_this_process(wishes.system, ussh_os::process::real_uid())?;
+            print(&ssh_config::remove(&places, &wishes)?)
+        }
         Invocation::Status(form) => status(form),
         Invocation::Agent => agent(),
         Invocation::AgentServe => Ok(serve_hosts().map(|()| ExitCode::SUCCESS)?),
         Invocation::Log(form) => log(form),
+        Invocation::Why(host) => why(&host),
         Invocation::Help => print(&help::help()),
         Invocation::Version => print(help::VERSION),
     }
@@ -49,21 +62,21 @@ fn connect(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
     let good = context.good_certificate();
     // Where nothing is left to find out, ssh need not be asked.
     if matches!(good, Ok(Some(_))) && AgentChoice::of(&arguments) == AgentChoice::Made {
-        return Err(become_ssh(&arguments).into());
+        let agent = UserAgent::from_environment()?;
+        return Err(become_ssh_with(&arguments, Some(agent.path())).into());
     }
     let Destination::Ours { forward } = Destination::find(&context.config, &arguments, context.uid) else {
         return Err(become_ssh(&arguments).into());
     };
-    if good?.is_none() {
-        context.log_in()?;
-    }
+    context.see_to_certificate(good)?;
     go_on(&context, forward, arguments)
 }
 
 fn go_on(context: &Context, forward: Option<Forward>, arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
-    let mut all = forward::options(forward, &UserAgent::from_environment()?, context.uid);
+    let agent = UserAgent::from_environment()?;
+    let mut all = forward::options(forward, &agent, context.uid);
     all.extend(arguments);
-    Err(become_ssh(&all).into())
+    Err(become_ssh_with(&all, Some(agent.path())).into())
 }
 
 /// What nearly every run needs.
@@ -71,25 +84,104 @@ struct Context {
     config: Config,
     judge: Judge,
     uid: u32,
+    began: Moment,
+}
+
+/// A certificate that has just come.
+struct Got {
+    certificate: Certificate,
+    /// Another `ussh` asked for it: the CA has not said here what it gave.
+    by_another: bool,
 }
 
 impl Context {
     fn load() -> Result<Self, Failure> {
+        let began = Moment::now();
         let sources = Sources::of_this_process();
         let config = Config::load(&sources)?;
         let judge = Judge::load(&config, config.user_at_ca(sources.uid)?, sources.uid)?;
-        Ok(Context { config, judge, uid: sources.uid })
+        Ok(Context { config, judge, uid: sources.uid, began })
     }
     fn good_certificate(&self) -> Result<Option<Certificate>, AgentProblem> {
         let agent = UserAgent::from_environment()?;
         certificates::find_good(&mut agent.connect()?, &self.judge, SystemClock.now())
             .map_err(|error| agent.broken(error))
     }
-    fn log_in(&self) -> Result<Certificate, Failure> {
-        let agent = UserAgent::from_environment()?;
+    /// Where none was found, gets one. Where the CA fails, and is not to stop everything, ssh has what else it has: the host may let somebody in without.
+    fn see_to_certificate(&self, found: Result<Option<Certificate>, AgentProblem>) -> Result<(), Failure> {
+        match found {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => {}
+            Err(problem) if problem.is_no_agent() => {}
+            Err(problem) => return Err(problem.into()),
+        }
+        let effort = match self.config.on_ca_failure {
+            OnCaFailure::Continue => Effort::Spared,
+            OnCaFailure::Stop => Effort::Whole,
+        };
+        match self.log_in(effort) {
+            Ok(_) => Ok(()),
+            Err(failure) if effort == Effort::Spared && failure.is_ca_failure() => {
+                failure.tell();
+                eprintln!("ussh: ssh goes on without a certificate");
+                Ok(())
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+    /// Has the guarded agent run where the written ssh_config looks for it.
+    fn see_to_agent(&self) -> Result<(), Failure> {
+        let socket = Home::open(self.uid)?.running(&UserAgent::from_environment()?)?;
+        if let Some(account) = Account::by_uid(self.uid).ok().flatten() {
+            link::lead_to(&account.home, &socket).map_err(|source| HomeError::Io { path: socket, source })?;
+        }
+        Ok(())
+    }
+    /// The user's; where there is none, one that is started.
+    fn agent_for_login(&self) -> Result<UserAgent, AgentProblem> {
+        let found = UserAgent::from_environment().and_then(|agent| agent.connect().map(|_| agent));
+        match found {
+            Err(problem) if problem.is_no_agent() && !self.config.cas.is_empty() => UserAgent::start(),
+            found => found,
+        }
+    }
+    /// Asks the CA; or waits for another that does, and has what came of it.
+    fn log_in(&self, effort: Effort) -> Result<Got, Failure> {
         // Better now than after the password.
-        drop(agent.connect()?);
-        Ok(log_in(&self.config, &agent, &self.judge)?)
+        let agent = self.agent_for_login()?;
+        let line = match Home::open(self.uid) {
+            Ok(home) => Line::of(&home, agent.path(), &self.config.cas, self.judge.user()),
+            Err(error) => {
+                eprintln!("ussh: each asks for itself: {error}");
+                let certificate = log_in(&self.config, &agent, &self.judge, effort)?;
+                return Ok(Got { certificate, by_another: false });
+            }
+        };
+        let (mut began, prompting) = (self.began, Prompting::of_this_process());
+        loop {
+            match line.wait(began, prompting, &|| {
+                eprintln!("ussh: another ussh is asking for a certificate: waiting for it")
+            })? {
+                Turn::Ours(flight) => {
+                    let result = log_in(&self.config, &agent, &self.judge, effort);
+                    flight.land(&result);
+                    return Ok(Got { certificate: result?, by_another: false });
+                }
+                Turn::Theirs(Outcome::Failed(reason)) => return Err(LoginError::Shared(reason).into()),
+                Turn::Theirs(Outcome::CaFailed(reason)) => return Err(LoginError::SharedCaFailure(reason).into()),
+                Turn::Theirs(Outcome::Came) => match self.newest(&agent)? {
+                    Some(certificate) => return Ok(Got { certificate, by_another: true }),
+                    // It is gone again: from here on only what others do counts.
+                    None => began = Moment::now(),
+                },
+            }
+        }
+    }
+    /// However short its life is: asking the same CA again would bring no better one.
+    fn newest(&self, agent: &UserAgent) -> Result<Option<Certificate>, AgentProblem> {
+        let held = self.held(agent, SystemClock.now())?.into_iter();
+        let valid = held.filter(|held| !matches!(held.standing, Standing::Refused(_)));
+        Ok(valid.map(|held| held.certificate).max_by_key(Certificate::valid_before))
     }
     fn held(&self, agent: &UserAgent, now: UnixTime) -> Result<Vec<Held>, AgentProblem> {
         certificates::held(&mut agent.connect()?, &self.judge, now).map_err(|error| agent.broken(error))
@@ -98,15 +190,16 @@ impl Context {
 
 fn ensure() -> Result<ExitCode, Failure> {
     let context = Context::load()?;
-    match context.good_certificate()? {
-        Some(certificate) => announce(&certificate),
-        None => context.log_in().map(|_| ExitCode::SUCCESS),
+    match context.good_certificate() {
+        Ok(Some(certificate)) => announce(&certificate),
+        Err(problem) if !problem.is_no_agent() => Err(problem.into()),
+        Ok(None) | Err(_) => announce_new(&context.log_in(Effort::Whole)?),
     }
 }
 
 fn force(arguments: &[OsString]) -> Result<ExitCode, Failure> {
     let context = Context::load()?;
-    context.log_in()?;
+    context.log_in(Effort::Whole)?;
     let forward = match Destination::find(&context.config, arguments, context.uid) {
         Destination::Ours { forward } => forward,
         Destination::NotOurs => None,
@@ -131,8 +224,18 @@ fn log(form: LogForm) -> Result<ExitCode, Failure> {
     print(&lines.collect::<String>())
 }
 
-fn logout() -> Result<ExitCode, Failure> {
+/// Here first: that needs nobody else.
+fn logout_everywhere() -> Result<ExitCode, Failure> {
     let context = Context::load()?;
+    match logout(&context) {
+        Err(Failure::Agent(problem)) if problem.is_no_agent() => {}
+        other => drop(other?),
+    }
+    revoke_all(&context.config, &context.judge, context.uid)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn logout(context: &Context) -> Result<ExitCode, Failure> {
     let agent = UserAgent::from_environment()?;
     let held = context.held(&agent, SystemClock.now())?;
     let mut connection = agent.connect()?;
@@ -152,6 +255,60 @@ fn check() -> Result<ExitCode, Failure> {
     Ok(if matches!(found, Ok(Some(_))) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// For ssh_config, which looks for the agent before it connects. What is wrong with that agent is said where it is missed.
+fn check_and_forward() -> Result<ExitCode, Failure> {
+    let context = Context::load()?;
+    if no_agent_for_ssh().is_some() {
+        return Ok(ExitCode::FAILURE);
+    }
+    let found = context.good_certificate();
+    if found.is_ok() {
+        let _ = context.see_to_agent();
+    }
+    Ok(if matches!(found, Ok(Some(_))) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `ssh` waits for the connection.
+fn proxy(target: &Target) -> Result<ExitCode, Failure> {
+    let context = Context::load()?;
+    let rules = &context.config.hosts;
+    if rules.is_empty() || HostRule::find(rules, target.host()).is_some() {
+        match no_agent_for_ssh() {
+            Some(problem) => without_agent(&problem),
+            None => context.see_to_certificate(context.good_certificate())?,
+        }
+    }
+    hand_over(target.connect()?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The `ssh` that runs us has our environment, and looks for a certificate in no other agent than the one that this names.
+fn no_agent_for_ssh() -> Option<AgentProblem> {
+    let named = UserAgent::named_by_environment().and_then(|agent| agent.connect());
+    named.err().filter(AgentProblem::is_no_agent)
+}
+
+/// A password would be asked for in vain.
+fn without_agent(problem: &AgentProblem) {
+    eprintln!("ussh: {problem}: ssh would not see a certificate, and goes on without one");
+    match UserAgent::from_environment() {
+        Ok(agent) if agent.connect().is_ok() => {
+            eprintln!("ussh: there is one: export SSH_AUTH_SOCK={}", agent.path().display());
+        }
+        Ok(_) | Err(_) => eprintln!("ussh: start one: eval \"$(ssh-agent)\"; or use `ussh HOST`, which does"),
+    }
+}
+
+fn write_config(wishes: &Wishes) -> Result<ExitCode, Failure> {
+    let mut sources = Sources::of_this_process();
+    let places = Places::of_this_process(wishes.system, sources.uid)?;
+    if wishes.system {
+        // What is for everybody does not come from one user's file.
+        sources.home = None;
+    }
+    print(&ssh_config::write(&places, wishes, &sources)?)
+}
+
 fn status(form: StatusForm) -> Result<ExitCode, Failure> {
     let context = Context::load()?;
     let now = SystemClock.now();
@@ -163,8 +320,20 @@ fn status(form: StatusForm) -> Result<ExitCode, Failure> {
     print(&match form {
         StatusForm::Text => status.to_text(),
         StatusForm::Json => status.to_json(),
+        StatusForm::Prompt => status.to_prompt(),
     })?;
     Ok(if status.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn why(host: &OsStr) -> Result<ExitCode, Failure> {
+    let report = Report::on(host);
+    print(&report.to_text())?;
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the CA gave it has said itself, where it was asked.
+fn announce_new(got: &Got) -> Result<ExitCode, Failure> {
+    if got.by_another { announce(&got.certificate) } else { Ok(ExitCode::SUCCESS) }
 }
 
 fn announce(certificate: &Certificate) -> Result<ExitCode, Failure> {

@@ -69,6 +69,20 @@ impl Status {
         // Strings, numbers and lists: nothing in it can fail to be written.
         serde_json::to_string_pretty(self).map(|text| text + "\n").unwrap_or_default()
     }
+    /// For a shell's prompt: `7h12m`, `4m!` (it ends soon), `none`; empty where there is no CA to have one of.
+    pub fn to_prompt(&self) -> String {
+        if self.ca.is_empty() && self.certificates.is_empty() {
+            return String::new();
+        }
+        let standing = |wanted| self.certificates.iter().find(|shown| shown.standing == wanted);
+        let left = |shown: &Shown| shown.seconds_left.map_or_else(|| "ever".to_owned(), short);
+        let word = match (standing("good"), standing("ends soon")) {
+            (Some(good), _) => left(good),
+            (None, Some(soon)) => left(soon) + "!",
+            (None, None) => "none".to_owned(),
+        };
+        word + "\n"
+    }
     /// Lines for people.
     pub fn to_text(&self) -> String {
         let mut text = String::new();
@@ -121,6 +135,16 @@ impl Shown {
     }
 }
 
+/// Without blanks, and without seconds where they do not matter: `7h12m`.
+fn short(seconds: u64) -> String {
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, minutes) => format!("{minutes}m"),
+        (0, hours, minutes) => format!("{hours}h{minutes}m"),
+        (days, hours, _) => format!("{days}d{hours}h"),
+    }
+}
+
 /// Two units are enough: `3 h 5 min`.
 pub fn duration(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
@@ -135,6 +159,34 @@ pub fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prompt_has_room_for_a_word() {
+        for (seconds, wanted) in
+            [(0, "0s"), (59, "59s"), (60, "1m"), (3599, "59m"), (25_925, "7h12m"), (90_061, "1d1h")]
+        {
+            assert_eq!(short(seconds), wanted);
+        }
+        let shown = |standing, seconds_left| Shown {
+            key_id: String::new(),
+            serial: String::new(),
+            principals: Vec::new(),
+            ca: String::new(),
+            valid_before: None,
+            seconds_left,
+            standing,
+            reason: None,
+        };
+        let prompt = |ca: &[&str], certificates| {
+            let ca = ca.iter().map(|&ca| ca.to_owned()).collect();
+            Status { good: false, agent: None, agent_problem: None, ca, certificates }.to_prompt()
+        };
+        assert_eq!(prompt(&["ca"], vec![shown("refused", Some(0)), shown("good", Some(3600))]), "1h0m\n");
+        assert_eq!(prompt(&["ca"], vec![shown("ends soon", Some(240))]), "4m!\n");
+        assert_eq!(prompt(&["ca"], vec![shown("good", None)]), "ever\n");
+        assert_eq!(prompt(&["ca"], vec![shown("refused", Some(0))]), "none\n");
+        assert_eq!(prompt(&[], vec![]), "");
+    }
 
     #[test]
     fn durations_are_told_in_two_units() {

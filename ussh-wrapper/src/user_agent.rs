@@ -1,11 +1,16 @@
 //! The agent that `SSH_AUTH_SOCK` names, taken only if it is the user's own.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use ussh_core::agent::{Agent, AgentError};
 use ussh_os::agent_socket::{ConnectError, connect_as};
 use ussh_os::process;
+
+use crate::exec::find_program;
+use crate::guard::{Home, is_private};
 
 /// How long the agent may take for one round of questions.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -38,6 +43,9 @@ pub enum AgentProblem {
         /// Who listens there.
         owner: u32,
     },
+    /// None ran, and none could be started.
+    #[error("no ssh-agent runs, and none could be started: {0}")]
+    NotStarted(String),
     /// It answers, but not as an agent does.
     #[error("the agent at SSH_AUTH_SOCK={path} does not work: {source}")]
     Broken {
@@ -48,11 +56,84 @@ pub enum AgentProblem {
     },
 }
 
+impl AgentProblem {
+    /// Whether nobody listens at all, so that one may be started.
+    pub fn is_no_agent(&self) -> bool {
+        match self {
+            AgentProblem::NotSet => true,
+            AgentProblem::Unreachable { source: ConnectError::Io(error), .. } => {
+                matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
+            }
+            AgentProblem::Unreachable { .. }
+            | AgentProblem::WrongUser { .. }
+            | AgentProblem::NotStarted(_)
+            | AgentProblem::Broken { .. } => false,
+        }
+    }
+}
+
+/// Name of the socket of the agent that we start, in the user's folder for this login.
+const OWN: &str = "ssh-agent";
+/// Names of the sockets that systemd keeps for a user's ssh-agent, in the runtime folder: Debian's, and others'.
+const SYSTEMD: [&str; 2] = ["openssh_agent", "ssh-agent.socket"];
+
+/// Where an agent may listen that the environment does not name.
+fn others() -> impl Iterator<Item = UserAgent> {
+    let uid = process::real_uid();
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| is_private(path, uid));
+    let systemd = runtime.into_iter().flat_map(|folder| SYSTEMD.map(|name| folder.join(name)));
+    let own = Home::open(uid).ok().map(|home| home.folder().join(OWN));
+    systemd.chain(own).filter(|path| path.exists()).map(UserAgent::at)
+}
+
 impl UserAgent {
-    /// The one that `SSH_AUTH_SOCK` names; nothing is opened yet.
+    /// The one that `SSH_AUTH_SOCK` names. Where nobody listens there: the one that systemd keeps for the user, or that `ussh` has started for this login.
     /// # Errors
     /// [`AgentProblem::NotSet`]
     pub fn from_environment() -> Result<Self, AgentProblem> {
+        let named = Self::named_by_environment();
+        if named.as_ref().is_ok_and(|agent| !agent.connect().is_err_and(|problem| problem.is_no_agent())) {
+            return named;
+        }
+        others().find(|agent| agent.connect().is_ok()).map_or(named, Ok)
+    }
+    /// The system's ssh-agent, started now, once for this login: later ones find it by [`UserAgent::from_environment`].
+    /// # Errors
+    /// [`AgentProblem::NotStarted`]
+    pub fn start() -> Result<Self, AgentProblem> {
+        let failed = |error: &dyn std::fmt::Display| AgentProblem::NotStarted(error.to_string());
+        let home = Home::open(process::real_uid()).map_err(|error| failed(&error))?;
+        let _one_at_a_time = home.lock().map_err(|error| failed(&error))?;
+        if let Some(agent) = others().find(|agent| agent.connect().is_ok()) {
+            return Ok(agent);
+        }
+        let agent = UserAgent::at(home.folder().join(OWN));
+        // Of one that was killed.
+        let _ = std::fs::remove_file(&agent.path);
+        let program = find_program("ssh-agent").map_err(|error| failed(&error))?;
+        let mut command = Command::new(program);
+        command.arg("-a").arg(&agent.path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // It listens before it leaves its parent (ssh-agent.c).
+        let status = command.status().map_err(|error| failed(&error))?;
+        if !status.success() {
+            return Err(failed(&status));
+        }
+        drop(agent.connect()?);
+        let path = agent.path.display();
+        eprintln!("ussh: no ssh-agent ran: started one. Plain ssh finds it by: export SSH_AUTH_SOCK={path}");
+        Ok(agent)
+    }
+    /// Who listens there: the program's name, as the kernel has it.
+    pub fn program(&self) -> Option<String> {
+        let groups = process::groups().ok()?;
+        let (_, peer) = connect_as(process::real_uid(), process::real_gid(), &groups, &self.path, PATIENCE).ok()?;
+        let name = std::fs::read_to_string(format!("/proc/{}/comm", peer.pid)).ok()?;
+        Some(ussh_core::escape::escape(name.trim_end().as_bytes(), 32))
+    }
+    /// The one that `SSH_AUTH_SOCK` names, and no other; nothing is opened yet.
+    /// # Errors
+    /// [`AgentProblem::NotSet`]
+    pub fn named_by_environment() -> Result<Self, AgentProblem> {
         match std::env::var_os("SSH_AUTH_SOCK") {
             Some(path) if !path.is_empty() => Ok(UserAgent::at(PathBuf::from(path))),
             _ => Err(AgentProblem::NotSet),

@@ -156,6 +156,13 @@ impl WorldPlan {
         self.server(name)
     }
 
+    /// The laptop stands on another root than the machine's.
+    #[must_use]
+    pub fn laptop_on(mut self, root: impl Into<PathBuf>) -> Self {
+        self.roots.insert("laptop".to_owned(), root.into());
+        self
+    }
+
     /// One more host with nothing of ours on it.
     #[must_use]
     pub fn bare(mut self, name: &str) -> Self {
@@ -229,7 +236,12 @@ impl WorldPlan {
             }
             Ok(HostPlan::new(name).binds(binds))
         };
-        let mut lab = Lab::new(&self.name).plan(plan("laptop", Role::Laptop)?).plan(plan("ca", Role::Ca)?);
+        let laptop = plan("laptop", Role::Laptop)?;
+        let laptop = match self.roots.get("laptop") {
+            Some(root) => laptop.base(root),
+            None => laptop,
+        };
+        let mut lab = Lab::new(&self.name).plan(laptop).plan(plan("ca", Role::Ca)?);
         for name in &self.servers {
             let server = plan(name, Role::Server)?;
             lab = lab.plan(match self.roots.get(name) {

@@ -31,6 +31,15 @@ pub struct HostRule {
 }
 
 impl HostRule {
+    /// For these hosts.
+    pub fn new(patterns: Patterns, forward: Forward) -> Self {
+        HostRule { patterns, forward }
+    }
+    /// The patterns as ssh_config(5) has them: by commas apart, and of characters that stand for themselves in double quotes.
+    pub fn patterns(&self) -> String {
+        let one = |pattern: &Pattern| format!("{}{}", if pattern.excepts { "!" } else { "" }, pattern.text);
+        self.patterns.0.iter().map(one).collect::<Vec<_>>().join(",")
+    }
     /// The first rule for this host.
     pub fn find<'a>(rules: &'a [HostRule], host: &str) -> Option<&'a HostRule> {
         rules.iter().find(|rule| rule.patterns.matches(host))

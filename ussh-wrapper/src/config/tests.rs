@@ -46,7 +46,7 @@ fn without_files_the_defaults_hold_and_no_ca_is_known() {
     assert_eq!(config.ca_user, None);
     assert_eq!(config.user_ca_file, Path::new("/etc/ussh/user_ca.pub"));
     assert_eq!(config.known_hosts, Path::new("/etc/ussh/known_hosts"));
-    assert_eq!((config.renew_before_seconds, config.connect_timeout_seconds), (None, 10));
+    assert_eq!((config.renew_before_seconds, config.connect_timeout_seconds), (None, 5));
 }
 
 #[test]

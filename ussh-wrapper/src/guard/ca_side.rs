@@ -8,6 +8,7 @@ use ussh_core::clock::{Clock, UnixTime};
 
 use super::lifetime::at_most;
 use crate::certificates::{Judge, NotGood, readable_certificate};
+use crate::login::Skew;
 use crate::user_agent::{AgentProblem, PATIENCE, UserAgent};
 
 /// Most requests that are looked at in one login; a CA needs a handful.
@@ -26,6 +27,7 @@ pub struct CaSide {
     requests: u32,
     refused: u32,
     last_not_added: Option<NotAdded>,
+    skew: Option<Skew>,
 }
 
 /// Why a key was not added.
@@ -54,7 +56,7 @@ pub enum NotAdded {
 impl CaSide {
     /// In front of this agent, judging by this judge and clock.
     pub fn new(agent: UserAgent, judge: Judge, clock: Box<dyn Clock>) -> Self {
-        CaSide { agent, judge, clock, added: Vec::new(), requests: 0, refused: 0, last_not_added: None }
+        CaSide { agent, judge, clock, added: Vec::new(), requests: 0, refused: 0, last_not_added: None, skew: None }
     }
     /// What the CA has added, and not removed again, in this login.
     pub fn added(&self) -> &[Identity] {
@@ -63,6 +65,10 @@ impl CaSide {
     /// Why the last key that was offered and not taken was not taken.
     pub fn last_not_added(&self) -> Option<&NotAdded> {
         self.last_not_added.as_ref()
+    }
+    /// How far this machine's clock is from the CA's, by the last certificate that it offered.
+    pub fn skew(&self) -> Option<Skew> {
+        self.skew
     }
     /// Requests, and how many of them were refused.
     pub fn counts(&self) -> (u32, u32) {
@@ -112,6 +118,9 @@ impl CaSide {
         }
         let certificate = Certificate::parse(blob)?;
         let now = self.clock.now();
+        if self.judge.names_our_ca(&certificate) {
+            self.skew = Skew::of(&certificate, now);
+        }
         let _verified = self.judge.verify(&certificate, now)?;
 
         let limited = at_most(seconds_left(&certificate, now), constraints, payload)

@@ -56,7 +56,7 @@ impl Drop for PrivateDirectory {
 }
 
 /// Whether ssh can be told a path under it, and nobody else can look into it.
-pub(super) fn is_private(path: &Path, uid: u32) -> bool {
+pub fn is_private(path: &Path, uid: u32) -> bool {
     let plain = path.is_absolute() && path.as_os_str().len() <= MAX_BASE && path.to_str().is_some_and(is_plain);
     plain && path.symlink_metadata().is_ok_and(|m| m.is_dir() && m.uid() == uid && m.mode() & 0o077 == 0)
 }

@@ -12,15 +12,18 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use ussh_core::digest::sha256;
+use ussh_os::account::Account;
 use ussh_os::agent_socket::connect_as;
 use ussh_os::detached::spawn_detached;
 use ussh_os::process;
 
 use super::directory::is_private;
+use crate::config::is_plain;
 use crate::user_agent::UserAgent;
 
 /// How long a running one may take to take a connection: the kernel takes it for it.
@@ -50,12 +53,33 @@ pub struct Home {
 }
 
 impl Home {
-    /// `$XDG_RUNTIME_DIR/ussh`, or `/tmp/ussh-UID`; made if it is not there.
+    /// `$XDG_RUNTIME_DIR/ussh`, or `/tmp/ussh-UID`; made if it is not there. Where somebody else has made that one, a folder below the user's home, which is said on stderr.
     /// # Errors
     /// [`HomeError`]: it is somebody else's, or others can get into it.
     pub fn open(uid: u32) -> Result<Self, HomeError> {
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| is_private(path, uid));
-        Self::at(runtime.map_or_else(|| PathBuf::from(format!("/tmp/ussh-{uid}")), |path| path.join("ussh")), uid)
+        match runtime {
+            Some(path) => Self::at(path.join("ussh"), uid),
+            None => Self::in_shared(Path::new("/tmp"), uid, || Some(Account::by_uid(uid).ok()??.home)),
+        }
+    }
+    /// Anybody can be there first, for any user. That must not be a way to keep him from what he needs.
+    fn in_shared(shared: &Path, uid: u32, home: impl FnOnce() -> Option<PathBuf>) -> Result<Self, HomeError> {
+        static TOLD: AtomicBool = AtomicBool::new(false);
+        let taken = match Self::at(shared.join(format!("ussh-{uid}")), uid) {
+            Err(HomeError::Folder(taken)) => taken,
+            other => return other,
+        };
+        let Some(own) = home().and_then(|home| below_home(&home, uid)) else { return Err(HomeError::Folder(taken)) };
+        let own = Self::at(own, uid)?;
+        if !TOLD.swap(true, Ordering::Relaxed) {
+            eprintln!(
+                "ussh: {} is not a folder of yours alone: somebody has made it, perhaps on purpose; using {}",
+                taken.display(),
+                own.folder.display()
+            );
+        }
+        Ok(own)
     }
     /// This folder.
     /// # Errors
@@ -107,10 +131,32 @@ impl Home {
     pub fn dismiss(&self, upstream: &UserAgent) {
         let _ = std::fs::remove_file(self.socket_of(upstream.path()));
     }
+    /// Held while something is started here.
+    /// # Errors
+    /// [`HomeError::Io`]
+    pub fn lock(&self) -> Result<impl Sized + use<>, HomeError> {
+        let lock = self.folder.join("lock");
+        exclusive(&lock).map_err(|source| HomeError::Io { path: lock, source })
+    }
     fn is_alive(&self, socket: &Path) -> bool {
         let Ok(groups) = process::groups() else { return false };
         connect_as(self.uid, process::real_gid(), &groups, socket, PATIENCE).is_ok()
     }
+}
+
+/// Longest folder in which an agent's socket still fits (sockaddr_un.sun_path holds 108 bytes), in bytes.
+const MAX_FOLDER: usize = 80;
+
+/// A folder below the user's home for what belongs to this machine; all on the way to it is the user's alone to change.
+fn below_home(home: &Path, uid: u32) -> Option<PathBuf> {
+    let folder = home.join(".local/state/ussh").join(format!("run.{}", process::host_name()));
+    if folder.as_os_str().len() > MAX_FOLDER || !folder.to_str().is_some_and(is_plain) {
+        return None;
+    }
+    let parent = folder.parent()?;
+    DirBuilder::new().recursive(true).mode(0o700).create(parent).ok()?;
+    let own = |path: &Path| path.metadata().is_ok_and(|m| m.is_dir() && m.uid() == uid && m.mode() & 0o022 == 0);
+    parent.ancestors().take_while(|path| path.starts_with(home)).all(own).then_some(folder)
 }
 
 fn exclusive(path: &Path) -> io::Result<Flock<File>> {
@@ -154,6 +200,22 @@ mod tests {
             assert!(matches!(at(name), Err(HomeError::Folder(_))), "{name}");
         }
         assert!(matches!(Home::at(base.path().join("new"), own_uid() + 1), Err(HomeError::Folder(_))), "another's");
+    }
+
+    #[test]
+    fn somebody_elses_folder_in_the_shared_place_is_passed_over_for_one_below_home() {
+        let (shared, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let open = |uid| Home::in_shared(shared.path(), uid, || Some(home.path().to_path_buf()));
+        let name = format!("ussh-{}", own_uid());
+        assert_eq!(open(own_uid()).unwrap().folder(), shared.path().join(&name));
+        // One that others can enter, a link, a file: as good as somebody else's.
+        fs::set_permissions(shared.path().join(&name), Permissions::from_mode(0o755)).unwrap();
+        let own = open(own_uid()).unwrap();
+        assert!(own.folder().starts_with(home.path().join(".local/state/ussh")), "{own:?}");
+        assert_eq!(own.folder().metadata().unwrap().mode() & 0o7777, 0o700);
+        // Others can turn what lies below: not safe either.
+        fs::set_permissions(home.path().join(".local/state"), Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(open(own_uid()), Err(HomeError::Folder(path)) if path == shared.path().join(&name)));
     }
 
     #[test]

@@ -21,7 +21,6 @@ use ussh_core::clock::SystemClock;
 use ussh_os::agent_socket::peer_of;
 
 use super::connection::{Connection, Incoming};
-use super::home::{Home, HomeError};
 use super::host_side::{HostSide, Rules, Talk};
 use super::journal::Journal;
 use crate::certificates::Judge;
@@ -55,9 +54,6 @@ pub enum ServeError {
     /// There is no agent to stand in front of.
     #[error("{0}")]
     Agent(#[from] AgentProblem),
-    /// Its folder.
-    #[error("{0}")]
-    Home(#[from] HomeError),
     /// Standard input is not what `ussh` hands over.
     #[error("standard input is no listening socket: `ussh --agent` starts the guarded agent")]
     NoListener,
@@ -75,8 +71,9 @@ pub fn serve_hosts() -> Result<(), ServeError> {
         return Err(ServeError::NoListener);
     }
     let sources = Sources::of_this_process();
-    let upstream = UserAgent::from_environment()?;
-    let socket = Home::open(sources.uid)?.socket_of(upstream.path());
+    let upstream = UserAgent::named_by_environment()?;
+    let address = listener.local_addr()?;
+    let socket = address.as_pathname().ok_or(ServeError::NoListener)?.to_path_buf();
     let (files, rules) = Files::read(sources)?;
     let watch = Watch::new(socket, upstream.clone());
     let side = HostSide::new(upstream, rules, Box::new(SystemClock), Journal::of_this_user());

@@ -1,18 +1,25 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::process::Command;
 
 use clap::{Arg, ArgAction};
 use ussh_manual::{Made, agree, manual_page};
 
+use super::completions::{bash, fish, zsh};
 use super::*;
+use crate::arguments::{Invocation, UsageError};
+use crate::verbs::Operands;
+
+/// Verbs with the options that may follow each.
+type Told = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
 fn help_tells_of_every_verb_in_columns() {
     let help = help();
     for verb in VERBS {
-        let line = help.lines().find(|line| line.split_whitespace().next() == Some(verb.name)).unwrap();
-        let (before, _) = line.split_once(verb.does).unwrap();
-        assert_eq!(before.chars().count(), 28, "{line}");
+        let (before, _) = help.split_once(verb.does).unwrap();
+        assert_eq!(before.rsplit('\n').next().unwrap().chars().count(), 28, "{}", verb.name);
     }
     assert!(help.starts_with("ussh - ssh, with a fresh certificate\n") && help.ends_with("78 wrong configuration.\n"));
 }
@@ -28,13 +35,92 @@ fn manual_and_completions_are_those_of_this_command_line() {
     assert_eq!(agree(&made), Ok(()));
 }
 
+/// What the parser takes, found out by trying every word that any verb or option has behind every verb.
+fn parsed() -> Told {
+    let options: BTreeSet<&str> =
+        VERBS.iter().flat_map(|verb| verb.options.iter().filter(|o| o.is_shown()).map(|o| o.name)).collect();
+    let taken = |verb: &Verb, option: &str| {
+        // A value, for those that want one; a verb's own operands are no matter here.
+        [vec![verb.name, option], vec![verb.name, option, "x"]].into_iter().any(|line| {
+            let read = Invocation::classify(line.into_iter().map(OsString::from).collect());
+            read.is_ok() || matches!(&read, Err(UsageError::Missing { wanted, .. }) if !wanted.starts_with("--"))
+        })
+    };
+    let of = |verb: &Verb| {
+        let ours = !matches!(verb.operands, Operands::ForSsh { .. });
+        options.iter().filter(|option| ours && taken(verb, option)).map(|&option| option.to_owned()).collect()
+    };
+    VERBS.iter().map(|verb| (verb.name.to_owned(), of(verb))).collect()
+}
+
+/// The verbs stand two blanks from the edge, their options four.
+fn told_by_help() -> Told {
+    let mut told = Told::new();
+    let mut last = String::new();
+    for line in help().lines() {
+        let word = line.split_whitespace().next().unwrap_or_default();
+        if !word.starts_with("--") || !line.starts_with("  ") {
+            continue;
+        }
+        if line.starts_with("    ") {
+            told.get_mut(&last).unwrap().insert(word.to_owned());
+        } else {
+            word.clone_into(&mut last);
+            told.insert(last.clone(), BTreeSet::new());
+        }
+    }
+    told
+}
+
+/// As a reader sees the page.
+fn told_by_manual() -> Told {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/man/ussh.1");
+    let output =
+        Command::new("man").env("MANWIDTH", "200").args(["--local-file", "--pager=cat", page]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let options = text.split_once("\nOPTIONS\n").unwrap().1;
+    let mut told = Told::new();
+    for line in options.lines().take_while(|line| line.is_empty() || line.starts_with(' ')) {
+        let mut words = line.split_whitespace();
+        let indent = line.len() - line.trim_start().len();
+        match (words.next(), words.next()) {
+            (Some(verb), option) if verb.starts_with("--") && indent == 7 => {
+                let options = told.entry(verb.to_owned()).or_default();
+                options.extend(option.filter(|option| option.starts_with("--")).map(str::to_owned));
+            }
+            _ => {}
+        }
+    }
+    told
+}
+
+/// Asks a shell's completion for the verbs, and then for what may follow each.
+fn told_by(shell: impl Fn(&[&str]) -> Vec<String>) -> Told {
+    let of = |verb: String| {
+        let options = shell(&["ussh", &verb, "--"]).into_iter().filter(|word| word.starts_with("--")).collect();
+        (verb, options)
+    };
+    shell(&["ussh", "--"]).into_iter().filter(|word| word.starts_with("--")).map(of).collect()
+}
+
+#[test]
+fn help_manual_and_completions_tell_of_exactly_what_the_parser_takes() {
+    let parsed = parsed();
+    assert!(parsed.len() == VERBS.len() && parsed["--status"].contains("--json"), "{parsed:?}");
+    assert_eq!(told_by_help(), parsed, "help");
+    assert_eq!(told_by_manual(), parsed, "manual page");
+    assert_eq!(told_by(|words| bash_offers(words, STAND_IN)), parsed, "bash");
+    assert_eq!(told_by(zsh_offers), parsed, "zsh");
+    assert_eq!(told_by(fish_offers), parsed, "fish");
+}
+
 /// In the manual only: the verbs count as the first argument alone, which is no command line of clap's.
 fn as_clap_has_it() -> clap::Command {
     let usage: Vec<&str> = USAGE.iter().map(|(call, _)| *call).collect();
     let [what, does] = ABOUT;
     let meanings = USAGE.iter().map(|(call, means)| format!("{call}: {}.", means.trim_end_matches(':')));
     let description = meanings.fold(does.to_owned(), |all, line| all + "\n\n" + &line);
-    let command = clap::Command::new("ussh")
+    let mut command = clap::Command::new("ussh")
         .version(env!("CARGO_PKG_VERSION"))
         .about(what)
         .long_about(description)
@@ -42,89 +128,103 @@ fn as_clap_has_it() -> clap::Command {
         .after_help(REST)
         .disable_help_flag(true)
         .disable_version_flag(true);
-    VERBS.into_iter().fold(command, |command, verb| {
-        let arg = Arg::new(verb.name).long(verb.name.trim_start_matches('-')).action(ArgAction::SetTrue);
-        command.arg(match verb.takes {
-            "" => arg.help(verb.does),
-            takes => arg.help(format!("{takes} {}", verb.does)),
-        })
-    })
-}
-
-fn names() -> String {
-    VERBS.map(|verb| verb.name).join(" ")
-}
-
-/// Our verbs in the first place, all else as for ssh: bash-completion's function for it is called by the one or the other name.
-fn bash() -> String {
-    format!(
-        r#"# ussh: its own verbs, and otherwise what ssh completes.
-_ussh() {{
-  if [[ $COMP_CWORD -eq 1 && $2 == --* ]]; then
-    COMPREPLY=($(compgen -W "{}" -- "$2"))
-    return
-  fi
-  if [[ $COMP_CWORD -eq 2 && ${{COMP_WORDS[1]}} == --@(status|log) ]]; then
-    COMPREPLY=($(compgen -W "--json" -- "$2"))
-    return
-  fi
-  local load complete
-  for load in _completion_loader _comp_load; do
-    declare -F "$load" >/dev/null && "$load" ssh
-  done
-  for complete in _ssh _comp_cmd_ssh; do
-    if declare -F "$complete" >/dev/null; then
-      "$complete" "$@"
-      return
-    fi
-  done
-}}
-complete -F _ussh ussh
-"#,
-        names()
-    )
-}
-
-fn zsh() -> String {
-    let verbs: String =
-        VERBS.map(|verb| format!("    '{}:{}'\n", verb.name, verb.does.replace('\'', "'\\''"))).concat();
-    format!(
-        "#compdef ussh\n# ussh: its own verbs, and otherwise what ssh completes.\nif (( CURRENT == 2 )) && [[ $PREFIX == --* ]]; then\n  local -a verbs=(\n{verbs}  )\n  \
-         _describe -o 'verb of ussh' verbs\nelif (( CURRENT == 3 )) && [[ $words[2] == --(status|log) ]]; then\n  compadd -- --json\nelse\n  _dispatch ssh ssh\nfi\n"
-    )
-}
-
-fn fish() -> String {
-    let first = "test (count (commandline -opc)) -eq 1";
-    let head = "# ussh: its own verbs, and otherwise what ssh completes.\ncomplete -c ussh --wraps ssh\n";
-    let verbs = VERBS.map(|verb| {
+    for verb in VERBS {
         let long = verb.name.trim_start_matches('-');
-        format!("complete -c ussh -n '{first}' -l {long} -d '{}'\n", verb.does.replace('\'', "\\'"))
-    });
-    format!("{head}{}complete -c ussh -n '__fish_seen_argument -l status -l log' -l json\n", verbs.concat())
+        let operands = match verb.operands {
+            Operands::Nothing => String::new(),
+            Operands::Named(names) => names.join(" ") + ": ",
+            Operands::ForSsh { shown, .. } => format!("{shown}: "),
+        };
+        command = command.arg(entry(long.to_owned(), "", format!("{operands}{}", verb.does)));
+        for option in verb.options.iter().filter(|option| option.is_shown()) {
+            command = command.arg(entry(format!("{long} {}", option.name), option.value, option.does.to_owned()));
+        }
+    }
+    command
 }
 
-/// What bash offers for these words, the last one being typed.
-fn offered(words: &[&str]) -> String {
+fn entry(long: String, value: &'static str, does: String) -> Arg {
+    let long: &'static str = long.leak();
+    let arg = Arg::new(long).long(long).help(does);
+    if value.is_empty() { arg.action(ArgAction::SetTrue) } else { arg.action(ArgAction::Set).value_name(value) }
+}
+
+const STAND_IN: &str =
+    "_ssh() { COMPREPLY=(as-ssh \"$COMP_CWORD\" \"${COMP_WORDS[*]}\" \"$COMP_LINE\" \"$COMP_POINT\"); }";
+const BASH_COMPLETION: &str = ". /usr/share/bash-completion/bash_completion";
+
+/// What bash offers for these words, the last one being typed; `ssh` brings ssh's own completion.
+fn bash_offers(words: &[&str], ssh: &str) -> Vec<String> {
+    let typed = words.last().unwrap();
+    let line = words.join(" ");
+    let script = format!(
+        "{ssh}\n{}\nCOMP_WORDS=({line}); COMP_CWORD={}; COMP_LINE='{line}'; COMP_POINT={}; COMP_TYPE=9; COMP_KEY=9\n\
+         compopt() {{ :; }}; _ussh ussh '{typed}' '{}'\nfor word in \"${{COMPREPLY[@]}}\"; do echo \"$word\"; done",
+        bash(),
+        words.len() - 1,
+        line.len(),
+        words[words.len() - 2],
+    );
+    shell_says(Command::new("bash").args(["--norc", "-c", &script]))
+}
+
+/// What the file hands to zsh's functions.
+fn zsh_offers(words: &[&str]) -> Vec<String> {
     let typed = words.last().unwrap();
     let script = format!(
-        "{}\n_ssh() {{ COMPREPLY=(as-ssh \"$2\"); }}\nCOMP_WORDS=({}); COMP_CWORD={}; _ussh ussh '{typed}'; echo \"${{COMPREPLY[*]}}\"",
-        bash(),
+        "_describe() {{ local word; for word in ${{(P)3}}; do print -r -- ${{word%%:*}}; done }}\n\
+         _dispatch() {{ print -rl -- as-$2 $CURRENT \"$words\" }}\n\
+         words=({}); CURRENT={}; PREFIX='{typed}'\n_ussh() {{\n{}}}\n_ussh",
         words.join(" "),
-        words.len() - 1
+        words.len(),
+        zsh()
     );
-    let output = Command::new("bash").args(["--norc", "-c", &script]).output().unwrap();
-    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    shell_says(Command::new("zsh").args(["-f", "-c", &script]))
+}
+
+/// fish completes by itself.
+fn fish_offers(words: &[&str]) -> Vec<String> {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join(".ssh")).unwrap();
+    std::fs::write(home.path().join(".ssh/config"), HOSTS).unwrap();
+    let script = format!("{}\ncomplete -C '{}'", fish(), words.join(" "));
+    let mut command = Command::new("fish");
+    let offered =
+        shell_says(command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home.path()).args(["-c", &script]));
+    // With their descriptions behind a tab.
+    offered.iter().map(|line| line.split('\t').next().unwrap().to_owned()).collect()
+}
+
+const HOSTS: &str = "Host web17 db1\n";
+
+fn shell_says(command: &mut Command) -> Vec<String> {
+    let output = command.output().unwrap();
+    assert!(output.stderr.is_empty(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
 #[test]
-fn bash_completes_verbs_in_the_first_place_and_leaves_all_else_to_sshs_completion() {
-    assert_eq!(offered(&["ussh", "--lo"]), "--login --logout --log");
-    assert_eq!(offered(&["ussh", "--"]), names());
-    assert_eq!(offered(&["ussh", "--status", "--j"]), "--json");
-    assert_eq!(offered(&["ussh", "--log", "--j"]), "--json");
-    assert_eq!(offered(&["ussh", "--login", "--j"]), "as-ssh --j");
-    assert_eq!(offered(&["ussh", "we"]), "as-ssh we");
-    assert_eq!(offered(&["ussh", "-v", "--lo"]), "as-ssh --lo");
+fn bash_leaves_to_sshs_completion_what_is_not_ours_and_takes_our_verb_away_before() {
+    let offered = |words: &[&str]| bash_offers(words, STAND_IN);
+    assert_eq!(offered(&["ussh", "--lo"]), ["--login", "--logout", "--log"]);
+    assert_eq!(offered(&["ussh", "we"]), ["as-ssh", "1", "ussh we", "ussh we", "7"]);
+    assert_eq!(offered(&["ussh", "-v", "--lo"]), ["as-ssh", "2", "ussh -v --lo", "ussh -v --lo", "12"]);
+    assert_eq!(offered(&["ussh", "--force", "-l", "a"]), ["as-ssh", "2", "ussh -l a", "ussh -l a", "9"]);
+    assert_eq!(offered(&["ussh", "--login", "--j"]), [""; 0]);
+    assert_eq!(offered(&["ussh", "--login", "we"]), [""; 0]);
+}
+
+#[test]
+fn host_names_come_from_sshs_own_completion() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join(".ssh")).unwrap();
+    std::fs::write(home.path().join(".ssh/config"), HOSTS).unwrap();
+    let ssh = format!("HOME='{}'; {BASH_COMPLETION}", home.path().display());
+    for words in [&["ussh", "web1"][..], &["ussh", "--force", "web1"], &["ussh", "--force", "-v", "web1"]] {
+        assert_eq!(bash_offers(words, &ssh), ["web17"], "bash: {words:?}");
+        assert!(fish_offers(words).iter().any(|word| word == "web17"), "fish: {words:?}");
+    }
+    assert_eq!(zsh_offers(&["ussh", "web1"]), ["as-ssh", "2", "ussh web1"]);
+    assert_eq!(zsh_offers(&["ussh", "--force", "-v", "web1"]), ["as-ssh", "3", "ssh -v web1"]);
+    assert_eq!(zsh_offers(&["ussh", "--login", "web1"]), [""; 0]);
 }

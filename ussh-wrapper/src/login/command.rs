@@ -15,8 +15,10 @@ const CA_SIGNATURE_ALGORITHMS: &str =
 /// Whether somebody is there to be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prompting {
-    /// A terminal, or an askpass program.
+    /// A terminal.
     Possible,
+    /// An askpass program.
+    ByProgram,
     /// ssh would answer the CA's questions with nothing, and a wrong password would be counted.
     Impossible,
 }
@@ -25,10 +27,27 @@ impl Prompting {
     /// As `ssh` decides it (readpass.c): the controlling terminal, else SSH_ASKPASS with a display or by force.
     pub fn of_this_process() -> Self {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let forced = std::env::var_os("SSH_ASKPASS_REQUIRE").is_some_and(|value| value == "force");
-        let askpass = forced || (set("SSH_ASKPASS") && (set("DISPLAY") || set("WAYLAND_DISPLAY")));
-        let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty").is_ok();
-        if terminal || askpass { Prompting::Possible } else { Prompting::Impossible }
+        let required = std::env::var_os("SSH_ASKPASS_REQUIRE").unwrap_or_default();
+        let askpass = set("SSH_ASKPASS") && (set("DISPLAY") || set("WAYLAND_DISPLAY"));
+        if required == "force" || (required == "prefer" && askpass) {
+            return Prompting::ByProgram;
+        }
+        match OpenOptions::new().read(true).write(true).open("/dev/tty") {
+            Ok(_) => Prompting::Possible,
+            Err(_) if askpass => Prompting::ByProgram,
+            Err(_) => Prompting::Impossible,
+        }
+    }
+    /// Whether somebody can be asked at all.
+    pub fn can_ask(self) -> bool {
+        self != Prompting::Impossible
+    }
+    /// How often in one login. A program has one answer: given three times it would count as three wrong ones.
+    fn tries(self) -> &'static str {
+        match self {
+            Prompting::Possible => "3",
+            Prompting::ByProgram | Prompting::Impossible => "1",
+        }
     }
 }
 
@@ -71,6 +90,7 @@ fn options(config: &Config, known_hosts: &str, guarded: &Path, prompting: Prompt
         // The user proves himself by what the CA's PAM stack asks for; no key of his is shown to it.
         ("PreferredAuthentications", "keyboard-interactive".to_owned()),
         ("KbdInteractiveAuthentication", "yes".to_owned()),
+        ("NumberOfPasswordPrompts", prompting.tries().to_owned()),
         ("PubkeyAuthentication", "no".to_owned()),
         ("PasswordAuthentication", "no".to_owned()),
         ("HostbasedAuthentication", "no".to_owned()),
@@ -99,6 +119,6 @@ fn options(config: &Config, known_hosts: &str, guarded: &Path, prompting: Prompt
         ("LogLevel", "INFO".to_owned()),
     ];
     // In batch mode ssh offers no keyboard-interactive: a CA that asks nothing still lets us in.
-    let batch = if prompting == Prompting::Possible { "no" } else { "yes" };
+    let batch = if prompting.can_ask() { "no" } else { "yes" };
     fixed.into_iter().chain([("BatchMode", batch.to_owned())]).collect()
 }

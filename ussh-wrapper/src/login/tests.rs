@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 use super::*;
+use crate::config::OnCaFailure;
 use crate::test_support::own_folder;
 use crate::user_file::UserFileError;
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ fn config() -> Config {
         known_hosts: PathBuf::from("/etc/ussh/known_hosts"),
         renew_before_seconds: None,
         connect_timeout_seconds: 7,
+        on_ca_failure: OnCaFailure::default(),
         hosts: Vec::new(),
         confirm: crate::config::Patterns::default(),
     }
@@ -65,6 +67,14 @@ fn ssh_reads_the_arguments_as_they_are_meant() {
 #[test]
 fn without_anybody_to_ask_ssh_does_not_guess() {
     assert_eq!(as_ssh_reads_them(Prompting::Impossible)["batchmode"], "yes");
+}
+
+#[test]
+fn a_program_is_asked_once_and_a_person_three_times() {
+    for (prompting, wanted) in [(Prompting::ByProgram, "1"), (Prompting::Possible, "3")] {
+        let read = as_ssh_reads_them(prompting);
+        assert_eq!((read["numberofpasswordprompts"].as_str(), read["batchmode"].as_str()), (wanted, "no"));
+    }
 }
 
 #[test]
@@ -136,19 +146,4 @@ fn known_hosts_behind_a_link_that_others_can_turn_is_refused() {
     let refused = known_hosts::check(&link, process::real_uid());
     let Err(KnownHostsError::File(UserFileError::File(error))) = refused else { panic!("{refused:?}") };
     assert!(error.to_string().starts_with(&format!("{}: bad ownership or modes", links.path().display())), "{error}");
-}
-
-#[test]
-fn of_several_cas_the_first_that_takes_a_connection_is_used() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address =
-        |listener: &std::net::TcpListener| CaAddress::try_from(listener.local_addr().unwrap().to_string()).unwrap();
-    let cas = [address(&closed), address(&listener)];
-    drop(closed);
-    assert_eq!(first_that_answers(&cas, Duration::from_secs(5)).unwrap(), &cas[1]);
-    let only = [cas[0].clone()];
-    assert_eq!(first_that_answers(&only, Duration::from_secs(5)).unwrap(), &only[0], "left to ssh");
-    drop(listener);
-    assert!(matches!(first_that_answers(&cas, Duration::from_secs(5)), Err(LoginError::Unreachable(_))));
 }

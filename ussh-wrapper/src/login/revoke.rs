@@ -1,0 +1,63 @@
+//! The panic button: `ssh CA revoke-mine`, by the same ssh as a login, with no agent forwarded.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::heard::{Cause, Ear};
+use super::{LoginError, Prompting, known_hosts, login_arguments};
+use crate::certificates::Judge;
+use crate::config::{CaAddress, Config};
+use crate::exec::{ExecError, find_ssh};
+
+/// Has the first CA that answers revoke all certificates of this user; it says which on stderr.
+/// # Errors
+/// [`LoginError`]
+pub fn revoke_all(config: &Config, judge: &Judge, uid: u32) -> Result<(), LoginError> {
+    let known_hosts = known_hosts::check(&config.known_hosts, uid)?;
+    let mut last = LoginError::NoCa;
+    for ca in &config.cas {
+        match revoke_at(config, ca, judge, &known_hosts) {
+            Err(error) if error.is_ca_failure() => {
+                if config.cas.len() > 1 {
+                    eprintln!("ussh: {error}");
+                }
+                last = error;
+            }
+            other => return other,
+        }
+    }
+    Err(last)
+}
+
+fn revoke_at(config: &Config, ca: &CaAddress, judge: &Judge, known_hosts: &str) -> Result<(), LoginError> {
+    let (user, prompting) = (judge.user(), Prompting::of_this_process());
+    eprintln!("ussh: revoking the certificates of {} at {ca}", user.as_str());
+    // ssh wants it to be there, though it is not used. Of two values of a keyword the first counts.
+    let login = login_arguments(config, ca, user, known_hosts, Path::new("/dev/null"), prompting);
+    let program = find_ssh()?;
+    let output = Stdio::from(io::stderr().as_fd().try_clone_to_owned()?);
+    let mut command = Command::new(&program);
+    command.args(["-o", "ForwardAgent=no", "-o", "IdentityAgent=none"]).args(login).arg("revoke-mine");
+    command.env_remove("SSH_AUTH_SOCK").stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|source| ExecError::Failed { path: program, source })?;
+    let ear = child.stderr.take().map(Ear::listen);
+    let status = child.wait();
+    let said = ear.map(Ear::heard).unwrap_or_default();
+    let status = status?;
+    if status.success() {
+        return Ok(());
+    }
+    if status.code() == Some(255) {
+        match Cause::find(&said) {
+            Some(Cause::NoAnswer(reason)) => return Err(LoginError::NoAnswer { ca: ca.clone(), reason }),
+            Some(Cause::NotProven(trouble)) => {
+                return Err(LoginError::NotProven { ca: ca.clone(), trouble, known_hosts: config.known_hosts.clone() });
+            }
+            None => {}
+        }
+    }
+    let user = user.as_str().to_owned();
+    Err(LoginError::Failed { ca: ca.clone(), user, status: status.to_string(), prompting })
+}
