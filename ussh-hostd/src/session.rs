@@ -17,7 +17,7 @@ const MAX_DEFAULT_WINDOW: Duration = Duration::from_secs(60);
 /// Shortest and longest time from one look to the next.
 const LOOK_EVERY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
 /// Longest wait for the last message on the terminals to be passed on, before SIGTERM: sshd may be stopped, and its client may take no more.
-const LAST_WORD: Duration = Duration::from_millis(250);
+pub const LAST_WORD: Duration = Duration::from_millis(250);
 /// From one report on a process that SIGKILL does not end to the next.
 const STUCK_EVERY: Duration = Duration::from_secs(60);
 
