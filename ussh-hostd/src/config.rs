@@ -71,6 +71,7 @@ struct Raw {
     look_before_seconds: Option<u64>,
     agent_timeout_seconds: u64,
     grace_seconds: u64,
+    at_end: AtEnd,
     sync: Option<RawSync>,
 }
 
@@ -84,6 +85,17 @@ struct RawSync {
     timeout_seconds: Option<u64>,
     stale: Option<Stale>,
     stale_after_seconds: Option<u64>,
+}
+
+/// What becomes of a session whose certificate has run out and is not renewed. Revoked, it ends in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AtEnd {
+    /// It ends.
+    #[default]
+    End,
+    /// It goes on, and its terminals and the log are told.
+    Warn,
 }
 
 /// What a stale feed means.
@@ -108,6 +120,7 @@ impl Default for Raw {
             look_before_seconds: None,
             agent_timeout_seconds: 3,
             grace_seconds: 2,
+            at_end: AtEnd::End,
             sync: None,
         }
     }
@@ -141,6 +154,8 @@ pub struct Timing {
     pub agent_timeout: Duration,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
+    /// What becomes of it then.
+    pub at_end: AtEnd,
 }
 
 /// Where the feed comes from.
@@ -226,6 +241,7 @@ impl Config {
                 .transpose()?,
             agent_timeout: check.seconds("agent_timeout_seconds", raw.agent_timeout_seconds, MAX_PATIENCE_SECONDS)?,
             grace: check.seconds("grace_seconds", raw.grace_seconds, MAX_PATIENCE_SECONDS)?,
+            at_end: raw.at_end,
         };
         Ok(Config {
             ca_file: check.absolute("ca_file", raw.ca_file)?,
@@ -461,6 +477,7 @@ mod tests {
             ("revoked_keys = 'None'", "absolute"),
             ("spool = '/sessions'", "folder"),
             ("grace_seconds = 0", "1 to 60"),
+            ("at_end = 'freeze'", "expected `end` or `warn`"),
             ("grace_seconds = -1", "invalid"),
             ("agent_timeout_seconds = 61", "1 to 60"),
             ("look_before_seconds = 0", "1 to"),

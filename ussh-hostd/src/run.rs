@@ -442,6 +442,7 @@ impl Daemon {
             Action::Look => self.look(id),
             Action::Warn { left } => self.warn(id, left),
             Action::Prolong => self.prolong(id),
+            Action::Overdue => self.overdue(id),
             Action::Announce(cause) => self.announce(id, &cause),
             Action::Terminate => self.terminate(id),
             Action::Kill => self.kill(id, "SIGTERM", Connection::kill),
@@ -501,6 +502,14 @@ impl Daemon {
         let left = Duration::from_secs(certificate.valid_before().0).saturating_sub(self.now().wall);
         let detail = format!("{}: good for another {}", held.who(), span(left));
         self.report.certificate(Severity::Info, "Renewed session with", certificate, &detail);
+    }
+
+    fn overdue(&self, id: ConnectionId) {
+        let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
+        let text = "your certificate has run out. This session goes on, and the log says so. For a new certificate run `ussh --login` on your own machine now.";
+        let told = held.connection.tell(&on_terminal(text));
+        let detail = format!("{}: it has run out and is not renewed; terminals told: {}", held.who(), told.terminals());
+        self.report.certificate(Severity::Warning, "Letting go on a session of", certificate, &detail);
     }
 
     fn announce(&mut self, id: ConnectionId, cause: &Cause) {

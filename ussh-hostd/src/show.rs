@@ -63,7 +63,7 @@ fn as_text<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error
 pub enum State {
     /// Its certificate is good.
     Live,
-    /// Its certificate has run out: the daemon, if it runs, is about to end it.
+    /// Its certificate has run out: the daemon, if it runs, is about to end it, or lets it go on (`at_end`).
     Expired,
     /// Its certificate is refused: the daemon, if it runs, is about to end it.
     Refused,

@@ -21,7 +21,7 @@ const INCLUDE: &str = "Include /etc/ssh/sshd_config.d/*.conf\n";
 const ED25519: &str = "/etc/ssh/ssh_host_ed25519_key";
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
-    let hosts = ["new1", "new2", "new3", "new4", "new5", "new6", "new7", "new8", "new9", "twin"];
+    let hosts = ["new1", "new2", "new3", "new4", "new5", "new6", "new7", "new8", "new9", "new10", "twin"];
     let plan = WorldPlan::new("enrolled").without_servers().installed_on("new13", trixie_root().unwrap());
     hosts.iter().fold(plan, |plan, host| plan.installed(host)).start().unwrap()
 });
@@ -63,18 +63,15 @@ fn outcomes(host: &str) -> Vec<String> {
     rows.map(|row| row.outcome).collect()
 }
 
-/// The host certificate that sshd shows.
-fn shown_serial(host: &str) -> u64 {
+/// Serial of the host certificate that sshd shows. `None`: it does not listen; while it reads its configuration anew it refuses connections.
+fn shown(host: &str) -> Option<u64> {
+    let algorithms = "ssh-ed25519-cert-v01@openssh.com,ecdsa-sha2-nistp256-cert-v01@openssh.com";
     let script = format!(
-        "ssh -v -o BatchMode=yes -o StrictHostKeyChecking=yes -o HostKeyAlgorithms=ssh-ed25519-cert-v01@openssh.com,ecdsa-sha2-nistp256-cert-v01@openssh.com {host} true 2>&1 </dev/null"
+        "ssh -v -o BatchMode=yes -o StrictHostKeyChecking=yes -o HostKeyAlgorithms={algorithms} {host} true 2>&1 </dev/null"
     );
-    let said = WORLD.sh("laptop", "alice", &script).unwrap();
-    let line = said
-        .stdout
-        .lines()
-        .find(|line| line.contains("Server host certificate: "))
-        .unwrap_or_else(|| panic!("{said:?}"));
-    line.split("serial ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
+    let said = WORLD.sh("laptop", "alice", &script).unwrap().stdout;
+    let line = said.lines().find(|line| line.contains("Server host certificate: "))?;
+    line.split("serial ").nth(1)?.split(' ').next()?.parse().ok()
 }
 
 #[test]
@@ -200,6 +197,43 @@ fn a_stale_feed_is_an_alarm_and_keeps_sessions_from_being_renewed_where_the_poli
         host.stop_service("ussh-hostd").unwrap();
         host.forget_service("ussh-hostd").unwrap();
     }
+}
+
+#[test]
+fn where_the_policy_says_so_a_session_outlives_its_certificate_and_only_its_terminals_are_told() {
+    let _watch = WORLD.lab().watch();
+    let host = prepare("new10");
+    enroll(&host, "", &token("new10")).ok().unwrap();
+    record_sessions(&host);
+    host.write_file(
+        "/etc/ussh/hostd.toml",
+        0o644,
+        "at_end = \"warn\"\nwarn_before_seconds = 3\nlook_before_seconds = 3\n",
+    )
+    .unwrap();
+    let daemon = host.command(["ussh-hostd", "run"]).service("ussh-hostd").unwrap();
+    daemon.wait_for_output("Watching ", SOON).unwrap();
+    let agent = WORLD.new_agent("alice").unwrap();
+    WORLD.forge(&Forgery::of("alice").validity("-5m:+6s")).unwrap().add_to(&agent).unwrap();
+    let shell = agent.shell("ssh -A new10").unwrap();
+    // What a command carries is left alone, as what sftp and scp do is.
+    let ssh = ["ssh", "-T", "new10", "sleep 12; echo end"];
+    let command = WORLD.host("laptop").command(ssh).user("alice").env("SSH_AUTH_SOCK", agent.socket()).spawn().unwrap();
+    shell.terminal().expect("your certificate has run out. This session goes on, and the log says so.", SOON).unwrap();
+    daemon.wait_for_output("Letting go on a session of certificate ID \"alice\"", SOON).unwrap();
+    assert!(shell.run("echo still here").unwrap().contains("still here"));
+    let said = command.wait(SOON).unwrap();
+    assert_eq!(
+        (said.stdout.as_str(), said.stderr.as_str()),
+        (
+            "end
+", ""
+        )
+    );
+    WORLD.forge(&Forgery::of("alice").validity("-5m:+1h")).unwrap().add_to(&agent).unwrap();
+    daemon.wait_for_output("Renewed session with certificate ID \"alice\"", SOON).unwrap();
+    assert!(shell.run("echo and here").unwrap().contains("and here"));
+    host.stop_service("ussh-hostd").unwrap();
 }
 
 #[test]
