@@ -1,7 +1,7 @@
 //! The command line and the exit statuses.
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -9,10 +9,15 @@ use serde::Serialize;
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_os::process;
 
+use ussh_core::enroll::HostToken;
+
 use crate::config::Config;
+use crate::enroll::{self, DROP_IN};
+use crate::renew::{self, RenewError};
 use crate::report::{Report, Severity};
 use crate::show::{self, Status};
-use crate::{run, sync};
+use crate::sync::SyncError;
+use crate::{ca_ssh, end, run, sync, trust_note, watching};
 
 /// Exit statuses beside 0 (sysexits.h).
 const FAILED: u8 = 1;
@@ -44,18 +49,28 @@ struct Cli {
     verb: Verb,
 }
 
-const EXIT_STATUS: &str = "Exit status: 0 done; 1 failed; 64 wrong use; 69 the daemon does not run (status); 78 the configuration is not valid.
+const EXIT_STATUS: &str = "Exit status: 0 done; 1 failed, or (check, status) something is wrong; 64 wrong use; 69 the daemon does not run (status); 78 the configuration is not valid.
 
 Files: /etc/ussh/hostd.toml   configuration (TOML; unknown keys are refused)
          ca_file               trusted CA keys [\"/etc/ssh/trusted_user_ca\"]
          revoked_keys          KRL or plain list, or \"none\" [\"/etc/ssh/revoked_keys\"]
          spool                 session records [\"/run/ussh-hostd/sessions\"]
+         state                 enrolment, and the feed that was taken last [\"/var/lib/ussh-hostd\"]
          warn_before_seconds   a number or a list [[300, 60]]
          look_before_seconds   when the agent is asked first [30 % of the time left, at most 60]
          agent_timeout_seconds for one look at a session's agent [3]
          grace_seconds         from SIGTERM to SIGKILL at the end of a session [2]
-         [sync] source         \"file:/folder\" with user_ca.pub, krl and known_hosts
-         [sync] known_hosts    where the feed's known_hosts goes [left alone]";
+         at_end                \"end\", or \"warn\": a session whose certificate runs out goes on, and is told so [\"end\"]
+         [sync] source         \"ssh:\" (the CA that this host is enrolled with), \"file:/PATH\" (a feed, or a folder with one),
+                               \"exec:/PROGRAM ARGUMENTS\" (what it prints; run as nobody, no shell) [\"ssh:\" if enrolled]
+         [sync] feed_key       file with the feed key, for a host that is not enrolled [none: the source must be a folder of
+                               root's with user_ca.pub and krl]
+         [sync] every_seconds  from one sync of the daemon's to the next, a fifth more or less [300]
+         [sync] timeout_seconds      for a feed on its way [60]
+         [sync] stale          \"warn\", or \"refuse\": no session is renewed while the feed is stale [\"warn\"]
+         [sync] stale_after_seconds  age from which a feed is stale [its own end]
+         [sync] known_hosts    where the feed's known_hosts goes [left alone]
+       /etc/ssh/sshd_config.d/ussh-host.conf   written by enroll";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -64,24 +79,87 @@ enum Verb {
     /// Each decision is one line in syslog (authpriv), and on stderr unless that is the journal already. SIGTERM stops the daemon and no session; SIGHUP reads all
     /// files again, which happens by itself when they change. A CA file or revocation list that cannot be read ends no session, but none is renewed until it is mended.
     Run,
+    /// Get this host's certificates from the CA, by a token, and have sshd go by the CA
+    ///
+    /// One command from a host with sshd to one that people log in to by certificate, with no question about its key. `usshca host token NAME` on the CA makes the token. The host's Ed25519 and ECDSA keys are
+    /// taken (one is made if there is none). Written are their certificates, the CA file, the revocation list, and a drop-in for sshd, which must pass `sshd -t`; then sshd reads it. If anything fails, the
+    /// host is as it was before. The CA is known by the token: a host key of another CA is refused. Enrolling again replaces.
+    Enroll(EnrollArguments),
+    /// Renew this host's certificates now (the daemon does it by itself at two thirds of their life)
+    Renew {
+        /// This is the machine that was enrolled, although its machine ID is another one
+        #[arg(long)]
+        same_machine: bool,
+    },
     /// Take the CA keys and the revocation list from the feed, all or nothing
     ///
-    /// Everything in the feed is checked before anything is replaced: at least one CA key, a KRL that reads to its end and is no older than the installed one. On any error
-    /// nothing has changed and the exit status is 1. A running daemon notices the new files by itself.
+    /// Everything in the feed is checked before anything is replaced: the signature by the pinned feed key, that it goes back in nothing, its age; at least one CA key, a KRL that reads to its end and is no older
+    /// than the installed one. On any error nothing has changed and the exit status is 1. A running daemon does it by itself, and notices the new files.
     Sync,
     /// List the sessions
-    Sessions(Format),
-    /// Say whether the configuration is valid and the files it names can be used
+    Sessions {
+        #[command(flatten)]
+        format: Format,
+        /// List them again whenever anything has changed, until interrupted; with --json an object on each line
+        #[arg(long)]
+        watch: bool,
+    },
+    /// End a session: its terminals are told, its forwarded ports closed, its programs ended
+    End {
+        /// The number in the first column of `sessions`
+        #[arg(value_name = "PID")]
+        id: String,
+    },
+    /// Say whether the configuration is valid and the files it names can be used, and what somebody must hear of: certificates of this host that run out, a stale feed
     Check,
-    /// Say how things stand: the daemon, the CA keys, the revocation list
-    Status(Format),
+    /// Say how things stand: the daemon, this host's certificates, the CA keys, the revocation list, the feed
+    Status {
+        #[command(flatten)]
+        format: Format,
+        /// Print it for Prometheus (for the textfile collector of node_exporter)
+        #[arg(long, conflicts_with = "json")]
+        metrics: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct EnrollArguments {
+    /// The CA's name, as in its own host certificate
+    ca: String,
+    /// Its SSH port
+    #[arg(long, default_value_t = 22)]
+    port: u16,
+    /// File with the token [default: asked for, or read from standard input; never an argument, which everybody could read]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// A name that the token must be for; may be repeated
+    #[arg(long = "name", value_name = "NAME")]
+    names: Vec<String>,
+    /// Private host key to get a certificate for; may be repeated [default: /etc/ssh/ssh_host_ed25519_key and _ecdsa_key]
+    #[arg(long = "key", value_name = "FILE")]
+    keys: Vec<PathBuf>,
+    /// Make new host keys, of the RSA key as well: for a machine that is a copy of another one
+    #[arg(long)]
+    new_keys: bool,
+    /// This is the machine that was enrolled before, although its machine ID is another one
+    #[arg(long)]
+    same_machine: bool,
+    /// Know the CA by this known_hosts file and not by the token (OpenSSH before 8.5)
+    #[arg(long, value_name = "FILE")]
+    known_hosts: Option<PathBuf>,
 }
 
 impl Verb {
     /// Whether nobody else can do it: the session records are root's to read, the trusted files root's to write.
     fn is_roots(&self) -> bool {
         match self {
-            Verb::Run | Verb::Sync | Verb::Sessions(_) | Verb::Status(_) => true,
+            Verb::Run
+            | Verb::Enroll(_)
+            | Verb::Renew { .. }
+            | Verb::Sync
+            | Verb::Sessions { .. }
+            | Verb::End { .. }
+            | Verb::Status { .. } => true,
             Verb::Check => false,
         }
     }
@@ -96,6 +174,14 @@ struct Format {
 
 /// Reads the command line, does what it says.
 pub fn main() -> ExitCode {
+    // Not a verb for people: ssh runs it, and root need not be who runs ssh.
+    let arguments = std::env::args_os().skip(1).take(6).map(|word| word.to_string_lossy().into_owned());
+    let arguments: Vec<String> = arguments.collect();
+    if let [first, digest, _invocation, host, key] = arguments.as_slice()
+        && first == ca_ssh::KNOWN_HOST
+    {
+        return print(&ca_ssh::known_host(digest, host, key).unwrap_or_default());
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
@@ -108,16 +194,27 @@ pub fn main() -> ExitCode {
     if cli.verb.is_roots() && process::effective_uid() != 0 {
         return fail(FAILED, "must be run by root");
     }
-    let config = match Config::load(cli.config.as_deref()) {
+    let path = cli.config.as_deref();
+    let config = match Config::load(path) {
         Ok(config) => config,
         Err(e) => return fail(CONFIG, &e.to_string()),
     };
     match cli.verb {
-        Verb::Run => run::run(&config).map_or_else(|e| fail(FAILED, &e.to_string()), |()| ExitCode::SUCCESS),
+        Verb::Run => run::run(&config, path).map_or_else(|e| fail(FAILED, &e.to_string()), |()| ExitCode::SUCCESS),
+        Verb::Enroll(arguments) => do_enroll(&config, arguments),
+        Verb::Renew { same_machine } => do_renew(&config, same_machine),
         Verb::Sync => do_sync(&config),
-        Verb::Sessions(format) => sessions(&config, format),
+        Verb::Sessions { format, watch: false } => sessions(&config, format),
+        Verb::Sessions { format, watch: true } => match watching::watch(&config, format.json) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => fail(FAILED, &e.to_string()),
+        },
+        Verb::End { id } => match end::end(&config, &id) {
+            Ok(said) => print(&(said + "\n")),
+            Err(e) => fail(FAILED, &e.to_string()),
+        },
         Verb::Check => check(&config),
-        Verb::Status(format) => status(&config, format),
+        Verb::Status { format, metrics } => status(&config, format, metrics),
     }
 }
 
@@ -142,6 +239,87 @@ fn print_json(value: &impl Serialize) -> ExitCode {
     }
 }
 
+fn do_enroll(config: &Config, arguments: EnrollArguments) -> ExitCode {
+    let EnrollArguments { ca, port, token_file, names, keys, new_keys, same_machine, known_hosts } = arguments;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
+    if ca.is_empty() || ca.starts_with('-') || !ca.chars().all(is_name) {
+        return fail(
+            USAGE,
+            &format!("not the name of a CA's server: {}", ussh_core::escape::escape(ca.as_bytes(), 256)),
+        );
+    }
+    if let Some(path) = keys
+        .iter()
+        .chain(&known_hosts)
+        .find(|path| !path.is_absolute() || path.to_string_lossy().contains([' ', '"', '\n', '%']))
+    {
+        return fail(USAGE, &format!("must be an absolute path without blanks: {}", path.display()));
+    }
+    let token = match read_token(token_file.as_deref()) {
+        Ok(text) => text,
+        Err(e) => return fail(FAILED, &format!("the token cannot be read: {e}")),
+    };
+    let Some(token) = HostToken::parse(&token) else {
+        return fail(
+            USAGE,
+            "this is no token: `usshca host token NAME` on the CA prints one, a word that begins with ussh-host-",
+        );
+    };
+    let report = Report::quiet();
+    let wish = enroll::Wish { ca, port, token, names, keys, new_keys, known_hosts, same_machine };
+    match enroll::enroll(config, wish) {
+        Ok(told) => {
+            report.line(Severity::Notice, &format!("Enrolled: {}", told.join("; ")));
+            note(&config.renew_note(), None);
+            print(&(told.join("\n") + &format!("\nsshd goes by {DROP_IN}\n")))
+        }
+        Err(e) => {
+            report.line(Severity::Error, &format!("Not enrolled: {e}"));
+            fail(FAILED, &format!("enroll: {e}"))
+        }
+    }
+}
+
+fn read_token(file: Option<&Path>) -> std::io::Result<zeroize::Zeroizing<String>> {
+    let mut text = zeroize::Zeroizing::new(String::new());
+    match file {
+        Some(file) if file != Path::new("-") => {
+            std::io::BufReader::new(std::fs::File::open(file)?).read_line(&mut text)?
+        }
+        _ => {
+            let input = std::io::stdin();
+            if input.is_terminal() {
+                let _ = write!(std::io::stderr(), "Token: ");
+            }
+            input.lock().read_line(&mut text)?
+        }
+    };
+    Ok(text)
+}
+
+fn do_renew(config: &Config, same_machine: bool) -> ExitCode {
+    let report = Report::quiet();
+    match renew::renew(config, same_machine) {
+        Ok(told) => {
+            report.line(Severity::Notice, &format!("Renewed: {}", told.join("; ")));
+            note(&config.renew_note(), None);
+            print(&(told.join("\n") + "\n"))
+        }
+        Err(e) => {
+            if !matches!(e, RenewError::Busy(_)) {
+                note(&config.renew_note(), Some(&e.to_string()));
+            }
+            report.line(Severity::Error, &format!("Not renewed: {e}"));
+            fail(FAILED, &format!("renew: {e}"))
+        }
+    }
+}
+
+/// For `status` and `check`. That it cannot be written is no reason to fail: the log has it.
+fn note(path: &Path, problem: Option<&str>) {
+    let _ = trust_note::write(path, problem);
+}
+
 fn do_sync(config: &Config) -> ExitCode {
     let report = Report::quiet();
     match sync::sync(config) {
@@ -149,9 +327,13 @@ fn do_sync(config: &Config) -> ExitCode {
             if outcome.changed {
                 report.line(Severity::Notice, &format!("Sync: {}", outcome.lines.join("; ")));
             }
+            note(&config.sync_note(), None);
             print(&(outcome.lines.join("\n") + "\n"))
         }
         Err(e) => {
+            if !matches!(e, SyncError::Busy(_) | SyncError::NoSource) {
+                note(&config.sync_note(), Some(&e.to_string()));
+            }
             report.line(Severity::Error, &format!("Sync refused: {e}"));
             fail(FAILED, &format!("sync: {e}"))
         }
@@ -168,22 +350,27 @@ fn sessions(config: &Config, format: Format) -> ExitCode {
 }
 
 fn check(config: &Config) -> ExitCode {
-    let problems = show::problems(config);
+    let problems = show::problems(config, SystemClock.now());
     if problems.is_empty() { print("good\n") } else { fail(FAILED, &problems.join("\nussh-hostd: ")) }
 }
 
-fn status(config: &Config, format: Format) -> ExitCode {
-    let status = match Status::read(config, SystemClock.now()) {
-        Ok(status) => status,
+fn status(config: &Config, format: Format, metrics: bool) -> ExitCode {
+    let now = SystemClock.now();
+    let read = Status::read(config, now).and_then(|status| Ok((status, show::sessions(config, now)?)));
+    let (status, rows) = match read {
+        Ok(read) => read,
         Err(e) => return fail(FAILED, &format!("{}: {e}", config.spool.display())),
     };
+    if metrics {
+        // What is wrong is in the numbers.
+        return print(&status.metrics(&rows));
+    }
     let printed = if format.json { print_json(&status) } else { print(&status.text()) };
-    let problem = status.trust_problem.as_ref().or(status.daemon_problem.as_ref());
-    match (printed == ExitCode::SUCCESS, problem, status.daemon_pid) {
+    match (printed == ExitCode::SUCCESS, status.is_bad(), status.daemon_pid) {
         (false, _, _) => printed,
         (true, _, None) => UNAVAILABLE.into(),
-        (true, Some(_), Some(_)) => FAILED.into(),
-        (true, None, Some(_)) => ExitCode::SUCCESS,
+        (true, true, Some(_)) => FAILED.into(),
+        (true, false, Some(_)) => ExitCode::SUCCESS,
     }
 }
 

@@ -14,6 +14,13 @@ const MAX_CONFIG: usize = 64 * 1024;
 const MAX_WARNINGS: usize = 16;
 /// Longest time ahead of the end that can be configured, seconds (one week).
 const MAX_AHEAD_SECONDS: u64 = 7 * 24 * 3600;
+/// From one sync to the next, unless the configuration says otherwise, seconds.
+const DEFAULT_SYNC_SECONDS: u64 = 300;
+/// How long a feed may be on its way, unless the configuration says otherwise, and at most, seconds.
+const DEFAULT_FETCH_SECONDS: u64 = 60;
+const MAX_FETCH_SECONDS: u64 = 3600;
+/// Longest age of a feed that can be configured, seconds: none is valid for longer.
+const MAX_FEED_SECONDS: u64 = ussh_core::feed::MAX_VALIDITY;
 /// Longest grace and agent timeout, seconds.
 const MAX_PATIENCE_SECONDS: u64 = 60;
 
@@ -24,11 +31,13 @@ pub enum ConfigError {
     #[error("{0}")]
     File(#[from] TrustedFileError),
     /// Not TOML, an unknown key, or a value of the wrong type.
-    #[error("{path}: {message}")]
+    #[error("{path}:{line}: {message}")]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// The parser's words, with line and column.
+        /// From 1.
+        line: usize,
+        /// The parser's words: one line.
         message: String,
     },
     /// A value that makes no sense.
@@ -57,18 +66,47 @@ struct Raw {
     ca_file: PathBuf,
     revoked_keys: PathBuf,
     spool: PathBuf,
+    state: PathBuf,
     warn_before_seconds: OneOrMany,
     look_before_seconds: Option<u64>,
     agent_timeout_seconds: u64,
     grace_seconds: u64,
+    at_end: AtEnd,
     sync: Option<RawSync>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawSync {
-    source: String,
+    source: Option<String>,
     known_hosts: Option<PathBuf>,
+    feed_key: Option<PathBuf>,
+    every_seconds: Option<u64>,
+    timeout_seconds: Option<u64>,
+    stale: Option<Stale>,
+    stale_after_seconds: Option<u64>,
+}
+
+/// What becomes of a session whose certificate has run out and is not renewed. Revoked, it ends in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AtEnd {
+    /// It ends.
+    #[default]
+    End,
+    /// It goes on, and its terminals and the log are told.
+    Warn,
+}
+
+/// What a stale feed means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stale {
+    /// The log, `check` and `status` say so.
+    #[default]
+    Warn,
+    /// Besides, no session is renewed.
+    Refuse,
 }
 
 impl Default for Raw {
@@ -77,10 +115,12 @@ impl Default for Raw {
             ca_file: "/etc/ssh/trusted_user_ca".into(),
             revoked_keys: "/etc/ssh/revoked_keys".into(),
             spool: ussh_core::record::SPOOL.into(),
+            state: "/var/lib/ussh-hostd".into(),
             warn_before_seconds: OneOrMany::Many(vec![300, 60]),
             look_before_seconds: None,
             agent_timeout_seconds: 3,
             grace_seconds: 2,
+            at_end: AtEnd::End,
             sync: None,
         }
     }
@@ -95,6 +135,8 @@ pub struct Config {
     pub revoked_keys: Option<PathBuf>,
     /// Where pam_ussh puts the session records.
     pub spool: PathBuf,
+    /// What this host knows of its CA, and of the feed that it took last.
+    pub state: PathBuf,
     /// When and how long.
     pub timing: Timing,
     /// Where `sync` gets trust from.
@@ -112,15 +154,52 @@ pub struct Timing {
     pub agent_timeout: Duration,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
+    /// What becomes of it then.
+    pub at_end: AtEnd,
+}
+
+/// Where the feed comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The CA that this host is enrolled with, by the system's ssh.
+    Ssh,
+    /// A feed, or a folder that holds one.
+    File(PathBuf),
+    /// What a command prints, run as nobody: the program's absolute path, and its arguments.
+    Exec(Vec<String>),
 }
 
 /// `[sync]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyncConfig {
-    /// The folder of a `file:` source.
-    pub folder: PathBuf,
+    /// Where the feed comes from.
+    pub source: Source,
     /// Where the host CA's known_hosts lines go; `None`: they are left alone.
     pub known_hosts: Option<PathBuf>,
+    /// The key that signs the feed, until one is pinned.
+    pub feed_key: Option<PathBuf>,
+    /// From one sync of the daemon's to the next, a fifth more or less.
+    pub every: Duration,
+    /// How long a feed may be on its way.
+    pub timeout: Duration,
+    /// What a stale feed means.
+    pub stale: Stale,
+    /// Age from which a feed is stale that is still valid.
+    pub stale_after: Option<Duration>,
+}
+
+impl Default for SyncConfig {
+    fn default() -> Self {
+        SyncConfig {
+            source: Source::Ssh,
+            known_hosts: None,
+            feed_key: None,
+            every: Duration::from_secs(DEFAULT_SYNC_SECONDS),
+            timeout: Duration::from_secs(DEFAULT_FETCH_SECONDS),
+            stale: Stale::Warn,
+            stale_after: None,
+        }
+    }
 }
 
 impl Config {
@@ -135,8 +214,11 @@ impl Config {
             return Config::parse("", file);
         }
         let data = read_trusted(file, MAX_CONFIG)?;
-        let text = String::from_utf8(data)
-            .map_err(|_| ConfigError::Syntax { path: file.into(), message: "not UTF-8".into() })?;
+        let text = String::from_utf8(data).map_err(|_| ConfigError::Syntax {
+            path: file.into(),
+            line: 1,
+            message: "not UTF-8".into(),
+        })?;
         Config::parse(&text, file)
     }
 
@@ -144,8 +226,12 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], never `File`.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let raw: Raw = toml::from_str(text)
-            .map_err(|e| ConfigError::Syntax { path: path.into(), message: e.to_string().trim_end().to_owned() })?;
+        let raw: Raw = toml::from_str(text).map_err(|e| {
+            let start = e.span().map_or(0, |span| span.start);
+            let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
+            let message = e.message().lines().collect::<Vec<_>>().join(", ");
+            ConfigError::Syntax { path: path.into(), line, message }
+        })?;
         let check = Check { path };
         let timing = Timing {
             warn_before: check.warnings(raw.warn_before_seconds)?,
@@ -155,6 +241,7 @@ impl Config {
                 .transpose()?,
             agent_timeout: check.seconds("agent_timeout_seconds", raw.agent_timeout_seconds, MAX_PATIENCE_SECONDS)?,
             grace: check.seconds("grace_seconds", raw.grace_seconds, MAX_PATIENCE_SECONDS)?,
+            at_end: raw.at_end,
         };
         Ok(Config {
             ca_file: check.absolute("ca_file", raw.ca_file)?,
@@ -163,6 +250,7 @@ impl Config {
                 file => Some(check.absolute("revoked_keys", file)?),
             },
             spool: check.spool(raw.spool)?,
+            state: check.absolute("state", raw.state)?,
             timing,
             sync: raw.sync.map(|s| check.sync(s)).transpose()?,
         })
@@ -178,6 +266,16 @@ impl Config {
     /// What the daemon cannot use at the moment.
     pub fn trust_note(&self) -> PathBuf {
         self.spool.with_file_name("trust.problem")
+    }
+
+    /// Why the last sync failed.
+    pub fn sync_note(&self) -> PathBuf {
+        self.spool.with_file_name("sync.problem")
+    }
+
+    /// Why the last renewal failed.
+    pub fn renew_note(&self) -> PathBuf {
+        self.spool.with_file_name("renew.problem")
     }
 
     /// Held by a sync.
@@ -236,12 +334,46 @@ impl Check<'_> {
     }
 
     fn sync(&self, raw: RawSync) -> Result<SyncConfig, ConfigError> {
-        let folder = match raw.source.strip_prefix("file:") {
-            Some(folder) => self.absolute("sync.source", folder.into())?,
-            None => return Err(self.refuse("sync.source", "must be file: and an absolute path")),
+        let default = SyncConfig::default();
+        Ok(SyncConfig {
+            source: raw.source.map_or(Ok(default.source), |text| self.source(&text))?,
+            known_hosts: raw.known_hosts.map(|f| self.absolute("sync.known_hosts", f)).transpose()?,
+            feed_key: raw.feed_key.map(|f| self.absolute("sync.feed_key", f)).transpose()?,
+            every: raw
+                .every_seconds
+                .map_or(Ok(default.every), |s| self.seconds("sync.every_seconds", s, MAX_AHEAD_SECONDS))?,
+            timeout: raw
+                .timeout_seconds
+                .map_or(Ok(default.timeout), |s| self.seconds("sync.timeout_seconds", s, MAX_FETCH_SECONDS))?,
+            stale: raw.stale.unwrap_or_default(),
+            stale_after: raw
+                .stale_after_seconds
+                .map(|s| self.seconds("sync.stale_after_seconds", s, MAX_FEED_SECONDS))
+                .transpose()?,
+        })
+    }
+
+    fn source(&self, text: &str) -> Result<Source, ConfigError> {
+        let key = "sync.source";
+        let refuse = || {
+            self.refuse(
+                key,
+                "must be ssh:, file: and an absolute path, or exec: and a program's absolute path with its arguments",
+            )
         };
-        let known_hosts = raw.known_hosts.map(|f| self.absolute("sync.known_hosts", f)).transpose()?;
-        Ok(SyncConfig { folder, known_hosts })
+        match text.split_once(':') {
+            Some(("ssh", "")) => Ok(Source::Ssh),
+            Some(("file", path)) => self.absolute(key, path.into()).map(Source::File),
+            Some(("exec", line)) => {
+                let words: Vec<String> = line.split_ascii_whitespace().map(str::to_owned).collect();
+                if words.first().is_some_and(|program| program.starts_with('/')) {
+                    Ok(Source::Exec(words))
+                } else {
+                    Err(refuse())
+                }
+            }
+            _ => Err(refuse()),
+        }
     }
 }
 
@@ -268,15 +400,25 @@ mod tests {
     fn what_is_commented_out_in_the_example_is_what_holds_without() {
         let example = include_str!("../../packaging/ussh/hostd.toml");
         let config = parse(example).unwrap();
-        let sync = SyncConfig { folder: "/srv/ussh-feed".into(), known_hosts: None };
+        let sync = SyncConfig { source: Source::File("/srv/ussh-feed".into()), ..SyncConfig::default() };
         assert_eq!(config, Config { sync: Some(sync), ..parse("").unwrap() });
         let stated = example.replace("#= ", "");
         assert!(stated.contains("\nwarn_before_seconds = "));
         assert_eq!(parse(&stated).unwrap(), config);
         // What has no fixed default is a key of ours as well.
-        let all = stated.replace("# look_", "look_").replace("# known_", "known_");
+        let all = ["look_", "known_", "feed_", "stale_"]
+            .iter()
+            .fold(stated, |text, key| text.replace(&format!("# {key}"), key));
+        let all = parse(&all).unwrap();
         let timing = Timing { look_before: Some(Duration::from_secs(60)), ..config.timing };
-        assert_eq!(parse(&all).unwrap().timing, timing);
+        assert_eq!(all.timing, timing);
+        let sync = SyncConfig {
+            known_hosts: Some("/etc/ssh/ssh_known_hosts".into()),
+            feed_key: Some("/etc/ussh/feed_key.pub".into()),
+            stale_after: Some(Duration::from_secs(86400)),
+            ..config.sync.unwrap()
+        };
+        assert_eq!(all.sync, Some(sync));
     }
 
     #[test]
@@ -294,7 +436,35 @@ mod tests {
     #[test]
     fn takes_a_file_source() {
         let sync = parse("[sync]\nsource = 'file:/srv/feed'").unwrap().sync.unwrap();
-        assert_eq!(sync, SyncConfig { folder: "/srv/feed".into(), known_hosts: None });
+        assert_eq!(sync, SyncConfig { source: Source::File("/srv/feed".into()), ..SyncConfig::default() });
+    }
+
+    #[test]
+    fn takes_ssh_and_a_command_without_a_shell() {
+        let source =
+            |text: &str| parse(&format!("[sync]\nsource = '{text}'")).map(|config| config.sync.unwrap().source);
+        assert_eq!(source("ssh:").unwrap(), Source::Ssh);
+        assert_eq!(parse("[sync]").unwrap().sync.unwrap(), SyncConfig::default());
+        let words = ["/usr/bin/curl", "-sSf", "https://feed/$(id)"].map(str::to_owned).to_vec();
+        assert_eq!(source("exec:/usr/bin/curl  -sSf https://feed/$(id)").unwrap(), Source::Exec(words));
+        for wrong in ["exec:curl x", "exec:", "ssh:ca", "ftp:/x", "/srv/feed"] {
+            assert!(
+                source(wrong).unwrap_err().contains("must be ssh:, file: and an absolute path, or exec:"),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong_in_one_line_with_its_number() {
+        for (text, said) in [
+            ("grace_seconds = 2\nca_fil = '/x'", "/t.toml:2: unknown field `ca_fil`"),
+            ("[sync]\n\nstale = 'no'", "/t.toml:3: unknown variant `no`, expected `warn` or `refuse`"),
+            ("x", "/t.toml:1: "),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.starts_with(said) && !error.contains('\n'), "{error}");
+        }
     }
 
     #[test]
@@ -307,6 +477,7 @@ mod tests {
             ("revoked_keys = 'None'", "absolute"),
             ("spool = '/sessions'", "folder"),
             ("grace_seconds = 0", "1 to 60"),
+            ("at_end = 'freeze'", "expected `end` or `warn`"),
             ("grace_seconds = -1", "invalid"),
             ("agent_timeout_seconds = 61", "1 to 60"),
             ("look_before_seconds = 0", "1 to"),
@@ -316,9 +487,10 @@ mod tests {
             ("warn_before_seconds = [60, -1]", "must be a number of seconds or a list of them"),
             ("[sync]\nsource = '/srv/feed'", "file:"),
             ("[sync]\nsource = 'file:feed'", "absolute"),
-            ("[sync]\nsource = 'ssh:ca'", "file:"),
             ("[sync]\nsource = 'file:/x'\nto = '/y'", "unknown field"),
-            ("[sync]", "source"),
+            ("[sync]\nevery_seconds = 0", "1 to"),
+            ("[sync]\nstale_after_seconds = 99999999", "1 to"),
+            ("state = 'x'", "absolute"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(reason), "{text}: {error}");

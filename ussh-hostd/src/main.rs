@@ -32,7 +32,35 @@ mod start;
 
 mod run;
 
+mod child;
+
+mod place;
+
+mod enrolment;
+
+mod ca_ssh;
+
+mod host_key;
+
+mod sshd;
+
+mod pinned;
+
+mod source;
+
 mod sync;
+
+mod enroll;
+
+mod renew;
+
+mod health;
+
+mod chores;
+
+mod end;
+
+mod watching;
 
 mod show;
 

@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
@@ -18,6 +20,7 @@ use ussh_core::decision::Accepted;
 use ussh_core::record::SessionRecord;
 use ussh_os::process;
 
+use crate::chores::Chores;
 use crate::config::Config;
 use crate::connection::{Connection, Told};
 use crate::look::{Answer, Look, Lookers, NotRenewed};
@@ -26,17 +29,17 @@ use crate::session::{Action, Cause, Event, Now, Session};
 use crate::spool::{ConnectionId, Found, Spool};
 use crate::start::{RunError, lock, raise_descriptor_limit};
 use crate::terms::LoginTerms;
-use crate::trust::{Reload, TrustStore};
+use crate::trust::{Reload, Trust, TrustStore};
 use crate::trust_note;
 use crate::watch::{Asked, Changes, ClockChange, FileWatch, SCAN_EVERY_WHILE_BROKEN, Signals};
 
 /// From one look to the next whether sshd has passed a last message on: it takes some 100 µs.
 const LAST_WORD_EVERY: Duration = Duration::from_millis(2);
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT; `path` is the configuration's, if it is not the usual one.
 /// # Errors
 /// [`RunError`]
-pub fn run(config: &Config) -> Result<(), RunError> {
+pub fn run(config: &Config, path: Option<&Path>) -> Result<(), RunError> {
     if process::effective_uid() != 0 {
         return Err(RunError::NotRoot);
     }
@@ -46,7 +49,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     spool.make().map_err(|source| RunError::File { path: config.spool.clone(), source })?;
     let _lock = lock(&config.lock_file())?;
     raise_descriptor_limit();
-    Daemon::new(config, spool)?.serve(&signals)
+    Daemon::new(config, path, spool)?.serve(&signals)
 }
 
 /// A connection that is held.
@@ -87,6 +90,7 @@ struct Daemon {
     files: FileWatch,
     clock: ClockChange,
     lookers: Lookers,
+    chores: Chores,
     held: BTreeMap<ConnectionId, Held>,
     /// Told about already: not held, but there.
     unreadable: BTreeSet<ConnectionId>,
@@ -95,7 +99,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(config: &Config, spool: Spool) -> Result<Self, RunError> {
+    fn new(config: &Config, path: Option<&Path>, spool: Spool) -> Result<Self, RunError> {
         let trust = TrustStore::new(config);
         let files = FileWatch::new(spool.folder(), trust.files());
         Ok(Daemon {
@@ -108,6 +112,7 @@ impl Daemon {
             files,
             clock: ClockChange::new()?,
             lookers: Lookers::new()?,
+            chores: Chores::new(config, path),
             held: BTreeMap::new(),
             unreadable: BTreeSet::new(),
             foreign: BTreeSet::new(),
@@ -119,6 +124,7 @@ impl Daemon {
     fn serve(&mut self, signals: &Signals) -> Result<(), RunError> {
         self.reload_trust();
         self.scan();
+        self.chores.look(self.now(), &self.report);
         self.report.line(
             Severity::Info,
             &format!("Watching {} sessions in {}", self.held.len(), self.spool.folder().display()),
@@ -160,7 +166,8 @@ impl Daemon {
         let now = self.now();
         let due = self.held.values().filter_map(|h| h.session.wake_in(now)).min();
         let scan = self.next_scan.saturating_sub(now.elapsed);
-        let mut timeout = due.map_or(scan, |d| d.min(scan));
+        let chore = self.chores.wake_in(now).unwrap_or(scan);
+        let mut timeout = due.map_or(scan, |d| d.min(scan)).min(chore);
         if self.held.values().any(|h| h.last_word.is_some()) {
             timeout = timeout.min(LAST_WORD_EVERY);
         }
@@ -168,6 +175,7 @@ impl Daemon {
         let mut fds =
             vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(self.clock.as_fd(), PollFlags::POLLIN)];
         fds.push(PollFd::new(self.lookers.bell().as_fd(), PollFlags::POLLIN));
+        fds.extend(self.chores.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.files.as_fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         for held in self.held.values() {
             let connection = &held.connection;
@@ -191,6 +199,10 @@ impl Daemon {
             self.files.mend();
             self.reload_trust();
             self.scan();
+            self.chores.look(now, &self.report);
+        }
+        if self.chores.pass_time(now, &self.report) {
+            self.chores.look(now, &self.report);
         }
         let ids: Vec<ConnectionId> = self.held.keys().copied().collect();
         for id in ids {
@@ -370,10 +382,7 @@ impl Daemon {
 
     /// The worker judged by the files and the clock as they were: both are looked at again here, with the proof and the lineage.
     fn accept_renewal(&mut self, id: ConnectionId, accepted: &Accepted) -> Result<UnixTime, NotRenewed> {
-        let trust = self
-            .trust
-            .for_renewals()
-            .ok_or_else(|| NotRenewed::Failed("the CA file or the revocation list is not usable".into()))?;
+        let trust = self.trust_for_renewals()?;
         let now = UnixTime(self.now().wall.as_secs());
         let held = self.held.get_mut(&id).ok_or(NotRenewed::NoAgent)?;
         let newer = accepted.certificate.certificate();
@@ -433,6 +442,7 @@ impl Daemon {
             Action::Look => self.look(id),
             Action::Warn { left } => self.warn(id, left),
             Action::Prolong => self.prolong(id),
+            Action::Overdue => self.overdue(id),
             Action::Announce(cause) => self.announce(id, &cause),
             Action::Terminate => self.terminate(id),
             Action::Kill => self.kill(id, "SIGTERM", Connection::kill),
@@ -440,12 +450,22 @@ impl Daemon {
         }
     }
 
+    fn trust_for_renewals(&self) -> Result<Arc<Trust>, NotRenewed> {
+        if self.chores.feed_refuses() {
+            return Err(NotRenewed::Failed("the feed is stale".into()));
+        }
+        let unusable = || NotRenewed::Failed("the CA file or the revocation list is not usable".into());
+        self.trust.for_renewals().ok_or_else(unusable)
+    }
+
     fn look(&mut self, id: ConnectionId) {
+        let trust = match self.trust_for_renewals() {
+            Ok(trust) => trust,
+            Err(why) => return self.take_answer(id, Err(why)),
+        };
         let Some(held) = self.held.get(&id) else { return };
-        let trust = self.trust.for_renewals();
-        let (Some(current), Some(terms), Some(trust)) = (held.current.clone(), held.terms.clone(), trust) else {
-            let why = "the CA file or the revocation list is not usable".into();
-            return self.take_answer(id, Err(NotRenewed::Failed(why)));
+        let (Some(current), Some(terms)) = (held.current.clone(), held.terms.clone()) else {
+            return self.take_answer(id, Err(NotRenewed::NothingNewer));
         };
         let context = ChallengeContext {
             host: self.host.clone(),
@@ -482,6 +502,14 @@ impl Daemon {
         let left = Duration::from_secs(certificate.valid_before().0).saturating_sub(self.now().wall);
         let detail = format!("{}: good for another {}", held.who(), span(left));
         self.report.certificate(Severity::Info, "Renewed session with", certificate, &detail);
+    }
+
+    fn overdue(&self, id: ConnectionId) {
+        let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
+        let text = "your certificate has run out. This session goes on, and the log says so. For a new certificate run `ussh --login` on your own machine now.";
+        let told = held.connection.tell(&on_terminal(text));
+        let detail = format!("{}: it has run out and is not renewed; terminals told: {}", held.who(), told.terminals());
+        self.report.certificate(Severity::Warning, "Letting go on a session of", certificate, &detail);
     }
 
     fn announce(&mut self, id: ConnectionId, cause: &Cause) {

@@ -10,14 +10,16 @@ use std::time::Duration;
 use ussh_core::clock::UnixTime;
 use ussh_core::verdict::Refusal;
 
-use crate::config::Timing;
+use crate::config::{AtEnd, Timing};
 
 /// Longest default for the stretch before the end in which the agent is asked.
 const MAX_DEFAULT_WINDOW: Duration = Duration::from_secs(60);
 /// Shortest and longest time from one look to the next.
 const LOOK_EVERY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
 /// Longest wait for the last message on the terminals to be passed on, before SIGTERM: sshd may be stopped, and its client may take no more.
-const LAST_WORD: Duration = Duration::from_millis(250);
+pub const LAST_WORD: Duration = Duration::from_millis(250);
+/// Shortest and longest time from one look to the next after the end.
+const OVERDUE_LOOK_EVERY: std::ops::RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(60);
 /// From one report on a process that SIGKILL does not end to the next.
 const STUCK_EVERY: Duration = Duration::from_secs(60);
 
@@ -69,6 +71,8 @@ pub enum Action {
     },
     /// The end moved.
     Prolong,
+    /// Tell the terminals and the log that the certificate has run out, and that the session goes on all the same.
+    Overdue,
     /// Tell the terminals and the log that this is the end.
     Announce(Cause),
     /// SIGTERM to the process that ran open_session.
@@ -85,6 +89,8 @@ enum Phase {
     Live,
     /// Past its end, and the one look that it still gets has until then (elapsed).
     LastLook { until: Duration },
+    /// Past its end, which the configuration lets pass with a warning; the next look is at `look_at` (elapsed), the one after that `gap` later and more.
+    Overdue { look_at: Duration, gap: Duration },
     /// The terminals are told; SIGTERM when sshd has passed that on, at `terminate_at` (elapsed) in any case.
     Announced { terminate_at: Duration },
     /// SIGTERM sent; SIGKILL at `kill_at` (elapsed).
@@ -163,6 +169,7 @@ impl Session {
                 [Some(left), warning, look].into_iter().flatten().min()
             }
             Phase::LastLook { until } => Some(until.saturating_sub(now.elapsed)),
+            Phase::Overdue { look_at, .. } => (!self.looking).then(|| look_at.saturating_sub(now.elapsed)),
             Phase::Announced { terminate_at } => Some(terminate_at.saturating_sub(now.elapsed)),
             Phase::Terminated { kill_at } => Some(kill_at.saturating_sub(now.elapsed)),
             Phase::Killed { again_at } => Some(again_at.saturating_sub(now.elapsed)),
@@ -209,7 +216,12 @@ impl Session {
                 Some(left) if left.is_zero() => self.reach_end(now),
                 Some(left) => self.approach_end(now, left),
             },
-            Phase::LastLook { until } if now.elapsed >= until => self.begin_end(now, Cause::Expired),
+            Phase::LastLook { until } if now.elapsed >= until => self.expire(now),
+            Phase::Overdue { look_at, gap } if now.elapsed >= look_at && !self.looking => {
+                let gap = gap.saturating_mul(2).min(*OVERDUE_LOOK_EVERY.end());
+                self.phase = Phase::Overdue { look_at: now.elapsed.saturating_add(gap), gap };
+                self.look()
+            }
             Phase::Announced { terminate_at } if now.elapsed >= terminate_at => self.terminate(now),
             Phase::Terminated { kill_at } if now.elapsed >= kill_at => {
                 self.phase = Phase::Killed { again_at: now.elapsed.saturating_add(self.timing.grace) };
@@ -219,9 +231,11 @@ impl Session {
                 self.phase = Phase::Killed { again_at: now.elapsed.saturating_add(STUCK_EVERY) };
                 vec![Action::Kill, Action::KillItself]
             }
-            Phase::LastLook { .. } | Phase::Announced { .. } | Phase::Terminated { .. } | Phase::Killed { .. } => {
-                Vec::new()
-            }
+            Phase::LastLook { .. }
+            | Phase::Overdue { .. }
+            | Phase::Announced { .. }
+            | Phase::Terminated { .. }
+            | Phase::Killed { .. } => Vec::new(),
         }
     }
 
@@ -236,7 +250,7 @@ impl Session {
 
     fn reach_end(&mut self, now: Now) -> Vec<Action> {
         if self.looked || self.looking {
-            return self.begin_end(now, Cause::Expired);
+            return self.expire(now);
         }
         self.phase = Phase::LastLook { until: now.elapsed.saturating_add(self.timing.agent_timeout) };
         self.look()
@@ -267,9 +281,13 @@ impl Session {
         let left = self.left(now).unwrap_or(Duration::ZERO);
         self.next_look = now.elapsed.saturating_add((left / 5).clamp(*LOOK_EVERY.start(), *LOOK_EVERY.end()));
         match self.phase {
-            Phase::LastLook { .. } => self.begin_end(now, Cause::Expired),
+            Phase::LastLook { .. } => self.expire(now),
             Phase::Live if std::mem::take(&mut self.warning_due) => vec![Action::Warn { left }],
-            Phase::Live | Phase::Announced { .. } | Phase::Terminated { .. } | Phase::Killed { .. } => Vec::new(),
+            Phase::Live
+            | Phase::Overdue { .. }
+            | Phase::Announced { .. }
+            | Phase::Terminated { .. }
+            | Phase::Killed { .. } => Vec::new(),
         }
     }
 
@@ -280,13 +298,29 @@ impl Session {
     fn on_last_word_out(&mut self, now: Now) -> Vec<Action> {
         match self.phase {
             Phase::Announced { .. } => self.terminate(now),
-            Phase::Live | Phase::LastLook { .. } | Phase::Terminated { .. } | Phase::Killed { .. } => Vec::new(),
+            Phase::Live
+            | Phase::LastLook { .. }
+            | Phase::Overdue { .. }
+            | Phase::Terminated { .. }
+            | Phase::Killed { .. } => Vec::new(),
         }
     }
 
     fn terminate(&mut self, now: Now) -> Vec<Action> {
         self.phase = Phase::Terminated { kill_at: now.elapsed.saturating_add(self.timing.grace) };
         vec![Action::Terminate]
+    }
+
+    /// The end of the certificate, without a newer one.
+    fn expire(&mut self, now: Now) -> Vec<Action> {
+        match self.timing.at_end {
+            AtEnd::End => self.begin_end(now, Cause::Expired),
+            AtEnd::Warn => {
+                let gap = *OVERDUE_LOOK_EVERY.start();
+                self.phase = Phase::Overdue { look_at: now.elapsed.saturating_add(gap), gap };
+                vec![Action::Overdue]
+            }
+        }
     }
 
     fn begin_end(&mut self, now: Now, cause: Cause) -> Vec<Action> {

@@ -21,7 +21,13 @@ fn until(s: u64) -> UnixTime {
 }
 
 fn timing() -> Timing {
-    Timing { warn_before: vec![secs(300), secs(60)], look_before: None, agent_timeout: secs(3), grace: secs(2) }
+    Timing {
+        warn_before: vec![secs(300), secs(60)],
+        look_before: None,
+        agent_timeout: secs(3),
+        grace: secs(2),
+        at_end: AtEnd::End,
+    }
 }
 
 /// A session of an hour.
@@ -260,9 +266,64 @@ fn always_wakes_while_anything_is_to_come() {
                     assert_eq!(elapsed, secs(3600));
                     return;
                 }
-                Action::Warn { .. } | Action::Prolong | Action::Terminate | Action::Kill | Action::KillItself => {}
+                Action::Warn { .. }
+                | Action::Prolong
+                | Action::Overdue
+                | Action::Terminate
+                | Action::Kill
+                | Action::KillItself => {}
             }
         }
     }
     panic!("never ended, or spun");
+}
+
+/// [`hour`] where the configuration lets sessions go on, at its end.
+fn let_go_on() -> Session {
+    let timing = Timing { at_end: AtEnd::Warn, ..timing() };
+    let mut session = Session::new(at(0), Some(until(3600)), &timing);
+    for s in [3300, 3540, 3599] {
+        assert_eq!(session.on(at(s), Event::Time), [Action::Look]);
+        session.on(at(s), Event::NotRenewed);
+    }
+    assert_eq!(session.on(at(3600), Event::Time), [Action::Overdue], "told once, and not ended");
+    session
+}
+
+#[test]
+fn where_sessions_may_go_on_the_agent_is_asked_again_and_more_and_more_rarely() {
+    let mut session = let_go_on();
+    let (mut now, mut waits) = (3600, Vec::new());
+    for _ in 0..8 {
+        let wait = session.wake_in(at(now)).unwrap().as_secs();
+        assert!(session.on(at(now + wait - 1), Event::Time).is_empty());
+        now += wait;
+        waits.push(wait);
+        assert_eq!(session.on(at(now), Event::Time), [Action::Look]);
+        assert_eq!(session.wake_in(at(now)), None, "one look at a time");
+        assert!(session.on(at(now), Event::NotRenewed).is_empty());
+    }
+    assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60, 60]);
+    assert!(!session.is_ending());
+}
+
+#[test]
+fn a_session_that_goes_on_lives_by_a_newer_certificate_again_and_ends_when_it_is_revoked() {
+    let mut session = let_go_on();
+    assert_eq!(session.on(at(3602), Event::Time), [Action::Look]);
+    assert_eq!(session.on(at(3602), Event::Renewed { valid_before: until(7200) }), [Action::Prolong]);
+    assert_eq!(session.wake_in(at(3602)), Some(secs(7200 - 300 - 3602)));
+    let mut session = let_go_on();
+    assert!(session.on(at(3610), Event::Renewed { valid_before: until(3600) }).is_empty(), "no newer one");
+    let cause = Cause::Refused(Refusal::Revoked);
+    assert_eq!(session.on(at(3611), Event::Refused(Refusal::Revoked)), [Action::Announce(cause)]);
+    assert_eq!(session.on(at(3612), Event::Time), [Action::Terminate]);
+}
+
+#[test]
+fn one_whose_end_fell_into_a_gap_is_asked_for_before_it_is_let_go_on() {
+    let timing = Timing { at_end: AtEnd::Warn, ..timing() };
+    let mut session = Session::new(at(0), Some(until(0)), &timing);
+    assert_eq!(session.on(at(0), Event::Time), [Action::Look]);
+    assert_eq!(session.on(at(1), Event::NotRenewed), [Action::Overdue]);
 }

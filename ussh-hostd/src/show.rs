@@ -11,10 +11,11 @@ use ussh_core::trusted_file::TrustedFileError;
 use ussh_os::process;
 
 use crate::config::Config;
+use crate::health::{self, FeedRow, Health, HostCertificateRow};
 use crate::report::span;
 use crate::spool::{ConnectionId, Found, Spool};
 use crate::trust::{Trust, TrustError};
-use crate::trust_note;
+use crate::{sync, trust_note};
 
 /// Longest name or key ID in a table, bytes.
 const MAX_CELL: usize = 64;
@@ -62,7 +63,7 @@ fn as_text<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error
 pub enum State {
     /// Its certificate is good.
     Live,
-    /// Its certificate has run out: the daemon, if it runs, is about to end it.
+    /// Its certificate has run out: the daemon, if it runs, is about to end it, or lets it go on (`at_end`).
     Expired,
     /// Its certificate is refused: the daemon, if it runs, is about to end it.
     Refused,
@@ -72,6 +73,24 @@ pub enum State {
     NoCertificate,
     /// Its record cannot be read.
     Unreadable,
+}
+
+impl State {
+    /// Every one.
+    pub const ALL: [State; 6] =
+        [State::Live, State::Expired, State::Refused, State::Unjudged, State::NoCertificate, State::Unreadable];
+
+    /// As in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Live => "live",
+            State::Expired => "expired",
+            State::Refused => "refused",
+            State::Unjudged => "unjudged",
+            State::NoCertificate => "no_certificate",
+            State::Unreadable => "unreadable",
+        }
+    }
 }
 
 /// Reads the spool.
@@ -173,18 +192,29 @@ fn cells(row: &SessionRow, now: UnixTime) -> [String; 6] {
 pub struct Status {
     /// Process ID of the daemon; `None`: it does not run.
     pub daemon_pid: Option<u32>,
+    /// Its name in the CA's inventory; `None`: not enrolled.
+    pub host: Option<String>,
     /// CA keys in force.
     pub ca_keys: Option<usize>,
     /// Of the KRL; `None`: not a KRL, not usable, or none configured.
     pub krl_version: Option<u64>,
     /// Seconds since the KRL was generated.
     pub krl_age_seconds: Option<u64>,
+    /// The signed feed that was taken last.
+    pub feed: Option<FeedRow>,
+    /// This host's own certificates.
+    pub host_certificates: Vec<HostCertificateRow>,
     /// Why the files are not usable: no session is renewed then.
     pub trust_problem: Option<String>,
     /// Why the daemon, which runs, could not use them when it read them last.
     pub daemon_problem: Option<String>,
+    /// What else somebody must hear of.
+    pub alarms: Vec<String>,
     /// Connections in the spool.
     pub sessions: usize,
+    /// When this was.
+    #[serde(skip)]
+    now: UnixTime,
 }
 
 impl Status {
@@ -194,21 +224,43 @@ impl Status {
     pub fn read(config: &Config, now: UnixTime) -> std::io::Result<Self> {
         let trust = Trust::load(config);
         let revoked = trust.as_ref().ok().and_then(Trust::revoked);
+        let health = Health::read(config, now);
         Ok(Status {
             daemon_pid: daemon_pid(&config.lock_file()),
             daemon_problem: daemon_problem(config),
+            host: health.host,
             ca_keys: trust.as_ref().ok().map(|t| t.cas().keys().len()),
             krl_version: revoked.and_then(|r| r.version()),
             krl_age_seconds: revoked.and_then(|r| r.generated()).map(|g| now.0.saturating_sub(g.0)),
+            feed: health.feed,
+            host_certificates: health.host_certificates,
             trust_problem: trust.as_ref().err().map(with_advice),
+            alarms: health.alarms.into_iter().map(|alarm| alarm.text).collect(),
             sessions: Spool::new(&config.spool).list()?.connections.len(),
+            now,
         })
+    }
+
+    /// Whether somebody must do something.
+    pub fn is_bad(&self) -> bool {
+        self.trust_problem.is_some() || self.daemon_problem.is_some() || !self.alarms.is_empty()
     }
 
     /// For people.
     pub fn text(&self) -> String {
         let daemon = self.daemon_pid.map_or_else(|| "does not run".into(), |pid| format!("runs, pid {pid}"));
         let mut lines = vec![format!("daemon     {daemon}"), format!("sessions   {}", self.sessions)];
+        lines.extend(self.host.as_ref().map(|host| format!("enrolled   as {host}")));
+        let left = |end: u64| span(Duration::from_secs(end.saturating_sub(self.now.0)));
+        for row in &self.host_certificates {
+            let ends = row.valid_before.map_or_else(|| "no end".into(), |end| format!("ends in {}", left(end)));
+            let renewal = match row.renewal {
+                None => "not renewed by itself".to_owned(),
+                Some(at) if at <= self.now.0 => "renewal due".to_owned(),
+                Some(at) => format!("renewed in {}", left(at)),
+            };
+            lines.push(format!("host key   {}: for {}; {ends}, {renewal}", row.key, row.names.join(", ")));
+        }
         match &self.trust_problem {
             Some(problem) => lines.push(format!("trust      not usable, no session is renewed: {problem}")),
             None => {
@@ -226,7 +278,51 @@ impl Status {
                 lines.push(format!("KRL        {krl}"));
             }
         }
+        lines.extend(self.feed.as_ref().map(|feed| {
+            format!(
+                "feed       of {}, version {}, good for another {}, key {}",
+                feed.ca,
+                feed.version,
+                left(feed.valid_until),
+                feed.feed_key
+            )
+        }));
+        lines.extend(self.alarms.iter().map(|alarm| format!("ALARM      {alarm}")));
         lines.join("\n") + "\n"
+    }
+
+    /// For Prometheus (text exposition format 0.0.4), with the sessions by state.
+    pub fn metrics(&self, rows: &[SessionRow]) -> String {
+        let mut text = String::new();
+        let mut gauge = |name: &str, help: &str, values: Vec<(String, u64)>| {
+            text += &format!("# HELP ussh_hostd_{name} {help}\n# TYPE ussh_hostd_{name} gauge\n");
+            for (labels, value) in values {
+                text += &format!("ussh_hostd_{name}{labels} {value}\n");
+            }
+        };
+        let one = |value: u64| vec![(String::new(), value)];
+        let maybe = |value: Option<u64>| value.map(one).unwrap_or_default();
+        gauge("up", "1: the daemon runs.", one(self.daemon_pid.is_some().into()));
+        gauge(
+            "trust_usable",
+            "1: CA file and revocation list can be used.",
+            one((self.trust_problem.is_none() && self.daemon_problem.is_none()).into()),
+        );
+        gauge("alarms", "What somebody must hear of.", one(u64::try_from(self.alarms.len()).unwrap_or(u64::MAX)));
+        let count =
+            |state: State| u64::try_from(rows.iter().filter(|row| row.state == state).count()).unwrap_or(u64::MAX);
+        let states = State::ALL.map(|state| (format!("{{state=\"{}\"}}", state.name()), count(state)));
+        gauge("sessions", "Sessions by state.", states.into());
+        gauge("krl_version", "Version of the installed KRL.", maybe(self.krl_version));
+        gauge("krl_age_seconds", "Since the installed KRL was made.", maybe(self.krl_age_seconds));
+        let feed = self.feed.as_ref();
+        gauge("feed_version", "Version of the feed that was taken last.", maybe(feed.map(|f| f.version)));
+        gauge("feed_generated_seconds", "When that was made, since the epoch.", maybe(feed.map(|f| f.generated)));
+        gauge("feed_valid_until_seconds", "When that is stale, since the epoch.", maybe(feed.map(|f| f.valid_until)));
+        let label = |key: &str| format!("{{key=\"{}\"}}", key.replace('\\', "\\\\").replace('"', "\\\""));
+        let ends = self.host_certificates.iter().filter_map(|row| Some((label(&row.key), row.valid_before?)));
+        gauge("host_certificate_end_seconds", "When a host certificate runs out, since the epoch.", ends.collect());
+        text
     }
 }
 
@@ -252,20 +348,24 @@ fn with_advice(error: &TrustError) -> String {
 }
 
 /// What is wrong beyond the configuration's own text; empty: nothing.
-pub fn problems(config: &Config) -> Vec<String> {
+pub fn problems(config: &Config, now: UnixTime) -> Vec<String> {
     let mut problems: Vec<String> = Trust::load(config).err().as_ref().map(with_advice).into_iter().collect();
     if problems.is_empty() {
         let stale = |problem| format!("good now, but the daemon found when it looked last: {problem}");
         problems.extend(daemon_problem(config).map(stale));
     }
-    if let Some(sync) = &config.sync
-        && !sync.folder.is_dir()
-    {
-        problems.push(format!("sync.source: {}: no such folder", sync.folder.display()));
+    match sync::wanted(config) {
+        Ok(Some(sync)) => {
+            problems.extend(health::source_problem(&sync));
+            if config.revoked_keys.is_none() {
+                problems.push("[sync] needs a file for revoked_keys, which is \"none\"".into());
+            }
+        }
+        Ok(None) => {}
+        // Among the alarms.
+        Err(_) => {}
     }
-    if config.sync.is_some() && config.revoked_keys.is_none() {
-        problems.push("[sync] needs a file for revoked_keys, which is \"none\"".into());
-    }
+    problems.extend(Health::read(config, now).alarms.into_iter().map(|alarm| alarm.text));
     problems
 }
 
@@ -285,15 +385,17 @@ mod tests {
     #[test]
     fn what_the_daemon_cannot_use_is_told_while_it_runs() {
         let folder = trusted_folder();
-        let text =
-            format!("ca_file = '{0}/ca'\nrevoked_keys = 'none'\nspool = '{0}/h/sessions'", folder.path().display());
+        let text = format!(
+            "ca_file = '{0}/ca'\nrevoked_keys = 'none'\nspool = '{0}/h/sessions'\nstate = '{0}/state'",
+            folder.path().display()
+        );
         let config = Config::parse(&text, Path::new("t")).unwrap();
         std::fs::write(&config.ca_file, Ca::new().line()).unwrap();
         Spool::new(&config.spool).make().unwrap();
         trust_note::write(&config.trust_note(), Some("/x: bad ownership")).unwrap();
         // Left behind by one that was killed.
         assert_eq!(Status::read(&config, from_now(0)).unwrap().daemon_problem, None);
-        assert_eq!(problems(&config), [""; 0]);
+        assert_eq!(problems(&config, from_now(0)), [""; 0]);
 
         let pid = std::process::id();
         let id = format!("{pid}-{}\n", process::start_time(pid).unwrap());
@@ -301,24 +403,30 @@ mod tests {
         let status = Status::read(&config, from_now(0)).unwrap();
         assert_eq!(status.daemon_problem.as_deref(), Some("/x: bad ownership"));
         assert!(status.text().contains("which renews no session, when it looked last: /x: bad ownership\n"));
-        assert_eq!(problems(&config), ["good now, but the daemon found when it looked last: /x: bad ownership"]);
+        assert_eq!(
+            problems(&config, from_now(0)),
+            ["good now, but the daemon found when it looked last: /x: bad ownership"]
+        );
         trust_note::write(&config.trust_note(), None).unwrap();
-        assert_eq!(problems(&config), [""; 0]);
+        assert_eq!(problems(&config, from_now(0)), [""; 0]);
     }
 
     #[test]
     fn missing_file_comes_with_what_fetches_it_and_a_broken_one_without() {
         let folder = trusted_folder();
-        let text = format!("ca_file = '{0}/ca'\nrevoked_keys = '{0}/revoked'", folder.path().display());
+        let text = format!(
+            "ca_file = '{0}/ca'\nrevoked_keys = '{0}/revoked'\nspool = '{0}/h/sessions'\nstate = '{0}/state'",
+            folder.path().display()
+        );
         let config = Config::parse(&text, Path::new("t")).unwrap();
         let ca = Ca::new();
         for (name, data) in [("ca", ca.line().into_bytes()), ("revoked", ca.krl(1, from_now(0), &[]))] {
-            let [problem] = problems(&config).try_into().unwrap();
+            let [problem] = problems(&config, from_now(0)).try_into().unwrap();
             assert!(problem.contains(name) && problem.ends_with(": run `ussh-hostd sync`"), "{problem}");
             std::fs::write(folder.path().join(name), data).unwrap();
         }
-        assert_eq!(problems(&config), [""; 0]);
+        assert_eq!(problems(&config, from_now(0)), [""; 0]);
         std::fs::write(folder.path().join("revoked"), "junk").unwrap();
-        assert!(!problems(&config).concat().contains("sync"));
+        assert!(!problems(&config, from_now(0)).concat().contains("sync"));
     }
 }

@@ -1,20 +1,27 @@
-//! `sync`: fetches trusted CA keys and the revocation list from a feed folder, checks all of it, and then puts all of it in place; or changes nothing.
+//! `sync`: fetches trusted CA keys and the revocation list, checks all of it, and then puts all of it in place; or changes nothing.
 //!
-//! Process: its own short run as root, beside the daemon, which notices the new files by itself. The feed is a folder that root alone can change (something else carried
-//! it there); what it holds is still checked as if it were torn, empty or old: `user_ca.pub` and `krl`, and `known_hosts` if the configuration says where it goes.
+//! Process: its own short run as root, beside the daemon, which notices the new files by itself.
+//!
+//! Where a feed key is pinned, a feed is taken that this key has signed, whoever carries it (`ussh_core::feed`), and nothing else. Where none is, the source is a folder that root alone can change
+//! (something else carried it there); what it holds is still checked as if it were torn, empty or old: `user_ca.pub` and `krl`, and `known_hosts` if the configuration says where it goes.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use ussh_core::ca_file::TrustedCas;
 use ussh_core::clock::{Clock, SystemClock};
+use ussh_core::feed::{FEED, FeedError, VerifiedFeed, verify};
 use ussh_core::keys::{KeyError, PublicKey};
 use ussh_core::revoked::{RevokedError, RevokedKeys};
 use ussh_core::trusted_file::{TrustedFileError, read_trusted};
 
-use crate::config::{Config, DEFAULT_PATH, SyncConfig};
+use crate::config::{Config, DEFAULT_PATH, Source, SyncConfig};
+use crate::enrolment::{Enrolment, EnrolmentError};
+use crate::pinned::{FeedPin, PinnedError};
+use crate::place::{self, NewFile, PlaceError};
+use crate::source::{SourceError, fetch};
 use crate::trust::{MAX_CA_FILE, MAX_REVOKED};
 
 /// The feed's files.
@@ -30,7 +37,7 @@ pub enum SyncError {
     /// The configuration names no source.
     #[error(
         "no [sync] source is configured: write into {DEFAULT_PATH} (or the file that --config names) the two lines [sync] and source = \"file:/FOLDER\", \
-         with the folder that holds {USER_CA} and {KRL}"
+         with the folder that holds {USER_CA} and {KRL}; a host that is enrolled has the CA itself for a source"
     )]
     NoSource,
     /// The configuration names no file that the feed's revocation list could go to.
@@ -102,24 +109,37 @@ pub enum SyncError {
         /// From 1.
         line: usize,
     },
-    /// Nothing is in place of the old file.
+    /// The lock cannot be had.
     #[error("{path}: {source}")]
-    Write {
-        /// The file to be put in place.
+    Lock {
+        /// The lock.
         path: PathBuf,
         /// Why not.
         source: io::Error,
     },
-    /// A later file could not be put in place, nor the earlier one be taken back: the one case in which both states are mixed.
-    #[error("{path}: {source}; and {mixed} could not be taken back: run sync again")]
-    Mixed {
-        /// The file that failed.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-        /// Already replaced.
-        mixed: PathBuf,
-    },
+    /// Nothing is in place of the old files.
+    #[error("{0}")]
+    Place(#[from] PlaceError),
+    /// It is not known whose feed to take.
+    #[error("{0}")]
+    Pinned(#[from] PinnedError),
+    /// Nor whose host this is.
+    #[error("{0}")]
+    Enrolment(EnrolmentError),
+    /// No key that a feed could be judged by.
+    #[error(
+        "no feed key is pinned: enroll this host, or write into {DEFAULT_PATH} under [sync] where the CA's public/feed_key.pub lies (feed_key = \"/FILE\")"
+    )]
+    NoFeedKey,
+    /// No feed came.
+    #[error("no feed: {0}")]
+    Source(#[from] SourceError),
+    /// The feed is not to be used.
+    #[error("the feed is refused, and the one before stays: {0}")]
+    Feed(#[from] FeedError),
+    /// What is to be remembered cannot be written.
+    #[error("{0}")]
+    Text(#[from] serde_json::Error),
 }
 
 /// What a sync did.
@@ -138,24 +158,88 @@ struct Checked {
     what: String,
 }
 
+/// The source, its key and so on: as configured, or, without a word on it, what holds for a host that is enrolled. `None`: there is no source.
+/// # Errors
+/// [`EnrolmentError`]: nobody knows whether it is enrolled.
+pub fn wanted(config: &Config) -> Result<Option<SyncConfig>, EnrolmentError> {
+    if let Some(sync) = &config.sync {
+        return Ok(Some(sync.clone()));
+    }
+    match Enrolment::read(&config.state) {
+        Ok(_) => Ok(Some(SyncConfig::default())),
+        Err(EnrolmentError::None) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
 /// Checks everything, then installs everything.
 /// # Errors
 /// [`SyncError`]; all files are as they were then.
 pub fn sync(config: &Config) -> Result<Outcome, SyncError> {
-    let source = config.sync.as_ref().ok_or(SyncError::NoSource)?;
+    let sync = wanted(config).map_err(SyncError::Enrolment)?.ok_or(SyncError::NoSource)?;
     let revoked_keys = config.revoked_keys.as_ref().ok_or(SyncError::NoRevokedKeys)?;
     let _lock = lock(config)?;
-    // The revocation list first: if the machine stops in between, the stricter half is in place.
-    let mut checked = vec![check_krl(source, revoked_keys)?, check_user_ca(source, &config.ca_file)?];
-    if let Some(target) = &source.known_hosts {
-        checked.push(check_known_hosts(source, target)?);
+    if let Some(pin) = FeedPin::read(&config.state, &sync)? {
+        let feed = verify(&fetch(&sync, &config.state)?, &pin.pinned(), SystemClock.now())?;
+        return take(config, &sync, revoked_keys, &pin, &feed);
     }
-    install(checked)
+    let Source::File(folder) = &sync.source else { return Err(SyncError::NoFeedKey) };
+    // The revocation list first: if the machine stops in between, the stricter half is in place.
+    let mut checked = vec![check_krl(folder, revoked_keys)?, check_user_ca(folder, &config.ca_file)?];
+    if let Some(target) = &sync.known_hosts {
+        checked.push(check_known_hosts(folder, target)?);
+    }
+    install(Vec::new(), checked)
 }
 
-fn lock(config: &Config) -> Result<File, SyncError> {
+/// What is remembered of it first, then the files.
+fn take(
+    config: &Config,
+    sync: &SyncConfig,
+    revoked_keys: &Path,
+    pin: &FeedPin,
+    feed: &VerifiedFeed,
+) -> Result<Outcome, SyncError> {
+    let after = FeedPin::after(feed);
+    let Some(krl) = age_of(feed.revoked()) else { return Err(FeedError::NotAKrl.into()) };
+    let krl_line = check_order(Path::new(FEED), revoked_keys, krl)?;
+    let count = |n: usize, one: &str, many: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {many}") };
+    let mut checked = vec![
+        Checked { target: revoked_keys.into(), data: feed.krl().to_vec(), what: krl_line },
+        Checked {
+            target: config.ca_file.clone(),
+            data: feed.user_ca().to_vec(),
+            what: count(feed.cas().keys().len(), "CA key", "CA keys"),
+        },
+    ];
+    if let Some(target) = &sync.known_hosts {
+        let lines = lines(feed.known_hosts()).count();
+        checked.push(Checked {
+            target: target.clone(),
+            data: feed.known_hosts().to_vec(),
+            what: count(lines, "host CA line", "host CA lines"),
+        });
+    }
+    let mut outcome = install(vec![after.file(&config.state)?], checked)?;
+    let manifest = feed.manifest();
+    let left = manifest.valid_until.saturating_sub(SystemClock.now().0);
+    let good = crate::report::span(std::time::Duration::from_secs(left));
+    outcome.lines.insert(0, format!("feed of {}: version {}, good for another {good}", manifest.ca, manifest.version));
+    if pin.key != after.key {
+        outcome
+            .lines
+            .insert(1, format!("feed key replaced: {} in place of {}", after.key.fingerprint(), pin.key.fingerprint()));
+        outcome.changed = true;
+    }
+    Ok(outcome)
+}
+
+/// Held by whoever replaces trusted files or host certificates.
+/// # Errors
+/// [`SyncError::Busy`], [`SyncError::Lock`]
+pub fn lock(config: &Config) -> Result<File, SyncError> {
     let path = config.sync_lock_file();
-    let failed = |source| SyncError::Write { path: path.clone(), source };
+    let failed = |source| SyncError::Lock { path: path.clone(), source };
     crate::spool::Spool::new(&config.spool).make().map_err(failed)?;
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
     match file.try_lock() {
@@ -165,8 +249,8 @@ fn lock(config: &Config) -> Result<File, SyncError> {
     }
 }
 
-fn check_user_ca(source: &SyncConfig, target: &Path) -> Result<Checked, SyncError> {
-    let path = source.folder.join(USER_CA);
+fn check_user_ca(folder: &Path, target: &Path) -> Result<Checked, SyncError> {
+    let path = folder.join(USER_CA);
     let data = read_trusted(&path, MAX_CA_FILE)?;
     // sshd would stop at a line of junk without a word, and trust what stands above it: a feed must be whole.
     for (number, line) in lines(&data) {
@@ -183,14 +267,25 @@ fn check_user_ca(source: &SyncConfig, target: &Path) -> Result<Checked, SyncErro
     Ok(Checked { target: target.into(), data, what: format!("{keys} CA {}", if keys == 1 { "key" } else { "keys" }) })
 }
 
-fn check_krl(source: &SyncConfig, target: &Path) -> Result<Checked, SyncError> {
-    let path = source.folder.join(KRL);
+fn check_krl(folder: &Path, target: &Path) -> Result<Checked, SyncError> {
+    let path = folder.join(KRL);
     let data = read_trusted(&path, MAX_REVOKED)?;
     let krl = RevokedKeys::parse(&data).map_err(|e| SyncError::Krl { path: path.clone(), source: e })?;
-    let Some((version, generated)) = krl.version().zip(krl.generated()) else { return Err(SyncError::NotAKrl(path)) };
-    let (offered, now) = (Age { version, generated: generated.0 }, SystemClock.now().0);
+    let Some(offered) = age_of(&krl) else { return Err(SyncError::NotAKrl(path)) };
+    let what = check_order(&path, target, offered)?;
+    Ok(Checked { target: target.into(), data, what })
+}
+
+/// `None`: a plain list.
+fn age_of(krl: &RevokedKeys) -> Option<Age> {
+    krl.version().zip(krl.generated()).map(|(version, generated)| Age { version, generated: generated.0 })
+}
+
+/// Whether the list at `path` may follow the installed one: a word on it for people.
+fn check_order(path: &Path, target: &Path, offered: Age) -> Result<String, SyncError> {
+    let (Age { version, generated }, now) = (offered, SystemClock.now().0);
     if offered.lies_in_future(now) {
-        return Err(SyncError::InTheFuture { path, version, generated: generated.0, now });
+        return Err(SyncError::InTheFuture { path: path.into(), version, generated, now });
     }
     let installed = installed_krl(target)?;
     let absurd = installed.filter(|age| age.lies_in_future(now)).map_or_else(String::new, |age| {
@@ -200,14 +295,14 @@ fn check_krl(source: &SyncConfig, target: &Path) -> Result<Checked, SyncError> {
         && !offered.may_follow(installed, installed_generated, now)
     {
         return Err(SyncError::GoesBack {
-            path,
+            path: path.into(),
             offered: version,
-            offered_generated: generated.0,
+            offered_generated: generated,
             installed,
             installed_generated,
         });
     }
-    Ok(Checked { target: target.into(), data, what: format!("KRL version {version}{absurd}") })
+    Ok(format!("KRL version {version}{absurd}"))
 }
 
 /// What orders one KRL and the next. A version is a count or, as usshca makes it, at least the time in seconds.
@@ -238,16 +333,14 @@ impl Age {
 /// Version and generation time of the installed KRL. `None`: there is none, or it is broken or a plain list, so that nothing can be older than it.
 fn installed_krl(target: &Path) -> Result<Option<Age>, SyncError> {
     match read_trusted(target, MAX_REVOKED) {
-        Ok(data) => Ok(RevokedKeys::parse(&data)
-            .ok()
-            .and_then(|krl| Some(Age { version: krl.version()?, generated: krl.generated()?.0 }))),
+        Ok(data) => Ok(RevokedKeys::parse(&data).ok().as_ref().and_then(age_of)),
         Err(TrustedFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e.into()),
     }
 }
 
-fn check_known_hosts(source: &SyncConfig, target: &Path) -> Result<Checked, SyncError> {
-    let path = source.folder.join(KNOWN_HOSTS);
+fn check_known_hosts(folder: &Path, target: &Path) -> Result<Checked, SyncError> {
+    let path = folder.join(KNOWN_HOSTS);
     let data = read_trusted(&path, MAX_CA_FILE)?;
     let mut keys = 0;
     for (number, line) in lines(&data) {
@@ -274,114 +367,26 @@ fn lines(data: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     numbered.filter(|(_, line)| !line.is_empty() && !line.starts_with(b"#"))
 }
 
-/// A file that lies ready beside the one that it will replace.
-struct Prepared {
-    target: PathBuf,
-    temporary: PathBuf,
-    /// What is replaced; `None`: nothing.
-    before: Option<Vec<u8>>,
-}
-
-impl Drop for Prepared {
-    fn drop(&mut self) {
-        // After the rename there is nothing of this name.
-        let _ = std::fs::remove_file(&self.temporary);
-    }
-}
-
-/// Writes all files beside their targets, and only when all lie there renames them.
-fn install(checked: Vec<Checked>) -> Result<Outcome, SyncError> {
+/// Puts all of them in place, behind `first`, of which nobody is told.
+fn install(first: Vec<NewFile>, checked: Vec<Checked>) -> Result<Outcome, SyncError> {
+    let told: Vec<(PathBuf, String)> = checked.iter().map(|file| (file.target.clone(), file.what.clone())).collect();
+    let files = first.into_iter().chain(checked.into_iter().map(|file| NewFile::public(file.target, file.data)));
+    let placed = place::put(files.collect())?;
     let mut outcome = Outcome { lines: Vec::new(), changed: false };
-    let mut prepared = Vec::new();
-    for file in checked {
-        // Of a sync that was killed. That there is none is no error.
-        let _ = std::fs::remove_file(temporary(&real(&file.target)));
-        let before = present(&file.target)?;
-        if before.as_deref() == Some(file.data.as_slice()) {
-            outcome.lines.push(format!("{}: unchanged ({})", file.target.display(), file.what));
-            continue;
-        }
-        outcome.lines.push(format!("{}: replaced ({})", file.target.display(), file.what));
-        outcome.changed = true;
-        prepared.push(prepare(file.target, &file.data, before)?);
+    for (target, what) in told {
+        let real = target.canonicalize().unwrap_or_else(|_| target.clone());
+        let is_new = placed.changed().contains(&real);
+        outcome.changed |= is_new;
+        outcome.lines.push(format!("{}: {} ({what})", target.display(), if is_new { "replaced" } else { "unchanged" }));
     }
-    for (position, file) in prepared.iter().enumerate() {
-        if let Err(source) = put_in_place(file) {
-            take_back(prepared.get(..position).unwrap_or_default(), file, source)?;
-        }
-    }
+    placed.keep();
     Ok(outcome)
-}
-
-/// What is there now; a file that others could change is an error rather than something to be quietly replaced.
-fn present(target: &Path) -> Result<Option<Vec<u8>>, SyncError> {
-    match read_trusted(target, MAX_REVOKED) {
-        Ok(data) => Ok(Some(data)),
-        Err(TrustedFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e.into()),
-    }
-}
-
-fn prepare(target: PathBuf, data: &[u8], before: Option<Vec<u8>>) -> Result<Prepared, SyncError> {
-    let target = real(&target);
-    let prepared = Prepared { temporary: temporary(&target), target, before };
-    let failed = |source| SyncError::Write { path: prepared.target.clone(), source };
-    write_durably(&prepared.temporary, data).map_err(failed)?;
-    // As it will be read: a folder that others can change is found out before anything is replaced.
-    if read_trusted(&prepared.temporary, MAX_REVOKED)? != data {
-        return Err(failed(io::Error::other("does not read back")));
-    }
-    Ok(prepared)
-}
-
-/// A symbolic link stays one: what it points to is replaced.
-fn real(target: &Path) -> PathBuf {
-    target.canonicalize().unwrap_or_else(|_| target.into())
-}
-
-/// Where a file lies ready. The name is the same each time, since the lock lets in one sync only: what one that was killed leaves behind, the next one takes away.
-fn temporary(target: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(target.file_name().unwrap_or_default());
-    name.push(".ussh-hostd");
-    target.with_file_name(name)
-}
-
-fn write_durably(path: &Path, data: &[u8]) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
-    // sshd and pam_ussh read it, whatever the umask says.
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    file.write_all(data)?;
-    file.sync_all()
-}
-
-fn put_in_place(file: &Prepared) -> io::Result<()> {
-    std::fs::rename(&file.temporary, &file.target)?;
-    match file.target.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
-}
-
-/// Puts back what was replaced before `failed` failed.
-fn take_back(done: &[Prepared], failed: &Prepared, source: io::Error) -> Result<(), SyncError> {
-    for file in done.iter().chain([failed]).rev() {
-        let restored = match &file.before {
-            Some(data) => write_durably(&file.temporary, data).and_then(|()| put_in_place(file)),
-            None => std::fs::remove_file(&file.target)
-                .or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) }),
-        };
-        if restored.is_err() {
-            return Err(SyncError::Mixed { path: failed.target.clone(), source, mixed: file.target.clone() });
-        }
-    }
-    Err(SyncError::Write { path: failed.target.clone(), source })
 }
 
 #[cfg(test)]
 #[path = "sync_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "sync_signed_tests.rs"]
+mod signed_tests;

@@ -79,6 +79,23 @@ impl Ca {
     }
 }
 
+/// A host key with a certificate for these names, valid from and to so many seconds from now.
+pub fn host_certificate(ca: &Ca, names: &[&str], from: i64, to: i64) -> (Certificate, PrivateKey) {
+    let key = PrivateKey::generate_ed25519().unwrap();
+    let template = CertificateTemplate {
+        public_key: key.public_key(),
+        serial: 1,
+        kind: CertificateKind::Host,
+        key_id: names[0].into(),
+        principals: names.iter().map(|name| (*name).into()).collect(),
+        valid_after: from_now(from),
+        valid_before: from_now(to),
+        critical_options: Vec::new(),
+        extensions: Vec::new(),
+    };
+    (template.sign(&ca.0).unwrap(), key)
+}
+
 /// This very process, as a connection.
 pub fn this_process() -> ConnectionId {
     let pid = std::process::id();

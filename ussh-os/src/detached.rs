@@ -1,4 +1,6 @@
-//! Starting a process that outlives this one and is nobody's child: in a session of its own, with none of our descriptors but the first three.
+//! Starting processes apart from this one: in a session of their own, without a terminal.
+//!
+//! [`spawn_detached`]: one that outlives this one and is nobody's child, with none of our descriptors but the first three. [`set_apart`]: a child that is waited for.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -19,6 +21,18 @@ pub fn spawn_detached(command: &mut Command) -> io::Result<()> {
     match command.spawn()?.wait() {
         Err(error) if error.raw_os_error() != Some(libc::ECHILD) => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// Has `command` begin a session of its own when it is spawned: it has no controlling terminal (into which it could type: TIOCSTI), it leads a process group of its own number, and no
+/// program gives it, or what it starts, more rights than it was started with (PR_SET_NO_NEW_PRIVS). Not to be used with [`CommandExt::process_group`].
+pub fn set_apart(command: &mut Command) -> &mut Command {
+    // SAFETY: the closure runs between fork and exec, and makes two system calls on plain values (CommandExt::pre_exec; setsid(2), prctl(2)).
+    unsafe {
+        command.pre_exec(|| {
+            let done = libc::setsid() != -1 && libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
+            if done { Ok(()) } else { Err(Errno::last().into()) }
+        })
     }
 }
 
@@ -78,6 +92,17 @@ mod tests {
         assert_ne!(numbers[0], i64::from(std::process::id()), "its parent is not we");
         assert_ne!(numbers[1], own, "it does not lead its session");
         assert_eq!(numbers[2], 0, "no terminal");
+    }
+
+    #[test]
+    fn what_is_set_apart_leads_a_session_without_a_terminal_and_gains_no_rights() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "cut -d' ' -f1,5,6,7 /proc/$$/stat; grep NoNewPrivs /proc/$$/status"]);
+        let said = String::from_utf8(set_apart(&mut command).output().unwrap().stdout).unwrap();
+        let (numbers, rest) = said.split_once('\n').unwrap();
+        let numbers: Vec<i64> = numbers.split(' ').map(|number| number.parse().unwrap()).collect();
+        assert_eq!(numbers, [numbers[0], numbers[0], numbers[0], 0], "pid, group, session, terminal");
+        assert_eq!(rest.trim(), "NoNewPrivs:\t1");
     }
 
     #[test]

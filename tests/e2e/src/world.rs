@@ -69,6 +69,8 @@ grace_seconds = 2
 
 [sync]
 source = \"file:/srv/ussh-feed\"
+# Tests sync when they mean to.
+every_seconds = 86400
 ";
 
 /// As packaged: what laptops hold by default.
@@ -93,6 +95,8 @@ pub struct WorldPlan {
     /// Of hosts that stand on another root than the machine's.
     roots: BTreeMap<String, PathBuf>,
     bare: Vec<String>,
+    /// Of bare hosts that have a server's programs.
+    installed: Vec<String>,
     policy: String,
     ca_config: String,
     penalties: bool,
@@ -109,6 +113,7 @@ impl WorldPlan {
             servers: Vec::new(),
             roots: BTreeMap::new(),
             bare: Vec::new(),
+            installed: Vec::new(),
             policy: POLICY.to_owned(),
             ca_config: String::new(),
             penalties: false,
@@ -175,6 +180,20 @@ impl WorldPlan {
     pub fn bare_on(mut self, name: &str, root: impl Into<PathBuf>) -> Self {
         self.roots.insert(name.to_owned(), root.into());
         self.bare(name)
+    }
+
+    /// One more host with a server's programs and nothing set up.
+    #[must_use]
+    pub fn installed(mut self, name: &str) -> Self {
+        self.installed.push(name.to_owned());
+        self.bare(name)
+    }
+
+    /// One more host with a server's programs and nothing set up, on another root than the machine's.
+    #[must_use]
+    pub fn installed_on(mut self, name: &str, root: impl Into<PathBuf>) -> Self {
+        self.roots.insert(name.to_owned(), root.into());
+        self.installed(name)
     }
 
     /// Another policy than [`POLICY`].
@@ -250,10 +269,11 @@ impl WorldPlan {
             });
         }
         for name in &self.bare {
-            lab = match self.roots.get(name) {
-                Some(root) => lab.base(name, root),
-                None => lab.host(name),
-            };
+            let bare = if self.installed.contains(name) { plan(name, Role::Server)? } else { HostPlan::new(name) };
+            lab = lab.plan(match self.roots.get(name) {
+                Some(root) => bare.base(root),
+                None => bare,
+            });
         }
         for bind in &self.binds {
             lab = lab.bind_all(&bind.source, &bind.target);

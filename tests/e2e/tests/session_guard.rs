@@ -23,6 +23,7 @@ grace_seconds = 1
 
 [sync]
 source = \"file:/srv/ussh-feed\"
+every_seconds = 86400
 ";
 const ENDS_IN: &str = "your certificate runs out in ";
 const HAS_ENDED: &str =

@@ -60,6 +60,11 @@ impl HostToken {
         PrivateKey::ed25519_from_seed(&self.seed)
     }
 
+    /// SHA-256 of the key of the CA's host CA. It is no secret.
+    pub fn host_ca_digest(&self) -> &[u8; 32] {
+        &self.host_ca
+    }
+
     /// Whether this is the host CA of the CA that made it.
     pub fn is_of(&self, host_ca: &PublicKey) -> bool {
         self.host_ca == sha256(host_ca.blob())

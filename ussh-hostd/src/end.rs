@@ -1,0 +1,163 @@
+//! `end ID`: a session is ended by hand, as the daemon ends one whose certificate has run out, and without it: what the daemon sees is a session that has ended.
+
+use std::time::{Duration, Instant};
+
+use ussh_core::escape::escape;
+use ussh_core::record::SessionRecord;
+use ussh_os::process;
+
+use crate::config::Config;
+use crate::connection::Connection;
+use crate::report::{Report, Severity, on_terminal};
+use crate::session::LAST_WORD;
+use crate::spool::{ConnectionId, Found, Spool};
+
+const SENTENCE: &str = "an administrator of this host ends this session now.";
+/// From one look at what still lives to the next.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long SIGKILL may take, after the grace.
+const KILLED: Duration = Duration::from_secs(5);
+
+/// Why it goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum EndError {
+    /// It names no session.
+    #[error("no session {0}: `ussh-hostd sessions` lists them, by the number in the first column")]
+    None(String),
+    /// It cannot be reached.
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+    /// It does not end.
+    #[error("the session lives on after SIGKILL")]
+    Lives,
+}
+
+/// Ends the session of this number (the first column of `sessions`), or of number and start time.
+/// # Errors
+/// [`EndError`]
+pub fn end(config: &Config, name: &str) -> Result<String, EndError> {
+    let (id, record) = find(&Spool::new(&config.spool), name)?;
+    // Under the process ID alone it might be another one by now: it is held by its start time.
+    let is_gone_already = |e: &std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
+    let mut connection = Connection::open(id)
+        .map_err(|e| if is_gone_already(&e) { EndError::None(name.to_owned()) } else { e.into() })?;
+    let who = format!("user {} pid {}", record.as_ref().map_or("unknown", |record| &record.user), id.pid);
+    let report = Report::quiet();
+    let told = connection.tell(&on_terminal(SENTENCE));
+    report.line(Severity::Notice, &format!("Ending session by hand: {who}; terminals told: {}", told.terminals()));
+    wait(&connection, LAST_WORD, |_| told.is_out());
+    connection.hold_programs();
+    connection.terminate()?;
+    connection.programs().hang_up();
+    if !wait(&connection, config.timing.grace, is_gone) {
+        connection.kill()?;
+        if !wait(&connection, KILLED, is_gone) {
+            connection.kill_monitor()?;
+        }
+        if !wait(&connection, KILLED, is_gone) {
+            return Err(EndError::Lives);
+        }
+    }
+    let programs = connection.programs().count();
+    Ok(format!("ended: {}, with {programs} of its processes", escape(who.as_bytes(), 256)))
+}
+
+fn is_gone(connection: &Connection) -> bool {
+    connection.monitor_ended()
+        && connection.children().next().is_none()
+        && connection.programs().living().next().is_none()
+}
+
+/// Whether it came to be within this time.
+fn wait(connection: &Connection, time: Duration, is_done: impl Fn(&Connection) -> bool) -> bool {
+    let deadline = Instant::now() + time;
+    while !is_done(connection) {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        // A monitor that ends is seen at once.
+        if connection.monitor_ended() || connection.monitor().wait_end(LOOK_EVERY).is_err() {
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+    true
+}
+
+fn find(spool: &Spool, name: &str) -> Result<(ConnectionId, Option<SessionRecord>), EndError> {
+    let boot_id = process::boot_id()?;
+    let fits = |id: &ConnectionId| id.stem() == name || id.pid.to_string() == name;
+    let listing = spool.list()?;
+    let id = listing.connections.into_iter().find(fits).ok_or_else(|| EndError::None(escape(name.as_bytes(), 64)))?;
+    match spool.read(id, &boot_id) {
+        Ok(Found::Live(record)) => Ok((id, Some(*record))),
+        Ok(Found::OtherBoot) => Err(EndError::None(name.to_owned())),
+        Err(_) => Ok((id, None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use std::io::{BufRead, BufReader};
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::test_support::{record_of, trusted_folder};
+
+    fn config(folder: &Path) -> Config {
+        Config::parse(&format!("spool = '{}/h/sessions'\ngrace_seconds = 1", folder.display()), Path::new("t")).unwrap()
+    }
+
+    fn record(config: &Config, id: ConnectionId) {
+        Spool::new(&config.spool).make().unwrap();
+        let file = config.spool.join(format!("{}.json", id.stem()));
+        std::fs::write(file, serde_json::to_string(&record_of(id, None)).unwrap()).unwrap();
+    }
+
+    /// A program in a session's place that ignores what it is told; gone with this value in any case.
+    struct Stubborn(std::process::Child);
+
+    impl Stubborn {
+        fn start() -> Self {
+            let script = "trap '' TERM HUP; echo; while :; do read line; done";
+            let mut child = Command::new("/bin/sh")
+                .args(["-c", script])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut line = String::new();
+            BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            Stubborn(child)
+        }
+
+        fn id(&self) -> ConnectionId {
+            ConnectionId::of(self.0.id()).unwrap()
+        }
+    }
+
+    impl Drop for Stubborn {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn the_session_that_is_named_ends_and_no_other_although_it_ignores_what_it_is_told() {
+        let folder = trusted_folder();
+        let config = config(folder.path());
+        let (mut named, mut other) = (Stubborn::start(), Stubborn::start());
+        let (id, other_id) = (named.id(), other.id());
+        [id, other_id].iter().for_each(|id| record(&config, *id));
+        assert!(matches!(end(&config, "1"), Err(EndError::None(_))));
+        let reaper = std::thread::spawn(move || named.0.wait().unwrap());
+        let said = end(&config, &id.stem()).unwrap();
+        assert!(said.starts_with("ended: user alice pid "), "{said}");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&reaper.join().unwrap()), Some(9));
+        assert!(other_id.lives() && other.0.try_wait().unwrap().is_none());
+        drop(other);
+        assert!(matches!(end(&config, &other_id.pid.to_string()), Err(EndError::None(_))), "gone");
+    }
+}
