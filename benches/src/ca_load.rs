@@ -3,6 +3,7 @@
 //! Process: the bench's own, outside of the lab; the signer works on a folder on this machine's disk. It plays the supervisor, the fronts and the workers, whose part in a login is
 //! measured elsewhere.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io::{Seek, Write};
 use std::net::SocketAddr;
@@ -156,6 +157,9 @@ struct Load {
     fronts: Vec<Front>,
     own_pid: i32,
     disk: Disk,
+    inventory: PathBuf,
+    /// All that came: serial and wire form.
+    came: Vec<(u64, Vec<u8>)>,
 }
 
 /// One front, which asks again and again, each time after another login.
@@ -195,7 +199,8 @@ impl Load {
             return Err(format!("the signer: {said:?}").into());
         }
         let own_pid = i32::try_from(std::process::id())?;
-        let mut load = Load { signer, control, fronts: Vec::new(), own_pid, disk };
+        let inventory = state.join("inventory.db");
+        let mut load = Load { signer, control, fronts: Vec::new(), own_pid, disk, inventory, came: Vec::new() };
         for number in 1..=FRONTS {
             let front = load.connect(u64::from(number))?;
             load.fronts.push(front);
@@ -230,19 +235,20 @@ impl Load {
         Ok(worker)
     }
 
-    /// Certificates a second that came, and how often a second the disk was flushed meanwhile.
+    /// Certificates a second that came, and how often a second the disk was flushed meanwhile. Each of them stands in the inventory at the end.
     fn measure(mut self) -> Result<(f64, f64)> {
         self.run_until(Instant::now() + WARM_UP)?;
         let (start, flushes) = (Instant::now(), self.disk.flushes()?);
         let count = self.run_until(start + WINDOW)?;
         let seconds = start.elapsed().as_secs_f64();
         let rates = (f64::from(count) / seconds, (self.disk.flushes()? - flushes) / seconds);
-        let Load { mut signer, control, fronts, .. } = self;
+        let Load { mut signer, control, fronts, inventory, came, .. } = self;
         drop((control, fronts));
         let status = signer.wait()?;
         if !status.success() {
             return Err(format!("the signer ended with {status}").into());
         }
+        all_recorded(&inventory, came)?;
         Ok(rates)
     }
 
@@ -255,15 +261,17 @@ impl Load {
             let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
             let mut fronts = std::mem::take(&mut self.fronts);
             for (front, _) in fronts.iter_mut().zip(ready).filter(|(_, ready)| *ready) {
-                count += self.go_on(front)?;
+                let came = self.go_on(front)?;
+                count += u32::from(came.is_some());
+                self.came.extend(came);
             }
             self.fronts = fronts;
         }
         Ok(count)
     }
 
-    /// Takes a front's next step; 1 if it got a certificate.
-    fn go_on(&self, front: &mut Front) -> Result<u32> {
+    /// Takes a front's next step; the certificate with its serial, if it got one.
+    fn go_on(&self, front: &mut Front) -> Result<Option<(u64, Vec<u8>)>> {
         match &front.waits {
             Waits::Statement(worker) => {
                 if worker.receive(Some(PATIENCE))?.message != StatementReply::Kept {
@@ -272,7 +280,7 @@ impl Load {
                 let (attempt, public_key) = (front.attempt, front.public_key.clone());
                 front.channel.send(&ToSigner::Issue { attempt, public_key, wish: Wish::default() })?;
                 front.waits = Waits::Certificate;
-                Ok(0)
+                Ok(None)
             }
             Waits::Certificate => {
                 let said = front.channel.receive(Some(PATIENCE))?.message;
@@ -282,7 +290,7 @@ impl Load {
                 let serial = Certificate::parse(&certificate)?.serial();
                 front.channel.send(&ToSigner::Outcome { serial, delivery: Delivery::Delivered })?;
                 front.waits = Waits::Outcome;
-                Ok(1)
+                Ok(Some((serial, certificate)))
             }
             Waits::Outcome => {
                 if front.channel.receive(Some(PATIENCE))?.message != FromSigner::Noted {
@@ -290,7 +298,7 @@ impl Load {
                 }
                 front.attempt += 1;
                 front.waits = Waits::Statement(self.log_in(front.connection, front.attempt)?);
-                Ok(0)
+                Ok(None)
             }
         }
     }
@@ -303,6 +311,21 @@ impl Front {
             Waits::Certificate | Waits::Outcome => self.channel.socket().as_fd(),
         }
     }
+}
+
+/// Each certificate that left the signer stands in the inventory under its serial, as it left, and what became of it with it; and no serial came twice.
+fn all_recorded(inventory: &Path, came: Vec<(u64, Vec<u8>)>) -> Result<()> {
+    let database = rusqlite::Connection::open_with_flags(inventory, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let sql = "SELECT serial, certificate FROM certificate WHERE state IN ('delivered', 'undelivered')";
+    let mut statement = database.prepare(sql)?;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?)))?;
+    let mut recorded: BTreeMap<u64, Vec<u8>> = rows.collect::<rusqlite::Result<_>>()?;
+    for (serial, certificate) in came {
+        if recorded.remove(&serial).as_ref() != Some(&certificate) {
+            return Err(format!("serial {serial} came twice, or does not stand in the inventory as it came").into());
+        }
+    }
+    Ok(())
 }
 
 fn spawn(state: &Path, control: SeqPacket, log: &Path) -> Result<Child> {

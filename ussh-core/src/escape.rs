@@ -14,6 +14,41 @@ pub fn escape_word(bytes: &[u8], max: usize) -> String {
     escape_also(bytes, max, b" \"'")
 }
 
+/// As [`escape`], but letters, digits and common signs of every script pass: for text that people write and read at a terminal. What steers it does not (controls, and whatever turns
+/// the direction of writing round), nor what cannot be seen.
+pub fn escape_text(text: &str, max: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(max));
+    let mut cut = 0;
+    for c in text.chars() {
+        let mut buffer = [0; 4];
+        let bytes = c.encode_utf8(&mut buffer);
+        let piece = if is_readable(c) { bytes.to_owned() } else { escape(bytes.as_bytes(), usize::MAX) };
+        if out.len() + piece.len() > max {
+            out.truncate(cut);
+            out.push_str("...".get(..max.min(3)).unwrap_or(""));
+            return out;
+        }
+        out.push_str(&piece);
+        if out.len() + 3 <= max {
+            cut = out.len();
+        }
+    }
+    out
+}
+
+/// Of what is not ASCII: letters and digits, signs of Latin-1 (but the soft hyphen), dashes, quotes and the like, and currencies. None of these blocks holds a format character
+/// (U+200B to U+200F, U+2028 to U+202E, U+2060 to U+206F).
+fn is_readable(c: char) -> bool {
+    match c {
+        ' '..='~' => c != '\\',
+        '\u{ad}' => false,
+        '\u{a1}'..='\u{ff}' | '\u{2010}'..='\u{2027}' | '\u{2030}'..='\u{205e}' | '\u{20a0}'..='\u{20bf}' => true,
+        // Fillers, which are letters to Unicode and blank to the eye.
+        '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' => false,
+        _ => c.is_alphanumeric(),
+    }
+}
+
 /// As [`escape`], but `\` passes: of a sentence whose foreign words are escaped already.
 pub(crate) fn escape_sentence(text: &str, max: usize) -> String {
     escape_but(text.as_bytes(), max, |byte| byte == b'\\' || is_plain(byte))
@@ -77,6 +112,19 @@ mod tests {
     #[test]
     fn a_backslash_is_escaped_so_that_no_input_can_pass_for_an_escape() {
         assert_eq!(escape(b"\\x0a", 100), "\\x5cx0a");
+    }
+
+    #[test]
+    fn text_that_people_write_stays_readable_and_steers_nothing() {
+        for text in ["über 5 € – „gut“", "срочно", "故障 2", "it's 100% \"ok\""] {
+            assert_eq!(escape_text(text, 100), text);
+        }
+        let unseen = "a\u{1b}[2J\n\u{9b}\u{ad}\u{200b}\u{202e}\u{2066}\u{2028}\u{feff}\u{3164}\u{e0041}\\x";
+        assert_eq!(
+            escape_text(unseen, 1000),
+            "a\\x1b[2J\\x0a\\xc2\\x9b\\xc2\\xad\\xe2\\x80\\x8b\\xe2\\x80\\xae\\xe2\\x81\\xa6\\xe2\\x80\\xa8\\xef\\xbb\\xbf\\xe3\\x85\\xa4\\xf3\\xa0\\x81\\x81\\x5cx"
+        );
+        assert_eq!((escape_text("üüüü", 8), escape_text("üüüü", 7)), ("üüüü".to_owned(), "üü...".to_owned()));
     }
 
     #[test]

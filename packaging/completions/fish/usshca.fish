@@ -79,20 +79,20 @@ complete -c usshca -n "__fish_usshca_using_subcommand show" -s h -l help -d 'Pri
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l from -d 'Where the request comes from' -r
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l at -d 'When, in UTC, as 2026-01-31T12:00:00Z [default: now]' -r
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l group -d 'Suppose that the account is in this group, and in no other that is not named; may be repeated [default: the groups it has on this machine]' -r
-complete -c usshca -n "__fish_usshca_using_subcommand explain" -l auth -d 'How it was authenticated: pam, publickey, publickey+pam or none' -r -f -a "pam\t''
+complete -c usshca -n "__fish_usshca_using_subcommand explain" -l auth -d 'How it was authenticated: pam, publickey, publickey+pam or none [default: as the rule demands]' -r -f -a "pam\t''
 publickey\t''
 publickey+pam\t''
 none\t''"
-complete -c usshca -n "__fish_usshca_using_subcommand explain" -l mode -d 'Who makes the key: inject (the CA) or client-key' -r -f -a "inject\t''
+complete -c usshca -n "__fish_usshca_using_subcommand explain" -l mode -d 'Who makes the key: inject (the CA) or client-key [default: the CA, if the rule allows it]' -r -f -a "inject\t''
 client-key\t''"
-complete -c usshca -n "__fish_usshca_using_subcommand explain" -l key-type -d 'Of the key: ed25519, ecdsa, rsa, ed25519-sk or ecdsa-sk' -r -f -a "ed25519\t''
+complete -c usshca -n "__fish_usshca_using_subcommand explain" -l key-type -d 'Of the key: ed25519, ecdsa, rsa, ed25519-sk or ecdsa-sk [default: the first that the rule allows, and the CA makes]' -r -f -a "ed25519\t''
 ecdsa\t''
 rsa\t''
 ed25519-sk\t''
 ecdsa-sk\t''"
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l for -d 'For how long it is asked for: seconds, or a number with s, m, h, d or w behind it [default: as the rule says]' -r
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l principal -d 'A principal that is asked for; may be repeated [default: all that the rule gives]' -r
-complete -c usshca -n "__fish_usshca_using_subcommand explain" -l reason -d 'The reason that is given' -r
+complete -c usshca -n "__fish_usshca_using_subcommand explain" -l reason -d 'The reason that is given, \'\' for none [default: one, if the rule demands it]' -r
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l dir -d 'Config and state all under this folder, instead of /etc/usshca and /var/lib/usshca' -r -F
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l passphrase-fd -d 'Read the passphrase of encrypted CA keys from this descriptor (0: standard input), to its end; one a line, each is tried' -r
 complete -c usshca -n "__fish_usshca_using_subcommand explain" -l json -d 'JSON'

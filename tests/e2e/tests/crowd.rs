@@ -65,3 +65,43 @@ fn fifty_people_at_once_get_one_certificate_each_in_their_own_name() {
             .unwrap();
     }
 }
+
+/// Behind one address, as a bastion's or a configuration management's is: what each of them does is no offence, whatever ends beside it.
+#[test]
+fn forty_logins_of_one_person_at_once_have_a_row_each_and_cost_their_address_nothing_by_the_defaults() {
+    const LOGINS: usize = 40;
+    let world = WorldPlan::new("forty").without_servers().with_penalties().start().unwrap();
+    let _watch = world.lab().watch();
+    let laptop = world.host("laptop");
+    laptop.script("mkdir -p /srv; mkfifo -m 666 /srv/gate").unwrap();
+    laptop
+        .write_file("/srv/ask", 0o755, "#!/bin/sh\nread -r go < /srv/gate\nprintf '%s\\n' \"$LAB_PASSWORD\"\n")
+        .unwrap();
+    let login = |_| world.unattended("alice", world.password("alice"), "SSH_ASKPASS=/srv/ask exec ssh -A ca").unwrap();
+    let logins: Vec<Process> = (0..LOGINS).map(login).collect();
+    let all = || world.processes("ca", "usshca-pam").unwrap().len() == LOGINS;
+    wait_until(SANE, "all to be asked", all).unwrap();
+    let gate = laptop.spawn_as("root", ["bash", "-c", "yes 1<>/srv/gate"]).unwrap();
+    let mut told = BTreeSet::new();
+    for login in &logins {
+        let ended = login.wait(SANE).unwrap().ok().unwrap();
+        let serial = ended.stderr.split("Certificate ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+        assert!(told.insert(serial.parse::<u64>().unwrap()), "serial {serial} was given twice");
+    }
+    drop(gate);
+    let rows = world.rows_of("alice").unwrap();
+    let of_rows: Vec<(u64, &str)> = rows.iter().map(|row| (row.serial, row.outcome.as_str())).collect();
+    assert_eq!((rows.len(), of_rows.iter().map(|(serial, _)| *serial).collect::<BTreeSet<_>>()), (LOGINS, told));
+    assert!(of_rows.iter().all(|(_, outcome)| *outcome == "delivered"), "{of_rows:?}");
+    // Fronts and workers have ended, and were judged.
+    for process in ["usshca-front", "usshca-pam"] {
+        let none = || world.processes("ca", process).unwrap().is_empty();
+        wait_until(SANE, &format!("no {process} to be left"), none).unwrap();
+    }
+    let status = world.usshca("status --json").unwrap().ok().unwrap().stdout;
+    assert!(
+        status.contains("\"sources_with_penalties\":0") && status.contains("\"never_authenticated\":0"),
+        "{status}"
+    );
+    world.unattended("alice", world.password("alice"), "exec ssh -A ca").unwrap().wait(SANE).unwrap().ok().unwrap();
+}

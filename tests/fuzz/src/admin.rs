@@ -78,6 +78,7 @@ fn ask(policy: &Policy, (user, groups, source, time, wish): &(&str, &[String], I
             mode: mode.to_owned(),
             key_type: key_type.to_owned(),
             wish: (*wish).clone(),
+            reason_if_demanded: false,
         };
         let explained = explain(policy, &supposed, UnixTime(0)).unwrap();
         assert_eq!(explained.decision.is_ok(), decided.is_ok());
@@ -86,7 +87,7 @@ fn ask(policy: &Policy, (user, groups, source, time, wish): &(&str, &[String], I
         assert!(!grant.principals.is_empty() && grant.principals.iter().all(|name| is_principal(name)));
         assert!((1..=MAX_VALIDITY).contains(&grant.validity_seconds));
         assert!(number == 0 || grant.validity_seconds <= 7, "more than was asked for");
-        let (ways, _) = policy.demands(&question).unwrap();
+        let ways = policy.demands(&question).unwrap().authentication;
         assert!(ways.iter().any(|way| question.proofs.satisfy(*way)), "a certificate for less than is demanded");
         assert!(policy.ways_from(*source).any(|way| ways.contains(&way)));
     }

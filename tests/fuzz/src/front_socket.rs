@@ -345,7 +345,9 @@ impl World {
             !matches!(reply, FromSigner::Refused { message } if message == "The CA refuses this request.")
         });
         // Used up, whatever came of it.
-        if let ToSigner::Issue { attempt, .. } | ToSigner::Certify { attempt, .. } = message {
+        if let ToSigner::Issue { attempt, .. } | ToSigner::Certify { attempt, .. } | ToSigner::Ends { attempt, .. } =
+            message
+        {
             connection.attempts.remove(&attempt);
             connection.possessed.remove(&attempt);
         }
@@ -369,7 +371,9 @@ impl World {
             (ToSigner::Host(HostAsk::Hello { .. }), FromSigner::Host(HostAnswer::Nonce { .. })) => {}
             (ToSigner::Feed { .. }, FromSigner::Feed { .. })
             | (ToSigner::Ways, FromSigner::Ways { .. })
-            | (ToSigner::Knows { .. }, FromSigner::Known(_)) => {}
+            | (ToSigner::Knows { .. }, FromSigner::Known(_) | FromSigner::KnownRevoked)
+            | (ToSigner::Impossible { .. }, FromSigner::Noted) => {}
+            (ToSigner::Ends { attempt, .. }, FromSigner::Noted) => assert!(of(attempt).is_some()),
             (ToSigner::Demands { attempt }, FromSigner::Demands { .. }) => assert!(of(attempt).is_some()),
             (ToSigner::Issue { attempt, public_key, .. }, FromSigner::Issued { certificate, .. }) => {
                 let attempt = of(attempt).expect("a certificate for a statement that there is not");

@@ -94,6 +94,12 @@ pub fn next_steps(desk: &dyn Desk, what: &str) -> String {
     // Over ssh the configuration is not to be read: whether the CA publishes is not known.
     let Some(layout) = desk.here() else { return when };
     if let Some(folder) = desk.publishes() {
+        if is_feed_key_elsewhere(layout) {
+            let folder = folder.display();
+            return format!(
+                "{when}: the CA puts it to {folder}/feed.unsigned as soon as it runs, and there it waits until it was where the feed key is, for\n  usshca feed sign {folder} --key FILE"
+            );
+        }
         return format!("{when}, which the CA publishes to {} as soon as it runs", folder.display());
     }
     let krl = layout.public.join("krl");
@@ -104,6 +110,15 @@ pub fn next_steps(desk: &dyn Desk, what: &str) -> String {
         layout_flag(layout),
         krl = krl.display()
     )
+}
+
+/// By the files of the state: the signer, who knows, may be busy with the verb.
+fn is_feed_key_elsewhere(layout: &Layout) -> bool {
+    let is_missing = |name: &str| {
+        let found = layout.state.join(name).symlink_metadata();
+        found.is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
+    };
+    is_missing("feed_key") && is_missing("feed_key.agent")
 }
 
 /// The part of a command line that names this CA: ` --dir D`, or nothing.

@@ -18,14 +18,11 @@ use crate::failure::Failure;
 /// Asks the signer; a refusal is exit status 1.
 pub fn explain(desk: &dyn Desk, args: &ExplainArgs) -> Result<(), Failure> {
     let supposed = suppose(desk, args)?;
-    let request = Request::Explain(Box::new(supposed.clone()));
+    let request = Request::Explain(Box::new(supposed));
     let Reply::Explained(explained) = desk.link()?.ask(&request)? else {
         return Err(unexpected());
     };
-    print(
-        desk,
-        &if args.json { format!("{}\n", to_json(&supposed, &explained)) } else { to_text(&supposed, &explained) },
-    )?;
+    print(desk, &if args.json { format!("{}\n", to_json(&explained)) } else { to_text(args, &explained) })?;
     match &explained.decision {
         Ok(_) => Ok(()),
         Err(why) => Err(Failure::refused(format!("no certificate: {}{}", shown(why), suppose_more(args, why)))),
@@ -41,23 +38,24 @@ fn suppose(desk: &dyn Desk, args: &ExplainArgs) -> Result<Supposed, Failure> {
         groups,
         source: args.from,
         time,
-        authentication: args.authentication.clone(),
-        mode: args.mode.clone(),
-        key_type: args.key_type.clone(),
+        authentication: args.authentication.clone().unwrap_or_default(),
+        mode: args.mode.clone().unwrap_or_default(),
+        key_type: args.key_type.clone().unwrap_or_default(),
         wish: Wish {
             validity_seconds: args.validity,
             principals: args.principals.clone(),
-            reason: args.reason.clone(),
+            reason: args.reason.clone().unwrap_or_default(),
         },
+        reason_if_demanded: args.reason.is_none(),
     })
 }
 
-/// How to ask what there would be if the user did what the rule demands: the question supposes a login by PAM and no reason, unless it says otherwise.
+/// How to ask what there would be if the user did what the rule demands.
 fn suppose_more(args: &ExplainArgs, why: &str) -> &'static str {
-    if why.contains("demands authentication by") {
-        "; this supposes a login by what --auth says (pam, if nothing): name what the rule demands"
-    } else if why.contains("demands a reason") && args.reason.is_empty() {
-        "; to suppose that one is given: --reason TEXT"
+    if why.contains("demands authentication by") && args.authentication.is_some() {
+        "; without --auth it is supposed that the user does that"
+    } else if why.contains("demands a reason") && args.reason.is_some() {
+        "; without --reason it is supposed that the user gives one"
     } else {
         ""
     }
@@ -85,18 +83,21 @@ fn list(names: &[String]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-fn to_text(supposed: &Supposed, explained: &Explained) -> String {
+fn to_text(args: &ExplainArgs, explained: &Explained) -> String {
+    let supposed = &explained.supposed;
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "{} (groups: {}) from {}, authenticated by {}, {}, key type {}{}",
+        "{} (groups: {}) from {}, {}authenticated by {}, {}, key type {}{}{}",
         shown(&supposed.user),
         list(&supposed.groups),
         supposed.source,
+        if args.authentication.is_none() { "if " } else { "" },
         supposed.authentication,
         supposed.mode,
         supposed.key_type,
+        if supposed.reason_if_demanded { ", with a reason" } else { "" },
         supposed.time.map_or(String::new(), |time| format!(", at {}", utc(time))),
     );
     for (rule, why) in &explained.passed_over {
@@ -107,6 +108,17 @@ fn to_text(supposed: &Supposed, explained: &Explained) -> String {
         (rule, Ok(_)) => writeln!(text, "  rule \"{}\" decides:", shown(rule)),
         (rule, Err(why)) => writeln!(text, "  rule \"{}\" decides: {}", shown(rule), shown(why)),
     };
+    if let Some(takes) = &explained.takes {
+        let _ = writeln!(
+            text,
+            "    {:<13}{}; {}; keys of the types {}{}",
+            "demands",
+            takes.authentication.join(" or "),
+            takes.modes.join(" or "),
+            takes.key_types.join(", "),
+            if takes.reason { "; a reason" } else { "" },
+        );
+    }
     if let Ok(grant) = &explained.decision {
         text.push_str(&certificate(grant));
     }
@@ -133,7 +145,8 @@ fn certificate(grant: &Grant) -> String {
     lines.into_iter().map(|(name, value)| format!("    {name:<13}{value}\n")).collect()
 }
 
-fn to_json(supposed: &Supposed, explained: &Explained) -> Value {
+fn to_json(explained: &Explained) -> Value {
+    let supposed = &explained.supposed;
     let passed_over: Vec<Value> =
         explained.passed_over.iter().map(|(rule, why)| json!({ "rule": rule, "why_not": why })).collect();
     let options = |options: &[(String, String)]| {
@@ -159,6 +172,16 @@ fn to_json(supposed: &Supposed, explained: &Explained) -> Value {
         "user": supposed.user,
         "groups": supposed.groups,
         "from": supposed.source,
+        "authentication": supposed.authentication,
+        "mode": supposed.mode,
+        "key_type": supposed.key_type,
+        "reason_supposed": supposed.reason_if_demanded,
+        "demands": explained.takes.as_ref().map(|takes| json!({
+            "authentication": takes.authentication,
+            "modes": takes.modes,
+            "key_types": takes.key_types,
+            "reason": takes.reason,
+        })),
         "passed_over": passed_over,
         "rule": explained.rule,
         "certificate": certificate,

@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 
 use serde_json::{Value, json};
-use ussh_core::audit::sentence;
-use ussh_core::escape::{MAX_FIELD, escape};
+use ussh_core::escape::{MAX_FIELD, escape, escape_text};
 use usshca_ipc::admin::{Entry, Reply, Request, Shown};
 
 use super::time::utc;
@@ -14,9 +13,12 @@ use crate::failure::Failure;
 
 /// Rows asked for at a time.
 const PAGE: u32 = 500;
+/// Longest reason in bytes, escapes included: 256 as typed, each of them four.
+const MAX_TEXT: usize = 1024;
 /// Longest outcome in the table at a terminal, in characters; all of it is in `show`, in JSON and in a pipe.
 const OUTCOME_WIDTH: usize = 40;
-const HEAD: [&str; 9] = ["ID", "ASKED", "KEY ID", "PRINCIPALS", "VALID UNTIL", "OUTCOME", "FROM", "RULE", "REVOKED"];
+/// The one that may be long comes last, so that it makes no other line longer.
+const HEAD: [&str; 9] = ["ID", "ASKED", "KEY ID", "PRINCIPALS", "VALID UNTIL", "FROM", "RULE", "REVOKED", "OUTCOME"];
 
 /// Lists the inventory, newest first.
 pub fn list(desk: &dyn Desk, args: &ListArgs) -> Result<(), Failure> {
@@ -116,12 +118,11 @@ fn shown_text(shown: &Shown) -> String {
         lines.push(("times", format!("{}, the last one {}", entry.count, utc(entry.last))));
     }
     if !entry.reason.is_empty() {
-        // Escaped by the signer already: its backslashes stay as they are.
-        lines.push(("reason", sentence(&entry.reason)));
+        lines.push(("reason", escape_text(&entry.reason, MAX_TEXT)));
     }
     if let Some(revoked) = entry.revoked {
         let by = plain(shown.revoked_by.as_deref().unwrap_or_default());
-        let why = plain(shown.revocation_reason.as_deref().unwrap_or_default());
+        let why = escape_text(shown.revocation_reason.as_deref().unwrap_or_default(), MAX_TEXT);
         lines.push((
             "revoked",
             format!("{} by {by}{}", utc(revoked), if why.is_empty() { why } else { format!(": {why}") }),
@@ -237,14 +238,14 @@ fn to_row(entry: &Entry, outcome_width: usize) -> Vec<String> {
         plain(&entry.key_id),
         of_certificate(principals(entry)),
         of_certificate(utc(entry.valid_before)),
+        plain(&entry.from),
+        dash_if_empty(plain(&entry.rule)),
+        entry.revoked.map_or_else(|| "-".to_owned(), utc),
         match entry.count {
             0 | 1 => shorten(plain(&entry.outcome), outcome_width),
             // The count is never cut off.
             count => format!("{} ({count} times)", shorten(plain(&entry.outcome), outcome_width)),
         },
-        plain(&entry.from),
-        dash_if_empty(plain(&entry.rule)),
-        entry.revoked.map_or_else(|| "-".to_owned(), utc),
     ]
 }
 
@@ -308,14 +309,14 @@ mod tests {
             "alice\\x1b[2J",
             "alice,web",
             "2026-01-31T12:00:00Z",
-            "delivered",
             "192.0.2.1",
             "staff",
             "-",
+            "delivered",
         ];
         assert_eq!(to_row(&entry(), OUTCOME_WIDTH), expected);
         let revoked = Entry { revoked: Some(0), ..entry() };
-        assert_eq!(to_row(&revoked, OUTCOME_WIDTH)[8], "1970-01-01T00:00:00Z");
+        assert_eq!(to_row(&revoked, OUTCOME_WIDTH)[7], "1970-01-01T00:00:00Z");
     }
 
     #[test]
@@ -329,16 +330,17 @@ mod tests {
             ..entry()
         };
         assert_eq!(
-            to_row(&refusal, OUTCOME_WIDTH)[..8],
+            to_row(&refusal, OUTCOME_WIDTH),
             [
                 "r3",
                 "1970-01-01T00:00:01Z",
                 "alice\\x1b[2J",
                 "-",
                 "-",
-                "refused: no rule of the policy matches",
                 "192.0.2.1",
-                "-"
+                "-",
+                "-",
+                "refused: no rule of the policy matches"
             ]
         );
     }
@@ -346,20 +348,24 @@ mod tests {
     #[test]
     fn a_long_outcome_is_cut_at_a_terminal_alone() {
         let long = Entry { outcome: format!("undelivered: {}", "x".repeat(100)), ..entry() };
-        assert_eq!(to_row(&long, OUTCOME_WIDTH)[5], format!("undelivered: {}…", "x".repeat(26)));
+        assert_eq!(to_row(&long, OUTCOME_WIDTH)[8], format!("undelivered: {}…", "x".repeat(26)));
         let piped = shown_as(std::slice::from_ref(&long), Form::Table, false);
         assert!(piped.contains(&"x".repeat(100)) && !piped.contains('…'), "{piped}");
         assert!(shown_as(std::slice::from_ref(&long), Form::Table, true).contains('…'));
         assert_eq!(to_json(&long)["outcome"].as_str().unwrap().len(), 113);
         let fits = Entry { outcome: "x".repeat(40), ..entry() };
-        assert_eq!(to_row(&fits, OUTCOME_WIDTH)[5], "x".repeat(40));
+        assert_eq!(to_row(&fits, OUTCOME_WIDTH)[8], "x".repeat(40));
+        // Nobody else's line is longer for it.
+        let both = shown_as(&[long, entry()], Form::Table, false);
+        let lines: Vec<&str> = both.lines().collect();
+        assert!(lines[2].ends_with("  -        delivered") && lines[2].len() < 140, "{both}");
     }
 
     #[test]
     fn what_was_refused_often_says_how_often() {
         let often =
             Entry { serial: 0, count: 7, last: 61, outcome: "refused: PAM: authentication failed".into(), ..entry() };
-        assert_eq!(to_row(&often, OUTCOME_WIDTH)[5], "refused: PAM: authentication failed (7 times)");
+        assert_eq!(to_row(&often, OUTCOME_WIDTH)[8], "refused: PAM: authentication failed (7 times)");
         let shown = Shown { entry: often, certificate: None, revoked_by: None, revocation_reason: None };
         let text = shown_text(&shown);
         assert!(text.starts_with("id             r3\n"), "{text}");
@@ -399,7 +405,10 @@ mod tests {
             revoked_by: None,
             revocation_reason: None,
         };
-        assert!(shown_text(&shown("ticket \\x5c 7\x1b")).ends_with("reason         ticket \\x5c 7\\x1b\n"));
+        let typed = "über \\ 7\x1b\u{202e}";
+        assert!(shown_text(&shown(typed)).ends_with("reason         über \\x5c 7\\x1b\\xe2\\x80\\xae\n"));
+        assert_eq!(shown_json(&shown(typed))["reason"], typed);
+        assert!(to_csv(&shown("über").entry).ends_with(",über,1,1\r\n"));
         assert!(!shown_text(&shown("")).contains("reason"));
         assert_eq!(shown_json(&shown("=1+1"))["reason"], "=1+1");
         assert!(to_csv(&shown("=1+1").entry).ends_with(",'=1+1,1,1\r\n"));

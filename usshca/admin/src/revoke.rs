@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 use ussh_core::certificate::Certificate;
-use ussh_core::escape::{MAX_FIELD, escape};
+use ussh_core::escape::{MAX_FIELD, escape, escape_text};
 use usshca_ipc::admin::{CertificateKind, Reply, Request, Revocation, Revoke};
 
 use super::host::fingerprint;
@@ -207,7 +207,7 @@ fn to_row(act: &Revocation) -> Vec<String> {
         act.certificates.to_string(),
         utc(act.at),
         shown(&act.by),
-        shown(&act.reason),
+        if act.reason.is_empty() { "-".to_owned() } else { escape_text(&act.reason, MAX_FIELD) },
         act.lifted.map_or_else(|| "-".to_owned(), utc),
         shown(act.lifted_by.as_deref().unwrap_or_default()),
     ]

@@ -1,6 +1,6 @@
 //! A table on a terminal or in a pipe: columns in line, two blanks between.
 
-/// Lines with every column as wide as its widest cell; no blanks at a line's end. Cells hold no control characters, and none that is two columns wide.
+/// Lines with every column as wide as its widest cell; no blanks at a line's end. Cells hold no control characters; one that is two columns wide shifts what stands behind it.
 pub fn render(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = head.iter().map(|h| h.len()).collect();
     for row in rows {

@@ -10,7 +10,7 @@ use usshca_admin::failure::Failure;
 use usshca_admin::remote::{self, Parsed};
 use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::channel::ChannelError;
-use usshca_ipc::front::{FromSigner, ToSigner};
+use usshca_ipc::front::{Ending, FromSigner, ToSigner};
 use usshca_ipc::layout::Layout;
 
 use crate::say;
@@ -27,8 +27,14 @@ const MOST_ROWS: u64 = 20_000;
 pub async fn run(job: &Job, line: &str, input: Option<UnboundedReceiver<Vec<u8>>>) -> u32 {
     let verb = match remote::parse(line) {
         Parsed::Verb(verb) => verb,
-        Parsed::Help(text) => return job.print(&text).await,
-        Parsed::Wrong(failure) => return failed(job, &failure).await,
+        Parsed::Help(text) => {
+            job.ends(Ending::Help).await;
+            return job.print(&text).await;
+        }
+        Parsed::Wrong(failure) => {
+            job.ends(Ending::Command).await;
+            return failed(job, &failure).await;
+        }
     };
     let input = match input.filter(|_| remote::reads_input(&verb)) {
         Some(input) => Some(read(input).await),

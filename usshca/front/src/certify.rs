@@ -9,7 +9,7 @@ use ussh_core::agent::{Constraints, Identity};
 use ussh_core::certificate::Certificate;
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::keys::PrivateKey;
-use usshca_ipc::front::{Delivery, FromSigner, Makes, ToSigner, Wish};
+use usshca_ipc::front::{Delivery, Ending, FromSigner, Makes, ToSigner, Wish};
 
 use crate::agent::Agent;
 use crate::prove;
@@ -41,15 +41,20 @@ pub async fn run(job: &Job, wish: &Wish, kind: Option<Makes>) -> Report {
 
 async fn certify(job: &Job, wish: &Wish, kind: Option<Makes>) -> Result<String, NoAnswer> {
     // Before the signer is asked for a certificate: without an agent no serial is spent.
-    let channel = open_agent(&job.handle).await.ok_or_else(|| NoAnswer(text::AGENT_SILENT.to_owned()))?;
+    let Some(channel) = open_agent(&job.handle).await else {
+        return Err(silent(job).await);
+    };
     let mut agent = Agent::new(channel.into_stream());
     let (held, demands) = tokio::join!(agent.list(), job.signer.demands(job.passed.attempt));
-    let held = held.map_err(|e| {
-        say(&format!("agent: {e}"));
-        NoAnswer(text::AGENT_SILENT.to_owned())
-    })?;
+    let held = match held {
+        Ok(held) => held,
+        Err(e) => {
+            say(&format!("agent: {e}"));
+            return Err(silent(job).await);
+        }
+    };
     let demands = demands?;
-    let proved = prove::login(job, &demands, &mut agent, &held).await;
+    let proved = prove::login(job, &demands, &mut agent, &held).await.map_err(prove::Unproved::told);
 
     // A rule that allows no key that we make is the signer's to refuse.
     let kind = kind.or_else(|| demands.makes.first().copied()).unwrap_or(Makes::Ed25519);
@@ -77,6 +82,12 @@ async fn certify(job: &Job, wish: &Wish, kind: Option<Makes>) -> Result<String, 
         say("old certificates were left in the agent");
     }
     Ok(text::delivered(&issued.certificate, &issued.rule, &job.ca_name, SystemClock.now()))
+}
+
+/// The forwarded agent is of no use: what is told.
+pub async fn silent(job: &Job) -> NoAnswer {
+    job.ends(Ending::AgentSilent).await;
+    NoAnswer(text::AGENT_SILENT.to_owned())
 }
 
 /// Opens a channel to the agent. One that the client confirms too late is closed at once: OpenSSH's client stays as long as a channel is open.

@@ -6,10 +6,12 @@ use std::time::Duration;
 use russh::server::Auth;
 use russh::{MethodKind, MethodSet};
 use tokio::time::{Instant, sleep_until};
+use usshca_ipc::front::ToSigner;
 
 use crate::handler::Handler;
 use crate::login::{Found, Gone};
-use crate::signer::{Demands, NoAnswer, Ways};
+use crate::say;
+use crate::signer::{Demands, Known, NoAnswer, Ways};
 
 /// How long it takes at least to learn that nothing is not enough, so that it does not tell which accounts there are.
 const LOOKUP_TIME: Duration = Duration::from_millis(300);
@@ -55,7 +57,7 @@ impl Handler {
     pub(crate) async fn by_offer(&mut self, user: &str, key: Option<&Vec<u8>>) -> Auth {
         let takes = self.ways().await.publickey && self.login.takes(user);
         let known = match (&self.signer, key) {
-            (Some(signer), Some(key)) if takes => signer.knows(user, key).await,
+            (Some(signer), Some(key)) if takes => signer.knows(user, key).await == Known::Registered,
             _ => false,
         };
         if known { Auth::Accept } else { self.rejected(false).await }
@@ -77,6 +79,15 @@ impl Handler {
             }
             // A rule that wants PAM and no key: the client goes on with that.
             _ => Ok(self.rejected(false).await),
+        }
+    }
+
+    /// Of a name that no account has no worker is asked, and so the signer hears of it here.
+    pub(crate) async fn tell_impossible(&mut self) {
+        if let (Some(user), Some(signer)) = (self.login.take_impossible(), &self.signer)
+            && signer.ask(&ToSigner::Impossible { user }).await.is_err()
+        {
+            say("an impossible name was not noted");
         }
     }
 

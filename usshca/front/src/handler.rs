@@ -207,7 +207,9 @@ impl russh::server::Handler for Handler {
             self.is_host = true;
             return Ok(Auth::Accept);
         }
-        self.by_nothing(user).await.map_err(|_| russh::Error::Disconnect)
+        let auth = self.by_nothing(user).await;
+        self.tell_impossible().await;
+        auth.map_err(|_| russh::Error::Disconnect)
     }
 
     async fn auth_keyboard_interactive<'a>(
@@ -224,6 +226,7 @@ impl russh::server::Handler for Handler {
                 self.login.answer(answers).await
             }
         };
+        self.tell_impossible().await;
         step.map(auth).map_err(|_| russh::Error::Disconnect)
     }
 
@@ -232,7 +235,9 @@ impl russh::server::Handler for Handler {
         let key = offer.public_key.to_bytes()?;
         // ssh-rsa is a signature with SHA-1.
         let takes = KEY_ALGORITHMS.contains(offer.algorithm);
-        Ok(self.by_offer(user, takes.then_some(&key)).await)
+        let auth = self.by_offer(user, takes.then_some(&key)).await;
+        self.tell_impossible().await;
+        Ok(auth)
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {

@@ -93,6 +93,8 @@ pub struct Login {
     attempts: u32,
     lookups: u32,
     user: Option<String>,
+    /// A name that no account has, of which the signer was not told.
+    impossible: Option<String>,
     /// A registered key that was right and not enough.
     key: Option<Vec<u8>>,
     /// Text that comes before anything else: it did not fit into one instruction.
@@ -123,8 +125,9 @@ impl Login {
         max_attempts: u32,
         deadline: Instant,
     ) -> Self {
-        let (attempts, lookups, user, key, to_show, state) = (0, 0, None, None, VecDeque::new(), State::Idle);
-        Login { supervisor, hangup, max_attempts, deadline, attempts, lookups, user, key, to_show, state }
+        let (attempts, lookups, user, impossible, key) = (0, 0, None, None, None);
+        let (to_show, state) = (VecDeque::new(), State::Idle);
+        Login { supervisor, hangup, max_attempts, deadline, attempts, lookups, user, impossible, key, to_show, state }
     }
 
     /// Who passed, if anybody did.
@@ -138,6 +141,11 @@ impl Login {
     /// Whether nobody has tried to log in yet.
     pub fn is_untouched(&self) -> bool {
         self.user.is_none() && matches!(self.state, State::Idle)
+    }
+
+    /// A name that no account has, once, as far as it goes into a row.
+    pub fn take_impossible(&mut self) -> Option<String> {
+        self.impossible.take()
     }
 
     /// Whether this user may be asked about in this connection.
@@ -313,7 +321,7 @@ impl Login {
     /// One user in a connection: whoever wants to be another connects anew.
     fn is_the_user(&mut self, user: &str) -> bool {
         if user.is_empty() || user.len() > MAX_USER || user.chars().any(char::is_control) {
-            say(&format!("impossible user name {}", of_one_line(user)));
+            self.impossible = Some(beginning(user));
             return false;
         }
         match &self.user {
@@ -347,6 +355,11 @@ impl Login {
         self.to_show = words::instructions(text).into();
         Step::Ask { text: self.to_show.pop_front().unwrap_or_default(), prompts: Vec::new() }
     }
+}
+
+/// As much of a name as any account could have.
+fn beginning(user: &str) -> String {
+    user.get(..user.floor_char_boundary(MAX_USER)).unwrap_or_default().to_owned()
 }
 
 /// As typed, since the supervisor escapes what a front says; but a line feed would begin another line there, so that it becomes a SUB (`\x1a`).

@@ -53,9 +53,23 @@ const FAILED: FromWorker = FromWorker::Failed { unavailable: false };
 
 /// The supervisor escapes them, once.
 #[test]
-fn an_impossible_name_is_handed_to_the_log_as_typed_and_on_one_line() {
+fn another_name_is_handed_to_the_log_as_typed_and_on_one_line() {
     assert_eq!(of_one_line("a\u{1b}[2J\\ é\nforged"), "a\u{1b}[2J\\ é\u{1a}forged");
     assert_eq!(of_one_line(&"x".repeat(5000)).len(), MAX_FIELD);
+}
+
+/// No worker is asked about it, and so nobody else tells the signer.
+#[tokio::test]
+async fn an_impossible_name_is_kept_for_the_inventory_once_and_as_far_as_it_is_shown() {
+    let long = "é".repeat(200);
+    for (typed, kept) in [("evil\n\u{1b}[2J", "evil\n\u{1b}[2J"), ("", ""), (&long, &"é".repeat(128))] {
+        let mut s = scene();
+        assert_eq!(s.login.begin(typed).await.unwrap(), Step::Reject { again: false });
+        assert!(!s.login.takes(typed));
+        assert_eq!((s.login.take_impossible().as_deref(), s.login.take_impossible()), (Some(kept), None));
+    }
+    let mut s = scene();
+    assert!(s.login.takes("alice") && s.login.take_impossible().is_none());
 }
 
 #[tokio::test]

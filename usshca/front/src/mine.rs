@@ -3,7 +3,7 @@
 use serde_json::json;
 use ussh_core::escape::{MAX_FIELD, escape};
 use usshca_ipc::admin::Entry;
-use usshca_ipc::front::{FromSigner, Verb};
+use usshca_ipc::front::{Ending, FromSigner, Verb};
 
 use crate::agent::Agent;
 use crate::certify;
@@ -92,12 +92,20 @@ async fn prove_login(job: &Job) -> Result<(), NoAnswer> {
         return Ok(());
     }
     if !job.forwards_agent {
+        job.ends(Ending::NoAgent).await;
         return Err(NoAnswer(text::KEY_WITHOUT_AGENT.to_owned()));
     }
-    let silent = || NoAnswer(text::AGENT_SILENT.to_owned());
-    let mut agent = Agent::new(certify::open_agent(&job.handle).await.ok_or_else(silent)?.into_stream());
-    let held = agent.list().await.map_err(|_| silent())?;
-    prove::login(job, &demands, &mut agent, &held).await
+    let Some(channel) = certify::open_agent(&job.handle).await else {
+        return Err(certify::silent(job).await);
+    };
+    let mut agent = Agent::new(channel.into_stream());
+    let Ok(held) = agent.list().await else {
+        return Err(certify::silent(job).await);
+    };
+    match prove::login(job, &demands, &mut agent, &held).await {
+        Ok(()) => Ok(()),
+        Err(unproved) => Err(unproved.ends(job).await),
+    }
 }
 
 fn state(row: &Entry) -> String {

@@ -6,12 +6,13 @@ use russh::server::Handle;
 use russh::{ChannelId, Disconnect};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
-use usshca_ipc::front::{Makes, Verb, Wish};
+use usshca_ipc::front::{Ending, FromSigner, Makes, ToSigner, Verb, Wish};
 
 use crate::admin;
 use crate::certify;
 use crate::login::Passed;
 use crate::mine::{self, Form};
+use crate::say;
 use crate::sign;
 use crate::signer::{NoAnswer, Signer};
 use crate::text;
@@ -157,13 +158,18 @@ pub async fn run(mut job: Job) {
         },
         Command::Admin(line) => admin::run(&job, &line, input).await,
         Command::Mine(verb, form) => job.report(mine::run(&job, verb, form).await).await,
-        Command::Help => job.print(text::HELP).await,
+        Command::Help => {
+            job.ends(Ending::Help).await;
+            job.print(text::HELP).await
+        }
         Command::Feed => job.feed().await,
         Command::Wrong(why) => {
+            job.ends(Ending::Command).await;
             job.print_to_stderr(&text::wrong_wish(&why)).await;
             EX_USAGE
         }
         Command::Unknown => {
+            job.ends(Ending::Command).await;
             job.print_to_stderr(&text::unknown_command(&job.command)).await;
             EX_USAGE
         }
@@ -188,9 +194,19 @@ impl Job {
 
     async fn certificate(&self, wish: &Wish, key: Option<Makes>) -> Report {
         if !self.forwards_agent {
+            self.ends(Ending::NoAgent).await;
             return Report { status: 1, text: text::NO_AGENT.to_owned() };
         }
         certify::run(self, wish, key).await
+    }
+
+    /// For the inventory, before the client hears of it and goes: this login asks for no certificate.
+    pub async fn ends(&self, how: Ending) {
+        match self.signer.ask(&ToSigner::Ends { attempt: self.passed.attempt, how }).await {
+            Ok(FromSigner::Noted) => {}
+            Ok(_) => say("the end of a login was not noted"),
+            Err(e) => say(&format!("the end of a login was not noted: {e}")),
+        }
     }
 
     /// As it is: no terminal's line ends.

@@ -7,13 +7,13 @@ use tokio::time::timeout;
 use ussh_core::certificate::Certificate;
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::keys::{KeyError, PublicKey};
-use usshca_ipc::front::{Delivery, FromSigner, Purpose, ToSigner, Wish};
+use usshca_ipc::front::{Delivery, Ending, FromSigner, Purpose, ToSigner, Wish};
 
 use crate::agent::Agent;
 use crate::certify;
 use crate::prove;
 use crate::session::{EX_USAGE, Job, Report};
-use crate::signer::NoAnswer;
+use crate::signer::{Known, NoAnswer};
 use crate::text;
 
 /// How long the key may take to come.
@@ -25,9 +25,13 @@ pub const MAX_INPUT: usize = 16 * 1024;
 pub async fn run(job: &Job, wish: &Wish, input: UnboundedReceiver<Vec<u8>>) -> Report {
     let key = match read_key(input).await {
         Ok(key) => key,
-        Err(why) => return Report { status: EX_USAGE, text: text::wrong_key(&why) },
+        Err(why) => {
+            job.ends(Ending::NoPublicKey).await;
+            return Report { status: EX_USAGE, text: text::wrong_key(&why) };
+        }
     };
     if !job.forwards_agent {
+        job.ends(Ending::NoAgent).await;
         return Report { status: 1, text: text::SIGN_WITHOUT_AGENT.to_owned() };
     }
     match sign(job, wish, &key).await {
@@ -37,19 +41,29 @@ pub async fn run(job: &Job, wish: &Wish, input: UnboundedReceiver<Vec<u8>>) -> R
 }
 
 async fn sign(job: &Job, wish: &Wish, key: &PublicKey) -> Result<String, NoAnswer> {
-    let silent = || NoAnswer(text::AGENT_SILENT.to_owned());
-    let mut agent = Agent::new(certify::open_agent(&job.handle).await.ok_or_else(silent)?.into_stream());
-    let held = agent.list().await.map_err(|_| silent())?;
+    let Some(channel) = certify::open_agent(&job.handle).await else {
+        return Err(certify::silent(job).await);
+    };
+    let mut agent = Agent::new(channel.into_stream());
+    let Ok(held) = agent.list().await else {
+        return Err(certify::silent(job).await);
+    };
     if !held.iter().any(|identity| identity.blob == key.blob()) {
+        job.ends(Ending::KeyNotInAgent).await;
         return Err(NoAnswer(text::KEY_NOT_IN_AGENT.to_owned()));
     }
     let attempt = job.passed.attempt;
     let demands = job.signer.demands(attempt).await?;
     // A registered key that is to be certified proves both by one signature.
-    if prove::is_missing(job, &demands) && !job.signer.knows(&job.passed.user, key.blob()).await {
-        prove::login(job, &demands, &mut agent, &held).await?;
+    if prove::is_missing(job, &demands)
+        && job.signer.knows(&job.passed.user, key.blob()).await != Known::Registered
+        && let Err(unproved) = prove::login(job, &demands, &mut agent, &held).await
+    {
+        return Err(unproved.ends(job).await);
     }
-    prove::prove(job, &mut agent, Purpose::ClientKey, key).await?;
+    if let Err(unproved) = prove::prove(job, &mut agent, Purpose::ClientKey, key).await {
+        return Err(unproved.ends(job).await);
+    }
     let request = ToSigner::Certify { attempt, public_key: key.to_blob(), wish: wish.clone() };
     let FromSigner::Issued { certificate, rule, .. } = job.signer.answer(&request).await? else {
         return Err(certify::broken("an answer to another question"));

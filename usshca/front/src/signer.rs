@@ -33,6 +33,17 @@ pub struct Ways {
     pub none: bool,
 }
 
+/// What a key is to a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing that the signer tells of.
+    No,
+    /// Registered.
+    Registered,
+    /// Registered, and revoked.
+    Revoked,
+}
+
 /// What policy demands of somebody.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demands {
@@ -101,10 +112,14 @@ impl Signer {
         }
     }
 
-    /// Whether a key is registered for this user.
-    pub async fn knows(&self, user: &str, key: &[u8]) -> bool {
+    /// What a key is to this user.
+    pub async fn knows(&self, user: &str, key: &[u8]) -> Known {
         let question = ToSigner::Knows { user: user.to_owned(), key: key.to_vec() };
-        matches!(self.ask(&question).await, Ok(FromSigner::Known(true)))
+        match self.ask(&question).await {
+            Ok(FromSigner::Known(true)) => Known::Registered,
+            Ok(FromSigner::KnownRevoked) => Known::Revoked,
+            Ok(_) | Err(_) => Known::No,
+        }
     }
 
     /// What is demanded of whoever an attempt named.

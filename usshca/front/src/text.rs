@@ -67,6 +67,9 @@ Log in with agent forwarding, and a certificate for your account goes into your 
   ssh CA help                     this
 ";
 
+/// Behind what is wrong with a command: all of the help would push that out of sight.
+const SEE_HELP: &str = "What there is: ssh CA help\n";
+
 /// Stands before the name of a subsystem, where that is taken for a command.
 pub const SUBSYSTEM: &[u8] = b"subsystem ";
 
@@ -77,12 +80,20 @@ pub fn unknown_command(command: &[u8]) -> String {
         return "usshca: the CA takes and gives no files by scp and sftp: see ssh CA help, as ssh CA krl > FILE\n"
             .to_owned();
     }
-    format!("usshca: unknown command: {}\n{HELP}", escape(command, MAX_FIELD))
+    format!("usshca: unknown command: {}\n{SEE_HELP}", escape(command, MAX_FIELD))
 }
 
 /// A wish that cannot be read: exit status 64 goes with it.
 pub fn wrong_wish(why: &str) -> String {
-    format!("usshca: {why}\n{HELP}")
+    format!("usshca: {why}\n{SEE_HELP}")
+}
+
+/// The rule wants a registered key, and the one in the agent was revoked.
+pub fn registered_key_revoked(fingerprint: &str) -> String {
+    format!(
+        "The CA's policy wants your registered key to prove that it is you, and {fingerprint}, which is in your agent, is revoked.\n\
+         Ask the CA's administrators to register another one."
+    )
 }
 
 /// A key that cannot be read: exit status 64 goes with it.
@@ -164,6 +175,7 @@ mod tests {
     #[test]
     fn an_unknown_command_is_shown_without_what_could_steer_the_terminal() {
         assert!(unknown_command(b"scp -t .").contains("no files by scp"));
-        assert!(unknown_command(b"rm\x1b[2J").starts_with("usshca: unknown command: rm\\x1b[2J\n"));
+        assert_eq!(unknown_command(b"rm\x1b[2J"), "usshca: unknown command: rm\\x1b[2J\nWhat there is: ssh CA help\n");
+        assert_eq!(wrong_wish("for=x is no time").lines().count(), 2);
     }
 }

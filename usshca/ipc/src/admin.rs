@@ -329,14 +329,29 @@ pub struct Supposed {
     pub source: IpAddr,
     /// When, seconds since the epoch; `None`: now.
     pub time: Option<u64>,
-    /// How it is authenticated, as policy names it.
+    /// How it is authenticated, as policy names it; empty: by the first way that the rule takes.
     pub authentication: String,
-    /// Who makes the key, as policy names it.
+    /// Who makes the key, as policy names it; empty: the CA, if the rule allows that.
     pub mode: String,
-    /// Of the key, as policy names it.
+    /// Of the key, as policy names it; empty: what the CA would make, or the first that the rule allows.
     pub key_type: String,
     /// What the user would like.
     pub wish: Wish,
+    /// Where the rule demands a reason and the wish has none, there is one.
+    pub reason_if_demanded: bool,
+}
+
+/// What a rule that grants demands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Takes {
+    /// Any of these ways to prove who one is, as policy names them.
+    pub authentication: Vec<String>,
+    /// Who makes the key.
+    pub modes: Vec<String>,
+    /// Types of keys.
+    pub key_types: Vec<String>,
+    /// A reason.
+    pub reason: bool,
 }
 
 /// What policy says to it.
@@ -346,6 +361,10 @@ pub struct Explained {
     pub passed_over: Vec<(String, String)>,
     /// The rule that decides; empty: none does.
     pub rule: String,
+    /// What was supposed: as it was asked, with what the rule demands where nothing was said.
+    pub supposed: Supposed,
+    /// What the rule demands; `None`: it denies, or there is none.
+    pub takes: Option<Takes>,
     /// The certificate that there would be, or why there is none.
     pub decision: Result<Grant, String>,
 }

@@ -149,6 +149,41 @@ pub enum ToSigner {
         /// What is asked.
         request: Box<admin::Request>,
     },
+    /// The login of an attempt comes to nothing that the signer would hear of: for the inventory. Nothing more is asked by that attempt. The answer is [`FromSigner::Noted`].
+    Ends {
+        /// The attempt.
+        attempt: u32,
+        /// How.
+        how: Ending,
+    },
+    /// Somebody wants to log in by a name that no account has: no worker is asked about it. The answer is [`FromSigner::Noted`].
+    Impossible {
+        /// As typed, its first 256 bytes at most.
+        user: String,
+    },
+}
+
+/// How a login ends that asks for no certificate. Of no weight: it only says why there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ending {
+    /// It asked for help, and got it: nothing was refused.
+    Help,
+    /// No agent was forwarded.
+    NoAgent,
+    /// The client turned the agent's channel down, or the agent behind it does not answer.
+    AgentSilent,
+    /// `sign` of a key that the agent does not hold.
+    KeyNotInAgent,
+    /// No registered key that the rule demands is in the agent.
+    NoRegisteredKey,
+    /// Of the registered keys that the rule demands one is in the agent, and it is revoked.
+    RegisteredKeyRevoked,
+    /// The agent did not sign with the key.
+    AgentDidNotSign,
+    /// `sign` without a public key.
+    NoPublicKey,
+    /// A command that is none, or not in this form.
+    Command,
 }
 
 /// Most keys that a front may ask about.
@@ -305,4 +340,6 @@ pub enum FromSigner {
     },
     /// To an administrator; behind a part of a KRL that is not the last one, the next comes for [`ToSigner::More`].
     Admin(Box<admin::Reply>),
+    /// The key is registered for the user, and revoked: it opens nothing. Instead of [`FromSigner::Known`].
+    KnownRevoked,
 }

@@ -57,6 +57,8 @@ pub enum SideJob {
     Backup,
     /// Answers [`Control::Judge`] by the policy of the setup. It says [`FromSignerControl::PolicyGood`] before.
     Judge,
+    /// Serves administrators as a signer that is alone on its state, and changes nothing on disk: what a kill, or a backup that was put back, has left to be done is told and not done.
+    Look,
 }
 
 /// What a signer needs to know of keys and of the feed.
@@ -195,8 +197,10 @@ pub enum FromSignerControl {
     },
     /// What it has done since it started. It comes before each [`FromSignerControl::Hears`].
     Counts(Counts),
-    /// Why CA keys sign nothing, a sentence each; all of it, whenever it has changed. It comes before [`FromSignerControl::Hears`].
+    /// Why CA keys sign nothing, or nothing that is taken, a sentence each; all of it, whenever it has changed. It comes before [`FromSignerControl::Hears`].
     KeyTroubles(Vec<String>),
+    /// Why nothing can be written to the inventory, so that nobody gets a certificate; `None`: it can again. Whenever it has changed; it comes before [`FromSignerControl::Hears`].
+    InventoryTrouble(Option<String>),
 }
 
 /// What a signer that was started says first.
@@ -238,6 +242,7 @@ impl From<FromSignerControl> for Started {
             | FromSignerControl::Served { .. }
             | FromSignerControl::Counts(_)
             | FromSignerControl::KeyTroubles(_)
+            | FromSignerControl::InventoryTrouble(_)
             | FromSignerControl::Changed => Started::OutOfTurn,
         }
     }

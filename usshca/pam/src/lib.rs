@@ -73,6 +73,8 @@ fn start() -> io::Result<Worker> {
     process::redirect_output(log)?;
     process::harden_memory()?;
     sandbox::limit_foreign(MEMORY, CPU_SECONDS, OPEN_FILES)?;
+    // What a module's helper leaves behind is ours then, and is found beneath us by whoever kills us.
+    nix::sys::prctl::set_child_subreaper(true)?;
     let mut bytes = Zeroizing::new(Vec::new());
     File::from(setup).take(MAX_SETUP).read_to_end(&mut bytes)?;
     let setup: WorkerSetup = decode(&bytes).map_err(io::Error::other)?;

@@ -125,6 +125,7 @@ fn as_recorded(row: RecordedRow) -> Recorded {
             mode: row.request.mode,
             key_type: row.request.key_kind,
             wish: row.request.wish,
+            reason_if_demanded: false,
         },
         entry: row.entry,
     }

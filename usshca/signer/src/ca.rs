@@ -11,13 +11,12 @@ use base64ct::{Base64Unpadded, Encoding};
 use ussh_core::audit;
 use ussh_core::certificate::{Certificate, CertificateKind, CertificateOption};
 use ussh_core::clock::{Clock, UnixTime};
-use ussh_core::escape::escape;
 use ussh_core::issue::{CertificateTemplate, IssueError};
 use ussh_core::keys::PublicKey;
 use ussh_core::revoked::{KrlTemplate, RevokedError, RevokedKeys, RevokedOf};
 use ussh_os::syslog::Severity;
 use usshca_ipc::admin::{self, Revoke};
-use usshca_ipc::front::{MAX_REASON, Wish};
+use usshca_ipc::front::Wish;
 
 pub use self::hosts::{HostGrant, HostRequest, is_host_name};
 use crate::ca_key::CaKey;
@@ -30,13 +29,12 @@ use crate::inventory::{
 use crate::log;
 use crate::policy::{Grant, KeyKind, Mode, Policy, PolicyRefusal, Proofs, Question};
 use crate::refused::Refused;
-
-/// From so many certificates on a second thread is worth its start.
-const SHARED_FROM: usize = 4;
+use crate::signing::{Ordered, Signing};
 
 /// Keys, policy and inventory together.
 pub struct Ca {
     keys: CaKeys,
+    signing: Signing,
     policy: Policy,
     inventory: Inventory,
     clock: Box<dyn Clock>,
@@ -82,6 +80,17 @@ pub struct UserRequest<'a> {
     pub connection: u64,
 }
 
+/// What became of a certificate's delivery.
+#[derive(Clone, Debug)]
+pub struct OutcomeOf {
+    /// The certificate's.
+    pub serial: u64,
+    /// Whose it is, for the log; of a host's: nothing.
+    pub user: String,
+    /// What.
+    pub outcome: Outcome,
+}
+
 /// A user certificate that is signed and on disk.
 #[derive(Clone, Debug)]
 pub struct IssuedUser {
@@ -117,7 +126,7 @@ pub enum KrlError {
 impl Ca {
     /// Keys, policy and inventory are loaded and checked.
     pub fn new(keys: CaKeys, policy: Policy, inventory: Inventory, clock: Box<dyn Clock>) -> Self {
-        Ca { keys, policy, inventory, clock, feed: FeedKeeper::default(), changed: false }
+        Ca { keys, signing: Signing::default(), policy, inventory, clock, feed: FeedKeeper::default(), changed: false }
     }
 
     /// With the feed key.
@@ -146,9 +155,22 @@ impl Ca {
         &mut self.inventory
     }
 
-    /// What keeps the CA's keys from signing.
+    /// What keeps the CA's keys from signing, or what they sign from being taken.
     pub fn key_troubles(&self) -> Vec<String> {
-        [&self.keys.user, &self.keys.host].into_iter().filter_map(CaKey::trouble).collect()
+        let silent = [&*self.keys.user, &self.keys.host].into_iter().filter_map(CaKey::trouble);
+        let (user_ca, host_ca) = self.public_keys();
+        let of = [
+            ("user_ca", user_ca, "nobody gets a certificate"),
+            ("host_ca", host_ca, "whoever has the KRL takes no host's certificate"),
+        ];
+        let revoked = of.into_iter().filter_map(|(name, key, so)| {
+            // One that cannot be asked for is an inventory that cannot be read, which shows elsewhere.
+            let act = self.inventory.revocation_of_ca(&key.fingerprint()).ok().flatten()?;
+            Some(format!(
+                "{name}: the key itself is revoked, so that {so}: until that is lifted (usshca revoke --undo {act}), or there is another key"
+            ))
+        });
+        silent.chain(revoked).collect()
     }
 
     /// The CA's public keys: for users, for hosts.
@@ -189,36 +211,56 @@ impl Ca {
     pub fn turn(
         &mut self,
         signed: Vec<SignedUser>,
-        outcomes: &[(u64, Outcome)],
+        outcomes: &[OutcomeOf],
         requests: &[(&Passed, UserRequest<'_>)],
     ) -> Turned {
         let now = self.now();
         let own = self.own_keys();
-        let Ca { keys, policy, inventory, clock, .. } = self;
-        let written = inventory.batch(|batch| Written {
-            issued: signed.iter().map(|signed| record_signature(batch, signed)).collect(),
-            noted: outcomes.iter().map(|(serial, outcome)| batch.note_outcome(*serial, outcome)).collect(),
-            decided: requests
+        let Ca { keys, signing, policy, inventory, clock, .. } = self;
+        let (reserved, ordered): (Vec<Reserved>, Vec<Ordered>) =
+            signed.into_iter().map(|SignedUser { reserved, ordered }| (reserved, ordered)).unzip();
+        let mut certificates = Vec::with_capacity(ordered.len());
+        let written = inventory.batch(|batch| {
+            let noted = outcomes.iter().map(|of| batch.note_outcome(of.serial, &of.outcome)).collect();
+            let decided = requests
                 .iter()
                 .map(|(passed, request)| decide_user(policy, &own, batch, passed, request, now))
-                .collect(),
+                .collect();
+            // Last: until here they are signed beside.
+            certificates.extend(ordered.iter().map(Ordered::certificate));
+            let issued = reserved
+                .iter()
+                .zip(&certificates)
+                .map(|(reserved, certificate)| record_signature(batch, reserved.serial, certificate))
+                .collect();
+            Written { issued, noted, decided }
         });
-        let written = written.unwrap_or_else(|e| Written::failed(e, &signed, outcomes, requests, now));
+        let written = written.unwrap_or_else(|e| Written::failed(e, reserved.len(), outcomes, requests, now));
+        // None was asked for if the transaction could not even be begun: each is told that.
+        certificates.resize(reserved.len(), Err(IssueError::Template("was not asked for")));
         // Nothing is lost by a kill but what one may lose between any commit and its line.
         let held = log::hold();
-        outcomes.iter().zip(&written.noted).for_each(|((serial, outcome), noted)| log_outcome(*serial, outcome, noted));
-        let issued = written.issued.into_iter().zip(signed).map(|(written, signed)| {
-            let certificate = written.and_then(|()| Ok(signed.certificate?));
-            finish_user(certificate, signed.reserved, clock.now())
+        outcomes.iter().zip(&written.noted).for_each(|(of, noted)| log_outcome(of, noted));
+        let issued = written.issued.into_iter().zip(reserved).zip(certificates);
+        let issued = issued.map(|((written, reserved), certificate)| {
+            let certificate = written.and_then(|()| Ok(certificate?));
+            finish_user(certificate, reserved, clock.now())
         });
         let issued = issued.collect();
         drop(held);
-        let mut certificates = sign_all(&written.decided, &keys.user).into_iter();
-        let decided = written.decided.into_iter().map(|(asked, decided)| {
-            let (_, reserved) = decided.inspect_err(|refused| log_refusal(&asked, refused))?;
+        let mut templates = Vec::new();
+        let decided = written.decided.into_iter().zip(requests).map(|((asked, decided), (_, request))| {
+            let (template, reserved) = decided.inspect_err(|refused| log_refusal_of(request, &asked, refused))?;
+            templates.push(template);
+            Ok(reserved)
+        });
+        let decided: Vec<Result<Reserved, Refused>> = decided.collect();
+        let mut ordered = signing.begin(&keys.user, templates);
+        let decided = decided.into_iter().map(|decided| {
+            let reserved = decided?;
             // There is one for each.
-            let certificate = certificates.next().unwrap_or(Err(IssueError::Template("was not signed")));
-            Ok(SignedUser { certificate, reserved })
+            let ordered = ordered.next().ok_or(IssueError::Template("was not signed"))?;
+            Ok(SignedUser { ordered, reserved })
         });
         Turned { issued, noted: written.noted, decided: decided.collect() }
     }
@@ -370,10 +412,10 @@ pub struct Reserved {
     reason: String,
 }
 
-/// A user certificate between its signature and the disk: it must not leave. Or what kept it from being signed.
+/// A user certificate that is signed while it waits for the next turn, in which it is written: it must not leave before.
 #[derive(Debug)]
 pub struct SignedUser {
-    certificate: Result<Certificate, IssueError>,
+    ordered: Ordered,
     reserved: Reserved,
 }
 
@@ -384,7 +426,7 @@ pub struct Turned {
     pub issued: Vec<Result<IssuedUser, Refused>>,
     /// Whether the outcomes are.
     pub noted: Vec<Result<(), InventoryError>>,
-    /// What was reserved and signed, or why nothing was; a refusal is a row of the inventory too.
+    /// What was reserved and is being signed, or why nothing is; a refusal is a row of the inventory too.
     pub decided: Vec<Result<SignedUser, Refused>>,
 }
 
@@ -401,8 +443,8 @@ impl Written {
     /// Nothing.
     fn failed(
         error: InventoryError,
-        signed: &[SignedUser],
-        outcomes: &[(u64, Outcome)],
+        signed: usize,
+        outcomes: &[OutcomeOf],
         requests: &[(&Passed, UserRequest<'_>)],
         now: UnixTime,
     ) -> Self {
@@ -411,34 +453,19 @@ impl Written {
         let decided =
             |(passed, request): &(&Passed, UserRequest<'_>)| (asked(passed, request, now), Err(shared().into()));
         Written {
-            issued: signed.iter().map(|_| Err(shared().into())).collect(),
+            issued: (0..signed).map(|_| Err(shared().into())).collect(),
             noted: outcomes.iter().map(|_| Err(shared())).collect(),
             decided: requests.iter().map(decided).collect(),
         }
     }
 }
 
-/// One certificate, or what kept it from being signed, for each that was reserved. Signing takes the processor longer than all the rest, so that a second thread does half of it.
-fn sign_all(decided: &[Decided], ca: &CaKey) -> Vec<Result<Certificate, IssueError>> {
-    let templates = decided.iter().filter_map(|(_, decided)| decided.as_ref().ok().map(|(template, _)| template));
-    let templates: Vec<&CertificateTemplate> = templates.collect();
-    let sign = |part: &[&CertificateTemplate]| part.iter().map(|&t| t.clone().sign(ca)).collect::<Vec<_>>();
-    if templates.len() < SHARED_FROM {
-        return sign(&templates);
-    }
-    let (mine, others) = templates.split_at(templates.len() / 2);
-    std::thread::scope(|scope| {
-        let helper = std::thread::Builder::new().spawn_scoped(scope, || sign(others));
-        let mut all = sign(mine);
-        // Without a helper, or with one that broke down, all of it is done here.
-        all.extend(helper.ok().and_then(|helper| helper.join().ok()).unwrap_or_else(|| sign(others)));
-        all
-    })
-}
-
-fn record_signature(batch: &mut Batch<'_>, signed: &SignedUser) -> Result<(), Refused> {
-    let serial = signed.reserved.serial;
-    match &signed.certificate {
+fn record_signature(
+    batch: &mut Batch<'_>,
+    serial: u64,
+    signed: &Result<Certificate, IssueError>,
+) -> Result<(), Refused> {
+    match signed {
         Ok(certificate) => Ok(batch.mark_signed(serial, certificate.blob())?),
         // The row stands there in any case, and nothing was signed.
         Err(e) => Ok(batch.mark_unsigned(serial, &e.to_string())?),
@@ -459,7 +486,9 @@ fn finish_user(
     let Reserved { serial, user, peer, connection, authenticated, mode, grant, reason } = reserved;
     let certificate = certificate.inspect_err(|refused| {
         let line = format!("Refusing a certificate to \"{user}\" from {peer}: serial {serial}: {refused}");
-        log::refusal(&line, &user, &peer.ip().to_canonical().to_string(), &refused.to_string());
+        let (source, whole, number) = (peer.ip().to_canonical().to_string(), peer.to_string(), connection.to_string());
+        let more = [("user", &*user), ("connection", &*number), ("peer", &*whole), ("rule", &*grant.rule)];
+        log::refusal(&line, &user, &source, &refused.to_string(), &more);
         counts::refused();
     })?;
     let detail = issued_detail(&user, peer, &grant.rule, &reason);
@@ -496,7 +525,8 @@ fn asked(passed: &Passed, request: &UserRequest<'_>, now: UnixTime) -> Asked {
         source: request.peer.ip().to_canonical().to_string(),
         authenticated: passed.authenticated(),
         rule: String::new(),
-        reason: escape(request.wish.reason.as_bytes(), MAX_REASON),
+        // As typed; whoever shows it makes it harmless. A front of ours sends no longer one.
+        reason: request.wish.reason.clone(),
         request: None,
     }
 }
@@ -550,7 +580,10 @@ fn reserve_user(
     asked.request = Some(kept(&question));
     let decided = policy.decide(&question);
     asked.rule = decided.as_ref().map_or_else(PolicyRefusal::rule, |grant| &grant.rule).to_owned();
-    let grant = decided?;
+    let grant = match decided {
+        Ok(grant) => grant,
+        Err(refusal) => return Err(refused_by_policy(refusal, batch, passed)?),
+    };
     let now = asked.asked;
     if batch.is_revoked_from_birth(&passed.user, own)? {
         return Err(Refused::KeyIdRevoked);
@@ -590,29 +623,50 @@ fn reserve_user(
     Ok((template, reserved))
 }
 
+/// Where a registered key is what is missing, it may be there and revoked: neither the user nor an administrator should look for it in the agent.
+fn refused_by_policy(refusal: PolicyRefusal, batch: &Batch<'_>, passed: &Passed) -> Result<Refused, InventoryError> {
+    let lacks_key = matches!(refusal, PolicyRefusal::Authentication { .. }) && !passed.proofs.publickey;
+    let revoked = if lacks_key { batch.revoked_registration(&passed.user)? } else { None };
+    Ok(match revoked {
+        Some(key) => Refused::RegisteredKeyRevoked { refusal, key },
+        None => Refused::Policy(refusal),
+    })
+}
+
 /// A failed signature has its row already.
 fn record_refusal(batch: &mut Batch<'_>, asked: &Asked, refused: &Refused) -> Result<(), InventoryError> {
     if matches!(refused, Refused::Sign(_)) {
         return Ok(());
     }
-    batch.record_refusal(asked, &refused.to_string(), matches!(refused, Refused::Policy(_)))
+    batch.record_refusal(asked, &refused.to_string(), refused.is_by_policy())
 }
 
-fn log_refusal(asked: &Asked, refused: &Refused) {
+/// A user's.
+fn log_refusal_of(request: &UserRequest<'_>, asked: &Asked, refused: &Refused) {
+    let (connection, peer) = (request.connection.to_string(), request.peer.to_string());
+    let more = [("user", &*asked.key_id), ("connection", &*connection), ("peer", &*peer), ("rule", &*asked.rule)];
+    log_refusal(asked, refused, &more.into_iter().filter(|(_, value)| !value.is_empty()).collect::<Vec<_>>());
+}
+
+fn log_refusal(asked: &Asked, refused: &Refused, more: &[(&str, &str)]) {
     let line = format!("Refusing a certificate to \"{}\" from {}: {refused}", asked.key_id, asked.source);
-    log::refusal(&line, &asked.key_id, &asked.source, &refused.to_string());
+    log::refusal(&line, &asked.key_id, &asked.source, &refused.to_string(), more);
     counts::refused();
 }
 
-fn log_outcome(serial: u64, outcome: &Outcome, noted: &Result<(), InventoryError>) {
+fn log_outcome(of: &OutcomeOf, noted: &Result<(), InventoryError>) {
+    let OutcomeOf { serial, user, outcome } = of;
+    let number = serial.to_string();
+    let fields = |event, reason| {
+        let fields = [("event", event), ("serial", &*number), ("user", user), ("reason", reason)];
+        fields.into_iter().filter(|(_, value)| !value.is_empty()).collect::<Vec<_>>()
+    };
     match (noted, outcome) {
         (Ok(()), Outcome::Delivered) => {
-            let fields = [("event", "delivered"), ("serial", &*serial.to_string())];
-            log::event(Severity::Info, &format!("serial {serial} delivered"), &fields);
+            log::event(Severity::Info, &format!("serial {serial} delivered"), &fields("delivered", ""));
         }
         (Ok(()), Outcome::Undelivered(why)) => {
-            let fields = [("event", "undelivered"), ("serial", &*serial.to_string()), ("reason", why)];
-            log::event(Severity::Warning, &format!("serial {serial} undelivered: {why}"), &fields);
+            log::event(Severity::Warning, &format!("serial {serial} undelivered: {why}"), &fields("undelivered", why));
         }
         (Err(e), _) => log::warning(&format!("the outcome of serial {serial} could not be noted: {e}")),
     }

@@ -1,5 +1,7 @@
 //! The CA's two keys. Nothing else in the system holds them.
 
+use std::sync::Arc;
+
 use usshca_ipc::signer::Secret;
 
 use crate::ca_key::{CaKey, CaKeyError};
@@ -8,8 +10,8 @@ use crate::state::StateFolder;
 /// Signs users, and signs hosts.
 #[derive(Debug)]
 pub struct CaKeys {
-    /// Signs user certificates.
-    pub user: CaKey,
+    /// Signs user certificates, on two threads.
+    pub user: Arc<CaKey>,
     /// Signs host certificates.
     pub host: CaKey,
 }
@@ -20,11 +22,11 @@ impl CaKeys {
     /// [`CaKeyError`]
     pub fn load(state: &StateFolder, passphrases: &[Secret], others: &[Vec<u8>]) -> Result<Self, CaKeyError> {
         let load = |name| CaKey::load(state, name, passphrases);
-        let keys = CaKeys { user: load("user_ca")?, host: load("host_ca")? };
+        let keys = CaKeys { user: Arc::new(load("user_ca")?), host: load("host_ca")? };
         if keys.user.public_key() == keys.host.public_key() {
             return Err(CaKeyError::Same("user_ca", "host_ca"));
         }
-        for (name, key) in [("user_ca", &keys.user), ("host_ca", &keys.host)] {
+        for (name, key) in [("user_ca", &*keys.user), ("host_ca", &keys.host)] {
             if others.iter().any(|other| other == key.public_key().blob()) {
                 return Err(CaKeyError::Same(name, "an SSH host key of this machine"));
             }

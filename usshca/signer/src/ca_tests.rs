@@ -56,7 +56,7 @@ struct World {
 
 fn keys() -> CaKeys {
     CaKeys {
-        user: PrivateKey::generate_ed25519().unwrap().try_into().unwrap(),
+        user: Arc::new(PrivateKey::generate_ed25519().unwrap().try_into().unwrap()),
         host: PrivateKey::generate_ed25519().unwrap().try_into().unwrap(),
     }
 }
@@ -242,12 +242,12 @@ fn what_the_user_says_that_it_is_for_stands_in_the_row_and_at_the_end_of_the_log
     };
     let (staff, nobody) = (passed("staff"), passed("nobody"));
     let key = PrivateKey::generate_ed25519().unwrap().public_key();
-    let wish = Wish { reason: "ticket 7\x1b".into(), ..Wish::default() };
+    let wish = Wish { reason: "für \\ 7\x1b".into(), ..Wish::default() };
     world.issue_wish(&staff, key.blob(), &wish).unwrap();
     world.issue_wish(&nobody, key.blob(), &wish).unwrap_err();
     world.issue("carol", &["staff"]).unwrap();
     let reasons: Vec<String> = world.rows().into_iter().map(|row| row.reason).collect();
-    assert_eq!(reasons, ["", "ticket 7\\x1b", "ticket 7\\x1b"]);
+    assert_eq!(reasons, ["", "für \\ 7\x1b", "für \\ 7\x1b"]);
     let line = |reason| issued_detail("carol", "192.0.2.9:4711".parse().unwrap(), "staff", reason);
     assert_eq!(line(""), "for carol from 192.0.2.9:4711 rule \"staff\"");
     assert_eq!(line("x\" rule \"admins"), "for carol from 192.0.2.9:4711 rule \"staff\" reason \"x' rule 'admins\"");
@@ -329,7 +329,11 @@ fn what_is_asked_at_once_is_answered_one_by_one() {
 
     let signed = first.decided.into_iter().filter_map(Result::ok).collect();
     let next = Crowd::of(&[("frida", "staff")], world.clock.now());
-    let second = world.ca.turn(signed, &[(12345, Outcome::Delivered)], &next.requests());
+    let second = world.ca.turn(
+        signed,
+        &[OutcomeOf { serial: 12345, user: String::new(), outcome: Outcome::Delivered }],
+        &next.requests(),
+    );
     let issued: Vec<_> = second.issued.iter().map(|i| i.as_ref().unwrap()).collect();
     let names: Vec<_> = issued.iter().map(|i| (i.user.as_str(), i.certificate.key_id(), i.rule.as_str())).collect();
     assert_eq!(names, [("carol", &b"carol"[..], "staff"), ("erik", b"erik", "dev")]);
@@ -390,6 +394,30 @@ fn when_a_turn_cannot_be_written_everybody_in_it_is_told_so_and_nothing_leaves()
     assert!(world.rows().iter().all(|row| row.outcome == "reserved") && world.rows().len() == 2);
     sabotage.execute_batch("DROP TRIGGER full").unwrap();
     assert!(world.issue("carol", &["staff"]).is_ok());
+}
+
+#[test]
+fn when_a_turn_cannot_even_be_begun_everybody_in_it_is_told_so_and_nothing_leaves() {
+    let mut world = world();
+    let crowd = Crowd::of(&[("carol", "staff"), ("dora", "staff")], world.clock.now());
+    let first = world.ca.turn(vec![], &[], &crowd.requests());
+    let sabotage = rusqlite::Connection::open(world.dir.path().join("inventory.db")).unwrap();
+    sabotage.execute_batch("ALTER TABLE ca RENAME TO ca_elsewhere").unwrap();
+    let signed = first.decided.into_iter().filter_map(Result::ok).collect();
+    let second = world.ca.turn(
+        signed,
+        &[OutcomeOf { serial: 1, user: String::new(), outcome: Outcome::Delivered }],
+        &crowd.requests(),
+    );
+    let refused = second.issued.iter().map(|i| i.as_ref().unwrap_err());
+    let refused: Vec<_> = refused.chain(second.decided.iter().map(|d| d.as_ref().unwrap_err())).collect();
+    assert_eq!(refused.len(), 4);
+    for refused in refused {
+        assert!(refused.to_string().contains("no such table: ca"), "{refused}");
+    }
+    assert!(matches!(second.noted[..], [Err(InventoryError::Together(_))]));
+    sabotage.execute_batch("ALTER TABLE ca_elsewhere RENAME TO ca").unwrap();
+    assert!(world.rows().iter().all(|row| row.outcome == "reserved") && world.rows().len() == 2);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The feed: made of the CA's public keys and the KRL, signed by the feed key if that is here, and the change of that key.
 //!
 //! In the state folder: `feed_key` (or `feed_key.agent`) and `feed_key.pub`, or the latter alone if the key is elsewhere; `feed_handovers`, by which earlier keys named their successors.
-//! The last of them says which key it is now: a change that a kill cut short is finished at the next start.
+//! The last of them says which key it is now: a change that a kill cut short is finished at the next start. A key that handed over to one elsewhere is kept as `feed_key.old` (or
+//! `feed_key.agent.old`), and with it `feed_handovers.old`: nobody here has seen that other key sign, and if it is the wrong one there is a way back.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -28,6 +29,9 @@ const NEW_KEY: &str = "feed_key.new";
 const PUBLIC: &str = "feed_key.pub";
 const AGENT: &str = "feed_key.agent";
 const HANDOVERS: &str = "feed_handovers";
+const OLD_KEY: &str = "feed_key.old";
+const OLD_AGENT: &str = "feed_key.agent.old";
+const OLD_HANDOVERS: &str = "feed_handovers.old";
 /// How long readers over SSH are given the same feed, if nothing was revoked meanwhile: each new one takes a signature and a write. In seconds the same of a KRL: each new one raises its version,
 /// and asked for without end that would be ahead of the clock, until hosts took none any more.
 const READERS: Duration = Duration::from_secs(KRL_KEPT);
@@ -175,6 +179,7 @@ impl FeedKeeper {
             handovers.push(handover);
             // Hosts that were away for longer are enrolled again.
             handovers.drain(..handovers.len().saturating_sub(MAX_HANDOVERS));
+            self.put(OLD_HANDOVERS, &Handover::list_to_bytes(&self.handovers), 0o600)?;
             self.put(HANDOVERS, &Handover::list_to_bytes(&handovers), 0o600)?;
             self.handovers = handovers;
         }
@@ -188,11 +193,14 @@ impl FeedKeeper {
         self.put(PUBLIC, line.as_bytes(), 0o644)?;
         let at = |name: &str| self.folder.join(name);
         let finish = || -> io::Result<()> {
-            match secret {
-                Some(_) => fs::rename(at(NEW_KEY), at(KEY))?,
-                None => remove(&at(KEY))?,
+            if secret.is_some() {
+                fs::rename(at(NEW_KEY), at(KEY))?;
+                [OLD_KEY, OLD_AGENT, OLD_HANDOVERS, AGENT].iter().try_for_each(|name| remove(&at(name)))?;
+            } else {
+                // One of before that is not there has been elsewhere, and leaves nothing to go back to.
+                keep(&at(KEY), &at(OLD_KEY))?;
+                keep(&at(AGENT), &at(OLD_AGENT))?;
             }
-            remove(&at(AGENT))?;
             File::open(&self.folder)?.sync_all()
         };
         finish().map_err(|source| FeedFailure::State { path: at(KEY), source })
@@ -414,7 +422,12 @@ fn load_key(
     let there = |name: &str| state.file(name).symlink_metadata().is_ok();
     if there(NEW_KEY) {
         let new = CaKey::load(state, NEW_KEY, &[])?;
-        let moved = if heir == Some(&new.public_key()) {
+        if !state.may_change() && heir == Some(&new.public_key()) {
+            return Ok(Some(FeedKey::Here(new)));
+        }
+        let moved = if !state.may_change() {
+            Ok(())
+        } else if heir == Some(&new.public_key()) {
             let line = format!("{}\n", new.public_key().to_openssh(""));
             put(&state.file(PUBLIC), line.as_bytes(), 0o644)
                 .and_then(|()| fs::rename(state.file(NEW_KEY), state.file(KEY)))
@@ -443,6 +456,14 @@ fn load_key(
         Some(heir) => Ok(Some(FeedKey::Elsewhere(heir.clone()))),
         None if there(PUBLIC) => Ok(Some(FeedKey::Elsewhere(public_key(state, KEY)?))),
         None => Ok(None),
+    }
+}
+
+/// Gives it another name, in the place of what has that; if it is not there, nothing has that name.
+fn keep(path: &Path, old: &Path) -> io::Result<()> {
+    match fs::rename(path, old) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => remove(old),
+        renamed => renamed,
     }
 }
 

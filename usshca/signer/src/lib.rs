@@ -19,6 +19,7 @@ mod refused;
 mod registered;
 mod server;
 mod side_job;
+mod signing;
 mod state;
 
 use std::fs::File;
@@ -32,7 +33,7 @@ use ussh_os::sandbox::{self, Profile};
 use ussh_os::seqpacket::{SeqPacket, SeqPacketListener};
 use usshca_ipc::by_hand;
 use usshca_ipc::channel::{Channel, ChannelError, decode};
-use usshca_ipc::signer::{FromSignerControl, SignerSetup, descriptors};
+use usshca_ipc::signer::{FromSignerControl, SideJob, SignerSetup, descriptors};
 use zeroize::Zeroizing;
 
 use crate::ca::Ca;
@@ -106,8 +107,10 @@ fn start_and_serve(socket: SeqPacket) -> Result<ExitCode, StartError> {
             // Of one verb on somebody's terminal: what they need to know is in the answer.
             log::of_one_verb();
         }
-        if let Some(job) = setup.side_job {
-            return side_job::run(job, &setup, &control).map(|()| None);
+        match setup.side_job {
+            Some(SideJob::Backup) => return side_job::back_up(&setup, &control).map(|()| None),
+            Some(SideJob::Judge) => return side_job::judge(&setup, &control).map(|()| None),
+            Some(SideJob::Look) | None => {}
         }
         if setup.only_policy { tell_policy(&setup, &control).map(|()| None) } else { start(setup).map(Some) }
     });
@@ -178,15 +181,20 @@ fn start(mut setup: SignerSetup) -> Result<Started, StartError> {
         false => None,
     };
     process::harden_memory().map_err(StartError::Harden)?;
-    let state = StateFolder::open(&setup.state)?;
+    let looks = setup.side_job == Some(SideJob::Look);
+    let state = if looks { StateFolder::open_to_look(&setup.state)? } else { StateFolder::open(&setup.state)? };
     let keys = CaKeys::load(&state, &setup.keys.passphrases, &setup.keys.others)?;
     let feed = FeedKeeper::load(&state, &keys, &setup.keys)?;
     setup.keys.passphrases.clear();
     scrub_and_give_back_stack::<{ 512 * 1024 }>();
     let path = state.file("inventory.db");
-    let inventory = if setup.creates { Inventory::create(&path)? } else { Inventory::open(&path, SystemClock.now())? };
+    let inventory = match setup.creates {
+        true => Inventory::create(&path)?,
+        false if looks => Inventory::look(&path, SystemClock.now())?,
+        false => Inventory::open(&path, SystemClock.now())?,
+    };
     if setup.listens {
-        // `usshca check` may have been the first to see it: whoever starts the CA and reads its log shall find it there, each time until it is settled.
+        // A verb may have been the first to see it: whoever starts the CA and reads its log shall find it there, each time until it is settled.
         for lost in inventory.lost_serials()?.iter().filter(|lost| !lost.revoked) {
             log::warning(&format!(
                 "an older inventory was put back: certificates with the serials {first} to {last} may have been issued and are unknown here; revoke what nobody can account for: usshca revoke --serials {first}-{last}",

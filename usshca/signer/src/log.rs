@@ -117,6 +117,25 @@ pub fn refused_login(connection: u64, user: &str, source: &str, tried: &str, key
     write_with(Severity::Warning, &line, &fields);
 }
 
+/// Somebody was let in, and no certificate came of it. Raw text.
+pub fn no_certificate(connection: u64, user: &str, source: &str, authenticated: &str, reason: &str) {
+    let name = escape_word(user.as_bytes(), MAX_FIELD);
+    let behind = ussh_core::audit::line(&format!(" from {source} by {authenticated}: {reason}"));
+    let line = format!("connection {connection}: No certificate for {name}{behind}");
+    let connection = connection.to_string();
+    let fields = [
+        ("event", "no_certificate"),
+        ("connection", &*connection),
+        ("user", user),
+        ("source", source),
+        ("authenticated", authenticated),
+        ("reason", reason),
+    ];
+    let fields = fields.map(|(field, value)| (field, ussh_core::audit::line(value)));
+    let fields: Vec<(&str, &str)> = fields.iter().map(|(field, value)| (*field, value.as_str())).collect();
+    write_with(Severity::Info, &line, &fields);
+}
+
 /// The name is one word, so that it tells no story of its own.
 fn refused_login_line(connection: u64, user: &str, source: &str, tried: &str, key: &str, reason: &str) -> String {
     let by = if key.is_empty() { String::new() } else { format!(" {key}") };
@@ -125,11 +144,10 @@ fn refused_login_line(connection: u64, user: &str, source: &str, tried: &str, ke
     format!("connection {connection}: Refusing a login of {name}{behind}")
 }
 
-/// A request that was refused, and whose. Raw text: it is escaped here.
-pub fn refusal(text: &str, key_id: &str, source: &str, why: &str) {
-    let [key_id, source, why] = [key_id, source, why].map(ussh_core::audit::line);
-    let fields = [("event", "refused"), ("key_id", &*key_id), ("source", &*source), ("reason", &*why)];
-    write_with(Severity::Warning, &ussh_core::audit::line(text), &fields);
+/// A request that was refused, and whose: what is known of it besides comes behind. Raw text: it is escaped here.
+pub fn refusal(text: &str, key_id: &str, source: &str, why: &str, more: &[(&str, &str)]) {
+    let fields = [("event", "refused"), ("key_id", key_id), ("source", source), ("reason", why)];
+    event(Severity::Warning, text, &[&fields, more].concat());
 }
 
 fn write(severity: Severity, line: &str) {

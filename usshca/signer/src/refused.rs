@@ -3,6 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use ussh_core::clock::UnixTime;
+use ussh_core::escape::{MAX_FIELD, escape_word};
 use ussh_core::issue::IssueError;
 use ussh_core::keys::KeyError;
 
@@ -15,6 +16,14 @@ pub enum Refused {
     /// Policy.
     #[error("{0}")]
     Policy(#[from] PolicyRefusal),
+    /// Policy demands a registered key, and every one of the user's is revoked.
+    #[error("{refusal}, and the registered key {key} is revoked")]
+    RegisteredKeyRevoked {
+        /// What policy says.
+        refusal: PolicyRefusal,
+        /// Fingerprint of the newest of them.
+        key: String,
+    },
     /// The subject key.
     #[error("the key cannot be certified: {0}")]
     Key(KeyError),
@@ -47,12 +56,18 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// Whether policy said no.
+    pub fn is_by_policy(&self) -> bool {
+        matches!(self, Refused::Policy(_) | Refused::RegisteredKeyRevoked { .. })
+    }
+
     /// A sentence for the host that asked, and what to try. It has proved who it is, or had a token.
     pub fn for_host(&self) -> String {
         match self {
             Refused::Host(why) => why.clone(),
             Refused::Key(_) | Refused::CaKey => format!("The CA cannot certify this key: {self}."),
             Refused::Policy(_)
+            | Refused::RegisteredKeyRevoked { .. }
             | Refused::KeyRevoked
             | Refused::KeyIdRevoked
             | Refused::TooMany { .. }
@@ -65,6 +80,12 @@ impl Refused {
     pub fn for_user(&self) -> String {
         match self {
             Refused::Policy(refusal) => return for_user(refusal),
+            Refused::RegisteredKeyRevoked { refusal, key } => {
+                return format!(
+                    "{} Your registered key {key} is revoked: ask the people who run the CA to register another one.",
+                    for_user(refusal)
+                );
+            }
             Refused::TooMany { next, .. } => return too_many(*next),
             Refused::KeyIdRevoked => "Your certificates are revoked here, new ones too. Ask the people who run the CA.",
             Refused::KeyRevoked => "This key is revoked. Make another one, or ask the people who run the CA.",
@@ -112,9 +133,12 @@ fn for_user(refusal: &PolicyRefusal) -> String {
             let most = humantime::format_duration(Duration::from_secs(*most));
             format!("The CA's policy gives you certificates for {most} at most. Ask for less: for=…")
         }
-        PolicyRefusal::Principal { .. } => {
-            "The CA's policy does not give you all of these principals. Ask for fewer, or leave principals= out."
-                .to_owned()
+        PolicyRefusal::Principal { names, .. } => {
+            let names: Vec<String> = names.iter().map(|name| escape_word(name.as_bytes(), MAX_FIELD)).collect();
+            format!(
+                "The CA's policy does not give you all of these principals, not {}. Ask for fewer, or leave principals= out.",
+                names.join(", ")
+            )
         }
     }
 }

@@ -26,6 +26,12 @@ pub fn register(ca: &mut Ca, user: &str, blob: &[u8], comment: &str, by: &str) -
     if key == user_ca || key == host_ca {
         return Ok(Reply::Refused("this key is a CA's own".to_owned()));
     }
+    // Whoever is root on that host would be this user.
+    if let Some(host) = ca.other_host_with(&key, "")? {
+        return Ok(Reply::Refused(format!(
+            "this key is host {host}'s, and whoever is root there would log in as {user} by it: take a key of the user's own"
+        )));
+    }
     let now = ca.now();
     Ok(match ca.inventory().register_key(user, &key, comment, now, by)? {
         Registration::Done => {

@@ -6,7 +6,7 @@ use ussh_core::clock::{Clock, SystemClock};
 use ussh_os::process;
 use ussh_os::sandbox::{self, Profile};
 use usshca_ipc::channel::ChannelError;
-use usshca_ipc::signer::{Control, FromSignerControl, SideJob, SignerSetup, descriptors};
+use usshca_ipc::signer::{Control, FromSignerControl, SignerSetup, descriptors};
 
 use crate::StartError;
 use crate::explain::explain;
@@ -14,15 +14,8 @@ use crate::inventory::backup::{self, Copied};
 use crate::policy::Policy;
 use crate::server::{ControlChannel, ServeError};
 
-/// Does it, whatever it is.
-pub fn run(job: SideJob, setup: &SignerSetup, control: &ControlChannel) -> Result<(), StartError> {
-    match job {
-        SideJob::Backup => back_up(setup, control),
-        SideJob::Judge => judge(setup, control),
-    }
-}
-
-fn back_up(setup: &SignerSetup, control: &ControlChannel) -> Result<(), StartError> {
+/// Copies the inventory.
+pub fn back_up(setup: &SignerSetup, control: &ControlChannel) -> Result<(), StartError> {
     let pipe = File::from(process::inherited_descriptor(descriptors::ADMIN).map_err(StartError::Setup)?);
     process::harden_memory().map_err(StartError::Harden)?;
     sandbox::enter(Profile::Signer).map_err(StartError::Sandbox)?;
@@ -31,7 +24,8 @@ fn back_up(setup: &SignerSetup, control: &ControlChannel) -> Result<(), StartErr
     Ok(control.send(&FromSignerControl::Copied { bytes, rows }).map_err(ServeError::from)?)
 }
 
-fn judge(setup: &SignerSetup, control: &ControlChannel) -> Result<(), StartError> {
+/// Judges by a policy until it is asked no more.
+pub fn judge(setup: &SignerSetup, control: &ControlChannel) -> Result<(), StartError> {
     let policy = Policy::of(&setup.policy)?;
     sandbox::enter(Profile::Signer).map_err(StartError::Sandbox)?;
     control.send(&FromSignerControl::PolicyGood).map_err(ServeError::from)?;

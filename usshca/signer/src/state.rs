@@ -39,6 +39,7 @@ pub enum StateError {
 #[derive(Debug)]
 pub struct StateFolder {
     path: PathBuf,
+    may_change: bool,
     _lock: File,
 }
 
@@ -47,22 +48,35 @@ impl StateFolder {
     /// # Errors
     /// [`StateError`]
     pub fn open(path: &Path) -> Result<Self, StateError> {
-        let metadata = path.symlink_metadata().map_err(|e| io_error(path, e))?;
-        if !metadata.is_dir() {
-            return Err(exposed(path, "must be a folder".to_owned()));
-        }
-        check_owner(path, metadata.uid())?;
-        if metadata.mode() & 0o077 != 0 {
-            return Err(exposed(path, "others may enter it; it must have mode 0700".to_owned()));
-        }
+        check_folder(path)?;
         let lock_path = path.join("lock");
         let options = || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock_path);
-        let lock = options().map_err(|e| io_error(&lock_path, e))?;
+        Self::locked(path, options().map_err(|e| io_error(&lock_path, e))?, true)
+    }
+
+    /// The same for one who changes nothing in it, and makes no file to lock: without one nobody has ever worked on this state.
+    /// # Errors
+    /// [`StateError`]
+    pub fn open_to_look(path: &Path) -> Result<Self, StateError> {
+        check_folder(path)?;
+        let lock = match File::open(path.join("lock")) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => File::open(path),
+            opened => opened,
+        };
+        Self::locked(path, lock.map_err(|e| io_error(path, e))?, false)
+    }
+
+    fn locked(path: &Path, lock: File, may_change: bool) -> Result<Self, StateError> {
         match lock.try_lock() {
-            Ok(()) => Ok(StateFolder { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(StateFolder { path: path.to_owned(), may_change, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(StateError::InUse(path.to_owned())),
-            Err(TryLockError::Error(e)) => Err(io_error(&lock_path, e)),
+            Err(TryLockError::Error(e)) => Err(io_error(path, e)),
         }
+    }
+
+    /// Whether what was left to be done in it is to be done.
+    pub fn may_change(&self) -> bool {
+        self.may_change
     }
 
     /// Where a file of the state lies.
@@ -110,6 +124,18 @@ impl StateFolder {
         }
         Ok(text)
     }
+}
+
+fn check_folder(path: &Path) -> Result<(), StateError> {
+    let metadata = path.symlink_metadata().map_err(|e| io_error(path, e))?;
+    if !metadata.is_dir() {
+        return Err(exposed(path, "must be a folder".to_owned()));
+    }
+    check_owner(path, metadata.uid())?;
+    if metadata.mode() & 0o077 != 0 {
+        return Err(exposed(path, "others may enter it; it must have mode 0700".to_owned()));
+    }
+    Ok(())
 }
 
 fn check_owner(path: &Path, uid: u32) -> Result<(), StateError> {

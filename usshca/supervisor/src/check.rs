@@ -10,7 +10,6 @@ use crate::cli::CheckArgs;
 use crate::failure::Failure;
 use crate::listen;
 use crate::prepare::Base;
-use crate::signer_process;
 use crate::status;
 
 /// What was found.
@@ -40,7 +39,7 @@ impl Findings {
     }
 }
 
-/// Looks at all that `serve` looks at, the policy too while the CA runs; if it does not, starts a signer for a moment, which reads keys and inventory, and tries the addresses.
+/// Looks at all that `serve` looks at, the policy too while the CA runs; if it does not, starts a signer for a moment, which reads keys and inventory, and tries the addresses. Nothing on disk is changed, not even what the next start of the CA will mend there.
 /// Warnings change the exit status (1) where `--strict` asks for that.
 pub fn run(layout: &Layout, args: &CheckArgs) -> Result<(), Failure> {
     let mut findings = Findings { json: args.json, good: Vec::new(), warnings: Vec::new() };
@@ -66,22 +65,22 @@ fn look(layout: &Layout, findings: &mut Findings) -> Result<(), Failure> {
     findings.good(format!("{}: good, with a certificate that is valid now", layout.host_key.display()));
     findings.warn(base.warnings()?);
     findings.good(format!("{}: good", layout.policy.display()));
-    if ussh_os::seqpacket::connect(&layout.admin_socket).is_ok() {
+    let link = admin::Link::look(&base)?;
+    if link.is_running() {
         findings.good(
             "CA keys, inventory and addresses: the running CA has them (it reads the configuration when it starts, and the policy and its own host certificate again on SIGHUP)"
                 .to_owned(),
         );
-        findings.warn(status::report(layout)?.key_troubles);
+        let report = status::report(layout)?;
+        findings.warn(report.inventory_trouble.as_deref().map(status::inventory_complaint));
+        findings.warn(report.key_troubles);
     } else {
-        let signer = signer_process::start_ready(|| signer_process::start(&base))?;
-        let troubles = signer.key_troubles();
-        signer.finish();
-        findings.warn(troubles?);
+        findings.warn(link.key_troubles()?);
         findings.good("CA keys and inventory: good".to_owned());
         listen::bind(&base)?;
         findings.good("addresses to listen on: free".to_owned());
     }
-    findings.warn(admin::lost_serials(layout)?);
-    findings.warn(admin::outlook(layout, &base.config)?);
+    findings.warn(admin::lost_serials(layout, &link)?);
+    findings.warn(admin::outlook(layout, &link, &base.config)?);
     Ok(())
 }

@@ -61,7 +61,8 @@ impl Child {
         let _ = self.child.kill();
     }
 
-    /// Kills it, whatever it has started and what those have, as far as it hangs together: what a PAM module runs (pam_exec puts it into a session of its own) ends with its worker.
+    /// Kills it, whatever it has started and what those have: what a PAM module runs (pam_exec puts it into a session of its own) ends with its worker. A worker is a subreaper, so that what
+    /// has lost its parent hangs together with it too. One that ends by itself takes along its process group alone ([`Self::kill_rest`]): what left that has become init's then.
     pub fn kill_family(&mut self) {
         let Ok(pid) = i32::try_from(self.child.id()).map(Pid::from_raw) else { return };
         // It was not reaped, so that the number is its own. Stopped, nobody makes more of them, nor reaps one whose number could be another's then.

@@ -12,6 +12,7 @@ mod feed_folder;
 mod init;
 mod listen;
 mod log;
+mod own_place;
 mod pam_stack;
 mod policy;
 mod prepare;

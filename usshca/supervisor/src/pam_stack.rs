@@ -1,10 +1,11 @@
-//! What in the CA's PAM stack lets in who proves nothing. Not a judgement of the stack as a whole: that is PAM's.
+//! What in the CA's PAM stack lets in who proves nothing, and what keeps everybody out that was hardly meant to. Not a judgement of the stack as a whole: that is PAM's.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 mod nobody;
+mod unread;
 
 /// Where PAM looks for a service's stack, the administrator's folder first.
 pub const FOLDERS: [&str; 2] = ["/etc/pam.d", "/usr/lib/pam.d"];
@@ -12,9 +13,20 @@ pub const FOLDERS: [&str; 2] = ["/etc/pam.d", "/usr/lib/pam.d"];
 const MAX_FILE: u64 = 1024 * 1024;
 /// Files within files, as libpam has it (PAM_SUBSTACK_MAX_LEVEL).
 const MAX_DEPTH: usize = 16;
+/// What lines are about.
+const FACILITIES: [&str; 4] = ["auth", "account", "password", "session"];
+
+/// What a line that decides who is let in turns out to be.
+enum Found<'a> {
+    Call(Call<'a>),
+    /// What is wrong with it.
+    Unread(String),
+}
 
 /// A line that calls a module.
 struct Call<'a> {
+    /// `account`, else `auth`.
+    is_account: bool,
     /// As it is written.
     path: &'a str,
     /// Without folder and `.so`.
@@ -33,10 +45,28 @@ pub fn warnings(service: &str, own: Option<&Path>, as_root: bool) -> Vec<String>
 fn warnings_in(folders: &[&Path], service: &str, as_root: bool) -> Vec<String> {
     let mut found = Vec::new();
     let modules = module_folders();
-    walk(folders, service, MAX_DEPTH, &mut |place, call| {
-        found.extend(complaint(call, as_root).map(|what| format!("{place}: {what}")));
-        found.extend(missing(call, &modules).map(|what| format!("{place}: {what}")));
+    let (mut has_auth, mut has_account) = (false, false);
+    walk(folders, service, None, MAX_DEPTH, &mut |place, line| match line {
+        Found::Call(call) => {
+            *(if call.is_account { &mut has_account } else { &mut has_auth }) = true;
+            found.extend(complaint(&call, as_root).map(|what| format!("{place}: {what}")));
+            found.extend(missing(&call, &modules).map(|what| format!("{place}: {what}")));
+        }
+        Found::Unread(what) => {
+            // It stands for one that refuses.
+            (has_auth, has_account) = (true, true);
+            found.push(format!("{place}: libpam cannot read this ({what}): it lets nobody in"));
+        }
     });
+    // One that is not there at all keeps the CA from serving.
+    let is_there = read(folders, service).is_some();
+    for (kind, has_one) in [("auth", has_auth), ("account", has_account)] {
+        if is_there && !has_one {
+            found.push(format!(
+                "the PAM service {service} has no {kind} line: PAM takes those of the service \"other\", which then decides who gets a certificate"
+            ));
+        }
+    }
     found.extend(nobody::complaint(folders, service));
     // A file that is included for `auth` and for `account` is read twice.
     found.sort();
@@ -76,32 +106,49 @@ fn module_folders() -> Vec<PathBuf> {
     usual.into_iter().chain(of_debian).filter(|folder| folder.join("pam_deny.so").exists()).collect()
 }
 
-/// All lines that decide who is let in (`auth`, `account`), with their places. What cannot be read is PAM's to refuse.
-fn walk(folders: &[&Path], name: &str, depth: usize, each: &mut impl FnMut(&str, &Call<'_>)) {
+/// All lines that decide who is let in (`auth`, `account`), with their places. `wanted`: what alone counts in a file that is included for it.
+fn walk(folders: &[&Path], name: &str, wanted: Option<&str>, depth: usize, each: &mut impl FnMut(&str, Found<'_>)) {
     let Some((path, text)) = read(folders, name) else { return };
     for (number, line) in lines(&text) {
         let words = words(&line);
+        let place = format!("{}:{number}", path.display());
+        let facility = words.first().map(|kind| kind.trim_start_matches('-').to_ascii_lowercase()).unwrap_or_default();
+        if FACILITIES.contains(&&*facility) && wanted.is_some_and(|wanted| wanted != facility) {
+            continue;
+        }
+        if let Some(what) = unread::complaint(&words) {
+            each(&place, Found::Unread(what));
+            continue;
+        }
         let mut words = words.iter().map(String::as_str);
-        let kind = words.next();
-        let may_be_missing = kind.is_some_and(|kind| kind.starts_with('-'));
-        let included = match kind.map(|kind| kind.trim_start_matches('-').to_ascii_lowercase()).as_deref() {
-            Some("@include") => words.next(),
-            Some("auth" | "account") => match (words.next(), words.next()) {
-                (Some("include" | "substack"), file) => file,
+        let may_be_missing = words.next().is_some_and(|kind| kind.starts_with('-'));
+        let mut wanted = wanted;
+        let included = match facility.as_str() {
+            "@include" => words.next(),
+            "auth" | "account" => match (words.next(), words.next()) {
+                (Some(control), file)
+                    if ["include", "substack"].iter().any(|word| control.eq_ignore_ascii_case(word)) =>
+                {
+                    wanted = Some(&facility);
+                    file
+                }
                 (Some(_), Some(module)) => {
-                    let place = format!("{}:{number}", path.display());
-                    let arguments = words.collect();
-                    each(&place, &Call { path: module, module: module_name(module), arguments, may_be_missing });
+                    let (is_account, arguments) = (facility == "account", words.collect());
+                    let call =
+                        Call { is_account, path: module, module: module_name(module), arguments, may_be_missing };
+                    each(&place, Found::Call(call));
                     None
                 }
                 _ => None,
             },
             _ => None,
         };
-        if let Some(file) = included
-            && depth > 0
-        {
-            walk(folders, file, depth - 1, each);
+        match included {
+            Some(file) if read(folders, file).is_none() => {
+                each(&place, Found::Unread(format!("there is no file {file} to include")));
+            }
+            Some(file) if depth > 0 => walk(folders, file, wanted, depth - 1, each),
+            Some(_) | None => {}
         }
     }
 }
@@ -170,11 +217,17 @@ mod tests {
             Stacks { folder }
         }
 
-        /// Without the folder.
+        /// Those of one line, without the folder.
         fn warnings(&self, as_root: bool) -> Vec<String> {
             let folder = format!("{}/", self.folder.path().display());
             let found = warnings_in(&[self.folder.path()], "usshca", as_root);
-            found.into_iter().map(|warning| warning.strip_prefix(&folder).unwrap().to_owned()).collect()
+            found.iter().filter_map(|warning| warning.strip_prefix(&folder)).map(str::to_owned).collect()
+        }
+
+        /// Those of the stack as a whole.
+        fn of_all(&self) -> Vec<String> {
+            let found = warnings_in(&[self.folder.path()], "usshca", true);
+            found.into_iter().filter(|warning| !warning.starts_with('/')).collect()
         }
     }
 
@@ -200,7 +253,11 @@ mod tests {
             ("account sufficient pam_rootok.so", 1),
         ] {
             let said = format!("common:{number}: pam_rootok lets everybody in");
-            for include in ["@include common", "auth include common\naccount include common", "auth substack common"] {
+            for include in [
+                "@include common",
+                "auth include common\naccount include common",
+                "auth substack common\naccount substack common",
+            ] {
                 let stacks = Stacks::new(&[("usshca", include), ("common", line)]);
                 let found = stacks.warnings(true);
                 assert!(matches!(&found[..], [one] if one.starts_with(&said)), "{include}: {line}: {found:?}");
@@ -230,6 +287,60 @@ mod tests {
             "usshca:5: the module /no/such/pam_unix.so is not there: logins cannot be checked",
         ];
         assert_eq!(stacks.warnings(true), said);
+    }
+
+    #[test]
+    fn what_libpam_cannot_read_is_said_to_let_nobody_in() {
+        for (stack, said) in [
+            (
+                "garbage\n",
+                "1: libpam cannot read this (garbage is none of auth, account, password and session): it lets nobody in",
+            ),
+            ("auth required\n", "1: libpam cannot read this (it names no module): it lets nobody in"),
+            (
+                "account required pam_unix.so\nauth [success=ok\n",
+                "2: libpam cannot read this (there is no ] to its [): it lets nobody in",
+            ),
+            (
+                "@include nosuchfile\n",
+                "1: libpam cannot read this (there is no file nosuchfile to include): it lets nobody in",
+            ),
+            (
+                "auth Include nosuchfile\n",
+                "1: libpam cannot read this (there is no file nosuchfile to include): it lets nobody in",
+            ),
+        ] {
+            let stacks = Stacks::new(&[("usshca", stack)]);
+            assert_eq!(stacks.warnings(true), [format!("usshca:{said}")]);
+            // Nothing is left to the service `other`: such a line refuses before that.
+            assert_eq!(stacks.of_all(), [""; 0], "{stack}");
+        }
+        let of_sessions =
+            "auth required pam_unix.so\naccount required pam_unix.so\nsession include nosuchfile\nsession\n";
+        assert_eq!(Stacks::new(&[("usshca", of_sessions)]).warnings(true), [""; 0]);
+    }
+
+    #[test]
+    fn a_stack_without_auth_or_account_lines_is_said_to_leave_them_to_the_service_other() {
+        let left = |kind: &str| {
+            format!(
+                "the PAM service usshca has no {kind} line: PAM takes those of the service \"other\", which then decides who gets a certificate"
+            )
+        };
+        for (stack, kinds) in [
+            ("account required pam_unix.so", &["auth"][..]),
+            ("auth required pam_unix.so", &["account"]),
+            ("session required pam_unix.so", &["account", "auth"]),
+            ("auth include common", &["account"]),
+            ("@include common", &[]),
+            ("", &["account", "auth"]),
+        ] {
+            let common = "auth required pam_unix.so\naccount required pam_unix.so";
+            let stacks = Stacks::new(&[("usshca", stack), ("common", common)]);
+            // `auth include common` takes its `auth` lines alone.
+            let expected: Vec<String> = kinds.iter().map(|kind| left(kind)).collect();
+            assert_eq!(stacks.of_all(), expected, "{stack}");
+        }
     }
 
     #[test]

@@ -131,12 +131,7 @@ impl Base {
     /// As [`policy::check`].
     pub fn warnings(&self) -> Result<Vec<String>, Failure> {
         let mut warnings = policy::check(self)?;
-        // Its accounts are there when it is root's.
-        warnings.extend(pam_stack::warnings(
-            &self.config.pam_service,
-            self.pam_folder().as_deref(),
-            self.accounts.is_some(),
-        ));
+        warnings.extend(self.pam_warnings());
         warnings.extend(self.without_root().map(str::to_owned));
         let (listens, socket) = ussh_os::syslog::journal();
         if self.config.log_format == LogFormat::Journald && !listens {
@@ -145,6 +140,12 @@ impl Base {
             ));
         }
         Ok(warnings)
+    }
+
+    /// What an administrator should look at in the CA's PAM stack.
+    pub fn pam_warnings(&self) -> Vec<String> {
+        // Its accounts are there when it is root's.
+        pam_stack::warnings(&self.config.pam_service, self.pam_folder().as_deref(), self.accounts.is_some())
     }
 
     /// What does not work, or is not kept apart, since an ordinary user runs the CA.
@@ -251,6 +252,9 @@ fn read_text(layout: &Layout, path: &Path) -> Result<String, Failure> {
         _ => read_trusted(path, MAX_FILE),
     };
     let bytes = read.map_err(|e| {
+        if let Some(failure) = run_by_another(layout, &e) {
+            return failure;
+        }
         let hint = match error_kind(&e) {
             Some(ErrorKind::NotFound) if path == layout.config => "; is there a CA here? `usshca init` makes one",
             Some(ErrorKind::NotFound) if path == with_suffix(&layout.host_key, "-cert.pub") => {
@@ -262,6 +266,24 @@ fn read_text(layout: &Layout, path: &Path) -> Result<String, Failure> {
         Failure::config(format!("{e}{hint}"))
     })?;
     String::from_utf8(bytes).map_err(|_| Failure::config(format!("{}: not UTF-8", path.display())))
+}
+
+/// Root who looks at a CA of somebody else's is not to make it root's, which would end it: what is wrong is who looks.
+fn run_by_another(layout: &Layout, error: &TrustedFileError) -> Option<Failure> {
+    let is_ownership = matches!(error, TrustedFileError::BadOwnership { .. });
+    if !is_ownership || process::effective_uid() != 0 || *layout == Layout::system() {
+        return None;
+    }
+    // Whose file, and whose state: what others can write to may still be root's CA.
+    let owner = |path: &Path| path.symlink_metadata().ok().map(|found| found.uid()).filter(|uid| *uid != 0);
+    let uid = owner(&layout.config)?;
+    (owner(&layout.state) == Some(uid)).then(|| Failure::refused(other_administrator(uid)))
+}
+
+/// What is said to whoever is not the one who runs a CA.
+pub fn other_administrator(uid: u32) -> String {
+    let whose = Account::by_uid(uid).ok().flatten().map_or_else(|| format!("uid {uid}"), |account| account.name);
+    format!("this CA is run by {whose}, who alone administers it: run this as {whose}")
 }
 
 fn error_kind(error: &TrustedFileError) -> Option<ErrorKind> {

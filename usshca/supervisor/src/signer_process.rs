@@ -102,6 +102,11 @@ pub fn start_backup(base: &Base, pipe: OwnedFd) -> Result<SignerProcess, Failure
     start_with(base, Some(pipe), Purpose::Aside(SideJob::Backup), Vec::new())
 }
 
+/// A signer that changes nothing on disk, with the policy as it is now.
+pub fn start_looking(base: &Base) -> Result<SignerProcess, Failure> {
+    start_with(base, None, Purpose::Aside(SideJob::Look), base.policy()?)
+}
+
 /// A signer's program that judges by a policy. Works beside a signer.
 /// A failure says what is wrong with the policy.
 pub fn start_judge(base: &Base, policy: Vec<PolicyText>) -> Result<SignerProcess, Failure> {
@@ -125,8 +130,8 @@ fn start_with(
         creates: purpose == Purpose::Create,
         only_policy: purpose == Purpose::ReadPolicy,
         keys: match purpose {
-            Purpose::ReadPolicy | Purpose::Aside(_) => KeySetup::default(),
-            Purpose::Serve | Purpose::Create => base.key_setup(),
+            Purpose::ReadPolicy | Purpose::Aside(SideJob::Backup | SideJob::Judge) => KeySetup::default(),
+            Purpose::Serve | Purpose::Create | Purpose::Aside(SideJob::Look) => base.key_setup(),
         },
         side_job: if let Purpose::Aside(job) = purpose { Some(job) } else { None },
     };
@@ -174,7 +179,7 @@ impl SignerProcess {
                 troubles = found;
             } else if said == FromSignerControl::Hears {
                 return Ok(troubles);
-            } else if !matches!(said, FromSignerControl::Counts(_)) {
+            } else if !matches!(said, FromSignerControl::Counts(_) | FromSignerControl::InventoryTrouble(_)) {
                 return Err(out_of_turn());
             }
         }
@@ -217,6 +222,7 @@ impl SignerProcess {
                 | FromSignerControl::Served { .. }
                 | FromSignerControl::Counts(_)
                 | FromSignerControl::KeyTroubles(_)
+                | FromSignerControl::InventoryTrouble(_)
                 | FromSignerControl::NeedsPassphrase { .. }
                 | FromSignerControl::Changed => return Err(out_of_turn()),
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use usshca_ipc::layout::Layout;
 
-use crate::admin::{self, layout_flag, utc};
+use crate::admin::{self, Link, layout_flag, utc};
 use crate::cli::StatusArgs;
 use crate::failure::Failure;
 use crate::serve::counters::Report;
@@ -27,8 +27,11 @@ pub fn run(layout: &Layout, args: &StatusArgs) -> Result<(), Failure> {
     let shown = if args.json { text } else { show(&report) };
     // Nothing can be done about a closed stdout here.
     let _ = io::stdout().write_all(shown.as_bytes());
-    let complaint = complaint(&report).or_else(|| admin::ahead(layout).ok().flatten());
-    match complaint.or_else(|| admin::own_certificate_revoked(layout).ok().flatten()) {
+    let asked = || -> Result<Option<String>, Failure> {
+        let link = Link::open(layout)?;
+        Ok(admin::ahead(layout, &link)?.or(admin::own_certificate_revoked(layout, &link)?))
+    };
+    match complaint(&report).or_else(|| asked().ok().flatten()) {
         None => Ok(()),
         Some(complaint) => Err(Failure::refused(complaint)),
     }
@@ -78,6 +81,9 @@ fn complaint(report: &Report) -> Option<String> {
     if let Some(trouble) = report.key_troubles.first() {
         return Some(trouble.clone());
     }
+    if let Some(why) = &report.inventory_trouble {
+        return Some(inventory_complaint(why));
+    }
     let recent = |at: u64| report.now.saturating_sub(at) < RECENT;
     if let Some(at) = report.last_pam_trouble.filter(|at| recent(*at) && report.last_pam_answer.is_none_or(|a| a < *at))
     {
@@ -87,14 +93,22 @@ fn complaint(report: &Report) -> Option<String> {
         ));
     }
     let left = report.host_certificate_valid_before.map(|end| end.saturating_sub(report.now));
-    if left.is_some_and(|left| left < RENEW_BEFORE) {
-        return Some(
-            "its host certificate ends soon: sign the host key again (usshca host sign), and let the CA read it (SIGHUP; systemctl reload usshca)"
-                .to_owned(),
-        );
+    if let Some(left) = left.filter(|left| *left < RENEW_BEFORE) {
+        let how = match left {
+            0 => "its host certificate is over: nobody who trusts the host CA can connect",
+            _ => "its host certificate ends soon",
+        };
+        return Some(format!(
+            "{how}: sign the host key again (usshca host sign), and let the CA read it (SIGHUP; systemctl reload usshca)"
+        ));
     }
     let last_error = report.last_error.as_ref().filter(|_| report.last_error_at.is_some_and(recent));
     last_error.map(|line| format!("an error in the last quarter of an hour: {line}"))
+}
+
+/// For people.
+pub fn inventory_complaint(why: &str) -> String {
+    format!("nothing can be written to the inventory, so that nobody gets a certificate: {why}; is its disk full?")
 }
 
 fn show(report: &Report) -> String {
@@ -102,7 +116,10 @@ fn show(report: &Report) -> String {
     let or_none = |at: Option<u64>| at.map_or_else(|| "none since the start".to_owned(), ago);
     let host = report.host_certificate_valid_before.map_or_else(
         || "for ever".to_owned(),
-        |end| format!("until {} ({})", utc(end), span(end.saturating_sub(report.now))),
+        |end| match end.saturating_sub(report.now) {
+            0 => format!("over since {} ({} ago)", utc(end), span(report.now.saturating_sub(end))),
+            left => format!("until {} ({})", utc(end), span(left)),
+        },
     );
     let turned_away: u64 = report.turned_away.values().sum();
     let mut text = String::new();
@@ -132,6 +149,7 @@ fn show(report: &Report) -> String {
             "CA keys",
             if report.key_troubles.is_empty() { "all sign".to_owned() } else { report.key_troubles.join("; ") },
         ),
+        ("inventory", report.inventory_trouble.as_ref().map_or_else(|| "takes rows".to_owned(), Clone::clone)),
         (
             "certificates",
             format!(
@@ -188,7 +206,14 @@ mod tests {
         };
         assert!(of(|r| r.signer = "down".to_owned()).contains("signer"));
         assert!(of(|r| r.stopping = true).contains("stopping"));
-        assert!(of(|r| r.host_certificate_valid_before = Some(r.now + RENEW_BEFORE - 1)).contains("host certificate"));
+        assert!(of(|r| r.host_certificate_valid_before = Some(r.now + RENEW_BEFORE - 1)).contains("ends soon"));
+        assert!(of(|r| r.host_certificate_valid_before = Some(r.now + 1)).contains("ends soon"));
+        let over = "its host certificate is over: nobody who trusts the host CA can connect";
+        assert!(of(|r| r.host_certificate_valid_before = Some(r.now)).contains(over));
+        assert!(of(|r| r.host_certificate_valid_before = Some(r.now - 60)).contains(over));
+        assert!(
+            of(|r| r.inventory_trouble = Some("no room".to_owned())).contains("nobody gets a certificate: no room")
+        );
         assert!(of(|r| r.last_error_at = Some(r.now - RECENT + 1)).contains("quarter"));
         assert_eq!(of(|r| r.key_troubles = vec!["user_ca: gone".to_owned()]), "user_ca: gone");
         assert!(of(|r| r.last_pam_trouble = Some(r.now - 9)).contains("PAM could not check the last login (9s ago)"));
@@ -201,6 +226,17 @@ mod tests {
     }
 
     #[test]
+    fn a_host_certificate_that_is_over_is_shown_as_that() {
+        let mut over = report();
+        over.host_certificate_valid_before = Some(over.now - 61);
+        assert!(
+            show(&over).contains("host certificate over since 1970-01-12T13:45:39Z (1m 1s ago)\n"),
+            "{}",
+            show(&over)
+        );
+    }
+
+    #[test]
     fn a_span_has_its_two_largest_units() {
         assert_eq!([59, 61, 3 * 3600 + 60, 90_000].map(span), ["59s", "1m 1s", "3h 1m", "1d 1h"]);
     }
@@ -208,7 +244,7 @@ mod tests {
     #[test]
     fn what_is_shown_says_all_of_it_a_line_each() {
         let text = show(&report());
-        assert_eq!(text.lines().count(), 11, "{text}");
+        assert_eq!(text.lines().count(), 12, "{text}");
         assert!(text.contains("certificates     9 for users, 10 for hosts, 11 refused\n"), "{text}");
     }
 }

@@ -358,7 +358,7 @@ fn check_reads_the_policy_while_a_signer_is_at_work() {
     std::thread::spawn(move || {
         while let Ok(socket) = running.accept() {
             let channel = Channel::<Reply, Request>::new(socket);
-            if let Ok(asked) = channel.receive(None) {
+            while let Ok(asked) = channel.receive(None) {
                 let reply = if asked.message == Request::Lost {
                     Reply::Lost(vec![])
                 } else if matches!(asked.message, Request::Show { .. }) {
@@ -484,6 +484,105 @@ fn who_revokes_the_cas_own_host_certificate_is_told_and_check_says_so_until_ther
 }
 
 #[test]
+fn root_who_looks_at_a_ca_of_somebody_elses_is_told_to_do_it_as_them_and_to_change_nothing() {
+    if !is_root() {
+        return;
+    }
+    let world = World::init();
+    for verb in [&["check"][..], &["list"], &["host", "list"]] {
+        let mut command = Command::new(world.programs.path().join("usshca"));
+        let out = command.arg("--dir").arg(world.ca()).args(verb).stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(1), "{verb:?}: {said}");
+        assert!(said.contains("this CA is run by nobody, who alone administers it: run this as nobody"), "{said}");
+        assert!(!said.contains("chown"), "{said}");
+    }
+    // A file of root's CA that others can change is another matter.
+    let writable = world.ca().join("usshca.toml");
+    fs::set_permissions(&writable, Permissions::from_mode(0o666)).unwrap();
+    let (code, said) = world.bad(&["check"]);
+    assert!(code == 78 && said.contains("chmod go-w"), "{said}");
+}
+
+/// Names, modes, times of the last change and contents of all that is in a folder.
+fn tree(folder: &Path) -> std::collections::BTreeMap<PathBuf, (u32, std::time::SystemTime, Vec<u8>)> {
+    let mut all = std::collections::BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let found = path.symlink_metadata().unwrap();
+        let contents = if found.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
+        all.insert(path.clone(), (found.mode(), found.modified().unwrap(), contents));
+        if found.is_dir() {
+            all.extend(tree(&path));
+        }
+    }
+    all
+}
+
+/// Of what the next start of the CA will see to, too: a look must not take the place of it, nor of what an administrator decides before.
+#[test]
+fn check_changes_nothing_on_disk_whatever_there_is_to_do() {
+    let world = World::init();
+    let config = world.read("usshca.toml").replace("# pam_service = \"usshca\"", "pam_service = \"login\"");
+    fs::write(world.ca().join("usshca.toml"), config.replace("127.0.0.1:2022", "127.0.0.1:0")).unwrap();
+    let state = |name: &str| world.ca().join("state").join(name);
+    let check = |what: &str| {
+        let before = tree(&world.ca());
+        let out = world.run(&["check"]);
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert!(out.status.success(), "{what}: {said}");
+        let after = tree(&world.ca());
+        let changed: Vec<_> = after.iter().filter(|(path, found)| before.get(*path) != Some(found)).collect();
+        assert!(before == after, "{what}: {:?}", changed.iter().map(|(path, _)| path).collect::<Vec<_>>());
+        said
+    };
+    assert!(!check("a new CA").contains("was put back"));
+    let old = fs::read(state("inventory.db")).unwrap();
+    let key = world.host_key("web1");
+    world.good(&["host", "sign", &key, "--name", "web1", "--out", "web1-cert.pub"]);
+    let serial = world.serials().remove(0);
+    world.good(&["krl", "--out", "krl"]);
+    assert!(!check("a CA that has worked").contains("was put back"));
+
+    fs::write(state("inventory.db"), old).unwrap();
+    let said = check("an inventory that was put back");
+    assert!(said.contains(&format!("revoke --serials {serial}-{serial} ")), "{said}");
+    fs::remove_file(state("serials")).unwrap();
+    assert!(check("no mark").contains("was put back"));
+    // What a kill leaves of a feed key that was to be.
+    fs::copy(state("feed_key"), state("feed_key.new")).unwrap();
+    if is_root() {
+        chown(state("feed_key.new"), Some(NOBODY), None).unwrap();
+    }
+    fs::remove_file(state("lock")).unwrap();
+    check("a feed key that nobody has handed over to");
+    world.good(&["list"]);
+    assert!(!state("feed_key.new").exists() && state("serials").exists(), "any other verb does what is to be done");
+}
+
+#[test]
+fn check_and_status_see_a_ca_key_that_is_revoked_itself() {
+    let world = World::init();
+    let config = world.read("usshca.toml").replace("# pam_service = \"usshca\"", "pam_service = \"login\"");
+    fs::write(world.ca().join("usshca.toml"), config.replace("127.0.0.1:2022", "127.0.0.1:0")).unwrap();
+    let check = || String::from_utf8(world.run(&["check"]).stderr).unwrap();
+    assert!(!check().contains("revoked"), "{}", check());
+    world.good(&["revoke", "--ca", "user"]);
+    let said = check();
+    assert!(said.contains("warning: user_ca: the key itself is revoked, so that nobody gets a certificate"), "{said}");
+    assert!(said.contains("usshca revoke --undo 1"), "{said}");
+    world.good(&["revoke", "--undo", "1"]);
+    world.good(&["revoke", "--ca", "host"]);
+    assert!(
+        check().contains("warning: host_ca: the key itself is revoked, so that whoever has the KRL"),
+        "{}",
+        check()
+    );
+    world.good(&["revoke", "--undo", "2"]);
+    assert!(!check().contains("the key itself"), "{}", check());
+}
+
+#[test]
 fn serve_waits_for_a_verbs_signer_to_end() {
     let world = World::init();
     let config = world.read("usshca.toml").replace("# pam_service = \"usshca\"", "pam_service = \"login\"");
@@ -520,6 +619,15 @@ fn revoke_says_what_is_left_to_do_by_hand_and_nothing_if_the_ca_publishes() {
     let said = world.good(&["feed", "key", "rotate"]);
     assert!(said.contains("hear of it: the CA publishes to /var/lib/usshca/feed as soon as it runs\n"), "{said}");
     assert!(said.ends_with("they trust the key before it, whose file was replaced.\n"), "{said}");
+    // Where nobody here can sign it, nothing is done by itself.
+    let elsewhere = world.host_key("elsewhere");
+    world.good(&["feed", "key", "rotate", "--to", &elsewhere]);
+    let said = world.good(&["revoke", "--undo", "2"]);
+    assert!(
+        said.contains("the CA puts it to /var/lib/usshca/feed/feed.unsigned as soon as it runs, and there"),
+        "{said}"
+    );
+    assert!(said.ends_with("\n  usshca feed sign /var/lib/usshca/feed --key FILE\n"), "{said}");
 }
 
 #[test]
@@ -536,15 +644,44 @@ fn explain_says_which_rule_decides_and_why_the_others_do_not() {
     let (_, said) = world.bad(&["explain", "alice", "--group", "x", "--auth", "password"]);
     assert!(said.contains("pam, publickey, publickey+pam, none"), "{said}");
     let policy = world.read("policy.toml");
-    let (head, last) = policy.rsplit_once("\nname = \"everybody\"").unwrap();
+    let (head_of, last) = policy.rsplit_once("\nname = \"everybody\"").unwrap();
     let strict =
-        format!("{head}\nname = \"everybody\"\nauthentication = [\"publickey+pam\"]\nreason_required = true{last}");
+        format!("{head_of}\nname = \"everybody\"\nauthentication = [\"publickey+pam\"]\nreason_required = true{last}");
     fs::write(world.ca().join("policy.toml"), strict).unwrap();
-    let (code, said) = world.bad(&["explain", "alice", "--group", "x"]);
-    assert!(code == 1 && said.contains("supposes a login by what --auth says (pam, if nothing)"), "{said}");
-    let (code, said) = world.bad(&["explain", "alice", "--group", "x", "--auth", "publickey+pam"]);
-    assert!(code == 1 && said.contains("to suppose that one is given: --reason TEXT"), "{said}");
+    // What the rule demands is supposed, and said.
+    let said = world.good(&["explain", "alice", "--group", "x"]);
+    let head = "alice (groups: x) from 127.0.0.1, if authenticated by publickey+pam, inject, key type ed25519, with a reason\n";
+    assert!(said.starts_with(head) && said.contains("principals   alice\n"), "{said}");
+    assert!(
+        said.contains(
+            "    demands      publickey+pam; inject; keys of the types ed25519, ecdsa, ed25519-sk, ecdsa-sk; a reason\n"
+        ),
+        "{said}"
+    );
+    let (code, said) = world.bad(&["explain", "alice", "--group", "x", "--auth", "pam"]);
+    assert!(code == 1 && said.contains("publickey+pam; without --auth it is supposed"), "{said}");
+    let (code, said) = world.bad(&["explain", "alice", "--group", "x", "--reason", ""]);
+    assert!(code == 1 && said.contains("without --reason it is supposed that the user gives one"), "{said}");
     world.good(&["explain", "alice", "--group", "x", "--auth", "publickey+pam", "--reason", "for it"]);
+    let answer = world.good(&["explain", "alice", "--group", "x", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!((&value["authentication"], &value["reason_supposed"]), (&"publickey+pam".into(), &true.into()));
+    assert_eq!((&value["demands"]["modes"][0], &value["demands"]["reason"]), (&"inject".into(), &true.into()));
+    // Keys and modes: what a login would ask for, and not what the rule does not allow.
+    for (line, by) in [
+        ("key_types = [\"ecdsa-sk\", \"ecdsa\"]", "pam, inject, key type ecdsa\n"),
+        ("modes = [\"client-key\"]\nkey_types = [\"ecdsa-sk\", \"ecdsa\"]", "pam, client-key, key type ecdsa-sk\n"),
+        ("authentication = [\"none\"]\nfrom = [\"127.0.0.1\"]", "none, inject, key type ed25519\n"),
+    ] {
+        fs::write(world.ca().join("policy.toml"), format!("{head_of}\nname = \"everybody\"\n{line}{last}")).unwrap();
+        let said = world.good(&["explain", "alice", "--group", "x"]);
+        assert!(
+            said.lines()
+                .next()
+                .is_some_and(|first| format!("{first}\n").ends_with(&format!("if authenticated by {by}"))),
+            "{said}"
+        );
+    }
     fs::write(world.ca().join("policy.toml"), policy).unwrap();
     let answer = world.good(&["explain", "alice", "--group", "x", "--for", "1h", "--json"]);
     let value: serde_json::Value = serde_json::from_str(&answer).unwrap();
@@ -1076,6 +1213,42 @@ fn publish_takes_a_new_folder_an_empty_one_or_a_feeds_and_touches_no_other() {
     world.good(&["publish", "empty"]);
 }
 
+/// Whoever owns the folder above puts another one there, a link to one or the empty one of somebody's ~/.ssh, before the CA looks or after it.
+#[test]
+fn publish_writes_below_no_folder_in_which_others_can_put_another_one() {
+    let world = World::init();
+    let at = |name: &str| world.dir.path().join(name);
+    let give = |name: &str, uid: u32, mode: u32| {
+        if is_root() {
+            chown(at(name), Some(uid), None).unwrap();
+        }
+        fs::set_permissions(at(name), Permissions::from_mode(mode)).unwrap();
+    };
+    for folder in ["victim", "www", "www/feed", "groups", "tmp"] {
+        fs::create_dir(at(folder)).unwrap();
+        give(folder, NOBODY, 0o755);
+    }
+    std::os::unix::fs::symlink("../victim", at("www/link")).unwrap();
+    std::os::unix::fs::symlink("../victim", at("tmp/link")).unwrap();
+    give("groups", NOBODY, 0o775);
+    give("tmp", NOBODY, 0o1777);
+    let mut cases = vec![("groups/feed", "groups (uid")];
+    if is_root() {
+        give("www", NOBODY - 1, 0o755);
+        std::os::unix::fs::lchown(at("tmp/link"), Some(NOBODY - 1), None).unwrap();
+        cases.extend([("www/feed", "www (uid 65533"), ("www/link", "www (uid 65533"), ("www/new", "www (uid 65533")]);
+        cases.push(("tmp/link", "tmp/link (uid 65533"));
+    }
+    for (folder, whose) in cases {
+        let (code, said) = world.bad(&["publish", folder]);
+        assert!(code == 73 && said.contains("others can write to") && said.contains(whose), "{folder}: {said}");
+    }
+    for folder in ["victim", "www/feed", "groups"] {
+        assert_eq!(fs::read_dir(at(folder)).unwrap().count(), 0, "{folder}");
+    }
+    world.good(&["publish", "tmp/feed"]);
+}
+
 /// It would wait for somebody who writes to it.
 #[test]
 fn a_pipe_or_a_link_in_the_place_of_a_feed_keeps_nobody_waiting_and_is_replaced() {
@@ -1112,29 +1285,25 @@ fn each_file_of_a_feed_is_on_disk_before_it_has_its_name_and_the_name_before_the
     let world = World::init();
     let log = world.dir.path().join("trace");
     let mut command = Command::new("strace");
-    command.args(["-y", "-e", "trace=fsync,rename", "-o"]).arg(&log);
+    command.args(["-y", "-e", "trace=fsync,renameat", "-o"]).arg(&log);
     command.arg(world.programs.path().join("usshca")).arg("--dir").arg(world.ca()).args(["publish", "feed"]);
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
     assert!(command.current_dir(world.dir.path()).stdin(Stdio::null()).output().expect("strace").status.success());
     let log = fs::read_to_string(log).unwrap();
-    let calls: Vec<&str> =
-        log.lines().filter(|line| line.starts_with("fsync(") || line.starts_with("rename(")).collect();
+    let is_one = |line: &&str| line.starts_with("fsync(") || line.starts_with("renameat(");
+    let calls: Vec<&str> = log.lines().filter(is_one).collect();
     let mut named = Vec::new();
-    for (number, call) in calls.iter().enumerate().filter(|(_, call)| call.starts_with("rename(")) {
-        let (from, to) = call
-            .split_once("\", \"")
-            .map(|(from, to)| (from.split('"').nth(1).unwrap(), to.split('"').next().unwrap()))
-            .unwrap();
-        assert!(calls[number - 1].contains(&format!("/{from}>")), "{calls:#?}");
+    for (number, call) in calls.iter().enumerate().filter(|(_, call)| call.starts_with("renameat(")) {
+        // renameat(5</path/feed>, ".krl.new", 5</path/feed>, "krl")
+        let (from, to) = (call.split('"').nth(1).unwrap(), call.split('"').nth(3).unwrap());
+        assert_eq!(call.matches("/feed>, ").count(), 2, "{call}");
+        assert!(calls[number - 1].contains(&format!("/feed/{from}>")), "{calls:#?}");
         assert!(calls[number + 1].starts_with("fsync(") && calls[number + 1].contains("/feed>)"), "{calls:#?}");
         named.push(to);
     }
-    assert_eq!(
-        named,
-        ["feed", "user_ca.pub", "krl", "known_hosts", "manifest", "manifest.sig"].map(|name| format!("feed/{name}"))
-    );
+    assert_eq!(named, ["feed", "user_ca.pub", "krl", "known_hosts", "manifest", "manifest.sig"]);
 }
 
 #[test]
@@ -1172,6 +1341,7 @@ fn a_feed_key_may_be_elsewhere_and_hand_over_there() {
         said.contains("held: elsewhere") && said.contains("publish --unsigned DIR, and where the key is"),
         "{said}"
     );
+    assert!(said.contains("kept in the CA's state folder as feed_key.old: destroy it once a feed"), "{said}");
     // What hosts pin that are enrolled from here on.
     assert_eq!(key_of(&pin), key_of(&world.dir.path().join(&second)));
     let (code, why) = world.bad(&["publish", "feed"]);
@@ -1207,6 +1377,34 @@ fn a_feed_key_may_be_elsewhere_and_hand_over_there() {
     }
     let host = world.host_key("host");
     assert_eq!(world.bad(&["feed", "verify", "feed", "--key", &host]).0, 1);
+}
+
+/// Any public key can be named, of whom nobody has the private one too.
+#[test]
+fn a_feed_key_that_handed_over_to_a_wrong_one_can_be_put_back() {
+    let world = World::init();
+    let state = |name: &str| world.ca().join("state").join(name);
+    let pin = world.dir.path().join("pin.pub");
+    fs::copy(world.ca().join("public/feed_key.pub"), &pin).unwrap();
+    // One here hands over to another here: what it is followed by is known, and nothing is left of it.
+    world.good(&["feed", "key", "rotate"]);
+    assert!(!state("feed_key.old").exists() && !state("feed_handovers.old").exists());
+    let wrong = world.host_key("wrong");
+    let key = fs::read(state("feed_key")).unwrap();
+    world.good(&["feed", "key", "rotate", "--to", &wrong]);
+    assert_eq!((fs::read(state("feed_key.old")).unwrap(), mode(&state("feed_key.old"))), (key, 0o600));
+    assert_eq!(world.bad(&["publish", "feed"]).0, 1);
+    // docs/feed.md
+    let docs = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/feed.md")).unwrap();
+    let steps: Vec<&str> = docs.lines().filter_map(|line| line.strip_prefix("mv ")?.split("   ").next()).collect();
+    assert_eq!(steps.len(), 2, "{steps:?}");
+    for step in steps {
+        let done = Command::new("sh").args(["-c", &format!("mv {step}")]).current_dir(state("")).status().unwrap();
+        assert!(done.success(), "{step}");
+    }
+    world.good(&["publish", "feed"]);
+    let taken = json(&world.good(&["feed", "verify", "feed", "--key", "pin.pub", "--json"]));
+    assert_eq!(taken["handovers"], 1, "the first handover stands, the one to the wrong key does not");
 }
 
 #[test]
@@ -1282,7 +1480,7 @@ fn a_publisher_that_is_killed_at_any_write_leaves_the_old_feed_or_the_new_one() 
     let key = ussh_core::keys::PublicKey::from_openssh(key.trim_end()).unwrap();
     let mut last = None;
     let (mut killed, mut old, mut new) = (0, 0, 0);
-    for call in ["write", "fsync", "rename", "unlink", "openat"] {
+    for call in ["write", "fsync", "renameat", "unlinkat", "openat"] {
         for count in 1.. {
             let mut command = Command::new("strace");
             command.args(["-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-P"]);

@@ -65,7 +65,7 @@ principals = ["%u"]
 "#;
 
 /// Who there is, each for one test.
-const PEOPLE: [(&str, &str); 27] = [
+const PEOPLE: [(&str, &str); 28] = [
     ("mach1", "machines"),
     ("mach2", "machines"),
     ("mach3", "machines"),
@@ -82,6 +82,7 @@ const PEOPLE: [(&str, &str); 27] = [
     ("both2", "both"),
     ("both3", "both"),
     ("both4", "both"),
+    ("both5", "both"),
     ("eith1", "either"),
     ("eith2", "either"),
     ("eith3", "either"),
@@ -144,6 +145,14 @@ fn rows(user: &str) -> Vec<Value> {
     let listed = WORLD.usshca("list --json").unwrap().ok().unwrap().stdout;
     let rows = listed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     rows.filter(|row| row["kind"] == "user" && row["key_id"] == user).collect()
+}
+
+/// What was refused to a person, each once, in the order of the alphabet.
+fn refusals(user: &str) -> Vec<String> {
+    let mut all: Vec<_> = rows(user).iter().map(|row| row["outcome"].as_str().unwrap().to_owned()).collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// Who is denied by the stock client hears this, whatever was wrong.

@@ -36,7 +36,7 @@ fn keys_of_other_types_open_the_ca_as_well() {
 #[test]
 fn a_login_by_key_is_no_proof_for_the_signer_without_the_agent() {
     let _watch = WORLD.lab().watch();
-    registered_key("mach2", "id", "ed25519");
+    let fingerprint = registered_key("mach2", "id", "ed25519");
     let out = sh("mach2", "ssh -a -o BatchMode=yes ca");
     assert_eq!(out.status.code(), 1, "{out}");
     assert!(out.stderr.contains("No agent was forwarded"), "{out}");
@@ -52,9 +52,14 @@ fn a_login_by_key_is_no_proof_for_the_signer_without_the_agent() {
     );
     assert_eq!(out.status.code(), 1, "{out}");
     assert!(out.stderr.contains("it is not in the forwarded agent"), "{out}");
-    let row = rows("mach2").remove(0);
-    assert_eq!(row["outcome"], "refused: the rule demands authentication by publickey");
+    let rows = rows("mach2");
+    let demanded = |row: &&serde_json::Value| row["outcome"] == "refused: the rule demands authentication by publickey";
+    let row = rows.iter().find(demanded).unwrap_or_else(|| panic!("{rows:?}"));
     assert_eq!((row["serial"].as_str(), row["authenticated"].as_str()), (Some("0"), Some("none")));
+    // Without an agent, five times: one row, with the key that let somebody in.
+    let row = rows.iter().find(|row| row["outcome"] == "refused: no agent was forwarded").unwrap();
+    assert_eq!((row["authenticated"].as_str(), row["count"].as_u64()), (Some("none (tried publickey)"), Some(5)));
+    assert_eq!((rows.len(), row["fingerprint"].as_str()), (2, Some(fingerprint.as_str())));
 }
 
 #[test]
@@ -89,7 +94,8 @@ fn keys_that_are_unknown_removed_revoked_or_anothers_open_nothing_and_all_look_a
     for key in [&unknown_key, &removed, &revoked] {
         let refused = |row: &&serde_json::Value| row["serial"] == "0" && row["fingerprint"] == key.as_str();
         let row = rows.iter().find(refused).unwrap_or_else(|| panic!("{key}: {rows:?}"));
-        assert_eq!(row["outcome"], "refused: key not registered");
+        let why = if *key == revoked { "key revoked" } else { "key not registered" };
+        assert_eq!(row["outcome"], format!("refused: {why}"));
         assert_eq!(row["authenticated"], "none (tried publickey)");
     }
 }
@@ -139,6 +145,21 @@ fn a_password_alone_is_not_enough_where_both_are_demanded() {
     let (code, seen) = with_password("both2", "exec ssh -A ca");
     assert_eq!(code, 1, "{seen}");
     assert_eq!(WORLD.certificates("both2").unwrap().len(), 0);
+}
+
+/// Of what `ssh-add -l` lists nobody should be told that it is not there.
+#[test]
+fn a_registered_key_that_is_revoked_is_called_so_once_its_user_has_passed_pam() {
+    let _watch = WORLD.lab().watch();
+    let fingerprint = registered_key("both5", "id", "ed25519");
+    WORLD.usshca(&format!("revoke --key {fingerprint}")).unwrap().ok().unwrap();
+    let (code, seen) = with_password("both5", "exec ssh -A ca");
+    assert_eq!(code, 1, "{seen}");
+    assert!(seen.contains(&format!("{fingerprint}, which is in your agent, is revoked")), "{seen}");
+    assert!(!seen.contains("not in the forwarded agent"), "{seen}");
+    let row = rows("both5").remove(0);
+    let demanded = "refused: the rule demands authentication by publickey+pam";
+    assert_eq!(row["outcome"], format!("{demanded}, and the registered key {fingerprint} is revoked"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{USAGE, WORLD, new_key, registered_key, rows, sh, with_password};
+use super::{USAGE, WORLD, new_key, refusals, registered_key, rows, sh, with_password};
 
 #[test]
 fn whoever_proved_to_be_a_user_sees_and_revokes_what_is_theirs_and_nothing_else() {
@@ -73,5 +73,5 @@ fn anything_else_is_wrong_usage_and_help_needs_no_proof() {
     for verb in ["sign <", "whoami", "list", "revoke-mine", "krl", "key=ecdsa"] {
         assert!(help.contains(verb), "{help}");
     }
-    assert!(rows("mach11").is_empty());
+    assert_eq!(refusals("mach11"), ["refused: no such command"], "help is none");
 }

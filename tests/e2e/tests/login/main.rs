@@ -76,6 +76,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         ("jane", "admins"),
         ("karl", "admins"),
         ("mona", "admins"),
+        ("nils", "admins"),
         ("rosa", "admins"),
         ("theo", "admins"),
     ];

@@ -1,6 +1,8 @@
 //! When nothing is asked, and when nothing can be.
 
-use super::{UNAVAILABLE, WORLD, answer, assert_nothing_issued, end, log_in, terminal};
+use ussh_e2e::lab::wait_until;
+
+use super::{SOON, UNAVAILABLE, WORLD, answer, end, log_in, terminal};
 
 #[test]
 fn with_a_good_certificate_nothing_is_asked_and_nothing_is_issued() {
@@ -36,5 +38,52 @@ fn without_forwarding_a_stock_client_is_told_what_to_do_and_nothing_is_issued() 
     let (code, seen) = end(&stock);
     assert_eq!(code, 1, "{seen}");
     assert!(seen.contains("No agent was forwarded") && seen.contains("ssh -A"), "{seen}");
-    assert_nothing_issued("theo");
+    // PAM let theo in, and the inventory says why nothing came of it.
+    let rows = WORLD.rows_of("theo").unwrap();
+    let row = rows.first().unwrap();
+    assert_eq!((rows.len(), row.authenticated.as_str()), (1, "pam (tried pam)"), "{rows:?}");
+    assert_eq!((row.outcome.as_str(), row.serial), ("refused: no agent was forwarded", 0));
+    assert_eq!(WORLD.sh("laptop", "theo", "ssh-add -l").unwrap().stdout, "The agent has no identities.\n");
+}
+
+#[test]
+fn what_a_login_asked_for_is_known_when_nothing_came_of_it() {
+    let _watch = WORLD.lab().watch();
+    let position = WORLD.log_position("ca");
+    for (command, code, outcome) in [
+        ("ca for=ever", 64, Some("no such command")),
+        ("-A ca sign </dev/null", 64, Some("no public key was given")),
+        ("-A ca sign < ~/own.pub", 1, Some("the key is not in the agent")),
+        ("-N ca", 255, Some("nothing was asked for")),
+        ("ca help", 0, None),
+        ("ca whoami", 0, None),
+    ] {
+        let before = WORLD.rows_of("nils").unwrap().len();
+        let stock =
+            terminal("nils", &format!("[ -e own ] || ssh-keygen -q -t ed25519 -N '' -f own; exec ssh {command}"));
+        answer(&stock, "assword:", WORLD.password("nils"));
+        let (status, seen) = end(&stock);
+        assert_eq!(status, code, "{command}: {seen}");
+        let expected = outcome.map(|outcome| format!("refused: {outcome}"));
+        if expected.is_some() {
+            wait_until(SOON, command, || WORLD.rows_of("nils").is_ok_and(|rows| rows.len() > before)).unwrap();
+        }
+        let rows = WORLD.rows_of("nils").unwrap();
+        assert_eq!(rows.len() - before, usize::from(expected.is_some()), "{command}: {rows:?}");
+        let newest = rows.first().filter(|_| expected.is_some()).map(|row| row.outcome.clone());
+        assert_eq!(newest, expected, "{command}");
+    }
+    let log = WORLD.logged_since("ca", position).unwrap();
+    assert!(log.contains("No certificate for nils from ") && log.contains(" by pam: no such command"), "{log}");
+}
+
+/// OpenSSH's own client refuses most of them; too long a one it sends.
+#[test]
+fn a_name_that_no_account_has_is_a_row() {
+    let _watch = WORLD.lab().watch();
+    let name = "n".repeat(300);
+    let out = WORLD.sh("laptop", "theo", &format!("ssh -o NumberOfPasswordPrompts=1 -l {name} ca")).unwrap();
+    assert_eq!(out.status.code(), 255, "{out}");
+    let rows = WORLD.rows_of(&format!("{}...", &name[..61])).unwrap();
+    assert_eq!((rows.len(), rows[0].outcome.as_str()), (1, "refused: impossible name"), "{rows:?}");
 }

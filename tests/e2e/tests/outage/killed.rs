@@ -293,3 +293,34 @@ fn while_the_signer_cannot_start_users_are_told_before_they_type_a_password_and_
     wait_until_up_again(&world);
     assert_login_works(&world, "alice");
 }
+
+#[test]
+fn whoever_hangs_up_at_a_slow_module_ends_it_with_all_that_it_started_and_pam_has_not_broken_down() {
+    let world = small_world("slow-module");
+    let _watch = world.lab().watch();
+    let ca = world.host("ca");
+    // One helper in a session of its own, and one that has lost its parent besides.
+    ca.write_file("/srv/slow", 0o755, "#!/bin/sh\nsetsid sleep 4241 &\n( setsid sleep 4242 & )\nsleep 4243\n").unwrap();
+    ca.script(
+        "cp /etc/pam.d/usshca /srv/stack; sed -i '1i auth required pam_exec.so quiet /srv/slow' /etc/pam.d/usshca",
+    )
+    .unwrap();
+    let started = || world.processes("ca", "sleep").unwrap().len();
+    let alice = world.unattended("alice", world.password("alice"), "exec ssh -A ca").unwrap();
+    wait_until(SOON, "the module's programs", || started() == 3).unwrap();
+    let clients = world.processes("laptop", "ssh").unwrap();
+    let (client, _) = clients.iter().find(|(_, name)| *name == "ssh").unwrap();
+    world.host("laptop").run(["kill", &client.to_string()]).unwrap().ok().unwrap();
+    assert!(!alice.wait(SOON).unwrap().success());
+    wait_until(SOON, "the worker to be given up", || {
+        daemon_log(&world).contains("nobody waits for PAM any more: killed")
+    })
+    .unwrap();
+    wait_until(SOON, "all that it started to be gone", || started() == 0).unwrap();
+    assert!(!daemon_log(&world).contains("broke down"), "{}", daemon_log(&world));
+    wait_until(SOON, "the row", || world.rows_of("alice").unwrap().len() == 1).unwrap();
+    assert_eq!(world.rows_of("alice").unwrap()[0].outcome, "refused: left before PAM had decided");
+    assert!(world.usshca("status").unwrap().success());
+    ca.script("cp /srv/stack /etc/pam.d/usshca").unwrap();
+    assert_login_works(&world, "alice");
+}

@@ -99,7 +99,7 @@ impl Row {
     /// What is asked for, as options of `usshca explain`.
     pub fn explain_options(&self) -> Vec<String> {
         let Way { by, mode } = &self.way;
-        let mut options = vec![format!("--auth={by}"), format!("--mode={mode}")];
+        let mut options = vec![format!("--auth={by}"), format!("--mode={mode}"), "--key-type=ed25519".to_owned()];
         let (asks, reason) = match self.asks.split_once("reason=") {
             None => (self.asks.as_str(), None),
             Some((before, rest)) => {
@@ -108,7 +108,7 @@ impl Row {
                 (if end == rest.len() { before } else { &rest[end..] }, Some(&rest[..end]))
             }
         };
-        options.extend(reason.map(|reason| format!("--reason='{reason}'")));
+        options.push(format!("--reason='{}'", reason.unwrap_or_default()));
         for word in asks.split_whitespace() {
             match word.split_once('=').unwrap() {
                 ("for", time) => options.push(format!("--for={time}")),

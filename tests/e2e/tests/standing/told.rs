@@ -34,6 +34,39 @@ fn a_pam_module_that_is_missing_is_named_by_check_and_status_until_logins_are_ch
 }
 
 #[test]
+fn a_pam_service_that_goes_away_lets_nobody_in_by_the_service_other_and_one_that_changes_is_looked_at_on_reload() {
+    let world = world("pam-gone", "");
+    let _watch = world.lab().watch();
+    let ca = world.host("ca");
+    let log = || ca.service("usshca").unwrap().stderr();
+    // As on many machines: `other` asks for a password, and would let alice in.
+    ca.script("cp /etc/pam.d/usshca /root/stack; cp /etc/pam.d/usshca /etc/pam.d/other; rm /etc/pam.d/usshca").unwrap();
+    let (code, said) = log_in(&world, "alice", world.password("alice"), "");
+    assert!(code != 0 && said.contains("The CA cannot check logins at the moment"), "{said}");
+    let bad = world.usshca("status").unwrap().refused().unwrap();
+    assert!(bad.stderr.contains("PAM service: /etc/pam.d/usshca is missing"), "{bad}");
+
+    ca.script("cp /root/stack /etc/pam.d/usshca").unwrap();
+    assert_login_works(&world, "alice");
+    wait_until(SOON, "status to be content", || world.usshca("status").unwrap().success()).unwrap();
+
+    for (stack, said) in [
+        ("auth [success=ok", "/etc/pam.d/usshca:1: libpam cannot read this (there is no ] to its [)"),
+        ("account required pam_unix.so", "the PAM service usshca has no auth line"),
+    ] {
+        ca.script(&format!("echo '{stack}' > /etc/pam.d/usshca")).unwrap();
+        let check = world.usshca("check --strict").unwrap().refused().unwrap();
+        assert!(check.stderr.contains(said), "{check}");
+        assert!(!log().contains(said));
+        signal(&world, "-HUP");
+        wait_until(SOON, "the warning", || log().contains(said)).unwrap();
+    }
+    // It is as check says: nobody is asked for anything, and nobody is let in.
+    ca.script("echo 'auth [success=ok' > /etc/pam.d/usshca").unwrap();
+    assert_ne!(log_in(&world, "alice", world.password("alice"), "").0, 0);
+}
+
+#[test]
 fn a_reload_takes_another_policy_and_another_host_certificate_and_an_error_that_is_mended_is_none() {
     let world = world("reload", "");
     let _watch = world.lab().watch();

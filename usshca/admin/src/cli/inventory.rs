@@ -147,24 +147,24 @@ pub struct ExplainArgs {
     /// Suppose that the account is in this group, and in no other that is not named; may be repeated [default: the groups it has on this machine]
     #[arg(long = "group", value_name = "GROUP")]
     pub groups: Vec<String>,
-    /// How it was authenticated: pam, publickey, publickey+pam or none
-    #[arg(long = "auth", value_name = "HOW", default_value = "pam", value_parser = ["pam", "publickey", "publickey+pam", "none"])]
-    pub authentication: String,
-    /// Who makes the key: inject (the CA) or client-key
-    #[arg(long, value_name = "MODE", default_value = "inject", value_parser = ["inject", "client-key"])]
-    pub mode: String,
-    /// Of the key: ed25519, ecdsa, rsa, ed25519-sk or ecdsa-sk
-    #[arg(long, value_name = "TYPE", default_value = "ed25519", value_parser = ["ed25519", "ecdsa", "rsa", "ed25519-sk", "ecdsa-sk"])]
-    pub key_type: String,
+    /// How it was authenticated: pam, publickey, publickey+pam or none [default: as the rule demands]
+    #[arg(long = "auth", value_name = "HOW", value_parser = ["pam", "publickey", "publickey+pam", "none"])]
+    pub authentication: Option<String>,
+    /// Who makes the key: inject (the CA) or client-key [default: the CA, if the rule allows it]
+    #[arg(long, value_name = "MODE", value_parser = ["inject", "client-key"])]
+    pub mode: Option<String>,
+    /// Of the key: ed25519, ecdsa, rsa, ed25519-sk or ecdsa-sk [default: the first that the rule allows, and the CA makes]
+    #[arg(long, value_name = "TYPE", value_parser = ["ed25519", "ecdsa", "rsa", "ed25519-sk", "ecdsa-sk"])]
+    pub key_type: Option<String>,
     /// For how long it is asked for: seconds, or a number with s, m, h, d or w behind it [default: as the rule says]
     #[arg(long = "for", value_name = "TIME", value_parser = parse_seconds)]
     pub validity: Option<u64>,
     /// A principal that is asked for; may be repeated [default: all that the rule gives]
     #[arg(long = "principal", value_name = "NAME")]
     pub principals: Vec<String>,
-    /// The reason that is given
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    pub reason: String,
+    /// The reason that is given, '' for none [default: one, if the rule demands it]
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
     /// JSON
     #[arg(long)]
     pub json: bool,

@@ -46,7 +46,7 @@ fn world() -> World {
     let clock = TestClock(Arc::new(AtomicU64::new(SystemClock.now().0)));
     let host_ca = key();
     let host_ca_text = host_ca.to_openssh("").unwrap().to_string();
-    let keys = CaKeys { user: key().try_into().unwrap(), host: host_ca.try_into().unwrap() };
+    let keys = CaKeys { user: Arc::new(key().try_into().unwrap()), host: host_ca.try_into().unwrap() };
     let inventory = Inventory::create(&dir.path().join("inventory.db")).unwrap();
     let ca = Ca::new(keys, policy(POLICY), inventory, Box::new(clock.clone()));
     World { _dir: dir, clock, ca, host_ca_text }
@@ -86,7 +86,14 @@ impl World {
         };
         let granted = granted.map_err(|refused| refused.for_host())?;
         for serial in &granted.serials {
-            let noted = self.ca.turn(Vec::new(), &[(*serial, Outcome::Delivered)], &[]).noted;
+            let noted = self
+                .ca
+                .turn(
+                    Vec::new(),
+                    &[crate::ca::OutcomeOf { serial: *serial, user: String::new(), outcome: Outcome::Delivered }],
+                    &[],
+                )
+                .noted;
             assert!(noted.iter().all(Result::is_ok), "{noted:?}");
         }
         Ok(exchange.granted(answer(ussh_core::enroll::Answer::Granted(granted.grant)).as_bytes()).unwrap())

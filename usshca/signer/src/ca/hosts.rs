@@ -405,7 +405,7 @@ impl Ca {
     }
 
     fn record_refusal(&mut self, asked: &Asked, refused: &Refused) {
-        log_refusal(asked, refused);
+        log_refusal(asked, refused, &[]);
         let recorded = self.inventory.batch(|batch| record_refusal(batch, asked, refused));
         warn_of(recorded.and_then(|recorded| recorded).err());
     }
@@ -428,6 +428,12 @@ impl Ca {
         let key = subject_key(blob, &self.own_keys())?;
         if key.is_fido() {
             return Err(Refused::Host("a key that a person must touch cannot be a host key".to_owned()));
+        }
+        if let Some(user) = self.inventory.user_of_key(&key.fingerprint())? {
+            return Err(Refused::Host(format!(
+                "this key is registered for the user {user}, who would be that host by it: take a key of the host's own (/etc/ssh/ssh_host_*_key.pub), or end that first: usshca key remove {}",
+                key.fingerprint()
+            )));
         }
         Ok(key)
     }

@@ -33,6 +33,22 @@ impl Inventory {
     /// # Errors
     /// [`InventoryError`]: nothing of the work was done (or, if the mark could not be written, nobody may hear of the serials that were reserved in it).
     pub fn batch<T>(&mut self, work: impl FnOnce(&mut Batch<'_>) -> T) -> Result<T, InventoryError> {
+        let done = self.write_batch(work);
+        self.trouble = done.as_ref().err().map(ToString::to_string);
+        done
+    }
+
+    /// Why nothing can be written now, as far as that was met; where it was, it is tried anew.
+    pub fn trouble(&mut self) -> Option<String> {
+        self.trouble.as_ref()?;
+        // A transaction that changes nothing is none, and needs no room.
+        let tried = self.batch(|batch| batch.transaction.execute("UPDATE ca SET run = run", []));
+        let tried = tried.and_then(|done| Ok(done.map(drop)?)).and_then(|()| self.advance_mark());
+        self.trouble = tried.err().map(|e| e.to_string());
+        self.trouble.clone()
+    }
+
+    fn write_batch<T>(&mut self, work: impl FnOnce(&mut Batch<'_>) -> T) -> Result<T, InventoryError> {
         let run = self.run;
         let transaction = self.begin()?;
         let found = transaction
@@ -128,6 +144,13 @@ impl Batch<'_> {
     /// [`InventoryError`]
     pub fn is_registered(&self, user: &str, fingerprint: &str) -> Result<bool, InventoryError> {
         super::registered::is_registered(&self.transaction, user, fingerprint)
+    }
+
+    /// The newest of a user's registered keys, if every one of them is revoked.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn revoked_registration(&self, user: &str) -> Result<Option<String>, InventoryError> {
+        super::registered::revoked_registration(&self.transaction, user)
     }
 
     /// When the first of a user's good certificates is over.

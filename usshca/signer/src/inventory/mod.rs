@@ -5,6 +5,7 @@ mod batch;
 mod find;
 mod host_tokens;
 mod hosts;
+mod look;
 mod mark;
 mod read;
 pub mod refused_logins;
@@ -21,7 +22,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, Transactio
 use serde::{Deserialize, Serialize};
 use ussh_core::clock::UnixTime;
 use ussh_core::feed::MAX_AHEAD;
-use usshca_ipc::admin::CertificateKind;
+use usshca_ipc::admin::{CertificateKind, LostSerials};
 use usshca_ipc::channel::encode;
 use usshca_ipc::front::Wish;
 
@@ -31,7 +32,7 @@ pub use self::host_tokens::{TokenFound, TokenRevocation};
 pub use self::hosts::{KeyOf, KeyState, Removal};
 use self::mark::Mark;
 pub use self::read::Details;
-pub use self::registered::Registration;
+pub use self::registered::{Registered, Registration};
 #[cfg(test)]
 pub use self::revoke::KRL_MARGIN;
 pub use self::revoke::{Lifted, Revocation, RevokedHere};
@@ -235,6 +236,10 @@ pub struct Inventory {
     run: i64,
     /// Whether the mark is ahead of the database, and so names the run.
     is_ahead: bool,
+    /// Why nothing could be written the last time.
+    trouble: Option<String>,
+    /// Serials that are lost and do not stand in it as that: it is only looked at.
+    untold: Vec<LostSerials>,
 }
 
 impl Inventory {
@@ -281,7 +286,15 @@ impl Inventory {
         schema::migrate(&mut connection)?;
         connection.set_prepared_statement_cache_capacity(64);
         let mark_path = path.with_file_name("serials");
-        Ok(Inventory { connection, mark_path, ceiling: 0, run: schema::random_run()?, is_ahead: false })
+        Ok(Inventory {
+            connection,
+            mark_path,
+            ceiling: 0,
+            run: schema::random_run()?,
+            is_ahead: false,
+            trouble: None,
+            untold: Vec::new(),
+        })
     }
 
     /// An older database would give serials a second time: it gets a new epoch, which was not in use, and goes on above the last KRL. After a kill serials go on above the block that

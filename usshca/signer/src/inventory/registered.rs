@@ -20,6 +20,17 @@ pub enum Registration {
     Revoked,
 }
 
+/// What a key is to a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registered {
+    /// Nothing.
+    No,
+    /// Registered, and good.
+    Yes,
+    /// Registered, and revoked since.
+    Revoked,
+}
+
 /// That a key, by its fingerprint, is itself revoked.
 const IS_REVOKED: &str =
     "EXISTS (SELECT 1 FROM revocation WHERE scope = 'key' AND value = fingerprint AND lifted IS NULL)";
@@ -77,11 +88,27 @@ impl Inventory {
         Ok(user)
     }
 
-    /// Whether the key is registered for this user, and not revoked.
+    /// What the key is to this user.
     /// # Errors
     /// [`InventoryError`]
-    pub fn is_registered(&self, user: &str, key: &PublicKey) -> Result<bool, InventoryError> {
-        is_registered(&self.connection, user, &key.fingerprint())
+    pub fn registered(&self, user: &str, key: &PublicKey) -> Result<Registered, InventoryError> {
+        let sql =
+            format!("SELECT {IS_REVOKED} FROM registered_key WHERE fingerprint = ?1 AND user = ?2 AND removed IS NULL");
+        let revoked: Option<bool> =
+            self.connection.prepare_cached(&sql)?.query_row((key.fingerprint(), user), |row| row.get(0)).optional()?;
+        Ok(match revoked {
+            None => Registered::No,
+            Some(false) => Registered::Yes,
+            Some(true) => Registered::Revoked,
+        })
+    }
+
+    /// Whose registered key this is, revoked or not.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn user_of_key(&self, fingerprint: &str) -> Result<Option<String>, InventoryError> {
+        let sql = "SELECT user FROM registered_key WHERE fingerprint = ?1 AND removed IS NULL";
+        Ok(self.connection.prepare_cached(sql)?.query_row([fingerprint], |row| row.get(0)).optional()?)
     }
 
     /// Whether the key itself is revoked.
@@ -130,6 +157,16 @@ pub(super) fn is_registered(connection: &Connection, user: &str, fingerprint: &s
         "SELECT EXISTS (SELECT 1 FROM registered_key WHERE fingerprint = ?1 AND user = ?2 AND removed IS NULL AND NOT {IS_REVOKED})"
     );
     Ok(connection.prepare_cached(&sql)?.query_row((fingerprint, user), |row| row.get(0))?)
+}
+
+/// The newest of a user's registered keys, if every one of them is revoked.
+pub(super) fn revoked_registration(connection: &Connection, user: &str) -> Result<Option<String>, InventoryError> {
+    let sql = format!(
+        "SELECT fingerprint, {IS_REVOKED} FROM registered_key WHERE user = ?1 AND removed IS NULL ORDER BY 2, id DESC LIMIT 1"
+    );
+    let first: Option<(String, bool)> =
+        connection.prepare_cached(&sql)?.query_row([user], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    Ok(first.and_then(|(fingerprint, revoked)| revoked.then_some(fingerprint)))
 }
 
 /// Whether the key itself is revoked.

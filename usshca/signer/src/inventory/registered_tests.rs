@@ -25,17 +25,17 @@ fn register(inventory: &mut Inventory, user: &str, key: &PublicKey) -> Registrat
 fn a_key_is_of_one_user_until_it_is_removed() {
     let (_dir, mut inventory) = inventory();
     let key = key();
-    assert!(!inventory.is_registered("alice", &key).unwrap());
+    assert_ne!(inventory.registered("alice", &key).unwrap(), Registered::Yes);
     assert_eq!(register(&mut inventory, "alice", &key), Registration::Done);
     assert_eq!(register(&mut inventory, "alice", &key), Registration::Already);
     assert_eq!(register(&mut inventory, "bob", &key), Registration::OfAnother("alice".into()));
-    assert!(inventory.is_registered("alice", &key).unwrap());
+    assert_eq!(inventory.registered("alice", &key).unwrap(), Registered::Yes);
     for other in ["bob", "Alice", "alice ", ""] {
-        assert!(!inventory.is_registered(other, &key).unwrap(), "{other}");
+        assert_ne!(inventory.registered(other, &key).unwrap(), Registered::Yes, "{other}");
     }
     assert_eq!(inventory.remove_key(&key.fingerprint(), NOW, "admin uid 0").unwrap(), Some("alice".into()));
     assert_eq!(inventory.remove_key(&key.fingerprint(), NOW, "admin uid 0").unwrap(), None);
-    assert!(!inventory.is_registered("alice", &key).unwrap());
+    assert_ne!(inventory.registered("alice", &key).unwrap(), Registered::Yes);
     assert_eq!(register(&mut inventory, "bob", &key), Registration::Done);
 }
 
@@ -46,14 +46,14 @@ fn a_revoked_key_is_good_for_nothing_until_that_is_lifted() {
     register(&mut inventory, "alice", &key);
     register(&mut inventory, "alice", &other);
     inventory.revoke(&Revoke::Key(key.fingerprint()), NOW, "admin uid 0", "").unwrap();
-    assert!(!inventory.is_registered("alice", &key).unwrap());
-    assert!(inventory.is_registered("alice", &other).unwrap());
+    assert_ne!(inventory.registered("alice", &key).unwrap(), Registered::Yes);
+    assert_eq!(inventory.registered("alice", &other).unwrap(), Registered::Yes);
     assert!(inventory.is_revoked_key(&key.fingerprint()).unwrap());
     let listed = inventory.registered_keys(Some("alice"), u64::MAX, 10).unwrap();
     assert_eq!(listed.iter().map(|k| k.revoked).collect::<Vec<_>>(), [false, true]);
     assert_eq!(register(&mut inventory, "alice", &key), Registration::Revoked);
     inventory.lift(1, NOW, "admin uid 0").unwrap();
-    assert!(inventory.is_registered("alice", &key).unwrap());
+    assert_eq!(inventory.registered("alice", &key).unwrap(), Registered::Yes);
 }
 
 #[test]
@@ -86,5 +86,5 @@ fn a_database_from_before_a_removal_is_known_to_be_old() {
     assert_eq!(acts(&inventory), before + 1);
     drop(inventory);
     let again = Inventory::open(&dir.path().join("inventory.db"), NOW).unwrap();
-    assert!(!again.is_registered("alice", &key).unwrap());
+    assert_ne!(again.registered("alice", &key).unwrap(), Registered::Yes);
 }

@@ -273,7 +273,18 @@ impl Inventory {
             let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
             Ok(LostSerials { first: number(0)?, last: number(1)?, noted: number(2)?, revoked: row.get(3)? })
         };
-        Ok(self.connection.prepare_cached(sql)?.query_map([], lost)?.collect::<Result<_, _>>()?)
+        let mut all: Vec<_> = self.connection.prepare_cached(sql)?.query_map([], lost)?.collect::<Result<_, _>>()?;
+        all.extend(self.untold.iter().cloned());
+        Ok(all)
+    }
+
+    /// The revocation that holds for a CA key itself.
+    /// # Errors
+    /// [`InventoryError`]
+    pub fn revocation_of_ca(&self, fingerprint: &str) -> Result<Option<u64>, InventoryError> {
+        let sql = "SELECT min(id) FROM revocation WHERE scope = 'ca' AND value = ?1 AND lifted IS NULL";
+        let found: Option<i64> = self.connection.prepare_cached(sql)?.query_row([fingerprint], |row| row.get(0))?;
+        Ok(found.map(i64::cast_unsigned))
     }
 
     /// Fingerprints (`SHA256:…`) of the keys that are revoked themselves, CA keys among them.

@@ -176,7 +176,6 @@ const MIGRATIONS: [&str; 7] = ["
 "];
 
 /// The present form.
-#[cfg(test)]
 pub const FORM: i64 = MIGRATIONS.len() as i64;
 
 /// What the first form was made by.

@@ -3,7 +3,7 @@ use usshca_ipc::admin::Revoke;
 
 use super::*;
 
-const NOW: UnixTime = UnixTime(1_800_000_000);
+pub(super) const NOW: UnixTime = UnixTime(1_800_000_000);
 
 fn asked(kind: Kind, at: u64) -> Asked {
     Asked {
@@ -48,7 +48,7 @@ fn serials(inventory: &Inventory, kind: Kind, since: UnixTime) -> Vec<u64> {
     serials
 }
 
-fn reserve(inventory: &mut Inventory) -> u64 {
+pub(super) fn reserve(inventory: &mut Inventory) -> u64 {
     inventory.reserve(&asked(Kind::User, NOW.0), &planned(NOW.0 + 60)).unwrap()
 }
 

@@ -23,8 +23,8 @@ use self::conditions::{Conditions, Subjects};
 pub use self::hosts::{HostPolicy, MAX_HOST_VALIDITY};
 pub use self::parse::PolicyError;
 pub use self::question::{KeyKind, Mode, Proofs, Question};
-pub use self::terms::Grant;
 use self::terms::Terms;
+pub use self::terms::{Demands, Grant};
 
 /// Longest account name or principal, in bytes.
 pub const MAX_NAME: usize = 256;
@@ -111,6 +111,8 @@ pub enum PolicyRefusal {
     Principal {
         /// Which.
         rule: String,
+        /// Those that it does not give, as they were asked for.
+        names: Vec<String>,
     },
     /// The account is in none of the groups that the rule maps to principals.
     #[error("the rule has no principal for this account")]
@@ -130,7 +132,7 @@ impl PolicyRefusal {
             | PolicyRefusal::KeyType { rule, .. }
             | PolicyRefusal::Reason { rule }
             | PolicyRefusal::Validity { rule, .. }
-            | PolicyRefusal::Principal { rule }
+            | PolicyRefusal::Principal { rule, .. }
             | PolicyRefusal::NoPrincipal { rule } => rule,
             PolicyRefusal::NoRule | PolicyRefusal::Name => "",
         }
@@ -220,11 +222,11 @@ impl Policy {
         }
     }
 
-    /// What the rule that decides would take as proof and certify; `None`: there is no such rule, or it denies. Proofs, mode, key and wish of the question count for nothing.
-    pub fn demands(&self, question: &Question<'_>) -> Option<(&[Proofs], &[KeyKind])> {
+    /// What the rule that decides demands; `None`: there is no such rule, or it denies. Proofs, mode, key and wish of the question count for nothing.
+    pub fn demands(&self, question: &Question<'_>) -> Option<Demands<'_>> {
         match &self.rules.iter().find(|rule| self.mismatch(rule, question).is_none())?.effect {
             Effect::Deny => None,
-            Effect::Grant(terms) => Some((&terms.authentication, &terms.key_types)),
+            Effect::Grant(terms) => Some(terms.demands()),
         }
     }
 

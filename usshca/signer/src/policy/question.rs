@@ -82,6 +82,14 @@ impl KeyKind {
         }
     }
 
+    /// Whether the CA makes keys of this kind for users.
+    pub fn is_made(self) -> bool {
+        match self {
+            KeyKind::Ed25519 | KeyKind::Ecdsa => true,
+            KeyKind::Rsa | KeyKind::SkEd25519 | KeyKind::SkEcdsa => false,
+        }
+    }
+
     /// Of its name.
     pub fn from_name(name: &str) -> Option<Self> {
         KEY_KINDS.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)

@@ -45,6 +45,19 @@ pub enum SourceAddress {
     Networks(String),
 }
 
+/// What a rule that grants demands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demands<'a> {
+    /// Any of these ways to prove who one is, or more than one of them.
+    pub authentication: &'a [Proofs],
+    /// Who makes the key.
+    pub modes: &'a [Mode],
+    /// Kinds of keys.
+    pub key_types: &'a [KeyKind],
+    /// A reason must be given.
+    pub reason_required: bool,
+}
+
 /// What somebody gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
@@ -80,6 +93,16 @@ impl PrincipalTerm {
 }
 
 impl Terms {
+    /// What the request must have.
+    pub fn demands(&self) -> Demands<'_> {
+        Demands {
+            authentication: &self.authentication,
+            modes: &self.modes,
+            key_types: &self.key_types,
+            reason_required: self.reason_required,
+        }
+    }
+
     /// What there is for this request under the rule.
     /// # Errors
     /// What the rule demands and the request has not.
@@ -96,7 +119,10 @@ impl Terms {
             asked if asked.iter().all(|name| all.contains(name)) => {
                 all.into_iter().filter(|name| asked.contains(name)).collect()
             }
-            _ => return Err(PolicyRefusal::Principal { rule: rule.to_owned() }),
+            asked => {
+                let names = asked.iter().filter(|name| !all.contains(name)).cloned().collect();
+                return Err(PolicyRefusal::Principal { rule: rule.to_owned(), names });
+            }
         };
         Ok(Grant {
             rule: rule.to_owned(),

@@ -345,8 +345,11 @@ fn a_wish_makes_less_of_a_certificate_and_never_more() {
     for seconds in [0, 7201, u64::MAX] {
         assert_eq!(wishing(Some(seconds), &[]), Err(too_long.clone()), "{seconds}");
     }
-    for names in [&["root"][..], &["web", "root"], &["%u"], &["web,db"], &[""]] {
-        assert_eq!(wishing(None, names), Err(PolicyRefusal::Principal { rule: "x".into() }), "{names:?}");
+    for (names, not) in
+        [(&["root"][..], "root"), (&["db", "root"], "root"), (&["%u"], "%u"), (&["web,db"], "web,db"), (&[""], "")]
+    {
+        let refused = PolicyRefusal::Principal { rule: "x".into(), names: groups(&[not]) };
+        assert_eq!(wishing(None, names), Err(refused), "{names:?}");
     }
     // Without a maximum of its own a rule allows what it gives.
     let mut asking = asking("alice", &[]);
@@ -537,6 +540,8 @@ fn refuses_new_values_that_make_no_sense() {
             other => panic!("{line}: {other:?}"),
         }
     }
+    let both = rule("source_address = [\"%client\", \"10.0.0.0/8\"]").unwrap_err().to_string();
+    assert!(both.contains("\"%client\" stands alone") && !both.contains("is no network"), "{both}");
     assert!(parse(&format!("time_zone = \"Berlin\"\n{STAFF}")).unwrap_err().to_string().contains("time_zone"));
 }
 

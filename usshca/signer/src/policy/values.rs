@@ -235,6 +235,10 @@ pub fn command(command: &Spanned<String>) -> Result<String, Problem> {
 pub fn source_address(list: &Spanned<Vec<String>>) -> Result<SourceAddress, Problem> {
     match list.get_ref().as_slice() {
         [client] if client == "%client" => Ok(SourceAddress::Client),
+        several if several.iter().any(|one| one == "%client") => Err(Problem::at(
+            list,
+            "\"%client\" stands alone: with it a certificate is good from the caller's address and from nowhere else",
+        )),
         _ => {
             let networks: Vec<String> = networks(list)?.iter().map(IpNet::to_string).collect();
             Ok(SourceAddress::Networks(networks.join(",")))

@@ -1,6 +1,6 @@
 //! Fronts and PAM workers: a worker's statement lets its connection's front ask for one certificate. What a worker only looked up proves nothing yet: see `proofs`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -12,15 +12,15 @@ use ussh_os::agent_socket::Peer;
 use ussh_os::seqpacket::SeqPacket;
 use ussh_os::syslog::Severity;
 use usshca_ipc::channel::{Channel, ChannelError};
-use usshca_ipc::front::{Delivery, FromSigner, MAX_REASON, MAX_WISHES, ToSigner, Wish};
-use usshca_ipc::worker::{Spoken, Statement, StatementReply};
+use usshca_ipc::front::{Delivery, Ending, FromSigner, MAX_REASON, MAX_WISHES, ToSigner, Wish};
+use usshca_ipc::worker::{PamRefusal, Spoken, Statement, StatementReply};
 
 use super::hosts::HostState;
 use super::proofs::Asked;
 use super::refused_logins::{Reason, Refusal, Tried};
 use super::turn::Asking;
 use super::{Flow, Heard, Server, hear};
-use crate::ca::{IssuedUser, Passed};
+use crate::ca::{IssuedUser, OutcomeOf, Passed};
 use crate::inventory::{InventoryError, Outcome};
 use crate::log;
 use crate::policy::{MAX_NAME, Mode, Proofs};
@@ -48,8 +48,8 @@ pub struct Front {
     last_attempt: u32,
     /// By attempt.
     pub(super) statements: BTreeMap<u32, Kept>,
-    /// Serials issued here whose outcome is not known.
-    pub(super) open: BTreeSet<u64>,
+    /// Serials issued here whose outcome is not known, and for whom.
+    pub(super) open: BTreeMap<u64, String>,
     /// Where its host is, if it has one.
     pub(super) host: HostState,
     /// How often it asked about a key.
@@ -66,6 +66,10 @@ pub struct Front {
     pub(super) offered: Option<Offered>,
     /// What was refused here stands in the inventory.
     pub(super) refused: bool,
+    /// Somebody was let in, and what came of it stands in the inventory or was an answer.
+    pub(super) settled: bool,
+    /// What PAM said of an account to somebody who came with nothing: it counts only if nothing comes after it.
+    at_first: Option<(String, PamRefusal)>,
 }
 
 /// A key that somebody offered, as their front says.
@@ -73,6 +77,8 @@ pub(super) struct Offered {
     pub(super) user: String,
     pub(super) fingerprint: String,
     pub(super) registered: bool,
+    /// It was registered for this user, and revoked.
+    pub(super) revoked: bool,
 }
 
 /// A statement that waits for its one issue.
@@ -144,7 +150,7 @@ impl Server {
             peer,
             last_attempt: 0,
             statements: BTreeMap::new(),
-            open: BTreeSet::new(),
+            open: BTreeMap::new(),
             host: HostState::default(),
             knows: 0,
             asked: None,
@@ -153,6 +159,8 @@ impl Server {
             logged_in: false,
             offered: None,
             refused: false,
+            settled: false,
+            at_first: None,
         };
         self.fronts.insert(connection, front);
     }
@@ -227,9 +235,14 @@ impl Server {
         let Some(front) = self.fronts.get_mut(&connection) else {
             return;
         };
-        front.refused = true;
         let peer = front.peer.ip();
         let offered = front.offered.as_ref().filter(|offered| offered.registered);
+        // Every client begins with nothing where a rule takes that, and then goes on: to change a password that has expired, say.
+        if let (Trust::LooksUp, None, Reason::Pam(why)) = (worker.announced.trust, offered, reason) {
+            front.at_first = Some((worker.announced.user.clone(), why));
+            return;
+        }
+        front.refused = true;
         let (tried, key) = match (worker.announced.trust, offered) {
             (Trust::Authenticates, _) => (Tried::Pam, String::new()),
             (Trust::LooksUp, Some(offered)) => (Tried::Publickey, offered.fingerprint.clone()),
@@ -312,6 +325,8 @@ impl Server {
             Heard::Message(ToSigner::Mine { attempt, verb }, _) => self.mine(connection, attempt, verb),
             Heard::Message(ToSigner::More, _) => self.more(connection),
             Heard::Message(ToSigner::Admin { attempt, request }, _) => self.administer(connection, attempt, *request),
+            Heard::Message(ToSigner::Ends { attempt, how }, _) => self.ends(connection, attempt, how),
+            Heard::Message(ToSigner::Impossible { user }, _) => self.impossible(connection, &user),
             Heard::Nothing => {}
             Heard::Gone(ChannelError::Closed) => self.lose_front(connection),
             Heard::Gone(e) => {
@@ -343,6 +358,7 @@ impl Server {
         }
         // Whatever comes of it is a row.
         front.refused = true;
+        front.settled = true;
         let peer = front.peer;
         self.turn.ask(Asking {
             connection,
@@ -354,6 +370,50 @@ impl Server {
         });
     }
 
+    /// How a login ends that asks for no certificate.
+    fn ends(&mut self, connection: u64, attempt: u32, how: Ending) {
+        let kept = self.fronts.get_mut(&connection).and_then(|front| front.statements.remove(&attempt));
+        let Some(Kept { passed, .. }) = kept else {
+            return self.misbehaved(connection, &format!("ends attempt {attempt}, which named nobody"));
+        };
+        if how == Ending::Help {
+            self.settle(connection);
+        } else {
+            let offered = self.fronts.get(&connection).and_then(|front| front.offered.as_ref());
+            let offered = offered.filter(|offered| offered.registered && !passed.proofs.pam);
+            let (tried, key) = offered
+                .map_or((Tried::tried_by(passed.proofs), String::new()), |o| (Tried::Publickey, o.fingerprint.clone()));
+            self.refuse_passed(connection, &passed, tried, &key, Reason::Ends(how));
+        }
+        self.tell(connection, &FromSigner::Noted);
+    }
+
+    /// Whoever was let in here had an answer.
+    pub(super) fn settle(&mut self, connection: u64) {
+        if let Some(front) = self.fronts.get_mut(&connection) {
+            front.settled = true;
+        }
+    }
+
+    /// Once a connection: whatever else it tries is the same try.
+    fn impossible(&mut self, connection: u64, user: &str) {
+        if user.len() > MAX_NAME {
+            return self.misbehaved(connection, "tells of a name that is longer than any");
+        }
+        let Some(front) = self.fronts.get_mut(&connection) else {
+            return;
+        };
+        if !std::mem::replace(&mut front.refused, true) {
+            let (peer, reason) = (front.peer.ip(), Reason::ImpossibleName);
+            self.refuse_login(
+                connection,
+                peer,
+                &Refusal { user, proved: "none", tried: Tried::Nothing, key: "", reason },
+            );
+        }
+        self.tell(connection, &FromSigner::Noted);
+    }
+
     /// What the turn made of a request: it stands in the inventory.
     pub(super) fn answer_issue(&mut self, connection: u64, issued: Result<IssuedUser, Refused>) {
         let issued = match issued {
@@ -362,9 +422,10 @@ impl Server {
         };
         let serial = issued.certificate.serial();
         let Some(front) = self.fronts.get_mut(&connection) else {
-            return self.turn.note(None, serial, Outcome::Undelivered(LOST.to_owned()));
+            let outcome = Outcome::Undelivered(LOST.to_owned());
+            return self.turn.note(None, OutcomeOf { serial, user: issued.user, outcome });
         };
-        front.open.insert(serial);
+        front.open.insert(serial, issued.user.clone());
         let reply = FromSigner::Issued {
             certificate: issued.certificate.blob().to_vec(),
             lifetime_seconds: issued.lifetime_seconds,
@@ -387,6 +448,7 @@ impl Server {
             return;
         };
         front.refused = true;
+        front.settled = true;
         let (peer, proved) = (front.peer.ip(), passed.authenticated());
         self.refuse_login(connection, peer, &Refusal { user: &passed.user, proved: &proved, tried, key, reason });
     }
@@ -395,16 +457,16 @@ impl Server {
         let Some(front) = self.fronts.get_mut(&connection) else {
             return;
         };
-        if !front.open.remove(&serial) {
+        let Some(user) = front.open.remove(&serial) else {
             self.misbehaved(connection, &format!("tells of serial {serial}, which is not open here"));
             return;
-        }
+        };
         let outcome = match delivery {
             Delivery::Delivered => Outcome::Delivered,
             Delivery::Refused(why) if why.is_empty() => Outcome::Undelivered("no reason given".to_owned()),
             Delivery::Refused(why) => Outcome::Undelivered(escape(why.as_bytes(), MAX_FIELD)),
         };
-        self.turn.note(Some(connection), serial, outcome);
+        self.turn.note(Some(connection), OutcomeOf { serial, user, outcome });
     }
 
     /// What the turn made of an outcome; `None`: nobody waits for the answer.
@@ -420,6 +482,7 @@ impl Server {
 
     /// The feed is for everybody: no login is asked for.
     fn feed(&mut self, connection: u64, offset: u64) {
+        self.settle(connection);
         let reply = match self.ca.feed_for_readers() {
             Ok((version, feed)) => {
                 let rest = usize::try_from(offset).ok().and_then(|offset| feed.get(offset..)).unwrap_or_default();
@@ -452,6 +515,8 @@ impl Server {
     /// What no front of ours does: it gets no second try.
     pub(super) fn misbehaved(&mut self, connection: u64, what: &str) {
         log::warning(&format!("connection {connection}: front {what}: refused and closed"));
+        // That is the reason, and no user's.
+        self.settle(connection);
         self.tell(connection, &FromSigner::Refused { message: "The CA refuses this request.".to_owned() });
         self.lose_front(connection);
     }
@@ -462,13 +527,14 @@ impl Server {
 
     /// Forgets a front, its workers and statements; what was issued and not confirmed is noted as such.
     pub(super) fn end_front(&mut self, connection: u64, why: &str) {
+        self.turn.forget(connection);
         let is_let_in = self.is_let_in_by_key(connection);
-        let Some(front) = self.fronts.remove(&connection) else {
+        let Some(mut front) = self.fronts.remove(&connection) else {
             return;
         };
         self.refuse_the_rest(connection, &front, is_let_in);
-        for serial in &front.open {
-            self.turn.note(None, *serial, Outcome::Undelivered(why.to_owned()));
+        for (serial, user) in std::mem::take(&mut front.open) {
+            self.turn.note(None, OutcomeOf { serial, user, outcome: Outcome::Undelivered(why.to_owned()) });
         }
     }
 
@@ -498,13 +564,27 @@ impl Server {
             let tried = if *trust == Trust::Authenticates { Tried::Pam } else { Tried::Nothing };
             self.refuse_login(connection, peer, &Refusal { user, proved: "none", tried, key: "", reason });
         }
+        let named = front.statements.values().next_back().map(|kept| &kept.passed);
+        if front.logged_in
+            && !front.settled
+            && let Some(passed) = named
+        {
+            let (proved, tried, reason) =
+                (passed.authenticated(), Tried::tried_by(passed.proofs), Reason::NothingAsked);
+            let refusal = Refusal { user: &passed.user, proved: &proved, tried, key: "", reason };
+            return self.refuse_login(connection, peer, &refusal);
+        }
         if refused || front.logged_in || is_let_in {
             return;
         }
-        let named = front.statements.values().next_back().map(|kept| &kept.passed);
+        if let Some((user, why)) = &front.at_first {
+            let (tried, reason) = (Tried::Nothing, Reason::Pam(*why));
+            return self.refuse_login(connection, peer, &Refusal { user, proved: "none", tried, key: "", reason });
+        }
         match (&front.offered, named) {
-            (Some(Offered { user, fingerprint, registered: false }), _) => {
-                let (tried, reason) = (Tried::Publickey, Reason::NotRegistered);
+            (Some(Offered { user, fingerprint, registered: false, revoked }), _) => {
+                let reason = if *revoked { Reason::KeyRevoked } else { Reason::NotRegistered };
+                let tried = Tried::Publickey;
                 self.refuse_login(connection, peer, &Refusal { user, proved: "none", tried, key: fingerprint, reason });
             }
             (offered, Some(passed)) => {

@@ -196,7 +196,7 @@ impl Server {
         if let HostAnswer::Granted { serials, .. } = answer
             && let Some(front) = self.fronts.get_mut(&connection)
         {
-            front.open.extend(serials);
+            front.open.extend(serials.iter().map(|serial| (*serial, String::new())));
         }
     }
 

@@ -40,6 +40,7 @@ impl Server {
             return self.tell(connection, &FromSigner::Refused { message });
         }
         let (user, authenticated) = (kept.passed.user.clone(), kept.passed.authenticated());
+        front.settled = true;
         let answer = match verb {
             Verb::WhoAmI => Ok(vec![FromSigner::You { user, authenticated }]),
             Verb::List => self.ca.inventory().of_user(&user, MAX_ROWS).map(parts_of_rows),

@@ -38,7 +38,7 @@ use crate::policy::Policy;
 /// Most control messages that are taken before others have their turn.
 const MAX_NEWS: usize = 64;
 
-/// After a turn that was of several, the next one is begun when nobody has said anything for as long.
+/// After a turn that was of several, the next one is begun when all who were answered have gone on, or nobody has said anything for as long.
 const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 150_000 };
 /// Longest time for which a turn is put off.
 const GATHERING: Duration = Duration::from_millis(2);
@@ -86,6 +86,8 @@ pub struct Server {
     refusals: hosts::Refusals,
     /// What the supervisor knows of keys that sign nothing.
     told_troubles: Vec<String>,
+    /// What it knows of an inventory that takes no rows.
+    told_inventory: Option<String>,
     /// Of users, until they are written.
     refused_logins: RefusedLogins,
 }
@@ -144,6 +146,7 @@ impl Server {
             turn: Turn::default(),
             refusals: hosts::Refusals::default(),
             told_troubles: Vec::new(),
+            told_inventory: None,
             refused_logins: RefusedLogins::default(),
         })
     }
@@ -179,9 +182,9 @@ impl Server {
 
     /// Lets those who were just answered go on before the next turn: what comes while the disk is waited for has missed it. One who is alone waits for nobody.
     fn gather(&mut self) -> Result<Flow, ServeError> {
-        let quiet = if self.turn.follows_several() { QUIET } else { AT_ONCE };
         let start = Instant::now();
         while !self.turn.is_empty() && start.elapsed() < GATHERING {
+            let quiet = if self.turn.awaits_somebody() { QUIET } else { AT_ONCE };
             let sources = self.wait(Some(&quiet))?;
             if sources.is_empty() {
                 break;
@@ -292,6 +295,11 @@ impl Server {
             if troubles != self.told_troubles {
                 self.answer_control(&FromSignerControl::KeyTroubles(troubles.clone()))?;
                 self.told_troubles = troubles;
+            }
+            let trouble = self.ca.inventory().trouble();
+            if trouble != self.told_inventory {
+                self.answer_control(&FromSignerControl::InventoryTrouble(trouble.clone()))?;
+                self.told_inventory = trouble;
             }
             return self.answer_control(&FromSignerControl::Hears);
         }

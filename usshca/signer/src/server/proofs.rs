@@ -11,6 +11,7 @@ use usshca_ipc::front::{FromSigner, MAX_KNOWS, Makes, Purpose, Way, Wish};
 use super::Server;
 use super::fronts::Offered;
 use super::refused_logins::{Reason, Tried};
+use crate::inventory::Registered;
 use crate::log;
 use crate::policy::{KeyKind, MAX_NAME, Mode, Proofs, Question};
 
@@ -49,17 +50,15 @@ impl Server {
             return self.misbehaved(connection, "asks about more keys than a front of ours does");
         }
         let (known, fingerprint) = match PublicKey::from_blob(key) {
-            Ok(key) => (self.ca.inventory().is_registered(user, &key), key.fingerprint()),
-            Err(_) => (Ok(false), String::new()),
+            Ok(key) => (self.registered(connection, user, &key), key.fingerprint()),
+            Err(_) => (Registered::No, String::new()),
         };
-        let known = known.unwrap_or_else(|e| {
-            log::warning(&format!("connection {connection}: registered keys could not be looked up: {e}"));
-            false
-        });
+        let (registered, revoked) = (known == Registered::Yes, known == Registered::Revoked);
         if let Some(front) = self.fronts.get_mut(&connection) {
-            front.offered = Some(Offered { user: user.to_owned(), fingerprint, registered: known });
+            front.offered = Some(Offered { user: user.to_owned(), fingerprint, registered, revoked });
         }
-        self.tell(connection, &FromSigner::Known(known));
+        // Revoked keys are no secret: the feed, which is for everybody, names them.
+        self.tell(connection, &if revoked { FromSigner::KnownRevoked } else { FromSigner::Known(registered) });
     }
 
     pub(super) fn demands(&mut self, connection: u64, attempt: u32) {
@@ -92,7 +91,7 @@ impl Server {
         };
         let demands = self.ca.policy().demands(&question);
         let pam = || (vec![Proofs { pam: true, publickey: false }], vec![KeyKind::Ed25519]);
-        Some(demands.map_or_else(pam, |(ways, kinds)| (ways.to_vec(), kinds.to_vec())))
+        Some(demands.map_or_else(pam, |demands| (demands.authentication.to_vec(), demands.key_types.to_vec())))
     }
 
     pub(super) fn challenge(&mut self, connection: u64, attempt: u32, purpose: Purpose, key: &[u8]) {
@@ -118,9 +117,11 @@ impl Server {
         let Ok(key) = PublicKey::from_blob(key) else {
             return self.tell(connection, &refused("The CA does not take keys of this type."));
         };
-        if purpose == Purpose::Login && !self.is_registered(connection, &user, &key) {
-            self.refuse_passed(connection, &passed, tried, &key.fingerprint(), Reason::NotRegistered);
-            return self.tell(connection, &refused("This key is not registered for you."));
+        if purpose == Purpose::Login
+            && let Some((reason, message)) = opens_nothing(self.registered(connection, &user, &key))
+        {
+            self.refuse_passed(connection, &passed, tried, &key.fingerprint(), reason);
+            return self.tell(connection, &refused(message));
         }
         let purpose = match purpose {
             Purpose::Login => login_proof::Purpose::Login,
@@ -174,17 +175,18 @@ impl Server {
         };
         let user = passed.user.clone();
         // Asked again: it may have been removed or revoked meanwhile. A key that is to be certified proves its user as well, if it is registered.
-        let registered = self.is_registered(connection, &user, proof.key());
+        let registered = self.registered(connection, &user, proof.key());
         let (key, purpose) = (proof.key().clone(), proof.purpose());
-        if purpose == login_proof::Purpose::Login && !registered {
-            self.refuse_passed(connection, &passed, tried, &key.fingerprint(), Reason::NotRegistered);
-            let message = "This key is not registered for you.".to_owned();
-            return self.tell(connection, &FromSigner::Refused { message });
+        if purpose == login_proof::Purpose::Login
+            && let Some((reason, message)) = opens_nothing(registered)
+        {
+            self.refuse_passed(connection, &passed, tried, &key.fingerprint(), reason);
+            return self.tell(connection, &FromSigner::Refused { message: message.to_owned() });
         }
         let Some(kept) = self.fronts.get_mut(&connection).and_then(|front| front.statements.get_mut(&attempt)) else {
             return;
         };
-        if registered {
+        if registered == Registered::Yes {
             kept.passed.proofs.publickey = true;
             kept.passed.key = Some(key.fingerprint());
             log::info(&format!(
@@ -217,10 +219,22 @@ impl Server {
     }
 
     /// A table that cannot be read has no key in it.
-    fn is_registered(&mut self, connection: u64, user: &str, key: &PublicKey) -> bool {
-        self.ca.inventory().is_registered(user, key).unwrap_or_else(|e| {
+    fn registered(&mut self, connection: u64, user: &str, key: &PublicKey) -> Registered {
+        self.ca.inventory().registered(user, key).unwrap_or_else(|e| {
             log::warning(&format!("connection {connection}: registered keys could not be looked up: {e}"));
-            false
+            Registered::No
         })
+    }
+}
+
+/// Why a key that is to let its user in does not, and what is told.
+fn opens_nothing(registered: Registered) -> Option<(Reason, &'static str)> {
+    match registered {
+        Registered::Yes => None,
+        Registered::No => Some((Reason::NotRegistered, "This key is not registered for you.")),
+        Registered::Revoked => Some((
+            Reason::KeyRevoked,
+            "This key is revoked, and opens nothing. Ask the people who run the CA to register another one.",
+        )),
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ussh_core::clock::UnixTime;
 use ussh_core::escape::escape;
-use usshca_ipc::front::Purpose;
+use usshca_ipc::front::{Ending, Purpose};
 use usshca_ipc::worker::PamRefusal;
 
 use super::Server;
@@ -88,12 +88,20 @@ pub enum Reason {
     NotTaken,
     /// No key that was offered is registered.
     NotRegistered,
+    /// The key that was offered is registered, and revoked.
+    KeyRevoked,
     /// A key's signature was not its own, or not over what was asked.
     Signature,
     /// The account was found, and nothing was proved that is enough.
     NothingProved,
     /// The proof came too late, or what was proved is too long ago.
     TooLate,
+    /// A name that no account has.
+    ImpossibleName,
+    /// Somebody was let in, and their front says why there is no certificate.
+    Ends(Ending),
+    /// Somebody was let in, and asked for nothing.
+    NothingAsked,
 }
 
 impl Reason {
@@ -114,10 +122,26 @@ impl Reason {
             Reason::TimedOut => "PAM: not in time",
             Reason::NotTaken => "PAM: statement not taken",
             Reason::NotRegistered => "key not registered",
+            Reason::KeyRevoked => "key revoked",
             Reason::Signature => "key did not prove itself",
             Reason::NothingProved => "nothing proved",
             Reason::TooLate => "too late",
+            Reason::ImpossibleName => "impossible name",
+            Reason::Ends(Ending::NoAgent) => "no agent was forwarded",
+            Reason::Ends(Ending::AgentSilent) => "the agent did not answer",
+            Reason::Ends(Ending::KeyNotInAgent) => "the key is not in the agent",
+            Reason::Ends(Ending::NoRegisteredKey) => "no registered key is in the agent",
+            Reason::Ends(Ending::RegisteredKeyRevoked) => "the registered key in the agent is revoked",
+            Reason::Ends(Ending::AgentDidNotSign) => "the agent did not sign",
+            Reason::Ends(Ending::NoPublicKey) => "no public key was given",
+            Reason::Ends(Ending::Command) => "no such command",
+            Reason::Ends(Ending::Help) | Reason::NothingAsked => "nothing was asked for",
         }
+    }
+
+    /// Whether it befell somebody who had been let in: no guesser.
+    fn is_after_login(self) -> bool {
+        matches!(self, Reason::Ends(_) | Reason::NothingAsked)
     }
 }
 
@@ -223,7 +247,9 @@ impl Server {
         let Refusal { user, proved, tried, key, reason } = *refusal;
         let (row_name, user) = (usable(user, MAX_ROW_NAME), usable(user, MAX_NAME));
         let (source, reason) = (peer.to_canonical().to_string(), reason.text());
-        if tried != Tried::Pam || !matches!(refusal.reason, Reason::Pam(_)) {
+        if refusal.reason.is_after_login() {
+            log::no_certificate(connection, &user, &source, proved, reason);
+        } else if tried != Tried::Pam || !matches!(refusal.reason, Reason::Pam(_)) {
             log::refused_login(connection, &user, &source, tried.name(), key, reason);
         }
         let authenticated = format!("{proved} (tried {})", tried.name());

@@ -51,6 +51,8 @@ impl Server {
             return;
         };
         front.rest.clear();
+        // What is refused here has its line.
+        front.settled = true;
         let from = front.peer.ip().to_canonical();
         let Some((passed, stated)) = front.statements.get(&attempt).map(|kept| (kept.passed.clone(), kept.stated))
         else {

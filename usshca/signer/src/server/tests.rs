@@ -10,6 +10,7 @@
 mod hosts;
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -64,7 +65,7 @@ fn world_where(worker_uid: u32, admin_uids: Vec<u32>, change: fn(&mut Server)) -
     let (ours, theirs) = SeqPacket::pair().unwrap();
     theirs.attest_sender().unwrap();
     let keys = CaKeys {
-        user: PrivateKey::generate_ed25519().unwrap().try_into().unwrap(),
+        user: Arc::new(PrivateKey::generate_ed25519().unwrap().try_into().unwrap()),
         host: PrivateKey::generate_ed25519().unwrap().try_into().unwrap(),
     };
     let setup = SignerSetup {
@@ -522,6 +523,35 @@ fn administrators_list_show_revoke_and_sign_hosts() {
         other => panic!("{other:?}"),
     }
     assert!(matches!(ask(&admin, Request::Keys), Reply::Keys { .. }));
+}
+
+/// Root on a host has its key: by it they would be the user, and whoever has the user's would be the host.
+#[test]
+fn a_key_is_a_users_or_a_hosts_and_not_both() {
+    let world = world();
+    let admin = world.admin();
+    let (of_user, of_host) = (PrivateKey::generate_ed25519().unwrap(), PrivateKey::generate_ed25519().unwrap());
+    let register = |key: &PrivateKey| {
+        let public_key = key.public_key().to_blob();
+        ask(&admin, Request::KeyRegister { user: "bob".into(), public_key, comment: String::new() })
+    };
+    let sign = |key: &PrivateKey| {
+        let (public_key, principals) = (key.public_key().to_blob(), vec!["web5".into()]);
+        ask(&admin, Request::HostSign { public_key, principals, validity_seconds: None, take_key: false })
+    };
+    assert_eq!(register(&of_user), Reply::KeyRegistered { already: false });
+    let refused = sign(&of_user);
+    let why = "no host certificate: this key is registered for the user bob";
+    assert!(matches!(&refused, Reply::Refused(said) if said.starts_with(why)), "{refused:?}");
+    assert!(matches!(sign(&of_host), Reply::HostCertificate { .. }));
+    let refused = register(&of_host);
+    assert!(matches!(&refused, Reply::Refused(said) if said.starts_with("this key is host web5's")), "{refused:?}");
+    // What is not the one any more may become the other.
+    let fingerprint = of_user.public_key().fingerprint();
+    assert_eq!(ask(&admin, Request::KeyRemove { fingerprint }), Reply::KeyRemoved { user: "bob".into() });
+    assert!(matches!(sign(&of_user), Reply::HostCertificate { .. }));
+    let removed = Request::HostRemove { name: "web5".into(), reason: String::new() };
+    assert!(matches!(ask(&admin, removed), Reply::HostRemoved { .. }));
 }
 
 #[test]

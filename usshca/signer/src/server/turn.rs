@@ -3,25 +3,25 @@
 //! A request goes through two turns: in the first its serial is reserved, and then it is signed; in the second the certificate is recorded, and then it leaves. What comes in
 //! meanwhile shares the transactions.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use usshca_ipc::front::Wish;
 
 use super::Server;
-use crate::ca::{Passed, SignedUser, UserRequest};
-use crate::inventory::Outcome;
+use crate::ca::{OutcomeOf, Passed, SignedUser, UserRequest};
 use crate::policy::Mode;
 
 /// What waits for its next transaction.
 #[derive(Debug, Default)]
 pub struct Turn {
     asking: Vec<Asking>,
-    /// Whom to tell, if anybody; the serial.
-    outcomes: Vec<(Option<u64>, u64, Outcome)>,
+    /// Whom to tell, if anybody.
+    outcomes: Vec<(Option<u64>, OutcomeOf)>,
     /// By connection.
     signed: Vec<(u64, SignedUser)>,
-    /// The turn before wrote more than one thing.
-    follows_several: bool,
+    /// Who was answered by the turn before, if those were several, and has not said anything since: they may go on at once.
+    awaited: BTreeSet<u64>,
 }
 
 /// A front's request.
@@ -44,17 +44,26 @@ pub struct Asking {
 impl Turn {
     /// A request.
     pub fn ask(&mut self, asking: Asking) {
+        self.forget(asking.connection);
         self.asking.push(asking);
     }
 
     /// An outcome.
-    pub fn note(&mut self, connection: Option<u64>, serial: u64, outcome: Outcome) {
-        self.outcomes.push((connection, serial, outcome));
+    pub fn note(&mut self, connection: Option<u64>, outcome: OutcomeOf) {
+        if let Some(connection) = connection {
+            self.forget(connection);
+        }
+        self.outcomes.push((connection, outcome));
     }
 
-    /// Whether the turn before was of several, who may go on at once.
-    pub fn follows_several(&self) -> bool {
-        self.follows_several
+    /// A connection that will say nothing more, or has said it.
+    pub fn forget(&mut self, connection: u64) {
+        self.awaited.remove(&connection);
+    }
+
+    /// Whether somebody may go on at once, and has not yet.
+    pub fn awaits_somebody(&self) -> bool {
+        !self.awaited.is_empty()
     }
 
     /// Whether there is nothing to write.
@@ -78,12 +87,13 @@ impl Server {
         if count == 0 {
             return;
         }
-        self.turn.follows_several = count > 1;
         let (issued_to, signed): (Vec<u64>, Vec<SignedUser>) = signed.into_iter().unzip();
-        let (noted_to, outcomes): (Vec<Option<u64>>, Vec<(u64, Outcome)>) =
-            outcomes.into_iter().map(|(to, serial, outcome)| (to, (serial, outcome))).unzip();
+        let (noted_to, outcomes): (Vec<Option<u64>>, Vec<OutcomeOf>) = outcomes.into_iter().unzip();
         let requests: Vec<_> = asking.iter().map(Asking::as_request).collect();
         let turned = self.ca.turn(signed, &outcomes, &requests);
+        if count > 1 {
+            self.turn.awaited = issued_to.iter().copied().chain(noted_to.iter().filter_map(|to| *to)).collect();
+        }
         for (connection, issued) in issued_to.into_iter().zip(turned.issued) {
             self.answer_issue(connection, issued);
         }
@@ -96,5 +106,45 @@ impl Server {
                 Err(refused) => self.answer_issue(asking.connection, Err(refused)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::Outcome;
+
+    fn delivered(serial: u64) -> OutcomeOf {
+        OutcomeOf { serial, user: String::new(), outcome: Outcome::Delivered }
+    }
+
+    #[test]
+    fn nobody_is_awaited_once_each_has_gone_on_or_is_gone() {
+        let mut turn = Turn { awaited: [1, 2, 3].into(), ..Turn::default() };
+        let passed = Passed {
+            user: String::new(),
+            groups: Vec::new(),
+            proofs: crate::policy::Proofs { pam: true, publickey: false },
+            key: None,
+            login_time: ussh_core::clock::UnixTime(1),
+        };
+        let peer = SocketAddr::from(([192, 0, 2, 1], 22));
+        let (public_key, mode, wish) = (Vec::new(), Mode::Inject, Wish::default());
+        // Somebody else, and what nobody waits for.
+        turn.note(Some(4), delivered(1));
+        turn.note(None, delivered(2));
+        let gone_on: [&dyn Fn(&mut Turn); 3] = [
+            &|turn| turn.note(Some(1), delivered(3)),
+            &|turn| {
+                let (passed, public_key, wish) = (passed.clone(), public_key.clone(), wish.clone());
+                turn.ask(Asking { connection: 2, passed, public_key, mode, wish, peer });
+            },
+            &|turn| turn.forget(3),
+        ];
+        for go_on in gone_on {
+            assert!(turn.awaits_somebody());
+            go_on(&mut turn);
+        }
+        assert!(!turn.awaits_somebody());
     }
 }

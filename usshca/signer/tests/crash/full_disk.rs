@@ -18,6 +18,7 @@ fn on_a_full_disk_nothing_is_issued_and_with_room_it_goes_on_without_a_restart()
     let (mut left, mut refused) = (BTreeMap::new(), Vec::new());
     signer.issue(1, &mut left, &mut refused).unwrap();
     assert_eq!((left.len(), refused.len()), (4, 0));
+    assert_eq!(signer.inventory_trouble(), None);
 
     let inside = PathBuf::from(format!("/proc/{}/root{folder}", signer.child.id()));
     let filler = inside.join("filler");
@@ -38,8 +39,13 @@ fn on_a_full_disk_nothing_is_issued_and_with_room_it_goes_on_without_a_restart()
         assert!(message.starts_with("The CA cannot issue certificates at the moment."), "{message}");
     }
 
+    assert!(matches!(signer.inventory_trouble(), Some(Some(_))));
+    assert_eq!(signer.inventory_trouble(), None, "it is as it was");
+
     drop(file);
     fs::remove_file(&filler).unwrap();
+    // Before anybody asks for a certificate: whoever looks at the status after the room was made shall see it.
+    assert_eq!(signer.inventory_trouble(), Some(None));
     refused.clear();
     signer.issue(2, &mut left, &mut refused).unwrap();
     assert_eq!((left.len(), refused.len()), (before + 8, 0), "{refused:?}");

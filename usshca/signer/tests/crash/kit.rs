@@ -113,6 +113,19 @@ impl Signer {
         Ok(())
     }
 
+    /// What it says of its inventory when it is asked whether it hears; `None`: nothing new.
+    pub fn inventory_trouble(&self) -> Option<Option<String>> {
+        self.control.send(&Control::Hears).unwrap();
+        let mut said = None;
+        loop {
+            match self.control.receive(PATIENCE).unwrap().message {
+                FromSignerControl::Hears => return said,
+                FromSignerControl::InventoryTrouble(trouble) => said = Some(trouble),
+                _ => {}
+            }
+        }
+    }
+
     /// Four fronts, each with a certificate a round. What they were given is put into `left` as it comes, and what they were told instead into `refused`.
     /// # Errors
     /// The signer is gone.

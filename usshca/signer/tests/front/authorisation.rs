@@ -189,6 +189,7 @@ impl Ground {
                 mode: "inject".into(),
                 key_type: "ed25519".into(),
                 wish: Wish::default(),
+                reason_if_demanded: false,
             })),
             "host-sign" => Request::HostSign {
                 public_key: new_key().public_key().to_blob(),

@@ -11,7 +11,7 @@ use ussh_core::enroll::{self, Claims, NONCE_LEN};
 use ussh_core::keys::PrivateKey;
 use usshca_ipc::admin::{CertificateKind, Cursor, Find, Reply, Request, Revoke, Supposed};
 use usshca_ipc::channel::{decode, encode};
-use usshca_ipc::front::{Delivery, FromSigner, Purpose, ToSigner, Verb, Wish};
+use usshca_ipc::front::{Delivery, Ending, FromSigner, Purpose, ToSigner, Verb, Wish};
 use usshca_ipc::host::{HostAnswer, HostAsk};
 
 use crate::harness::{FrontEnd, Signer, Worker, answer, new_key, signed};
@@ -117,6 +117,7 @@ impl Connection {
             | ToSigner::Challenge { attempt, .. }
             | ToSigner::Demands { attempt }
             | ToSigner::Mine { attempt, .. }
+            | ToSigner::Ends { attempt, .. }
             | ToSigner::Admin { attempt, .. } => self.attempts.contains_key(attempt),
             // Of one part, most of the time.
             ToSigner::More => false,
@@ -279,6 +280,7 @@ impl World {
                 mode: self.text(),
                 key_type: "ed25519".into(),
                 wish: self.wish(),
+                reason_if_demanded: false,
             })),
             // Not of the people: who owns which key is what the model rests on.
             9 => {
@@ -362,6 +364,11 @@ impl World {
             }
             4 if self.random.one_in(4) => ToSigner::Ways,
             5 if self.random.one_in(4) => ToSigner::Knows { user: self.text(), key: self.public_key() },
+            6 if self.random.one_in(4) => ToSigner::Impossible { user: self.text() },
+            6 if self.random.one_in(4) => {
+                let how = *self.random.of(&[Ending::Help, Ending::NoAgent, Ending::Command]);
+                ToSigner::Ends { attempt, how }
+            }
             6 => ToSigner::Demands { attempt },
             7 | 8 => ToSigner::Challenge { attempt, purpose, key: self.public_key() },
             9 | 10 => ToSigner::Prove { signature: self.signature(connection) },
@@ -425,7 +432,9 @@ impl World {
 
     /// A statement is used up, whatever comes of it.
     fn forget(&mut self, connection: &mut Connection, message: &ToSigner) {
-        if let ToSigner::Issue { attempt, .. } | ToSigner::Certify { attempt, .. } = message {
+        if let ToSigner::Issue { attempt, .. } | ToSigner::Certify { attempt, .. } | ToSigner::Ends { attempt, .. } =
+            message
+        {
             connection.attempts.remove(attempt);
             connection.possessed.remove(attempt);
         }
@@ -524,9 +533,13 @@ impl World {
                 self.count("more");
             }
             (ToSigner::Demands { attempt }, FromSigner::Demands { .. }) => assert!(of(attempt).is_some()),
-            (ToSigner::Ways, FromSigner::Ways { .. }) | (ToSigner::Knows { .. }, FromSigner::Known(_)) => {
-                self.count("asked");
+            (ToSigner::Ways, FromSigner::Ways { .. })
+            | (ToSigner::Knows { .. }, FromSigner::Known(_) | FromSigner::KnownRevoked) => self.count("asked"),
+            (ToSigner::Ends { attempt, .. }, FromSigner::Noted) => {
+                assert!(of(attempt).is_some(), "the end of nobody's login");
+                self.count("ended");
             }
+            (ToSigner::Impossible { .. }, FromSigner::Noted) => self.count("impossible"),
             (message, reply) => panic!("{message:?}: {reply:?}"),
         }
     }
@@ -609,7 +622,19 @@ fn whatever_a_front_says_it_gets_nothing_but_what_workers_and_keys_have_earned()
     }
     println!("{all:?}");
     // It is no test if nothing is ever granted, or nothing ever refused.
-    for what in ["issued", "certified", "noted", "proved", "who", "mine", "administered", "refused", "no message"] {
+    for what in [
+        "ended",
+        "impossible",
+        "issued",
+        "certified",
+        "noted",
+        "proved",
+        "who",
+        "mine",
+        "administered",
+        "refused",
+        "no message",
+    ] {
         assert!(all.get(what).is_some_and(|count| *count >= 5), "{what}: {all:?}");
     }
 }

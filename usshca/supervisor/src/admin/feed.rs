@@ -262,7 +262,9 @@ fn next_steps(layout: &Layout, before: &Reply, reply: &Reply, pin: &Path) -> Str
     let old = match (held, is_elsewhere) {
         // There was none.
         ("", _) => "",
-        ("file", true) => ": its file in the CA's state folder is of no more use",
+        ("file", true) => {
+            ". Its file is kept in the CA's state folder as feed_key.old: destroy it once a feed that the new key has signed is good; until then there is a way back (docs/feed.md)"
+        }
         ("file", false) => ", whose file was replaced",
         _ => ": keep it safe, or destroy it",
     };

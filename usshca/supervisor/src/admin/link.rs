@@ -4,7 +4,6 @@ use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use ussh_os::account::Account;
 use ussh_os::process;
 use ussh_os::seqpacket::{self, SeqPacket};
 use usshca_admin::desk;
@@ -14,7 +13,7 @@ use usshca_ipc::layout::Layout;
 use usshca_ipc::signer::Control;
 
 use crate::failure::Failure;
-use crate::prepare::Base;
+use crate::prepare::{Base, other_administrator};
 use crate::signer_process::{self, SignerProcess};
 
 /// How long an answer may take.
@@ -47,6 +46,26 @@ impl Link {
         Self::with(signer_process::start_ready(|| signer_process::start(base))?)
     }
 
+    /// With the running signer; if none runs, with one for the moment that changes nothing on disk, whatever is to be done there.
+    pub fn look(base: &Base) -> Result<Self, Failure> {
+        match seqpacket::connect(&base.layout.admin_socket) {
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                Self::with(signer_process::start_ready(|| signer_process::start_looking(base))?)
+            }
+            _ => Self::open(&base.layout),
+        }
+    }
+
+    /// Whether it is with the CA's own signer.
+    pub fn is_running(&self) -> bool {
+        self.own.is_none()
+    }
+
+    /// Of a signer of our own: why CA keys sign nothing. The running one tells the supervisor.
+    pub fn key_troubles(&self) -> Result<Vec<String>, Failure> {
+        self.own.as_ref().map_or_else(|| Ok(Vec::new()), SignerProcess::key_troubles)
+    }
+
     /// With the first signer of a new CA, which makes the inventory.
     pub fn first(base: &Base) -> Result<Self, Failure> {
         Self::with(signer_process::start_ready(|| signer_process::start_first(base))?)
@@ -65,13 +84,7 @@ impl Link {
             Ok(peer) if peer.uid == 0 || peer.uid == process::effective_uid() => {
                 Ok(Link { channel: Some(Channel::new(socket)), own: None })
             }
-            Ok(peer) => {
-                let account = Account::by_uid(peer.uid).ok().flatten();
-                let whose = account.map_or_else(|| format!("uid {}", peer.uid), |account| account.name);
-                Err(Failure::refused(format!(
-                    "this CA is run by {whose}, who alone administers it: run this as {whose}"
-                )))
-            }
+            Ok(peer) => Err(Failure::refused(other_administrator(peer.uid))),
             Err(e) => Err(Failure::unavailable(format!("the admin socket: {e}"))),
         }
     }

@@ -9,8 +9,8 @@ use super::{Link, layout_flag, unexpected};
 use crate::failure::Failure;
 
 /// A warning for each range of serials that is unknown and not revoked, with the command that revokes it.
-pub fn warnings(layout: &Layout) -> Result<Vec<String>, Failure> {
-    let Reply::Lost(lost) = Link::open(layout)?.ask(&Request::Lost)? else {
+pub fn warnings(layout: &Layout, link: &Link) -> Result<Vec<String>, Failure> {
+    let Reply::Lost(lost) = link.ask(&Request::Lost)? else {
         return Err(unexpected());
     };
     let open = lost.into_iter().filter(|lost| !lost.revoked);

@@ -19,11 +19,11 @@ const WAY_BACK: &str = "If the clock is right now: docs/operations.md, \"A clock
 /// A warning for each: what was written while the clock was ahead, and a feed whose key is elsewhere.
 /// # Errors
 /// The signer cannot be asked.
-pub fn warnings(layout: &Layout, config: &Config) -> Result<Vec<String>, Failure> {
-    let mut warnings: Vec<String> = ahead(layout)?.into_iter().collect();
-    warnings.extend(own_certificate_revoked(layout)?);
+pub fn warnings(layout: &Layout, link: &Link, config: &Config) -> Result<Vec<String>, Failure> {
+    let mut warnings: Vec<String> = ahead(layout, link)?.into_iter().collect();
+    warnings.extend(own_certificate_revoked(layout, link)?);
     if let Some(folder) = &config.publish {
-        let reply = Link::open(layout)?.ask(&Request::FeedKey)?;
+        let reply = link.ask(&Request::FeedKey)?;
         if matches!(reply, Reply::FeedKey { held, .. } if held == "elsewhere") {
             let folder = folder.display();
             warnings.push(format!(
@@ -37,8 +37,8 @@ pub fn warnings(layout: &Layout, config: &Config) -> Result<Vec<String>, Failure
 /// What the inventory holds of a time that is still to come, if that keeps the CA from its work.
 /// # Errors
 /// The signer cannot be asked.
-pub fn ahead(layout: &Layout) -> Result<Option<String>, Failure> {
-    let Reply::Latest { row, krl_version } = Link::open(layout)?.ask(&Request::Latest)? else {
+pub fn ahead(layout: &Layout, link: &Link) -> Result<Option<String>, Failure> {
+    let Reply::Latest { row, krl_version } = link.ask(&Request::Latest)? else {
         return Err(unexpected());
     };
     Ok(judged(row, krl_version, SystemClock.now().0)
@@ -48,11 +48,11 @@ pub fn ahead(layout: &Layout) -> Result<Option<String>, Failure> {
 /// Whether the host certificate that the CA shows is revoked; whoever has the KRL refuses the CA then.
 /// # Errors
 /// The signer cannot be asked.
-pub fn own_certificate_revoked(layout: &Layout) -> Result<Option<String>, Failure> {
+pub fn own_certificate_revoked(layout: &Layout, link: &Link) -> Result<Option<String>, Failure> {
     let text = fs::read_to_string(certificate_path(&layout.host_key)).unwrap_or_default();
     // One that cannot be read is another check's.
     let Ok(own) = Certificate::from_openssh(text.trim()) else { return Ok(None) };
-    let revoked = match Link::open(layout)?.ask(&Request::Show { serial: own.serial() }) {
+    let revoked = match link.ask(&Request::Show { serial: own.serial() }) {
         Ok(Reply::Shown(shown)) => shown.entry.revoked,
         Ok(_) => return Err(unexpected()),
         // Another CA's, or of before an inventory that was put back.

@@ -33,6 +33,7 @@ fn recorded() -> Recorded {
         mode: "inject".into(),
         key_type: "ed25519".into(),
         wish: Wish::default(),
+        reason_if_demanded: false,
     };
     let extensions = Some(vec!["permit-port-forwarding".into(), "permit-pty".into()]);
     Recorded { entry, supposed, granted: true, critical_options: Some(vec![]), extensions }
@@ -53,7 +54,7 @@ fn grant() -> Grant {
 }
 
 fn judged(rule: &str, decision: Result<Grant, String>) -> Explained {
-    Explained { passed_over: vec![], rule: rule.into(), decision }
+    Explained { passed_over: vec![], rule: rule.into(), supposed: recorded().supposed, takes: None, decision }
 }
 
 #[test]

@@ -28,6 +28,7 @@ pub struct Counters {
     /// Attempts for which there was none.
     pub attempts_turned_away: u64,
     passed: u64,
+    looked_up: u64,
     refused: u64,
     unavailable: u64,
     broke_down: u64,
@@ -50,6 +51,7 @@ impl Counters {
             attempts: 0,
             attempts_turned_away: 0,
             passed: 0,
+            looked_up: 0,
             refused: 0,
             unavailable: 0,
             broke_down: 0,
@@ -70,8 +72,8 @@ impl Counters {
         *self.offences.entry(offence.name()).or_default() += 1;
     }
 
-    /// An attempt is over.
-    pub fn worker_ended(&mut self, ended: Ended) {
+    /// An attempt is over; of a lookup it is no login, whatever PAM's account modules said.
+    pub fn worker_ended(&mut self, ended: Ended, lookup: bool) {
         match ended {
             Ended::Passed | Ended::Refused => self.last_answer = Some(SystemClock.now().0),
             Ended::Unavailable | Ended::BrokeDown => self.last_trouble = Some(SystemClock.now().0),
@@ -79,6 +81,7 @@ impl Counters {
             Ended::Left => {}
         }
         *match ended {
+            Ended::Passed | Ended::Refused if lookup => &mut self.looked_up,
             Ended::Passed => &mut self.passed,
             // Nobody was let in, whoever it was that gave up.
             Ended::Refused | Ended::Left => &mut self.refused,
@@ -139,6 +142,9 @@ pub struct Report {
     pub attempts_turned_away: u64,
     /// Attempts that passed.
     pub attempts_passed: u64,
+    /// Accounts that were looked up, and may log in or may not: nobody logged in by that.
+    #[serde(default)]
+    pub attempts_looked_up: u64,
     /// Attempts that PAM refused.
     pub attempts_refused: u64,
     /// Attempts in which PAM could not find out.
@@ -151,6 +157,9 @@ pub struct Report {
     pub last_pam_answer: Option<u64>,
     /// Why CA keys sign nothing, a sentence each; empty: all do.
     pub key_troubles: Vec<String>,
+    /// Why nothing can be written to the inventory; `None`: as far as is known, it can.
+    #[serde(default)]
+    pub inventory_trouble: Option<String>,
     /// End of the host certificate that clients are shown; `None`: never.
     pub host_certificate_valid_before: Option<u64>,
     /// When the last error was logged; `None`: none was.
@@ -195,12 +204,14 @@ impl EventLoop {
             attempts: counters.attempts,
             attempts_turned_away: counters.attempts_turned_away,
             attempts_passed: counters.passed,
+            attempts_looked_up: counters.looked_up,
             attempts_refused: counters.refused,
             attempts_unavailable: counters.unavailable,
             attempts_broke_down: counters.broke_down,
             last_pam_trouble: counters.last_trouble,
             last_pam_answer: counters.last_answer,
             key_troubles: self.signer.key_troubles().to_vec(),
+            inventory_trouble: self.signer.inventory_trouble().map(str::to_owned),
             host_certificate_valid_before: self.ground.host.valid_before,
             last_error_at: last_error.as_ref().map(|(at, _)| *at),
             last_error: last_error.map(|(_, text)| text),
@@ -215,4 +226,25 @@ fn resident_bytes(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_looked_up_has_not_logged_in() {
+        let mut counters = Counters::new();
+        for (ended, lookup) in [
+            (Ended::Passed, false),
+            (Ended::Passed, true),
+            (Ended::Refused, true),
+            (Ended::Refused, false),
+            (Ended::BrokeDown, true),
+        ] {
+            counters.worker_ended(ended, lookup);
+        }
+        let Counters { passed, refused, looked_up, broke_down, .. } = counters;
+        assert_eq!((passed, refused, looked_up, broke_down), (1, 1, 2, 1));
+    }
 }

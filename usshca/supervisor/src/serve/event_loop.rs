@@ -30,6 +30,8 @@ use crate::serve::turns::Departed;
 use crate::serve::watch::{Token, Watch};
 use crate::serve::worker::Worker;
 
+/// What is logged of a PAM service that is not there begins with it.
+const PAM: &str = "PAM service: ";
 /// How long connections may go on once the CA is told to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a killed process may take to be gone before that is logged again.
@@ -205,12 +207,33 @@ impl EventLoop {
                     }
                 }
                 self.read_host_identity();
+                self.look_at_pam();
                 self.notify.ready();
             } else if self.stop_by.is_none() {
                 log::info(&format!("told to stop: {} connections may finish", self.connections.len()));
                 self.notify.stopping();
                 self.listeners.clear();
                 self.stop_by = Some(now + STOP_PATIENCE);
+            }
+        }
+    }
+
+    /// The stack is libpam's to read, anew for each login; what is to be said of it is said as at the start.
+    fn look_at_pam(&self) {
+        self.is_pam_service_there();
+        self.ground.base.pam_warnings().iter().for_each(|warning| log::warning(warning));
+    }
+
+    /// Looked at before each login too: without it PAM would ask the service `other`, and nobody has said that that may decide who gets a certificate.
+    pub(super) fn is_pam_service_there(&self) -> bool {
+        match self.ground.base.check_pam_service() {
+            Ok(()) => {
+                log::settled(PAM);
+                true
+            }
+            Err(failure) => {
+                log::error(&format!("{PAM}{}", failure.message));
+                false
             }
         }
     }
@@ -297,15 +320,18 @@ pub fn limit(number: u32) -> usize {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use std::net::SocketAddr;
+    use std::os::unix::process::CommandExt;
     use std::process::{Command, Stdio};
 
     use usshca_ipc::channel::Channel;
     use usshca_ipc::signer::{Control, FromSignerControl};
 
     use super::*;
+    use crate::child::{Child, LogPipe};
     use crate::prepare::HostIdentity;
     use crate::serve::source::Source;
-    use crate::serve::{connection, signer};
+    use crate::serve::worker::{Asker, Worker};
+    use crate::serve::{connection, signer, turns};
 
     const MANY: u64 = 40;
 
@@ -367,6 +393,65 @@ mod tests {
         say_all_is_well(&theirs);
         event_loop.see_to(&ready, now);
         assert!(!is_punished(&mut event_loop));
+    }
+
+    /// A worker that runs until it is killed, and at which its front has hung up.
+    fn with_slow_workers(event_loop: &mut EventLoop, now: Instant) {
+        for connection in 1..=MANY {
+            let mut command = Command::new("sleep");
+            let child = command.arg("1000").process_group(0).spawn().unwrap();
+            let worker = Worker {
+                connection,
+                source: Source::of(peer().ip()),
+                attempt: 1,
+                user: "alice".to_owned(),
+                lookup: false,
+                child: Child::new(child).unwrap(),
+                log: LogPipe::new().unwrap().0,
+                deadline: now + Duration::from_secs(120),
+                asker: Asker::There,
+            };
+            event_loop.workers.insert(connection, worker);
+        }
+    }
+
+    /// After `later`, until all workers have ended.
+    fn see_to_workers(event_loop: &mut EventLoop, later: Instant) {
+        let end = Instant::now() + Duration::from_secs(20);
+        while !event_loop.workers.is_empty() {
+            assert!(Instant::now() < end, "they are killed");
+            event_loop.see_to(&(1..=MANY).map(Token::Worker).collect::<Vec<_>>(), later);
+        }
+    }
+
+    #[test]
+    fn whoever_hangs_up_at_a_slow_module_has_left_and_the_module_has_not_broken_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut event_loop, _theirs, ready) = many_that_ended(dir.path());
+        let now = Instant::now();
+        with_slow_workers(&mut event_loop, now);
+        event_loop.round(&ready, now);
+        assert!(event_loop.connections.is_empty() && event_loop.departed.len() as u64 == MANY, "PAM is waited for");
+        see_to_workers(&mut event_loop, now + turns::ORPHAN_PATIENCE);
+        let report = event_loop.report(now);
+        assert_eq!((report.attempts_broke_down, report.attempts_refused, report.last_pam_trouble), (0, MANY, None));
+        assert!(is_punished(&mut event_loop));
+    }
+
+    #[test]
+    fn a_worker_that_is_killed_while_somebody_waits_for_it_has_broken_down_and_costs_its_address_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut event_loop, _theirs, ready) = many_that_ended(dir.path());
+        let now = Instant::now();
+        with_slow_workers(&mut event_loop, now);
+        let later = now + Duration::from_secs(120);
+        // They are too late before their fronts end.
+        event_loop.see_to(&(1..=MANY).map(Token::Worker).collect::<Vec<_>>(), later);
+        event_loop.round(&ready, now);
+        see_to_workers(&mut event_loop, later);
+        let report = event_loop.report(now);
+        assert_eq!((report.attempts_broke_down, report.attempts_refused), (MANY, 0));
+        assert!(report.last_pam_trouble.is_some() && !is_punished(&mut event_loop));
     }
 
     #[test]

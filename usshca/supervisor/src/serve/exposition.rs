@@ -32,6 +32,7 @@ pub fn page(report: &Report) -> String {
     page.counter("usshca_attempts_total", "PAM workers that were started.", report.attempts);
     let outcomes = [
         ("passed", report.attempts_passed),
+        ("looked_up", report.attempts_looked_up),
         ("refused", report.attempts_refused),
         ("unavailable", report.attempts_unavailable),
         ("broke_down", report.attempts_broke_down),
@@ -51,6 +52,8 @@ pub fn page(report: &Report) -> String {
     page.gauge("usshca_signer_up", "1: the signer is up.", u64::from(report.signer == "up"));
     let help = "CA keys by which nothing can be signed now.";
     page.gauge("usshca_ca_keys_out_of_order", help, count(report.key_troubles.len()));
+    let help = "1: nothing can be written to the inventory, and nobody gets a certificate.";
+    page.gauge("usshca_inventory_out_of_order", help, u64::from(report.inventory_trouble.is_some()));
     page.counter("usshca_signer_restarts_total", "How often the signer was started anew.", report.signer_restarts);
     if let Some(at) = report.host_certificate_valid_before {
         let help = "End of the CA machine's own host certificate, seconds since the epoch.";
@@ -132,12 +135,14 @@ pub mod tests {
             attempts: 18,
             attempts_turned_away: 19,
             attempts_passed: 20,
+            attempts_looked_up: 27,
             attempts_refused: 21,
             attempts_unavailable: 22,
             attempts_broke_down: 23,
             last_pam_trouble: None,
             last_pam_answer: None,
             key_troubles: Vec::new(),
+            inventory_trouble: None,
             host_certificate_valid_before: Some(24),
             last_error_at: Some(25),
             last_error: Some("alice's secret \"line\"".to_owned()),

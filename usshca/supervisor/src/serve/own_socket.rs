@@ -1,22 +1,21 @@
 //! A listening Unix socket of our own at a path, so that whoever else can write nearby gains nothing by it: no mode is set by name, nothing but a dead socket is taken away.
 
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
-use nix::sys::stat::{Mode, fchmod, umask};
+use nix::sys::stat::{Mode, fchmod};
 use ussh_os::process;
 
-/// Write permission of the group or of others.
-const WRITABLE_BY_OTHERS: u32 = 0o022;
-/// Only a file's owner (and the folder's) takes it away or gives it another name.
-const STICKY: u32 = 0o1000;
+use crate::own_place;
 
-/// Listens at `path` (non-blocking), in the place of a socket that a process before us may have left there. The file has `mode` from its first moment on.
+/// Listens at `path` (non-blocking), in the place of a socket that a process before us may have left there. The file has `mode` before anybody can connect, and never a wider one.
 /// # Errors
 /// AddrInUse if something answers there, AlreadyExists if what lies there is no socket; as the kernel says.
 pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
@@ -29,23 +28,35 @@ pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
         Err(e) if e.kind() == ErrorKind::NotFound => {}
         Err(e) => return Err(e),
     }
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let fd = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    // The file is born with the socket's own mode, less the umask (af_unix.c, unix_bind_bsd). A chmod by name later would follow a link that somebody put in its place.
+    let fd = new_socket()?;
+    // The file is born with the socket's own mode, less the umask (af_unix.c, unix_bind_bsd). That is the whole process's, so that it stays as it is: other threads make files too.
     fchmod(&fd, Mode::from_bits_truncate(mode))?;
-    let address = UnixAddr::new(path)?;
-    let before = umask(Mode::empty());
-    let bound = socket::bind(fd.as_raw_fd(), &address);
-    umask(before);
-    bound?;
+    socket::bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    give_mode(path, mode)?;
     socket::listen(&fd, Backlog::MAXCONN)?;
     Ok(fd.into())
 }
 
+fn new_socket() -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?)
+}
+
+/// What the umask took of it. By descriptor: a chmod by name would follow a link that somebody put in its place.
+fn give_mode(path: &Path, mode: u32) -> io::Result<()> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+    let made: File = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    let found = made.metadata()?;
+    if !found.file_type().is_socket() || found.uid() != process::effective_uid() {
+        return Err(io::Error::new(ErrorKind::AlreadyExists, "somebody put something else there"));
+    }
+    // chmod(2) takes no descriptor of this kind, and no link is left to follow on this path.
+    std::fs::set_permissions(format!("/proc/self/fd/{}", made.as_raw_fd()), Permissions::from_mode(mode))
+}
+
 /// A listener whose queue is full is one too: nobody waits for room in it.
 fn somebody_listens(path: &Path) -> io::Result<bool> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let fd = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    let fd = new_socket()?;
     Ok(matches!(socket::connect(fd.as_raw_fd(), &UnixAddr::new(path)?), Ok(()) | Err(Errno::EAGAIN)))
 }
 
@@ -53,21 +64,15 @@ fn somebody_listens(path: &Path) -> io::Result<bool> {
 /// # Errors
 /// PermissionDenied, naming the folder; as the kernel says.
 pub fn demand_own_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().ok_or(ErrorKind::InvalidInput)?.canonicalize()?;
-    for folder in folder.ancestors() {
-        let found = folder.metadata()?;
-        let is_ours = found.uid() == 0 || found.uid() == process::effective_uid();
-        if !is_ours || found.mode() & WRITABLE_BY_OTHERS != 0 && found.mode() & STICKY == 0 {
-            return Err(io::Error::new(
-                ErrorKind::PermissionDenied,
-                format!(
-                    "others can write to {}; name a folder that only the CA's account writes to, as /run/usshca",
-                    folder.display()
-                ),
-            ));
+    let folder = path.parent().ok_or(ErrorKind::InvalidInput)?;
+    let opened = own_place::open_folder(folder, None).and_then(|f| own_place::demand_ours(folder, &f.metadata()?));
+    opened.map_err(|e| {
+        if !own_place::is_of_others(&e) {
+            return e;
         }
-    }
-    Ok(())
+        let advice = "name a folder that only the CA's account writes to, as /run/usshca";
+        io::Error::new(ErrorKind::PermissionDenied, format!("{e}; {advice}"))
+    })
 }
 
 #[cfg(test)]
@@ -86,11 +91,40 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         for wanted in [0o666, 0o600] {
-            let listener = listen(&path, wanted).unwrap();
+            // What another test forks meanwhile holds the one before until it runs its program.
+            let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+            let listener = loop {
+                match listen(&path, wanted) {
+                    Err(e) if e.kind() == ErrorKind::AddrInUse && std::time::Instant::now() < end => {
+                        std::thread::yield_now();
+                    }
+                    listener => break listener.unwrap(),
+                }
+            };
             assert_eq!(mode(&path), wanted);
             assert_eq!(listen(&path, wanted).unwrap_err().kind(), ErrorKind::AddrInUse);
             drop(listener);
         }
+    }
+
+    #[test]
+    fn what_other_threads_make_meanwhile_has_its_usual_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        let usual = || {
+            let _ = std::fs::remove_file(&file);
+            drop(OpenOptions::new().write(true).create_new(true).mode(0o666).open(&file).unwrap());
+            mode(&file)
+        };
+        let before = usual();
+        assert_ne!(before, 0o666, "this is tried under a umask");
+        let at = folder.path().to_owned();
+        let listen = move |number: u32| drop(listen(&at.join(number.to_string()), 0o666).unwrap());
+        let listening = std::thread::spawn(move || (0..2000).for_each(listen));
+        while !listening.is_finished() {
+            assert_eq!(usual(), before);
+        }
+        listening.join().unwrap();
     }
 
     #[test]

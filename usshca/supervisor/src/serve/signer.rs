@@ -25,6 +25,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const REAP_PATIENCE: Duration = Duration::from_secs(10);
 /// Most messages of the signer's that are taken at a time: more than its socket holds.
 const MAX_NEWS: usize = 1024;
+/// What is logged of an inventory that takes no rows begins with it.
+const INVENTORY: &str = "inventory: ";
 /// A signer that was up for so long starts the count of failures anew.
 const STEADY: Duration = Duration::from_secs(60);
 
@@ -54,6 +56,8 @@ pub struct Signer {
     changed: bool,
     /// Why CA keys sign nothing.
     key_troubles: Vec<String>,
+    /// Why nothing can be written to the inventory.
+    inventory_trouble: Option<String>,
 }
 
 enum State {
@@ -98,6 +102,7 @@ impl Signer {
             present: Counts::default(),
             changed: false,
             key_troubles: Vec::new(),
+            inventory_trouble: None,
         })
     }
 
@@ -144,6 +149,11 @@ impl Signer {
     /// Why CA keys sign nothing, as it last said.
     pub fn key_troubles(&self) -> &[String] {
         &self.key_troubles
+    }
+
+    /// Why nothing can be written to the inventory, as it last said.
+    pub fn inventory_trouble(&self) -> Option<&str> {
+        self.inventory_trouble.as_deref()
     }
 
     /// How often another one was started.
@@ -253,6 +263,17 @@ impl Signer {
                         log::info("all CA keys sign again");
                     }
                     self.key_troubles = troubles;
+                    true
+                }
+                FromSignerControl::InventoryTrouble(trouble) => {
+                    match &trouble {
+                        Some(why) => log::error(&format!("{INVENTORY}nothing can be written: {why}")),
+                        None => {
+                            log::settled(INVENTORY);
+                            log::info("inventory: rows are written again");
+                        }
+                    }
+                    self.inventory_trouble = trouble;
                     true
                 }
                 FromSignerControl::Ready
@@ -366,6 +387,7 @@ impl Signer {
         self.past = self.counts();
         self.present = Counts::default();
         self.key_troubles.clear();
+        self.inventory_trouble = None;
         // What the one before has not answered for, the next one is asked.
         if let Some(last) = std::mem::take(&mut self.offered).pop_back() {
             self.waiting.get_or_insert(last);
@@ -511,6 +533,7 @@ pub(super) mod tests {
             present: Counts::default(),
             changed: false,
             key_troubles: Vec::new(),
+            inventory_trouble: None,
         }
     }
 
@@ -597,6 +620,25 @@ pub(super) mod tests {
         assert!(signer.next_instant().unwrap() <= Instant::now());
         advance(&mut signer, &base);
         assert_eq!(signer.state(), "down");
+    }
+
+    #[test]
+    fn an_inventory_that_takes_no_rows_is_an_error_until_it_does_again_and_of_its_own_signer_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = base(dir.path());
+        let (mut signer, theirs) = up();
+        assert_eq!(signer.inventory_trouble(), None);
+        theirs.send(&FromSignerControl::InventoryTrouble(Some("no room for w7f".to_owned()))).unwrap();
+        signer.hear(Instant::now());
+        assert_eq!((signer.state(), signer.inventory_trouble()), ("up", Some("no room for w7f")));
+        theirs.send(&FromSignerControl::InventoryTrouble(None)).unwrap();
+        signer.hear(Instant::now());
+        assert_eq!((signer.state(), signer.inventory_trouble()), ("up", None));
+        theirs.send(&FromSignerControl::InventoryTrouble(Some("no room".to_owned()))).unwrap();
+        drop(theirs);
+        advance(&mut signer, &base);
+        signer.advance(&base, Instant::now() + LONGEST_WAIT);
+        assert_eq!((signer.state(), signer.inventory_trouble()), ("down", None), "the next one will say");
     }
 
     #[test]

@@ -18,10 +18,10 @@ use crate::serve::event_loop::{EventLoop, REAP_PATIENCE, is_to_be_killed, limit}
 use crate::serve::penalties::Offence;
 use crate::serve::source::Source;
 use crate::serve::watch::Token;
-use crate::serve::worker::{self, Attempt, Ended, StartError, Worker};
+use crate::serve::worker::{self, Asker, Attempt, Ended, StartError, Worker};
 
 /// How long a worker may go on whose front has gone.
-const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
 /// The front looks at the same clock as we do, and may be some milliseconds ahead of us.
 const GRACE_SLACK: Duration = Duration::from_millis(500);
 
@@ -51,7 +51,12 @@ impl EventLoop {
         };
         worker.log.drain(say);
         if let Some(why) = is_to_be_killed(now, worker.deadline, &worker.log) {
-            log::warning(&format!("{name}: {why}: killed"));
+            let given_up = matches!(worker.asker, Asker::Gone | Asker::GivenUp) && !worker.log.is_excessive();
+            worker.asker = if given_up { Asker::GivenUp } else { Asker::Bereft };
+            match given_up {
+                true => log::info(&format!("{name}: nobody waits for PAM any more: killed")),
+                false => log::warning(&format!("{name}: {why}: killed")),
+            }
             worker.log.close();
             worker.child.kill_family();
             worker.deadline = now + REAP_PATIENCE;
@@ -63,8 +68,11 @@ impl EventLoop {
             return Some(worker);
         };
         worker.log.drain(say);
-        let ended = Ended::of(status);
-        self.counters.worker_ended(ended);
+        let ended = match worker.asker {
+            Asker::GivenUp if status.signal().is_some() => Ended::Left,
+            Asker::There | Asker::Gone | Asker::Bereft | Asker::GivenUp => Ended::of(status),
+        };
+        self.counters.worker_ended(ended, worker.lookup);
         if ended == Ended::BrokeDown {
             let mut fields = fields.to_vec();
             fields.retain(|(name, _)| *name != "event");
@@ -168,10 +176,13 @@ impl EventLoop {
     }
 
     /// A worker whose front has gone hears it at its next prompt. It is not killed at once: a module that has the password already must come to its end, or whoever
-    /// hangs up quickly is never counted (pam_faillock).
-    fn orphan_workers_of(&mut self, connection: u64, now: Instant) {
+    /// hangs up quickly is never counted (pam_faillock). Whoever hangs up at one that takes longer (RADIUS, a push to a telephone) has left, as one who hangs up at a prompt: that is a
+    /// connection on which nobody logged in. It costs as little as Ctrl-C at a password, and as much to somebody who keeps workers busy by it.
+    pub(super) fn orphan_workers_of(&mut self, connection: u64, now: Instant) {
         for worker in self.workers.values_mut().filter(|w| w.connection == connection) {
-            worker.deadline = worker.deadline.min(now + ORPHAN_PATIENCE);
+            if now + ORPHAN_PATIENCE < worker.deadline && worker.asker == Asker::There {
+                (worker.deadline, worker.asker) = (now + ORPHAN_PATIENCE, Asker::Gone);
+            }
         }
     }
 
@@ -228,6 +239,9 @@ impl EventLoop {
             (up, known) if up != known => return Err(SIGNER_RESTARTED),
             (Some(_), _) => {}
         }
+        if !self.is_pam_service_there() {
+            return Err(OUT_OF_ORDER);
+        }
         let attempt = Attempt {
             connection: connection.id,
             attempt: connection.attempts,
@@ -254,12 +268,15 @@ impl EventLoop {
 
 /// What a worker's line says of how its attempt ended; nothing for what PAM's modules say besides. For who reads the log: nothing hangs on it.
 fn outcome_said(line: &str) -> Option<&'static str> {
-    let (outcome, of) = match line.split_once(' ')? {
-        ("Accepted", of) => ("accepted", of),
-        ("Failed", of) => ("refused", of),
-        _ => return None,
-    };
-    (of.starts_with("keyboard-interactive/pam for ") || of.starts_with("lookup for ")).then_some(outcome)
+    let (said, of) = line.split_once(' ')?;
+    let is_login = of.starts_with("keyboard-interactive/pam for ");
+    match said {
+        "Accepted" if is_login => Some("accepted"),
+        // It proves nothing.
+        "Accepted" if of.starts_with("lookup for ") => Some("looked_up"),
+        "Failed" if is_login || of.starts_with("lookup for ") => Some("refused"),
+        _ => None,
+    }
 }
 
 /// A connection that has ended.
@@ -341,6 +358,7 @@ mod tests {
         );
         assert_eq!(outcome_said("Accepted keyboard-interactive/pam for alice from ::1"), Some("accepted"));
         assert_eq!(outcome_said("Failed lookup for alice from ::1: account: no"), Some("refused"));
+        assert_eq!(outcome_said("Accepted lookup for alice from ::1"), Some("looked_up"), "nobody has logged in");
         assert_eq!(outcome_said("Failed to open a file"), None);
         assert_eq!(outcome_said("on two: Accepted keyboard-interactive/pam for root"), None);
     }

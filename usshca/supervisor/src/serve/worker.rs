@@ -41,6 +41,21 @@ pub struct Worker {
     pub log: LogPipe,
     /// When it is killed.
     pub deadline: Instant,
+    /// Who waits for it.
+    pub asker: Asker,
+}
+
+/// Whether somebody waits for what a worker finds out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// Its front does.
+    There,
+    /// The front has gone, or goes on to another attempt.
+    Gone,
+    /// It waited, and the worker was killed for another reason.
+    Bereft,
+    /// It had gone, and the worker was killed for that: it has not broken down.
+    GivenUp,
 }
 
 /// How a worker ended.
@@ -144,7 +159,10 @@ pub fn start(base: &Base, signer: &Signer, attempt: &Attempt<'_>) -> Result<(Wor
     let deadline = Instant::now() + attempt.patience + OVERTIME;
     let source = Source::of(attempt.peer.ip());
     let (user, lookup) = (attempt.user.to_owned(), attempt.lookup);
-    Ok((Worker { connection, source, attempt: number, user, lookup, child, log, deadline }, front_end))
+    Ok((
+        Worker { connection, source, attempt: number, user, lookup, child, log, deadline, asker: Asker::There },
+        front_end,
+    ))
 }
 
 impl Worker {

@@ -2,7 +2,7 @@
 
 use ussh_core::clock::UnixTime;
 use ussh_core::keys::PublicKey;
-use usshca_ipc::front::Purpose;
+use usshca_ipc::front::{Ending, Purpose, Verb};
 use usshca_ipc::worker::PamRefusal;
 
 use super::super::refused_logins::RefusedLogins;
@@ -157,6 +157,184 @@ fn who_was_let_in_by_a_key_and_asked_for_nothing_was_refused_nothing() {
     assert_eq!(wait_for(&world, 1), [row("bea", "192.0.2.2", "none (tried publickey)", "nothing proved", 1)]);
 }
 
+#[test]
+fn a_login_that_comes_to_nothing_is_a_row_that_says_why() {
+    let world = world();
+    let endings = [
+        (Ending::NoAgent, "no agent was forwarded"),
+        (Ending::AgentSilent, "the agent did not answer"),
+        (Ending::KeyNotInAgent, "the key is not in the agent"),
+        (Ending::NoRegisteredKey, "no registered key is in the agent"),
+        (Ending::RegisteredKeyRevoked, "the registered key in the agent is revoked"),
+        (Ending::AgentDidNotSign, "the agent did not sign"),
+        (Ending::NoPublicKey, "no public key was given"),
+        (Ending::Command, "no such command"),
+    ];
+    for ((how, why), connection) in endings.into_iter().zip(1..) {
+        let front = world.passed(connection);
+        assert_eq!(say(&front, &ToSigner::Ends { attempt: 1, how }), FromSigner::Noted);
+        let from = format!("192.0.2.{connection}");
+        assert_eq!(refused(&world)[0], row("alice", &from, "pam (tried pam)", why, 1));
+        // Nothing more comes of that statement.
+        assert!(matches!(issue(&front, 1), FromSigner::Refused { .. }));
+        drop(front);
+        world.hears();
+    }
+    assert_eq!(refused(&world).len(), endings.len());
+    // Nobody has said why.
+    drop(world.passed(100));
+    assert_eq!(
+        wait_for(&world, endings.len() + 1)[0],
+        row("alice", "192.0.2.100", "pam (tried pam)", "nothing was asked for", 1)
+    );
+}
+
+#[test]
+fn a_login_that_had_an_answer_was_refused_nothing() {
+    let world = world();
+    for (question, connection) in [
+        ToSigner::Ends { attempt: 1, how: Ending::Help },
+        ToSigner::Mine { attempt: 1, verb: Verb::WhoAmI },
+        ToSigner::Feed { offset: 0 },
+        ToSigner::Admin { attempt: 1, request: Box::new(Request::Keys) },
+    ]
+    .into_iter()
+    .zip(1..)
+    {
+        let front = world.passed(connection);
+        say(&front, &question);
+        drop(front);
+        world.hears();
+    }
+    assert_eq!(refused(&world), []);
+    // The end of what nobody began.
+    let front = world.front(9);
+    let ends = ToSigner::Ends { attempt: 1, how: Ending::NoAgent };
+    assert!(matches!(say(&front, &ends), FromSigner::Refused { .. }));
+    assert_closed(&front);
+    assert_eq!(refused(&world), []);
+}
+
+#[test]
+fn a_key_that_let_somebody_in_stands_in_the_row_of_a_login_that_comes_to_nothing() {
+    let world = keyed();
+    let key = new_key();
+    world.register("ci", &key);
+    let front = world.looked_up(1, "ci", "machines");
+    say(&front, &ToSigner::Knows { user: "ci".into(), key: key.public_key().to_blob() });
+    assert_eq!(say(&front, &ToSigner::Ends { attempt: 1, how: Ending::NoAgent }), FromSigner::Noted);
+    assert_eq!(refused(&world), [row("ci", "192.0.2.1", "none (tried publickey)", "no agent was forwarded", 1)]);
+    assert_eq!(world.rows()[0].fingerprint, key.public_key().fingerprint());
+}
+
+#[test]
+fn an_impossible_name_is_one_row_of_its_connection() {
+    let world = world();
+    let front = world.front(1);
+    for user in ["evil\n\u{1b}[2J", "another\0"] {
+        assert_eq!(say(&front, &ToSigner::Impossible { user: user.into() }), FromSigner::Noted);
+    }
+    drop(front);
+    world.hears();
+    assert_eq!(refused(&world), [row("evil\\x0a\\x1b[2J", "192.0.2.1", "none (tried none)", "impossible name", 1)]);
+    let front = world.front(2);
+    assert!(matches!(say(&front, &ToSigner::Impossible { user: "x".repeat(257) }), FromSigner::Refused { .. }));
+    assert_closed(&front);
+}
+
+/// OpenSSH's client begins with nothing, always.
+#[test]
+fn what_pam_says_to_somebody_with_nothing_is_a_row_only_if_nothing_comes_after_it() {
+    let world = keyed();
+    let looks_up = |connection, attempt| {
+        let (ours, theirs) = SeqPacket::pair().unwrap();
+        theirs.attest_sender().unwrap();
+        let news = Control::NewLookup {
+            connection,
+            attempt,
+            worker_pid: own_pid(),
+            user: "dora".to_owned(),
+            patience_seconds: 60,
+        };
+        world.control.send_with(&news, &[theirs.as_fd()]).unwrap();
+        drop(theirs);
+        let worker: WorkerEnd = Channel::new(ours);
+        worker.send(&Spoken::Refused(PamRefusal::PasswordExpired)).unwrap();
+        assert_closed(&worker);
+    };
+    // She changes it, and gets her certificate.
+    let front = world.front(1);
+    looks_up(1, 1);
+    assert_eq!(state(&world.worker(1, 2, own_pid()), "dora", &["staff"]), StatementReply::Kept);
+    let number = serial(&issue(&front, 2));
+    assert_eq!(outcome(&front, number, Delivery::Delivered), FromSigner::Noted);
+    drop(front);
+    world.hears();
+    assert_eq!(refused(&world), []);
+    // She does not.
+    let front = world.front(2);
+    looks_up(2, 1);
+    let worker = world.worker(2, 2, own_pid());
+    worker.send(&Spoken::Refused(PamRefusal::PasswordNotChanged)).unwrap();
+    assert_closed(&worker);
+    drop(front);
+    world.hears();
+    let changed = row("somebody", "192.0.2.2", "none (tried pam)", "PAM: password not changed", 1);
+    assert_eq!(refused(&world), std::slice::from_ref(&changed));
+    // She has nothing else, as a machine.
+    let front = world.front(3);
+    looks_up(3, 1);
+    assert_eq!(refused(&world), std::slice::from_ref(&changed));
+    drop(front);
+    assert_eq!(
+        wait_for(&world, 2),
+        [row("dora", "192.0.2.3", "none (tried none)", "PAM: password expired", 1), changed]
+    );
+}
+
+#[test]
+fn a_registered_key_that_is_revoked_is_called_so_and_not_unknown() {
+    let world = keyed();
+    let key = new_key();
+    let fingerprint = key.public_key().fingerprint();
+    world.register("ci", &key);
+    world.register("bea", &new_key());
+    for (user, key) in [("bea", &new_key()), ("ci", &key)] {
+        let what = Revoke::Key(key.public_key().fingerprint());
+        assert!(
+            matches!(ask(&world.admin(), Request::Revoke { what, reason: String::new() }), Reply::Revoked(_)),
+            "{user}"
+        );
+    }
+    let knows = |front: &FrontEnd, user: &str| {
+        say(front, &ToSigner::Knows { user: user.into(), key: key.public_key().to_blob() })
+    };
+    let front = world.looked_up(1, "ci", "machines");
+    assert_eq!(knows(&front, "ci"), FromSigner::KnownRevoked);
+    assert_eq!(knows(&front, "bea"), FromSigner::Known(false), "of another it is as any key");
+    let challenge = ToSigner::Challenge { attempt: 1, purpose: Purpose::Login, key: key.public_key().to_blob() };
+    match say(&front, &challenge) {
+        FromSigner::Refused { message } => assert!(message.contains("revoked"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(refused(&world)[0].3, "refused: key revoked");
+    match issue(&front, 1) {
+        FromSigner::Refused { message } => assert!(message.contains(&format!("{fingerprint} is revoked")), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    let demanded = "refused: the rule demands authentication by publickey";
+    assert_eq!(world.rows()[0].outcome, format!("{demanded}, and the registered key {fingerprint} is revoked"));
+    // One that has a good key as well has not come with it.
+    assert!(matches!(issue(&world.looked_up(2, "bea", "machines"), 1), FromSigner::Refused { .. }));
+    assert_eq!(world.rows()[0].outcome, demanded);
+    // Offered, and nothing else.
+    let front = world.front(3);
+    assert_eq!(knows(&front, "ci"), FromSigner::KnownRevoked);
+    drop(front);
+    assert_eq!(wait_for(&world, 2)[0], row("ci", "192.0.2.3", "none (tried publickey)", "key revoked", 1));
+    assert_eq!(world.rows()[0].fingerprint, fingerprint);
+}
+
 /// Removed or revoked between its proof and the certificate.
 #[test]
 fn a_registered_key_that_is_taken_back_after_its_proof_gives_no_certificate() {
@@ -167,6 +345,8 @@ fn a_registered_key_that_is_taken_back_after_its_proof_gives_no_certificate() {
         let front = world.looked_up(connection, user, "machines");
         assert_eq!(prove(&front, Purpose::Login, &key), FromSigner::Proved);
         let fingerprint = key.public_key().fingerprint();
+        let revoked =
+            if connection == 1 { String::new() } else { format!(", and the registered key {fingerprint} is revoked") };
         if connection == 1 {
             assert_eq!(
                 ask(&world.admin(), Request::KeyRemove { fingerprint }),
@@ -178,7 +358,7 @@ fn a_registered_key_that_is_taken_back_after_its_proof_gives_no_certificate() {
         }
         assert!(matches!(issue(&front, 1), FromSigner::Refused { .. }));
         let row = world.rows().remove(0);
-        assert_eq!(row.outcome, "refused: the rule demands authentication by publickey");
+        assert_eq!(row.outcome, format!("refused: the rule demands authentication by publickey{revoked}"));
         assert_eq!((row.key_id.as_str(), row.authenticated.as_str()), (user, "none"));
     }
 }
