@@ -19,12 +19,20 @@ const AFTER_LONG: &str = "\
 Rules:
   lets-everybody-in  auth can end in success although every module that asks
                      for proof of who somebody is (pam_ussh, pam_unix, pam_sss
-                     and the like; a module that is not known counts as one)
-                     has refused or was not asked. Modules that test a
-                     condition (pam_succeed_if, pam_access, pam_wheel and the
-                     like) may except people, but only with `sufficient`,
-                     `done` or a jump on their success. A note where neither
-                     pam_ussh nor sudo, su, doas or sshd is concerned
+                     and the like; pam_rootok where people start the program)
+                     has refused, has passed it over or was not asked. Modules
+                     that test a condition may except people, but only with
+                     `sufficient`, `done` or a jump on their success, and if
+                     their line names a user or a group (pam_succeed_if
+                     user =, in or ingroup; pam_wheel; pam_listfile
+                     sense=allow): others let everybody in. A warning where
+                     it takes a module that may answer PAM_IGNORE to do so, a
+                     test that names nobody, or pam_rootok in a service that is
+                     not known. A note where neither pam_ussh nor sudo, su,
+                     doas or sshd is concerned
+  unknown-module     not checked: auth can end in success by the yes of a module
+                     alone that is not known here
+  no-auth            sudo, su or doas have no auth line: `other` is asked
   nobody             a module's yes leads to a refusal, or it is never asked;
                      or libpam cannot read the stack
   dangling-jump      success=N and the like with fewer than N lines behind it

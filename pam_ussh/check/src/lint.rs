@@ -6,6 +6,7 @@ mod chain;
 mod companions;
 mod files;
 mod lines;
+mod open;
 mod presence;
 mod sshd;
 

@@ -1,8 +1,12 @@
 //! What is known of modules: which of them tell who somebody is, and what they may return.
 
-use crate::pam::code::Code;
+pub mod arguments;
+
+use crate::pam::code::{Action, Code};
 use crate::pam::explore::Meaning;
 use crate::pam::stack::{Facility, Handler};
+
+use arguments::RealUid;
 
 /// Our module's name.
 pub const OURS: &str = "pam_ussh";
@@ -18,20 +22,25 @@ pub enum Role {
     Denies,
     /// pam_debug: says what its arguments say.
     Debug,
-    /// It asks for proof of who somebody is, and never ignores.
+    /// Success if root runs the program: root in person where people start it, and nothing in a daemon.
+    RootOk,
+    /// It asks for proof of who somebody is. PAM_IGNORE only by its options ([`arguments::ignores_by`]), or as [`MAY_IGNORE`] says.
     Authenticates,
-    /// Not known: taken for one that authenticates, and may say PAM_IGNORE besides.
+    /// Not known: whether it asks for proof cannot be told, and it may say PAM_IGNORE.
     Unknown,
-    /// It tests a condition that the administrator has named: its yes opens a way only where the line says so (`done`, a jump).
+    /// It tests a condition: its yes opens a way only where the line says so (`done`, a jump), and excepts people only if it names some ([`arguments::names_somebody`]).
     Tests,
     /// It says nothing of who somebody is.
     Helps,
 }
 
 const AUTHENTICATORS: &[&str] = &[
+    "pam_authd",
+    "pam_authd_exec",
     "pam_duo",
     "pam_fprintd",
     "pam_google_authenticator",
+    "pam_himmelblau",
     "pam_krb5",
     "pam_ldap",
     "pam_mysql",
@@ -40,11 +49,11 @@ const AUTHENTICATORS: &[&str] = &[
     "pam_p11",
     "pam_pgsql",
     "pam_pkcs11",
+    "pam_poldi",
+    "pam_pwdfile",
     "pam_radius_auth",
-    "pam_rhosts",
-    // Root in person is a proof of its own.
-    "pam_rootok",
     "pam_rssh",
+    "pam_ssh",
     "pam_ssh_agent_auth",
     "pam_sss",
     "pam_sss_gss",
@@ -53,16 +62,42 @@ const AUTHENTICATORS: &[&str] = &[
     "pam_timestamp",
     "pam_u2f",
     "pam_unix",
+    "pam_usb",
     "pam_userdb",
     "pam_winbind",
     "pam_yubico",
 ];
 
+/// Of these those that may say PAM_IGNORE whatever stands on the line: by a file of their own, or by a mistake (pam_pkcs11: CVE-2025-24531; pam_u2f before 1.3.1: CVE-2025-23013).
+const MAY_IGNORE: &[&str] = &[
+    "pam_authd",
+    "pam_authd_exec",
+    "pam_duo",
+    "pam_himmelblau",
+    "pam_otpw",
+    "pam_pkcs11",
+    "pam_poldi",
+    "pam_ssh",
+    "pam_sss_gss",
+    "pam_systemd_home",
+    "pam_tacplus",
+    "pam_u2f",
+    "pam_usb",
+];
+
+/// Some say yes to all who are on no list of theirs (pam_abl, pam_geoip, pam_shield), or to whom a script lets pass (pam_exec, pam_script).
 const TESTS: &[&str] = &[
+    "pam_abl",
     "pam_access",
     "pam_exec",
+    "pam_ftp",
+    "pam_geoip",
     "pam_listfile",
     "pam_localuser",
+    // A host's name, and files that the user writes.
+    "pam_rhosts",
+    "pam_script",
+    "pam_shield",
     "pam_succeed_if",
     "pam_time",
     "pam_usertype",
@@ -130,6 +165,8 @@ pub fn role(handler: &Handler) -> Role {
         "pam_permit" => Role::Permits,
         "pam_deny" => Role::Denies,
         "pam_debug" => Role::Debug,
+        "pam_rootok" => Role::RootOk,
+        _ if arguments::permits(handler) => Role::Permits,
         _ if is_in(AUTHENTICATORS) => Role::Authenticates,
         _ if is_in(TESTS) => Role::Tests,
         _ if is_in(HELPERS) => Role::Helps,
@@ -143,17 +180,30 @@ pub fn is_ours(handler: &Handler) -> bool {
 }
 
 /// How far to go in what is thought possible.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Suspicion {
-    /// A module that is not known may say PAM_IGNORE.
-    All,
-    /// It says yes or no.
+    /// A module does what it is made for, and what its options say.
     Likely,
+    /// One that may say PAM_IGNORE does so; a test that names nobody is passed by anybody; root runs a program of which nothing is known.
+    All,
+    /// Besides, the yes of a module that is not known says nothing.
+    Unknown,
 }
 
-/// What the line's module may return when the facility's hook is called, and what that says. Whoever fails may fail with any code.
-pub fn possible(handler: &Handler, facility: Facility, suspicion: Suspicion) -> Vec<(Code, Meaning)> {
-    let role = role(handler);
+/// What a chain is run for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// PAM_SERVICE.
+    pub service: &'a str,
+    /// Whose hook is called.
+    pub facility: Facility,
+    /// What is thought possible.
+    pub suspicion: Suspicion,
+}
+
+/// What the line's module may return, and what that says. Whoever fails may fail with any code.
+pub fn possible(handler: &Handler, asked: Asked<'_>) -> Vec<(Code, Meaning)> {
+    let Asked { facility, suspicion, .. } = asked;
     let success = |meaning| std::iter::once((Code::SUCCESS, meaning));
     let failures = || {
         let first = [Code::AUTH_ERR, Code::AUTHINFO_UNAVAIL];
@@ -161,8 +211,9 @@ pub fn possible(handler: &Handler, facility: Facility, suspicion: Suspicion) -> 
         first.into_iter().chain(rest).filter(|code| *code != Code::SUCCESS && *code != Code::IGNORE)
     };
     let nothing = |code| (code, Meaning::Nothing);
-    let proof = if facility == Facility::Auth { Meaning::Proof } else { Meaning::Nothing };
-    match role {
+    let ignore = |may: bool| may.then_some(nothing(Code::IGNORE));
+    let proof_if = |is: bool| if is && facility == Facility::Auth { Meaning::Proof } else { Meaning::Nothing };
+    match role(handler) {
         Role::Ours => success(Meaning::Accepted)
             .chain(our_refusals(facility).iter().map(|code| (*code, Meaning::Refused)))
             .collect(),
@@ -170,24 +221,38 @@ pub fn possible(handler: &Handler, facility: Facility, suspicion: Suspicion) -> 
         Role::Denies if facility == Facility::Session => vec![nothing(Code::SESSION_ERR)],
         Role::Denies => vec![nothing(Code::AUTH_ERR)],
         Role::Debug => vec![nothing(debug_code(handler, facility))],
-        Role::Authenticates => success(proof).chain(failures().map(nothing)).collect(),
-        Role::Unknown if suspicion == Suspicion::Likely => success(proof).chain(failures().map(nothing)).collect(),
-        Role::Unknown => success(proof).chain(failures().map(nothing)).chain([nothing(Code::IGNORE)]).collect(),
+        Role::RootOk => {
+            let in_person = match arguments::real_uid(asked.service) {
+                RealUid::OfTheCaller => true,
+                RealUid::Root => false,
+                RealUid::Unknown => suspicion == Suspicion::Likely,
+            };
+            success(proof_if(in_person)).chain(failures().map(nothing)).collect()
+        }
+        Role::Authenticates => {
+            let may_ignore = arguments::ignores_by(handler).is_some()
+                || suspicion > Suspicion::Likely && MAY_IGNORE.contains(&handler.module_name());
+            success(proof_if(true)).chain(failures().map(nothing)).chain(ignore(may_ignore)).collect()
+        }
+        Role::Unknown => success(proof_if(suspicion < Suspicion::Unknown))
+            .chain(failures().map(nothing))
+            .chain(ignore(suspicion > Suspicion::Likely))
+            .collect(),
         Role::Tests => {
-            let opens = matches!(
-                handler.actions.on(Code::SUCCESS),
-                crate::pam::code::Action::Done | crate::pam::code::Action::Jump(_)
-            );
-            let meaning = if opens { Meaning::Exemption } else { Meaning::Nothing };
-            success(meaning).chain(failures().map(nothing)).chain([nothing(Code::IGNORE)]).collect()
+            let excepts = suspicion == Suspicion::Likely || arguments::names_somebody(handler, asked.service);
+            let meaning = if opens(handler) && excepts { Meaning::Exemption } else { Meaning::Nothing };
+            success(meaning).chain(failures().map(nothing)).chain(ignore(true)).collect()
         }
         Role::Helps if facility == Facility::Auth && never_yes(handler) => {
-            failures().map(nothing).chain([nothing(Code::IGNORE)]).collect()
+            failures().map(nothing).chain(ignore(true)).collect()
         }
-        Role::Helps => {
-            success(Meaning::Nothing).chain(failures().map(nothing)).chain([nothing(Code::IGNORE)]).collect()
-        }
+        Role::Helps => success(Meaning::Nothing).chain(failures().map(nothing)).chain(ignore(true)).collect(),
     }
+}
+
+/// Whether its yes ends the stack or jumps: then it is there to except people.
+pub fn opens(handler: &Handler) -> bool {
+    matches!(handler.actions.on(Code::SUCCESS), Action::Done | Action::Jump(_))
 }
 
 fn never_yes(handler: &Handler) -> bool {

@@ -126,11 +126,14 @@ fn help_and_manual_name_every_rule_option_and_status() {
         include_str!("../src/lint/companions.rs"),
         include_str!("../src/lint/files.rs"),
         include_str!("../src/lint/lines.rs"),
+        include_str!("../src/lint/open.rs"),
         include_str!("../src/lint/presence.rs"),
         include_str!("../src/lint/sshd.rs"),
     );
     let rules = [
         "lets-everybody-in",
+        "unknown-module",
+        "no-auth",
         "nobody",
         "dangling-jump",
         "refusal-ignored",

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pam_ussh_check::modules::{Role, Suspicion, possible, role};
+use pam_ussh_check::modules::{Asked, Role, Suspicion, possible, role};
 use pam_ussh_check::pam::code::Code;
 use pam_ussh_check::pam::dispatch;
 use pam_ussh_check::pam::explore::{Meaning, explore};
@@ -53,7 +53,7 @@ fn known(line: &Handler, facility: Facility) -> Code {
     if role(line) == Role::Unknown {
         return Code::MODULE_UNKNOWN;
     }
-    possible(line, facility, Suspicion::All)[0].0
+    possible(line, Asked { service: "sudo", facility, suspicion: Suspicion::All })[0].0
 }
 
 const MISSING: &str = "@include /nonexistent/stack";
@@ -217,7 +217,7 @@ fn what_libpam_does_is_among_what_is_thought_possible() {
         // As if nothing were known of pam_debug: it may return anything.
         let runs = explore(chain, |_, line| match line.module_name() {
             "pam_debug" => Code::all().map(|code| (code, Meaning::Nothing)).collect(),
-            _ => possible(line, Facility::Auth, Suspicion::All),
+            _ => possible(line, Asked { service: "sudo", facility: Facility::Auth, suspicion: Suspicion::All }),
         })
         .unwrap();
         let thought: Vec<bool> = runs.iter().map(|run| run.result == Code::SUCCESS).collect();

@@ -1,7 +1,8 @@
 //! What comes out of a chain, by running it for everything that its modules may say.
 
+use super::open::open_run;
 use super::{Subject, finding};
-use crate::modules::{Role, Suspicion, is_ours, possible, role};
+use crate::modules::{Asked, Role, Suspicion, arguments, is_ours, possible, role};
 use crate::pam::code::{Action, Code};
 use crate::pam::dispatch;
 use crate::pam::explore::{Meaning, Run, Step, TooManyStates, explore};
@@ -10,7 +11,8 @@ use crate::report::{Finding, Severity};
 
 /// Of one facility.
 pub fn lint(subject: &Subject, facility: Facility) -> Vec<Finding> {
-    let chain = Chain { lines: subject.stack.chain(facility), facility, concerned: subject.concerned };
+    let service = subject.stack.service.as_str();
+    let chain = Chain { lines: subject.stack.chain(facility), service, facility, concerned: subject.concerned };
     let mut findings = chain.dangling_jumps();
     let judged = match facility {
         Facility::Auth => chain.auth(),
@@ -28,9 +30,10 @@ pub fn lint(subject: &Subject, facility: Facility) -> Vec<Finding> {
     findings
 }
 
-struct Chain<'a> {
-    lines: &'a [Handler],
-    facility: Facility,
+pub(super) struct Chain<'a> {
+    pub(super) lines: &'a [Handler],
+    pub(super) service: &'a str,
+    pub(super) facility: Facility,
     concerned: bool,
 }
 
@@ -40,7 +43,7 @@ impl Chain<'_> {
         let mut findings = Vec::new();
         for (position, line) in self.lines.iter().enumerate().filter(|(_, line)| line.kind == Kind::Module) {
             let mut jumps: Vec<(Code, u32)> = Vec::new();
-            for (code, _) in possible(line, self.facility, Suspicion::All) {
+            for (code, _) in self.possible(line, Suspicion::All) {
                 if let Action::Jump(lines) = line.actions.on(code)
                     && !jumps.iter().any(|(_, other)| *other == lines)
                     && dispatch::jump(self.lines, position, lines).is_none()
@@ -78,26 +81,38 @@ impl Chain<'_> {
         findings
     }
 
+    fn possible(&self, line: &Handler, suspicion: Suspicion) -> Vec<(Code, Meaning)> {
+        possible(line, Asked { service: self.service, facility: self.facility, suspicion })
+    }
+
     fn auth(&self) -> Result<Vec<Finding>, TooManyStates> {
         if self.lines.is_empty() {
             return Ok(Vec::new());
         }
         let mut findings = Vec::new();
-        let likely = open_run(&self.runs(Suspicion::Likely)?).cloned();
-        let (open, severity) = match likely {
-            Some(run) => (Some(run), Severity::Error),
-            None => (open_run(&self.runs(Suspicion::All)?).cloned(), Severity::Warning),
-        };
-        match &open {
-            Some(run) if self.concerned => findings.push(self.lets_in(run, severity)),
-            Some(run) if severity == Severity::Error => findings.push(self.lets_in(run, Severity::Note)),
-            Some(_) | None => {}
+        let mut open = None;
+        for (suspicion, severity) in [
+            (Suspicion::Likely, Severity::Error),
+            (Suspicion::All, Severity::Warning),
+            (Suspicion::Unknown, Severity::Unchecked),
+        ] {
+            if open.is_none()
+                && let Some(run) = open_run(&self.runs(suspicion)?)
+            {
+                open = Some(suspicion);
+                match severity {
+                    Severity::Unchecked if self.concerned => findings.push(self.by_unknown(run)),
+                    _ if self.concerned => findings.push(self.lets_in(run, severity)),
+                    Severity::Error => findings.push(self.lets_in(run, Severity::Note)),
+                    Severity::Warning | Severity::Unchecked | Severity::Note => {}
+                }
+            }
         }
         let useless = if self.concerned { self.useless_lines()? } else { Vec::new() };
         let works = !useless.iter().any(|finding| finding.severity == Severity::Error);
         findings.extend(useless);
         if self.lines.iter().any(is_ours) {
-            if open.is_none() && works {
+            if open.is_none_or(|suspicion| suspicion == Suspicion::Unknown) && works {
                 findings.extend(self.weak_controls());
             }
             findings.extend(self.other_ways()?);
@@ -127,7 +142,7 @@ impl Chain<'_> {
                     "refusal-ignored",
                     format!("pam_ussh's refusal counts for nothing: {} ends in success", self.facility),
                     why,
-                    format!("{} required pam_ussh.so", self.facility),
+                    self.demanding(),
                 )
             });
         } else {
@@ -137,51 +152,13 @@ impl Chain<'_> {
     }
 
     fn runs(&self, suspicion: Suspicion) -> Result<Vec<Run>, TooManyStates> {
-        explore(self.lines, |_, line| possible(line, self.facility, suspicion))
+        explore(self.lines, |_, line| self.possible(line, suspicion))
     }
 
-    fn lets_in(&self, run: &Run, severity: Severity) -> Finding {
-        let has_ours = self.lines.iter().any(is_ours);
-        let refused = run.steps.iter().find(|step| step.meaning == Meaning::Refused);
-        let yes = run
-            .steps
-            .iter()
-            .find(|step| step.code == Code::SUCCESS && matches!(step.action, Action::Ok | Action::Done));
-        let (what, instead) = match refused {
-            Some(step) => ("auth ends in success although pam_ussh has refused: it lets everybody in", self.mend(step)),
-            None if has_ours => (
-                "auth can end in success without asking pam_ussh or anybody else: it lets everybody in",
-                "let no way lead past the pam_ussh line but one on which another module has asked for proof; except people with `[success=1 default=ignore] pam_succeed_if.so ...` in front of it".into(),
-            ),
-            None => (
-                "auth ends in success, and no module in it asks for proof of who somebody is: it lets everybody in",
-                "auth required pam_ussh.so".into(),
-            ),
-        };
-        let why = match severity {
-            Severity::Error => "whoever reaches this service gets in without a certificate and without a password",
-            Severity::Note => "that may be meant, as for an automatic login",
-            Severity::Warning | Severity::Unchecked => {
-                "this takes a module that is not known here to answer PAM_IGNORE, which then refuses nobody"
-            }
-        };
-        let at = self.step_place(refused.or(yes));
-        Finding { run: self.told(run), ..finding(&at, severity, "lets-everybody-in", what, why, instead) }
-    }
-
-    /// What to write in place of a line of ours whose refusal was done that with.
-    fn mend(&self, refused: &Step) -> String {
-        let line = self.lines.get(refused.position);
-        let required = format!("{} required pam_ussh.so", self.facility);
-        match (refused.action, line.map(|line| line.control.to_ascii_lowercase()).as_deref()) {
-            (Action::Ignore, Some("optional")) => required,
-            (Action::Ignore, _) => format!(
-                "{required}; or, where other modules may do instead, `{} requisite pam_deny.so` directly behind the last of them",
-                self.facility
-            ),
-            (Action::Jump(_), _) => format!("{required}: a refusal must not jump"),
-            (Action::Ok | Action::Done | Action::Bad | Action::Die | Action::Reset, _) => required,
-        }
+    /// A line that nobody passes. In session no line behind may speak into sftp and scp.
+    pub(super) fn demanding(&self) -> String {
+        let control = if self.facility == Facility::Session { "requisite" } else { "required" };
+        format!("{} {control} pam_ussh.so", self.facility)
     }
 
     /// Modules whose yes is never of use. Ours: an error. Others, in a stack that concerns us: a warning.
@@ -189,7 +166,8 @@ impl Chain<'_> {
         let mut findings = Vec::new();
         for (watched, line) in self.lines.iter().enumerate().filter(|(_, line)| line.kind == Kind::Module) {
             let ours = is_ours(line);
-            let asks = matches!(role(line), Role::Authenticates | Role::Unknown) && self.facility == Facility::Auth;
+            let asks = matches!(role(line), Role::Authenticates | Role::RootOk | Role::Unknown)
+                && self.facility == Facility::Auth;
             if !ours && !asks {
                 continue;
             }
@@ -198,7 +176,7 @@ impl Chain<'_> {
                     (true, true) => (code, Meaning::Accepted),
                     (_, _) => (code, Meaning::Nothing),
                 };
-                possible(line, self.facility, Suspicion::All).into_iter().map(watch).collect()
+                self.possible(line, Suspicion::All).into_iter().map(watch).collect()
             })?;
             if runs.iter().any(|run| run.facts.accepted && run.result == Code::SUCCESS) {
                 continue;
@@ -260,7 +238,7 @@ impl Chain<'_> {
             if !ignored {
                 continue;
             }
-            let required = format!("{} required pam_ussh.so", self.facility);
+            let required = self.demanding();
             if line.actions.on(Code::SUCCESS) == Action::Ok {
                 findings.push(finding(
                     &line.at,
@@ -287,13 +265,13 @@ impl Chain<'_> {
     fn can_refuse(&self, line: &Handler) -> bool {
         let refuses = |(code, _)| matches!(line.actions.on(code), Action::Bad | Action::Die);
         line.kind == Kind::MustFail
-            || (line.kind == Kind::Module && possible(line, self.facility, Suspicion::All).into_iter().any(refuses))
+            || (line.kind == Kind::Module && self.possible(line, Suspicion::All).into_iter().any(refuses))
     }
 
     /// Ways into success on which ours has not said yes, for a caller that is not root: notes.
     fn other_ways(&self) -> Result<Vec<Finding>, TooManyStates> {
         let runs = explore(self.lines, |_, line| {
-            let mut results = possible(line, self.facility, Suspicion::Likely);
+            let mut results = self.possible(line, Suspicion::Likely);
             results.retain(|(code, _)| line.module_name() != "pam_rootok" || *code != Code::SUCCESS);
             results
         })?;
@@ -334,17 +312,22 @@ impl Chain<'_> {
         }
         if let Some(run) = shortest(&|run| run.facts.exemption && !run.facts.proof) {
             let by = opened_by(run, Meaning::Exemption);
-            note(run, "exemption", format!("{by} excepts people: those whom it lets pass need no certificate"), "");
+            // Of one that names nobody more has been said.
+            let step = run.steps.iter().find(|step| step.meaning == Meaning::Exemption);
+            let line = step.and_then(|step| self.lines.get(step.position));
+            if line.is_some_and(|line| arguments::names_somebody(line, self.service)) {
+                note(run, "exemption", format!("{by} excepts people: those whom it lets pass need no certificate"), "");
+            }
         }
         Ok(findings)
     }
 
-    fn step_place(&self, step: Option<&Step>) -> Place {
+    pub(super) fn step_place(&self, step: Option<&Step>) -> Place {
         let line = step.and_then(|step| self.lines.get(step.position)).or(self.lines.first());
         line.map_or_else(|| Place { file: std::path::Path::new("").into(), line: 0 }, |line| line.at.clone())
     }
 
-    fn told(&self, run: &Run) -> Vec<String> {
+    pub(super) fn told(&self, run: &Run) -> Vec<String> {
         let mut told: Vec<String> = Vec::new();
         for step in &run.steps {
             let Some(line) = self.lines.get(step.position) else { continue };
@@ -354,14 +337,6 @@ impl Chain<'_> {
         told.push(format!("so {} ends in {}", self.facility, run.result));
         told
     }
-}
-
-/// The shortest way into success on which nobody has proved anything; one on which ours has refused, if there is one.
-fn open_run(runs: &[Run]) -> Option<&Run> {
-    let open = runs
-        .iter()
-        .filter(|run| run.result == Code::SUCCESS && !run.facts.proof && !run.facts.exemption && !run.facts.accepted);
-    open.min_by_key(|run| (!run.facts.refused, run.steps.len()))
 }
 
 fn count(lines: u32) -> String {

@@ -1,8 +1,8 @@
 //! Stacks that lie beside this one and belong to it: sudo and sudo-i, su and su-l; and login, which must stay without us.
 
-use super::{Subject, finding};
+use super::{OUR_SERVICES, Subject, finding};
 use crate::modules::is_ours;
-use crate::pam::stack::Facility;
+use crate::pam::stack::{Facility, Place};
 use crate::report::{Finding, Severity};
 
 /// The other service of the same program, and when it is asked.
@@ -41,6 +41,18 @@ pub fn lint(subject: &Subject) -> Vec<Finding> {
                 ));
             }
         }
+    }
+    // sshd asks for the certificate itself.
+    if OUR_SERVICES.contains(&service) && service != "sshd" && subject.stack.chain(Facility::Auth).is_empty() {
+        let at = Place { file: subject.file.as_path().into(), line: 0 };
+        findings.push(finding(
+            &at,
+            Severity::Warning,
+            "no-auth",
+            format!("{service} has no auth line: nobody is asked for a certificate"),
+            "libpam asks the auth lines of `other` then, which in Debian take passwords",
+            "auth required pam_ussh.so",
+        ));
     }
     if service != "login" {
         findings.extend(reaches_login(subject));
