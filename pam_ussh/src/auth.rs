@@ -63,7 +63,9 @@ pub trait Witness {
     /// One line of what is being done.
     fn text(&self, text: &str);
     /// An agent is about to be asked, with this demand.
-    fn agent(&self, reached: &mut Reached<'_>, demand: &Demand<'_>);
+    /// # Errors
+    /// It was asked already, and gave no answer: it is not asked again.
+    fn agent(&self, reached: &mut Reached<'_>, demand: &Demand<'_>) -> Result<(), AgentError>;
     /// These identities of it did not do.
     fn tried(&self, tried: &[Tried]);
 }
@@ -80,7 +82,9 @@ impl Witness for DebugLog<'_> {
         }
     }
 
-    fn agent(&self, _: &mut Reached<'_>, _: &Demand<'_>) {}
+    fn agent(&self, _: &mut Reached<'_>, _: &Demand<'_>) -> Result<(), AgentError> {
+        Ok(())
+    }
 
     fn tried(&self, tried: &[Tried]) {
         if self.on {
@@ -160,7 +164,7 @@ fn ask(
         // Nobody here would run a forced command.
         let origin = reached.origin;
         let demand = trust.demand(CriticalOptions::RefuseUnlessFrom(&origin), now).map_err(NoAnswer::Denied)?;
-        witness.agent(reached, &demand);
+        witness.agent(reached, &demand).map_err(NoAnswer::Agent)?;
         let Reached { agent, left, whose, reconnect, .. } = reached;
         let asking = Asking {
             context: &context,

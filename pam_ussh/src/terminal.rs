@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ussh_core::agent::AgentError;
 use ussh_core::certificate::Certificate;
 use ussh_core::decision::{self, Tried};
 use ussh_core::record::SPOOL;
@@ -233,14 +234,17 @@ impl Notes {
 }
 
 impl Witness for Notes {
+    /// What is looked at twice, for a certificate and for the decision, is told once.
     fn text(&self, text: &str) {
-        self.steps.borrow_mut().push(text.to_owned());
+        let mut steps = self.steps.borrow_mut();
+        if !steps.iter().any(|step| step == text) {
+            steps.push(text.to_owned());
+        }
     }
 
-    /// Looks at all that the agent lists; the decision that follows stops at the first that does.
-    fn agent(&self, reached: &mut Reached<'_>, demand: &Demand<'_>) {
-        // That it does not answer the decision will find too, and say so.
-        let Ok(identities) = reached.agent.list() else { return };
+    /// Looks at all that the agent lists; the decision that follows stops at the first that does. A connection that failed would only say so the second time, and not why.
+    fn agent(&self, reached: &mut Reached<'_>, demand: &Demand<'_>) -> Result<(), AgentError> {
+        let identities = reached.agent.list()?;
         let listed = identities.into_iter().map(|identity| {
             let comment = identity.comment;
             if !Certificate::is_certificate_blob(&identity.blob) {
@@ -255,6 +259,7 @@ impl Witness for Notes {
             }
         });
         self.identities.borrow_mut().extend(listed);
+        Ok(())
     }
 
     /// The proof may fail after the verdict.

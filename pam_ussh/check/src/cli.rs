@@ -32,6 +32,7 @@ Rules:
                      doas or sshd is concerned
   unknown-module     not checked: auth can end in success by the yes of a module
                      alone that is not known here
+  hidden             an included file that only root may read: not checked
   no-auth            sudo, su or doas have no auth line: `other` is asked
   nobody             a module's yes leads to a refusal, or it is never asked;
                      or libpam cannot read the stack
@@ -49,10 +50,17 @@ Rules:
   file               a file that the options name is missing, not trusted or
                      broken (missing is a note for stacks that do not lie in
                      /etc/pam.d, unless --installed)
+  group              a group that the options name does not exist (a note as
+                     for files)
+  no-revocation      note: a line without revoked_keys=
+  service-table      [service.NAME] in the file of options, and no stack of that
+                     name: a warning, or a note for sudo, su, doas and sshd
+  talks-after-refusal  note: pam_motd and the like behind a session line of ours
+                     that is `required`
   user-environment   pam_env with user_readenv=1 has run before our session
                      line
   sshd-config        our auth line in sshd without the AuthenticationMethods it
-                     needs, or no UsePAM
+                     needs, or no UsePAM; or a file that sshd refuses
   stack-writable     somebody else than root can change an installed stack
   syntax             what libpam cannot read as it was meant
   silent             `-auth` with our module
@@ -93,7 +101,7 @@ pub struct Cli {
     #[arg(value_name = "NAME=VALUE", conflicts_with_all = ["stack", "options", "generate"])]
     pub arguments: Vec<String>,
 
-    /// The service whose line or decision it is [default: sudo; with --stack the file's name]
+    /// The service whose line or decision it is [default: sudo; sshd with --facility session; with --stack the file's name]
     #[arg(long, value_name = "NAME")]
     pub service: Option<String>,
 
@@ -105,8 +113,8 @@ pub struct Cli {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "options", "generate"])]
     pub sshd_config: Option<PathBuf>,
 
-    /// With --stack: judge the files as if they lay in /etc/pam.d: what they name must be there
-    #[arg(long, conflicts_with_all = ["user", "options", "generate"])]
+    /// With --stack: judge the files as if they lay in /etc/pam.d: what they name must be there. With --options: what the options name must be there
+    #[arg(long, conflicts_with_all = ["user", "generate"])]
     pub installed: bool,
 
     /// Answer in JSON, one document
@@ -126,7 +134,7 @@ pub struct Mode {
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub stack: Vec<PathBuf>,
 
-    /// Validate the options of a line, given as one word
+    /// Validate the options of a line, given as one word; the files and groups that they name are looked at here
     #[arg(long, value_name = "LINE", allow_hyphen_values = true)]
     pub options: Option<String>,
 

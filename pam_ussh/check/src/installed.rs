@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::modules::is_ours;
 use crate::pam::line;
-use crate::pam::stack::{Facility, Kind, Stack};
+use crate::pam::stack::{Facility, Handler, Kind, Stack};
 
 /// The options, and where they come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -71,7 +71,14 @@ fn find(folder: &Path, service: &str, facility: Facility) -> Result<Found, Strin
         return Err(format!("{at}: libpam cannot read the stack of {service}"));
     }
     let ours: Vec<_> = stack.chain(facility).iter().filter(|line| is_ours(line) && line.kind == Kind::Module).collect();
-    match ours.as_slice() {
+    match (ours.as_slice(), &stack.hidden) {
+        ([_] | [], Some(hidden)) => Err(format!("{}: {}", hidden.at, hidden.what)),
+        (ours, _) => one_of(ours, &shown, facility),
+    }
+}
+
+fn one_of(ours: &[&Handler], shown: &impl std::fmt::Display, facility: Facility) -> Result<Found, String> {
+    match ours {
         [] => Err(format!("{shown} has no {facility} line of pam_ussh")),
         [one] => Ok((one.text_arguments(), one.at.to_string())),
         several => {

@@ -86,28 +86,49 @@ pub fn options(service: &str, facility: Facility, arguments: Option<&[String]>) 
         Facility::Account => AccountOptions::parse(service, arguments).map(Options::Account),
         Facility::Session => SessionOptions::parse(service, arguments).map(Options::Session),
         Facility::Password => {
-            return Err(place(service, facility).err().unwrap_or_else(|| wrong(&Problem::NotText, None)));
+            return Err(place(service, facility).err().unwrap_or_else(|| wrong(&Problem::NotText, None, arguments)));
         }
     };
-    let options = options.map_err(|error| wrong_option(&error))?;
+    let options = options.map_err(|error| wrong_option(&error, arguments))?;
     let file = arguments.into_iter().flatten().find_map(|argument| argument.strip_prefix("config="));
     let file = Path::new(file.unwrap_or(DEFAULT_CONFIG));
     if file.exists() {
-        Config::read(file).and_then(|config| config.check()).map_err(|error| wrong_option(&error))?;
+        Config::read(file).and_then(|config| config.check()).map_err(|error| wrong_option(&error, arguments))?;
     }
     Ok(options)
 }
 
-fn wrong_option(error: &OptionError) -> Wrong {
+fn wrong_option(error: &OptionError, arguments: Option<&[String]>) -> Wrong {
     match &error.origin {
-        Origin::Line => wrong(&error.problem, None),
-        Origin::File { path, table } if table.is_empty() => wrong(&error.problem, Some(path.display().to_string())),
-        Origin::File { path, table } => wrong(&error.problem, Some(format!("{} [{table}]", path.display()))),
+        Origin::Line => wrong(&error.problem, None, arguments),
+        Origin::File { path, table } if table.is_empty() => {
+            wrong(&error.problem, Some(path.display().to_string()), arguments)
+        }
+        Origin::File { path, table } => wrong(&error.problem, Some(format!("{} [{table}]", path.display())), arguments),
     }
 }
 
+/// Whether this flag stands there with a value that says no.
+fn says_no(arguments: Option<&[String]>, name: &str) -> bool {
+    let values = arguments.into_iter().flatten().filter_map(|argument| argument.strip_prefix(name)?.strip_prefix('='));
+    values.into_iter().any(|value| ["no", "off", "false", "0", "none"].contains(&value.to_ascii_lowercase().as_str()))
+}
+
+/// Whether these are not only a line's options, but the line.
+fn is_whole_line(arguments: Option<&[String]>) -> bool {
+    arguments.into_iter().flatten().any(|argument| argument.rsplit('/').next() == Some("pam_ussh.so"))
+}
+
+/// Whether this word stands behind an option with a value, of which it may have been meant to be a part.
+fn follows_value(arguments: Option<&[String]>, name: &str) -> bool {
+    let arguments = arguments.unwrap_or_default();
+    let position = arguments.iter().position(|argument| argument.split('=').next() == Some(name));
+    let before = position.and_then(|position| arguments.get(position.checked_sub(1)?));
+    before.is_some_and(|before| before.contains('='))
+}
+
 /// `file`: it stands there, and not on the line.
-fn wrong(problem: &Problem, file: Option<String>) -> Wrong {
+fn wrong(problem: &Problem, file: Option<String>, arguments: Option<&[String]>) -> Wrong {
     let unreadable = matches!(problem, Problem::File(text) if text.contains("Permission denied"));
     let example = |name: &str| match file {
         Some(_) => examples::in_file(name),
@@ -116,13 +137,27 @@ fn wrong(problem: &Problem, file: Option<String>) -> Wrong {
     let instead = match problem {
         Problem::Unknown(name) => match examples::nearest(name) {
             Some(near) if file.is_none() => format!("{near} is one letter apart; docs/pam_ussh.md lists all options"),
+            _ if file.is_none() && is_whole_line(arguments) => {
+                "give the options alone: what stands behind pam_ussh.so".into()
+            }
+            _ if file.is_none() && follows_value(arguments, name) => format!(
+                "a blank ends an option: write its value without one, or the whole in brackets ([NAME=VALUE]); else take {name} out"
+            ),
             _ => format!("take {name} out; docs/pam_ussh.md lists all options"),
         },
         Problem::NoValue(name) => {
             format!("{}, or leave it out", example(name).unwrap_or_else(|| format!("{name}=VALUE")))
         }
+        // What says no is meant to switch it off; it is off where it does not stand.
+        Problem::NeedlessValue(name) if says_no(arguments, name) => format!(
+            "leave {name} out: then it is off, unless a file of options has it on (`{name} = false` there takes it back)"
+        ),
         Problem::NeedlessValue(name) => name.clone(),
         Problem::WrongFacility { name, .. } => format!("take {name} out of this line"),
+        // It is a sentence that goes on in the problem's own text.
+        Problem::Misnamed { name, write } if write.starts_with("it below") => {
+            format!("write {name} below [default] or [service.NAME]")
+        }
         Problem::Misnamed { write, .. } => write.clone(),
         Problem::Value(name, what) => match example(name) {
             Some(example) => format!("for example {example}"),

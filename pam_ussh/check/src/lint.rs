@@ -54,14 +54,17 @@ pub fn lint(file: &Path, manner: &Manner) -> io::Result<Vec<Linted>> {
         let subject = Subject::new(file, stack, installed);
         let mut findings = syntax(&subject.stack);
         if subject.stack.given_up.is_none() {
-            for facility in Facility::ALL {
-                findings.extend(chain::lint(&subject, facility));
+            // What is missing here may be what lets in or refuses.
+            if subject.stack.hidden.is_none() {
+                for facility in Facility::ALL {
+                    findings.extend(chain::lint(&subject, facility));
+                }
+                findings.extend(companions::lint(&subject));
             }
             findings.extend(lines::lint(&subject));
             findings.extend(presence::lint(&subject));
             findings.extend(files::lint(&subject));
             findings.extend(sshd::lint(&subject, manner.sshd_config.as_deref()));
-            findings.extend(companions::lint(&subject));
         }
         let mut unique: Vec<Finding> = Vec::new();
         for finding in findings {
@@ -132,6 +135,16 @@ fn syntax(stack: &Stack) -> Vec<Finding> {
             )
         })
         .collect();
+    if let Some(hidden) = &stack.hidden {
+        findings.push(finding(
+            &hidden.at,
+            Severity::Unchecked,
+            "hidden",
+            hidden.what.clone(),
+            "libpam, as root, reads it: who gets in with what it holds was not looked at",
+            "run this as root",
+        ));
+    }
     if let Some(at) = &stack.given_up {
         findings.push(finding(
             at,

@@ -19,7 +19,8 @@ pub enum Severity {
 }
 
 impl Severity {
-    fn name(self) -> &'static str {
+    /// As people read it.
+    pub fn name(self) -> &'static str {
         match self {
             Severity::Note => "note",
             Severity::Unchecked => "not checked",
@@ -53,8 +54,8 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// For people, with a newline at the end.
-    pub fn text(&self) -> String {
+    /// For people, with a newline at the end. `others`: stacks, beside the one that it is shown with, in which the same was found.
+    pub fn text(&self, others: &[&str]) -> String {
         let line = self.line.map(|line| format!(":{line}")).unwrap_or_default();
         let (file, severity, what) = (shown(&self.file), self.severity.name(), shown(&self.what));
         let mut text = format!("{file}{line}: {severity}: {what} [{}]\n", self.rule);
@@ -68,6 +69,7 @@ impl Finding {
             add(head, step);
         }
         add("instead:", &self.instead);
+        add("also in:", &others.join(", "));
         text
     }
 }
@@ -87,7 +89,12 @@ pub enum Verdict {
 impl Verdict {
     /// Of findings.
     pub fn of(findings: &[Finding]) -> Self {
-        match findings.iter().map(|finding| finding.severity).max() {
+        Verdict::of_all(findings.iter().map(|finding| finding.severity))
+    }
+
+    /// Of what was found, by how much each matters.
+    pub fn of_all(severities: impl Iterator<Item = Severity>) -> Self {
+        match severities.max() {
             None | Some(Severity::Note) => Verdict::Good,
             Some(Severity::Unchecked) => Verdict::Unchecked,
             Some(Severity::Warning | Severity::Error) => Verdict::Bad,

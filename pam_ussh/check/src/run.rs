@@ -1,6 +1,7 @@
 //! Answers the command line.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use crate::decision::Answer;
 use crate::installed::Judged;
 use crate::line_check::{self, Wrong};
 use crate::lint::{self, Linted, Manner};
+use crate::named;
 use crate::pam::line;
 use crate::pam::stack::{Facility, PAM_D};
 use crate::report::{Finding, Severity, Verdict, shown};
@@ -88,6 +90,12 @@ fn check_stacks(cli: &Cli) -> u8 {
         Manner { installed: cli.installed, sshd_config: cli.sshd_config.clone(), service: cli.service.clone() };
     let mut stacks = Vec::new();
     let mut errors = Vec::new();
+    if let Some(file) = &cli.sshd_config
+        && let Err(error) = fs::metadata(file)
+        && error.kind() == io::ErrorKind::NotFound
+    {
+        errors.push(Unread { file: file.display().to_string(), error: error.to_string() });
+    }
     for file in &cli.mode.stack {
         match lint::lint(file, &manner) {
             Ok(linted) => stacks.extend(linted.into_iter().map(|linted| answer_of(file, linted))),
@@ -113,11 +121,18 @@ fn answer_of(file: &Path, linted: Linted) -> StackAnswer {
     StackAnswer { file: file.display().to_string(), service, verdict: Verdict::of(&findings), findings }
 }
 
+/// A finding of a file that several stacks include is told once, with the first of them.
 fn stacks_text(stacks: &[StackAnswer]) -> String {
     let mut text = String::new();
-    for stack in stacks {
+    for (position, stack) in stacks.iter().enumerate() {
         for finding in &stack.findings {
-            text.push_str(&finding.text());
+            let has = |stack: &&StackAnswer| stack.findings.contains(finding);
+            if stacks.iter().take(position).any(|before| has(&before)) {
+                continue;
+            }
+            let others: Vec<&str> =
+                stacks.iter().skip(position + 1).filter(has).map(|other| other.file.as_str()).collect();
+            text.push_str(&finding.text(&others));
         }
         let said = match stack.verdict {
             Verdict::Good => "good",
@@ -139,6 +154,24 @@ struct LineAnswer {
     problem: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     instead: Option<String>,
+    /// Of what the options name, or leave out.
+    findings: Vec<NamedAnswer>,
+}
+
+#[derive(Serialize)]
+struct NamedAnswer {
+    severity: Severity,
+    rule: &'static str,
+    what: String,
+    why: &'static str,
+    instead: String,
+}
+
+impl NamedAnswer {
+    fn of(wrong: Wrong) -> Self {
+        let Wrong { severity, rule, what, why, instead } = wrong;
+        NamedAnswer { severity, rule, what, why, instead }
+    }
 }
 
 fn check_line(cli: &Cli, options: &str) -> u8 {
@@ -151,28 +184,38 @@ fn check_line(cli: &Cli, options: &str) -> u8 {
     let service = cli.service.clone().unwrap_or_else(|| usual.to_owned());
     let words = line::words(options.as_bytes());
     let arguments: Vec<String> = words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
-    let checked = line_check::place(&service, facility)
-        .and_then(|()| line_check::options(&service, facility, Some(&arguments)).map(drop));
-    let (verdict, wrong) = match checked {
-        Ok(()) => (Verdict::Good, None),
-        Err(wrong) if wrong.severity == Severity::Unchecked => (Verdict::Unchecked, Some(wrong)),
-        Err(wrong) => (Verdict::Bad, Some(wrong)),
+    let checked =
+        line_check::place(&service, facility).and_then(|()| line_check::options(&service, facility, Some(&arguments)));
+    let (wrong, findings) = match checked {
+        Ok(options) => (None, named::look(&service, &options, cli.installed)),
+        Err(wrong) => (Some(wrong), Vec::new()),
     };
+    let verdict = Verdict::of_all(wrong.iter().chain(&findings).map(|wrong| wrong.severity));
     if cli.json {
         let (problem, instead) = match wrong {
             Some(Wrong { what, instead, .. }) => (Some(what), Some(instead).filter(|instead| !instead.is_empty())),
             None => (None, None),
         };
-        print_json(&LineAnswer { verdict, service, facility: facility.name(), arguments, problem, instead });
+        let findings = findings.into_iter().map(NamedAnswer::of).collect();
+        print_json(&LineAnswer { verdict, service, facility: facility.name(), arguments, problem, instead, findings });
     } else {
-        let place = format!("{facility} of {}", shown(&service));
-        print_text(&match wrong {
-            None => format!("{place}: good\n"),
-            Some(Wrong { what, instead, .. }) if instead.is_empty() => format!("{place}: {}\n", shown(&what)),
-            Some(Wrong { what, instead, .. }) => {
-                format!("{place}: {}\n    instead: {}\n", shown(&what), shown(&instead))
-            }
-        });
+        let said = match (&wrong, verdict) {
+            (Some(wrong), _) => shown(&wrong.what),
+            (None, Verdict::Good) => "good".into(),
+            (None, Verdict::Unchecked) => "the options are good, but not all that they name could be checked".into(),
+            (None, Verdict::Bad) => "the options are good, but not what they name".into(),
+        };
+        let mut text = format!("{facility} of {}: {said}\n", shown(&service));
+        let mut add = |what: &str| {
+            let _ = writeln!(text, "    {what}");
+        };
+        if let Some(instead) = wrong.map(|wrong| wrong.instead).filter(|instead| !instead.is_empty()) {
+            add(&format!("instead: {}", shown(&instead)));
+        }
+        for found in &findings {
+            add(&format!("{}: {} [{}]", found.severity.name(), shown(&found.what), found.rule));
+        }
+        print_text(&text);
     }
     verdict.status()
 }

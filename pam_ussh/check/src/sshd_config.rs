@@ -41,6 +41,8 @@ pub struct SshdConfig {
     pub methods: Setting,
     /// `AuthenticationMethods` for some connections only.
     pub matched: Vec<Matched>,
+    /// Why sshd does not start with it, in its own words; none: it does, or could not be asked.
+    pub refused: Option<String>,
 }
 
 impl SshdConfig {
@@ -48,13 +50,21 @@ impl SshdConfig {
     /// # Errors
     /// The file, or one that it includes, cannot be read.
     pub fn read(file: &Path) -> io::Result<Self> {
+        Self::read_asking(file, ask_sshd)
+    }
+
+    fn read_asking(file: &Path, ask: impl FnOnce(&Path) -> Asked) -> io::Result<Self> {
         let mut reader = Reader {
             folder: file.parent().map(Path::to_owned).unwrap_or_default(),
             settings: Vec::new(),
             matched: Vec::new(),
         };
         reader.file(file, None, 0)?;
-        let asked = ask_sshd(file).unwrap_or_default();
+        let (asked, refused) = match ask(file) {
+            Asked::Says(settings) => (settings, None),
+            Asked::Refuses(why) => (Vec::new(), Some(why)),
+            Asked::CannotSay => (Vec::new(), None),
+        };
         let setting = |name: &str, default: &str| {
             let read = reader.settings.iter().find(|(word, _)| word == name).map(|(_, setting)| setting.clone());
             let read = read.unwrap_or(Setting { values: vec![default.into()], at: None });
@@ -68,6 +78,7 @@ impl SshdConfig {
             keyboard_interactive: setting("kbdinteractiveauthentication", "yes"),
             methods: setting("authenticationmethods", "any"),
             matched: reader.matched,
+            refused,
         })
     }
 }
@@ -178,22 +189,43 @@ fn fits(name: &[u8], pattern: &[u8], first: bool) -> bool {
     }
 }
 
-/// `sshd -T`: what holds outside of `Match` blocks. It takes root (it reads the host keys) and a configuration that sshd would start with.
-fn ask_sshd(file: &Path) -> Option<Vec<(String, Vec<String>)>> {
+/// What sshd makes of a file.
+enum Asked {
+    /// What holds outside of `Match` blocks.
+    Says(Vec<(String, Vec<String>)>),
+    /// It does not start with this file.
+    Refuses(String),
+    /// It is not there, or cannot be asked for another reason than the file: it takes root (it reads the host keys) and a folder that its unit makes.
+    CannotSay,
+}
+
+/// `sshd -T`.
+fn ask_sshd(file: &Path) -> Asked {
     if ussh_os::process::effective_uid() != 0 {
-        return None;
+        return Asked::CannotSay;
     }
-    let output =
-        Command::new(SSHD).arg("-T").arg("-f").arg(file).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    let output = Command::new(SSHD).arg("-T").arg("-f").arg(file).stdin(Stdio::null()).output();
+    let Ok(output) = output else { return Asked::CannotSay };
     if !output.status.success() {
-        return None;
+        return refusal(&String::from_utf8_lossy(&output.stderr)).map_or(Asked::CannotSay, Asked::Refuses);
     }
-    let text = String::from_utf8(output.stdout).ok()?;
+    let Ok(text) = String::from_utf8(output.stdout) else { return Asked::CannotSay };
     let one = |line: &str| {
         let mut words = line.split_ascii_whitespace().map(str::to_owned);
         words.next().map(|name| (name, words.collect()))
     };
-    Some(text.lines().filter_map(one).collect())
+    Asked::Says(text.lines().filter_map(one).collect())
+}
+
+/// Of what sshd prints the line that complains of its configuration: it names a line of a file (servconf.c). Other complaints are the host's.
+fn refusal(text: &str) -> Option<String> {
+    let of_a_line = |line: &&str| {
+        let behind = line.split_once(" line ").map(|(_, behind)| behind);
+        behind.is_some_and(|behind| behind.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let first = text.lines().find(of_a_line)?;
+    let deprecated = |line: &str| line.contains("Deprecated option") || line.contains("Unsupported option");
+    text.lines().filter(of_a_line).find(|line| !deprecated(line)).or(Some(first)).map(|line| line.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -208,7 +240,8 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        SshdConfig::read(&folder.path().join("sshd_config")).unwrap()
+        // Includes that are not absolute sshd looks for in /etc/ssh.
+        SshdConfig::read_asking(&folder.path().join("sshd_config"), |_| Asked::CannotSay).unwrap()
     }
 
     #[test]
@@ -240,6 +273,19 @@ mod tests {
         assert_eq!(config.matched.len(), 1);
         assert_eq!(config.matched[0].criteria, "User robot Address 10.0.0.0/8");
         assert_eq!(config.matched[0].methods.values, ["publickey"]);
+    }
+
+    #[test]
+    fn what_sshd_says_of_a_line_is_why_it_refuses_and_other_complaints_are_none() {
+        let garbage = "/etc/ssh/sshd_config: line 3: Bad configuration option: garbage\r\n/etc/ssh/sshd_config: terminating, 1 bad configuration options\r\n";
+        assert_eq!(refusal(garbage).unwrap(), "/etc/ssh/sshd_config: line 3: Bad configuration option: garbage");
+        let deprecated = "/etc/ssh/sshd_config line 2: Deprecated option RSAAuthentication\n/etc/ssh/sshd_config line 9: unsupported option \"maybe\".\n";
+        assert_eq!(refusal(deprecated).unwrap(), "/etc/ssh/sshd_config line 9: unsupported option \"maybe\".");
+        for other in
+            ["Missing privilege separation directory: /run/sshd\n", "sshd: no hostkeys available -- exiting.\n", ""]
+        {
+            assert_eq!(refusal(other), None, "{other}");
+        }
     }
 
     #[test]

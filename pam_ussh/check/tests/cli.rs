@@ -52,6 +52,27 @@ fn what_is_wrong_with_a_line_comes_with_something_to_paste() {
         ("revoked_key=/etc/krl", "revoked_keys="),
         ("grop=admins", "group is one letter apart; docs/pam_ussh.md lists all options"),
         ("wombat", "take wombat out; docs/pam_ussh.md lists all options"),
+        // What would be followed must not lead to the opposite of what was meant.
+        (
+            "cue=no",
+            "leave cue out: then it is off, unless a file of options has it on (`cue = false` there takes it back)",
+        ),
+        (
+            "debug=0",
+            "leave debug out: then it is off, unless a file of options has it on (`debug = false` there takes it back)",
+        ),
+        ("cue=yes", "cue"),
+        ("auth required pam_ussh.so ca_file=/x", "give the options alone: what stands behind pam_ussh.so"),
+        ("required pam_ussh.so", "give the options alone: what stands behind pam_ussh.so"),
+        (
+            "authorized_principals=alice, ops",
+            "a blank ends an option: write its value without one, or the whole in brackets ([NAME=VALUE]); else take ops out",
+        ),
+        (
+            "max_age=8 h",
+            "a blank ends an option: write its value without one, or the whole in brackets ([NAME=VALUE]); else take h out",
+        ),
+        ("debug wombat", "take wombat out; docs/pam_ussh.md lists all options"),
     ] {
         let (status, said) = check(&["--options", line]);
         assert_eq!(status, 1, "{line}: {said}");
@@ -106,7 +127,7 @@ fn wrong_usage_is_2() {
         &["--options", "debug", "--stack", "/etc/pam.d/sudo"],
         &["--user", "alice", "--options", "debug"],
         &["--facility", "auth", "--stack", "/etc/pam.d/sudo"],
-        &["--installed", "--options", "debug"],
+        &["--installed", "--user", "alice"],
         &["--options", "debug", "--facility", "password"],
         &["ca_file=/etc/ca"],
     ] {
@@ -129,11 +150,17 @@ fn help_and_manual_name_every_rule_option_and_status() {
         include_str!("../src/lint/open.rs"),
         include_str!("../src/lint/presence.rs"),
         include_str!("../src/lint/sshd.rs"),
+        include_str!("../src/named.rs"),
     );
     let rules = [
         "lets-everybody-in",
         "unknown-module",
         "no-auth",
+        "hidden",
+        "group",
+        "no-revocation",
+        "service-table",
+        "talks-after-refusal",
         "nobody",
         "dangling-jump",
         "refusal-ignored",

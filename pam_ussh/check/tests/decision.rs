@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -277,6 +278,7 @@ fn what_is_wrong_in_the_file_is_told_with_its_place_and_in_its_words() {
     for (text, said) in [
         ("", format!("{config}: it is empty")),
         ("[services.su]\n", format!("{config}: unknown option services")),
+        ("ca_file = \"/x\"\n", "instead: write ca_file below [default] or [service.NAME]\n".into()),
         ("[default]\ntimeout_seconds = 1000\n", format!("{config} [default]: option timeout must be at most 5m")),
         ("[default]\ntimeout_seconds = 1000\n", "instead: for example timeout_seconds = 5\n".into()),
     ] {
@@ -285,4 +287,49 @@ fn what_is_wrong_in_the_file_is_told_with_its_place_and_in_its_words() {
         assert_eq!(status, 1, "{told}");
         assert!(told.contains(&said) && !told.contains("[]"), "{said}\nin\n{told}");
     }
+}
+
+/// An agent of root's that reads one question, answers with these bytes and hangs up, or waits for the other end to.
+fn scripted(socket: &str, answer: &'static [u8], hangs_up: bool) {
+    let listener = UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut question = [0; 5];
+        stream.read_exact(&mut question).unwrap();
+        stream.write_all(answer).unwrap();
+        if !hangs_up {
+            let _ = stream.read(&mut [0]);
+        }
+    });
+}
+
+#[test]
+fn why_an_agent_did_not_answer_is_told_as_the_module_does() {
+    let Some(world) = World::new() else { return };
+    let ca_file = format!("ca_file={}", world.at("cas"));
+    for (name, answer, hangs_up, reason) in [
+        ("large", &[0xff; 4][..], false, "message too large"),
+        ("refuses", &[0, 0, 0, 1, 5], false, "the agent refused"),
+        ("mute", &[], false, "no answer in time"),
+        ("torn", &[0, 0, 0, 9, 12], true, "closed"),
+        ("nonsense", &[0, 0, 0, 2, 12, 0], false, "malformed"),
+    ] {
+        let socket = world.at(name);
+        scripted(&socket, answer, hangs_up);
+        let ask = ["--user", "root", "--service", "su", &ca_file, "timeout=1s"];
+        let (_, told) = world.check(0, Some(Path::new(&socket)), &ask);
+        let told = told["reason"].as_str().unwrap();
+        assert!(told.contains(reason), "{name}: {reason} in {told}");
+    }
+}
+
+#[test]
+fn what_is_looked_at_twice_is_told_once() {
+    let Some(mut world) = World::new() else { return };
+    let (name, uid) = NOBODY;
+    let socket = world.agent(uid);
+    world.add(uid, &socket, "ca", &["-n", name, "-V", "-1m:+1h", "-O", "source-address=192.0.2.0/24"]);
+    let (_, answer) = world.check(uid, Some(&socket), &["--user", name, &format!("ca_file={}", world.at("cas"))]);
+    let steps: Vec<&str> = answer["steps"].as_array().unwrap().iter().map(|step| step.as_str().unwrap()).collect();
+    assert_eq!(steps.iter().filter(|step| step.starts_with("no origin: ")).count(), 1, "{answer:#}");
 }

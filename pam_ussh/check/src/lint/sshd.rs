@@ -1,9 +1,11 @@
 //! A stack named sshd, and the sshd_config that decides whether it is asked.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::{Subject, finding};
+use crate::modules::is_ours;
+use crate::pam::code::{Action, Code};
 use crate::pam::stack::{Facility, Handler, Place};
 use crate::report::{Finding, Severity};
 use crate::sshd_config::{Setting, SshdConfig};
@@ -19,11 +21,20 @@ pub fn lint(subject: &Subject, given: Option<&Path>) -> Vec<Finding> {
     if subject.stack.service != SERVICE {
         return findings;
     }
+    findings.extend(talks_after_refusal(subject));
     let auth = subject.ours(Facility::Auth).next();
     let Some(ours) = auth.or(subject.ours(Facility::Session).next()) else { return findings };
     // Stacks that are installed lie in /etc/pam.d, and it in /etc/ssh.
     let config = given.map_or_else(|| beside(&subject.file), Path::to_owned);
     match SshdConfig::read(&config) {
+        Ok(SshdConfig { refused: Some(why), .. }) => findings.push(finding(
+            &Place { file: config.as_path().into(), line: 0 },
+            Severity::Error,
+            "sshd-config",
+            format!("sshd does not start with this configuration: {why}"),
+            "what else it says counts for nothing before that is mended",
+            "mend it, until `sshd -t` is silent",
+        )),
         Ok(config) => {
             findings.extend(no_pam(ours, &config));
             if let Some(auth) = auth {
@@ -37,10 +48,19 @@ pub fn lint(subject: &Subject, given: Option<&Path>) -> Vec<Finding> {
             "sshd-config",
             format!("sshd's configuration cannot be read: {error}"),
             format!("our auth line needs `{METHODS}` there, and every line of ours `UsePAM yes`"),
-            "run this as root, or name the file with --sshd-config",
+            unreadable(&error, given.is_some()),
         )),
     }
     findings
+}
+
+/// What helps where sshd's configuration cannot be read.
+fn unreadable(error: &io::Error, is_given: bool) -> &'static str {
+    match error.kind() {
+        ErrorKind::PermissionDenied => "run this as root",
+        _ if is_given => "name the file that sshd reads with --sshd-config",
+        _ => "mend it, or name the file that sshd reads with --sshd-config",
+    }
 }
 
 fn beside(file: &Path) -> PathBuf {
@@ -164,6 +184,27 @@ fn place(setting: &Setting, otherwise: &Place) -> Place {
         Some((file, line)) => Place { file: file.as_path().into(), line: *line },
         None => otherwise.clone(),
     }
+}
+
+/// Modules that print something when a session opens.
+const TALKERS: [&str; 4] = ["pam_motd", "pam_lastlog", "pam_lastlog2", "pam_echo"];
+
+/// A session line of ours whose refusal lets the lines behind it run still, and one of those that speaks.
+fn talks_after_refusal(subject: &Subject) -> Option<Finding> {
+    let session = subject.stack.chain(Facility::Session);
+    let position = session.iter().position(is_ours)?;
+    let ours = session.get(position)?;
+    let talker = session.iter().skip(position + 1).find(|line| TALKERS.contains(&line.module_name()))?;
+    (ours.actions.on(Code::SESSION_ERR) == Action::Bad).then(|| {
+        finding(
+            &ours.at,
+            Severity::Note,
+            "talks-after-refusal",
+            format!("after a refusal of this line {} ({}) speaks still", talker.module_name(), talker.at),
+            "into scp and sftp too, which take it for theirs: \"Received message too long\" in place of the reason",
+            "session requisite pam_ussh.so",
+        )
+    })
 }
 
 /// pam_env that lets the user write PAM's environment before we read SSH_AUTH_INFO_0 from it: before our line in session; or in auth, since sshd calls pam_setcred before it opens

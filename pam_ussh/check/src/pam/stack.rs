@@ -145,6 +145,8 @@ pub struct Stack {
     pub problems: Vec<Problem>,
     /// libpam refuses the whole service because of this line.
     pub given_up: Option<Place>,
+    /// What is included in this line may be read by others, libpam among them, but not by whoever runs this: what it holds is missing here.
+    pub hidden: Option<Problem>,
     /// Files that were read, the service's own first.
     pub files: Vec<Rc<Path>>,
 }
@@ -379,6 +381,11 @@ impl Reader {
             None => {
                 self.problem(at, format!("`{name}` is included and not there: libpam refuses everybody"));
                 false
+            }
+            Some((path, Err(error))) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let what = format!("`{name}` is included and not for you to read ({})", path.display());
+                self.stack.hidden.get_or_insert_with(|| Problem { at: at.clone(), what });
+                true
             }
             Some((path, Err(error))) => {
                 self.problem(at, format!("`{name}` is included and cannot be read ({}: {error})", path.display()));
