@@ -61,14 +61,16 @@ Rules:
                      line
   sshd-config        our auth line in sshd without the AuthenticationMethods it
                      needs, or no UsePAM; or a file that sshd refuses
-  stack-writable     somebody else than root can change an installed stack
+  stack-writable     somebody else than root can change an installed stack, or
+                     our module
   syntax             what libpam cannot read as it was meant
   silent             `-auth` with our module
   no-module          a module that is not there: ours, or any that an installed
                      stack calls without a `-`
   too-many-ways      a stack that cannot be tried to the end
   other-way          note: by what whoever is refused may still get in
-  not-asked          note: who is not asked for a certificate
+  not-asked          note: who is not asked for a certificate. In account and
+                     session a warning: they can end before our line
   exemption          note: who is excepted
   companion          note: the other service of a program (sudo and sudo-i, su
                      and su-l) does not ask

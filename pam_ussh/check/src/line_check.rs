@@ -77,6 +77,23 @@ pub fn place(service: &str, facility: Facility) -> Result<(), Wrong> {
     }
 }
 
+/// Options on the line that only the talk with an agent has a use for, where none is asked: sshd's `auth` judges the certificate of the login.
+pub fn idle(service: &str, facility: Facility, arguments: Option<&[String]>) -> Option<Wrong> {
+    const OF_THE_AGENT: [&str; 6] = ["agent_search", "agent_socket", "cue", "cue_prompt", "timeout", "touch_timeout"];
+    if service != "sshd" || facility != Facility::Auth {
+        return None;
+    }
+    let names = arguments.into_iter().flatten().filter_map(|argument| argument.split('=').next());
+    let idle: Vec<&str> = names.filter(|name| OF_THE_AGENT.contains(name)).collect();
+    (!idle.is_empty()).then(|| Wrong {
+        severity: Severity::Note,
+        rule: "option",
+        what: format!("no agent is asked in sshd: {} has no use there", idle.join(", ")),
+        why: "the certificate that sshd has verified is judged",
+        instead: format!("take {} out", idle.join(", ")),
+    })
+}
+
 /// Reads the options as the module would, with the file that they name or the usual one; in that file it looks at all services.
 /// # Errors
 /// [`Wrong`]

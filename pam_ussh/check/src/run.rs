@@ -187,7 +187,10 @@ fn check_line(cli: &Cli, options: &str) -> u8 {
     let checked =
         line_check::place(&service, facility).and_then(|()| line_check::options(&service, facility, Some(&arguments)));
     let (wrong, findings) = match checked {
-        Ok(options) => (None, named::look(&service, &options, cli.installed)),
+        Ok(options) => {
+            let idle = line_check::idle(&service, facility, Some(&arguments));
+            (None, named::look(&service, &options, cli.installed).into_iter().chain(idle).collect())
+        }
         Err(wrong) => (Some(wrong), Vec::new()),
     };
     let verdict = Verdict::of_all(wrong.iter().chain(&findings).map(|wrong| wrong.severity));

@@ -30,6 +30,26 @@ pub struct Matched {
     pub methods: Setting,
 }
 
+impl Matched {
+    /// Whether its criteria hold for every connection: patterns that leave nobody out (sshd_config(5), PATTERNS in ssh_config(5)).
+    pub fn is_for_everybody(&self) -> bool {
+        let words: Vec<&str> = self.criteria.split(' ').collect();
+        words.chunks(2).all(|pair| match pair {
+            [name, patterns] => {
+                let of_addresses = name.to_ascii_lowercase().ends_with("address");
+                let is_all = |pattern: &str| match pattern {
+                    "0.0.0.0/0" | "::/0" => of_addresses,
+                    stars => !stars.is_empty() && stars.bytes().all(|byte| byte == b'*'),
+                };
+                let mut patterns = patterns.split(',');
+                patterns.clone().any(is_all) && !patterns.any(|pattern| pattern.starts_with('!'))
+            }
+            [only] => only.eq_ignore_ascii_case("all"),
+            _ => false,
+        })
+    }
+}
+
 /// What counts here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SshdConfig {
@@ -57,6 +77,7 @@ impl SshdConfig {
         let mut reader = Reader {
             folder: file.parent().map(Path::to_owned).unwrap_or_default(),
             settings: Vec::new(),
+            for_all: Vec::new(),
             matched: Vec::new(),
         };
         reader.file(file, None, 0)?;
@@ -66,7 +87,10 @@ impl SshdConfig {
             Asked::CannotSay => (Vec::new(), None),
         };
         let setting = |name: &str, default: &str| {
-            let read = reader.settings.iter().find(|(word, _)| word == name).map(|(_, setting)| setting.clone());
+            // What a `Match` says wins over what stands before the first of them.
+            let first =
+                |all: &[(String, Setting)]| all.iter().find(|(word, _)| word == name).map(|(_, one)| one.clone());
+            let read = first(&reader.for_all).or_else(|| first(&reader.settings));
             let read = read.unwrap_or(Setting { values: vec![default.into()], at: None });
             match asked.iter().find(|(word, _)| word == name) {
                 Some((_, values)) => Setting { values: values.clone(), at: read.at },
@@ -87,6 +111,8 @@ struct Reader {
     folder: PathBuf,
     /// The first of each name counts.
     settings: Vec<(String, Setting)>,
+    /// The same, of `Match all`.
+    for_all: Vec<(String, Setting)>,
     matched: Vec<Matched>,
 }
 
@@ -105,7 +131,7 @@ impl Reader {
                 other => other,
             };
             match name {
-                "match" => condition = Some(values.join(" ")).filter(|criteria| !criteria.eq_ignore_ascii_case("all")),
+                "match" => condition = Some(values.join(" ")),
                 "include" if depth < MAX_DEPTH => {
                     let included: Vec<PathBuf> =
                         values.iter().flat_map(|pattern| glob(&self.folder.join(pattern))).collect();
@@ -117,6 +143,9 @@ impl Reader {
                     let setting = Setting { values, at: Some((file.to_owned(), number)) };
                     match &condition {
                         None => self.settings.push((name.to_owned(), setting)),
+                        Some(criteria) if criteria.eq_ignore_ascii_case("all") => {
+                            self.for_all.push((name.to_owned(), setting));
+                        }
                         Some(criteria) if name == "authenticationmethods" => {
                             self.matched.push(Matched { criteria: criteria.clone(), methods: setting });
                         }
@@ -259,6 +288,25 @@ mod tests {
         assert_eq!(config.methods.at.as_ref().unwrap().1, 2);
         assert_eq!(config.use_pam.values, ["yes"]);
         assert_eq!(config.keyboard_interactive, Setting { values: vec!["yes".into()], at: None });
+    }
+
+    #[test]
+    fn a_match_for_all_wins_and_one_that_leaves_nobody_out_is_told_from_others() {
+        let config = read(&[(
+            "sshd_config",
+            "AuthenticationMethods publickey,password\nMatch all\nAuthenticationMethods publickey\n",
+        )]);
+        assert_eq!((config.methods.values.as_slice(), config.matched.len()), (&["publickey".to_owned()][..], 0));
+        let is_for_everybody = |criteria: &str| {
+            let methods = Setting { values: Vec::new(), at: None };
+            Matched { criteria: criteria.into(), methods }.is_for_everybody()
+        };
+        for criteria in ["User *", "Group **", "Address 0.0.0.0/0", "address ::/0", "User x,* Host *", "All"] {
+            assert!(is_for_everybody(criteria), "{criteria}");
+        }
+        for criteria in ["User robot", "User *,!root", "User * Address 10.0.0.0/8", "User 0.0.0.0/0", "Group ops*"] {
+            assert!(!is_for_everybody(criteria), "{criteria}");
+        }
     }
 
     #[test]

@@ -300,3 +300,112 @@ fn a_session_line_that_lets_others_speak_after_its_refusal_is_a_note() {
     let (_, found) = world.found("refusal-ignored", &["--stack", &stack]);
     assert_eq!(found[0][2], "session requisite pam_ussh.so");
 }
+
+#[test]
+fn a_way_past_our_line_in_account_or_session_is_found() {
+    let Some(world) = World::new() else { return };
+    let ours = format!("account required pam_ussh.so {}\naccount required pam_permit.so\n", world.good());
+    for (before, expected) in [
+        ("account sufficient pam_localuser.so\n", Some(("not-asked", "warning", "pam_localuser"))),
+        ("account sufficient pam_unix.so\n", Some(("not-asked", "warning", "pam_unix"))),
+        (
+            "account [success=1 default=ignore] pam_succeed_if.so uid >= 1000\n",
+            Some(("not-asked", "warning", "pam_succeed_if")),
+        ),
+        ("account sufficient pam_succeed_if.so user ingroup ops\n", Some(("exemption", "note", "pam_succeed_if"))),
+        ("account sufficient pam_rootok.so\n", Some(("exemption", "note", "pam_rootok"))),
+        ("account required pam_unix.so\n", None),
+        ("@include common-account\n", None),
+    ] {
+        let stack = world.write("pam.d/sudo", &format!("auth required pam_ussh.so {}\n{before}{ours}", world.good()));
+        let (status, _) = world.check(&["--stack", &stack]);
+        for rule in ["not-asked", "exemption"] {
+            let (_, found) = world.found(rule, &["--stack", &stack]);
+            match expected.filter(|(expected, ..)| *expected == rule) {
+                None => assert_eq!(found.len(), 0, "{before}: {found:?}"),
+                Some((_, severity, module)) => {
+                    assert_eq!((found.len(), found[0][0].as_str()), (1, severity), "{before}: {found:?}");
+                    assert!(found[0][1].contains(&format!("{module}")) && found[0][1].contains("account"), "{found:?}");
+                }
+            }
+        }
+        assert_eq!(status, i32::from(expected.is_some_and(|(_, severity, _)| severity == "warning")), "{before}");
+    }
+    for (before, expected) in [
+        ("session sufficient pam_loginuid.so\n", 1),
+        ("session sufficient pam_systemd.so\n", 1),
+        ("session required pam_loginuid.so\n", 0),
+    ] {
+        let stack = world.write("pam.d/sshd", &format!("{before}session requisite pam_ussh.so\n"));
+        assert_eq!(world.found("not-asked", &["--stack", &stack]).1.len(), expected, "{before}");
+        assert_eq!(world.check(&["--stack", &stack]).0, i32::try_from(expected).unwrap(), "{before}");
+    }
+}
+
+#[test]
+fn a_table_for_one_half_of_a_program_is_a_note() {
+    let Some(world) = World::new() else { return };
+    let config = world.write("pam_ussh.toml", "[service.su]\nmax_age_seconds = 60\n");
+    let line = format!("auth required pam_ussh.so {} config={config}\n", world.good());
+    let (su, su_l) = (world.write("pam.d/su", &line), world.write("pam.d/su-l", &line));
+    let half = "[service.su] does not hold for `su -`: its service is su-l";
+    let (status, found) = world.found("service-table", &["--stack", &su, &su_l]);
+    assert_eq!(
+        (status, texts(&found).iter().map(|one| (one[0], one[1])).collect::<Vec<_>>()),
+        (0, vec![("note", half)])
+    );
+    world.write("pam.d/su-l", "@include common-auth\n");
+    assert_eq!(world.found("service-table", &["--stack", &su]).1, [] as [[String; 3]; 0], "companion says that");
+}
+
+#[test]
+fn a_stack_that_is_no_file_is_told_and_not_waited_for() {
+    let Some(world) = World::new() else { return };
+    let fifo = world.at("pam.d/sudo");
+    world.run("mkfifo", &[&fifo]);
+    let output = Command::new("timeout").args(["10", &world.at("pam-ussh-check"), "--stack", &fifo]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said, format!("pam-ussh-check: {fifo}: not a regular file\n"));
+    let stack = world.write("pam.d/su", "@include sudo\n");
+    let output = Command::new("timeout").args(["10", &world.at("pam-ussh-check"), "--stack", &stack]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_stack_by_a_relative_name_is_judged_as_by_its_whole_name() {
+    for arguments in [["--stack", "sudo"], ["--stack", "./sudo"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pam-ussh-check"));
+        let output = command.args(arguments).current_dir("/etc/pam.d").output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!((output.status.code(), said), (Some(0), format!("{} (sudo): good\n", arguments[1])));
+    }
+}
+
+#[test]
+fn what_asks_for_no_agent_has_no_use_for_its_options() {
+    let Some(world) = World::new() else { return };
+    let options = format!("{} agent_search=yes cue max_age=8h", world.good());
+    let (status, found) = world.found("option", &["--service", "sshd", "--options", &options]);
+    let what = "no agent is asked in sshd: agent_search, cue has no use there";
+    assert_eq!((status, found[0][0].as_str(), found[0][1].as_str()), (0, "note", what));
+    assert_eq!(world.found("option", &["--options", &options]).1.len(), 0);
+}
+
+#[test]
+fn a_match_that_leaves_nobody_out_is_a_warning() {
+    let Some(world) = World::new() else { return };
+    let stack = world
+        .write("pam.d/sshd", &format!("auth required pam_ussh.so {}\nsession requisite pam_ussh.so\n", world.good()));
+    for (criteria, severity, status) in
+        [("User *", "warning", 1), ("Address 0.0.0.0/0", "warning", 1), ("User robot", "note", 0)]
+    {
+        let config = format!(
+            "UsePAM yes\nAuthenticationMethods publickey,keyboard-interactive:pam\nMatch {criteria}\nAuthenticationMethods publickey\n"
+        );
+        let config = world.write("sshd_config", &config);
+        let (got, found) = world.found("sshd-config", &["--stack", &stack, "--sshd-config", &config]);
+        assert_eq!((got, found.len(), found[0][0].as_str()), (status, 1, severity), "{criteria}: {found:?}");
+        assert_eq!(found[0][1], format!("`Match {criteria}` gets in past our auth line"));
+    }
+}

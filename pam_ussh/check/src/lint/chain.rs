@@ -148,7 +148,39 @@ impl Chain<'_> {
         } else {
             findings.extend(self.weak_controls());
         }
+        findings.extend(self.ways_past(&self.runs(Suspicion::All)?));
         Ok(findings)
+    }
+
+    /// Account and session: a way into success on which ours is not asked.
+    fn ways_past(&self, runs: &[Run]) -> Option<Finding> {
+        let past = |run: &&Run| run.result == Code::SUCCESS && !run.facts.accepted && !run.facts.refused;
+        // A yes that names nobody says more than one that names some.
+        let run = runs.iter().filter(past).min_by_key(|run| (run.facts.exemption, run.steps.len()))?;
+        let leads = |step: &&Step| matches!(step.action, Action::Done | Action::Jump(_));
+        let step = run.steps.iter().rev().find(leads);
+        let line = self.lines.get(step?.position)?;
+        let in_person =
+            role(line) == Role::RootOk && arguments::real_uid(self.service) == arguments::RealUid::OfTheCaller;
+        let is_meant = run.facts.exemption || in_person;
+        let (severity, rule) = if is_meant { (Severity::Note, "exemption") } else { (Severity::Warning, "not-asked") };
+        let name = line.module_name();
+        let what = match is_meant {
+            true => {
+                format!("{name} excepts people: for those whom it lets pass {} does not ask pam_ussh", self.facility)
+            }
+            false => format!("{} can end in success by {name}, and then pam_ussh is not asked", self.facility),
+        };
+        let why = match self.facility {
+            Facility::Session => {
+                "a session that it is not told of is not recorded, and ussh-hostd neither warns nor ends it"
+            }
+            Facility::Auth | Facility::Account | Facility::Password => {
+                "a certificate that has run out or was revoked still does then, while sudo's ticket lasts"
+            }
+        };
+        let instead = if is_meant { String::new() } else { format!("put our line in front of {}", line.at) };
+        Some(Finding { run: self.told(run), ..finding(&line.at, severity, rule, what, why, instead) })
     }
 
     fn runs(&self, suspicion: Suspicion) -> Result<Vec<Run>, TooManyStates> {

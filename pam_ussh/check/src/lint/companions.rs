@@ -6,7 +6,7 @@ use crate::pam::stack::{Facility, Place};
 use crate::report::{Finding, Severity};
 
 /// The other service of the same program, and when it is asked.
-const PAIRS: [(&str, &str, &str); 4] = [
+pub(super) const PAIRS: [(&str, &str, &str); 4] = [
     ("sudo", "sudo-i", "`sudo -i`"),
     ("sudo-i", "sudo", "sudo without -i"),
     ("su", "su-l", "`su -`"),

@@ -7,8 +7,10 @@ use pam_ussh::options::Config;
 use pam_ussh::terminal;
 use ussh_core::trusted_file::read_trusted;
 
+use super::companions::PAIRS;
 use super::{OUR_SERVICES, Subject, finding, is_installed};
 use crate::line_check::{self, Wrong};
+use crate::modules::is_ours;
 use crate::named;
 use crate::pam::stack::{Facility, PAM_D, Place};
 use crate::report::{Finding, Severity};
@@ -44,6 +46,7 @@ fn config_tables(subject: &Subject) -> Vec<Finding> {
     for file in lines.flat_map(|line| terminal::config_files(line.text_arguments().as_deref())) {
         // What is wrong with it stands at the line.
         let Ok(config) = Config::read(&file) else { continue };
+        findings.extend(other_half(subject, &file, &config));
         for service in config.services().filter(|service| !has_stack(subject, service)) {
             let severity = if OUR_SERVICES.contains(&service) { Severity::Note } else { Severity::Warning };
             findings.push(finding(
@@ -59,6 +62,25 @@ fn config_tables(subject: &Subject) -> Vec<Finding> {
     findings
 }
 
+/// A table for one of the two services of a program, and none for the other, which asks for a certificate too.
+fn other_half(subject: &Subject, file: &Path, config: &Config) -> Option<Finding> {
+    let has = |service: &str| config.services().any(|known| known == service);
+    let service = subject.stack.service.as_str();
+    let (_, other, what) = PAIRS.into_iter().find(|(one, _, _)| *one == service)?;
+    let stack = subject.beside(other)?;
+    let asks = Facility::ALL.into_iter().any(|facility| stack.chain(facility).iter().any(is_ours));
+    (has(service) && !has(other) && asks).then(|| {
+        finding(
+            &Place { file: file.into(), line: 0 },
+            Severity::Note,
+            "service-table",
+            format!("[service.{service}] does not hold for {what}: its service is {other}"),
+            "it goes by its line and [default] alone",
+            format!("[service.{other}] with the same options, if they are meant for both"),
+        )
+    })
+}
+
 fn has_stack(subject: &Subject, service: &str) -> bool {
     service == subject.stack.service
         // All services stand in one file there.
@@ -71,7 +93,8 @@ fn stack_file(file: &Path) -> Option<Finding> {
     if fs::metadata(file).is_err() {
         return None;
     }
-    let error = read_trusted(file, MAX_STACK).err()?;
+    let absolute = std::path::absolute(file).ok()?;
+    let error = read_trusted(&absolute, MAX_STACK).err()?;
     let at = Place { file: file.into(), line: 0 };
     Some(finding(
         &at,

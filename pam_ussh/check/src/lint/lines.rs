@@ -31,6 +31,9 @@ fn one(subject: &Subject, facility: Facility, line: &Handler) -> Vec<Finding> {
     } else if let Err(wrong) = line_check::options(service, facility, line.text_arguments().as_deref()) {
         findings.push(finding(&line.at, wrong.severity, "option", wrong.what, wrong.why, wrong.instead));
     }
+    if let Some(idle) = line_check::idle(service, facility, line.text_arguments().as_deref()) {
+        findings.push(finding(&line.at, idle.severity, idle.rule, idle.what, idle.why, idle.instead));
+    }
     if line.silent {
         findings.push(finding(
             &line.at,

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ussh_core::trusted_file::{TrustedFileError, read_trusted};
+
 use super::{Subject, finding};
 use crate::examples::is_one_apart;
 use crate::modules::{OURS, is_ours};
@@ -16,10 +18,18 @@ const UNKNOWN: &str = "libpam puts PAM_MODULE_UNKNOWN in the place of its answer
 /// Folders that hold modules: Debian's libpam looks in its own, by the machine's name, and in /lib/security; others in lib64.
 const LIBRARIES: [&str; 4] = ["/lib", "/usr/lib", "/lib64", "/usr/lib64"];
 
+/// Longest module that is looked into, in bytes.
+const MAX_MODULE: usize = 64 * 1024 * 1024;
+
 /// Looks at each line that calls a module.
 pub fn lint(subject: &Subject) -> Vec<Finding> {
     let installed = if subject.installed { Installed::look() } else { None };
     let mut findings = Vec::new();
+    let ours =
+        Facility::ALL.into_iter().find_map(|facility| subject.ours(facility).find(|line| line.kind == Kind::Module));
+    if let (Some(line), Some(installed)) = (ours, &installed) {
+        findings.extend(installed.files_of(&line.module).iter().filter_map(|file| unsound(line, file)));
+    }
     for facility in Facility::ALL {
         for line in subject.stack.chain(facility).iter().filter(|line| line.kind == Kind::Module) {
             findings.extend(ours_misnamed(facility, line).or_else(|| installed.as_ref()?.missing(facility, line)));
@@ -42,6 +52,57 @@ fn ours_misnamed(facility: Facility, line: &Handler) -> Option<Finding> {
             format!("{facility} {} pam_ussh.so, without a folder", control(line)),
         )
     })
+}
+
+/// What is wrong with our module's file: whoever can change it is root at the next sudo, and one that was not written whole ends its host.
+fn unsound(line: &Handler, file: &Path) -> Option<Finding> {
+    let error = |rule, what: String, why, instead| Some(finding(&line.at, Severity::Error, rule, what, why, instead));
+    match read_trusted(file, MAX_MODULE) {
+        Err(TrustedFileError::Io { .. }) => None,
+        Err(untrusted) => error(
+            "stack-writable",
+            untrusted.to_string(),
+            "whoever can change the module, or put another in its place, is root at the next sudo",
+            "",
+        ),
+        Ok(data) if is_torn(&data) => error(
+            "no-module",
+            format!("{} is torn: its own header names more than its {} bytes", file.display(), data.len()),
+            "libpam refuses to load it, or the program that asks it ends with SIGBUS and nothing in the log",
+            "install it again, by a rename",
+        ),
+        Ok(_) => None,
+    }
+}
+
+/// Whether an ELF file (64 bits, little-endian, as this program is) ends before what its program headers have the loader map (elf(5)). Of others nothing is said, but of one that is
+/// too short to be any.
+fn is_torn(data: &[u8]) -> bool {
+    let bytes = |at: u64, length: usize| {
+        let at = usize::try_from(at).ok()?;
+        data.get(at..at.checked_add(length)?)
+    };
+    let number = |at: u64, length: usize| {
+        let bytes = bytes(at, length)?;
+        Some(bytes.iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte)))
+    };
+    match bytes(0, 6) {
+        None => return true,
+        Some(b"\x7fELF\x02\x01") => {}
+        Some(_) => return false,
+    }
+    let fits = || {
+        let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
+        for index in 0..count {
+            let header = table.checked_add(index * size)?;
+            let (offset, length) = (number(header.checked_add(8)?, 8)?, number(header.checked_add(32)?, 8)?);
+            if offset.checked_add(length)? > data.len() as u64 {
+                return None;
+            }
+        }
+        Some(())
+    };
+    fits().is_none()
 }
 
 /// As a line writes it.
@@ -81,6 +142,11 @@ impl Installed {
         module.contains('$') || self.folders.iter().any(|folder| folder.join(module).exists())
     }
 
+    /// Where libpam may find a module, each file once.
+    fn files_of(&self, module: &str) -> BTreeSet<PathBuf> {
+        self.folders.iter().filter_map(|folder| folder.join(module).canonicalize().ok()).collect()
+    }
+
     fn missing(&self, facility: Facility, line: &Handler) -> Option<Finding> {
         if self.holds(&line.module) {
             return None;
@@ -109,5 +175,50 @@ impl Installed {
             None => "install the package that holds it, or take the line out".into(),
         };
         Some(finding(&line.at, severity, "no-module", what, UNKNOWN, instead))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::pam::stack::Stack;
+
+    #[test]
+    fn a_module_is_torn_if_it_ends_before_its_headers_say() {
+        let whole = fs::read("/proc/self/exe").unwrap();
+        assert!(!is_torn(&whole));
+        for length in [0, 3, 40, 100, 100_000] {
+            assert!(is_torn(&whole[..length]), "{length}");
+        }
+        assert!(!is_torn(b"#!/bin/sh and so on"), "no ELF file is none that was torn");
+    }
+
+    #[test]
+    fn a_module_that_others_can_change_or_that_is_torn_is_found() {
+        if ussh_os::process::effective_uid() != 0 {
+            return println!("ignored, needs root");
+        }
+        let folder = tempfile::Builder::new().prefix("pam-ussh-check-").tempdir_in("/run").unwrap();
+        let (stack, module) = (folder.path().join("sudo"), folder.path().join("pam_ussh.so"));
+        fs::write(&stack, "auth required pam_ussh.so\n").unwrap();
+        let stack = Stack::read(&stack).unwrap().remove(0);
+        let line = &stack.chain(Facility::Auth)[0];
+        let found = |mode| {
+            fs::set_permissions(&module, fs::Permissions::from_mode(mode)).unwrap();
+            unsound(line, &module).map(|finding| (finding.rule, finding.severity, finding.what))
+        };
+        let whole = fs::read("/proc/self/exe").unwrap();
+        fs::write(&module, &whole).unwrap();
+        assert_eq!(found(0o644), None);
+        let (rule, severity, what) = found(0o666).unwrap();
+        assert_eq!((rule, severity), ("stack-writable", Severity::Error));
+        assert!(what.contains("bad ownership or modes"), "{what}");
+        fs::write(&module, &whole[..100_000]).unwrap();
+        let (rule, severity, what) = found(0o644).unwrap();
+        assert_eq!((rule, severity), ("no-module", Severity::Error));
+        assert!(what.contains("is torn: its own header names more than its 100000 bytes"), "{what}");
     }
 }

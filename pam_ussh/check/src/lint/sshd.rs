@@ -140,14 +140,15 @@ fn methods(auth: &Handler, config: &SshdConfig) -> Vec<Finding> {
     }
     for matched in &config.matched {
         if matched.methods.values.iter().any(|list| List::parse(list) == List::NotAsked) {
-            findings.push(finding(
-                &place(&matched.methods, &auth.at),
-                Severity::Note,
-                "sshd-config",
-                format!("`Match {}` gets in past our auth line", matched.criteria),
-                "its AuthenticationMethods does not ask PAM; for machine accounts that is the documented way",
-                "",
-            ));
+            let at = place(&matched.methods, &auth.at);
+            let what = format!("`Match {}` gets in past our auth line", matched.criteria);
+            findings.push(if matched.is_for_everybody() {
+                let why = "its AuthenticationMethods does not ask PAM, and it leaves nobody out";
+                finding(&at, Severity::Warning, "sshd-config", what, why, METHODS)
+            } else {
+                let why = "its AuthenticationMethods does not ask PAM; for machine accounts that is the documented way";
+                finding(&at, Severity::Note, "sshd-config", what, why, "")
+            });
         }
     }
     findings

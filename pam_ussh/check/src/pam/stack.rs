@@ -422,9 +422,14 @@ fn same_file(one: &Path, other: &Path) -> bool {
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
+    let special = || io::Error::other("not a regular file");
+    // To open a FIFO would wait for somebody who writes.
+    if !fs::metadata(path)?.is_file() {
+        return Err(special());
+    }
     let file = fs::File::open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
+        return Err(special());
     }
     file.take(MAX_FILE + 1).read_to_end(&mut text)?;
     if text.len() as u64 > MAX_FILE {
