@@ -325,7 +325,7 @@ fn a_way_past_our_line_in_account_or_session_is_found() {
                 None => assert_eq!(found.len(), 0, "{before}: {found:?}"),
                 Some((_, severity, module)) => {
                     assert_eq!((found.len(), found[0][0].as_str()), (1, severity), "{before}: {found:?}");
-                    assert!(found[0][1].contains(&format!("{module}")) && found[0][1].contains("account"), "{found:?}");
+                    assert!(found[0][1].contains(module) && found[0][1].contains("account"), "{found:?}");
                 }
             }
         }

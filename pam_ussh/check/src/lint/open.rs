@@ -89,20 +89,29 @@ impl Chain<'_> {
                 };
                 (By::Ignoring, why)
             }
-            _ => return None,
+            Role::Ours
+            | Role::Permits
+            | Role::Denies
+            | Role::Debug
+            | Role::RootOk
+            | Role::Authenticates
+            | Role::Unknown
+            | Role::Tests
+            | Role::Helps => return None,
         };
         Some(Passed { by, line, why })
     }
 
     /// What to write in place of a line that excepts everybody.
     fn instead_of(&self, line: &Handler) -> String {
-        match role(line) {
-            Role::RootOk => "take the line out: it is for programs that people start, like su".into(),
-            _ if matches!(self.service, "su" | "su-l") => {
-                "name the caller, as with pam_wheel.so trust, or `pam_succeed_if.so use_uid user ingroup GROUP`; or take the line out".into()
-            }
-            _ => "name a user or a group, as with `pam_succeed_if.so user ingroup GROUP`; or take the line out".into(),
-        }
+        let text = if role(line) == Role::RootOk {
+            "take the line out: it is for programs that people start, like su"
+        } else if matches!(self.service, "su" | "su-l") {
+            "name the caller, as with pam_wheel.so trust, or `pam_succeed_if.so use_uid user ingroup GROUP`; or take the line out"
+        } else {
+            "name a user or a group, as with `pam_succeed_if.so user ingroup GROUP`; or take the line out"
+        };
+        text.into()
     }
 
     /// A yes that comes from a module of which nothing is known.

@@ -56,10 +56,10 @@ pub fn lint(subject: &Subject, given: Option<&Path>) -> Vec<Finding> {
 
 /// What helps where sshd's configuration cannot be read.
 fn unreadable(error: &io::Error, is_given: bool) -> &'static str {
-    match error.kind() {
-        ErrorKind::PermissionDenied => "run this as root",
-        _ if is_given => "name the file that sshd reads with --sshd-config",
-        _ => "mend it, or name the file that sshd reads with --sshd-config",
+    match (error.kind() == ErrorKind::PermissionDenied, is_given) {
+        (true, _) => "run this as root",
+        (false, true) => "name the file that sshd reads with --sshd-config",
+        (false, false) => "mend it, or name the file that sshd reads with --sshd-config",
     }
 }
 
