@@ -59,6 +59,7 @@ const IGNORE_BY_OPTION: &[(&str, &[&str])] = &[
     ("pam_radius_auth", &["localifdown"]),
     ("pam_sss", &["ignore_authinfo_unavail", "ignore_unknown_user"]),
     ("pam_u2f", &["nouserok"]),
+    ("pam_userdb", &["unknown_ok"]),
     ("pam_yubico", &["nullok"]),
 ];
 
