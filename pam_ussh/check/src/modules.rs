@@ -24,7 +24,7 @@ pub enum Role {
     Debug,
     /// Success if root runs the program: root in person where people start it, and nothing in a daemon.
     RootOk,
-    /// It asks for proof of who somebody is. PAM_IGNORE only by its options ([`arguments::ignores_by`]), or as [`MAY_IGNORE`] says.
+    /// It asks for proof of who somebody is. PAM_IGNORE only by its options ([`arguments::ignores_by`]), or where it may besides (`MAY_IGNORE`).
     Authenticates,
     /// Not known: whether it asks for proof cannot be told, and it may say PAM_IGNORE.
     Unknown,
