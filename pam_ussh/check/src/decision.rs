@@ -92,7 +92,7 @@ impl Answer {
         let hidden = no.as_ref().and_then(|no| no.hidden.as_ref()).map(|path| path.display().to_string());
         Answer {
             // What is decided by options that are not the service's is not its answer.
-            verdict: if options.are_the_services { verdict } else { Verdict::Unchecked },
+            verdict: if options.are_the_services && !options.module_is_missing { verdict } else { Verdict::Unchecked },
             service: service.to_owned(),
             user: user.to_owned(),
             options,
@@ -135,6 +135,12 @@ impl Answer {
                 let _ = writeln!(text, "{place}: refused: {reason}");
                 let _ = writeln!(text, "    the user reads: {}", self.user_text.unwrap_or_default());
             }
+        }
+        if self.options.module_is_missing {
+            let _ = writeln!(
+                text,
+                "    but pam_ussh.so is not on this host: {service} cannot ask it, and refuses or passes its line over"
+            );
         }
         if !self.options.are_the_services {
             let _ = writeln!(text, "    but {service} does not judge by these options: its answer is not known");

@@ -5,6 +5,7 @@ use std::path::Path;
 use pam_ussh::terminal;
 use serde::Serialize;
 
+use crate::lint;
 use crate::modules::is_ours;
 use crate::pam::line;
 use crate::pam::stack::{Facility, Handler, Kind, Stack};
@@ -21,6 +22,9 @@ pub struct Judged {
     pub file: Option<String>,
     /// Whether the service judges by them, as far as is known: they are given, or its line was found.
     pub are_the_services: bool,
+    /// Whether the module that this line calls is not on this host, so that the service does not judge at all.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub module_is_missing: bool,
 }
 
 impl Judged {
@@ -33,7 +37,10 @@ impl Judged {
     /// By those of our one line for this facility in the stack of `service`, which lies in `folder`. Where there is no such line by the defaults.
     pub fn installed(folder: &Path, service: &str, facility: Facility) -> Self {
         match find(folder, service, facility) {
-            Ok((arguments, from)) => Judged::new(arguments, from, true),
+            Ok((arguments, from, module)) => {
+                let module_is_missing = lint::is_missing_module(&module);
+                Judged { module_is_missing, ..Judged::new(arguments, from, true) }
+            }
             Err(why) => Judged::new(Some(Vec::new()), format!("the defaults: {why}"), false),
         }
     }
@@ -41,7 +48,13 @@ impl Judged {
     fn new(arguments: Option<Vec<String>>, from: String, are_the_services: bool) -> Self {
         let file =
             terminal::config_files(arguments.as_deref()).into_iter().find(|file| file.symlink_metadata().is_ok());
-        Judged { file: file.map(|file| file.display().to_string()), arguments, from, are_the_services }
+        Judged {
+            file: file.map(|file| file.display().to_string()),
+            arguments,
+            from,
+            are_the_services,
+            module_is_missing: false,
+        }
     }
 
     /// For people.
@@ -56,7 +69,8 @@ impl Judged {
     }
 }
 
-type Found = (Option<Vec<String>>, String);
+/// The arguments, where they stand, and the module's path as written.
+type Found = (Option<Vec<String>>, String, String);
 
 /// Our line, or why there is none to go by.
 fn find(folder: &Path, service: &str, facility: Facility) -> Result<Found, String> {
@@ -80,7 +94,7 @@ fn find(folder: &Path, service: &str, facility: Facility) -> Result<Found, Strin
 fn one_of(ours: &[&Handler], shown: &impl std::fmt::Display, facility: Facility) -> Result<Found, String> {
     match ours {
         [] => Err(format!("{shown} has no {facility} line of pam_ussh")),
-        [one] => Ok((one.text_arguments(), one.at.to_string())),
+        [one] => Ok((one.text_arguments(), one.at.to_string(), one.module.clone())),
         several => {
             let places: Vec<String> = several.iter().map(|line| line.at.to_string()).collect();
             Err(format!("{shown} has {} {facility} lines of pam_ussh ({})", several.len(), places.join(", ")))

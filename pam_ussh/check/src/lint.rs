@@ -78,6 +78,11 @@ pub fn lint(file: &Path, manner: &Manner) -> io::Result<Vec<Linted>> {
     Ok(stacks.into_iter().map(lint_one).collect())
 }
 
+/// Whether this module, as a line writes it, is on this host in none of the folders where libpam looks. Not if they hold no module at all.
+pub fn is_missing_module(module: &str) -> bool {
+    presence::is_missing(module)
+}
+
 /// A stack, and what is known of it beside its lines.
 struct Subject {
     file: PathBuf,

@@ -242,8 +242,14 @@ fn print_json(answer: &impl Serialize) {
     }
 }
 
-/// A reader that has gone away is no reason to fail.
+/// A reader that has gone away is no reason to say anything; that it could not be written is. The status is the answer in both cases.
 fn print_text(text: &str) {
     let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            // Nothing can be done about a closed stderr here.
+            let _ = writeln!(io::stderr(), "pam-ussh-check: standard output: {error}");
+        }
+        Ok(()) | Err(_) => {}
+    }
 }

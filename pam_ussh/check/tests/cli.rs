@@ -222,3 +222,13 @@ fn completions_are_generated() {
         assert!(script.contains(text) && script.contains("sshd-config"), "{shell}: {script}");
     }
 }
+
+#[test]
+fn what_could_not_be_written_is_said_on_standard_error() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pam-ussh-check"));
+    let output = command.args(["--options", "cafile=/x"]).stdout(full).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("pam-ussh-check: standard output: No space left on device"), "{said}");
+    assert_eq!(output.status.code(), Some(1), "the status is the answer still");
+}

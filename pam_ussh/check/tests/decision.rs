@@ -333,3 +333,33 @@ fn what_is_looked_at_twice_is_told_once() {
     let steps: Vec<&str> = answer["steps"].as_array().unwrap().iter().map(|step| step.as_str().unwrap()).collect();
     assert_eq!(steps.iter().filter(|step| step.starts_with("no origin: ")).count(), 1, "{answer:#}");
 }
+
+#[test]
+fn a_decision_of_a_module_that_is_not_there_is_not_the_service_s() {
+    let Some(mut world) = World::new() else { return };
+    let socket = world.agent(0);
+    world.add(0, &socket, "ca", &["-n", "root", "-V", "-1m:+1h"]);
+    let line = format!("auth required pam_ussh.so ca_file={}", world.at("cas"));
+    // A host of its own, as far as stacks and modules go.
+    let script = r#"
+        set -e
+        mount -t tmpfs none /etc/pam.d
+        echo "$1" > /etc/pam.d/sudo
+        for folder in /lib/*/security /usr/lib/*/security /lib/security /usr/lib/security; do
+            test ! -d $folder || { mount -t tmpfs none $folder && touch $folder/pam_unix.so; }
+        done
+        test $2 = without || for folder in /usr/lib/*/security; do touch $folder/pam_ussh.so; done
+        set +e
+        "$3" --user root
+        echo status $?
+    "#;
+    for (module, status) in [("with", 0), ("without", 3)] {
+        let mut command = Command::new("unshare");
+        command.args(["-m", "--propagation", "private", "sh", "-c", script, "sh", &line, module]);
+        let output = command.arg(world.at("pam-ussh-check")).env("SSH_AUTH_SOCK", &socket).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        assert!(said.ends_with(&format!("status {status}\n")) && said.contains("sudo for root: accepted"), "{said}");
+        let missing = "but pam_ussh.so is not on this host: sudo cannot ask it";
+        assert_eq!(said.contains(missing), module == "without", "{said}");
+    }
+}

@@ -169,6 +169,7 @@ fn a_test_that_names_nobody_lets_everybody_in() {
         "pam_succeed_if.so user != root",
         "pam_succeed_if.so user notingroup admins",
         "pam_succeed_if.so user =~ *",
+        "pam_succeed_if.so user =~ ?*",
         "pam_succeed_if.so service in sudo",
         "pam_listfile.so onerr=succeed item=user sense=deny file=/etc/nosudo",
         "pam_listfile.so onerr=succeed item=user sense=allow file=/etc/sudoers.list",

@@ -38,6 +38,11 @@ pub fn lint(subject: &Subject) -> Vec<Finding> {
     findings
 }
 
+/// Whether this host has modules, and this one not.
+pub fn is_missing(module: &str) -> bool {
+    Installed::look().is_some_and(|installed| !installed.holds(module))
+}
+
 /// Wherever the stack lies, a line of ours that cannot be found.
 fn ours_misnamed(facility: Facility, line: &Handler) -> Option<Finding> {
     let no_library = !line.module.ends_with(".so");

@@ -117,7 +117,7 @@ pub fn names_somebody(handler: &Handler, service: &str) -> bool {
 fn names(test: &str, value: &str) -> bool {
     match test {
         "=" | "eq" | "in" | "ingroup" | "innetgr" => true,
-        "=~" => value.bytes().any(|byte| byte != b'*'),
+        "=~" => value.bytes().any(|byte| !matches!(byte, b'*' | b'?')),
         _ => false,
     }
 }
