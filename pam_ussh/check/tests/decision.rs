@@ -363,3 +363,22 @@ fn a_decision_of_a_module_that_is_not_there_is_not_the_service_s() {
         assert_eq!(said.contains(missing), module == "without", "{said}");
     }
 }
+
+#[test]
+fn a_line_in_a_file_that_only_root_may_read_is_not_said_to_be_none() {
+    let Some(world) = World::new() else { return };
+    let script = r#"
+        mount -t tmpfs -o mode=755 none /etc/pam.d
+        echo "@include ours" > /etc/pam.d/sudo
+        echo "auth required pam_ussh.so" > /etc/pam.d/ours
+        chmod 600 /etc/pam.d/ours
+        setpriv --reuid 65534 --regid 65534 --clear-groups "$1" --user nobody
+        echo status $?
+    "#;
+    let mut command = Command::new("unshare");
+    command.args(["-m", "--propagation", "private", "sh", "-c", script, "sh", &world.at("pam-ussh-check")]);
+    let output = command.env_remove("SSH_AUTH_SOCK").output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    let why = "(from the defaults: /etc/pam.d/sudo:1: `ours` is included and not for you to read (/etc/pam.d/ours))";
+    assert!(said.contains(why) && said.ends_with("status 3\n"), "{said}");
+}
