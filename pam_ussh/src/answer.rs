@@ -8,7 +8,7 @@ use ussh_core::certificate::Certificate;
 use ussh_core::challenge::PossessionProof;
 use ussh_core::decision::{NotAccepted, Tried};
 use ussh_core::verdict::{Refusal, VerifiedCertificate, check_ca_signature};
-use ussh_os::pam_module::{PamHandle, PamReturn, Style};
+use ussh_os::pam_module::{PamHandle, PamReturn};
 use ussh_os::syslog::Severity;
 
 use crate::account::Exempt;
@@ -248,7 +248,7 @@ pub fn conclude(handle: &PamHandle, silent: bool, subject: &Subject, verdict: Re
         Err(denial) => {
             log(subject, &denial);
             if may_speak(silent, &subject.service) {
-                handle.say(Style::Error, denial.user_text());
+                handle.say(denial.user_text());
             }
             denial.code()
         }

@@ -9,7 +9,9 @@ mod sanitizer;
 mod traces;
 mod world;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -417,6 +419,8 @@ fn a_daemon_s_own_agent_speaks_for_nobody(world: &World, _agent: &Agent) {
     }
     // root in person, as sudo and su tell it.
     world.pam(0, &socket, &["-I", "ruser=root", "ussh-test", "root", "authenticate"]).accepted();
+    let garbled = [b"-I", &b"ruser=root"[..], b"-I", b"rhost=\xffevil", b"ussh-test", b"root", b"authenticate"];
+    world.pam(0, &socket, &garbled.map(OsStr::from_bytes)).refused(SERVICE_ERR, "misconfigured: PAM_RHOST is no text");
 }
 
 fn wrong_places_refuse(world: &World, agent: &Agent) {
@@ -539,6 +543,9 @@ fn a_session_without_record_is_refused_unless_allowed(world: &World, _agent: &Ag
         .refused(SESSION_ERR, "option ca_file is for auth and account only");
 
     fs::set_permissions(SPOOL, fs::Permissions::from_mode(0o777)).unwrap();
+    let garbled = [b"-E", &b"SSH_AUTH_INFO_0=publickey \xff"[..], b"sshd", b"alice", b"open_session"];
+    world.service("sshd", "session required MODULE");
+    world.pam(0, &[], &garbled.map(OsStr::from_bytes)).refused(SESSION_ERR, "SSH_AUTH_INFO_0 is no text");
     let outcome = open_session(world, "", &good, &["open_session"]);
     outcome.refused(SESSION_ERR, "bad ownership or modes");
     let whose = "Refusing for alice via sshd rhost 192.0.2.1: cannot check: record in ";
