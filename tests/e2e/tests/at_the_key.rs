@@ -9,6 +9,8 @@ use ussh_e2e::{Forgery, PersonAgent, Shell, WAY_IN, World, WorldPlan};
 
 const SOON: Duration = Duration::from_secs(20);
 const HINT: &str = "Touch your security key, or confirm at your agent.";
+const NOT_SIGNED: &str =
+    "Your SSH agent has not signed for your certificate: try again, and touch its key, or say yes, when you are asked.";
 const INTERRUPTED: &str = "Interrupted while your SSH agent was asked: try again.";
 const LINE: &str = "auth required pam_ussh.so ca_file=/etc/ssh/trusted_user_ca";
 const CTRL_C: &str = "\u{3}";
@@ -40,8 +42,6 @@ fn start(shell: &Shell, command: &str, said: &str) {
     shell.terminal().expect(said, SOON).unwrap();
 }
 
-/// The terminal takes lines and shows what is typed, and nothing is left on it but the shell.
-fn all_is_well(shell: &Shell) {
 /// Runs `command` on `server` without a terminal, as scripts do, with an agent that signs when the person has read the hint: what it wrote to its two outputs.
 fn outputs_of_a_slow_signature(world: &World, user: &str, server: &str, command: &str) -> [String; 2] {
     world.make_way_in(user, server).unwrap();
@@ -91,6 +91,8 @@ fn nor_is_it_by_sudo_rs() {
     assert_eq!(shell.run("cat out").unwrap(), "data");
 }
 
+/// The terminal takes lines and shows what is typed, and nothing is left on it but the shell.
+fn all_is_well(shell: &Shell) {
     let modes = shell.run("stty -a").unwrap();
     for mode in ["isig", "icanon", "echo"] {
         assert!(modes.split_whitespace().any(|one| one == mode), "{mode}: {modes}");
@@ -117,7 +119,7 @@ fn a_person_who_says_no_is_refused() {
     let (agent, shell) = desk(&WORLD, &somebody(), "web1");
     agent.confirm(false).unwrap();
     let shown = shell.run("sudo id -u").unwrap();
-    assert!(shown.contains("No certificate that is good for this") && !shown.contains("\n0\n"), "{shown}");
+    assert!(shown.contains(NOT_SIGNED) && !shown.contains("\n0\n"), "{shown}");
 }
 
 #[test]
@@ -131,7 +133,7 @@ fn a_touch_costs_its_own_time_and_no_more() {
     let since = Instant::now();
     let shown = shell.run("sudo -i id -u").unwrap();
     let took = since.elapsed();
-    assert!(shown.contains(HINT) && shown.contains("No certificate that is good for this"), "{shown}");
+    assert!(shown.contains(HINT) && shown.contains(NOT_SIGNED), "{shown}");
     assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(10), "{took:?}");
     let log = WORLD.logged_since("web1", before).unwrap();
     let told =
@@ -185,8 +187,6 @@ fn ctrl_c_ends_su_by_the_signal_itself() {
     ends_by_the_signal_itself(&shell, "su root -c 'id -u'");
 }
 
-#[test]
-fn ctrl_c_ends_doas_by_the_signal_itself() {
 /// Lets the admins have doas.
 fn allow_doas() {
     let web1 = WORLD.host("web1");
@@ -194,6 +194,8 @@ fn allow_doas() {
     web1.write_file("/etc/doas.conf", 0o400, "permit :admins\n").unwrap();
 }
 
+#[test]
+fn ctrl_c_ends_doas_by_the_signal_itself() {
     let _watch = WORLD.lab().watch();
     allow_doas();
     let (_agent, shell) = desk(&WORLD, &somebody(), "web1");

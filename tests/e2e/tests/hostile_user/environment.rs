@@ -76,7 +76,8 @@ fn no_other_variable_is_a_word_to_the_module_or_a_door() {
     let bound = Forgery::of(user).option("source-address=192.0.2.0/24");
     WORLD.forge(&bound).unwrap().serve_at(&street.host(), user, &street.at("bound")).unwrap();
     let connection = "SSH_CONNECTION='192.0.2.7 1 192.0.2.8 22' SSH_CLIENT='192.0.2.7 1 22' sudo id -u";
-    street.try_script(&street.at("bound"), connection).refused(NOT_GOOD, "source-address does not allow this origin");
+    let unseen = "source-address cannot be compared, no origin: the agent's process is not to be seen here";
+    street.try_script(&street.at("bound"), connection).refused(NOT_GOOD, &unseen);
     assert_eq!(street.strangers(), Vec::<String>::new());
 }
 
