@@ -104,7 +104,7 @@ mod tests {
             assert_eq!(UnixTime(seconds).to_string(), shown);
         }
         // Day by day from 1970 to 2400: each is the next in the calendar.
-        let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
         let (mut year, mut month, mut day) = (1970, 1, 1);
         for number in 0..157_054 {
             let shown = UnixTime(number * 86_400 + 3_661).to_string();
