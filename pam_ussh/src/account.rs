@@ -81,7 +81,7 @@ fn judge(
     subject: &mut Subject,
     arguments: Option<&[String]>,
 ) -> Result<Passing, Denial> {
-    place::demand(&subject.service, Facility::Account)?;
+    place::demand_of(subject, Facility::Account)?;
     let options =
         AccountOptions::parse(&subject.service, arguments).map_err(|error| Denial::Misconfigured(error.to_string()))?;
     if let Some(exempt) = Exempt::as_root(subject, process::real_uid()) {

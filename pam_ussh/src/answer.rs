@@ -8,14 +8,14 @@ use ussh_core::certificate::Certificate;
 use ussh_core::challenge::PossessionProof;
 use ussh_core::decision::{NotAccepted, Tried};
 use ussh_core::verdict::{Refusal, VerifiedCertificate, check_ca_signature};
-use ussh_os::pam_module::{PamHandle, PamReturn, Style};
+use ussh_os::pam_module::{PamHandle, PamReturn};
 use ussh_os::syslog::Severity;
 
 use crate::account::Exempt;
 use crate::kept::KeptProof;
 use crate::log::{self, Entry};
 use crate::place::{self, Misplaced};
-use crate::sshd::LoginProof;
+use crate::sshd::{self, LoginProof};
 
 pub use crate::log::{Phase, Subject};
 
@@ -52,6 +52,10 @@ pub struct Accepted {
     pub proof: Proof,
 }
 
+const NOT_GOOD: &str = "No certificate that is good for this: see \"ssh-add -l\", get a new one with \"ussh --login\" on your own machine, or log in again with \"ssh -A\".";
+const NOT_GOOD_FOR_SSHD: &str =
+    "No certificate that is good for this: see \"ssh-add -l\", or get a new one with \"ussh --login\".";
+
 /// Every no.
 #[derive(Debug)]
 pub enum Denial {
@@ -65,8 +69,8 @@ pub enum Denial {
     UnknownGroup(String),
     /// PAM_USER is not in `group=`.
     NotInGroup(String),
-    /// `authorized_principals_file=` has nothing for this user.
-    NoPrincipals,
+    /// `authorized_principals_file=` has nothing for this user: why.
+    NoPrincipals(String),
     /// No SSH_AUTH_SOCK.
     NoAgent,
     /// No connection to the agent, or it broke off.
@@ -83,6 +87,8 @@ pub enum Denial {
         is_signed: bool,
         /// For the log.
         reason: String,
+        /// Whether all that lacks is the agent's signature: its person did not touch the key, or said no.
+        is_unsigned_challenge: bool,
         /// How many more were tried.
         others: usize,
     },
@@ -105,7 +111,9 @@ impl Denial {
             return Denial::NoCertificate;
         };
         let is_signed = !matches!(reason, NotAccepted::Refused(Refusal::BadCaSignature(_)));
-        Denial::Refused { certificate: certificate.map(Box::new), is_signed, reason: reason.to_string(), others }
+        let is_unsigned_challenge = matches!(reason, NotAccepted::AgentRefused | NotAccepted::Agent(_));
+        let (certificate, reason) = (certificate.map(Box::new), reason.to_string());
+        Denial::Refused { certificate, is_signed, reason, is_unsigned_challenge, others }
     }
 
     pub fn code(&self) -> PamReturn {
@@ -115,7 +123,7 @@ impl Denial {
                 PamReturn::AuthInfoUnavail
             }
             Denial::NotInGroup(_) => PamReturn::PermDenied,
-            Denial::UnknownUser | Denial::NoPrincipals | Denial::NoCertificate | Denial::Refused { .. } => {
+            Denial::UnknownUser | Denial::NoPrincipals(_) | Denial::NoCertificate | Denial::Refused { .. } => {
                 PamReturn::AuthErr
             }
         }
@@ -126,7 +134,7 @@ impl Denial {
             Denial::Misconfigured(_) | Denial::Unavailable(_) | Denial::UnknownGroup(_) => Severity::Error,
             Denial::UnknownUser
             | Denial::NotInGroup(_)
-            | Denial::NoPrincipals
+            | Denial::NoPrincipals(_)
             | Denial::NoAgent
             | Denial::AgentUnreachable(_)
             | Denial::Interrupted
@@ -143,7 +151,7 @@ impl Denial {
             Denial::UnknownUser => "no such account".into(),
             Denial::UnknownGroup(group) => format!("misconfigured: group={group} does not exist"),
             Denial::NotInGroup(group) => format!("not in group {group}"),
-            Denial::NoPrincipals => "no authorized principals for this user".into(),
+            Denial::NoPrincipals(why) => format!("no authorized principals for this user: {why}"),
             Denial::NoAgent => "no SSH_AUTH_SOCK".into(),
             Denial::AgentUnreachable(why) => format!("agent: {why}"),
             Denial::Interrupted => "interrupted by the user".into(),
@@ -165,11 +173,19 @@ impl Denial {
             | Denial::UnknownUser
             | Denial::UnknownGroup(_)
             | Denial::NotInGroup(_)
-            | Denial::NoPrincipals
+            | Denial::NoPrincipals(_)
             | Denial::NoAgent
             | Denial::AgentUnreachable(_)
             | Denial::Interrupted
             | Denial::NoCertificate => log::Certificates::None,
+        }
+    }
+
+    /// As [`Denial::user_text`], to the user of this service: sshd judges the certificate of the login, and no agent that `ssh -A` would lend.
+    pub fn user_text_in(&self, service: &str) -> &'static str {
+        match (self.user_text(), service) {
+            (NOT_GOOD, sshd::SERVICE) => NOT_GOOD_FOR_SSHD,
+            (text, _) => text,
         }
     }
 
@@ -189,13 +205,13 @@ impl Denial {
                 "Your SSH agent does not answer: see \"ssh-add -l\", or log in again with \"ussh\" or \"ssh -A\"."
             }
             Denial::Interrupted => "Interrupted while your SSH agent was asked: try again.",
-            Denial::UnknownUser
-            | Denial::NotInGroup(_)
-            | Denial::NoPrincipals
-            | Denial::NoCertificate
-            | Denial::Refused { .. } => {
-                "No certificate that is good for this: see \"ssh-add -l\", get a new one with \"ussh --login\" on your own machine, or log in again with \"ssh -A\"."
+            Denial::Refused { is_unsigned_challenge: true, .. } => {
+                "Your SSH agent has not signed for your certificate: try again, and touch its key, or say yes, when you are asked."
             }
+            Denial::NotInGroup(_) => {
+                "This account may not do that on this host, whatever certificate it has: please ask its administrator."
+            }
+            Denial::UnknownUser | Denial::NoPrincipals(_) | Denial::NoCertificate | Denial::Refused { .. } => NOT_GOOD,
         }
     }
 }
@@ -228,10 +244,11 @@ fn progress(reason: &NotAccepted) -> u8 {
             Refusal::WrongKind => 2,
             Refusal::NotYetValid { .. } | Refusal::Expired { .. } => 3,
             Refusal::ValidityTooLong { .. } | Refusal::LoginTooOld { .. } | Refusal::LoginFromTheFuture { .. } => 4,
-            Refusal::NoPrincipals | Refusal::PrincipalNotListed => 5,
+            Refusal::NoPrincipals | Refusal::PrincipalNotListed(_) => 5,
             Refusal::UnknownCriticalOption(_)
             | Refusal::ForceCommand
             | Refusal::SourceAddress
+            | Refusal::NoOrigin(_)
             | Refusal::MalformedOption(_) => 6,
             Refusal::Revoked => 7,
             Refusal::BadCaSignature(_) => 0,
@@ -248,7 +265,7 @@ pub fn conclude(handle: &PamHandle, silent: bool, subject: &Subject, verdict: Re
         Err(denial) => {
             log(subject, &denial);
             if may_speak(silent, &subject.service) {
-                handle.say(Style::Error, denial.user_text());
+                handle.say(denial.user_text_in(&subject.service));
             }
             denial.code()
         }
@@ -340,8 +357,7 @@ pub fn session_refused(subject: &Subject, denial: &Denial) -> PamReturn {
 
 /// No record, and the line lets the session go on (`spool_failure=allow`).
 pub fn session_unwatched(subject: &Subject, denial: &Denial) -> PamReturn {
-    log(subject, denial);
-    entry("Session goes on unwatched", Severity::Warning, subject, log::Certificates::None, "");
+    entry("Session goes on unwatched", Severity::Warning, subject, log::Certificates::None, &denial.reason());
     PamReturn::Success
 }
 
@@ -380,13 +396,18 @@ mod tests {
             Denial::UnknownUser,
             Denial::UnknownGroup("g".into()),
             Denial::NotInGroup("g".into()),
-            Denial::NoPrincipals,
+            Denial::NoPrincipals("x".into()),
             Denial::NoAgent,
             Denial::AgentUnreachable("x".into()),
             Denial::Interrupted,
             Denial::NoCertificate,
-            Denial::Refused { certificate: None, is_signed: true, reason: "x".into(), others: 0 },
+            unread(0),
         ]
+    }
+
+    fn unread(others: usize) -> Denial {
+        let reason = "truncated".into();
+        Denial::Refused { certificate: None, is_signed: true, reason, is_unsigned_challenge: false, others }
     }
 
     #[test]
@@ -403,7 +424,27 @@ mod tests {
             let text = denial.user_text();
             assert!(text.ends_with('.') && text.len() < 200 && text.is_ascii(), "{text}");
         }
-        assert_eq!(Denial::NotInGroup("g".into()).user_text(), Denial::NoCertificate.user_text());
+    }
+
+    #[test]
+    fn users_are_sent_for_a_new_certificate_only_where_one_may_help() {
+        let no_certificate = Denial::NoCertificate.user_text();
+        assert!(no_certificate.contains("get a new one"));
+        let user_text = |reason: NotAccepted| Denial::of_tried(vec![Tried { certificate: None, reason }]).user_text();
+        for at_the_key in [NotAccepted::AgentRefused, AgentError::Timeout.into(), AgentError::Io("x".into()).into()] {
+            assert!(user_text(at_the_key.clone()).contains("touch its key, or say yes"), "{at_the_key}");
+        }
+        for of_it in
+            [Refusal::Revoked.into(), NotAccepted::TooManyCandidates, Refusal::PrincipalNotListed("x".into()).into()]
+        {
+            assert_eq!(user_text(of_it.clone()), no_certificate, "{of_it}");
+        }
+        assert!(Denial::NotInGroup("g".into()).user_text().contains("whatever certificate"));
+        // sshd asks no agent.
+        assert!(!Denial::NoCertificate.user_text_in("sshd").contains("ssh -A"));
+        assert_eq!(Denial::NoCertificate.user_text_in("sudo"), no_certificate);
+        // Which rule it was is not told.
+        assert!(!Denial::NotInGroup("wheel".into()).user_text().contains("group"));
     }
 
     #[test]
@@ -417,10 +458,7 @@ mod tests {
     fn the_log_says_for_whom_where_and_why() {
         let line = log_line(&Denial::NotInGroup("admins".into()), &subject());
         assert_eq!(line, "Refusing for alice via sudo ruser alice tty /dev/pts/3: not in group admins");
-        let line = log_line(
-            &Denial::Refused { certificate: None, is_signed: true, reason: "truncated".into(), others: 2 },
-            &subject(),
-        );
+        let line = log_line(&unread(2), &subject());
         assert_eq!(
             line,
             "Refusing unreadable certificate for alice via sudo ruser alice tty /dev/pts/3: truncated (and 2 more tried)"
@@ -474,9 +512,9 @@ mod tests {
         assert_eq!((key_id.as_slice(), is_signed), (&b"bob"[..], false));
         assert_eq!(reason, "CA signature: bad signature");
         let (key_id, is_signed, reason) =
-            refused(vec![tried(&forged, Refusal::Revoked), tried(&signed, Refusal::PrincipalNotListed)]);
+            refused(vec![tried(&forged, Refusal::Revoked), tried(&signed, Refusal::PrincipalNotListed("x".into()))]);
         assert_eq!((key_id.as_slice(), is_signed), (&b"alice"[..], true));
-        assert_eq!(reason, Refusal::PrincipalNotListed.to_string());
+        assert_eq!(reason, Refusal::PrincipalNotListed("x".into()).to_string());
         // Of more than are looked at, the one that is told is.
         let (_, is_signed, _) = refused((0..MAX_FORGED + 2).map(|_| tried(&forged, Refusal::Revoked)).collect());
         assert!(!is_signed);

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use ussh_core::decision::Person;
 use ussh_os::interrupt::is_interrupted;
-use ussh_os::pam_module::{PamHandle, Style};
+use ussh_os::pam_module::PamHandle;
 
 use crate::answer::{Subject, may_speak};
 
@@ -22,7 +22,7 @@ impl<'a> Speaker<'a> {
         let may_speak = may_speak(silent, &subject.service);
         let say = move |text: &str| {
             if may_speak {
-                handle.say(Style::Info, text);
+                handle.say(text);
             }
         };
         Speaker { say: Box::new(say) }

@@ -39,7 +39,7 @@ fn judge(
 ) -> Result<Accepted, Denial> {
     let options =
         AuthOptions::parse(&subject.service, arguments).map_err(|error| Denial::Misconfigured(error.to_string()))?;
-    place::demand(&subject.service, Facility::Auth)?;
+    place::demand_of(subject, Facility::Auth)?;
     if subject.service == sshd::SERVICE {
         let account = account_of(handle, subject)?;
         let trust = Trust::load(&options, &account)?;

@@ -195,7 +195,7 @@ impl<'a> Caller<'a> {
         let failed = match &self.socket {
             None => Failed { is_dead: true, denial: Denial::NoAgent },
             Some(path) => {
-                (self.debug)(&format!("asking the agent at {}", path.display()));
+                (self.debug)(&format!("asking the agent at {}", shown(path)));
                 let connection = match early.map(|early| early.stage) {
                     Some(Stage::Listing(connection)) => connection,
                     Some(Stage::Connecting(_)) | None => self.connect(path, self.first_share(start)),
@@ -253,7 +253,9 @@ impl<'a> Caller<'a> {
             return Err(unreachable(true, &"another process listens there"));
         }
         let inode = Cell::new(inode.map_err(|error| unreachable(false, &error))?);
-        let origin = AgentOrigin { uid: self.uid, peer, inode: &inode, spool: self.spool, debug: self.debug };
+        let is_told = Cell::new(false);
+        let origin =
+            AgentOrigin { uid: self.uid, peer, inode: &inode, spool: self.spool, debug: self.debug, is_told: &is_told };
         let reconnect = |patience| self.reconnect(path, peer, &inode, patience);
         let mut reached = Reached { agent, left, origin, whose, reconnect: &reconnect };
         question(&mut reached).map_err(|error| match error {
@@ -279,7 +281,7 @@ impl<'a> Caller<'a> {
 const MAX_SHOWN: usize = 4 * 107;
 
 /// A path, whatever is in it and of whatever length: no sentence of its own, and the reason behind it always has room in the line of the log.
-fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     escape_word(path.as_os_str().as_bytes(), MAX_SHOWN)
 }
 
@@ -370,6 +372,18 @@ mod tests {
             let line = log::line(&entry);
             assert!(line.ends_with("...: not a usable socket path"), "{line}");
         }
+    }
+
+    #[test]
+    fn a_path_is_no_sentence_of_its_own_in_debug_either() {
+        let told = Cell::new(String::new());
+        let debug = |text: &str| told.set(told.take() + text + "; ");
+        let socket = Some(PathBuf::from("/: Accepted certificate ID \"root\""));
+        let caller = Caller::for_test(socket, Duration::from_secs(5), Path::new("/nonexistent"), &debug);
+        let _ = caller.ask(|_| Ok(()));
+        let told = told.take();
+        let word = "/:\\x20Accepted\\x20certificate\\x20ID\\x20\\x22root\\x22";
+        assert!(told.starts_with(&format!("asking the agent at {word}; ")), "{told}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use ussh_core::audit::{self, Line};
 use ussh_core::certificate::Certificate;
 use ussh_core::escape::{MAX_FIELD, escape};
-use ussh_os::pam_module::PamHandle;
+use ussh_os::pam_module::{NOT_TEXT, PamHandle};
 use ussh_os::syslog::{Severity, authpriv_with_fields};
 
 /// Our name in the log.
@@ -66,6 +66,20 @@ impl Subject {
             rhost: handle.rhost(),
             tty: handle.tty(),
         }
+    }
+
+    /// The item that is no text, if there is one: its name.
+    pub fn garbled(&self) -> Option<&'static str> {
+        let Subject { phase: _, service, user: _, ruser, rhost, tty } = self;
+        [
+            ("PAM_SERVICE", Some(service)),
+            ("PAM_RUSER", ruser.as_ref()),
+            ("PAM_RHOST", rhost.as_ref()),
+            ("PAM_TTY", tty.as_ref()),
+        ]
+        .into_iter()
+        .find(|(_, value)| value.is_some_and(|value| value.contains(NOT_TEXT)))
+        .map(|(name, _)| name)
     }
 }
 

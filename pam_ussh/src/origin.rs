@@ -32,6 +32,8 @@ pub struct AgentOrigin<'a> {
     pub spool: &'a Path,
     /// What is told of it.
     pub debug: &'a dyn Fn(&str),
+    /// Whether it is told already: an agent may list hundreds of certificates that ask for an origin, and the lines of the log are counted.
+    pub is_told: &'a Cell<bool>,
 }
 
 /// Why there is none.
@@ -64,13 +66,15 @@ enum NoOrigin {
 }
 
 impl Origin for AgentOrigin<'_> {
-    fn address(&self) -> Option<IpAddr> {
+    fn address(&self) -> Result<IpAddr, String> {
         let found = self.find();
-        match &found {
-            Ok((address, monitor)) => (self.debug)(&format!("origin is {address}, by the record of {monitor}")),
-            Err(why) => (self.debug)(&format!("no origin: {why}")),
+        if !self.is_told.replace(true) {
+            match &found {
+                Ok((address, monitor)) => (self.debug)(&format!("origin is {address}, by the record of {monitor}")),
+                Err(why) => (self.debug)(&format!("no origin: {why}")),
+            }
         }
-        found.ok().map(|(address, _)| address)
+        found.map(|(address, _)| address).map_err(|why| why.to_string())
     }
 }
 

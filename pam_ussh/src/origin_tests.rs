@@ -39,8 +39,17 @@ impl World {
             inode: &std::cell::Cell::new(inode_of(stream).unwrap()),
             spool: &self.folder.spool(),
             debug: &|text| told.borrow_mut().push_str(text),
+            is_told: &std::cell::Cell::new(false),
         };
-        (origin.address(), told.take())
+        let found = origin.address();
+        // Asked again it finds the same, and says it once.
+        assert_eq!(origin.address(), found);
+        let told = told.take();
+        assert!(
+            found.as_ref().map_or_else(|why| told == format!("no origin: {why}"), |_| told.starts_with("origin is ")),
+            "{told}"
+        );
+        (found.ok(), told)
     }
 }
 

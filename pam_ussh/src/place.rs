@@ -1,5 +1,6 @@
 //! Where a line of ours may stand: decided by the service and the kind of line, before anything else is looked at.
 
+use crate::log::Subject;
 use crate::options::Facility;
 use crate::sshd;
 
@@ -16,6 +17,9 @@ pub enum Misplaced {
     /// The application gave PAM no service.
     #[error("PAM names no service")]
     NoService,
+    /// The application gave PAM something that is no text: by whom or from where it is asked cannot be told.
+    #[error("{0} is no text")]
+    Garbled(&'static str),
     /// `auth` in login.
     #[error(
         "pam_ussh in login: a console has no agent, and the rescue door must stay open; its place is auth of sudo and su, auth and session of sshd"
@@ -34,6 +38,16 @@ pub enum Misplaced {
     /// `session` anywhere but in sshd.
     #[error("pam_ussh in session: its place is sshd's stack only; elsewhere it goes into auth")]
     SessionElsewhere,
+}
+
+/// Whether a line of this kind may stand where it is asked, and whether what PAM says of that can be read at all.
+/// # Errors
+/// [`Misplaced`]
+pub(crate) fn demand_of(subject: &Subject, facility: Facility) -> Result<(), Misplaced> {
+    match subject.garbled() {
+        Some(item) => Err(Misplaced::Garbled(item)),
+        None => demand(&subject.service, facility),
+    }
 }
 
 /// Whether a line of this kind may stand in this service's stack.

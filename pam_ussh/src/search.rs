@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
+use ussh_core::escape::{MAX_FIELD, escape_word};
 use ussh_os::sshd_connection::{Listener, listeners};
 
 use crate::answer::Denial;
-use crate::caller::{Caller, Failed, NoAnswer, Reached, Whose};
+use crate::caller::{Caller, Failed, NoAnswer, Reached, Whose, shown};
 use crate::records::OnePerson;
 
 /// Most sockets that are tried (the user's own forwards are among them).
@@ -35,7 +36,7 @@ pub(crate) fn search<T>(
             return Err(first);
         }
     };
-    let key_id = String::from_utf8_lossy(&person.key_id);
+    let key_id = escape_word(&person.key_id, MAX_FIELD);
     let sockets = sockets(caller, &person);
     (caller.debug)(&format!(
         "searching {} live sessions of ID \"{key_id}\": {} sockets",
@@ -51,7 +52,7 @@ pub(crate) fn search<T>(
             (caller.debug)("search ended: no time left");
             break;
         }
-        (caller.debug)(&format!("asking the agent at {}, of {}", socket.path.display(), socket.holder));
+        (caller.debug)(&format!("asking the agent at {}, of {}", shown(&socket.path), socket.holder));
         let asked = caller.ask_at(&socket.path, Whose::Of(&person.key_id), share, |peer| socket.is_at(peer), question);
         match asked {
             Ok(answer) => return Ok(answer),

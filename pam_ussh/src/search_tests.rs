@@ -269,7 +269,10 @@ fn no_more_sockets_are_tried_than_eight_and_all_within_the_time() {
 
 #[test]
 fn what_came_furthest_is_the_denial() {
-    let refused = || Denial::Refused { certificate: None, is_signed: true, reason: "x".into(), others: 0 };
+    let refused = || {
+        let reason = "x".into();
+        Denial::Refused { certificate: None, is_signed: true, reason, is_unsigned_challenge: false, others: 0 }
+    };
     let unreachable = || Denial::AgentUnreachable("x".into());
     let of = |one, other| telling(one, other, &|_| ()).unwrap();
     assert!(matches!(of(Denial::NoAgent, unreachable()), Denial::NoAgent));

@@ -58,7 +58,7 @@ pub fn close(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) 
 }
 
 fn options(handle: &PamHandle, subject: &mut Subject, arguments: Option<&[String]>) -> Result<SessionOptions, Denial> {
-    place::demand(&subject.service, Facility::Session)?;
+    place::demand_of(subject, Facility::Session)?;
     // sshd has set it; where somebody else might not have, asking for it would prompt.
     subject.user = handle.user();
     SessionOptions::parse(&subject.service, arguments).map_err(|error| Denial::Misconfigured(error.to_string()))

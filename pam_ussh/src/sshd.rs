@@ -6,7 +6,7 @@ use ussh_core::certificate::{Certificate, CertificateParseError};
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::decision::Tried;
 use ussh_core::verdict::{CriticalOptions, Refusal, VerifiedCertificate, verify};
-use ussh_os::pam_module::PamHandle;
+use ussh_os::pam_module::{NOT_TEXT, PamHandle};
 use ussh_os::process;
 
 use crate::answer::{self, Accepted, Denial, Proof, Subject};
@@ -77,7 +77,11 @@ impl Proven {
         if handle.service().as_deref() != Some(SERVICE) || process::real_uid() != 0 || process::effective_uid() != 0 {
             return Err(Denial::Misconfigured("service sshd, but the process is not sshd's".into()));
         }
-        Ok(Proven(parse(&handle.env("SSH_AUTH_INFO_0").unwrap_or_default())))
+        let auth_info = handle.env("SSH_AUTH_INFO_0").unwrap_or_default();
+        if auth_info.contains(NOT_TEXT) {
+            return Err(Denial::Misconfigured("SSH_AUTH_INFO_0 is no text: sshd does not write such".into()));
+        }
+        Ok(Proven(parse(&auth_info)))
     }
 }
 

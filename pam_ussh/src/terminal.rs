@@ -136,7 +136,7 @@ fn judge(witness: &Notes, service: &str, user: &str, arguments: Option<&[String]
             | Denial::UnknownUser
             | Denial::UnknownGroup(_)
             | Denial::NotInGroup(_)
-            | Denial::NoPrincipals
+            | Denial::NoPrincipals(_)
             | Denial::NoAgent
             | Denial::AgentUnreachable(_)
             | Denial::Interrupted
@@ -208,7 +208,7 @@ impl Notes {
             | Denial::UnknownUser
             | Denial::UnknownGroup(_)
             | Denial::NotInGroup(_)
-            | Denial::NoPrincipals
+            | Denial::NoPrincipals(_)
             | Denial::Interrupted
             | Denial::NoCertificate => false,
         }
@@ -220,7 +220,7 @@ impl Notes {
             return Some("not the key ID of this account's sessions".into());
         }
         let refusal = verify(certificate, demand).err()?;
-        if refusal != Refusal::SourceAddress || !reached.origin.is_hidden() {
+        if !matches!(refusal, Refusal::NoOrigin(_)) || !reached.origin.is_hidden() {
             return Some(refusal.to_string());
         }
         // All else may refuse it still.
@@ -268,7 +268,7 @@ impl Witness for Notes {
         for one in tried {
             let Some(certificate) = &one.certificate else { continue };
             // What was said of it says more.
-            if one.reason == decision::NotAccepted::Refused(Refusal::SourceAddress) {
+            if matches!(one.reason, decision::NotAccepted::Refused(Refusal::NoOrigin(_))) {
                 continue;
             }
             let same = |listed: &&mut Listed| match &listed.identity {

@@ -1,5 +1,6 @@
 //! What the line names, read: CA keys, principals, the revocation list, the group. Every file must be one that root alone can change.
 
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use ussh_core::ca_file::TrustedCas;
 use ussh_core::certificate::CertificateKind;
 use ussh_core::clock::{Clock, SystemClock, UnixTime};
+use ussh_core::escape::{MAX_FIELD, escape_word};
 use ussh_core::principals::PrincipalList;
 use ussh_core::revoked::{NotFresh, RevokedKeys};
 use ussh_core::trusted_file::{TrustedFileError, read_trusted};
@@ -64,7 +66,8 @@ impl<'a> Trust<'a> {
             Principals::None => None,
             Principals::List(list) => Some(list.clone()),
             Principals::File(pattern) => {
-                let path = pattern.expand(&account.name, account.uid).ok_or(Denial::NoPrincipals)?;
+                let no_name = || Denial::NoPrincipals("no file can be named after the user".into());
+                let path = pattern.expand(&account.name, account.uid).ok_or_else(no_name)?;
                 Some(read_principals(&path)?)
             }
         };
@@ -118,6 +121,7 @@ impl Trust<'_> {
             certificate: Some(Box::new(shown)),
             is_signed: true,
             reason: refusal.to_string(),
+            is_unsigned_challenge: false,
             others: 0,
         })
     }
@@ -163,9 +167,10 @@ pub fn read_cas(path: &Path) -> Result<TrustedCas, Denial> {
 /// [`Denial`]
 pub fn read_principals(path: &Path) -> Result<PrincipalList, Denial> {
     match read_trusted(path, MAX_TEXT) {
-        Ok(text) => Ok(PrincipalList::parse_file(&text)),
+        Ok(text) => Ok(PrincipalList::parse_file(&text).of_file(path)),
         Err(TrustedFileError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            Err(Denial::NoPrincipals)
+            let path = escape_word(path.as_os_str().as_bytes(), MAX_FIELD);
+            Err(Denial::NoPrincipals(format!("{path} is not there")))
         }
         Err(error) => Err(Denial::Misconfigured(error.to_string())),
     }

@@ -226,7 +226,7 @@ fn no_signature_is_asked_for_a_certificate_that_is_refused() {
         world.reasons(agent),
         [
             NotAccepted::Refused(Refusal::Expired { valid_before: NOW, now: NOW }),
-            NotAccepted::Refused(Refusal::PrincipalNotListed),
+            NotAccepted::Refused(Refusal::PrincipalNotListed("alice, the user's own".into())),
             NotAccepted::Refused(Refusal::WrongKind),
             NotAccepted::Refused(Refusal::UntrustedCa { fingerprint: foreign.ca().fingerprint() }),
         ]

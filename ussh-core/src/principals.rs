@@ -1,9 +1,15 @@
 //! Lists of principals: from the PAM line, and from files in sshd's AuthorizedPrincipalsFile format.
 
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::escape::{MAX_FIELD, escape_word};
+
 /// Principals of which a certificate must hold at least one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PrincipalList {
     entries: Vec<Entry>,
+    file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,13 +31,29 @@ impl PrincipalList {
     /// because for sshd the first line that matches decides.
     pub fn parse_file(text: &[u8]) -> Self {
         let entries = text.split(|b| *b == b'\n').filter_map(parse_line).collect();
-        PrincipalList { entries }
+        PrincipalList { entries, file: None }
     }
 
     /// From names at hand.
     pub fn from_names(names: Vec<Vec<u8>>) -> Self {
         let plain = |name| Entry { name, has_options: false };
-        PrincipalList { entries: names.into_iter().map(plain).collect() }
+        PrincipalList { entries: names.into_iter().map(plain).collect(), file: None }
+    }
+
+    /// The same, of this file.
+    #[must_use]
+    pub fn of_file(self, path: &Path) -> Self {
+        PrincipalList { file: Some(path.to_owned()), ..self }
+    }
+
+    /// What it demands, for the log: its file, or else its names, escaped and at most [`MAX_FIELD`] bytes of either.
+    pub(crate) fn demand(&self) -> String {
+        let Some(path) = &self.file else {
+            let names: Vec<&[u8]> = self.entries.iter().map(|entry| entry.name.as_slice()).collect();
+            return format!("one of {}", escape_word(&names.join(&b','), MAX_FIELD));
+        };
+        let permits = if self.is_empty() { ", which permits nobody" } else { "" };
+        format!("one of those in {}{permits}", escape_word(path.as_os_str().as_bytes(), MAX_FIELD))
     }
 
     /// Whether a certificate with these principals is let through: the first line that names one of them decides. Exact bytes, case matters, no patterns.

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixTime;
-use crate::trusted_file::{Owner, open_no_follow, read_capped};
+use crate::trusted_file::{Owner, TrustedFileError, open_no_follow, read_capped};
 
 /// Longest record, in bytes (a certificate of OpenSSH's largest kind takes about 20 kB).
 pub const MAX_RECORD: usize = 64 * 1024;
@@ -51,6 +51,9 @@ pub enum RecordError {
     /// The file system said no.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// Others can change the folder of the records.
+    #[error("{0}")]
+    Folder(TrustedFileError),
     /// Not a record of ours.
     #[error("malformed record: {0}")]
     Malformed(String),
@@ -135,10 +138,10 @@ fn make_spool(spool: &Path, owner: &Owner<'_>) -> Result<(), RecordError> {
         _ => {}
     }
     let (_, metadata) = open_no_follow(spool)?;
-    if !metadata.is_dir() || !owner.alone_can_change(&metadata) {
-        return Err(RecordError::Malformed("spool: bad ownership or modes".into()));
+    if !metadata.is_dir() {
+        return Err(RecordError::Malformed(format!("{} is no folder", spool.display())));
     }
-    Ok(())
+    owner.demand(spool, &metadata).map_err(RecordError::Folder)
 }
 
 fn create_new(path: &Path, data: &[u8]) -> io::Result<()> {

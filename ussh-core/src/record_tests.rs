@@ -106,9 +106,14 @@ fn a_record_that_cannot_be_put_in_place_leaves_nothing_behind() {
 fn refuses_to_write_into_a_spool_that_others_can_write() {
     let run = Run::new();
     run.write(&record());
-    for mode in [0o770, 0o707, 0o1777] {
+    for mode in [0o770, 0o707, 0o777, 0o1777] {
         set_permissions(run.spool(), Permissions::from_mode(mode)).unwrap();
-        assert!(matches!(record().write_as(&run.spool(), &run.owner()), Err(RecordError::Malformed(_))), "{mode:o}");
+        let refused = record().write_as(&run.spool(), &run.owner()).unwrap_err();
+        assert!(matches!(refused, RecordError::Folder(_)), "{mode:o}");
+        let (folder, refused) = (run.spool(), refused.to_string());
+        assert!(refused.starts_with(&format!("{}: bad ownership or modes (uid ", folder.display())), "{refused}");
+        assert!(refused.contains(&format!(", mode {mode:04o})")), "{refused}");
+        assert!(mode == 0o1777 || refused.ends_with("; try chmod go-w"), "{refused}");
     }
 }
 
@@ -154,7 +159,7 @@ fn the_public_functions_take_roots_records_only() {
         std::os::unix::fs::chown(run.spool(), Some(65534), None).unwrap();
     }
     assert!(matches!(SessionRecord::read(&file), Err(RecordError::Malformed(_))));
-    assert!(matches!(record().write(&run.spool()), Err(RecordError::Malformed(_))));
+    assert!(matches!(record().write(&run.spool()), Err(RecordError::Folder(_))));
 }
 
 #[test]

@@ -102,6 +102,13 @@ impl Owner<'_> {
         self.is_trusted(metadata) && metadata.mode() & 0o022 == 0
     }
 
+    /// The same, with what is wrong.
+    /// # Errors
+    /// [`TrustedFileError::BadOwnership`]
+    pub fn demand(&self, path: &Path, metadata: &Metadata) -> Result<(), TrustedFileError> {
+        if self.alone_can_change(metadata) { Ok(()) } else { Err(self.complaint(path.to_owned(), metadata)) }
+    }
+
     fn is_trusted(&self, metadata: &Metadata) -> bool {
         metadata.uid() == 0 || metadata.uid() == self.uid
     }

@@ -41,7 +41,9 @@ pub enum CriticalOptions<'a> {
 /// Where an agent's connection comes from.
 pub trait Origin: std::fmt::Debug {
     /// The address, if a root-written record proves it at this moment. Asked for every certificate that names a source-address, and each time it is judged.
-    fn address(&self) -> Option<IpAddr>;
+    /// # Errors
+    /// Why nothing proves one, for the log; foreign words in it are escaped.
+    fn address(&self) -> Result<IpAddr, String>;
 }
 
 /// What is demanded of a certificate.
@@ -81,7 +83,7 @@ pub enum Refusal {
     #[error("certificate is of the wrong type")]
     WrongKind,
     /// Not yet valid.
-    #[error("certificate is not yet valid (from {}, now {})", valid_after.0, now.0)]
+    #[error("certificate is not yet valid (from {valid_after}, now {now})")]
     NotYetValid {
         /// Start.
         valid_after: UnixTime,
@@ -89,7 +91,7 @@ pub enum Refusal {
         now: UnixTime,
     },
     /// No longer valid.
-    #[error("certificate has expired (at {}, now {})", valid_before.0, now.0)]
+    #[error("certificate has expired (at {valid_before}, now {now})")]
     Expired {
         /// End.
         valid_before: UnixTime,
@@ -121,18 +123,21 @@ pub enum Refusal {
     /// No principals at all.
     #[error("certificate lists no principals")]
     NoPrincipals,
-    /// None of them is the one demanded.
-    #[error("certificate does not name a demanded principal")]
-    PrincipalNotListed,
+    /// None of them is the one demanded, or one of those: which, in words that are bounded and escaped.
+    #[error("certificate does not name a demanded principal: {0}")]
+    PrincipalNotListed(String),
     /// A critical option nobody here knows.
     #[error("unknown critical option {0}")]
     UnknownCriticalOption(String),
     /// force-command where nobody would run it.
     #[error("force-command cannot be honoured here")]
     ForceCommand,
-    /// source-address that does not match, or no proven origin.
+    /// source-address that the proven origin is not in.
     #[error("source-address does not allow this origin")]
     SourceAddress,
+    /// source-address, and nothing proves from where the connection comes: why.
+    #[error("source-address cannot be compared, no origin: {0}")]
+    NoOrigin(String),
     /// A critical option or flag extension whose data is not what it must be, or a duplicate.
     #[error("malformed option {0}")]
     MalformedOption(String),
@@ -273,13 +278,19 @@ fn check_principals(principals: &[Vec<u8>], demand: PrincipalDemand<'_>) -> Resu
         return Err(Refusal::NoPrincipals);
     }
     let names = |user: &str| !user.is_empty() && principals.iter().any(|p| p == user.as_bytes());
-    let good = match demand {
-        PrincipalDemand::User(user, None) => names(user),
-        PrincipalDemand::User(user, Some(list)) => names(user) && list.permits(principals),
-        PrincipalDemand::ListOnly(list) => list.permits(principals),
-        PrincipalDemand::AnyNonEmpty => true,
+    let (user, list) = match demand {
+        PrincipalDemand::User(user, list) => (Some(user), list),
+        PrincipalDemand::ListOnly(list) => (None, Some(list)),
+        PrincipalDemand::AnyNonEmpty => (None, None),
     };
-    if good { Ok(()) } else { Err(Refusal::PrincipalNotListed) }
+    if let Some(user) = user.filter(|user| !names(user)) {
+        let user = escape_word(user.as_bytes(), SHOWN_NAME);
+        return Err(Refusal::PrincipalNotListed(format!("{user}, the user's own")));
+    }
+    match list.filter(|list| !list.permits(principals)) {
+        Some(list) => Err(Refusal::PrincipalNotListed(list.demand())),
+        None => Ok(()),
+    }
 }
 
 /// auth-options.c `cert_option_list`. For a host certificate ssh knows no critical option at all (sshconnect.c `check_host_cert`).
@@ -323,11 +334,11 @@ fn check_source_address(option: &CertificateOption, enforcement: CriticalOptions
     let networks = networks.ok_or_else(|| malformed(option))?;
     let origin = match enforcement {
         CriticalOptions::EnforcedBySshd => return Ok(()),
-        CriticalOptions::Refuse { origin } => origin,
+        CriticalOptions::Refuse { origin } => origin.ok_or_else(|| "no address is known".to_owned()),
         CriticalOptions::RefuseUnlessFrom(origin) => origin.address(),
     };
-    let allowed = origin.is_some_and(|origin| networks.iter().any(|network| network.contains(origin)));
-    if allowed { Ok(()) } else { Err(Refusal::SourceAddress) }
+    let origin = origin.map_err(Refusal::NoOrigin)?;
+    if networks.iter().any(|network| network.contains(origin)) { Ok(()) } else { Err(Refusal::SourceAddress) }
 }
 
 /// Unknown extensions are no business of ours; those that sshd knows must be well formed, and so must ours.

@@ -154,6 +154,6 @@ mod tests {
         assert_eq!(terms.allow(&newer(&ca, &["alice"], &[here])), Ok(()));
         assert_eq!(terms.allow(&newer(&ca, &["alice"], &[])), Ok(()));
         let refused = terms.allow(&newer(&ca, &["alice"], &[wide]));
-        assert_eq!(refused, Err(LesserRight::SourceAddress(Refusal::SourceAddress)));
+        assert_eq!(refused, Err(LesserRight::SourceAddress(Refusal::NoOrigin("no address is known".into()))));
     }
 }

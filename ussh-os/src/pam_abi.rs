@@ -6,7 +6,6 @@ pub(crate) const PAM_SUCCESS: c_int = 0;
 pub(crate) const PAM_TTY: c_int = 3;
 pub(crate) const PAM_RHOST: c_int = 4;
 pub(crate) const PAM_ERROR_MSG: c_int = 3;
-pub(crate) const PAM_TEXT_INFO: c_int = 4;
 
 /// `struct pam_message`
 #[repr(C)]

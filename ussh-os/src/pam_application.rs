@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::pam_abi::{
-    PAM_ERROR_MSG, PAM_RHOST, PAM_SUCCESS, PAM_TEXT_INFO, PAM_TTY, RawConversation, RawMessage, RawResponse,
-};
+use crate::pam_abi::{PAM_ERROR_MSG, PAM_RHOST, PAM_SUCCESS, PAM_TTY, RawConversation, RawMessage, RawResponse};
 
 /// One message of a conversation. Text that is no UTF-8 has replacement characters; nothing else in it is changed: escape before printing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +62,7 @@ const PAM_USER: c_int = 2;
 const PAM_FAIL_DELAY: c_int = 10;
 const PAM_PROMPT_ECHO_OFF: c_int = 1;
 const PAM_PROMPT_ECHO_ON: c_int = 2;
+const PAM_TEXT_INFO: c_int = 4;
 const PAM_DISALLOW_NULL_AUTHTOK: c_int = 1;
 const PAM_CHANGE_EXPIRED_AUTHTOK: c_int = 0x20;
 const PAM_MAX_NUM_MSG: usize = 32;

@@ -13,9 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 
-use crate::pam_abi::{
-    PAM_ERROR_MSG, PAM_RHOST, PAM_SUCCESS, PAM_TEXT_INFO, PAM_TTY, RawConversation, RawMessage, RawResponse,
-};
+use crate::pam_abi::{PAM_ERROR_MSG, PAM_RHOST, PAM_SUCCESS, PAM_TTY, RawConversation, RawMessage, RawResponse};
 
 /// What a hook answers. There is no PAM_IGNORE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,15 +71,6 @@ pub struct PamHandle {
     raw: *mut libc::c_void,
 }
 
-/// Text to the user.
-#[derive(Clone, Copy, Debug)]
-pub enum Style {
-    /// PAM_TEXT_INFO.
-    Info,
-    /// PAM_ERROR_MSG.
-    Error,
-}
-
 impl PamHandle {
     /// For entry points only.
     /// # Safety
@@ -101,6 +90,8 @@ impl PamHandle {
         // SAFETY: null or a terminated string that stays until the item is set again (pam_get_user(3)); copied at once.
         unsafe { copy(user) }
     }
+
+    // Of the items below what is no UTF-8 is there all the same: U+FFFD stands for each such part of it ([`NOT_TEXT`]).
 
     /// PAM_SERVICE.
     pub fn service(&self) -> Option<String> {
@@ -122,15 +113,16 @@ impl PamHandle {
         self.text(PAM_TTY)
     }
 
-    /// From PAM's own environment (pam_getenv), not the process's.
+    /// From PAM's own environment (pam_getenv), not the process's. As with items, what is no UTF-8 is there all the same.
     pub fn env(&self, name: &str) -> Option<String> {
         let name = CString::new(name).ok()?;
         // SAFETY: the handle is live and the name terminated; the result is null or a terminated string in the handle (pam_getenv(3)), copied at once.
-        unsafe { copy(pam_getenv(self.raw, name.as_ptr())) }
+        unsafe { copy_any(pam_getenv(self.raw, name.as_ptr())) }
     }
 
-    /// Says something through the conversation; errors are nobody's concern.
-    pub fn say(&self, style: Style, text: &str) {
+    /// Says something to the user through the conversation, as PAM_ERROR_MSG whatever it is: PAM_TEXT_INFO is printed by sudo (without a terminal), su and doas on standard output,
+    /// among what the command writes there. Errors are nobody's concern.
+    pub fn say(&self, text: &str) {
         let Ok(text) = CString::new(text) else { return };
         // SAFETY: PAM_CONV is null or a struct pam_conv that stays while the hook runs (pam_get_item(3)).
         let Some(conversation) =
@@ -139,11 +131,7 @@ impl PamHandle {
             return;
         };
         let Some(converse) = conversation.converse else { return };
-        let style = match style {
-            Style::Info => PAM_TEXT_INFO,
-            Style::Error => PAM_ERROR_MSG,
-        };
-        let message = RawMessage { style, text: text.as_ptr() };
+        let message = RawMessage { style: PAM_ERROR_MSG, text: text.as_ptr() };
         let pointer = ptr::from_ref(&message);
         let mut response: *mut RawResponse = ptr::null_mut();
         // SAFETY: one pointer to one message with a terminated text, a place for the response, the application's own appdata (pam_conv(3)).
@@ -191,7 +179,7 @@ impl PamHandle {
     fn text(&self, item: c_int) -> Option<String> {
         let value = self.item(item)?;
         // SAFETY: the items this is called for are null or terminated strings that stay until they are set again (pam_get_item(3)); copied at once.
-        unsafe { copy(value.cast()) }
+        unsafe { copy_any(value.cast()) }
     }
 
     fn item(&self, item: c_int) -> Option<*const c_void> {
@@ -266,6 +254,20 @@ unsafe fn copy(text: *const c_char) -> Option<String> {
     }
     // SAFETY: the caller's contract.
     unsafe { CStr::from_ptr(text) }.to_str().ok().map(str::to_owned)
+}
+
+/// What stands in an item or variable for bytes that are no UTF-8. Whoever decides by one refuses where this is in it: read as unset, it would count for what a caller from here has.
+pub const NOT_TEXT: char = char::REPLACEMENT_CHARACTER;
+
+/// `None` for null only.
+/// # Safety
+/// As [`copy`].
+unsafe fn copy_any(text: *const c_char) -> Option<String> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: the caller's contract.
+    Some(unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
 }
 
 /// Runs a hook: argv as strings (not UTF-8 = `None`), catches panics (`on_panic` is the answer then), flags PAM_SILENT passed on.
@@ -370,6 +372,7 @@ mod tests {
         ) -> c_int;
         fn pam_end(handle: *mut c_void, status: c_int) -> c_int;
         fn pam_putenv(handle: *mut c_void, line: *const c_char) -> c_int;
+        fn pam_set_item(handle: *mut c_void, item: c_int, value: *const c_void) -> c_int;
     }
 
     /// Notes "style text" of each message in the Vec<String> that appdata points to, and answers like sshd: an empty response.
@@ -422,13 +425,30 @@ mod tests {
     }
 
     #[test]
+    fn an_item_that_is_no_text_is_not_an_unset_one() {
+        with_handle(|handle| {
+            for item in [PAM_SERVICE, PAM_RUSER, PAM_RHOST, PAM_TTY] {
+                // SAFETY: the handle is live and the value terminated (pam_set_item(3) copies it).
+                let code = unsafe { pam_set_item(handle.raw, item, c"\xffevil".as_ptr().cast()) };
+                assert_eq!(code, PAM_SUCCESS, "{item}");
+            }
+            for read in [handle.service(), handle.ruser(), handle.rhost(), handle.tty()] {
+                assert_eq!(read, Some(format!("{NOT_TEXT}evil")));
+            }
+            // SAFETY: as above.
+            unsafe { assert_eq!(pam_putenv(handle.raw, c"SSH_AUTH_INFO_0=\xff".as_ptr()), PAM_SUCCESS) };
+            assert_eq!(handle.env("SSH_AUTH_INFO_0"), Some(NOT_TEXT.to_string()));
+        });
+    }
+
+    #[test]
     fn says_through_the_conversation() {
         let heard = with_handle(|handle| {
-            handle.say(Style::Error, "no");
-            handle.say(Style::Info, "well");
-            handle.say(Style::Info, "not\0this");
+            handle.say("no");
+            handle.say("well");
+            handle.say("not\0this");
         });
-        assert_eq!(heard, ["3 no", "4 well"]);
+        assert_eq!(heard, ["3 no", "3 well"]);
     }
 
     #[test]

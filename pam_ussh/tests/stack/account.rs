@@ -1,6 +1,8 @@
 //! `account`: when the proof is made again, when it is not, and who is not asked.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 
 use super::world::{ALICE, Agent, BOB, Outcome, World, at};
 use super::{AUTH_ERR, Fact, GOOD, SERVICE_ERR, UNAVAILABLE};
@@ -128,6 +130,11 @@ fn a_daemon_for_somebody_afar_is_not_root_at_work(world: &World, _agent: &Agent)
     lines(world, "", "");
     let arguments = ["-I", "rhost=192.0.2.1", "ussh-test", "alice", "acct_mgmt"];
     world.pam(0, &[], &arguments).refused(SERVICE_ERR, "runs as root for somebody else");
+    // What is no text is not nothing.
+    let from = |item: &'static [u8]| [b"-I", item, b"ussh-test", b"alice", b"acct_mgmt"].map(OsStr::from_bytes);
+    world.pam(0, &[], &from(b"rhost=\xffevil")).refused(SERVICE_ERR, "misconfigured: PAM_RHOST is no text");
+    world.pam(0, &[], &from(b"ruser=\xff")).refused(SERVICE_ERR, "misconfigured: PAM_RUSER is no text");
+    world.pam(0, &[], &from(b"tty=\xff")).refused(SERVICE_ERR, "misconfigured: PAM_TTY is no text");
 }
 
 fn members_of_the_exempt_group_pass_account(world: &World, agent: &Agent) {

@@ -58,12 +58,12 @@ fn journald_gets_fields_and_syslog_nothing(world: &World, agent: &Agent) {
         ("USSH_TTY", "pts/1\\x0aUSSH_DECISION=accepted"),
         ("USSH_KEY_ID", "alice"),
         ("USSH_SERIAL", "7"),
-        ("USSH_REASON", "certificate does not name a demanded principal"),
+        ("USSH_REASON", "certificate does not name a demanded principal: alice, the user's own"),
     ] {
         assert_eq!(field(name), value, "{name}");
     }
     let line = format!(
-        "Refusing certificate ID \"alice\" (serial 7) signed by ED25519 CA {fingerprint} for alice via ussh-test tty pts/1\\x0aUSSH_DECISION=accepted: certificate does not name a demanded principal"
+        "Refusing certificate ID \"alice\" (serial 7) signed by ED25519 CA {fingerprint} for alice via ussh-test tty pts/1\\x0aUSSH_DECISION=accepted: certificate does not name a demanded principal: alice, the user's own"
     );
     assert_eq!(field("MESSAGE"), line);
     assert!(socket.recv(&mut buffer).is_err(), "one entry per decision");
@@ -93,7 +93,7 @@ fn words_of_others_take_no_room_from_the_reason(world: &World, agent: &Agent) {
     assert!(!outcome.success);
     // libpam's own audit record cannot hold such items: the code is not ours.
     let [line] = &outcome.log[..] else { panic!("{:?}", outcome.log) };
-    assert!(line.ends_with(": certificate does not name a demanded principal"), "{line}");
+    assert!(line.ends_with(": certificate does not name a demanded principal: alice, the user's own"), "{line}");
     assert!(line.len() + "<85>pam_ussh[4194304]: ".len() <= 1024, "{} bytes", line.len());
     assert!(line.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{line}");
     assert!(line.contains("\" (serial 7) signed by ED25519 CA SHA256:"), "{line}");

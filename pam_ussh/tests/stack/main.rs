@@ -9,7 +9,9 @@ mod sanitizer;
 mod traces;
 mod world;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -128,7 +130,7 @@ fn a_certificate_that_is_not_good_is_refused_for_its_reason(world: &World, agent
         ("ca", &["-n", "alice", "-V", "-2h:-1h"], "", "certificate has expired"),
         ("ca", &["-n", "alice", "-V", "+1h:+2h"], "", "certificate is not yet valid"),
         ("ca", &["-V", "-1m:+1h"], "", "certificate lists no principals"),
-        ("ca", &["-n", "bob", "-V", "-1m:+1h"], "", "does not name a demanded principal"),
+        ("ca", &["-n", "bob", "-V", "-1m:+1h"], "", "does not name a demanded principal: alice, the user's own"),
         ("ca", &["-n", "Alice", "-V", "-1m:+1h"], "", "does not name a demanded principal"),
         ("ca", &["-h", "-n", "alice", "-V", "-1m:+1h"], "", "certificate is of the wrong type"),
         ("ca", &["-n", "alice", "-V", "-1m:+1h", "-O", "force-command=true"], "", "force-command cannot be honoured"),
@@ -136,7 +138,7 @@ fn a_certificate_that_is_not_good_is_refused_for_its_reason(world: &World, agent
             "ca",
             &["-n", "alice", "-V", "-1m:+1h", "-O", "source-address=127.0.0.1"],
             "",
-            "source-address does not allow",
+            "source-address cannot be compared, no origin: pid ",
         ),
         (
             "ca",
@@ -252,19 +254,21 @@ fn group_decides(world: &World, agent: &Agent) {
 fn lists_of_principals_decide(world: &World, agent: &Agent) {
     agent.add(&world.certificate("ca", &["-n", "alice,ops", "-V", "-1m:+1h"]));
     auth(world, agent, "authorized_principals=dev,ops").accepted();
-    auth(world, agent, "authorized_principals=dev").refused(AUTH_ERR, "demanded principal");
+    auth(world, agent, "authorized_principals=dev").refused(AUTH_ERR, "demanded principal: one of dev");
 
     let file = at("principals-61001");
     let line = format!("authorized_principals_file={}", at("principals-%U"));
-    auth(world, agent, &line).refused(AUTH_ERR, "no authorized principals");
+    let missing = format!("no authorized principals for this user: {file} is not there");
+    auth(world, agent, &line).refused(AUTH_ERR, &missing);
     fs::write(&file, "").unwrap();
-    auth(world, agent, &line).refused(AUTH_ERR, "demanded principal");
+    let nobody = format!("demanded principal: one of those in {file}, which permits nobody");
+    auth(world, agent, &line).refused(AUTH_ERR, &nobody);
     fs::write(&file, "# who may\nops\n").unwrap();
     auth(world, agent, &line).accepted();
 
     agent.empty();
     agent.add(&world.certificate("ca", &["-n", "ops", "-V", "-1m:+1h"]));
-    auth(world, agent, &line).refused(AUTH_ERR, "demanded principal");
+    auth(world, agent, &line).refused(AUTH_ERR, "demanded principal: alice, the user's own");
     auth(world, agent, &format!("{line} require_user_principal=no")).accepted();
 }
 
@@ -415,6 +419,8 @@ fn a_daemon_s_own_agent_speaks_for_nobody(world: &World, _agent: &Agent) {
     ] {
         world.pam(0, &socket, &arguments).refused(SERVICE_ERR, "runs as root for somebody else");
     }
+    let garbled = [b"-I", &b"ruser=root"[..], b"-I", b"rhost=\xffevil", b"ussh-test", b"root", b"authenticate"];
+    world.pam(0, &socket, &garbled.map(OsStr::from_bytes)).refused(SERVICE_ERR, "misconfigured: PAM_RHOST is no text");
     // root in person, as sudo and su tell it.
     world.pam(0, &socket, &["-I", "ruser=root", "ussh-test", "root", "authenticate"]).accepted();
 }
@@ -537,14 +543,21 @@ fn a_session_without_record_is_refused_unless_allowed(world: &World, _agent: &Ag
     open_session(world, "", unreadable, &["open_session"]).refused(SESSION_ERR, "cannot be read");
     open_session(world, "ca_file=/etc/ca", &good, &["open_session"])
         .refused(SESSION_ERR, "option ca_file is for auth and account only");
+    let garbled = [b"-E", &b"SSH_AUTH_INFO_0=publickey \xff"[..], b"sshd", b"alice", b"open_session"];
+    world.service("sshd", "session required MODULE");
+    world.pam(0, &[], &garbled.map(OsStr::from_bytes)).refused(SESSION_ERR, "SSH_AUTH_INFO_0 is no text");
 
     fs::set_permissions(SPOOL, fs::Permissions::from_mode(0o777)).unwrap();
     let outcome = open_session(world, "", &good, &["open_session"]);
-    outcome.refused(SESSION_ERR, "bad ownership or modes");
+    outcome.refused(SESSION_ERR, "bad ownership or modes (uid 0, mode 0777): it must belong to root");
+    assert!(outcome.log[0].ends_with("; try chmod go-w"), "{:?}", outcome.log);
     let whose = "Refusing for alice via sshd rhost 192.0.2.1: cannot check: record in ";
     assert!(outcome.log[0].contains(whose), "{:?}", outcome.log);
     let outcome = open_session(world, "spool_failure=allow", &good, &["open_session"]);
     assert!(outcome.success, "{}", outcome.text);
-    assert!(outcome.log.iter().any(|line| line.starts_with("Session goes on unwatched")), "{:?}", outcome.log);
+    // It refuses nothing, and says so in one line.
+    let [line] = &outcome.log[..] else { panic!("{:?}", outcome.log) };
+    let whose = whose.replace("Refusing", "Session goes on unwatched");
+    assert!(line.starts_with(&whose) && line.contains("bad ownership or modes"), "{line}");
     assert!(fs::read_dir(SPOOL).unwrap().next().is_none());
 }

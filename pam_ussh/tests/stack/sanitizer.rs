@@ -3,6 +3,7 @@
 //! The runtime must be in a host from its start, but nothing is preloaded into a set-uid program. So the hosts are not set-uid then: root starts them, with the runtime, and identity.c makes
 //! of each what a set-uid program would be. What the runtime finds it writes to a file, since a host may have its descriptors closed; leaks it looks for when the host ends.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -59,8 +60,8 @@ impl Sanitizer {
     }
 
     /// A host, which root starts for `uid`.
-    pub fn host(&self, uid: u32, program: &str, arguments: &[&str]) -> Command {
-        let is_long = arguments.iter().any(|word| word.contains("rounds="));
+    pub fn host<A: AsRef<OsStr>>(&self, uid: u32, program: &str, arguments: &[A]) -> Command {
+        let is_long = arguments.iter().any(|word| word.as_ref().to_string_lossy().contains("rounds="));
         let mut command = Command::new(program);
         command
             .args(arguments)

@@ -1,6 +1,7 @@
 //! A small world for one test process: its own mount namespace with accounts, PAM services, a log, and agents with keys and certificates made by the real tools.
 
 use std::cell::RefCell;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -160,7 +161,7 @@ impl World {
     }
 
     /// Calls PAM as `uid` through a set-uid program, as sudo would be. `environment`: of the process.
-    pub fn pam(&self, uid: u32, environment: &[(&str, &str)], arguments: &[&str]) -> Outcome {
+    pub fn pam<A: AsRef<OsStr>>(&self, uid: u32, environment: &[(&str, &str)], arguments: &[A]) -> Outcome {
         self.logged();
         let Output { status, stdout, stderr } = self.call(uid, environment, &at("pamtester"), arguments);
         let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
@@ -169,19 +170,26 @@ impl World {
 
     /// Runs one of the world's set-uid programs as `uid` to its end.
     #[track_caller]
-    pub fn call(&self, uid: u32, environment: &[(&str, &str)], program: &str, arguments: &[&str]) -> Output {
+    pub fn call<A: AsRef<OsStr>>(
+        &self,
+        uid: u32,
+        environment: &[(&str, &str)],
+        program: &str,
+        arguments: &[A],
+    ) -> Output {
         let mut command = self.set_uid(uid, program, arguments);
         command.envs(environment.iter().copied());
         let output = self.reading_the_log(|| command.output().unwrap());
         if self.sanitizer.is_some() {
             let reports = sanitizer::reports();
+            let arguments: Vec<&OsStr> = arguments.iter().map(AsRef::as_ref).collect();
             assert!(reports.is_empty(), "{arguments:?} {output:?}\n{}", sanitizer::legible(&reports, &mut command));
         }
         output
     }
 
     /// One of the world's set-uid programs, as `uid` has it, with nothing in its environment that could be for the module.
-    pub fn set_uid(&self, uid: u32, program: &str, arguments: &[&str]) -> Command {
+    pub fn set_uid<A: AsRef<OsStr>>(&self, uid: u32, program: &str, arguments: &[A]) -> Command {
         let mut command = match &self.sanitizer {
             Some(sanitizer) => sanitizer.host(uid, program, arguments),
             None => {

@@ -4,18 +4,20 @@
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use ussh_e2e::lab::trixie_root;
+use ussh_e2e::lab::{trixie_root, wait_until};
 use ussh_e2e::{Forgery, PersonAgent, Shell, WAY_IN, World, WorldPlan};
 
 const SOON: Duration = Duration::from_secs(20);
 const HINT: &str = "Touch your security key, or confirm at your agent.";
+const NOT_SIGNED: &str =
+    "Your SSH agent has not signed for your certificate: try again, and touch its key, or say yes, when you are asked.";
 const INTERRUPTED: &str = "Interrupted while your SSH agent was asked: try again.";
 const LINE: &str = "auth required pam_ussh.so ca_file=/etc/ssh/trusted_user_ca";
 const CTRL_C: &str = "\u{3}";
 const CTRL_BACKSLASH: &str = "\u{1c}";
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
-    let world = WorldPlan::new("at-the-key").without_servers().server("web1").people(8, "admins").start().unwrap();
+    let world = WorldPlan::new("at-the-key").without_servers().server("web1").people(12, "admins").start().unwrap();
     world.sudo_pam("web1", LINE).unwrap();
     world
 });
@@ -38,6 +40,55 @@ fn somebody() -> String {
 fn start(shell: &Shell, command: &str, said: &str) {
     shell.terminal().send(&format!("{command}\n")).unwrap();
     shell.terminal().expect(said, SOON).unwrap();
+}
+
+/// Runs `command` on `server` without a terminal, as scripts do, with an agent that signs when the person has read the hint: what it wrote to its two outputs.
+fn outputs_of_a_slow_signature(world: &World, user: &str, server: &str, command: &str) -> [String; 2] {
+    world.make_way_in(user, server).unwrap();
+    let agent = world.new_confirming_agent(user).unwrap();
+    let good = world.forge(&Forgery::of(user).principals(&[user, "root"])).unwrap();
+    good.add_confirmed_to(&agent).unwrap();
+    let host = world.host(server);
+    let [out, err] = ["out", "err"].map(|name| format!("/home/{user}/{name}"));
+    let (heard, output) = std::thread::scope(|threads| {
+        let running = threads.spawn(|| agent.sh(&format!("{WAY_IN} {server} '{command} > {out} 2> {err}'")));
+        let heard = wait_until(SOON, "the hint", || host.read_file(&err).is_ok_and(|text| text.contains(HINT)));
+        agent.confirm(true).unwrap();
+        (heard, running.join().unwrap().unwrap())
+    });
+    let read = [out, err].map(|path| host.read_file(&path).unwrap());
+    heard.unwrap_or_else(|error| panic!("{command}: {error}: {read:?}"));
+    assert!(output.success(), "{command}: {output:?}");
+    read
+}
+
+#[test]
+fn what_is_said_meanwhile_is_no_part_of_what_the_command_prints() {
+    const DATA: &str = "to the byte\n\n\tand no newline";
+    let _watch = WORLD.lab().watch();
+    allow_doas();
+    WORLD.host("web1").write_file("/srv/data", 0o600, DATA).unwrap();
+    WORLD.host("web1").write_file("/etc/pam.d/su", 0o644, format!("{LINE}\n@include common-account\n")).unwrap();
+    for command in ["sudo cat /srv/data", "su root -c \"cat /srv/data\"", "doas cat /srv/data"] {
+        let [out, err] = outputs_of_a_slow_signature(&WORLD, &somebody(), "web1", command);
+        assert_eq!((out.as_str(), err.trim()), (DATA, HINT), "{command}");
+    }
+}
+
+#[test]
+fn nor_is_it_by_sudo_rs() {
+    let plan = WorldPlan::new("at-the-key-out").without_servers().server_on("web13", trixie_root().unwrap());
+    let world = plan.start().unwrap();
+    let web13 = world.host("web13");
+    web13.write_file("/etc/sudoers.d/ussh", 0o440, "%admins ALL=(ALL) ALL\n").unwrap();
+    web13.write_file("/srv/data", 0o600, "data").unwrap();
+    world.sudo_pam("web13", LINE).unwrap();
+    // It says all on the terminal, and nothing where there is none.
+    let (agent, shell) = desk(&world, "alice", "web13");
+    start(&shell, "sudo-rs cat /srv/data > out", HINT);
+    agent.confirm(true).unwrap();
+    shell.terminal().expect("ready> ", SOON).unwrap();
+    assert_eq!(shell.run("cat out").unwrap(), "data");
 }
 
 /// The terminal takes lines and shows what is typed, and nothing is left on it but the shell.
@@ -68,7 +119,7 @@ fn a_person_who_says_no_is_refused() {
     let (agent, shell) = desk(&WORLD, &somebody(), "web1");
     agent.confirm(false).unwrap();
     let shown = shell.run("sudo id -u").unwrap();
-    assert!(shown.contains("No certificate that is good for this") && !shown.contains("\n0\n"), "{shown}");
+    assert!(shown.contains(NOT_SIGNED) && !shown.contains("\n0\n"), "{shown}");
 }
 
 #[test]
@@ -82,7 +133,7 @@ fn a_touch_costs_its_own_time_and_no_more() {
     let since = Instant::now();
     let shown = shell.run("sudo -i id -u").unwrap();
     let took = since.elapsed();
-    assert!(shown.contains(HINT) && shown.contains("No certificate that is good for this"), "{shown}");
+    assert!(shown.contains(HINT) && shown.contains(NOT_SIGNED), "{shown}");
     assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(10), "{took:?}");
     let log = WORLD.logged_since("web1", before).unwrap();
     let told =
@@ -136,14 +187,18 @@ fn ctrl_c_ends_su_by_the_signal_itself() {
     ends_by_the_signal_itself(&shell, "su root -c 'id -u'");
 }
 
+/// Lets the admins have doas.
+fn allow_doas() {
+    let web1 = WORLD.host("web1");
+    web1.write_file("/etc/pam.d/doas", 0o644, format!("{LINE}\naccount required pam_permit.so\n")).unwrap();
+    web1.write_file("/etc/doas.conf", 0o400, "permit :admins\n").unwrap();
+}
+
 #[test]
 fn ctrl_c_ends_doas_by_the_signal_itself() {
     let _watch = WORLD.lab().watch();
-    let user = somebody();
-    let web1 = WORLD.host("web1");
-    web1.write_file("/etc/pam.d/doas", 0o644, format!("{LINE}\naccount required pam_permit.so\n")).unwrap();
-    web1.write_file("/etc/doas.conf", 0o400, format!("permit {user}\n")).unwrap();
-    let (_agent, shell) = desk(&WORLD, &user, "web1");
+    allow_doas();
+    let (_agent, shell) = desk(&WORLD, &somebody(), "web1");
     ends_by_the_signal_itself(&shell, "doas id -u");
 }
 

@@ -259,13 +259,13 @@ fn group_lets_its_members_through_and_nobody_else() {
 fn lists_of_principals_add_to_the_users_name_or_stand_in_for_it() {
     let _watch = WORLD.lab().watch();
     let desk = desk();
-    let not_named = "certificate does not name a demanded principal";
+    let not_named = |list: &str| format!("certificate does not name a demanded principal: one of {list}");
     desk.accepts("authorized_principals=alice");
     desk.accepts("authorized_principals=dba,ops");
-    desk.refuses("authorized_principals=dba", not_named);
-    desk.refuses("authorized_principals=Ops", not_named);
+    desk.refuses("authorized_principals=dba", &not_named("dba"));
+    desk.refuses("authorized_principals=Ops", &not_named("Ops"));
     desk.accepts("authorized_principals=ops require_user_principal=no");
-    desk.refuses("authorized_principals=dba require_user_principal=no", not_named);
+    desk.refuses("authorized_principals=dba require_user_principal=no", &not_named("dba"));
 }
 
 #[test]
@@ -274,16 +274,17 @@ fn a_file_of_principals_is_found_by_the_users_name() {
     let desk = desk();
     let web1 = WORLD.host("web1");
     let line = "authorized_principals_file=/etc/ssh/principals/%u";
-    desk.refuses(line, "no authorized principals for this user");
+    desk.refuses(line, "no authorized principals for this user: /etc/ssh/principals/alice is not there");
     web1.write_file("/etc/ssh/principals/alice", 0o644, "# who may\nops\n").unwrap();
     desk.accepts(line);
     let uid = web1.run(["id", "-u", "alice"]).unwrap().stdout.trim().to_owned();
     web1.write_file(&format!("/etc/ssh/principals/{uid}"), 0o644, "ops\n").unwrap();
     desk.accepts("authorized_principals_file=/etc/ssh/principals/%U require_user_principal=no");
     web1.write_file("/etc/ssh/principals/alice", 0o644, "dba\n").unwrap();
-    desk.refuses(line, "certificate does not name a demanded principal");
+    let of_the_file = "certificate does not name a demanded principal: one of those in /etc/ssh/principals/alice";
+    desk.refuses(line, of_the_file);
     web1.write_file("/etc/ssh/principals/alice", 0o644, "").unwrap();
-    desk.refuses(line, "certificate does not name a demanded principal");
+    desk.refuses(line, &format!("{of_the_file}, which permits nobody"));
     web1.write_file("/etc/ssh/principals/alice", 0o666, "ops\n").unwrap();
     desk.refuses(line, &format!("misconfigured: {}", bad_ownership("/etc/ssh/principals/alice", "chmod go-w")));
 }

@@ -143,7 +143,7 @@ fn refuses_a_certificate_that_sshd_takes_and_that_does_not_name_the_user() {
     let _watch = WORLD.lab().watch();
     let agent = somebody();
     add(&agent, |good| good.principals(&["ops"]));
-    log_in(&agent, "bob", "").refused("certificate does not name a demanded principal");
+    log_in(&agent, "bob", "").refused("certificate does not name a demanded principal: bob, the user's own");
     let serial = add(&agent, |good| good.principals(&["ops", "bob"])).serial;
     agent.sh("ssh-add -L | head -n 1 > ~/first.pub; ssh-add -q -d ~/first.pub").unwrap().ok().unwrap();
     log_in(&agent, "bob", "").accepted(serial);
@@ -322,7 +322,11 @@ fn a_login_that_cannot_be_recorded_is_refused_unless_the_line_allows_it() {
     let allowing = pam.replace("session  requisite pam_ussh.so", "session  requisite pam_ussh.so spool_failure=allow");
     assert_ne!(pam, allowing);
     for (spoil, mend, reason) in [
-        ("chmod 777 /run/ussh-hostd/sessions", "chmod 700 /run/ussh-hostd/sessions", "spool: bad ownership or modes"),
+        (
+            "chmod 777 /run/ussh-hostd/sessions",
+            "chmod 700 /run/ussh-hostd/sessions",
+            "/run/ussh-hostd/sessions: bad ownership or modes (uid 0, mode 0777): it must belong to root",
+        ),
         ("rm -r /run/ussh-hostd; : > /run/ussh-hostd", "rm /run/ussh-hostd", "(os error "),
     ] {
         web1.script(spoil).unwrap();
@@ -334,7 +338,10 @@ fn a_login_that_cannot_be_recorded_is_refused_unless_the_line_allows_it() {
         web1.write_file("/etc/pam.d/sshd", 0o644, &allowing).unwrap();
         let (allowed, log) = log_in();
         assert_eq!(allowed.ok().unwrap().stdout, "web1\n");
-        assert!(log.contains("Session goes on unwatched") && log.contains(&line), "{log}");
+        let unwatched = |l: &str| l.contains("Session goes on unwatched for alice via sshd ") && l.contains(&line);
+        // It is not refused; that its record cannot be removed either is said at its end.
+        let first = log.lines().find(|l| l.contains("pam_ussh[")).unwrap_or_default();
+        assert!(unwatched(first), "{log}");
         web1.write_file("/etc/pam.d/sshd", 0o644, &pam).unwrap();
         web1.script(mend).unwrap();
         assert_eq!(log_in().0.ok().unwrap().stdout, "web1\n", "as it was");

@@ -164,7 +164,8 @@ fn refuses_a_plain_key() {
 fn refuses_another_users_certificate_in_ones_own_agent() {
     let _watch = WORLD.lab().watch();
     let (attempt, serial) = sudo_with(|good| good.key_id("alice").principals(&["alice"]));
-    attempt.refused_certificate(serial, "certificate does not name a demanded principal");
+    let own = format!("certificate does not name a demanded principal: {}, the user's own", attempt.user);
+    attempt.refused_certificate(serial, &own);
     assert!(attempt.log[0].contains("certificate ID \"alice\""), "{attempt:?}");
 }
 
@@ -258,7 +259,8 @@ fn refuses_a_principal_in_another_case_or_with_more_around_it() {
         let agent = somebody();
         let principal = near_miss(agent.user());
         let serial = add(&agent, |good| good.principals(&[&principal]));
-        attempt(&agent, "sudo id -u").refused_certificate(serial, "certificate does not name a demanded principal");
+        let own = format!("certificate does not name a demanded principal: {}, the user's own", agent.user());
+        attempt(&agent, "sudo id -u").refused_certificate(serial, &own);
     }
 }
 
@@ -314,7 +316,8 @@ fn a_key_id_with_control_characters_stays_inside_its_line() {
     let _watch = WORLD.lab().watch();
     let (attempt, serial) =
         sudo_with(|good| good.principals(&["alice"]).key_id("x\" (serial 1)\nAccepted certificate"));
-    let line = attempt.refused(NOT_GOOD, "certificate does not name a demanded principal");
+    let own = format!("certificate does not name a demanded principal: {}, the user's own", attempt.user);
+    let line = attempt.refused(NOT_GOOD, &own);
     let shown = format!("certificate ID \"x\\x22 (serial 1)\\x0aAccepted certificate\" (serial {serial}) ");
     assert!(line.contains(&shown), "{line}");
 }
@@ -325,7 +328,7 @@ fn su_needs_the_principal_of_the_target() {
     let (agent, serial) = somebody_with(|good| good);
     for su in ["su - root -c \"id -u\"", "su root -c \"id -u\""] {
         let refused = attempt(&agent, su);
-        refused.refused_certificate(serial, "certificate does not name a demanded principal");
+        refused.refused_certificate(serial, "certificate does not name a demanded principal: root, the user's own");
         assert!(refused.log[0].contains(" for root via su"), "{refused:?}");
     }
     agent.sh("ssh-add -q -D").unwrap().ok().unwrap();
@@ -409,6 +412,9 @@ fn sudo_rs_and_openssh_10_do_as_well() {
         assert!(!refused.output.stdout.contains('0'), "{refused:?}");
         assert_eq!(refused.log.len(), 1, "{refused:?}");
         assert!(refused.log[0].contains(&format!("(serial {serial}) ")), "{refused:?}");
-        assert!(refused.log[0].ends_with(": certificate does not name a demanded principal"), "{refused:?}");
+        assert!(
+            refused.log[0].ends_with(": certificate does not name a demanded principal: alice, the user's own"),
+            "{refused:?}"
+        );
     }
 }

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+use std::path::Path;
+
 use super::*;
 use crate::certificate::CertificateParseError;
 use crate::keys::{KeyError, PrivateKey, PublicKey};
@@ -211,8 +213,11 @@ fn is_valid_from_its_first_second_until_before_its_last() {
     assert_eq!(at(1999), Ok(()));
     assert_eq!(at(2000), Err(late(2000)));
     assert_eq!(at(u64::MAX), Err(late(u64::MAX)));
-    assert_eq!(early(5).to_string(), "certificate is not yet valid (from 1000, now 5)");
-    assert_eq!(late(5).to_string(), "certificate has expired (at 2000, now 5)");
+    assert_eq!(
+        early(5).to_string(),
+        "certificate is not yet valid (from 1970-01-01T00:16:40Z, now 1970-01-01T00:00:05Z)"
+    );
+    assert_eq!(late(5).to_string(), "certificate has expired (at 1970-01-01T00:33:20Z, now 1970-01-01T00:00:05Z)");
 
     let mut backwards = f.good.clone();
     (backwards.valid_after, backwards.valid_before) = (1501, 1400);
@@ -282,6 +287,11 @@ fn refuses_certificate_with_empty_principals() {
     }
 }
 
+/// Refused, and the log says which name was demanded.
+fn not_listed(demanded: &str) -> Result<(), Refusal> {
+    Err(Refusal::PrincipalNotListed(demanded.into()))
+}
+
 #[test]
 fn names_the_user_exactly() {
     let f = fixture();
@@ -294,9 +304,11 @@ fn names_the_user_exactly() {
     assert_eq!(with(&["root", "alice"], "alice"), Ok(()));
     assert_eq!(with(&["", "alice"], "alice"), Ok(()));
     for bad in ["Alice", "*", "alice,bob", "bob,alice", "alic", "alice2", "al?ce", "alice ", "!bob"] {
-        assert_eq!(with(&[bad], "alice"), Err(Refusal::PrincipalNotListed), "{bad}");
+        assert_eq!(with(&[bad], "alice"), not_listed("alice, the user's own"), "{bad}");
     }
-    assert_eq!(with(&["", "alice"], ""), Err(Refusal::PrincipalNotListed));
+    assert_eq!(with(&["", "alice"], ""), not_listed(", the user's own"));
+    // Whose the name is: nobody's own sentence.
+    assert_eq!(with(&["alice"], "a b\n"), not_listed("a\\x20b\\x0a, the user's own"));
 }
 
 #[test]
@@ -310,17 +322,41 @@ fn a_list_is_demanded_beside_the_user_or_instead() {
     };
     let both = PrincipalDemand::User("alice", Some(&list));
     assert_eq!(with(&["alice", "dba"], both), Ok(()));
-    assert_eq!(with(&["alice"], both), Err(Refusal::PrincipalNotListed));
-    assert_eq!(with(&["dba"], both), Err(Refusal::PrincipalNotListed));
+    assert_eq!(with(&["alice"], both), not_listed("one of ops,dba"));
+    assert_eq!(with(&["dba"], both), not_listed("alice, the user's own"));
     let only = PrincipalDemand::ListOnly(&list);
     assert_eq!(with(&["dba"], only), Ok(()));
-    assert_eq!(with(&["alice"], only), Err(Refusal::PrincipalNotListed));
+    assert_eq!(with(&["alice"], only), not_listed("one of ops,dba"));
     let empty = PrincipalList::default();
     let refused = with(&["alice"], PrincipalDemand::ListOnly(&empty));
-    assert_eq!(refused, Err(Refusal::PrincipalNotListed));
+    assert_eq!(refused, not_listed("one of "));
     let refused = with(&["alice"], PrincipalDemand::User("alice", Some(&empty)));
-    assert_eq!(refused, Err(Refusal::PrincipalNotListed));
+    assert_eq!(refused, not_listed("one of "));
     assert_eq!(with(&["anything"], PrincipalDemand::AnyNonEmpty), Ok(()));
+}
+
+#[test]
+fn says_which_list_was_demanded_in_few_words() {
+    let f = fixture();
+    let reason = |list: PrincipalList| {
+        let principals = PrincipalDemand::ListOnly(&list);
+        f.verdict(&f.good, &Demand { principals, ..f.demand() }).unwrap_err().to_string()
+    };
+    let of = |text: &[u8], path: &str| PrincipalList::parse_file(text).of_file(Path::new(path));
+    let said = "certificate does not name a demanded principal: one of";
+    assert_eq!(reason(of(b"ops\n", "/etc/p/alice")), format!("{said} those in /etc/p/alice"));
+    // For sshd a name behind options counts; here nobody would enforce them.
+    for nobodys in [&b""[..], b"# ops\n", b"from=\"10.0.0.1\" alice\n"] {
+        let expected = format!("{said} those in /etc/p/a\\x20b, which permits nobody");
+        assert_eq!(reason(of(nobodys, "/etc/p/a b")), expected);
+    }
+    let many = names(&["\n: Accepted"; 1000]);
+    let escaped = reason(PrincipalList::from_names(many));
+    assert!(
+        escaped.starts_with(&format!("{said} \\x0a:\\x20Accepted,\\x0a:")) && escaped.len() <= said.len() + 1 + 256
+    );
+    let long = reason(of(b"ops\n", &format!("/{}", "\n".repeat(1000))));
+    assert!(long.ends_with("...") && long.len() < said.len() + 300, "{long}");
 }
 
 const BY_SSHD: CriticalOptions<'static> = CriticalOptions::EnforcedBySshd;
@@ -370,7 +406,7 @@ fn source_address_must_match_a_proven_origin() {
         f.verdict(&raw, &Demand { critical_options, ..f.demand() })
     };
     let unproven = CriticalOptions::Refuse { origin: None };
-    assert_eq!(with("0.0.0.0/0,::/0", unproven), Err(Refusal::SourceAddress));
+    assert_eq!(with("0.0.0.0/0,::/0", unproven), Err(Refusal::NoOrigin("no address is known".into())));
     assert_eq!(with("192.0.2.1", BY_SSHD), Ok(()));
     for (list, origin) in [
         ("10.0.0.0/8", "10.255.0.1"),
@@ -403,9 +439,9 @@ fn the_origin_is_looked_for_only_when_a_certificate_names_a_source_address() {
     #[derive(Debug)]
     struct Asked(std::cell::Cell<u32>, Option<IpAddr>);
     impl Origin for Asked {
-        fn address(&self) -> Option<IpAddr> {
+        fn address(&self) -> Result<IpAddr, String> {
             self.0.set(self.0.get() + 1);
-            self.1
+            self.1.ok_or_else(|| "no record".into())
         }
     }
     let f = fixture();
@@ -421,9 +457,11 @@ fn the_origin_is_looked_for_only_when_a_certificate_names_a_source_address() {
     assert_eq!(judge(&bound, &inside), Ok(()));
     assert_eq!(judge(&bound, &inside), Ok(()));
     assert_eq!(inside.0.get(), 2, "asked anew each time");
-    for origin in [Some("11.0.0.1".parse().unwrap()), None] {
+    let unknown = Refusal::NoOrigin("no record".into());
+    assert_eq!(unknown.to_string(), "source-address cannot be compared, no origin: no record");
+    for (origin, why) in [(Some("11.0.0.1".parse().unwrap()), Refusal::SourceAddress), (None, unknown)] {
         let elsewhere = Asked(0.into(), origin);
-        assert_eq!(judge(&bound, &elsewhere), Err(Refusal::SourceAddress));
+        assert_eq!(judge(&bound, &elsewhere), Err(why));
         assert_eq!(elsewhere.0.get(), 1);
     }
 }
@@ -558,7 +596,7 @@ fn the_first_failing_check_decides() {
     raw.kind = 1;
     assert!(matches!(judge(&raw, &demand), Refusal::Expired { .. }));
     raw.valid_before = 2000;
-    assert_eq!(judge(&raw, &demand), Refusal::PrincipalNotListed);
+    assert!(matches!(judge(&raw, &demand), Refusal::PrincipalNotListed(_)));
     demand.principals = PrincipalDemand::User("alice", None);
     assert_eq!(judge(&raw, &demand), Refusal::UnknownCriticalOption("x".into()));
     raw.critical_options.clear();

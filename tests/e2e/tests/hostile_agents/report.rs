@@ -15,6 +15,8 @@ const UNAVAILABLE: i32 = 9;
 const ERROR: i32 = 3;
 
 const NOT_GOOD: &str = "No certificate that is good for this: see \"ssh-add -l\", get a new one with \"ussh --login\" on your own machine, or log in again with \"ssh -A\".";
+const NOT_SIGNED: &str =
+    "Your SSH agent has not signed for your certificate: try again, and touch its key, or say yes, when you are asked.";
 const AGENT_SILENT: &str =
     "Your SSH agent does not answer: see \"ssh-add -l\", or log in again with \"ussh\" or \"ssh -A\".";
 /// Said when a signature takes more than a second, which on a busy machine any may do.
@@ -73,6 +75,9 @@ impl Expected {
         match self {
             Expected::Accepted => None,
             Expected::Unreachable(_) => Some(AGENT_SILENT),
+            Expected::Refused(reason) if reason.starts_with("agent: ") || reason.starts_with("the agent refused") => {
+                Some(NOT_SIGNED)
+            }
             Expected::NoCertificate | Expected::Refused(_) | Expected::Forged(_) => Some(NOT_GOOD),
         }
     }

@@ -25,6 +25,9 @@ pub struct Row<'a> {
     pub is_absolute: bool,
 }
 
+/// In a reason: who is judged, in su another one than in the others.
+pub const JUDGED: &str = "(judged)";
+
 /// What is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Due {
@@ -175,6 +178,9 @@ fn is_due(due: &Due, attempt: &Attempt<'_>, line: &str) -> bool {
         }
         Due::Refused(sentence, reason) => {
             let is_root = *code == 0 || shown.lines().any(|line| line == "0");
+            let caller = line.split_once(" ruser ").and_then(|(_, rest)| rest.split([' ', ':']).next());
+            let judged = if *program == "su" { "root" } else { caller.unwrap_or_default() };
+            let reason = reason.replace(JUDGED, judged);
             let said = shown.matches(sentence).count() == 1 && !shown.contains(reason.as_str());
             !is_root && said && line.contains("Refusing ") && line.ends_with(&format!(": {reason}"))
         }

@@ -2,7 +2,7 @@
 
 use ussh_e2e::{Forgery, RelayPlan, SocketType};
 
-use crate::attempt::{Due, Row};
+use crate::attempt::{Due, JUDGED, Row};
 use crate::street::Street;
 use crate::{NOT_GOOD, SOON, WORLD};
 use ussh_e2e::lab::wait_until;
@@ -114,7 +114,8 @@ fn a_listener_that_was_passed_on_is_its_makers_and_who_answers_proves_what_he_ha
     let from_root = passed(&format!("{}/passed", street.roots.folder), "root", user, &agent);
     host.run(["chmod", "666", from_neighbour.path(), from_root.path()]).unwrap().ok().unwrap();
 
-    let another_persons = Due::Refused(NOT_GOOD, "certificate does not name a demanded principal".to_owned());
+    let another_persons =
+        Due::Refused(NOT_GOOD, format!("certificate does not name a demanded principal: {JUDGED}, the user's own"));
     let (from, root) = (from_neighbour.path(), from_root.path());
     street.walk(&[
         Row { relay: Some(&to_neighbour), ..row("his, for himself", to_neighbour.path(), another_persons) },

@@ -22,7 +22,8 @@ pub const OF_NO_USE: &str = "open, and of no use";
 pub const WRONG: &str = "wrong:";
 
 /// What a refused user reads.
-pub const SENTENCE: &str = "No certificate that is good for this: see \"ssh-add -l\", get a new one with \"ussh --login\" on your own machine, or log in again with \"ssh -A\".\n";
+pub const SENTENCE: &str =
+    "No certificate that is good for this: see \"ssh-add -l\", or get a new one with \"ussh --login\".\n";
 /// What the session line says twice for each connection, with `debug`.
 const RECORDED: &str = "debug: record up to date for ";
 /// Lines that the clients have for it when there is no connection any more; sftp and the ssh below it say theirs in any order.

@@ -37,7 +37,7 @@ const REFUSED: [Row; 7] = [
     row(
         "refused",
         "pam_ussh.so authorized_principals=nobody",
-        Answer::Refused(AUTH_ERR, ": certificate does not name a demanded principal"),
+        Answer::Refused(AUTH_ERR, ": certificate does not name a demanded principal: one of nobody"),
     ),
     row(
         "not in the group",

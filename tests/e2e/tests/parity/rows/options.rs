@@ -88,7 +88,7 @@ pub fn source_address() -> Vec<Row> {
             case
         })
     };
-    let proven = "source-address does not allow this origin";
+    let proven = "source-address cannot be compared, no origin: …";
     let malformed = "malformed option source-address";
     let elsewhere = "not from a permitted source address";
     let invalid = "Certificate source-address contents invalid";

@@ -8,7 +8,7 @@ use crate::wire::{string, strings};
 const FORMAT: &str = "parse key: invalid format";
 const NUL_IN_NAME: &str = "malformed certificate: NUL in a name";
 const UNLISTED: &str = "Certificate invalid: name is not a listed principal";
-const UNNAMED: &str = "certificate does not name a demanded principal";
+const UNNAMED: &str = "certificate does not name a demanded principal: alice, the user's own";
 
 pub fn rows() -> Vec<Row> {
     vec![

@@ -3,7 +3,10 @@
 use crate::deviations::{NUL, PRINCIPALS, PRINCIPALS_OPTIONS, SIZE};
 use crate::row::{Draft, File, Row, row};
 
-const UNNAMED: &str = "certificate does not name a demanded principal";
+const UNNAMED: &str = "certificate does not name a demanded principal: one of those in DIR/principals";
+/// As the last, where no line counts.
+const NOBODY: &str =
+    "certificate does not name a demanded principal: one of those in DIR/principals, which permits nobody";
 const NOT_CONTAINED: &str = "Certificate does not contain an authorized principal";
 
 /// A certificate that names ops and web where the file is this.
@@ -30,7 +33,7 @@ pub fn rows() -> Vec<Row> {
         for_alice("the user is named and listed", "alice\n").accepted(),
         file("comments and blank lines", "# people\n\n   \n\t\nops # us\n").accepted(),
         file("a comment sign right behind the name", "ops#us\n").accepted(),
-        file("in a comment", "#ops\n").refused(NOT_CONTAINED, UNNAMED),
+        file("in a comment", "#ops\n").refused(NOT_CONTAINED, NOBODY),
         file("indented", "   \tops\n").accepted(),
         file("blanks behind", "ops  \t\n").accepted(),
         file("CRLF", "ops\r\n").refused(NOT_CONTAINED, UNNAMED),
@@ -38,19 +41,19 @@ pub fn rows() -> Vec<Row> {
         file("*", "*\n").refused(NOT_CONTAINED, UNNAMED),
         file("o?s", "o?s\n").refused(NOT_CONTAINED, UNNAMED),
         file("with commas", "ops,web\n").refused(NOT_CONTAINED, UNNAMED),
-        file("two on a line", "ops web\n").refused(NOT_CONTAINED, UNNAMED),
+        file("two on a line", "ops web\n").refused(NOT_CONTAINED, NOBODY),
         file("quotes around it", "\"ops\"\n").refused(NOT_CONTAINED, UNNAMED),
         file("!ops and then ops", "!ops\nops\n").accepted(),
         file("%u", "%u\n").refused(NOT_CONTAINED, UNNAMED),
-        file("empty", "").refused(NOT_CONTAINED, UNNAMED),
-        file("blank", "\n\n").refused(NOT_CONTAINED, UNNAMED),
-        file("from= of this network", "from=\"127.0.0.0/8\" ops\n").stricter(PRINCIPALS_OPTIONS, UNNAMED),
-        file("from= of another network", "from=\"192.0.2.1\" ops\n").refused("not from a permitted host", UNNAMED),
-        file("command=", "command=\"true\" ops\n").stricter(PRINCIPALS_OPTIONS, UNNAMED),
-        file("no-pty", "no-pty ops\n").stricter(PRINCIPALS_OPTIONS, UNNAMED),
-        file("expiry-time= in the future", "expiry-time=\"20990101\" ops\n").stricter(PRINCIPALS_OPTIONS, UNNAMED),
-        file("expiry-time= in the past", "expiry-time=\"20010101\" ops\n").refused("entry expired", UNNAMED),
-        file("an option that nobody knows", "frobnicate ops\n").refused(NOT_CONTAINED, UNNAMED),
+        file("empty", "").refused(NOT_CONTAINED, NOBODY),
+        file("blank", "\n\n").refused(NOT_CONTAINED, NOBODY),
+        file("from= of this network", "from=\"127.0.0.0/8\" ops\n").stricter(PRINCIPALS_OPTIONS, NOBODY),
+        file("from= of another network", "from=\"192.0.2.1\" ops\n").refused("not from a permitted host", NOBODY),
+        file("command=", "command=\"true\" ops\n").stricter(PRINCIPALS_OPTIONS, NOBODY),
+        file("no-pty", "no-pty ops\n").stricter(PRINCIPALS_OPTIONS, NOBODY),
+        file("expiry-time= in the future", "expiry-time=\"20990101\" ops\n").stricter(PRINCIPALS_OPTIONS, NOBODY),
+        file("expiry-time= in the past", "expiry-time=\"20010101\" ops\n").refused("entry expired", NOBODY),
+        file("an option that nobody knows", "frobnicate ops\n").refused(NOT_CONTAINED, NOBODY),
         file("a line that refuses before one that permits", "from=\"192.0.2.1\" ops\nops\n")
             .refused("not from a permitted host", UNNAMED),
         file("a bad option before a line that permits", "frobnicate ops\nops\n").stricter(PRINCIPALS_OPTIONS, UNNAMED),
@@ -64,13 +67,13 @@ pub fn rows() -> Vec<Row> {
         .stricter(SIZE, "misconfigured: DIR/principals: larger than 1048576 bytes"),
         file("a NUL in a line before it", "a\0b\nops\n").accepted(),
         file("a NUL behind it", "ops\0\n").stricter(NUL, UNNAMED),
-        file("a name with a blank, quoted", "\"ops \"\n").refused(NOT_CONTAINED, UNNAMED),
+        file("a name with a blank, quoted", "\"ops \"\n").refused(NOT_CONTAINED, NOBODY),
         row("missing", |f| {
             let mut case = f.good();
             case.principals_file = Some(File::MISSING);
             case
         })
-        .refused(NOT_CONTAINED, "no authorized principals for this user"),
+        .refused(NOT_CONTAINED, "no authorized principals for this user: DIR/principals is not there"),
         row("writable by all", |f| {
             let mut case = f.good().principals_file("alice\n");
             case.principals_file.as_mut().unwrap().mode = 0o666;
@@ -85,11 +88,11 @@ pub fn rows() -> Vec<Row> {
             case.names_user_too = true;
             case
         })
-        .stricter(PRINCIPALS, UNNAMED),
+        .stricter(PRINCIPALS, "certificate does not name a demanded principal: alice, the user's own"),
         row("an empty principal, and an empty line", |f| {
             f.issue(&f.certificate().principals(&[b"", b"x"])).principals_file("\n")
         })
-        .refused(NOT_CONTAINED, UNNAMED),
+        .refused(NOT_CONTAINED, NOBODY),
         row("no principals at all", |f| f.keygen("-I alice -V -5m:+1h").principals_file("alice\n"))
             .refused(NOT_CONTAINED, "certificate lists no principals"),
     ]
