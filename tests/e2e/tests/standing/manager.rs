@@ -47,10 +47,10 @@ fn a_socket_that_the_ca_cannot_serve_is_a_mistake_that_is_said() {
         ("-l 0.0.0.0:9122 --fdname=metrics", "metrics have no login of their own"),
         ("-d -l 2222 --fdname=ssh", "no listening stream socket"),
     ] {
-        // It starts the program at the first connection, or datagram.
+        // It starts the program at the first connection, or datagram. What the one before has said is no sign that this one listens.
         let script = format!(
-            "systemd-socket-activate {arguments} usshca --dir {CA_DIR} serve 2>/srv/said & pid=$!; \
-             until grep -q 'Listening on' /srv/said; do :; done; \
+            "rm -f /srv/said; systemd-socket-activate {arguments} usshca --dir {CA_DIR} serve 2>/srv/said & pid=$!; \
+             until grep -qs 'Listening on' /srv/said; do :; done; \
              perl -MSocket -e 'socket(S, PF_UNIX, SOCK_STREAM, 0); connect(S, sockaddr_un(\"/run/ssh.sock\"))'; \
              (exec 3<>/dev/tcp/127.0.0.1/9122) 2>/dev/null; (echo x > /dev/udp/127.0.0.1/2222) 2>/dev/null; wait $pid; echo $?; cat /srv/said"
         );
