@@ -226,13 +226,13 @@ impl EventLoop {
 
     /// Looked at before each login too: without it PAM would ask the service `other`, and nobody has said that that may decide who gets a certificate.
     pub(super) fn is_pam_service_there(&self) -> bool {
-        match self.ground.base.check_pam_service() {
-            Ok(()) => {
+        match self.ground.base.pam_gap() {
+            None => {
                 log::settled(PAM);
                 true
             }
-            Err(failure) => {
-                log::error(&format!("{PAM}{}", failure.message));
+            Some(gap) => {
+                log::error(&format!("{PAM}{gap}: nobody is let in by it (usshca check says what may stand there)"));
                 false
             }
         }
