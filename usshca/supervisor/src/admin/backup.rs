@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde_json::json;
-use usshca_admin::own;
+use usshca_admin::{json, own};
 use usshca_ipc::layout::Layout;
 
 use super::files::Place;
@@ -47,7 +47,7 @@ pub fn backup(layout: &Layout, args: &BackupArgs) -> Result<(), Failure> {
     place.keep(PRIVATE)?;
     let shown = path.display().to_string();
     print(&if args.json {
-        format!("{}\n", json!({ "file": shown, "bytes": bytes, "rows": rows }))
+        json::line(&json!({ "file": shown, "bytes": bytes, "rows": rows }))
     } else {
         format!("{shown}: {rows} rows, {bytes} bytes; the CA keys are not in it (docs/operations.md)\n")
     })
