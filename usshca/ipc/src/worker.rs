@@ -28,7 +28,7 @@ pub struct WorkerSetup {
     pub service: String,
     /// PAM_RHOST: the peer's address.
     pub rhost: String,
-    /// Seconds after which the worker ends itself.
+    /// Seconds after which the worker ends itself, if nobody has killed it by then.
     pub deadline_seconds: u32,
     /// Folder of the service's stack instead of PAM's own; only where an ordinary user runs the CA.
     pub pam_folder: Option<String>,

@@ -20,6 +20,9 @@ use crate::serve::source::Source;
 
 /// How long a worker may outstay its own deadline before it is killed.
 const OVERTIME: Duration = Duration::from_secs(5);
+/// A worker ends itself so long after it should have been killed: by then the supervisor is out of order. Were it first, what its modules have started would be init's, and stay
+/// ([`Child::kill_family`]).
+const LAST_RESORT: Duration = Duration::from_secs(10);
 /// PAM's modules run programs of their own (unix_chkpwd, pam_exec).
 const PATH: (&str, &str) = ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
 
@@ -148,8 +151,7 @@ pub fn start(base: &Base, signer: &Signer, attempt: &Attempt<'_>) -> Result<(Wor
         user: attempt.user.to_owned(),
         service: base.config.pam_service.clone(),
         rhost: attempt.peer.ip().to_string(),
-        // Rounded up: the front gives up first, and tells the user.
-        deadline_seconds: u32::try_from(attempt.patience.as_secs()).unwrap_or(u32::MAX).saturating_add(1),
+        deadline_seconds: u32::try_from((attempt.patience + OVERTIME + LAST_RESORT).as_secs()).unwrap_or(u32::MAX),
         pam_folder: base.pam_folder().map(|folder| folder.to_string_lossy().into_owned()),
         lookup: attempt.lookup,
     };
