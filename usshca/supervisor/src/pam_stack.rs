@@ -367,9 +367,8 @@ mod tests {
             let common = "auth required pam_unix.so\naccount required pam_unix.so";
             let stacks = Stacks::new(&[("usshca", stack), ("common", common)]);
             // `auth include common` takes its `auth` lines alone.
-            let said = |kinds: &str| {
-                format!("usshca has no {kinds} line, and PAM would take those of the service \"other\"")
-            };
+            let said =
+                |kinds: &str| format!("usshca has no {kinds} line, and PAM would take those of the service \"other\"");
             assert_eq!(stacks.left_to_other(), kinds.map(said), "{stack:?}");
         }
     }
