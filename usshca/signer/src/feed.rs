@@ -2,7 +2,7 @@
 //!
 //! In the state folder: `feed_key` (or `feed_key.agent`) and `feed_key.pub`, or the latter alone if the key is elsewhere; `feed_handovers`, by which earlier keys named their successors.
 //! The last of them says which key it is now: a change that a kill cut short is finished at the next start. A key that handed over to one elsewhere is kept as `feed_key.old` (or
-//! `feed_key.agent.old`), and with it `feed_handovers.old`: nobody here has seen that other key sign, and if it is the wrong one there is a way back.
+//! `feed_key.agent.old`), and with it `feed_key.pub.old` and `feed_handovers.old`: nobody here has seen that other key sign, and if it is the wrong one there is a way back.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -31,6 +31,7 @@ const PUBLIC: &str = "feed_key.pub";
 const AGENT: &str = "feed_key.agent";
 const HANDOVERS: &str = "feed_handovers";
 const OLD_KEY: &str = "feed_key.old";
+const OLD_PUBLIC: &str = "feed_key.pub.old";
 const OLD_AGENT: &str = "feed_key.agent.old";
 const OLD_HANDOVERS: &str = "feed_handovers.old";
 /// How long readers over SSH are given the same feed, if nothing was revoked meanwhile: each new one takes a signature and a write. In seconds the same of a KRL: each new one raises its version,
@@ -198,8 +199,14 @@ impl FeedKeeper {
         self.key = Some(key);
         self.kept = None;
         let line = format!("{}\n", public.to_openssh(&format!("feed key of {}", self.ca_name)));
-        self.put(PUBLIC, line.as_bytes(), 0o644)?;
         let at = |name: &str| self.folder.join(name);
+        // With its private half, for the way back.
+        if let (None, Ok(before), true) = (secret, fs::read(at(PUBLIC)), at(KEY).exists() || at(AGENT).exists()) {
+            self.put(OLD_PUBLIC, &before, 0o644)?;
+        } else {
+            remove(&at(OLD_PUBLIC)).map_err(|source| FeedFailure::State { path: at(OLD_PUBLIC), source })?;
+        }
+        self.put(PUBLIC, line.as_bytes(), 0o644)?;
         let finish = || -> io::Result<()> {
             if secret.is_some() {
                 fs::rename(at(NEW_KEY), at(KEY))?;

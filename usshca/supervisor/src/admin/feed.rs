@@ -109,7 +109,13 @@ pub fn run(layout: &Layout, command: FeedCommand) -> Result<(), Failure> {
         FeedCommand::Show(args) => show(&args),
         FeedCommand::Verify(args) => check(&args),
         FeedCommand::Sign(args) => sign(layout, &args),
-        FeedCommand::Key(FeedKeyCommand::Show(args)) => key(&Link::open(layout)?.ask(&Request::FeedKey)?, args.json),
+        FeedCommand::Key(FeedKeyCommand::Show(args)) => {
+            let reply = Link::open(layout)?.ask(&Request::FeedKey)?;
+            match &reply {
+                Reply::FeedKey { line: Some(line), .. } if args.public => print(&format!("{line}\n")),
+                _ => key(&reply, args.json),
+            }
+        }
         FeedCommand::Key(FeedKeyCommand::Rotate(args)) => rotate(layout, &args),
     }
 }
@@ -233,7 +239,7 @@ fn rotate(layout: &Layout, args: &RotateArgs) -> Result<(), Failure> {
     if let Reply::FeedKey { line: Some(line), .. } = &reply {
         place.put(format!("{line}\n").as_bytes(), 0o644).map_err(|e| Failure {
             message: format!(
-                "{e} (the feed key has handed over all the same: put what `usshca feed key show` prints there)"
+                "{e} (the feed key has handed over all the same: put what `usshca feed key show --public` prints there)"
             ),
             ..e
         })?;
