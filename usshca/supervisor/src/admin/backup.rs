@@ -31,6 +31,7 @@ pub fn backup(layout: &Layout, args: &BackupArgs) -> Result<(), Failure> {
     let path = if args.to.is_dir() { in_folder(&args.to) } else { args.to.clone() };
     let base = Base::load(layout)?;
     own::spare(layout, &path)?;
+    own::not_in_public(layout, base.config.publish.as_deref(), &path)?;
     replaces_backup(&path)?;
     let mut place = Place::new(&path)?;
     let failed = |e: &io::Error| Failure::output(format!("{}: {e}", path.display()));
