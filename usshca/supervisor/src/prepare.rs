@@ -25,6 +25,9 @@ use crate::unlock;
 /// Where a package puts the CA's programs.
 const LIBEXEC: &str = "/usr/libexec/usshca";
 
+/// What the log's line on [`Base::pam_gap`] begins with.
+pub const PAM_GAP: &str = "PAM service: ";
+
 /// What an ordinary user must know of a CA of his own.
 pub const WITHOUT_ROOT: &str = "without root PAM can check your own password only, and change none (unix_chkpwd looks at /etc/shadow for nobody else; \
     modules that ask a server may know more); fronts, PAM and signer all run as you: nothing but their sandboxes keeps the CA keys from them";

@@ -46,6 +46,9 @@ fn a_pam_service_that_goes_away_lets_nobody_in_by_the_service_other_and_one_that
     assert!(code != 0 && said.contains("The CA cannot check logins at the moment"), "{said}");
     let bad = world.usshca("status").unwrap().refused().unwrap();
     assert!(bad.stderr.contains("PAM service: /etc/pam.d/usshca is missing"), "{bad}");
+    assert!(bad.stdout.contains("0 refused, 1 could not be checked"), "{bad}");
+    let rows = world.rows_of("alice").unwrap();
+    assert_eq!(rows[0].outcome, "refused: PAM: could not check");
 
     ca.script("cp /root/stack /etc/pam.d/usshca").unwrap();
     assert_login_works(&world, "alice");

@@ -101,6 +101,8 @@ pub struct Attempt<'a> {
     pub user: &'a str,
     /// Time left for it.
     pub patience: Duration,
+    /// PAM's service decides for itself (`Base::pam_gap`).
+    pub may_ask_pam: bool,
     /// Nobody is authenticated: signer and worker are told so, both by this.
     pub lookup: bool,
 }
@@ -153,6 +155,7 @@ pub fn start(base: &Base, signer: &Signer, attempt: &Attempt<'_>) -> Result<(Wor
         rhost: attempt.peer.ip().to_string(),
         deadline_seconds: u32::try_from((attempt.patience + OVERTIME + LAST_RESORT).as_secs()).unwrap_or(u32::MAX),
         pam_folder: base.pam_folder().map(|folder| folder.to_string_lossy().into_owned()),
+        may_ask_pam: attempt.may_ask_pam,
         lookup: attempt.lookup,
     };
     let bytes = encode(&setup).map_err(io::Error::other)?;
