@@ -111,10 +111,10 @@ pub fn run(layout: &Layout, command: FeedCommand) -> Result<(), Failure> {
         FeedCommand::Sign(args) => sign(layout, &args),
         FeedCommand::Key(FeedKeyCommand::Show(args)) => {
             let reply = Link::open(layout)?.ask(&Request::FeedKey)?;
-            match &reply {
-                Reply::FeedKey { line: Some(line), .. } if args.public => print(&format!("{line}\n")),
-                _ => key(&reply, args.json),
+            if let (Reply::FeedKey { line: Some(line), .. }, true) = (&reply, args.public) {
+                return print(&format!("{line}\n"));
             }
+            key(&reply, args.json)
         }
         FeedCommand::Key(FeedKeyCommand::Rotate(args)) => rotate(layout, &args),
     }
