@@ -49,6 +49,39 @@ fn is_readable(c: char) -> bool {
     }
 }
 
+/// As it is, but for what steers a terminal or cannot be seen (controls, format characters), which is `\xHH` for each of its bytes: for a file of fields that other programs read and people
+/// look at. `\` passes, so that names with one in them stay what they are: what is to be read back goes by [`escape_json`].
+pub fn escape_unseen(text: &str) -> String {
+    let piece =
+        |c: char| if is_unseen(c) { escape(c.encode_utf8(&mut [0; 4]).as_bytes(), usize::MAX) } else { c.into() };
+    text.chars().map(piece).collect()
+}
+
+/// JSON with whatever steers a terminal or cannot be seen as `\uHHHH` (RFC 8259 section 7), which means the same. Line ends stay, which stand between values: in a string none is left.
+pub fn escape_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c != '\n' && is_unseen(c) {
+            out.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Controls (Cc), format characters (Cf), line and paragraph separators, and fillers that are blank to the eye (Unicode 16, DerivedGeneralCategory.txt).
+fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}' | '\u{891}' | '\u{8e2}'
+        )
+        || matches!(c, '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || matches!(c, '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}')
+        || matches!(c, '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
 /// As [`escape`], but `\` passes: of a sentence whose foreign words are escaped already.
 pub(crate) fn escape_sentence(text: &str, max: usize) -> String {
     escape_but(text.as_bytes(), max, |byte| byte == b'\\' || is_plain(byte))
@@ -125,6 +158,22 @@ mod tests {
             "a\\x1b[2J\\x0a\\xc2\\x9b\\xc2\\xad\\xe2\\x80\\x8b\\xe2\\x80\\xae\\xe2\\x81\\xa6\\xe2\\x80\\xa8\\xef\\xbb\\xbf\\xe3\\x85\\xa4\\xf3\\xa0\\x81\\x81\\x5cx"
         );
         assert_eq!((escape_text("üüüü", 8), escape_text("üüüü", 7)), ("üüüü".to_owned(), "üü...".to_owned()));
+    }
+
+    #[test]
+    fn fields_and_json_keep_all_that_is_seen_and_steer_nothing() {
+        let seen = "DOM\\über \u{1f511} e\u{301} हिन्दी";
+        assert_eq!((escape_unseen(seen), escape_json(seen)), (seen.to_owned(), seen.to_owned()));
+        let unseen = "a\u{1b}[2J\r\u{7f}\u{9b}\u{ad}\u{202e}\u{2066}\u{2028}\u{feff}\u{3164}\u{e0041}";
+        assert_eq!(
+            escape_unseen(unseen),
+            "a\\x1b[2J\\x0d\\x7f\\xc2\\x9b\\xc2\\xad\\xe2\\x80\\xae\\xe2\\x81\\xa6\\xe2\\x80\\xa8\\xef\\xbb\\xbf\\xe3\\x85\\xa4\\xf3\\xa0\\x81\\x81"
+        );
+        assert_eq!(
+            escape_json(unseen),
+            "a\\u001b[2J\\u000d\\u007f\\u009b\\u00ad\\u202e\\u2066\\u2028\\ufeff\\u3164\\udb40\\udc41"
+        );
+        assert_eq!((escape_unseen("a\nb"), escape_json("{}\n{}\n")), ("a\\x0ab".to_owned(), "{}\n{}\n".to_owned()));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::{Desk, print, unexpected};
 use crate::cli::ExplainArgs;
 use crate::desk::not_here;
 use crate::failure::Failure;
+use crate::json;
 
 /// Asks the signer; a refusal is exit status 1.
 pub fn explain(desk: &dyn Desk, args: &ExplainArgs) -> Result<(), Failure> {
@@ -22,7 +23,7 @@ pub fn explain(desk: &dyn Desk, args: &ExplainArgs) -> Result<(), Failure> {
     let Reply::Explained(explained) = desk.link()?.ask(&request)? else {
         return Err(unexpected());
     };
-    print(desk, &if args.json { format!("{}\n", to_json(&explained)) } else { to_text(args, &explained) })?;
+    print(desk, &if args.json { json::line(&to_json(&explained)) } else { to_text(args, &explained) })?;
     match &explained.decision {
         Ok(_) => Ok(()),
         Err(why) => Err(Failure::refused(format!("no certificate: {}{}", shown(why), suppose_more(args, why)))),

@@ -14,6 +14,7 @@ use super::{Desk, PUBLIC, certificate_path, print, small_letters, unexpected};
 use crate::cli::HostSignArgs;
 use crate::desk::{Link, certificate_place, not_here};
 use crate::failure::Failure;
+use crate::json;
 
 /// Longest public key file, in bytes.
 const MAX_KEY_FILE: u64 = 64 * 1024;
@@ -64,9 +65,8 @@ pub fn sign(desk: &dyn Desk, args: &HostSignArgs) -> Result<(), Failure> {
     print(
         desk,
         &match (args.json, file) {
-            (true, _) => format!(
-                "{}\n",
-                json!({ "serial": serial.to_string(), "certificate": line, "file": file.map(Path::to_string_lossy) })
+            (true, _) => json::line(
+                &json!({ "serial": serial.to_string(), "certificate": line, "file": file.map(Path::to_string_lossy) }),
             ),
             (false, None) => format!("{line}\n"),
             (false, Some(path)) => format!("{}: host certificate with serial {serial}\n", path.display()),

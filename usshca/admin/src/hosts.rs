@@ -10,6 +10,7 @@ use super::time::utc;
 use super::{Desk, Link, csv, next_steps, print, small_letters, table, too_many, unexpected};
 use crate::cli::{HostListArgs, HostRemoveArgs, HostShowArgs, HostTokenArgs, HostTokensArgs};
 use crate::failure::Failure;
+use crate::json;
 
 /// Rows asked for at a time.
 const PAGE: u32 = 500;
@@ -26,7 +27,7 @@ pub fn token(desk: &dyn Desk, args: &HostTokenArgs) -> Result<(), Failure> {
         return print(
             desk,
             &if args.json {
-                format!("{}\n", json!({ "id": id, "revoked": true }))
+                json::line(&json!({ "id": id, "revoked": true }))
             } else {
                 format!("token {id} is useless now\n")
             },
@@ -42,7 +43,7 @@ pub fn token(desk: &dyn Desk, args: &HostTokenArgs) -> Result<(), Failure> {
         if let Some(fields) = value.as_object_mut() {
             fields.insert("token".to_owned(), json!(secret.reveal()));
         }
-        return print(desk, &format!("{value}\n"));
+        return print(desk, &json::line(&value));
     }
     print(desk, &format!("{}\n", secret.reveal()))?;
     // Not on standard output: there is the token and nothing else.
@@ -75,7 +76,7 @@ pub fn tokens(desk: &dyn Desk, args: &HostTokensArgs) -> Result<(), Failure> {
         }
     }
     if args.json {
-        return print(desk, &all.iter().map(|token| format!("{}\n", token_json(token))).collect::<String>());
+        return print(desk, &all.iter().map(|token| json::line(&token_json(token))).collect::<String>());
     }
     let row = |token: &Token| {
         vec![token.id.to_string(), plain(&token.names.join(",")), utc(token.expires), plain(&token.made_by)]
@@ -98,7 +99,7 @@ pub fn list(desk: &dyn Desk, args: &HostListArgs) -> Result<(), Failure> {
         return Err(Failure::refused("no host has a certificate that ends within that time"));
     }
     if args.json {
-        return print(desk, &hosts.iter().map(|host| format!("{}\n", host_json(host))).collect::<String>());
+        return print(desk, &hosts.iter().map(|host| json::line(&host_json(host))).collect::<String>());
     }
     if args.csv {
         return print(desk, &hosts.iter().fold(csv::record(CSV_HEAD), |all, host| all + &csv_row(host)));
@@ -131,7 +132,7 @@ pub fn show(desk: &dyn Desk, args: &HostShowArgs) -> Result<(), Failure> {
     let Reply::Host(host) = desk.link()?.ask(&Request::HostShow { name })? else {
         return Err(unexpected());
     };
-    print(desk, &if args.json { format!("{}\n", host_json(&host)) } else { host_text(&host) })
+    print(desk, &if args.json { json::line(&host_json(&host)) } else { host_text(&host) })
 }
 
 /// Takes one out.
@@ -147,7 +148,7 @@ pub fn remove(desk: &dyn Desk, args: &HostRemoveArgs) -> Result<(), Failure> {
     drop(link);
     if args.json {
         let value = json!({ "host": name, "certificates": certificates, "already": already });
-        return print(desk, &format!("{value}\n"));
+        return print(desk, &json::line(&value));
     }
     if already && certificates == 0 {
         return print(desk, &format!("host {}: was removed before\n", plain(&name)));

@@ -10,6 +10,7 @@ use super::time::utc;
 use super::{Desk, Link, print, table, too_many, unexpected};
 use crate::cli::{KeyCommand, KeyListArgs, KeyRegisterArgs, KeyRemoveArgs};
 use crate::failure::Failure;
+use crate::json;
 
 /// Keys asked for at a time.
 const PAGE: u32 = 500;
@@ -35,7 +36,7 @@ fn register(desk: &dyn Desk, args: &KeyRegisterArgs) -> Result<(), Failure> {
     print(
         desk,
         &if args.json {
-            format!("{}\n", json!({ "user": user, "fingerprint": fingerprint, "already": already }))
+            json::line(&json!({ "user": user, "fingerprint": fingerprint, "already": already }))
         } else {
             let user = escape(user.as_bytes(), MAX_FIELD);
             let kind = key.short_type();
@@ -70,7 +71,7 @@ fn list(desk: &dyn Desk, args: &KeyListArgs) -> Result<(), Failure> {
         return Err(Failure::refused(format!("no key is registered for {}", escape(user.as_bytes(), MAX_FIELD))));
     }
     if args.json {
-        let lines: Vec<String> = keys.iter().map(|key| format!("{}\n", to_json(key))).collect();
+        let lines: Vec<String> = keys.iter().map(|key| json::line(&to_json(key))).collect();
         return print(desk, &lines.concat());
     }
     let rows: Vec<Vec<String>> = keys.iter().map(to_row).collect();
@@ -131,7 +132,7 @@ fn remove(desk: &dyn Desk, args: &KeyRemoveArgs) -> Result<(), Failure> {
     print(
         desk,
         &if args.json {
-            format!("{}\n", json!({ "user": user, "fingerprint": fingerprint }))
+            json::line(&json!({ "user": user, "fingerprint": fingerprint }))
         } else {
             let user = escape(user.as_bytes(), MAX_FIELD);
             format!(

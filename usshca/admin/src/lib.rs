@@ -14,6 +14,7 @@ pub mod files;
 mod find;
 pub mod host;
 mod hosts;
+pub mod json;
 mod key;
 mod krl;
 mod list;

@@ -10,6 +10,7 @@ use super::time::utc;
 use super::{Desk, Link, csv, print, table, too_many, unexpected};
 use crate::cli::{ListArgs, RowId, ShowArgs};
 use crate::failure::Failure;
+use crate::json;
 
 /// Rows asked for at a time.
 const PAGE: u32 = 500;
@@ -51,7 +52,7 @@ impl Form {
 /// Rows as text; what is cut for a terminal is whole for all else.
 pub fn shown_as(entries: &[Entry], form: Form, for_terminal: bool) -> String {
     match form {
-        Form::Json => entries.iter().map(|e| format!("{}\n", to_json(e))).collect(),
+        Form::Json => entries.iter().map(|e| json::line(&to_json(e))).collect(),
         Form::Csv => csv::record(CSV_HEAD) + &entries.iter().map(to_csv).collect::<String>(),
         Form::Table => {
             let width = if for_terminal { OUTCOME_WIDTH } else { usize::MAX };
@@ -93,7 +94,7 @@ pub fn show(desk: &dyn Desk, args: &ShowArgs) -> Result<(), Failure> {
     let Reply::Shown(shown) = desk.link()?.ask(&request)? else {
         return Err(unexpected());
     };
-    print(desk, &if args.json { format!("{}\n", shown_json(&shown)) } else { shown_text(&shown) })
+    print(desk, &if args.json { json::line(&shown_json(&shown)) } else { shown_text(&shown) })
 }
 
 fn shown_text(shown: &Shown) -> String {
@@ -393,7 +394,7 @@ mod tests {
         assert!(names.iter().all(|name| value.get(name).is_some()), "{head}");
         assert_eq!(
             row.trim_end(),
-            "18446744073709551615,3,18446744073709551615,user,alice\u{1b}[2J,alice web,SHA256:x,1,1769860800,1,192.0.2.1,pam,\"a,b\",delivered,7,ticket \\x5c 7,1,1"
+            "18446744073709551615,3,18446744073709551615,user,alice\\x1b[2J,alice web,SHA256:x,1,1769860800,1,192.0.2.1,pam,\"a,b\",delivered,7,ticket \\x5c 7,1,1"
         );
     }
 
@@ -408,6 +409,13 @@ mod tests {
         let typed = "über \\ 7\x1b\u{202e}";
         assert!(shown_text(&shown(typed)).ends_with("reason         über \\x5c 7\\x1b\\xe2\\x80\\xae\n"));
         assert_eq!(shown_json(&shown(typed))["reason"], typed);
+        let row = shown("a\u{9b}2J\u{202e}\u{feff}").entry;
+        for form in [Form::Json, Form::Csv, Form::Table] {
+            let out = shown_as(std::slice::from_ref(&row), form, false);
+            assert!(out.chars().all(|c| matches!(c, ' '..='~' | '\r' | '\n')), "{form:?}: {out:?}");
+            let read = |line: &str| serde_json::from_str::<Value>(line).unwrap()["reason"].clone();
+            assert!(form != Form::Json || read(&out) == json!(row.reason), "{out}");
+        }
         assert!(to_csv(&shown("über").entry).ends_with(",über,1,1\r\n"));
         assert!(!shown_text(&shown("")).contains("reason"));
         assert_eq!(shown_json(&shown("=1+1"))["reason"], "=1+1");

@@ -81,6 +81,20 @@ pub fn not_in_configuration(layout: &Layout, path: &Path) -> Result<(), Failure>
     )))
 }
 
+/// Refuses a place in a folder that everybody fetches: the public one, or that of the feed.
+/// # Errors
+/// It lies there.
+pub fn not_in_public(layout: &Layout, feed: Option<&Path>, path: &Path) -> Result<(), Failure> {
+    match [Some(layout.public.as_path()), feed].into_iter().flatten().find(|folder| is_below(path, folder)) {
+        None => Ok(()),
+        Some(folder) => Err(Failure::output(format!(
+            "{}: in {}, which everybody fetches; nothing was changed: name a place that is not for others to read",
+            path.display(),
+            folder.display()
+        ))),
+    }
+}
+
 fn not_in_state(layout: &Layout, path: &Path) -> Result<(), Failure> {
     if !is_below(path, &layout.state) {
         return Ok(());
@@ -181,5 +195,19 @@ mod tests {
         for name in ["krl", "public/krl", "none/krl", "other.toml"] {
             spare(&layout, &dir.path().join(name)).unwrap();
         }
+    }
+
+    #[test]
+    fn what_everybody_fetches_is_no_place_for_what_is_not_for_everybody() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(dir.path());
+        let feed = dir.path().join("feed");
+        fs::create_dir(&feed).unwrap();
+        for place in [layout.public.join("x.db"), feed.join("x.db"), feed.join("../feed/x.db")] {
+            let refused = not_in_public(&layout, Some(&feed), &place).unwrap_err();
+            assert!(refused.message.contains("which everybody fetches"), "{}", refused.message);
+        }
+        not_in_public(&layout, Some(&feed), &dir.path().join("x.db")).unwrap();
+        not_in_public(&layout, None, &feed.join("x.db")).unwrap();
     }
 }

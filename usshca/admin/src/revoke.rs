@@ -12,6 +12,7 @@ use super::time::{parse_utc, utc};
 use super::{Desk, Link, certificate_path, next_steps, print, table, too_many, unexpected};
 use crate::cli::{Of, RevocationsArgs, RevokeArgs};
 use crate::failure::Failure;
+use crate::json;
 
 /// What brings the CA's machine a certificate that is good.
 const SIGN_AGAIN: &str = "sign its host key again (usshca host sign), and let the CA read it (SIGHUP)";
@@ -53,7 +54,7 @@ pub fn revoke(desk: &dyn Desk, args: &RevokeArgs) -> Result<(), Failure> {
                 if let (Some(fields), Some(serial)) = (value.as_object_mut(), serial) {
                     fields.insert("serial".to_owned(), serial.into());
                 }
-                format!("{value}\n")
+                json::line(&value)
             }
             (false, Some(done)) => {
                 let count = match (args.serial, done.certificates) {
@@ -139,10 +140,7 @@ fn undo(desk: &dyn Desk, args: &RevokeArgs, act: u64) -> Result<(), Failure> {
         desk,
         &match (args.json, already) {
             (true, _) => {
-                format!(
-                    "{}\n",
-                    json!({ "revocation": act.to_string(), "certificates": certificates, "already": already })
-                )
+                json::line(&json!({ "revocation": act.to_string(), "certificates": certificates, "already": already }))
             }
             (false, true) => format!("revocation {act} was undone before\n"),
             (false, false) => {
@@ -160,7 +158,7 @@ fn undo(desk: &dyn Desk, args: &RevokeArgs, act: u64) -> Result<(), Failure> {
 pub fn list(desk: &dyn Desk, args: &RevocationsArgs) -> Result<(), Failure> {
     let acts = receive(desk, desk.link()?.as_ref())?;
     if args.json {
-        let lines: Vec<String> = acts.iter().map(|act| format!("{}\n", to_json(act))).collect();
+        let lines: Vec<String> = acts.iter().map(|act| json::line(&to_json(act))).collect();
         return print(desk, &lines.concat());
     }
     let rows: Vec<Vec<String>> = acts.iter().map(to_row).collect();

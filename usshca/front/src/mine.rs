@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use ussh_core::escape::{MAX_FIELD, escape};
+use usshca_admin::json;
 use usshca_ipc::admin::Entry;
 use usshca_ipc::front::{Ending, FromSigner, Verb};
 
@@ -35,7 +36,7 @@ async fn answer(job: &Job, verb: Verb, form: Form) -> Result<(), NoAnswer> {
     match (verb, job.signer.mine(attempt, verb).await?) {
         (Verb::WhoAmI, FromSigner::You { user, authenticated }) => {
             job.print(&match form {
-                Form::Json => format!("{}\n", json!({ "user": user, "authenticated": authenticated })),
+                Form::Json => json::line(&json!({ "user": user, "authenticated": authenticated })),
                 Form::Text => user,
             })
             .await;
@@ -49,14 +50,14 @@ async fn answer(job: &Job, verb: Verb, form: Form) -> Result<(), NoAnswer> {
                 more = further;
             }
             job.print(&match form {
-                Form::Json => rows.iter().map(|row| format!("{}\n", to_json(row))).collect::<String>(),
+                Form::Json => rows.iter().map(|row| json::line(&to_json(row))).collect::<String>(),
                 Form::Text => table(&rows),
             })
             .await;
         }
         (Verb::Revoke, FromSigner::RevokedYours { certificates }) => {
             job.print(&match (form, certificates) {
-                (Form::Json, _) => format!("{}\n", json!({ "revoked": certificates })),
+                (Form::Json, _) => json::line(&json!({ "revoked": certificates })),
                 (Form::Text, 0) => "You have no certificate that is good: there was nothing to revoke.\n".to_owned(),
                 (Form::Text, 1) => format!("1 certificate revoked. {}", text::REVOKED),
                 (Form::Text, count) => format!("{count} certificates revoked. {}", text::REVOKED),

@@ -28,10 +28,12 @@ pub struct WorkerSetup {
     pub service: String,
     /// PAM_RHOST: the peer's address.
     pub rhost: String,
-    /// Seconds after which the worker ends itself.
+    /// Seconds after which the worker ends itself, if nobody has killed it by then.
     pub deadline_seconds: u32,
     /// Folder of the service's stack instead of PAM's own; only where an ordinary user runs the CA.
     pub pam_folder: Option<String>,
+    /// Otherwise nothing is asked of PAM, which would leave it to the service `other`, and nobody is let in.
+    pub may_ask_pam: bool,
     /// Only whether the account may log in now, and its groups: nobody is authenticated. The signer knows from the supervisor that it is so.
     pub lookup: bool,
 }

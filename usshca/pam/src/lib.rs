@@ -78,7 +78,7 @@ fn start() -> io::Result<Worker> {
     let mut bytes = Zeroizing::new(Vec::new());
     File::from(setup).take(MAX_SETUP).read_to_end(&mut bytes)?;
     let setup: WorkerSetup = decode(&bytes).map_err(io::Error::other)?;
-    // Whatever a module does from here on, the process ends in time: SIGALRM's default action. The supervisor has the same deadline, for modules that take the alarm away.
+    // Whatever a module does from here on, the process ends: SIGALRM's default action. The supervisor's deadline comes before this one, since it alone ends what a module has started.
     nix::unistd::alarm::set(setup.deadline_seconds.max(1));
     Ok(Worker { front: Channel::new(front), signer: Channel::new(signer), setup })
 }

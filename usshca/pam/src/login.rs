@@ -40,6 +40,9 @@ enum Failure {
     /// A PAM function said no, or broke down.
     #[error("{step}: {source}")]
     Pam { step: &'static str, source: PamError },
+    /// The CA's own service leaves something to `other`: the supervisor has said what.
+    #[error("the CA's PAM service is out of order")]
+    NotAsked,
     /// NSS.
     #[error("account lookup: {0}")]
     Nss(#[from] std::io::Error),
@@ -91,6 +94,9 @@ fn open(
     front: Rc<Channel<FromWorker, ToWorker>>,
     left: Rc<Cell<bool>>,
 ) -> Result<PamApplication<ByFront>, Failure> {
+    if !setup.may_ask_pam {
+        return Err(Failure::NotAsked);
+    }
     let (service, user, conversation) = (&setup.service, &setup.user, ByFront::new(front, left));
     let started = match &setup.pam_folder {
         Some(folder) => PamApplication::start_in(folder, service, user, conversation),
@@ -163,7 +169,7 @@ fn report(signer: &Channel<Spoken, StatementReply>, failure: &Failure, left: boo
 fn refusal(failure: &Failure, left: bool) -> Option<PamRefusal> {
     Some(match failure {
         Failure::Signer(_) | Failure::Rejected => return None,
-        Failure::Nss(_) => PamRefusal::Unavailable,
+        Failure::NotAsked | Failure::Nss(_) => PamRefusal::Unavailable,
         Failure::NoAccount => PamRefusal::NoAccount,
         Failure::Pam { source, .. } if is_breakdown(source.code) => PamRefusal::Unavailable,
         Failure::Pam { .. } if left => PamRefusal::Left,
@@ -201,9 +207,12 @@ fn keep_delay(front: &Channel<FromWorker, ToWorker>, delay: Duration) {
 fn outcome(failure: &Failure) -> Outcome {
     match failure {
         Failure::Pam { source, .. } if !is_breakdown(source.code) => Outcome::Refused,
-        Failure::Pam { .. } | Failure::Nss(_) | Failure::NoAccount | Failure::Signer(_) | Failure::Rejected => {
-            Outcome::Unavailable
-        }
+        Failure::Pam { .. }
+        | Failure::NotAsked
+        | Failure::Nss(_)
+        | Failure::NoAccount
+        | Failure::Signer(_)
+        | Failure::Rejected => Outcome::Unavailable,
     }
 }
 

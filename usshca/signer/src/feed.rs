@@ -2,7 +2,7 @@
 //!
 //! In the state folder: `feed_key` (or `feed_key.agent`) and `feed_key.pub`, or the latter alone if the key is elsewhere; `feed_handovers`, by which earlier keys named their successors.
 //! The last of them says which key it is now: a change that a kill cut short is finished at the next start. A key that handed over to one elsewhere is kept as `feed_key.old` (or
-//! `feed_key.agent.old`), and with it `feed_handovers.old`: nobody here has seen that other key sign, and if it is the wrong one there is a way back.
+//! `feed_key.agent.old`), and with it `feed_key.pub.old` and `feed_handovers.old`: nobody here has seen that other key sign, and if it is the wrong one there is a way back.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -20,6 +20,7 @@ use usshca_ipc::signer::{KeySetup, Secret};
 use crate::ca::{Ca, KrlError};
 use crate::ca_key::{CaKey, CaKeyError, public_key};
 use crate::ca_keys::CaKeys;
+use crate::inventory::InventoryError;
 use crate::log;
 use crate::state::StateFolder;
 
@@ -30,6 +31,7 @@ const PUBLIC: &str = "feed_key.pub";
 const AGENT: &str = "feed_key.agent";
 const HANDOVERS: &str = "feed_handovers";
 const OLD_KEY: &str = "feed_key.old";
+const OLD_PUBLIC: &str = "feed_key.pub.old";
 const OLD_AGENT: &str = "feed_key.agent.old";
 const OLD_HANDOVERS: &str = "feed_handovers.old";
 /// How long readers over SSH are given the same feed, if nothing was revoked meanwhile: each new one takes a signature and a write. In seconds the same of a KRL: each new one raises its version,
@@ -57,6 +59,9 @@ pub enum FeedFailure {
     /// The feed key cannot be changed so.
     #[error("the feed key stays as it is: {0}")]
     Rotate(String),
+    /// Whose keys there are cannot be found out.
+    #[error("the feed key stays as it is: {0}")]
+    Inventory(#[from] InventoryError),
     /// A file of the state cannot be written.
     #[error("{path}: {source}")]
     State {
@@ -83,6 +88,7 @@ impl FeedFailure {
             FeedFailure::Krl(_)
             | FeedFailure::Feed(_)
             | FeedFailure::Rotate(_)
+            | FeedFailure::Inventory(_)
             | FeedFailure::State { .. }
             | FeedFailure::Key(_) => "The CA cannot make its feed at the moment. Its log says why.",
         }
@@ -98,6 +104,8 @@ pub struct FeedKeeper {
     /// Of the line for known_hosts.
     pattern: String,
     key: Option<FeedKey>,
+    /// SSH host keys of this machine, as public key blobs.
+    others: Vec<Vec<u8>>,
     handovers: Vec<Handover>,
     /// What readers over SSH are given.
     kept: Option<(Instant, u64, Vec<u8>)>,
@@ -125,6 +133,7 @@ impl FeedKeeper {
             valid_seconds: setup.feed_valid_seconds,
             pattern: setup.known_hosts_pattern.clone(),
             key,
+            others: setup.others.clone(),
             handovers,
             kept: None,
             kept_krl: None,
@@ -190,8 +199,14 @@ impl FeedKeeper {
         self.key = Some(key);
         self.kept = None;
         let line = format!("{}\n", public.to_openssh(&format!("feed key of {}", self.ca_name)));
-        self.put(PUBLIC, line.as_bytes(), 0o644)?;
         let at = |name: &str| self.folder.join(name);
+        // With its private half, for the way back.
+        if let (None, Ok(before), true) = (secret, fs::read(at(PUBLIC)), at(KEY).exists() || at(AGENT).exists()) {
+            self.put(OLD_PUBLIC, &before, 0o644)?;
+        } else {
+            remove(&at(OLD_PUBLIC)).map_err(|source| FeedFailure::State { path: at(OLD_PUBLIC), source })?;
+        }
+        self.put(PUBLIC, line.as_bytes(), 0o644)?;
         let finish = || -> io::Result<()> {
             if secret.is_some() {
                 fs::rename(at(NEW_KEY), at(KEY))?;
@@ -363,12 +378,30 @@ impl Ca {
         format!("@cert-authority {pattern} {key}")
     }
 
-    fn check_feed_key(&self, key: &PublicKey) -> Result<(), FeedFailure> {
+    fn check_feed_key(&mut self, key: &PublicKey) -> Result<(), FeedFailure> {
         let (user_ca, host_ca) = self.public_keys();
         if *key == user_ca || *key == host_ca || self.feed.public_key().as_ref() == Some(key) {
             return Err(FeedFailure::Rotate("the new one is the CA's already; it needs a key of its own".to_owned()));
         }
-        Ok(())
+        // With one of these the CA would not start any more (`check_role`).
+        let holder = match self.feed.others.iter().any(|other| other == key.blob()) {
+            true => Some("an SSH host key of this machine".to_owned()),
+            false => self.holder_of(key)?,
+        };
+        match holder {
+            Some(holder) => {
+                Err(FeedFailure::Rotate(format!("the new one is {holder}; the feed needs a key of its own")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whose login key or host key this is: who has it could sign feeds by it.
+    fn holder_of(&mut self, key: &PublicKey) -> Result<Option<String>, FeedFailure> {
+        if let Some(user) = self.inventory().user_of_key(&key.fingerprint())? {
+            return Ok(Some(format!("registered for {user}")));
+        }
+        Ok(self.other_host_with(key, "")?.map(|host| format!("host {host}'s")))
     }
 
     fn feed_key_is_encrypted(&self) -> bool {

@@ -4,10 +4,11 @@ use std::os::unix::fs::PermissionsExt;
 
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::feed::{Pinned, VerifiedFeed, verify};
-use usshca_ipc::admin::Revoke;
+use usshca_ipc::admin::{Reply, Revoke};
 use usshca_ipc::signer::PolicyText;
 
 use super::*;
+use crate::ca::HostRequest;
 use crate::inventory::Inventory;
 use crate::policy::Policy;
 
@@ -33,16 +34,18 @@ impl World {
     }
 
     fn load(&self) -> Result<(CaKeys, FeedKeeper), CaKeyError> {
-        self.load_with("")
+        self.load_by(&self.setup(""))
     }
 
-    fn load_with(&self, pattern: &str) -> Result<(CaKeys, FeedKeeper), CaKeyError> {
+    fn setup(&self, pattern: &str) -> KeySetup {
         let known_hosts_pattern = pattern.to_owned();
-        let setup =
-            KeySetup { ca_name: "Test CA".into(), feed_valid_seconds: 600, known_hosts_pattern, ..KeySetup::default() };
+        KeySetup { ca_name: "Test CA".into(), feed_valid_seconds: 600, known_hosts_pattern, ..KeySetup::default() }
+    }
+
+    fn load_by(&self, setup: &KeySetup) -> Result<(CaKeys, FeedKeeper), CaKeyError> {
         let state = StateFolder::open(self.dir.path()).unwrap();
         let keys = CaKeys::load(&state, &[], &[]).unwrap();
-        let feed = FeedKeeper::load(&state, &keys, &setup)?;
+        let feed = FeedKeeper::load(&state, &keys, setup)?;
         Ok((keys, feed))
     }
 
@@ -52,9 +55,13 @@ impl World {
     }
 
     fn ca_with(&self, pattern: &str) -> Ca {
+        self.ca_of(self.setup(pattern))
+    }
+
+    fn ca_of(&self, setup: KeySetup) -> Ca {
         let text = "[[rule]]\nname=\"all\"\nvalidity_seconds=600\nprincipals=[\"%u\"]\n".to_owned();
         let file = PolicyText { name: "policy.toml".into(), folder: String::new(), text };
-        let (keys, feed) = self.load_with(pattern).unwrap();
+        let (keys, feed) = self.load_by(&setup).unwrap();
         let inventory = Inventory::open(&self.dir.path().join("inventory.db"), SystemClock.now()).unwrap();
         Ca::new(keys, Policy::of(&[file]).unwrap(), inventory, Box::new(SystemClock)).with_feed(feed)
     }
@@ -224,6 +231,35 @@ fn the_feed_key_is_no_other_key_of_the_cas() {
     let mut ca = world.ca();
     let (user_ca, _) = ca.public_keys();
     assert!(matches!(ca.rotate_feed_key(Some(user_ca), "test"), Err(FeedFailure::Rotate(_))));
+    drop(ca);
+
+    // Whatever the next start refuses, and what somebody else logs in by or proves a host by.
+    let key = |_| PrivateKey::generate_ed25519().unwrap().public_key();
+    let [of_machine, of_user, of_host, own] = [0, 1, 2, 3].map(key);
+    let others = vec![of_machine.to_blob()];
+    let mut ca = world.ca_of(KeySetup { others: others.clone(), ..world.setup("") });
+    let registered = crate::registered::register(&mut ca, "alice", of_user.blob(), "", "test").unwrap();
+    assert!(matches!(registered, Reply::KeyRegistered { .. }), "{registered:?}");
+    let host = HostRequest {
+        public_key: of_host.to_blob(),
+        principals: vec!["web1".into()],
+        validity_seconds: Some(600),
+        take_key: false,
+    };
+    ca.issue_host(&host, "test").unwrap();
+    for (to, holder) in [
+        (&of_machine, "an SSH host key of this machine"),
+        (&of_user, "registered for alice"),
+        (&of_host, "host web1's"),
+    ] {
+        let refused = ca.rotate_feed_key(Some(to.clone()), "test").unwrap_err().to_string();
+        assert!(refused.contains(&format!("the new one is {holder}; the feed needs a key of its own")), "{refused}");
+    }
+    ca.rotate_feed_key(Some(own.clone()), "test").unwrap();
+    let registered = crate::registered::register(&mut ca, "bob", own.blob(), "", "test").unwrap();
+    assert_eq!(registered, Reply::Refused("this key is a CA's own".to_owned()));
+    drop(ca);
+    world.ca_of(KeySetup { others, ..world.setup("") });
 }
 
 #[test]

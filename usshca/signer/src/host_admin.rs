@@ -14,6 +14,17 @@ type Answer = Result<Reply, InventoryError>;
 /// A certificate.
 pub fn sign(ca: &mut Ca, request: &HostRequest, by: &str) -> Reply {
     let name = request.principals.first().map_or("", String::as_str);
+    // What it signs is revoked from birth.
+    let (_, host_ca) = ca.public_keys();
+    match ca.inventory().revocation_of_ca(&host_ca.fingerprint()) {
+        Ok(None) => {}
+        Ok(Some(act)) => {
+            return Reply::Refused(format!(
+                "no host certificate: the host CA's key itself is revoked, so that whoever has the KRL would not take it: lift that (usshca revoke --undo {act}), or give the CA another host CA key"
+            ));
+        }
+        Err(e) => return Reply::Refused(e.to_string()),
+    }
     // A key that is none is refused below.
     let key = PublicKey::from_blob(&request.public_key).ok();
     let taken_from = match key.map(|key| ca.other_host_with(&key, name)).transpose() {

@@ -23,7 +23,7 @@ pub fn register(ca: &mut Ca, user: &str, blob: &[u8], comment: &str, by: &str) -
         Err(e) => return Ok(Reply::Refused(e.to_string())),
     };
     let (user_ca, host_ca) = ca.public_keys();
-    if key == user_ca || key == host_ca {
+    if key == user_ca || key == host_ca || ca.feed_key().0.as_ref() == Some(&key) {
         return Ok(Reply::Refused("this key is a CA's own".to_owned()));
     }
     // Whoever is root on that host would be this user.

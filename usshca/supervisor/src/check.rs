@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use serde_json::json;
+use usshca_admin::json;
 use usshca_ipc::layout::Layout;
 
 use crate::admin;
@@ -47,7 +48,7 @@ pub fn run(layout: &Layout, args: &CheckArgs) -> Result<(), Failure> {
     if args.json {
         let error = looked.as_ref().err().map(|failure| &failure.message);
         let found = json!({ "good": findings.good, "warnings": findings.warnings, "error": error });
-        let _ = writeln!(io::stdout(), "{found}");
+        let _ = io::stdout().write_all(json::line(&found).as_bytes());
     }
     looked?;
     match findings.warnings.len() {

@@ -246,7 +246,10 @@ impl Config {
             return Some(("host_principals", "must name at least one host name of this CA".to_owned()));
         }
         if !is_service_name(&self.pam_service) {
-            return Some(("pam_service", "must be a file name in /etc/pam.d, and not \"other\"".to_owned()));
+            return Some((
+                "pam_service",
+                "must be a file name in /etc/pam.d in lower case, as PAM looks for it, and not \"other\"".to_owned(),
+            ));
         }
         for (key, account) in [("signer_user", &self.signer_user), ("front_user", &self.front_user)] {
             if account.is_empty() || account == "root" {
@@ -299,9 +302,10 @@ impl Config {
     }
 }
 
-/// A plain file name that PAM reads as one; `other` is what PAM falls back to, so that naming it hides a mistake.
+/// A plain file name that PAM reads as one, in lower case: PAM makes it so (pam_start.c), and would not find the file that is meant. `other` is what PAM falls back to, so that naming it
+/// hides a mistake.
 fn is_service_name(name: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
     !name.is_empty() && name.len() <= 64 && name != "other" && !name.starts_with('.') && name.bytes().all(plain)
 }
 
@@ -346,6 +350,8 @@ mod tests {
             ("[penalties]\nmin_seconds = 0\nmax_seconds = 0", "penalties.max_seconds"),
             ("[penalties]\nmax_sources = 0", "penalties.max_sources"),
             ("pam_service = \"other\"", "pam_service"),
+            ("pam_service = \"USSHCA\"", "pam_service"),
+            ("pam_service = \"Other\"", "pam_service"),
             ("pam_service = \"../shadow\"", "pam_service"),
             ("pam_service = \".x\"", "pam_service"),
             ("pam_service = \"\"", "pam_service"),

@@ -42,31 +42,61 @@ pub fn warnings(service: &str, own: Option<&Path>, as_root: bool) -> Vec<String>
     warnings_in(&folders, service, as_root)
 }
 
+/// What a service leaves to PAM's service `other`, which must not decide who gets a certificate: all of it where it has no file, and the kind of which it has no line. `own` as in
+/// [`warnings`]. `None`: nothing.
+pub fn left_to_other(service: &str, own: Option<&Path>) -> Option<String> {
+    let folders: Vec<&Path> = own.into_iter().chain(FOLDERS.map(Path::new)).collect();
+    left_in(&folders, service)
+}
+
+fn left_in(folders: &[&Path], service: &str) -> Option<String> {
+    // As libpam, which takes the first that there is; a folder of that name is a file without lines to it.
+    let there = folders.iter().map(|folder| folder.join(service)).find(|path| path.exists());
+    let Some(path) = there else {
+        let path = folders.iter().map(|folder| folder.join(service)).find(|path| path.symlink_metadata().is_ok());
+        let target = path.as_deref().and_then(|path| path.read_link().ok());
+        let what = match target {
+            Some(target) => format!("is a link to {}, which is not there", target.display()),
+            None => "is missing".to_owned(),
+        };
+        let path = path.or_else(|| folders.first().map(|folder| folder.join(service))).unwrap_or_default();
+        return Some(format!("{} {what}, and PAM would fall back to the service \"other\"", path.display()));
+    };
+    let shown = path.display();
+    if !path.is_file() {
+        return Some(format!("{shown} is no file, and PAM would fall back to the service \"other\""));
+    }
+    if let Err(e) = File::open(&path) {
+        return Some(format!("{shown}: {e}, and PAM would fall back to the service \"other\""));
+    }
+    let (mut has_auth, mut has_account) = (false, false);
+    walk(folders, service, None, MAX_DEPTH, &mut |_, line| match line {
+        Found::Call(Call { is_account: true, .. }) => has_account = true,
+        Found::Call(_) => has_auth = true,
+        // It stands for one that refuses.
+        Found::Unread(_) => (has_auth, has_account) = (true, true),
+    });
+    let kinds = match (has_auth, has_account) {
+        (true, true) => return None,
+        (true, false) => "account",
+        (false, true) => "auth",
+        (false, false) => "auth and no account",
+    };
+    Some(format!("{shown} has no {kinds} line, and PAM would take those of the service \"other\""))
+}
+
 fn warnings_in(folders: &[&Path], service: &str, as_root: bool) -> Vec<String> {
     let mut found = Vec::new();
     let modules = module_folders();
-    let (mut has_auth, mut has_account) = (false, false);
     walk(folders, service, None, MAX_DEPTH, &mut |place, line| match line {
         Found::Call(call) => {
-            *(if call.is_account { &mut has_account } else { &mut has_auth }) = true;
             found.extend(complaint(&call, as_root).map(|what| format!("{place}: {what}")));
             found.extend(missing(&call, &modules).map(|what| format!("{place}: {what}")));
         }
         Found::Unread(what) => {
-            // It stands for one that refuses.
-            (has_auth, has_account) = (true, true);
             found.push(format!("{place}: libpam cannot read this ({what}): it lets nobody in"));
         }
     });
-    // One that is not there at all keeps the CA from serving.
-    let is_there = read(folders, service).is_some();
-    for (kind, has_one) in [("auth", has_auth), ("account", has_account)] {
-        if is_there && !has_one {
-            found.push(format!(
-                "the PAM service {service} has no {kind} line: PAM takes those of the service \"other\", which then decides who gets a certificate"
-            ));
-        }
-    }
     found.extend(nobody::complaint(folders, service));
     // A file that is included for `auth` and for `account` is read twice.
     found.sort();
@@ -173,7 +203,8 @@ fn lines(text: &str) -> Vec<(usize, String)> {
     let mut all: Vec<(usize, String)> = Vec::new();
     let mut goes_on = false;
     for (line, number) in text.lines().zip(1..) {
-        let line = line.split('#').next().unwrap_or_default().trim_end();
+        // To libpam a line ends at a NUL (pam_handlers.c, `_pam_assemble_line`): a file that a crash left is full of them.
+        let line = line.split(['#', '\0']).next().unwrap_or_default().trim_end();
         let (part, ends_open) = line.strip_suffix('\\').map_or((line, false), |part| (part, true));
         match all.last_mut() {
             Some((_, before)) if goes_on => before.extend([" ", part]),
@@ -224,10 +255,10 @@ mod tests {
             found.iter().filter_map(|warning| warning.strip_prefix(&folder)).map(str::to_owned).collect()
         }
 
-        /// Those of the stack as a whole.
-        fn of_all(&self) -> Vec<String> {
-            let found = warnings_in(&[self.folder.path()], "usshca", true);
-            found.into_iter().filter(|warning| !warning.starts_with('/')).collect()
+        /// Without the folder.
+        fn left_to_other(&self) -> Option<String> {
+            let folder = format!("{}/", self.folder.path().display());
+            left_in(&[self.folder.path()], "usshca").map(|what| what.replace(&folder, ""))
         }
     }
 
@@ -313,7 +344,7 @@ mod tests {
             let stacks = Stacks::new(&[("usshca", stack)]);
             assert_eq!(stacks.warnings(true), [format!("usshca:{said}")]);
             // Nothing is left to the service `other`: such a line refuses before that.
-            assert_eq!(stacks.of_all(), [""; 0], "{stack}");
+            assert_eq!(stacks.left_to_other(), None, "{stack}");
         }
         let of_sessions =
             "auth required pam_unix.so\naccount required pam_unix.so\nsession include nosuchfile\nsession\n";
@@ -321,26 +352,42 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_without_auth_or_account_lines_is_said_to_leave_them_to_the_service_other() {
-        let left = |kind: &str| {
-            format!(
-                "the PAM service usshca has no {kind} line: PAM takes those of the service \"other\", which then decides who gets a certificate"
-            )
-        };
+    fn a_stack_without_auth_or_account_lines_leaves_them_to_the_service_other() {
         for (stack, kinds) in [
-            ("account required pam_unix.so", &["auth"][..]),
-            ("auth required pam_unix.so", &["account"]),
-            ("session required pam_unix.so", &["account", "auth"]),
-            ("auth include common", &["account"]),
-            ("@include common", &[]),
-            ("", &["account", "auth"]),
+            ("account required pam_unix.so", Some("auth")),
+            ("auth required pam_unix.so", Some("account")),
+            ("session required pam_unix.so", Some("auth and no account")),
+            ("auth include common", Some("account")),
+            ("@include common", None),
+            ("", Some("auth and no account")),
+            ("\0\0\0\0", Some("auth and no account")),
+            ("auth required pam_unix.so\naccount\0 required pam_unix.so", None),
+            ("auth required pam_unix.so\n#account required pam_unix.so", Some("account")),
         ] {
             let common = "auth required pam_unix.so\naccount required pam_unix.so";
             let stacks = Stacks::new(&[("usshca", stack), ("common", common)]);
             // `auth include common` takes its `auth` lines alone.
-            let expected: Vec<String> = kinds.iter().map(|kind| left(kind)).collect();
-            assert_eq!(stacks.of_all(), expected, "{stack}");
+            let said =
+                |kinds: &str| format!("usshca has no {kinds} line, and PAM would take those of the service \"other\"");
+            assert_eq!(stacks.left_to_other(), kinds.map(said), "{stack:?}");
         }
+    }
+
+    #[test]
+    fn a_service_without_a_file_leaves_all_of_it_to_the_service_other() {
+        let stacks = Stacks::new(&[]);
+        let path = stacks.folder.path().join("usshca");
+        let said = |what: &str| Some(format!("{what}, and PAM would fall back to the service \"other\""));
+        assert_eq!(stacks.left_to_other(), said("usshca is missing"));
+        std::os::unix::fs::symlink("gone", &path).unwrap();
+        assert_eq!(stacks.left_to_other(), said("usshca is a link to gone, which is not there"));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(stacks.left_to_other(), said("usshca is no file"));
+        // libpam opens the folder, and looks no further.
+        let vendor = Stacks::new(&[("usshca", DEBIAN)]);
+        let both = left_in(&[stacks.folder.path(), vendor.folder.path()], "usshca").unwrap();
+        assert!(both.contains("usshca is no file"), "{both}");
     }
 
     #[test]

@@ -25,6 +25,9 @@ use crate::unlock;
 /// Where a package puts the CA's programs.
 const LIBEXEC: &str = "/usr/libexec/usshca";
 
+/// What the log's line on [`Base::pam_gap`] begins with.
+pub const PAM_GAP: &str = "PAM service: ";
+
 /// What an ordinary user must know of a CA of his own.
 pub const WITHOUT_ROOT: &str = "without root PAM can check your own password only, and change none (unix_chkpwd looks at /etc/shadow for nobody else; \
     modules that ask a server may know more); fronts, PAM and signer all run as you: nothing but their sandboxes keeps the CA keys from them";
@@ -160,21 +163,22 @@ impl Base {
         is_ours.then(|| std::path::absolute(folder).ok()).flatten()
     }
 
-    /// PAM falls back to the service `other` when a service has no file of its own: that must not decide who gets a certificate.
+    /// What the CA's PAM service leaves to `other`, in one line: that must not decide who gets a certificate.
+    pub fn pam_gap(&self) -> Option<String> {
+        pam_stack::left_to_other(&self.config.pam_service, self.pam_folder().as_deref())
+    }
+
+    /// As [`Self::pam_gap`], with what to do about it.
+    /// # Errors
+    /// There is such a gap.
     pub fn check_pam_service(&self) -> Result<(), Failure> {
-        let service = &self.config.pam_service;
-        let is_there = |folder: &&str| Path::new(folder).join(service).is_file();
-        if pam_stack::FOLDERS.iter().any(is_there) || self.pam_folder().is_some() {
-            return Ok(());
-        }
+        let Some(gap) = self.pam_gap() else { return Ok(()) };
         let [folder, _] = pam_stack::FOLDERS;
         let advice = pam::lines(Path::new(folder)).map_or_else(
             || "write one".to_owned(),
             |lines| format!("to let in whoever may log in to this machine, put there:\n{}", lines.trim_end()),
         );
-        Err(Failure::config(format!(
-            "{folder}/{service} is missing, and PAM would fall back to the service \"other\"; {advice}"
-        )))
+        Err(Failure::config(format!("{gap}; {advice}")))
     }
 }
 

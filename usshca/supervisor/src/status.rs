@@ -9,6 +9,7 @@ use usshca_ipc::layout::Layout;
 use crate::admin::{self, Link, layout_flag, utc};
 use crate::cli::StatusArgs;
 use crate::failure::Failure;
+use crate::prepare::PAM_GAP;
 use crate::serve::counters::Report;
 
 /// How long the supervisor's loop may take to come round.
@@ -85,6 +86,11 @@ fn complaint(report: &Report) -> Option<String> {
         return Some(inventory_complaint(why));
     }
     let recent = |at: u64| report.now.saturating_sub(at) < RECENT;
+    let last_error = report.last_error.as_ref().filter(|_| report.last_error_at.is_some_and(recent));
+    // Why PAM is not asked is worth more than that it was not.
+    if let Some(gap) = last_error.filter(|line| line.starts_with(PAM_GAP)) {
+        return Some(gap.clone());
+    }
     if let Some(at) = report.last_pam_trouble.filter(|at| recent(*at) && report.last_pam_answer.is_none_or(|a| a < *at))
     {
         return Some(format!(
@@ -102,7 +108,6 @@ fn complaint(report: &Report) -> Option<String> {
             "{how}: sign the host key again (usshca host sign), and let the CA read it (SIGHUP; systemctl reload usshca)"
         ));
     }
-    let last_error = report.last_error.as_ref().filter(|_| report.last_error_at.is_some_and(recent));
     last_error.map(|line| format!("an error in the last quarter of an hour: {line}"))
 }
 
@@ -217,6 +222,13 @@ mod tests {
         assert!(of(|r| r.last_error_at = Some(r.now - RECENT + 1)).contains("quarter"));
         assert_eq!(of(|r| r.key_troubles = vec!["user_ca: gone".to_owned()]), "user_ca: gone");
         assert!(of(|r| r.last_pam_trouble = Some(r.now - 9)).contains("PAM could not check the last login (9s ago)"));
+        assert!(
+            of(|r| {
+                r.last_pam_trouble = Some(r.now - 9);
+                (r.last_error_at, r.last_error) = (Some(r.now), Some("PAM service: x is missing".to_owned()));
+            })
+            .contains("x is missing")
+        );
         // It has answered since, or it is long ago.
         let mut mended = report();
         (mended.last_pam_trouble, mended.last_pam_answer) = (Some(mended.now - 9), Some(mended.now - 9));

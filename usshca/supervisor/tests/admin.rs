@@ -578,8 +578,16 @@ fn check_and_status_see_a_ca_key_that_is_revoked_itself() {
         "{}",
         check()
     );
+    let own = check();
+    let own = own.lines().find(|line| line.contains("the CA's own host certificate")).unwrap().to_owned();
+    assert!(own.contains("with the host CA's key") && own.contains("revoke --undo 2"), "{own}");
+    let key = world.host_key("web1");
+    let (code, said) = world.bad(&["host", "sign", &key, "--name", "web1"]);
+    let why = "no host certificate: the host CA's key itself is revoked";
+    assert!(code == 1 && said.contains(why) && said.contains("usshca revoke --undo 2"), "{said}");
     world.good(&["revoke", "--undo", "2"]);
     assert!(!check().contains("the key itself"), "{}", check());
+    world.good(&["host", "sign", &key, "--name", "web1"]);
 }
 
 #[test]
@@ -811,6 +819,8 @@ fn no_verb_writes_over_the_cas_own_files() {
         (&["backup", "link/inventory.db"], state),
         (&["backup", "ca/public/../state/copy"], state),
         (&["backup", "ca/policy.toml"], own),
+        (&["backup", "ca/public/x.db"], "which everybody fetches"),
+        (&["backup", "ca/public"], "which everybody fetches"),
         (&["backup", "mine"], "no backup"),
         (&["backup", "/dev/full"], "it is not replaced; name a file or a folder"),
         (&["krl", "--out", "ca/state/host_ca"], "no KRL"),
@@ -1397,12 +1407,18 @@ fn a_feed_key_that_handed_over_to_a_wrong_one_can_be_put_back() {
     // docs/feed.md
     let docs = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/feed.md")).unwrap();
     let steps: Vec<&str> = docs.lines().filter_map(|line| line.strip_prefix("mv ")?.split("   ").next()).collect();
-    assert_eq!(steps.len(), 2, "{steps:?}");
+    assert_eq!(steps.len(), 3, "{steps:?}");
     for step in steps {
         let done = Command::new("sh").args(["-c", &format!("mv {step}")]).current_dir(state("")).status().unwrap();
         assert!(done.success(), "{step}");
     }
+    let line = world.good(&["feed", "key", "show", "--public"]);
+    assert_eq!(line.lines().count(), 1, "{line}");
+    let key_of = |line: &str| line.split(' ').nth(1).unwrap().trim_end().to_owned();
+    assert_eq!(key_of(&line), key_of(&fs::read_to_string(state("feed_key.pub")).unwrap()));
+    fs::write(world.ca().join("public/feed_key.pub"), &line).unwrap();
     world.good(&["publish", "feed"]);
+    world.good(&["feed", "verify", "feed", "--key", "ca/public/feed_key.pub"]);
     let taken = json(&world.good(&["feed", "verify", "feed", "--key", "pin.pub", "--json"]));
     assert_eq!(taken["handovers"], 1, "the first handover stands, the one to the wrong key does not");
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use std::time::Instant;
 
-use ussh_e2e::lab::{Pty, Signal, rounds, wait_until};
+use ussh_e2e::lab::{Host, Pty, Signal, rounds, wait_until};
 use ussh_e2e::{CA_DIR, Row, World, WorldPlan};
 
 use super::{
@@ -294,17 +294,36 @@ fn while_the_signer_cannot_start_users_are_told_before_they_type_a_password_and_
     assert_login_works(&world, "alice");
 }
 
-#[test]
-fn whoever_hangs_up_at_a_slow_module_ends_it_with_all_that_it_started_and_pam_has_not_broken_down() {
-    let world = small_world("slow-module");
-    let _watch = world.lab().watch();
-    let ca = world.host("ca");
-    // One helper in a session of its own, and one that has lost its parent besides.
+/// One helper in a session of its own, and one that has lost its parent besides.
+fn put_slow_module(ca: &Host) {
     ca.write_file("/srv/slow", 0o755, "#!/bin/sh\nsetsid sleep 4241 &\n( setsid sleep 4242 & )\nsleep 4243\n").unwrap();
     ca.script(
         "cp /etc/pam.d/usshca /srv/stack; sed -i '1i auth required pam_exec.so quiet /srv/slow' /etc/pam.d/usshca",
     )
     .unwrap();
+}
+
+#[test]
+fn a_module_that_hangs_until_the_logins_time_is_over_ends_with_all_that_it_started() {
+    let world = WorldPlan::new("hung-module").without_servers().ca_config("login_grace_seconds = 8\n").start().unwrap();
+    let _watch = world.lab().watch();
+    put_slow_module(&world.host("ca"));
+    let started = || world.processes("ca", "sleep").unwrap().len();
+    let alice = world.unattended("alice", world.password("alice"), "exec ssh -A ca").unwrap();
+    wait_until(SOON, "the module's programs", || started() == 3).unwrap();
+    assert!(!alice.wait(SOON).unwrap().success());
+    wait_until(SOON, "the worker to be killed", || daemon_log(&world).contains("attempt 1: takes too long: killed"))
+        .unwrap();
+    wait_until(SOON, "all that it started to be gone", || started() == 0).unwrap();
+    assert!(!daemon_log(&world).contains("signal: 14"), "{}", daemon_log(&world));
+}
+
+#[test]
+fn whoever_hangs_up_at_a_slow_module_ends_it_with_all_that_it_started_and_pam_has_not_broken_down() {
+    let world = small_world("slow-module");
+    let _watch = world.lab().watch();
+    let ca = world.host("ca");
+    put_slow_module(&ca);
     let started = || world.processes("ca", "sleep").unwrap().len();
     let alice = world.unattended("alice", world.password("alice"), "exec ssh -A ca").unwrap();
     wait_until(SOON, "the module's programs", || started() == 3).unwrap();

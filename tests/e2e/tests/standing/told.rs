@@ -28,7 +28,8 @@ fn a_pam_module_that_is_missing_is_named_by_check_and_status_until_logins_are_ch
     assert_login_works(&world, "alice");
     wait_until(SOON, "status to be content", || world.usshca("status").unwrap().success()).unwrap();
 
-    ca.script("echo 'auth sufficient pam_permit.so' > /etc/pam.d/usshca").unwrap();
+    let everybody = "printf 'auth sufficient pam_permit.so\\naccount required pam_permit.so\\n' > /etc/pam.d/usshca";
+    ca.script(everybody).unwrap();
     let check = world.usshca("check --strict").unwrap().refused().unwrap();
     assert!(check.stderr.contains("the PAM service usshca lets everybody in"), "{check}");
 }
@@ -45,6 +46,9 @@ fn a_pam_service_that_goes_away_lets_nobody_in_by_the_service_other_and_one_that
     assert!(code != 0 && said.contains("The CA cannot check logins at the moment"), "{said}");
     let bad = world.usshca("status").unwrap().refused().unwrap();
     assert!(bad.stderr.contains("PAM service: /etc/pam.d/usshca is missing"), "{bad}");
+    assert!(bad.stdout.contains("0 refused, 1 could not be checked"), "{bad}");
+    let rows = world.rows_of("alice").unwrap();
+    assert_eq!(rows[0].outcome, "refused: PAM: could not check");
 
     ca.script("cp /root/stack /etc/pam.d/usshca").unwrap();
     assert_login_works(&world, "alice");
@@ -52,7 +56,7 @@ fn a_pam_service_that_goes_away_lets_nobody_in_by_the_service_other_and_one_that
 
     for (stack, said) in [
         ("auth [success=ok", "/etc/pam.d/usshca:1: libpam cannot read this (there is no ] to its [)"),
-        ("account required pam_unix.so", "the PAM service usshca has no auth line"),
+        ("account required pam_unix.so", "/etc/pam.d/usshca has no auth line"),
     ] {
         ca.script(&format!("echo '{stack}' > /etc/pam.d/usshca")).unwrap();
         let check = world.usshca("check --strict").unwrap().refused().unwrap();
@@ -61,6 +65,17 @@ fn a_pam_service_that_goes_away_lets_nobody_in_by_the_service_other_and_one_that
         signal(&world, "-HUP");
         wait_until(SOON, "the warning", || log().contains(said)).unwrap();
     }
+    // An empty one, as a disk that was full leaves it: `other` would let in whoever knows no password.
+    ca.script("printf 'auth required pam_permit.so\\naccount required pam_permit.so\\n' > /etc/pam.d/other; : > /etc/pam.d/usshca")
+        .unwrap();
+    let (code, said) = log_in(&world, "alice", "wrong", "");
+    assert!(code != 0 && said.contains("The CA cannot check logins at the moment"), "{said}");
+    let said = "/etc/pam.d/usshca has no auth and no account line";
+    for verb in ["status", "check"] {
+        let bad = world.usshca(verb).unwrap().refused().unwrap();
+        assert!(bad.stderr.contains(said) && !bad.stderr.contains("\\x0a"), "{bad}");
+    }
+    assert!(log().contains(said), "{}", log());
     // It is as check says: nobody is asked for anything, and nobody is let in.
     ca.script("echo 'auth [success=ok' > /etc/pam.d/usshca").unwrap();
     assert_ne!(log_in(&world, "alice", world.password("alice"), "").0, 0);

@@ -100,6 +100,9 @@ pub enum FeedKeyCommand {
 /// `usshca feed key show`.
 #[derive(Debug, Args)]
 pub struct FeedKeyShowArgs {
+    /// The public key alone, in one line: as `public/feed_key.pub` has it
+    #[arg(long, conflicts_with = "json")]
+    pub public: bool,
     /// JSON
     #[arg(long)]
     pub json: bool,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde_json::json;
-use usshca_admin::own;
+use usshca_admin::{json, own};
 use usshca_ipc::layout::Layout;
 
 use super::files::Place;
@@ -31,6 +31,7 @@ pub fn backup(layout: &Layout, args: &BackupArgs) -> Result<(), Failure> {
     let path = if args.to.is_dir() { in_folder(&args.to) } else { args.to.clone() };
     let base = Base::load(layout)?;
     own::spare(layout, &path)?;
+    own::not_in_public(layout, base.config.publish.as_deref(), &path)?;
     replaces_backup(&path)?;
     let mut place = Place::new(&path)?;
     let failed = |e: &io::Error| Failure::output(format!("{}: {e}", path.display()));
@@ -47,7 +48,7 @@ pub fn backup(layout: &Layout, args: &BackupArgs) -> Result<(), Failure> {
     place.keep(PRIVATE)?;
     let shown = path.display().to_string();
     print(&if args.json {
-        format!("{}\n", json!({ "file": shown, "bytes": bytes, "rows": rows }))
+        json::line(&json!({ "file": shown, "bytes": bytes, "rows": rows }))
     } else {
         format!("{shown}: {rows} rows, {bytes} bytes; the CA keys are not in it (docs/operations.md)\n")
     })

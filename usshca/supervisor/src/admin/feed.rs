@@ -11,7 +11,7 @@ use ussh_core::feed::{Bundle, FeedError, Manifest, Pinned, VerifiedFeed, seal, v
 use ussh_core::keys::{KeyError, PrivateKey, PublicKey};
 use ussh_os::process;
 use usshca_admin::desk::{Desk as _, Link as _};
-use usshca_admin::own;
+use usshca_admin::{json, own};
 use usshca_ipc::admin::{Reply, Request};
 use usshca_ipc::layout::Layout;
 use zeroize::Zeroizing;
@@ -70,7 +70,7 @@ fn publish_said(layout: &Layout, args: &PublishArgs) -> Result<String, Failure> 
         let manifest = draft.map_err(|e| Failure::internal(format!("the signer's draft: {e}")))?;
         folder.put_draft(&feed)?;
         return Ok(match args.json {
-            true => format!("{}\n", manifest_json(&manifest)),
+            true => json::line(&manifest_json(&manifest)),
             false => format!(
                 "{place}/{DRAFT}: version {}, for the feed key to sign: bring the folder to where that is, and there: usshca feed sign {place} --key FILE\n",
                 manifest.version
@@ -82,7 +82,7 @@ fn publish_said(layout: &Layout, args: &PublishArgs) -> Result<String, Failure> 
         return Ok(String::new());
     }
     Ok(match args.json {
-        true => format!("{}\n", feed_json(&put)),
+        true => json::line(&feed_json(&put)),
         false => {
             let manifest = put.manifest();
             format!("{place}: version {}, valid until {}\n", manifest.version, utc(manifest.valid_until))
@@ -109,7 +109,13 @@ pub fn run(layout: &Layout, command: FeedCommand) -> Result<(), Failure> {
         FeedCommand::Show(args) => show(&args),
         FeedCommand::Verify(args) => check(&args),
         FeedCommand::Sign(args) => sign(layout, &args),
-        FeedCommand::Key(FeedKeyCommand::Show(args)) => key(&Link::open(layout)?.ask(&Request::FeedKey)?, args.json),
+        FeedCommand::Key(FeedKeyCommand::Show(args)) => {
+            let reply = Link::open(layout)?.ask(&Request::FeedKey)?;
+            if let (Reply::FeedKey { line: Some(line), .. }, true) = (&reply, args.public) {
+                return print(&format!("{line}\n"));
+            }
+            key(&reply, args.json)
+        }
         FeedCommand::Key(FeedKeyCommand::Rotate(args)) => rotate(layout, &args),
     }
 }
@@ -117,7 +123,7 @@ pub fn run(layout: &Layout, command: FeedCommand) -> Result<(), Failure> {
 fn show(args: &FeedShowArgs) -> Result<(), Failure> {
     let feed = feed_folder::read(&args.feed)?;
     if args.json {
-        return print(&format!("{}\n", feed_json(&feed)));
+        return print(&json::line(&feed_json(&feed)));
     }
     let manifest = feed.manifest();
     let now = SystemClock.now().0;
@@ -162,7 +168,7 @@ fn check(args: &FeedVerifyArgs) -> Result<(), Failure> {
         return Err(refused(FeedError::GoesBack { offered: feed.manifest().version, taken: least }));
     }
     print(&match args.json {
-        true => format!("{}\n", feed_json(&feed)),
+        true => json::line(&feed_json(&feed)),
         false => format!("{}: good, version {}\n", args.feed.display(), feed.manifest().version),
     })
 }
@@ -189,7 +195,7 @@ fn sign(layout: &Layout, args: &FeedSignArgs) -> Result<(), Failure> {
     })?;
     let put = folder.put(&feed)?;
     print(&match args.json {
-        true => format!("{}\n", feed_json(&put)),
+        true => json::line(&feed_json(&put)),
         false => format!("{}: signed, version {}\n", args.folder.display(), put.manifest().version),
     })
 }
@@ -233,7 +239,7 @@ fn rotate(layout: &Layout, args: &RotateArgs) -> Result<(), Failure> {
     if let Reply::FeedKey { line: Some(line), .. } = &reply {
         place.put(format!("{line}\n").as_bytes(), 0o644).map_err(|e| Failure {
             message: format!(
-                "{e} (the feed key has handed over all the same: put what `usshca feed key show` prints there)"
+                "{e} (the feed key has handed over all the same: put what `usshca feed key show --public` prints there)"
             ),
             ..e
         })?;
@@ -279,9 +285,7 @@ fn key(reply: &Reply, as_json: bool) -> Result<(), Failure> {
     let Reply::FeedKey { line, held } = reply else { return Err(unexpected()) };
     let fingerprint = line.as_deref().and_then(|line| PublicKey::from_openssh(line).ok()).map(|key| key.fingerprint());
     print(&match (as_json, line, fingerprint) {
-        (true, line, fingerprint) => {
-            format!("{}\n", json!({ "key": line, "fingerprint": fingerprint, "held": held }))
-        }
+        (true, line, fingerprint) => json::line(&json!({ "key": line, "fingerprint": fingerprint, "held": held })),
         (false, Some(line), Some(fingerprint)) => format!("{line}\n{fingerprint}, held: {held}\n"),
         (false, ..) => return Err(Failure::refused("this CA has no feed key; `usshca feed key rotate` makes one")),
     })

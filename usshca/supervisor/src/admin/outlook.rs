@@ -1,18 +1,22 @@
 //! What keeps the CA, or its feed, from working, and does not show in its files.
 
 use std::fs;
+use std::path::Path;
 
 use ussh_core::certificate::Certificate;
 use ussh_core::clock::{Clock, SystemClock};
-use ussh_core::feed::MAX_AHEAD;
+use ussh_core::feed::{FEED, MAX_AHEAD};
 use usshca_admin::desk::Link as _;
-use usshca_ipc::admin::{Reply, Request};
+use usshca_ipc::admin::{Reply, Request, Revocation};
 use usshca_ipc::layout::Layout;
 
 use super::{Link, certificate_path, layout_flag, unexpected, utc};
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
+use crate::feed_folder::DRAFT;
 
+/// Revocations asked for at a time.
+const PAGE: u32 = 500;
 /// Where it is written what to do.
 const WAY_BACK: &str = "If the clock is right now: docs/operations.md, \"A clock that was far ahead\"";
 
@@ -22,7 +26,7 @@ const WAY_BACK: &str = "If the clock is right now: docs/operations.md, \"A clock
 pub fn warnings(layout: &Layout, link: &Link, config: &Config) -> Result<Vec<String>, Failure> {
     let mut warnings: Vec<String> = ahead(layout, link)?.into_iter().collect();
     warnings.extend(own_certificate_revoked(layout, link)?);
-    if let Some(folder) = &config.publish {
+    if let Some(folder) = config.publish.as_ref().filter(|folder| waits(folder)) {
         let reply = link.ask(&Request::FeedKey)?;
         if matches!(reply, Reply::FeedKey { held, .. } if held == "elsewhere") {
             let folder = folder.display();
@@ -32,6 +36,11 @@ pub fn warnings(layout: &Layout, link: &Link, config: &Config) -> Result<Vec<Str
         }
     }
     Ok(warnings)
+}
+
+/// Whether a draft waits for its signature, or nothing was ever published.
+fn waits(folder: &Path) -> bool {
+    folder.join(DRAFT).exists() || !folder.join(FEED).exists()
 }
 
 /// What the inventory holds of a time that is still to come, if that keeps the CA from its work.
@@ -59,14 +68,35 @@ pub fn own_certificate_revoked(layout: &Layout, link: &Link) -> Result<Option<St
         Err(failure) if failure.exit == Exit::Refused => None,
         Err(failure) => return Err(failure),
     };
-    Ok(revoked.map(|at| {
-        format!(
-            "the CA's own host certificate (serial {}) was revoked at {}: sign its host key again (usshca{} host sign), and let the CA read it (SIGHUP)",
-            own.serial(),
-            utc(at),
-            layout_flag(layout)
-        )
-    }))
+    let Some(at) = revoked else { return Ok(None) };
+    let dir = layout_flag(layout);
+    let again = format!("sign its host key again (usshca{dir} host sign), and let the CA read it (SIGHUP)");
+    let way = match revocation_of_ca(link, &own.ca().fingerprint())? {
+        Some(act) => format!(
+            "with the host CA's key, so that none by that key is good: lift that (usshca{dir} revoke --undo {act}); or give the CA another host CA key, {again}"
+        ),
+        None => again,
+    };
+    Ok(Some(format!("the CA's own host certificate (serial {}) was revoked at {}: {way}", own.serial(), utc(at))))
+}
+
+/// The number of the revocation of a CA's key itself that stands.
+fn revocation_of_ca(link: &Link, fingerprint: &str) -> Result<Option<u64>, Failure> {
+    let mut before = u64::MAX;
+    loop {
+        let Reply::Revocations(acts) = link.ask(&Request::Revocations { before, limit: PAGE })? else {
+            return Err(unexpected());
+        };
+        let is_it = |act: &&Revocation| act.scope == "ca" && act.value == fingerprint && act.lifted.is_none();
+        if let Some(act) = acts.iter().find(is_it) {
+            return Ok(Some(act.id));
+        }
+        match acts.last() {
+            // Numbers only go down: or this would never end.
+            Some(last) if last.id < before => before = last.id,
+            _ => return Ok(None),
+        }
+    }
 }
 
 fn judged(row: u64, krl_version: u64, now: u64) -> Option<String> {
@@ -86,7 +116,18 @@ fn judged(row: u64, krl_version: u64, now: u64) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
+
+    #[test]
+    fn a_feed_that_was_signed_waits_for_nothing_until_there_is_the_next_draft() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(waits(folder.path()));
+        fs::write(folder.path().join(FEED), "").unwrap();
+        assert!(!waits(folder.path()));
+        fs::write(folder.path().join(DRAFT), "").unwrap();
+        assert!(waits(folder.path()));
+    }
 
     #[test]
     fn what_lies_ahead_of_the_clock_is_said_and_no_more_than_that() {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::escape::{MAX_FIELD, escape};
 use usshca_admin::desk::Link as _;
+use usshca_admin::json;
 use usshca_ipc::admin::{Cursor, Explained, Recorded, Reply, Request};
 use usshca_ipc::layout::Layout;
 
@@ -56,8 +57,8 @@ pub fn replay(layout: &Layout, args: &ReplayArgs) -> Result<(), Failure> {
     judge.finish();
     let period = period(args.since);
     print(&if args.json {
-        let lines = changes.iter().map(|change| format!("{}\n", to_json(change))).collect::<String>();
-        format!("{lines}{}\n", json!({ "judged": count, "changed": changes.len() }))
+        let lines = changes.iter().map(|change| json::line(&to_json(change))).collect::<String>();
+        lines + &json::line(&json!({ "judged": count, "changed": changes.len() }))
     } else {
         let rows: Vec<_> = changes.iter().map(to_row).collect();
         let listed = if rows.is_empty() { String::new() } else { table::render(&HEAD, &rows) };

@@ -15,6 +15,7 @@ use crate::admin::utc;
 use crate::child::LogPipe;
 use crate::failure::Failure;
 use crate::log;
+use crate::prepare::PAM_GAP;
 use crate::serve::Ground;
 use crate::serve::connection::Connection;
 use crate::serve::counters::Counters;
@@ -30,8 +31,6 @@ use crate::serve::turns::Departed;
 use crate::serve::watch::{Token, Watch};
 use crate::serve::worker::Worker;
 
-/// What is logged of a PAM service that is not there begins with it.
-const PAM: &str = "PAM service: ";
 /// How long connections may go on once the CA is told to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a killed process may take to be gone before that is logged again.
@@ -226,13 +225,13 @@ impl EventLoop {
 
     /// Looked at before each login too: without it PAM would ask the service `other`, and nobody has said that that may decide who gets a certificate.
     pub(super) fn is_pam_service_there(&self) -> bool {
-        match self.ground.base.check_pam_service() {
-            Ok(()) => {
-                log::settled(PAM);
+        match self.ground.base.pam_gap() {
+            None => {
+                log::settled(PAM_GAP);
                 true
             }
-            Err(failure) => {
-                log::error(&format!("{PAM}{}", failure.message));
+            Some(gap) => {
+                log::error(&format!("{PAM_GAP}{gap}: nobody is let in by it (usshca check says what may stand there)"));
                 false
             }
         }

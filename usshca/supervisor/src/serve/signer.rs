@@ -256,6 +256,9 @@ impl Signer {
                     true
                 }
                 FromSignerControl::KeyTroubles(troubles) => {
+                    for over in self.key_troubles.iter().filter(|over| !troubles.contains(over)) {
+                        log::settled(over);
+                    }
                     for trouble in &troubles {
                         log::error(trouble);
                     }

@@ -22,6 +22,8 @@ use crate::serve::worker::{self, Asker, Attempt, Ended, StartError, Worker};
 
 /// How long a worker may go on whose front has gone.
 pub(super) const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
+/// A front gives up so long before its time is over, so that it can still say so (usshca-front, `LAST_WORDS`).
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The front looks at the same clock as we do, and may be some milliseconds ahead of us.
 const GRACE_SLACK: Duration = Duration::from_millis(500);
 
@@ -180,7 +182,8 @@ impl EventLoop {
     /// connection on which nobody logged in. It costs as little as Ctrl-C at a password, and as much to somebody who keeps workers busy by it.
     pub(super) fn orphan_workers_of(&mut self, connection: u64, now: Instant) {
         for worker in self.workers.values_mut().filter(|w| w.connection == connection) {
-            if now + ORPHAN_PATIENCE < worker.deadline && worker.asker == Asker::There {
+            // A front whose time is over has waited to the end: its worker takes too long.
+            if now + ORPHAN_PATIENCE + LAST_WORDS + GRACE_SLACK < worker.deadline && worker.asker == Asker::There {
                 (worker.deadline, worker.asker) = (now + ORPHAN_PATIENCE, Asker::Gone);
             }
         }
@@ -239,10 +242,9 @@ impl EventLoop {
             (up, known) if up != known => return Err(SIGNER_RESTARTED),
             (Some(_), _) => {}
         }
-        if !self.is_pam_service_there() {
-            return Err(OUT_OF_ORDER);
-        }
         let attempt = Attempt {
+            // Its worker refuses then, and the signer hears of it from there: the row says why.
+            may_ask_pam: self.is_pam_service_there(),
             connection: connection.id,
             attempt: connection.attempts,
             peer: connection.peer,

@@ -20,6 +20,9 @@ use crate::serve::source::Source;
 
 /// How long a worker may outstay its own deadline before it is killed.
 const OVERTIME: Duration = Duration::from_secs(5);
+/// A worker ends itself so long after it should have been killed: by then the supervisor is out of order. Were it first, what its modules have started would be init's, and stay
+/// ([`Child::kill_family`]).
+const LAST_RESORT: Duration = Duration::from_secs(10);
 /// PAM's modules run programs of their own (unix_chkpwd, pam_exec).
 const PATH: (&str, &str) = ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
 
@@ -98,6 +101,8 @@ pub struct Attempt<'a> {
     pub user: &'a str,
     /// Time left for it.
     pub patience: Duration,
+    /// PAM's service decides for itself (`Base::pam_gap`).
+    pub may_ask_pam: bool,
     /// Nobody is authenticated: signer and worker are told so, both by this.
     pub lookup: bool,
 }
@@ -148,9 +153,9 @@ pub fn start(base: &Base, signer: &Signer, attempt: &Attempt<'_>) -> Result<(Wor
         user: attempt.user.to_owned(),
         service: base.config.pam_service.clone(),
         rhost: attempt.peer.ip().to_string(),
-        // Rounded up: the front gives up first, and tells the user.
-        deadline_seconds: u32::try_from(attempt.patience.as_secs()).unwrap_or(u32::MAX).saturating_add(1),
+        deadline_seconds: u32::try_from((attempt.patience + OVERTIME + LAST_RESORT).as_secs()).unwrap_or(u32::MAX),
         pam_folder: base.pam_folder().map(|folder| folder.to_string_lossy().into_owned()),
+        may_ask_pam: attempt.may_ask_pam,
         lookup: attempt.lookup,
     };
     let bytes = encode(&setup).map_err(io::Error::other)?;
