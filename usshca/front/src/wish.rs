@@ -3,7 +3,7 @@
 //! The shell on the user's side has eaten the quotes by the time the words come here, so a reason goes on up to the next word that is one of ours, or to the end.
 
 use ussh_core::escape::{MAX_FIELD, escape};
-use usshca_ipc::front::{MAX_REASON, MAX_WISHES, Makes, Wish};
+use usshca_ipc::front::{MAX_REASON, MAX_WISHED, MAX_WISHES, Makes, Wish};
 
 const FOR: &str = "for=";
 const PRINCIPALS: &str = "principals=";
@@ -50,6 +50,9 @@ fn read(line: &str) -> Result<Order, String> {
                 wish.principals = value.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
                 if wish.principals.is_empty() || wish.principals.len() > MAX_WISHES {
                     return Err(format!("principals= wants 1 to {MAX_WISHES} names, with commas between them"));
+                }
+                if wish.principals.iter().any(|name| name.len() > MAX_WISHED) {
+                    return Err(format!("principals= wants names of at most {MAX_WISHED} bytes"));
                 }
             }
             KEY => {
@@ -131,6 +134,9 @@ mod tests {
         }
         assert!(parse(&format!("reason={}", "x".repeat(MAX_REASON + 1))).unwrap().is_err());
         assert!(parse(&format!("principals={}", "x,".repeat(MAX_WISHES + 1))).unwrap().is_err());
+        let long = |length| parse(&format!("principals=web,{}", "x".repeat(length))).unwrap();
+        assert!(long(MAX_WISHED).is_ok());
+        assert_eq!(long(MAX_WISHED + 1).unwrap_err(), "principals= wants names of at most 256 bytes");
     }
 
     #[test]

@@ -110,7 +110,7 @@ pub enum ToSigner {
         /// The attempt.
         attempt: u32,
     },
-    /// A message for a key to sign (`ussh_core::login_proof`), in place of the one before. The answer is [`FromSigner::Challenge`].
+    /// A message for a key to sign (`ussh_core::login_proof`), in place of the one before. After [`MAX_FAILED_PROOFS`] keys that proved nothing there is none. The answer is [`FromSigner::Challenge`].
     Challenge {
         /// Attempt whose user the key is to be of.
         attempt: u32,
@@ -189,6 +189,9 @@ pub enum Ending {
 /// Most keys that a front may ask about.
 pub const MAX_KNOWS: u32 = 64;
 
+/// How many keys that are to prove themselves may fail on one connection.
+pub const MAX_FAILED_PROOFS: u32 = 64;
+
 /// What a key is to prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Purpose {
@@ -234,7 +237,7 @@ pub enum Makes {
 pub struct Wish {
     /// `for=1h`: seconds from now.
     pub validity_seconds: Option<u64>,
-    /// `principals=a,b`: these of the rule's, at most [`MAX_WISHES`]; empty: all.
+    /// `principals=a,b`: these of the rule's, at most [`MAX_WISHES`] of at most [`MAX_WISHED`] bytes; empty: all.
     pub principals: Vec<String>,
     /// `reason="…"`, at most [`MAX_REASON`] bytes.
     pub reason: String,
@@ -245,6 +248,9 @@ pub const MAX_REASON: usize = 256;
 
 /// Most principals that are asked for.
 pub const MAX_WISHES: usize = 64;
+
+/// Longest principal that is asked for, in bytes.
+pub const MAX_WISHED: usize = 256;
 
 /// How a delivery went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ mod hosts;
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use base64ct::{Base64Unpadded, Encoding};
 use ussh_core::audit;
@@ -263,6 +264,18 @@ impl Ca {
             Ok(SignedUser { ordered, reserved })
         });
         Turned { issued, noted: written.noted, decided: decided.collect() }
+    }
+
+    /// Those that may go into the next turn, and those that are left for later: an agent's signatures are waited for one after the other, and nobody is served meanwhile. There
+    /// is one at least among the first.
+    pub fn split_signed(&self, mut signed: Vec<SignedUser>, patience: Duration) -> (Vec<SignedUser>, Vec<SignedUser>) {
+        if self.keys.user.is_file() {
+            return (signed, Vec::new());
+        }
+        let deadline = Instant::now() + patience;
+        let done = signed.iter().take_while(|signed| signed.ordered.is_done_by(deadline)).count();
+        let later = signed.split_off(done);
+        (signed, later)
     }
 
     /// An issue with nobody beside it: the one place where the host CA's key signs a certificate.
@@ -697,10 +710,18 @@ fn question<'a>(passed: &'a Passed, request: &UserRequest<'a>, key_kind: KeyKind
     }
 }
 
+/// Of a user's groups, this many bytes of names stand in a row: an answer must have room for one.
+const MAX_KEPT_GROUPS: usize = 32 * 1024;
+
 /// As it stands in the inventory.
 fn kept(question: &Question<'_>) -> Request {
+    let mut room = MAX_KEPT_GROUPS;
+    let fits = |group: &&String| {
+        room = room.saturating_sub(group.len() + 1);
+        room > 0
+    };
     Request {
-        groups: question.groups.to_vec(),
+        groups: question.groups.iter().take_while(fits).cloned().collect(),
         source: question.source,
         pam: question.proofs.pam,
         publickey: question.proofs.publickey,

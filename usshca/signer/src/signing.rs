@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
 
 use ussh_core::certificate::Certificate;
 use ussh_core::issue::{CertificateTemplate, IssueError};
@@ -58,7 +59,8 @@ impl Signing {
             templates.into_iter().map(|template| Order { template, done: OnceLock::new() }).collect();
         let count = orders.len();
         let round = Arc::new(Round { key: Arc::clone(key), orders, next: AtomicUsize::new(0) });
-        if count >= SHARED_FROM {
+        // An agent is asked by one at a time: the second thread would keep the first from it.
+        if count >= SHARED_FROM && key.is_file() {
             self.share(&round);
         }
         (0..count).map(move |index| Ordered { round: Arc::clone(&round), index })
@@ -97,11 +99,18 @@ impl Drop for Helper {
 impl Round {
     /// Signs what nobody has taken.
     fn work(&self) {
-        while let Some(order) = self.orders.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            let taken = Taken(order);
-            // Set by nobody else: it was taken once.
-            let _ = taken.0.done.set(Some(self.sign(order)));
-        }
+        while self.sign_one() {}
+    }
+
+    /// Whether there was one that nobody had taken.
+    fn sign_one(&self) -> bool {
+        let Some(order) = self.orders.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
+            return false;
+        };
+        let taken = Taken(order);
+        // Set by nobody else: it was taken once.
+        let _ = taken.0.done.set(Some(self.sign(order)));
+        true
     }
 
     fn sign(&self, order: &Order) -> Result<Certificate, IssueError> {
@@ -120,12 +129,28 @@ impl Drop for Taken<'_> {
 }
 
 impl Ordered {
-    /// The certificate, or what kept it from being signed; what is left of its round is signed first.
+    /// Whether it is signed (or refused) by then; of its round what is before it is signed first. What is begun by then is waited for.
+    pub fn is_done_by(&self, deadline: Instant) -> bool {
+        let Some(order) = self.round.orders.get(self.index) else {
+            return true;
+        };
+        while order.done.get().is_none() && Instant::now() < deadline {
+            if !self.round.sign_one() {
+                // Another thread is at it.
+                order.done.wait();
+            }
+        }
+        order.done.get().is_some()
+    }
+
+    /// The certificate, or what kept it from being signed; if that is not known yet, what is left of its round is signed first.
     pub fn certificate(&self) -> Result<Certificate, IssueError> {
-        self.round.work();
         let Some(order) = self.round.orders.get(self.index) else {
             return Err(IssueError::Template("was not signed"));
         };
+        if order.done.get().is_none() {
+            self.round.work();
+        }
         // Over what the second thread has broken down is tried here.
         order.done.wait().clone().unwrap_or_else(|| self.round.sign(order))
     }

@@ -12,7 +12,7 @@ use ussh_os::agent_socket::Peer;
 use ussh_os::seqpacket::SeqPacket;
 use ussh_os::syslog::Severity;
 use usshca_ipc::channel::{Channel, ChannelError};
-use usshca_ipc::front::{Delivery, Ending, FromSigner, MAX_REASON, MAX_WISHES, ToSigner, Wish};
+use usshca_ipc::front::{Delivery, Ending, FromSigner, MAX_REASON, MAX_WISHED, MAX_WISHES, ToSigner, Wish};
 use usshca_ipc::worker::{PamRefusal, Spoken, Statement, StatementReply};
 
 use super::hosts::HostState;
@@ -30,6 +30,8 @@ use crate::refused::Refused;
 pub(super) const STATEMENT_LIFE: Duration = Duration::from_secs(60);
 /// Most bytes of a feed in one answer.
 const FEED_CHUNK: usize = 64 * 1024;
+/// So many feeds may be asked for on one connection: a front begins anew when another version comes in between.
+const MAX_FEEDS: usize = 16;
 /// Most groups in a statement.
 const MAX_GROUPS: usize = 4096;
 
@@ -54,6 +56,12 @@ pub struct Front {
     pub(super) host: HostState,
     /// How often it asked about a key.
     pub(super) knows: u32,
+    /// How often a key that was to prove itself did not.
+    pub(super) failed_proofs: u32,
+    /// How many parts of the feed it asked for.
+    feed_parts: u32,
+    /// It came for what is for everybody, as the supervisor was told.
+    served: bool,
     /// What a key was asked last and has not answered.
     pub(super) asked: Option<Asked>,
     /// What is left of the last answer in parts.
@@ -153,6 +161,9 @@ impl Server {
             open: BTreeMap::new(),
             host: HostState::default(),
             knows: 0,
+            failed_proofs: 0,
+            feed_parts: 0,
+            served: false,
             asked: None,
             rest: VecDeque::new(),
             administers: false,
@@ -353,7 +364,10 @@ impl Server {
         if mode == Mode::ClientKey && kept.possessed.as_ref().is_none_or(|key| key.blob() != public_key) {
             return self.misbehaved(connection, "asks for a certificate for a key that did not prove itself");
         }
-        if wish.reason.len() > MAX_REASON || wish.principals.len() > MAX_WISHES {
+        if wish.reason.len() > MAX_REASON
+            || wish.principals.len() > MAX_WISHES
+            || wish.principals.iter().any(|name| name.len() > MAX_WISHED)
+        {
             return self.misbehaved(connection, "asks for more than a front of ours lets through");
         }
         // Whatever comes of it is a row.
@@ -483,14 +497,26 @@ impl Server {
     /// The feed is for everybody: no login is asked for.
     fn feed(&mut self, connection: u64, offset: u64) {
         self.settle(connection);
+        let Some(front) = self.fronts.get_mut(&connection) else {
+            return;
+        };
+        front.feed_parts = front.feed_parts.saturating_add(1);
+        let parts = usize::try_from(front.feed_parts).unwrap_or(usize::MAX);
         let reply = match self.ca.feed_for_readers() {
+            Ok((_, feed)) if parts > MAX_FEEDS.saturating_mul(feed.len() / FEED_CHUNK + 1) => {
+                return self.misbehaved(connection, "asks for the feed more often than a front of ours does");
+            }
+            Err(_) if parts > MAX_FEEDS => {
+                return self
+                    .misbehaved(connection, "asks for a feed that there is not more often than a front of ours does");
+            }
             Ok((version, feed)) => {
                 let rest = usize::try_from(offset).ok().and_then(|offset| feed.get(offset..)).unwrap_or_default();
                 let chunk = rest.get(..FEED_CHUNK).unwrap_or(rest).to_vec();
                 let is_last = rest.len() == chunk.len();
                 let total = u64::try_from(feed.len()).unwrap_or(u64::MAX);
                 if is_last {
-                    self.tell_served(connection);
+                    self.served(connection);
                 }
                 FromSigner::Feed { version, total, chunk }
             }
@@ -500,6 +526,15 @@ impl Server {
             }
         };
         self.tell(connection, &reply);
+    }
+
+    /// The supervisor hears once of what came for what is for everybody.
+    pub(super) fn served(&mut self, connection: u64) {
+        if let Some(front) = self.fronts.get_mut(&connection)
+            && !std::mem::replace(&mut front.served, true)
+        {
+            self.tell_served(connection);
+        }
     }
 
     pub(super) fn tell(&mut self, connection: u64, reply: &FromSigner) {
@@ -595,7 +630,12 @@ impl Server {
                 let reason = Reason::NothingProved;
                 self.refuse_login(connection, peer, &Refusal { user, proved: &proved, tried, key, reason });
             }
-            (_, None) => {}
+            // It was told that the key is registered, and has not signed.
+            (Some(Offered { user, fingerprint, registered: true, .. }), None) => {
+                let (tried, reason) = (Tried::Publickey, Reason::NothingProved);
+                self.refuse_login(connection, peer, &Refusal { user, proved: "none", tried, key: fingerprint, reason });
+            }
+            (None, None) => {}
         }
     }
 }

@@ -120,7 +120,7 @@ impl Server {
             Ok(proven) => proven,
             Err(e) => {
                 // A supervisor that hears of it lets no user at this address pay for it.
-                self.tell_served(connection);
+                self.served(connection);
                 let (whom, now) = (Whom::Strangers(network(peer.ip())), Instant::now());
                 if !self.refusals.is_over(&whom, now) {
                     log::warning(&format!("Refusing {} to a host from {}: {e}", verb.name(), peer.ip()));
@@ -131,7 +131,7 @@ impl Server {
         };
         let whom = self.whom(&proven, peer.ip());
         if self.refusals.is_over(&whom, Instant::now()) {
-            self.tell_served(connection);
+            self.served(connection);
             let message = match whom {
                 Whom::Known(_) => "Too much was refused to this host. Wait ten minutes.",
                 Whom::Strangers(_) => {
@@ -153,7 +153,7 @@ impl Server {
                 self.more(connection);
             }
             Err(refused) => {
-                self.tell_served(connection);
+                self.served(connection);
                 self.refusals.count(whom, Instant::now());
                 self.refuse_host(connection, refused.for_host());
             }

@@ -88,6 +88,8 @@ pub struct Server {
     told_troubles: Vec<String>,
     /// What it knows of an inventory that takes no rows.
     told_inventory: Option<String>,
+    /// The supervisor has asked whether it is heard, and there was no room for the answer.
+    owes_hears: bool,
     /// Of users, until they are written.
     refused_logins: RefusedLogins,
 }
@@ -147,6 +149,7 @@ impl Server {
             refusals: hosts::Refusals::default(),
             told_troubles: Vec::new(),
             told_inventory: None,
+            owes_hears: false,
             refused_logins: RefusedLogins::default(),
         })
     }
@@ -230,7 +233,8 @@ impl Server {
     /// Waits until somebody has something to say (or can be told the rest of something).
     fn wait(&self, patience: Option<&Timespec>) -> Result<Vec<Source>, ServeError> {
         let mut sources = vec![Source::Control];
-        let mut fds = vec![PollFd::new(self.control.socket(), PollFlags::IN)];
+        let control = if self.owes_hears { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        let mut fds = vec![PollFd::new(self.control.socket(), control)];
         for (key, worker) in &self.workers {
             sources.push(Source::Worker(*key));
             fds.push(PollFd::from_borrowed_fd(worker.as_fd(), PollFlags::IN));
@@ -261,6 +265,7 @@ impl Server {
 
     /// All that is there, within bounds: what the supervisor announces one by one is to be asked for together.
     fn on_control(&mut self) -> Result<Flow, ServeError> {
+        self.pay_hears()?;
         for _ in 0..MAX_NEWS {
             match self.take_news() {
                 Ok(Flow::Continue) => {}
@@ -301,7 +306,8 @@ impl Server {
                 self.answer_control(&FromSignerControl::InventoryTrouble(trouble.clone()))?;
                 self.told_inventory = trouble;
             }
-            return self.answer_control(&FromSignerControl::Hears);
+            self.owes_hears = true;
+            return self.pay_hears();
         }
         let (Some(fd), None) = (received.descriptors.pop(), received.descriptors.pop()) else {
             log::warning("a control message without exactly one descriptor: not taken");
@@ -354,6 +360,22 @@ impl Server {
     pub(super) fn tell_served(&mut self, connection: u64) {
         if let Err(e) = self.control.send(&FromSignerControl::Served { connection }) {
             log::warning(&format!("connection {connection}: the supervisor was not told of it: {e}"));
+        }
+    }
+
+    /// A supervisor that did not get it would take the signer for dead: it is said as soon as there is room.
+    fn pay_hears(&mut self) -> Result<Flow, ServeError> {
+        if !self.owes_hears {
+            return Ok(Flow::Continue);
+        }
+        match self.control.send(&FromSignerControl::Hears) {
+            Err(ChannelError::Io(e)) if e.kind() == ErrorKind::WouldBlock => Ok(Flow::Continue),
+            // One that is gone: the channel says so.
+            Ok(()) | Err(ChannelError::Io(_)) => {
+                self.owes_hears = false;
+                Ok(Flow::Continue)
+            }
+            Err(e) => Err(e.into()),
         }
     }
 

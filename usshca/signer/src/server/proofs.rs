@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ussh_core::keys::PublicKey;
 use ussh_core::login_proof::{self, LoginChallenge, LoginContext};
-use usshca_ipc::front::{FromSigner, MAX_KNOWS, Makes, Purpose, Way, Wish};
+use usshca_ipc::front::{FromSigner, MAX_FAILED_PROOFS, MAX_KNOWS, Makes, Purpose, Way, Wish};
 
 use super::Server;
 use super::fronts::Offered;
@@ -101,6 +101,9 @@ impl Server {
             return;
         };
         front.asked = None;
+        if front.failed_proofs >= MAX_FAILED_PROOFS {
+            return self.misbehaved(connection, "tries more keys than a front of ours does");
+        }
         let Some(kept) = front.statements.get(&attempt) else {
             return self.misbehaved(
                 connection,
@@ -120,6 +123,7 @@ impl Server {
         if purpose == Purpose::Login
             && let Some((reason, message)) = opens_nothing(self.registered(connection, &user, &key))
         {
+            self.note_failed_proof(connection);
             self.refuse_passed(connection, &passed, tried, &key.fingerprint(), reason);
             return self.tell(connection, &refused(message));
         }
@@ -163,6 +167,7 @@ impl Server {
         let proof = match challenge.check(signature) {
             Ok(proof) => proof,
             Err(e) => {
+                self.note_failed_proof(connection);
                 if let Some(passed) = &passed {
                     self.refuse_passed(connection, passed, tried, &fingerprint, Reason::Signature);
                 }
@@ -201,6 +206,12 @@ impl Server {
         kept.since = Instant::now();
         self.tell_if_enough(connection, attempt);
         self.tell(connection, &FromSigner::Proved);
+    }
+
+    fn note_failed_proof(&mut self, connection: u64) {
+        if let Some(front) = self.fronts.get_mut(&connection) {
+            front.failed_proofs = front.failed_proofs.saturating_add(1);
+        }
     }
 
     /// The supervisor hears of a login once all is proved that the rule demands, or PAM.

@@ -5,12 +5,16 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use usshca_ipc::front::Wish;
 
 use super::Server;
 use crate::ca::{OutcomeOf, Passed, SignedUser, UserRequest};
 use crate::policy::Mode;
+
+/// How long a turn waits for the signatures of an agent, and for one more that was begun: the supervisor gives up a signer that has not answered for 20 s.
+const SIGNING_TIME: Duration = Duration::from_secs(2);
 
 /// What waits for its next transaction.
 #[derive(Debug, Default)]
@@ -83,6 +87,7 @@ impl Server {
     /// Writes what there is, and tells whom it concerns.
     pub(super) fn take_turn(&mut self) {
         let Turn { asking, outcomes, signed, .. } = std::mem::take(&mut self.turn);
+        let signed = self.signed_in_time(signed);
         let count = asking.len() + outcomes.len() + signed.len();
         if count == 0 {
             return;
@@ -106,6 +111,15 @@ impl Server {
                 Err(refused) => self.answer_issue(asking.connection, Err(refused)),
             }
         }
+    }
+
+    /// The others wait for the next turn, before those who come now.
+    fn signed_in_time(&mut self, signed: Vec<(u64, SignedUser)>) -> Vec<(u64, SignedUser)> {
+        let (mut connections, signed): (Vec<u64>, Vec<SignedUser>) = signed.into_iter().unzip();
+        let (signed, later) = self.ca.split_signed(signed, SIGNING_TIME);
+        let waiting = connections.split_off(signed.len().min(connections.len()));
+        self.turn.signed = waiting.into_iter().zip(later).collect();
+        connections.into_iter().zip(signed).collect()
     }
 }
 

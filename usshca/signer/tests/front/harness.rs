@@ -1,12 +1,15 @@
 //! The supervisor's, the workers' and the fronts' ends of a real signer.
 
 use std::fs::{self, Permissions};
-use std::io::{Seek, Write};
+use std::io::{Read, Seek, Write};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ussh_core::keys::PrivateKey;
@@ -33,9 +36,73 @@ pub struct Signer {
 }
 
 fn put_key(dir: &Path, name: &str) {
+    put(dir, name, new_key().to_openssh(name).unwrap().as_bytes());
+}
+
+fn put(dir: &Path, name: &str, content: &[u8]) {
     let path = dir.join(name);
-    fs::write(&path, new_key().to_openssh(name).unwrap().as_bytes()).unwrap();
+    fs::write(&path, content).unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+}
+
+/// An agent with one key, which takes its time for each signature.
+pub struct SlowAgent {
+    key: Arc<PrivateKey>,
+    dir: tempfile::TempDir,
+    signed: Arc<AtomicUsize>,
+}
+
+impl SlowAgent {
+    pub fn start(takes: Duration) -> SlowAgent {
+        let (key, signed) = (Arc::new(new_key()), Arc::new(AtomicUsize::new(0)));
+        let agent = SlowAgent { key, dir: tempfile::tempdir().unwrap(), signed };
+        let listener = UnixListener::bind(agent.socket()).unwrap();
+        let (key, signed) = (Arc::clone(&agent.key), Arc::clone(&agent.signed));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (key, signed) = (Arc::clone(&key), Arc::clone(&signed));
+                std::thread::spawn(move || serve_agent(stream.unwrap(), &key, &signed, takes));
+            }
+        });
+        agent
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("agent")
+    }
+
+    /// How many signatures it has made.
+    pub fn signed(&self) -> usize {
+        self.signed.load(Ordering::SeqCst)
+    }
+}
+
+fn string(bytes: &[u8]) -> Vec<u8> {
+    [&u32::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat()
+}
+
+fn serve_agent(mut stream: UnixStream, key: &PrivateKey, signed: &AtomicUsize, takes: Duration) {
+    let length = |bytes: &[u8]| u32::from_be_bytes(bytes[..4].try_into().unwrap()) as usize;
+    loop {
+        let mut size = [0; 4];
+        if stream.read_exact(&mut size).is_err() {
+            return;
+        }
+        let mut request = vec![0; length(&size)];
+        stream.read_exact(&mut request).unwrap();
+        let reply = if request[0] == 11 {
+            [&[12][..], &1u32.to_be_bytes(), &string(&key.public_key().to_blob()), &string(b"c")].concat()
+        } else {
+            std::thread::sleep(takes);
+            let data = &request[5 + length(&request[1..])..];
+            let signature = key.sign(&data[4..4 + length(data)]).unwrap();
+            signed.fetch_add(1, Ordering::SeqCst);
+            [&[14][..], &string(&signature)].concat()
+        };
+        if stream.write_all(&string(&reply)).is_err() {
+            return;
+        }
+    }
 }
 
 pub fn new_key() -> PrivateKey {
@@ -56,9 +123,21 @@ pub enum Worker {
 impl Signer {
     /// On a new state.
     pub fn start(policy: &str) -> Signer {
+        Self::start_where(policy, |state| put_key(state, "user_ca"))
+    }
+
+    /// Its key for users is in an agent.
+    pub fn start_with_agent(policy: &str, agent: &SlowAgent) -> Signer {
+        Self::start_where(policy, |state| {
+            put(state, "user_ca.agent", format!("socket = \"{}\"\n", agent.socket().display()).as_bytes());
+            put(state, "user_ca.pub", agent.key.public_key().to_openssh("x").as_bytes());
+        })
+    }
+
+    fn start_where(policy: &str, user_ca: impl Fn(&Path)) -> Signer {
         let state = tempfile::tempdir().unwrap();
         fs::set_permissions(state.path(), Permissions::from_mode(0o700)).unwrap();
-        put_key(state.path(), "user_ca");
+        user_ca(state.path());
         put_key(state.path(), "host_ca");
         put_key(state.path(), "feed_key");
         let (ours, theirs) = SeqPacket::pair().unwrap();
@@ -89,6 +168,13 @@ impl Signer {
     pub fn hears(&self) {
         self.control.send(&Control::Hears).unwrap();
         while self.control.receive(PATIENCE).unwrap().message != FromSignerControl::Hears {}
+    }
+
+    /// What it has told the supervisor.
+    pub fn told(&self) -> Vec<FromSignerControl> {
+        self.control.send(&Control::Hears).unwrap();
+        let next = || self.control.receive(PATIENCE).unwrap().message;
+        std::iter::from_fn(|| Some(next()).filter(|told| *told != FromSignerControl::Hears)).collect()
     }
 
     /// Takes what the signer tells the supervisor, and what is of no interest here.

@@ -1,10 +1,15 @@
 //! A front process that somebody has taken over, and that holds what is its own: one channel, and the statements of its own connection.
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
 use ussh_core::certificate::Certificate;
-use usshca_ipc::admin::{Request, Revoke};
+use usshca_ipc::admin::{Cursor, Reply, Request, Revoke};
 use usshca_ipc::front::{Delivery, FromSigner, Purpose, ToSigner, Verb, Wish};
 
-use crate::harness::{FrontEnd, Signer, Worker, new_key, prove, say, signed};
+use usshca_ipc::signer::FromSignerControl;
+
+use crate::harness::{FrontEnd, Signer, SlowAgent, Worker, answer, new_key, prove, say, signed};
 
 const POLICY: &str = r#"
 admins = { users = ["root1"] }
@@ -150,5 +155,81 @@ fn it_says_more_where_there_is_none_once() {
     let signer = Signer::start(POLICY);
     let front = passed(&signer, 1, "root1");
     refused_and_closed(&front, &ToSigner::More);
+    signer.end();
+}
+
+/// How many of them were answered before the channel was closed.
+fn answered(front: &FrontEnd, message: &ToSigner, most: usize) -> usize {
+    (0..most).take_while(|_| !matches!(say(front, message), None | Some(FromSigner::Refused { .. }))).count()
+}
+
+#[test]
+fn the_feed_may_be_asked_for_a_bounded_number_of_times_and_the_supervisor_hears_of_it_once() {
+    let signer = Signer::start(POLICY);
+    let front = signer.front(1, "192.0.2.1".parse().unwrap());
+    assert_eq!(answered(&front, &ToSigner::Feed { offset: u64::MAX }, 100), 16);
+    assert!(say(&front, &ToSigner::Ways).is_none(), "the channel is open");
+    let told = signer.told();
+    assert_eq!(told.iter().filter(|told| matches!(told, FromSignerControl::Served { connection: 1 })).count(), 1);
+    signer.end();
+}
+
+#[test]
+fn keys_may_be_tried_a_bounded_number_of_times() {
+    let signer = Signer::start(POLICY);
+    let front = signer.front(1, "192.0.2.1".parse().unwrap());
+    assert_eq!(signer.state((1, 1), Worker::LooksUp, "alice", &["machines"]), Ok(true));
+    let key = new_key().public_key().to_blob();
+    let challenge = ToSigner::Challenge { attempt: 1, purpose: Purpose::Login, key };
+    let unregistered = (0..1000).take_while(|_| {
+        matches!(say(&front, &challenge), Some(FromSigner::Refused { message }) if message.starts_with("This key is not registered"))
+    });
+    assert_eq!(unregistered.count(), 64);
+    assert!(say(&front, &ToSigner::Ways).is_none(), "the channel is open");
+    signer.end();
+}
+
+#[test]
+fn names_that_are_asked_for_are_bounded_and_the_longest_row_is_replayed() {
+    let signer = Signer::start(POLICY);
+    let groups: Vec<String> = (0..4096).map(|number| format!("{number:0>256}")).collect();
+    let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+    let ask = |connection: u64, length: usize, groups: &[&str]| {
+        let front = signer.front(connection, "192.0.2.1".parse().unwrap());
+        assert_eq!(signer.state((connection, 1), Worker::Authenticates, "alice", groups), Ok(true));
+        let wish = Wish { principals: vec!["n".repeat(length); 64], reason: "r".repeat(256), ..Wish::default() };
+        let message = ToSigner::Issue { attempt: 1, public_key: new_key().public_key().to_blob(), wish };
+        match say(&front, &message) {
+            Some(FromSigner::Refused { message }) => message,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(ask(1, 257, &[]), "The CA refuses this request.");
+    assert_ne!(ask(2, 256, &groups[..700]), "The CA refuses this request.");
+    let recorded = Request::Recorded { since: 0, cursor: Cursor { before: u64::MAX, floor: None } };
+    let Reply::Recorded { rows, .. } = signer.admin(&recorded) else { panic!() };
+    let lengths: Vec<usize> = rows.iter().map(|row| row.supposed.wish.principals.concat().len()).collect();
+    assert_eq!(lengths, [64 * 256]);
+    signer.end();
+}
+
+#[test]
+fn an_agent_that_takes_long_for_each_signature_lets_the_signer_answer_the_supervisor() {
+    let agent = SlowAgent::start(Duration::from_millis(300));
+    let signer = Signer::start_with_agent(POLICY, &agent);
+    let fronts: Vec<FrontEnd> = (1..=20).map(|connection| passed(&signer, connection, "alice")).collect();
+    for front in &fronts {
+        front.send(&issue(1)).unwrap();
+    }
+    let mut longest = Duration::ZERO;
+    while agent.signed() < fronts.len() {
+        let asked = Instant::now();
+        signer.hears();
+        longest = longest.max(asked.elapsed());
+    }
+    // Two seconds of a turn, and the signatures that were begun.
+    assert!(longest < Duration::from_secs(4), "{longest:?}");
+    let serials: BTreeSet<u64> = fronts.iter().map(|front| serial(answer(front))).collect();
+    assert_eq!(serials.len(), 20);
     signer.end();
 }
