@@ -630,12 +630,8 @@ impl Server {
                 let reason = Reason::NothingProved;
                 self.refuse_login(connection, peer, &Refusal { user, proved: &proved, tried, key, reason });
             }
-            // It was told that the key is registered, and has not signed.
-            (Some(Offered { user, fingerprint, registered: true, .. }), None) => {
-                let (tried, reason) = (Tried::Publickey, Reason::NothingProved);
-                self.refuse_login(connection, peer, &Refusal { user, proved: "none", tried, key: fingerprint, reason });
-            }
-            (None, None) => {}
+            // With a registered key one may ask for help, and for what is everybody's: that takes no proof to us.
+            (_, None) => {}
         }
     }
 }

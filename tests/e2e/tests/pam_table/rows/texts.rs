@@ -40,7 +40,7 @@ pub fn rows() -> Vec<Row> {
         ),
         row(
             "20 kB of text while nobody waits for an answer, then a refusal",
-            "auth optional pam_lab.so info=20000\nauth required pam_lab.so return=7\n",
+            "auth optional pam_lab.so info=20000\nauth required pam_lab.so return=7\naccount required pam_permit.so\n",
         )
         .login(
             login(End::Denied(super::FAILED))

@@ -113,19 +113,6 @@ fn a_key_that_is_not_registered_is_a_row_once_the_connection_ends() {
 }
 
 #[test]
-fn a_registered_key_that_is_offered_and_does_not_sign_is_a_row() {
-    let world = keyed();
-    let key = new_key();
-    world.register("ci", &key);
-    let front = world.front(1);
-    let knows = ToSigner::Knows { user: "ci".into(), key: key.public_key().to_blob() };
-    assert_eq!(say(&front, &knows), FromSigner::Known(true));
-    drop(front);
-    assert_eq!(wait_for(&world, 1), [row("ci", "192.0.2.1", "none (tried publickey)", "nothing proved", 1)]);
-    assert_eq!(world.rows()[0].fingerprint, key.public_key().fingerprint());
-}
-
-#[test]
 fn a_proof_that_fails_is_a_row_with_the_key_that_was_to_prove_it() {
     let world = keyed();
     let (key, other) = (new_key(), new_key());
