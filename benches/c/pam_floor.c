@@ -59,7 +59,7 @@ static const unsigned char *first_identity(const unsigned char *answer, uint32_t
 		if (blob > size - at - 4 || blob < 4)
 			return NULL;
 		name = u32_at(answer + at + 4);
-		if (name <= blob - 4 && !memmem(answer + at + 8, name, "-cert-v01@", 10) == plain) {
+		if (name <= blob - 4 && (memmem(answer + at + 8, name, "-cert-v01@", 10) == NULL) == plain) {
 			*length = blob;
 			return answer + at + 4;
 		}

@@ -232,24 +232,29 @@ fn socket(agent: &str) -> String {
     format!("{FOLDER}/agents/{agent}.sock")
 }
 
+/// Builds one of the C programs on this machine.
+///
+/// # Errors
+/// There is no compiler, or it has something against it.
+pub fn compile(source: &str, flags: &[&str]) -> Result<Vec<u8>> {
+    let build = tempfile::tempdir()?;
+    let target = build.path().join("built");
+    let mut command = Command::new("cc");
+    command.args(["-Wall", "-Wextra", "-O2", "-D_GNU_SOURCE", "-o"]).arg(&target);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("c").join(source));
+    let status = command.args(flags).status()?;
+    if !status.success() {
+        return Err(format!("cc {source}: {status}").into());
+    }
+    Ok(std::fs::read(target)?)
+}
+
 /// Builds the runner and the floor on this machine, and puts them and the services on the host.
 fn install(host: &Host) -> Result<()> {
-    let build = tempfile::tempdir()?;
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("c");
-    let compile = |source: &str, target: &str, flags: &[&str]| -> Result<Vec<u8>> {
-        let target = build.path().join(target);
-        let mut command = Command::new("cc");
-        command.args(["-Wall", "-Wextra", "-O2", "-D_GNU_SOURCE", "-o"]).arg(&target).arg(sources.join(source));
-        let status = command.args(flags).status()?;
-        if !status.success() {
-            return Err(format!("cc {source}: {status}").into());
-        }
-        Ok(std::fs::read(target)?)
-    };
-    host.write_file(RUN, 0o4755, compile("pam_run.c", "pam_run", &["-lpam"])?)?;
+    host.write_file(RUN, 0o4755, compile("pam_run.c", &["-lpam"])?)?;
     let floor = format!("{FOLDER}/pam_floor.so");
     host.run(["mkdir", "-p", FOLDER])?.ok()?;
-    host.write_file(&floor, 0o755, compile("pam_floor.c", "pam_floor.so", &["-shared", "-fPIC"])?)?;
+    host.write_file(&floor, 0o755, compile("pam_floor.c", &["-shared", "-fPIC"])?)?;
     for (service, module) in [
         ("bench-permit", "pam_permit.so".to_owned()),
         ("bench-floor", floor.clone()),
