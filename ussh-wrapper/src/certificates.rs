@@ -84,7 +84,16 @@ impl Judge {
     /// # Errors
     /// [`NotGood`]
     pub fn verify(&self, certificate: &Certificate, now: UnixTime) -> Result<VerifiedCertificate, NotGood> {
-        let demand = Demand {
+        self.of_user(verify(certificate, &self.demand(now))?)
+    }
+    /// The same of one whose CA's signature has been checked.
+    /// # Errors
+    /// [`NotGood`]
+    pub fn verify_again(&self, verified: VerifiedCertificate, now: UnixTime) -> Result<VerifiedCertificate, NotGood> {
+        self.of_user(verified.verify_again(&self.demand(now))?)
+    }
+    fn demand(&self, now: UnixTime) -> Demand<'_> {
+        Demand {
             cas: &self.cas,
             kind: CertificateKind::User,
             now,
@@ -94,10 +103,12 @@ impl Judge {
             revoked: None,
             max_validity: None,
             max_age: None,
-        };
-        let verified = verify(certificate, &demand)?;
-        if certificate.key_id() != self.user.as_str().as_bytes() {
-            return Err(NotGood::SomebodyElses { found: certificate.key_id().to_vec(), wanted: self.user.clone() });
+        }
+    }
+    fn of_user(&self, verified: VerifiedCertificate) -> Result<VerifiedCertificate, NotGood> {
+        let found = verified.certificate().key_id();
+        if found != self.user.as_str().as_bytes() {
+            return Err(NotGood::SomebodyElses { found: found.to_vec(), wanted: self.user.clone() });
         }
         Ok(verified)
     }

@@ -15,6 +15,7 @@ use ussh_core::challenge::{ChallengeMessage, is_challenge};
 use ussh_core::clock::{Clock, UnixTime};
 use ussh_core::escape::escape;
 use ussh_core::keys::PublicKey;
+use ussh_core::verdict::VerifiedCertificate;
 use ussh_core::wire::Reader;
 
 use super::journal::{Entry, Journal, Outcome, Told};
@@ -59,6 +60,8 @@ pub struct HostSide {
     journal: Journal,
     /// The ssh processes over which a question is open: one each, or a host could bury the person in them.
     asking: Mutex<HashSet<i32>>,
+    /// Those of the last listing that counted: the CA's signature under them is not checked again on each connection, everything else is.
+    verified: Mutex<Vec<VerifiedCertificate>>,
 }
 
 /// Why a request gets nothing.
@@ -109,7 +112,7 @@ impl HostSide {
     /// In front of this agent.
     pub fn new(upstream: UserAgent, rules: Rules, clock: Box<dyn Clock + Send + Sync>, journal: Journal) -> Self {
         let rules = RwLock::new(Arc::new(rules));
-        HostSide { upstream, rules, clock, journal, asking: Mutex::default() }
+        HostSide { upstream, rules, clock, journal, asking: Mutex::default(), verified: Mutex::default() }
     }
     /// From now on these.
     pub fn set_rules(&self, rules: Rules) {
@@ -118,6 +121,26 @@ impl HostSide {
     /// Notes what was counted only ([`Journal::note_rest`]): of minutes that are over, or at the end all of it.
     pub fn note_rest(&self, is_end: bool) {
         self.journal.note_rest((!is_end).then(|| self.clock.now().0));
+    }
+    /// Those of them that count by these rules.
+    pub(super) fn verify(
+        &self,
+        rules: &Rules,
+        certificates: impl Iterator<Item = Certificate>,
+    ) -> Vec<VerifiedCertificate> {
+        let now = self.clock.now();
+        let kept = || self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = kept().clone();
+        let verify = |certificate: Certificate| match before
+            .iter()
+            .find(|known| known.certificate().blob() == certificate.blob())
+        {
+            Some(known) => rules.judge.verify_again(known.clone(), now).ok(),
+            None => rules.judge.verify(&certificate, now).ok(),
+        };
+        let verified: Vec<_> = certificates.filter_map(verify).collect();
+        kept().clone_from(&verified);
+        verified
     }
     /// Those that hold now.
     fn rules(&self) -> Arc<Rules> {
@@ -182,14 +205,9 @@ impl<'a> Talk<'a> {
     }
 
     fn list(&mut self) -> Result<Vec<Identity>, Declined> {
-        let now = self.side.clock.now();
         let listed = self.agent(PATIENCE)?.list()?;
-        let rules = Arc::clone(&self.rules);
-        self.known = listed
-            .iter()
-            .filter_map(readable_certificate)
-            .filter(|certificate| rules.judge.verify(certificate, now).is_ok())
-            .collect();
+        let verified = self.side.verify(&self.rules, listed.iter().filter_map(readable_certificate));
+        self.known = verified.into_iter().map(|verified| verified.certificate().clone()).collect();
         // Of the comment that it has in the agent a host gets nothing: it may name files and machines.
         let shown = |certificate: &Certificate| {
             let user = String::from_utf8_lossy(certificate.key_id());

@@ -439,3 +439,53 @@ fn an_unprintable_comment_is_refused() {
     });
     assert_eq!(results, [false, false, false, true]);
 }
+
+/// A clock that the test sets.
+#[derive(Clone)]
+struct SetClock(std::sync::Arc<std::sync::atomic::AtomicU64>);
+
+impl Clock for SetClock {
+    fn now(&self) -> UnixTime {
+        UnixTime(self.0.load(std::sync::atomic::Ordering::Relaxed))
+    }
+}
+
+#[test]
+fn a_certificate_that_has_counted_is_judged_again_for_each_connection() {
+    let (real, ca, other) = (RealAgent::start(), Ca::new(), Ca::new());
+    let (pair, forged) = (ca.issue_now("alice"), {
+        // Of the same CA by name; its signature's last byte is another.
+        let mut blob = ca.issue_now("alice").certificate.blob().to_vec();
+        *blob.last_mut().unwrap() ^= 1;
+        Certificate::parse(&blob).unwrap()
+    });
+    pair.add_to(&mut real.connect(), &lifetime(60)).unwrap();
+    let rules = |ca: &Ca, user: &str| {
+        let user = CaUser::try_from(user.to_owned()).unwrap();
+        let judge = Judge::new(TrustedCas::from_keys(vec![ca.0.public_key()]), user, None);
+        Rules { judge, confirm: crate::config::Patterns::default() }
+    };
+    let clock = SetClock(std::sync::Arc::new(now().into()));
+    let set = |time: u64| clock.0.store(time, std::sync::atomic::Ordering::Relaxed);
+    let journal = journal::Journal::at(real.folder.path().join("log"));
+    let side = HostSide::new(UserAgent::at(real.socket()), rules(&ca, "alice"), Box::new(clock.clone()), journal);
+    let listed = || Talk::new(&side, 1, None).answer(&[11]);
+    let (one, none) = (listed(), frame::identities(&[]));
+    assert!(one.windows(pair.blob().len()).any(|window| window == pair.blob()));
+    assert_eq!(listed(), one, "once more");
+
+    side.set_rules(rules(&other, "alice"));
+    assert_eq!(listed(), none, "another CA is trusted now");
+    side.set_rules(rules(&ca, "bob"));
+    assert_eq!(listed(), none, "it is another user's now");
+    side.set_rules(rules(&ca, "alice"));
+    assert_eq!(listed(), one);
+    set(now() + 2 * HOUR);
+    assert_eq!(listed(), none, "it has expired");
+    set(now());
+    assert_eq!(listed(), one);
+
+    // What counted says nothing on another certificate.
+    let verified = side.verify(&rules(&ca, "alice"), [forged, pair.certificate.clone()].into_iter());
+    assert_eq!(verified.iter().map(|one| one.certificate().blob()).collect::<Vec<_>>(), [pair.blob()]);
+}
