@@ -291,6 +291,8 @@ pub struct Revoked {
     pub act: u64,
     /// How many certificates of the inventory that are not over.
     pub certificates: u64,
+    /// How many of them another revocation holds as well: they were revoked before.
+    pub held: u64,
 }
 
 /// One revocation.
@@ -397,12 +399,14 @@ pub struct Grant {
 pub enum Reply {
     /// Rows; more follow below the last one's `row`.
     List(Vec<Entry>),
-    /// Revoked now; `None`: all of it was before.
+    /// Revoked now; `None`: the same was before.
     Revoked(Option<Revoked>),
     /// Lifted.
     Lifted {
         /// How many certificates are good again.
         certificates: u64,
+        /// How many stay revoked, since another revocation holds them.
+        held: u64,
         /// It was lifted before.
         already: bool,
     },

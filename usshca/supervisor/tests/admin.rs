@@ -441,13 +441,18 @@ fn a_revocation_is_of_one_thing_and_can_be_undone() {
     assert!(world.good(&["show", &serial]).contains("stolen"));
     let listed = world.good(&["revocations"]);
     assert!(listed.contains("host ca.example.com") && listed.contains("stolen"), "{listed}");
+    let said = world.good(&["revoke", &serial]);
+    assert!(said.contains(" (revocation 2, which another revocation holds too); hosts refuse it"), "{said}");
+    let said = world.good(&["revoke", "--undo", "2"]);
+    let stays = "revocation 2 undone, 0 certificates are good again, 1 stays revoked by another revocation; hosts take again what no other one is about";
+    assert!(said.contains(stays), "{said}");
     let said = world.good(&["revoke", "--undo", "1"]);
     assert!(said.contains("1 certificate is good again; hosts take again what"), "{said}");
     assert!(!said.contains("refuse"), "{said}");
     assert!(world.good(&["revoke", "--undo", "1"]).contains("undone before"));
     assert!(!world.good(&["show", &serial]).contains("stolen"));
     let listed = world.good(&["revocations", "--json"]);
-    let act: serde_json::Value = serde_json::from_str(listed.trim()).unwrap();
+    let act: serde_json::Value = serde_json::from_str(listed.lines().last().unwrap()).unwrap();
     assert_eq!((act["scope"].as_str(), act["undone_by"].as_str()), (Some("host"), act["by"].as_str()));
 }
 

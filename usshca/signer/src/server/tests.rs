@@ -495,7 +495,7 @@ fn administrators_list_show_revoke_and_sign_hosts() {
         other => panic!("{other:?}"),
     }
     let revoke = |serial| ask(&admin, Request::Revoke { what: Revoke::Serial(serial), reason: "lost".into() });
-    assert_eq!(revoke(number), Reply::Revoked(Some(Revoked { act: 1, certificates: 1 })));
+    assert_eq!(revoke(number), Reply::Revoked(Some(Revoked { act: 1, certificates: 1, held: 0 })));
     assert_eq!(revoke(number), Reply::Revoked(None));
     assert!(matches!(revoke(number + 1), Reply::Refused(_)));
     assert!(matches!(revoke(0), Reply::Refused(_)));
