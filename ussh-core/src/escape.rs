@@ -92,7 +92,7 @@ fn is_plain(byte: u8) -> bool {
 }
 
 /// As [`escape`], and the bytes in `also` are escaped too: `"` for a field that stands in quotes.
-pub(crate) fn escape_also(bytes: &[u8], max: usize, also: &[u8]) -> String {
+pub fn escape_also(bytes: &[u8], max: usize, also: &[u8]) -> String {
     escape_but(bytes, max, |byte| is_plain(byte) && !also.contains(&byte))
 }
 

@@ -155,6 +155,8 @@ pub enum ToSigner {
         attempt: u32,
         /// How.
         how: Ending,
+        /// Of a command that does not run, what was typed: its first [`MAX_TYPED`] bytes at most; else nothing.
+        typed: Vec<u8>,
     },
     /// Somebody wants to log in by a name that no account has: no worker is asked about it. The answer is [`FromSigner::Noted`].
     Impossible {
@@ -184,7 +186,19 @@ pub enum Ending {
     NoPublicKey,
     /// A command that is none, or not in this form.
     Command,
+    /// An administrator's verb that is about the CA's machine, or a form of one.
+    OnlyThere,
 }
+
+impl Ending {
+    /// Whether what was typed belongs to it.
+    pub fn is_of_a_command(self) -> bool {
+        matches!(self, Ending::Command | Ending::OnlyThere)
+    }
+}
+
+/// Most of a command that does not run, in bytes.
+pub const MAX_TYPED: usize = 40;
 
 /// Most keys that a front may ask about.
 pub const MAX_KNOWS: u32 = 64;

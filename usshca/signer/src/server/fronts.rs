@@ -12,7 +12,7 @@ use ussh_os::agent_socket::Peer;
 use ussh_os::seqpacket::SeqPacket;
 use ussh_os::syslog::Severity;
 use usshca_ipc::channel::{Channel, ChannelError};
-use usshca_ipc::front::{Delivery, Ending, FromSigner, MAX_REASON, MAX_WISHED, MAX_WISHES, ToSigner, Wish};
+use usshca_ipc::front::{Delivery, Ending, FromSigner, MAX_REASON, MAX_TYPED, MAX_WISHED, MAX_WISHES, ToSigner, Wish};
 use usshca_ipc::worker::{PamRefusal, Spoken, Statement, StatementReply};
 
 use super::hosts::HostState;
@@ -259,7 +259,7 @@ impl Server {
             (Trust::LooksUp, Some(offered)) => (Tried::Publickey, offered.fingerprint.clone()),
             (Trust::LooksUp, None) => (Tried::Nothing, String::new()),
         };
-        let refusal = Refusal { user: &worker.announced.user, proved: "none", tried, key: &key, reason };
+        let refusal = Refusal { user: &worker.announced.user, proved: "none", tried, key: &key, reason, typed: b"" };
         self.refuse_login(connection, peer, &refusal);
     }
 
@@ -336,7 +336,7 @@ impl Server {
             Heard::Message(ToSigner::Mine { attempt, verb }, _) => self.mine(connection, attempt, verb),
             Heard::Message(ToSigner::More, _) => self.more(connection),
             Heard::Message(ToSigner::Admin { attempt, request }, _) => self.administer(connection, attempt, *request),
-            Heard::Message(ToSigner::Ends { attempt, how }, _) => self.ends(connection, attempt, how),
+            Heard::Message(ToSigner::Ends { attempt, how, typed }, _) => self.ends(connection, attempt, how, &typed),
             Heard::Message(ToSigner::Impossible { user }, _) => self.impossible(connection, &user),
             Heard::Nothing => {}
             Heard::Gone(ChannelError::Closed) => self.lose_front(connection),
@@ -385,7 +385,10 @@ impl Server {
     }
 
     /// How a login ends that asks for no certificate.
-    fn ends(&mut self, connection: u64, attempt: u32, how: Ending) {
+    fn ends(&mut self, connection: u64, attempt: u32, how: Ending, typed: &[u8]) {
+        if typed.len() > MAX_TYPED {
+            return self.misbehaved(connection, "tells of more of a command than a front of ours does");
+        }
         let kept = self.fronts.get_mut(&connection).and_then(|front| front.statements.remove(&attempt));
         let Some(Kept { passed, .. }) = kept else {
             return self.misbehaved(connection, &format!("ends attempt {attempt}, which named nobody"));
@@ -397,7 +400,8 @@ impl Server {
             let offered = offered.filter(|offered| offered.registered && !passed.proofs.pam);
             let (tried, key) = offered
                 .map_or((Tried::tried_by(passed.proofs), String::new()), |o| (Tried::Publickey, o.fingerprint.clone()));
-            self.refuse_passed(connection, &passed, tried, &key, Reason::Ends(how));
+            let typed = if how.is_of_a_command() { typed } else { b"" };
+            self.refuse_passed_who_typed(connection, &passed, tried, &key, Reason::Ends(how), typed);
         }
         self.tell(connection, &FromSigner::Noted);
     }
@@ -422,7 +426,7 @@ impl Server {
             self.refuse_login(
                 connection,
                 peer,
-                &Refusal { user, proved: "none", tried: Tried::Nothing, key: "", reason },
+                &Refusal { user, proved: "none", tried: Tried::Nothing, key: "", reason, typed: b"" },
             );
         }
         self.tell(connection, &FromSigner::Noted);
@@ -458,13 +462,26 @@ impl Server {
 
     /// Somebody whom a worker named, and who does not get what they came for.
     pub(super) fn refuse_passed(&mut self, connection: u64, passed: &Passed, tried: Tried, key: &str, reason: Reason) {
+        self.refuse_passed_who_typed(connection, passed, tried, key, reason, b"");
+    }
+
+    fn refuse_passed_who_typed(
+        &mut self,
+        connection: u64,
+        passed: &Passed,
+        tried: Tried,
+        key: &str,
+        reason: Reason,
+        typed: &[u8],
+    ) {
         let Some(front) = self.fronts.get_mut(&connection) else {
             return;
         };
         front.refused = true;
         front.settled = true;
         let (peer, proved) = (front.peer.ip(), passed.authenticated());
-        self.refuse_login(connection, peer, &Refusal { user: &passed.user, proved: &proved, tried, key, reason });
+        let refusal = Refusal { user: &passed.user, proved: &proved, tried, key, reason, typed };
+        self.refuse_login(connection, peer, &refusal);
     }
 
     fn outcome(&mut self, connection: u64, serial: u64, delivery: Delivery) {
@@ -597,7 +614,7 @@ impl Server {
             let in_time = worker.since.elapsed() + SLACK < Duration::from_secs(*patience);
             let reason = if in_time { Reason::Left } else { Reason::TimedOut };
             let tried = if *trust == Trust::Authenticates { Tried::Pam } else { Tried::Nothing };
-            self.refuse_login(connection, peer, &Refusal { user, proved: "none", tried, key: "", reason });
+            self.refuse_login(connection, peer, &Refusal { user, proved: "none", tried, key: "", reason, typed: b"" });
         }
         let named = front.statements.values().next_back().map(|kept| &kept.passed);
         if front.logged_in
@@ -606,7 +623,7 @@ impl Server {
         {
             let (proved, tried, reason) =
                 (passed.authenticated(), Tried::tried_by(passed.proofs), Reason::NothingAsked);
-            let refusal = Refusal { user: &passed.user, proved: &proved, tried, key: "", reason };
+            let refusal = Refusal { user: &passed.user, proved: &proved, tried, key: "", reason, typed: b"" };
             return self.refuse_login(connection, peer, &refusal);
         }
         if refused || front.logged_in || is_let_in {
@@ -614,13 +631,21 @@ impl Server {
         }
         if let Some((user, why)) = &front.at_first {
             let (tried, reason) = (Tried::Nothing, Reason::Pam(*why));
-            return self.refuse_login(connection, peer, &Refusal { user, proved: "none", tried, key: "", reason });
+            return self.refuse_login(
+                connection,
+                peer,
+                &Refusal { user, proved: "none", tried, key: "", reason, typed: b"" },
+            );
         }
         match (&front.offered, named) {
             (Some(Offered { user, fingerprint, registered: false, revoked }), _) => {
                 let reason = if *revoked { Reason::KeyRevoked } else { Reason::NotRegistered };
                 let tried = Tried::Publickey;
-                self.refuse_login(connection, peer, &Refusal { user, proved: "none", tried, key: fingerprint, reason });
+                self.refuse_login(
+                    connection,
+                    peer,
+                    &Refusal { user, proved: "none", tried, key: fingerprint, reason, typed: b"" },
+                );
             }
             (offered, Some(passed)) => {
                 let (tried, key) = offered
@@ -628,7 +653,7 @@ impl Server {
                     .map_or((Tried::Nothing, ""), |offered| (Tried::Publickey, offered.fingerprint.as_str()));
                 let (user, proved) = (passed.user.as_str(), passed.authenticated());
                 let reason = Reason::NothingProved;
-                self.refuse_login(connection, peer, &Refusal { user, proved: &proved, tried, key, reason });
+                self.refuse_login(connection, peer, &Refusal { user, proved: &proved, tried, key, reason, typed: b"" });
             }
             // With a registered key one may ask for help, and for what is everybody's: that takes no proof to us.
             (_, None) => {}

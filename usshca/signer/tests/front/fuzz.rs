@@ -366,8 +366,8 @@ impl World {
             5 if self.random.one_in(4) => ToSigner::Knows { user: self.text(), key: self.public_key() },
             6 if self.random.one_in(4) => ToSigner::Impossible { user: self.text() },
             6 if self.random.one_in(4) => {
-                let how = *self.random.of(&[Ending::Help, Ending::NoAgent, Ending::Command]);
-                ToSigner::Ends { attempt, how }
+                let how = *self.random.of(&[Ending::Help, Ending::NoAgent, Ending::Command, Ending::OnlyThere]);
+                ToSigner::Ends { attempt, how, typed: self.text().into_bytes() }
             }
             6 => ToSigner::Demands { attempt },
             7 | 8 => ToSigner::Challenge { attempt, purpose, key: self.public_key() },
