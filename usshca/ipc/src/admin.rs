@@ -386,12 +386,19 @@ pub struct Grant {
     pub critical_options: Vec<(String, String)>,
     /// Flags by name; `login-time@ussh` is in every certificate besides.
     pub extensions: Vec<String>,
-    /// The agent asks before each use.
-    pub confirm: bool,
-    /// The agent drops it after so many seconds.
-    pub agent_lifetime_seconds: u64,
+    /// What the agent is told, into which it is put with its key; `None`: it is not, the key is the user's own.
+    pub in_agent: Option<InAgent>,
     /// Most of them that are good at one time, if there is such a limit.
     pub max_certificates: Option<u32>,
+}
+
+/// What an agent is told that holds a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InAgent {
+    /// It asks before each use.
+    pub confirm: bool,
+    /// It drops it after so many seconds.
+    pub lifetime_seconds: u64,
 }
 
 /// The answer.

@@ -92,6 +92,14 @@ pub enum PolicyRefusal {
         /// What was asked for.
         kind: &'static str,
     },
+    /// Of a key that the CA was to make.
+    #[error("the CA makes no keys of the type {kind}: one can only be the user's own, in the mode client-key")]
+    NotMade {
+        /// Which.
+        rule: String,
+        /// What was asked for.
+        kind: &'static str,
+    },
     /// None was given.
     #[error("the rule demands a reason")]
     Reason {
@@ -130,6 +138,7 @@ impl PolicyRefusal {
             | PolicyRefusal::Authentication { rule, .. }
             | PolicyRefusal::Mode { rule, .. }
             | PolicyRefusal::KeyType { rule, .. }
+            | PolicyRefusal::NotMade { rule, .. }
             | PolicyRefusal::Reason { rule }
             | PolicyRefusal::Validity { rule, .. }
             | PolicyRefusal::Principal { rule, .. }

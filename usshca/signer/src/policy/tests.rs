@@ -502,7 +502,16 @@ fn modes_and_key_types_are_those_that_the_rule_names() {
     assert_eq!(asking.of(&silent), Err(PolicyRefusal::Mode { rule: "staff".into(), mode: "client-key" }));
     asking.mode = Mode::Inject;
     asking.key_kind = KeyKind::Rsa;
-    assert!(matches!(asking.of(&silent), Err(PolicyRefusal::KeyType { .. })));
+    let not_made = |kind| Err(PolicyRefusal::NotMade { rule: "staff".into(), kind });
+    assert_eq!(asking.of(&silent), not_made("rsa"));
+    // Nor where the rule allows such a key: that is one of the user's own.
+    let both =
+        rule("modes = [\"inject\", \"client-key\"]\nkey_types = [\"ed25519-sk\", \"rsa\", \"ecdsa\"]\n").unwrap();
+    assert_eq!(asking.of(&both), not_made("rsa"));
+    asking.key_kind = KeyKind::SkEd25519;
+    assert_eq!(asking.of(&both), not_made("ed25519-sk"));
+    asking.key_kind = KeyKind::Ecdsa;
+    asking.of(&both).unwrap();
     assert!(rule("key_types = [\"rsa\"]\n").unwrap_err().to_string().contains("makes no other keys"));
 }
 
