@@ -109,6 +109,8 @@ pub enum ToSigner {
     Demands {
         /// The attempt.
         attempt: u32,
+        /// A registered key has signed this SSH session, and that is why somebody was looked up: the front's word, which only says that such a login was let in and is no refusal.
+        by_key: bool,
     },
     /// A message for a key to sign (`ussh_core::login_proof`), in place of the one before. After [`MAX_FAILED_PROOFS`] keys that proved nothing there is none. The answer is [`FromSigner::Challenge`].
     Challenge {
@@ -203,7 +205,7 @@ pub const MAX_TYPED: usize = 40;
 /// Most keys that a front may ask about.
 pub const MAX_KNOWS: u32 = 64;
 
-/// How many keys that are to prove themselves may fail on one connection.
+/// How often somebody may be refused on one connection for what was not proved: keys that fail, questions about themselves and administration.
 pub const MAX_FAILED_PROOFS: u32 = 64;
 
 /// What a key is to prove.

@@ -12,7 +12,9 @@ use ussh_os::agent_socket::Peer;
 use ussh_os::seqpacket::SeqPacket;
 use ussh_os::syslog::Severity;
 use usshca_ipc::channel::{Channel, ChannelError};
-use usshca_ipc::front::{Delivery, Ending, FromSigner, MAX_REASON, MAX_TYPED, MAX_WISHED, MAX_WISHES, ToSigner, Wish};
+use usshca_ipc::front::{
+    Delivery, Ending, FromSigner, MAX_FAILED_PROOFS, MAX_REASON, MAX_TYPED, MAX_WISHED, MAX_WISHES, ToSigner, Wish,
+};
 use usshca_ipc::worker::{PamRefusal, Spoken, Statement, StatementReply};
 
 use super::hosts::HostState;
@@ -56,7 +58,7 @@ pub struct Front {
     pub(super) host: HostState,
     /// How often it asked about a key.
     pub(super) knows: u32,
-    /// How often a key that was to prove itself did not.
+    /// How often somebody was refused here for what was not proved; each time is a line of the log.
     pub(super) failed_proofs: u32,
     /// How many parts of the feed it asked for.
     feed_parts: u32,
@@ -96,6 +98,8 @@ pub(super) struct Kept {
     pub(super) since: Instant,
     /// When the statement came.
     pub(super) stated: Instant,
+    /// As its front says, a key of the user's has signed the SSH session.
+    pub(super) by_key: bool,
     /// The user's own key, which proved that its owner wants it certified.
     pub(super) possessed: Option<PublicKey>,
 }
@@ -136,6 +140,11 @@ pub struct Worker {
 }
 
 impl Front {
+    /// No front of ours comes so far: it ends with the first refusal, or tries the keys of an agent.
+    pub(super) fn has_failed_enough(&self) -> bool {
+        self.failed_proofs >= MAX_FAILED_PROOFS
+    }
+
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.socket().as_fd()
     }
@@ -307,7 +316,7 @@ impl Server {
         let proofs = Proofs { pam: trust == Trust::Authenticates, publickey: false };
         let passed = Passed { user: statement.user, groups: statement.groups, proofs, key: None, login_time: now };
         let stated = Instant::now();
-        front.statements.insert(attempt, Kept { passed, since: stated, stated, possessed: None });
+        front.statements.insert(attempt, Kept { passed, since: stated, stated, by_key: false, possessed: None });
         self.tell_if_enough(connection, attempt);
         StatementReply::Kept
     }
@@ -328,7 +337,7 @@ impl Server {
             }
             Heard::Message(ToSigner::Ways, _) => self.ways(connection),
             Heard::Message(ToSigner::Knows { user, key }, _) => self.knows(connection, &user, &key),
-            Heard::Message(ToSigner::Demands { attempt }, _) => self.demands(connection, attempt),
+            Heard::Message(ToSigner::Demands { attempt, by_key }, _) => self.demands(connection, attempt, by_key),
             Heard::Message(ToSigner::Challenge { attempt, purpose, key }, _) => {
                 self.challenge(connection, attempt, purpose, &key);
             }
@@ -479,6 +488,7 @@ impl Server {
         };
         front.refused = true;
         front.settled = true;
+        front.failed_proofs = front.failed_proofs.saturating_add(1);
         let (peer, proved) = (front.peer.ip(), passed.authenticated());
         let refusal = Refusal { user: &passed.user, proved: &proved, tried, key, reason, typed };
         self.refuse_login(connection, peer, &refusal);
@@ -590,13 +600,14 @@ impl Server {
         }
     }
 
-    /// Whether the registered key that was offered is all that the rule demands: its user was let in, and then asked for nothing that takes a proof (`help`, say).
+    /// Whether the registered key that was offered has signed, and is all that the rule demands: its user was let in, and then asked for nothing that takes a proof (`help`, say).
     fn is_let_in_by_key(&self, connection: u64) -> bool {
         let Some(front) = self.fronts.get(&connection) else {
             return false;
         };
-        let attempt = front.statements.keys().next_back();
-        let demanded = attempt.and_then(|attempt| self.demanded(connection, *attempt));
+        // Offered alone, it may be anybody's who has read it.
+        let signed = front.statements.iter().next_back().filter(|(_, kept)| kept.by_key);
+        let demanded = signed.and_then(|(attempt, _)| self.demanded(connection, *attempt));
         let by_key = Proofs { pam: false, publickey: true };
         front.offered.as_ref().is_some_and(|offered| offered.registered)
             && demanded.is_some_and(|(ways, _)| ways.iter().any(|way| by_key.satisfy(*way)))

@@ -152,9 +152,31 @@ fn who_was_let_in_by_a_key_and_asked_for_nothing_was_refused_nothing() {
         let front = world.looked_up(connection, user, group);
         let knows = ToSigner::Knows { user: user.into(), key: key.public_key().to_blob() };
         assert_eq!(say(&front, &knows), FromSigner::Known(true));
+        say(&front, &ToSigner::Demands { attempt: 1, by_key: true });
     }
     // Of the other the rule demands PAM besides.
     assert_eq!(wait_for(&world, 1), [row("bea", "192.0.2.2", "none (tried publickey)", "nothing proved", 1)]);
+}
+
+/// Public keys are public: whoever is looked up because a rule lets people in with nothing, and then shows somebody's key and does not sign, was not let in.
+#[test]
+fn a_registered_key_that_was_offered_and_did_not_sign_lets_nobody_in() {
+    let world = keyed();
+    let key = new_key();
+    world.register("ci", &key);
+    for (connection, offered_first) in [(1, false), (2, true)] {
+        let knows = ToSigner::Knows { user: "ci".into(), key: key.public_key().to_blob() };
+        let front = world.looked_up(connection, "ci", "machines");
+        let demands = ToSigner::Demands { attempt: 1, by_key: false };
+        for question in if offered_first { [&knows, &demands] } else { [&demands, &knows] } {
+            assert!(!matches!(say(&front, question), FromSigner::Refused { .. }));
+        }
+        drop(front);
+        let connections = usize::try_from(connection).unwrap();
+        let from = format!("192.0.2.{connection}");
+        assert_eq!(wait_for(&world, connections)[0], row("ci", &from, "none (tried publickey)", "nothing proved", 1));
+    }
+    assert_eq!(world.rows()[0].fingerprint, key.public_key().fingerprint());
 }
 
 #[test]
