@@ -351,6 +351,9 @@ fn a_wish_makes_less_of_a_certificate_and_never_more() {
         let refused = PolicyRefusal::Principal { rule: "x".into(), names: groups(&[not]) };
         assert_eq!(wishing(None, names), Err(refused), "{names:?}");
     }
+    let Err(refused) = wishing(None, &["db", "r\n", "a b", "c", "d"]) else { panic!() };
+    let expected = "a principal was asked for that the rule does not give: r\\x0a, a\\x20b, c and 1 more";
+    assert_eq!(refused.to_string(), expected);
     // Without a maximum of its own a rule allows what it gives.
     let mut asking = asking("alice", &[]);
     asking.wish.validity_seconds = Some(3601);
