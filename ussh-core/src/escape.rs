@@ -14,15 +14,33 @@ pub fn escape_word(bytes: &[u8], max: usize) -> String {
     escape_also(bytes, max, b" \"'")
 }
 
-/// As [`escape`], but letters, digits and common signs of every script pass: for text that people write and read at a terminal. What steers it does not (controls, and whatever turns
-/// the direction of writing round), nor what cannot be seen.
+/// As [`escape`], but letters, digits, pictures and common signs of every script pass: for text that people write and read at a terminal. What steers it does not (controls, and whatever
+/// turns the direction of writing round), nor what cannot be seen. Text with letters that are written from right to left stands between U+2068 and U+2069 (UAX #9, FSI and PDI), so that a
+/// terminal which turns them round leaves what stands behind it in its place.
 pub fn escape_text(text: &str, max: usize) -> String {
+    const ISOLATE: (char, char) = ('\u{2068}', '\u{2069}');
+    if !text.chars().any(is_right_to_left) {
+        return escape_unreadable(text, max);
+    }
+    match max.checked_sub(ISOLATE.0.len_utf8() + ISOLATE.1.len_utf8()) {
+        Some(room) => format!("{}{}{}", ISOLATE.0, escape_unreadable(text, room), ISOLATE.1),
+        None => escape(text.as_bytes(), max),
+    }
+}
+
+fn escape_unreadable(text: &str, max: usize) -> String {
     let mut out = String::with_capacity(text.len().min(max));
     let mut cut = 0;
-    for c in text.chars() {
+    let mut before = Before::default();
+    let mut characters = text.chars().peekable();
+    while let Some(c) = characters.next() {
         let mut buffer = [0; 4];
         let bytes = c.encode_utf8(&mut buffer);
-        let piece = if is_readable(c) { bytes.to_owned() } else { escape(bytes.as_bytes(), usize::MAX) };
+        let piece = if before.lets_pass(c, characters.peek().copied()) {
+            bytes.to_owned()
+        } else {
+            escape(bytes.as_bytes(), usize::MAX)
+        };
         if out.len() + piece.len() > max {
             out.truncate(cut);
             out.push_str("...".get(..max.min(3)).unwrap_or(""));
@@ -36,7 +54,70 @@ pub fn escape_text(text: &str, max: usize) -> String {
     out
 }
 
-/// Of what is not ASCII: letters and digits, signs of Latin-1 (but the soft hyphen), dashes, quotes and the like, and currencies. None of these blocks holds a format character
+/// What stands before a character, as far as it was shown as it is.
+#[derive(Default)]
+struct Before {
+    shown: Option<char>,
+    /// Marks on it so far.
+    marks: u32,
+}
+
+impl Before {
+    /// Most marks on one letter: more of them paint over other lines.
+    const MAX_MARKS: u32 = 3;
+
+    /// Marks pass on a letter, and what joins pictures or makes them coloured passes behind one.
+    fn lets_pass(&mut self, c: char, next: Option<char>) -> bool {
+        let is_mark = is_mark(c) && self.shown.is_some_and(char::is_alphanumeric) && self.marks < Self::MAX_MARKS;
+        let joins = match c {
+            '\u{fe0f}' => self.shown.is_some_and(is_picture),
+            '\u{200d}' => {
+                self.shown.is_some_and(|before| is_picture(before) || before == '\u{fe0f}')
+                    && next.is_some_and(is_picture)
+            }
+            _ => false,
+        };
+        if is_mark {
+            self.marks += 1;
+            return true;
+        }
+        let passes = is_readable(c) || joins;
+        *self = Before { shown: passes.then_some(c), marks: 0 };
+        passes
+    }
+}
+
+/// Marks that are no letters to Unicode: of Latin, Greek and Cyrillic, and what stands among the letters of India, South-East Asia and Tibet. None of these blocks holds a format character;
+/// the two vowels of Khmer that cannot be seen are left out.
+fn is_mark(c: char) -> bool {
+    matches!(c, '\u{300}'..='\u{34e}' | '\u{350}'..='\u{36f}' | '\u{3099}' | '\u{309a}')
+        || (matches!(c, '\u{900}'..='\u{109f}' | '\u{1780}'..='\u{17b3}' | '\u{17b6}'..='\u{17ff}')
+            && !c.is_alphanumeric())
+}
+
+/// Signs, pictures and flags.
+fn is_picture(c: char) -> bool {
+    matches!(c, '\u{2190}'..='\u{21ff}' | '\u{2600}'..='\u{27bf}' | '\u{1f1e6}'..='\u{1f1ff}' | '\u{1f300}'..='\u{1faff}')
+}
+
+/// By block, what is not assigned in them too (Unicode, DerivedBidiClass.txt, classes R and AL).
+fn is_right_to_left(c: char) -> bool {
+    matches!(c, '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{fefc}' | '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}')
+}
+
+/// Columns that text from [`escape_text`] takes on a terminal, about: none for a mark of Latin, a joiner or an isolate, two for what is wide (Unicode, EastAsianWidth.txt, by block).
+pub fn columns(text: &str) -> usize {
+    let of = |c| match c {
+        '\u{300}'..='\u{36f}' | '\u{200d}' | '\u{2066}'..='\u{2069}' | '\u{fe0f}' | '\u{3099}' | '\u{309a}' => 0,
+        '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{303e}' | '\u{3041}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' => 2,
+        '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{ffe0}'..='\u{ffe6}' => 2,
+        '\u{1f300}'..='\u{1faff}' | '\u{20000}'..='\u{3fffd}' => 2,
+        _ => 1,
+    };
+    text.chars().map(of).sum()
+}
+
+/// Of what is not ASCII: letters and digits, signs of Latin-1 (but the soft hyphen), dashes, quotes and the like, currencies, and pictures. None of these blocks holds a format character
 /// (U+200B to U+200F, U+2028 to U+202E, U+2060 to U+206F).
 fn is_readable(c: char) -> bool {
     match c {
@@ -45,7 +126,7 @@ fn is_readable(c: char) -> bool {
         '\u{a1}'..='\u{ff}' | '\u{2010}'..='\u{2027}' | '\u{2030}'..='\u{205e}' | '\u{20a0}'..='\u{20bf}' => true,
         // Fillers, which are letters to Unicode and blank to the eye.
         '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' => false,
-        _ => c.is_alphanumeric(),
+        _ => c.is_alphanumeric() || is_picture(c),
     }
 }
 
@@ -92,7 +173,7 @@ fn is_plain(byte: u8) -> bool {
 }
 
 /// As [`escape`], and the bytes in `also` are escaped too: `"` for a field that stands in quotes.
-pub(crate) fn escape_also(bytes: &[u8], max: usize, also: &[u8]) -> String {
+pub fn escape_also(bytes: &[u8], max: usize, also: &[u8]) -> String {
     escape_but(bytes, max, |byte| is_plain(byte) && !also.contains(&byte))
 }
 
@@ -158,6 +239,53 @@ mod tests {
             "a\\x1b[2J\\x0a\\xc2\\x9b\\xc2\\xad\\xe2\\x80\\x8b\\xe2\\x80\\xae\\xe2\\x81\\xa6\\xe2\\x80\\xa8\\xef\\xbb\\xbf\\xe3\\x85\\xa4\\xf3\\xa0\\x81\\x81\\x5cx"
         );
         assert_eq!((escape_text("üüüü", 8), escape_text("üüüü", 7)), ("üüüü".to_owned(), "üü...".to_owned()));
+    }
+
+    #[test]
+    fn marks_and_pictures_pass_where_they_belong_to_what_is_seen() {
+        for text in [
+            "e\u{301}tude",
+            "हिन्दी",
+            "ключ утерян \u{1f511}",
+            "\u{1f469}\u{200d}\u{1f469} \u{2764}\u{fe0f}",
+            "が\u{3099}",
+        ] {
+            assert_eq!(escape_text(text, 200), text);
+        }
+        for (text, shown) in [
+            ("\u{301}x", "\\xcc\\x81x"),
+            (" \u{301}", " \\xcc\\x81"),
+            ("e\u{301}\u{301}\u{301}\u{301}", "e\u{301}\u{301}\u{301}\\xcc\\x81"),
+            ("a\u{fe0f}b\u{200d}c", "a\\xef\\xb8\\x8fb\\xe2\\x80\\x8dc"),
+            ("\u{1f511}\u{200d}x", "\u{1f511}\\xe2\\x80\\x8dx"),
+            ("क\u{17b4}", "क\\xe1\\x9e\\xb4"),
+            ("a\u{34f}", "a\\xcd\\x8f"),
+        ] {
+            assert_eq!(escape_text(text, 200), shown, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_from_right_to_left_turns_nothing_else_round() {
+        for text in ["אבד המפתח", "ضاع المفتاح 7", "x ש"] {
+            assert_eq!(escape_text(text, 200), format!("\u{2068}{text}\u{2069}"));
+        }
+        // Its own isolates are none: the end is ours.
+        assert_eq!(escape_text("א\u{2069}b", 200), "\u{2068}א\\xe2\\x81\\xa9b\u{2069}");
+        for max in 0..40 {
+            let shown = escape_text("אבגדהוזחטי", max);
+            assert!(shown.len() <= max, "{max}: {shown}");
+            assert_eq!(shown.contains('\u{2068}'), shown.contains('\u{2069}'), "{max}");
+        }
+    }
+
+    #[test]
+    fn columns_are_those_of_a_terminal() {
+        for (text, expected) in
+            [("abc", 3), ("e\u{301}", 1), ("한국어", 6), ("\u{1f511}", 2), ("\u{2068}שלום\u{2069}", 4), ("über", 4)]
+        {
+            assert_eq!(columns(text), expected, "{text}");
+        }
     }
 
     #[test]

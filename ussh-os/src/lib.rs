@@ -16,6 +16,7 @@ mod pam_abi;
 pub mod pam_application;
 #[cfg(feature = "pam-module")]
 pub mod pam_module;
+pub mod pam_names;
 pub mod process;
 pub mod process_tree;
 pub mod resident;

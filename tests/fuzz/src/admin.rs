@@ -103,7 +103,7 @@ pub fn admin_command(data: &[u8]) {
     let verb = match parsed {
         Parsed::Verb(verb) => verb,
         Parsed::Help(_) => return,
-        Parsed::Wrong(failure) => return assert_eq!(failure.exit.code(), 64, "{failure}"),
+        Parsed::Wrong(failure) | Parsed::OnlyThere(failure) => return assert_eq!(failure.exit.code(), 64, "{failure}"),
     };
     // What is passed on as it came: from the signer itself, or from the one who reads it.
     let is_raw = matches!(

@@ -374,7 +374,7 @@ impl World {
             | (ToSigner::Knows { .. }, FromSigner::Known(_) | FromSigner::KnownRevoked)
             | (ToSigner::Impossible { .. }, FromSigner::Noted) => {}
             (ToSigner::Ends { attempt, .. }, FromSigner::Noted) => assert!(of(attempt).is_some()),
-            (ToSigner::Demands { attempt }, FromSigner::Demands { .. }) => assert!(of(attempt).is_some()),
+            (ToSigner::Demands { attempt, .. }, FromSigner::Demands { .. }) => assert!(of(attempt).is_some()),
             (ToSigner::Issue { attempt, public_key, .. }, FromSigner::Issued { certificate, .. }) => {
                 let attempt = of(attempt).expect("a certificate for a statement that there is not");
                 self.owed(connection, attempt, public_key, certificate);

@@ -137,11 +137,10 @@ fn certificate(grant: &Grant) -> String {
     lines.extend(
         grant.critical_options.iter().map(|(name, value)| ("critical", format!("{} {}", shown(name), shown(value)))),
     );
-    let lifetime = humantime::format_duration(Duration::from_secs(grant.agent_lifetime_seconds));
-    lines.push((
-        "in the agent",
-        format!("for {lifetime}{}", if grant.confirm { ", which asks before each use" } else { "" }),
-    ));
+    lines.extend(grant.in_agent.map(|agent| {
+        let lifetime = humantime::format_duration(Duration::from_secs(agent.lifetime_seconds));
+        ("in the agent", format!("for {lifetime}{}", if agent.confirm { ", which asks before each use" } else { "" }))
+    }));
     lines.extend(grant.max_certificates.map(|most| ("at one time", format!("{most} at most"))));
     lines.into_iter().map(|(name, value)| format!("    {name:<13}{value}\n")).collect()
 }
@@ -164,8 +163,8 @@ fn to_json(explained: &Explained) -> Value {
             "valid_before": grant.valid_before,
             "critical_options": options(&grant.critical_options),
             "extensions": grant.extensions,
-            "confirm": grant.confirm,
-            "agent_lifetime_seconds": grant.agent_lifetime_seconds,
+            "confirm": grant.in_agent.map(|agent| agent.confirm),
+            "agent_lifetime_seconds": grant.in_agent.map(|agent| agent.lifetime_seconds),
             "max_certificates": grant.max_certificates,
         })
     });

@@ -21,8 +21,10 @@ pub enum Parsed {
     Verb(AdminCommand),
     /// Help or version: for standard output.
     Help(String),
-    /// Not to be run; why.
+    /// No verb, or not in this form; why.
     Wrong(Failure),
+    /// Works at the CA's machine, and not from elsewhere; why.
+    OnlyThere(Failure),
 }
 
 /// Reads what stands behind `admin`. The shell on the user's side has eaten its quotes; one of ours takes them as a shell does, so that a reason of several words can be given.
@@ -41,7 +43,7 @@ pub fn parse(line: &str) -> Parsed {
         Err(e) => return said(&e),
     };
     match Cli::from_arg_matches(&matches) {
-        Ok(cli) => permitted(cli).map_or_else(Parsed::Wrong, Parsed::Verb),
+        Ok(cli) => permitted(cli).map_or_else(Parsed::OnlyThere, Parsed::Verb),
         Err(e) => said(&e),
     }
 }
@@ -191,6 +193,16 @@ mod tests {
         }
     }
 
+    fn only_there(line: &str) -> String {
+        match parse(line) {
+            Parsed::OnlyThere(failure) => {
+                assert_eq!(failure.exit, Exit::Usage, "{line}");
+                failure.message
+            }
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
     #[test]
     fn words_are_those_of_a_shell_that_expands_nothing() {
         for (line, expected) in [
@@ -230,7 +242,7 @@ mod tests {
         for verb in
             ["init", "serve", "check", "status", "backup /x", "replay --policy /x", "publish /x", "feed key rotate"]
         {
-            assert!(wrong(verb).contains("at the CA's machine alone"), "{verb}: {}", wrong(verb));
+            assert!(only_there(verb).contains("at the CA's machine alone"), "{verb}: {}", only_there(verb));
         }
         for (line, words) in [
             ("--dir /srv/ca list", "no --dir"),
@@ -240,7 +252,7 @@ mod tests {
             ("key register alice /home/alice/id.pub", "no key file to read"),
             ("explain alice", "no looking up of groups"),
         ] {
-            assert!(wrong(line).contains(words), "{line}: {}", wrong(line));
+            assert!(only_there(line).contains(words), "{line}: {}", only_there(line));
         }
     }
 }

@@ -48,9 +48,9 @@ pub fn revoke(desk: &dyn Desk, args: &RevokeArgs) -> Result<(), Failure> {
             // Strings: JSON's numbers lose digits above 2^53 in many readers.
             (true, _) => {
                 let act = done.map(|done| done.act.to_string());
-                let certificates = done.map_or(0, |done| done.certificates);
+                let (certificates, held) = done.map_or((0, 0), |done| (done.certificates, done.held));
                 let already = done.is_none();
-                let mut value = json!({ "revocation": act, "certificates": certificates, "already": already });
+                let mut value = json!({ "revocation": act, "certificates": certificates, "revoked_before": held, "already": already });
                 if let (Some(fields), Some(serial)) = (value.as_object_mut(), serial) {
                     fields.insert("serial".to_owned(), serial.into());
                 }
@@ -62,13 +62,23 @@ pub fn revoke(desk: &dyn Desk, args: &RevokeArgs) -> Result<(), Failure> {
                     (None, 1) => ", 1 certificate that is not over".to_owned(),
                     (None, count) => format!(", {count} certificates that are not over"),
                 };
+                let held = match (done.certificates, done.held) {
+                    (_, 0) => String::new(),
+                    (1, _) => ", which another revocation holds too".to_owned(),
+                    (count, held) if count == held => ", all of which other revocations hold too".to_owned(),
+                    (_, held) => format!(", {held} of which other revocations hold too"),
+                };
                 if let (Some(_), Of::Host) = (&args.before, args.of) {
                     desk.note("note: the CA machine's own host certificate is one of them if it was issued before that time: sign its host key again (usshca host sign), and let the CA read it (SIGHUP)");
                 }
                 if let Some(way_on) = own {
                     desk.note(&format!("note: the CA machine's own host certificate is revoked by this: {way_on}, or undo it: usshca revoke --undo {}", done.act));
                 }
-                format!("revoked {described} (revocation {}{count}); {}\n", done.act, next_steps(desk, "refuse it"))
+                format!(
+                    "revoked {described} (revocation {}{count}{held}); {}\n",
+                    done.act,
+                    next_steps(desk, "refuse it")
+                )
             }
             (false, None) => format!("{described}: was revoked before\n"),
         },
@@ -133,22 +143,34 @@ fn describe(what: &Revoke) -> String {
 }
 
 fn undo(desk: &dyn Desk, args: &RevokeArgs, act: u64) -> Result<(), Failure> {
-    let Reply::Lifted { certificates, already } = desk.link()?.ask(&Request::Lift { act })? else {
+    let Reply::Lifted { certificates, held, already } = desk.link()?.ask(&Request::Lift { act })? else {
         return Err(unexpected());
     };
     print(
         desk,
         &match (args.json, already) {
-            (true, _) => {
-                json::line(&json!({ "revocation": act.to_string(), "certificates": certificates, "already": already }))
-            }
+            (true, _) => json::line(&json!({
+                "revocation": act.to_string(),
+                "certificates": certificates,
+                "still_revoked": held,
+                "already": already,
+            })),
             (false, true) => format!("revocation {act} was undone before\n"),
             (false, false) => {
                 let good = match certificates {
                     1 => "1 certificate is good again".to_owned(),
                     count => format!("{count} certificates are good again"),
                 };
-                format!("revocation {act} undone, {good}; {}\n", next_steps(desk, "take again what it was about"))
+                let (stay, taken) = match held {
+                    0 => (String::new(), "take again what it was about"),
+                    1 => {
+                        (", 1 stays revoked by another revocation".to_owned(), "take again what no other one is about")
+                    }
+                    held => {
+                        (format!(", {held} stay revoked by other revocations"), "take again what no other one is about")
+                    }
+                };
+                format!("revocation {act} undone, {good}{stay}; {}\n", next_steps(desk, taken))
             }
         },
     )

@@ -1,6 +1,6 @@
 //! `ssh CA admin WORDS`: the administrators' verbs over ssh. What is asked goes to the signer, which alone says whether somebody is an administrator; here words become questions, and answers text.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -35,6 +35,10 @@ pub async fn run(job: &Job, line: &str, input: Option<UnboundedReceiver<Vec<u8>>
             job.ends(Ending::Command).await;
             return failed(job, &failure).await;
         }
+        Parsed::OnlyThere(failure) => {
+            job.ends(Ending::OnlyThere).await;
+            return failed(job, &failure).await;
+        }
     };
     let input = match input.filter(|_| remote::reads_input(&verb)) {
         Some(input) => Some(read(input).await),
@@ -43,12 +47,17 @@ pub async fn run(job: &Job, line: &str, input: Option<UnboundedReceiver<Vec<u8>>
     let desk = Over {
         signer: &job.signer,
         attempt: job.passed.attempt,
+        asked: Cell::new(false),
         has_pty: job.has_pty,
         input: RefCell::new(input),
         out: RefCell::new(Vec::new()),
         notes: RefCell::new(String::new()),
     };
     let done = usshca_admin::run(&desk, verb);
+    // What cannot be read (a time, a key) comes to no question: the signer would know of nothing that was asked for.
+    if done.is_err() && !desk.asked.get() {
+        job.ends(Ending::Command).await;
+    }
     job.print_to_stderr(&desk.notes.take()).await;
     let out = desk.out.take();
     match String::from_utf8(out) {
@@ -84,6 +93,8 @@ async fn read(mut input: UnboundedReceiver<Vec<u8>>) -> Vec<u8> {
 struct Over<'a> {
     signer: &'a Signer,
     attempt: u32,
+    /// Whether the signer was asked anything.
+    asked: Cell<bool>,
     has_pty: bool,
     input: RefCell<Option<Vec<u8>>>,
     out: RefCell<Vec<u8>>,
@@ -92,7 +103,7 @@ struct Over<'a> {
 
 impl Desk for Over<'_> {
     fn link(&self) -> Result<Box<dyn Link + '_>, Failure> {
-        Ok(Box::new(Questions { signer: self.signer, attempt: self.attempt }))
+        Ok(Box::new(Questions { signer: self.signer, attempt: self.attempt, asked: &self.asked }))
     }
 
     fn here(&self) -> Option<&Layout> {
@@ -133,10 +144,12 @@ impl Desk for Over<'_> {
 struct Questions<'a> {
     signer: &'a Signer,
     attempt: u32,
+    asked: &'a Cell<bool>,
 }
 
 impl Link for Questions<'_> {
     fn ask(&self, request: &Request) -> Result<Reply, Failure> {
+        self.asked.set(true);
         let request = Box::new(request.clone());
         reply(self.signer.ask_now(&ToSigner::Admin { attempt: self.attempt, request }))
     }

@@ -45,7 +45,7 @@ async fn certify(job: &Job, wish: &Wish, kind: Option<Makes>) -> Result<String, 
         return Err(silent(job).await);
     };
     let mut agent = Agent::new(channel.into_stream());
-    let (held, demands) = tokio::join!(agent.list(), job.signer.demands(job.passed.attempt));
+    let (held, demands) = tokio::join!(agent.list(), job.signer.demands(job.passed.attempt, false));
     let held = match held {
         Ok(held) => held,
         Err(e) => {

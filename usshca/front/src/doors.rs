@@ -41,7 +41,7 @@ impl Handler {
             return Ok(self.rejected(false).await);
         }
         let looked_up = Instant::now();
-        match self.look_up(user).await? {
+        match self.look_up(user, false).await? {
             Some((found, demands)) if demands.met_by(false, false) => {
                 self.login.accept(found, None);
                 Ok(Auth::Accept)
@@ -68,7 +68,7 @@ impl Handler {
         if !self.ways().await.publickey {
             return Ok(self.rejected(false).await);
         }
-        match self.look_up(user).await? {
+        match self.look_up(user, true).await? {
             Some((found, demands)) if demands.met_by(false, true) => {
                 self.login.accept(found, Some(key));
                 Ok(Auth::Accept)
@@ -100,12 +100,12 @@ impl Handler {
         Auth::Reject { proceed_with_methods: Some(methods), partial_success: partial }
     }
 
-    async fn look_up(&mut self, user: &str) -> Result<Option<(Found, Demands)>, Gone> {
+    async fn look_up(&mut self, user: &str, by_key: bool) -> Result<Option<(Found, Demands)>, Gone> {
         let Some(found) = self.login.look_up(user).await? else {
             return Ok(None);
         };
         let demands = match &self.signer {
-            Some(signer) => signer.demands(found.attempt).await,
+            Some(signer) => signer.demands(found.attempt, by_key).await,
             None => Err(NoAnswer(String::new())),
         };
         Ok(demands.ok().map(|demands| (found, demands)))

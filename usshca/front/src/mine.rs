@@ -88,7 +88,7 @@ async fn prove_login(job: &Job) -> Result<(), NoAnswer> {
     if job.passed.pam {
         return Ok(());
     }
-    let demands = job.signer.demands(job.passed.attempt).await?;
+    let demands = job.signer.demands(job.passed.attempt, false).await?;
     if !prove::is_missing(job, &demands) {
         return Ok(());
     }

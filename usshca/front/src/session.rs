@@ -6,7 +6,7 @@ use russh::server::Handle;
 use russh::{ChannelId, Disconnect};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
-use usshca_ipc::front::{Ending, FromSigner, Makes, ToSigner, Verb, Wish};
+use usshca_ipc::front::{Ending, FromSigner, MAX_TYPED, Makes, ToSigner, Verb, Wish};
 
 use crate::admin;
 use crate::certify;
@@ -202,7 +202,9 @@ impl Job {
 
     /// For the inventory, before the client hears of it and goes: this login asks for no certificate.
     pub async fn ends(&self, how: Ending) {
-        match self.signer.ask(&ToSigner::Ends { attempt: self.passed.attempt, how }).await {
+        let line = if how.is_of_a_command() { self.command.trim_ascii() } else { b"" };
+        let typed = line.get(..MAX_TYPED).unwrap_or(line).to_vec();
+        match self.signer.ask(&ToSigner::Ends { attempt: self.passed.attempt, how, typed }).await {
             Ok(FromSigner::Noted) => {}
             Ok(_) => say("the end of a login was not noted"),
             Err(e) => say(&format!("the end of a login was not noted: {e}")),

@@ -53,7 +53,7 @@ async fn sign(job: &Job, wish: &Wish, key: &PublicKey) -> Result<String, NoAnswe
         return Err(NoAnswer(text::KEY_NOT_IN_AGENT.to_owned()));
     }
     let attempt = job.passed.attempt;
-    let demands = job.signer.demands(attempt).await?;
+    let demands = job.signer.demands(attempt, false).await?;
     // A registered key that is to be certified proves both by one signature.
     if prove::is_missing(job, &demands)
         && job.signer.knows(&job.passed.user, key.blob()).await != Known::Registered

@@ -125,8 +125,8 @@ impl Signer {
     /// What is demanded of whoever an attempt named.
     /// # Errors
     /// [`NoAnswer`]
-    pub async fn demands(&self, attempt: u32) -> Result<Demands, NoAnswer> {
-        let FromSigner::Demands { ways, makes } = self.answer(&ToSigner::Demands { attempt }).await? else {
+    pub async fn demands(&self, attempt: u32, by_key: bool) -> Result<Demands, NoAnswer> {
+        let FromSigner::Demands { ways, makes } = self.answer(&ToSigner::Demands { attempt, by_key }).await? else {
             return Err(another_question());
         };
         Ok(Demands { ways, makes })

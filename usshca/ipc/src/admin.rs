@@ -291,6 +291,8 @@ pub struct Revoked {
     pub act: u64,
     /// How many certificates of the inventory that are not over.
     pub certificates: u64,
+    /// How many of them another revocation holds as well: they were revoked before.
+    pub held: u64,
 }
 
 /// One revocation.
@@ -384,12 +386,19 @@ pub struct Grant {
     pub critical_options: Vec<(String, String)>,
     /// Flags by name; `login-time@ussh` is in every certificate besides.
     pub extensions: Vec<String>,
-    /// The agent asks before each use.
-    pub confirm: bool,
-    /// The agent drops it after so many seconds.
-    pub agent_lifetime_seconds: u64,
+    /// What the agent is told, into which it is put with its key; `None`: it is not, the key is the user's own.
+    pub in_agent: Option<InAgent>,
     /// Most of them that are good at one time, if there is such a limit.
     pub max_certificates: Option<u32>,
+}
+
+/// What an agent is told that holds a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InAgent {
+    /// It asks before each use.
+    pub confirm: bool,
+    /// It drops it after so many seconds.
+    pub lifetime_seconds: u64,
 }
 
 /// The answer.
@@ -397,12 +406,14 @@ pub struct Grant {
 pub enum Reply {
     /// Rows; more follow below the last one's `row`.
     List(Vec<Entry>),
-    /// Revoked now; `None`: all of it was before.
+    /// Revoked now; `None`: the same was before.
     Revoked(Option<Revoked>),
     /// Lifted.
     Lifted {
         /// How many certificates are good again.
         certificates: u64,
+        /// How many stay revoked, since another revocation holds them.
+        held: u64,
         /// It was lifted before.
         already: bool,
     },

@@ -109,6 +109,8 @@ pub enum ToSigner {
     Demands {
         /// The attempt.
         attempt: u32,
+        /// A registered key has signed this SSH session, and that is why somebody was looked up: the front's word, which only says that such a login was let in and is no refusal.
+        by_key: bool,
     },
     /// A message for a key to sign (`ussh_core::login_proof`), in place of the one before. After [`MAX_FAILED_PROOFS`] keys that proved nothing there is none. The answer is [`FromSigner::Challenge`].
     Challenge {
@@ -155,6 +157,8 @@ pub enum ToSigner {
         attempt: u32,
         /// How.
         how: Ending,
+        /// Of a command that does not run, what was typed: its first [`MAX_TYPED`] bytes at most; else nothing.
+        typed: Vec<u8>,
     },
     /// Somebody wants to log in by a name that no account has: no worker is asked about it. The answer is [`FromSigner::Noted`].
     Impossible {
@@ -184,12 +188,24 @@ pub enum Ending {
     NoPublicKey,
     /// A command that is none, or not in this form.
     Command,
+    /// An administrator's verb that is about the CA's machine, or a form of one.
+    OnlyThere,
 }
+
+impl Ending {
+    /// Whether what was typed belongs to it.
+    pub fn is_of_a_command(self) -> bool {
+        matches!(self, Ending::Command | Ending::OnlyThere)
+    }
+}
+
+/// Most of a command that does not run, in bytes.
+pub const MAX_TYPED: usize = 40;
 
 /// Most keys that a front may ask about.
 pub const MAX_KNOWS: u32 = 64;
 
-/// How many keys that are to prove themselves may fail on one connection.
+/// How often somebody may be refused on one connection for what was not proved: keys that fail, questions about themselves and administration.
 pub const MAX_FAILED_PROOFS: u32 = 64;
 
 /// What a key is to prove.

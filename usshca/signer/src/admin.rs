@@ -186,7 +186,7 @@ fn revoke(ca: &mut Ca, what: Revoke, reason: &str, by: &str) -> Result<Reply, In
         }
     };
     Ok(match ca.revoke(what, by, reason)? {
-        Revocation::Done { act, certificates } => Reply::Revoked(Some(Revoked { act, certificates })),
+        Revocation::Done { act, certificates, held } => Reply::Revoked(Some(Revoked { act, certificates, held })),
         Revocation::Already => Reply::Revoked(None),
         Revocation::Unknown => missing,
     })
@@ -222,8 +222,8 @@ fn is_range(first: u64, last: u64) -> bool {
 
 fn lift(ca: &mut Ca, act: u64, by: &str) -> Result<Reply, InventoryError> {
     Ok(match ca.lift(act, by)? {
-        Lifted::Done { certificates } => Reply::Lifted { certificates, already: false },
-        Lifted::Already => Reply::Lifted { certificates: 0, already: true },
+        Lifted::Done { certificates, held } => Reply::Lifted { certificates, held, already: false },
+        Lifted::Already => Reply::Lifted { certificates: 0, held: 0, already: true },
         Lifted::Unknown => Reply::Refused(format!("there is no revocation {act}; `usshca revocations` shows them all")),
     })
 }

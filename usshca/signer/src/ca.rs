@@ -334,8 +334,9 @@ impl Ca {
     /// [`InventoryError`]
     pub fn lift(&mut self, act: u64, by: &str) -> Result<Lifted, InventoryError> {
         let done = self.inventory.lift(act, self.clock.now(), by)?;
-        if let Lifted::Done { certificates } = done {
-            log::warning(&format!("Lifted revocation {act} by {by}: {certificates} certificates are good again"));
+        if let Lifted::Done { certificates, held } = done {
+            let held = if held == 0 { String::new() } else { format!(", {held} stay revoked by another one") };
+            log::warning(&format!("Lifted revocation {act} by {by}: {certificates} certificates are good again{held}"));
             self.note_change();
         }
         Ok(done)
@@ -404,8 +405,9 @@ fn revocation_line(what: &Revoke, by: &str, reason: &str, done: Revocation) -> S
     let what = subject(what);
     let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     match done {
-        Revocation::Done { act, certificates } => {
-            format!("Revoked {what} (revocation {act}, {certificates} certificates) by {by}{reason}")
+        Revocation::Done { act, certificates, held } => {
+            let held = if held == 0 { String::new() } else { format!(", {held} of them revoked before") };
+            format!("Revoked {what} (revocation {act}, {certificates} certificates{held}) by {by}{reason}")
         }
         Revocation::Already => format!("Revoked before: {what}; asked again by {by}{reason}"),
         Revocation::Unknown => format!("Not revoked: there is no certificate for {what}; asked by {by}{reason}"),

@@ -516,8 +516,10 @@ fn host_certificates_are_checked_and_recorded() {
 
 #[test]
 fn a_revocation_reads_well_in_the_log() {
-    let done = Revocation::Done { act: 3, certificates: 1 };
+    let done = Revocation::Done { act: 3, certificates: 1, held: 0 };
+    let held = Revocation::Done { act: 3, certificates: 2, held: 1 };
     for (done, reason, expected) in [
+        (held, "", "Revoked serial 7 (revocation 3, 2 certificates, 1 of them revoked before) by admin uid 0"),
         (done, "lost", "Revoked serial 7 (revocation 3, 1 certificates) by admin uid 0: lost"),
         (done, "", "Revoked serial 7 (revocation 3, 1 certificates) by admin uid 0"),
         (Revocation::Already, "", "Revoked before: serial 7; asked again by admin uid 0"),

@@ -1,7 +1,7 @@
 //! What policy would say to a request, and why: the same question and the same answer as of an issue, with nothing issued.
 
 use ussh_core::clock::UnixTime;
-use usshca_ipc::admin::{Explained, Grant, Supposed, Takes};
+use usshca_ipc::admin::{Explained, Grant, InAgent, Supposed, Takes};
 use usshca_ipc::front::Wish;
 
 use crate::ca::critical_options;
@@ -27,10 +27,12 @@ pub fn explain(policy: &Policy, supposed: &Supposed, now: UnixTime) -> Result<Ex
     let demands = policy.demands(&asked);
     let proofs = or_first(&supposed.authentication, Proofs::from_name, demands.map(|d| d.authentication), asked.proofs)
         .ok_or_else(|| none_of("authentication", &Proofs::names()))?;
-    // What a login asks for that says nothing.
-    let modes = demands.map(|d| d.modes).filter(|modes| !modes.contains(&Mode::Inject));
-    let mode = or_first(&supposed.mode, Mode::from_name, modes, Mode::Inject)
-        .ok_or_else(|| none_of("mode", &Mode::names()))?;
+    // What a login asks for that says nothing, and of a key that the CA does not make, one by which the user brings it.
+    let brings = KeyKind::from_name(&supposed.key_type).is_some_and(|kind| !kind.is_made());
+    let at_first = if brings { Mode::ClientKey } else { Mode::Inject };
+    let modes = demands.map(|d| d.modes).filter(|modes| !modes.contains(&at_first));
+    let mode =
+        or_first(&supposed.mode, Mode::from_name, modes, at_first).ok_or_else(|| none_of("mode", &Mode::names()))?;
     let kinds = demands.map_or(&[][..], |d| d.key_types);
     let made: Vec<KeyKind> = kinds.iter().copied().filter(|kind| mode == Mode::ClientKey || kind.is_made()).collect();
     let key_kind = or_first(&supposed.key_type, KeyKind::from_name, Some(&made), KeyKind::Ed25519)
@@ -60,7 +62,7 @@ pub fn explain(policy: &Policy, supposed: &Supposed, now: UnixTime) -> Result<Ex
     let passed_over = policy.passed_over(&question).into_iter();
     let passed_over = passed_over.map(|passed| (passed.rule.to_owned(), passed.mismatch.to_string())).collect();
     let decision =
-        decided.map(|grant| certificate(&supposed.user, &grant, time)).map_err(|refusal| refusal.to_string());
+        decided.map(|grant| certificate(&supposed.user, &grant, mode, time)).map_err(|refusal| refusal.to_string());
     Ok(Explained { passed_over, rule, supposed, takes, decision })
 }
 
@@ -85,7 +87,7 @@ fn none_of(what: &str, names: &[&str]) -> String {
     format!("no such {what}; there are: {}", names.join(", "))
 }
 
-fn certificate(user: &str, grant: &policy::Grant, time: UnixTime) -> Grant {
+fn certificate(user: &str, grant: &policy::Grant, mode: Mode, time: UnixTime) -> Grant {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let options = critical_options(grant).into_iter();
     Grant {
@@ -95,8 +97,11 @@ fn certificate(user: &str, grant: &policy::Grant, time: UnixTime) -> Grant {
         valid_before: time.0.saturating_add(grant.validity_seconds),
         critical_options: options.map(|o| (text(&o.name), text(o.string_value().unwrap_or_default()))).collect(),
         extensions: grant.extensions.clone(),
-        confirm: grant.confirm,
-        agent_lifetime_seconds: grant.agent_lifetime_seconds.unwrap_or(u64::MAX).min(grant.validity_seconds),
+        // Nothing is put into an agent but what the CA makes.
+        in_agent: (mode == Mode::Inject).then(|| InAgent {
+            confirm: grant.confirm,
+            lifetime_seconds: grant.agent_lifetime_seconds.unwrap_or(u64::MAX).min(grant.validity_seconds),
+        }),
         max_certificates: grant.max_certificates,
     }
 }

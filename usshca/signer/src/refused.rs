@@ -8,7 +8,11 @@ use ussh_core::issue::IssueError;
 use ussh_core::keys::KeyError;
 
 use crate::inventory::InventoryError;
-use crate::policy::PolicyRefusal;
+use crate::policy::{Mode, PolicyRefusal};
+
+/// Of somebody for whom the CA makes no key.
+const OWN_KEY: &str =
+    "The CA's policy wants a key of your own. Try: ssh-add KEY, then ssh -A CA sign < KEY.pub > KEY-cert.pub";
 
 /// Why nothing was issued.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +126,11 @@ fn for_user(refusal: &PolicyRefusal) -> String {
         PolicyRefusal::Authentication { demanded, .. } => {
             format!("The CA's policy wants you to prove who you are by {demanded}.")
         }
-        PolicyRefusal::Mode { mode, .. } => format!("The CA's policy does not give you certificates by way of {mode}."),
+        PolicyRefusal::Mode { mode, .. } if *mode == Mode::ClientKey.name() => {
+            "The CA's policy certifies no key of your own: the CA makes one for you. Try: ssh -A CA".to_owned()
+        }
+        PolicyRefusal::Mode { .. } => OWN_KEY.to_owned(),
+        PolicyRefusal::NotMade { kind, .. } => format!("The CA makes no keys of the type {kind}. {OWN_KEY}"),
         PolicyRefusal::KeyType { kind, .. } => {
             format!("The CA's policy does not certify your keys of the type {kind}.")
         }

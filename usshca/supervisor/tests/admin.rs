@@ -441,13 +441,18 @@ fn a_revocation_is_of_one_thing_and_can_be_undone() {
     assert!(world.good(&["show", &serial]).contains("stolen"));
     let listed = world.good(&["revocations"]);
     assert!(listed.contains("host ca.example.com") && listed.contains("stolen"), "{listed}");
+    let said = world.good(&["revoke", &serial]);
+    assert!(said.contains(" (revocation 2, which another revocation holds too); hosts refuse it"), "{said}");
+    let said = world.good(&["revoke", "--undo", "2"]);
+    let stays = "revocation 2 undone, 0 certificates are good again, 1 stays revoked by another revocation; hosts take again what no other one is about";
+    assert!(said.contains(stays), "{said}");
     let said = world.good(&["revoke", "--undo", "1"]);
     assert!(said.contains("1 certificate is good again; hosts take again what"), "{said}");
     assert!(!said.contains("refuse"), "{said}");
     assert!(world.good(&["revoke", "--undo", "1"]).contains("undone before"));
     assert!(!world.good(&["show", &serial]).contains("stolen"));
     let listed = world.good(&["revocations", "--json"]);
-    let act: serde_json::Value = serde_json::from_str(listed.trim()).unwrap();
+    let act: serde_json::Value = serde_json::from_str(listed.lines().last().unwrap()).unwrap();
     assert_eq!((act["scope"].as_str(), act["undone_by"].as_str()), (Some("host"), act["by"].as_str()));
 }
 
@@ -679,6 +684,7 @@ fn explain_says_which_rule_decides_and_why_the_others_do_not() {
     for (line, by) in [
         ("key_types = [\"ecdsa-sk\", \"ecdsa\"]", "pam, inject, key type ecdsa\n"),
         ("modes = [\"client-key\"]\nkey_types = [\"ecdsa-sk\", \"ecdsa\"]", "pam, client-key, key type ecdsa-sk\n"),
+        ("modes = [\"inject\", \"client-key\"]\nkey_types = [\"rsa\", \"ecdsa\"]", "pam, inject, key type ecdsa\n"),
         ("authentication = [\"none\"]\nfrom = [\"127.0.0.1\"]", "none, inject, key type ed25519\n"),
     ] {
         fs::write(world.ca().join("policy.toml"), format!("{head_of}\nname = \"everybody\"\n{line}{last}")).unwrap();
@@ -689,7 +695,33 @@ fn explain_says_which_rule_decides_and_why_the_others_do_not() {
                 .is_some_and(|first| format!("{first}\n").ends_with(&format!("if authenticated by {by}"))),
             "{said}"
         );
+        assert_eq!(said.contains("in the agent"), by.contains("inject"), "{said}");
     }
+    // Of a key that the CA does not make, the user's own is meant, and none is promised by the mode inject.
+    let both = "modes = [\"inject\", \"client-key\"]\nkey_types = [\"rsa\", \"ecdsa\"]";
+    let made = "key_types = [\"rsa\", \"ecdsa\"]";
+    let not_made = "the CA makes no keys of the type rsa: one can only be the user's own, in the mode client-key";
+    for (line, mode, expected) in [
+        (both, None, Ok("client-key, key type rsa\n")),
+        (both, Some("inject"), Err(not_made)),
+        (made, None, Err(not_made)),
+        (made, Some("client-key"), Err("the rule does not allow the mode client-key")),
+    ] {
+        fs::write(world.ca().join("policy.toml"), format!("{head_of}\nname = \"everybody\"\n{line}{last}")).unwrap();
+        let mode: Vec<&str> = mode.into_iter().flat_map(|mode| ["--mode", mode]).collect();
+        let arguments = [&["explain", "alice", "--group", "x", "--key-type", "rsa"], &mode[..]].concat();
+        match expected {
+            Ok(words) => assert!(world.good(&arguments).contains(words), "{line}"),
+            Err(words) => {
+                let (code, said) = world.bad(&arguments);
+                assert!(code == 1 && said.contains(words), "{line}: {said}");
+            }
+        }
+    }
+    let own = ["explain", "alice", "--group", "x", "--mode", "client-key", "--json"];
+    fs::write(world.ca().join("policy.toml"), format!("{head_of}\nname = \"everybody\"\n{both}{last}")).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&world.good(&own)).unwrap();
+    assert!(value["certificate"].is_object() && value["certificate"]["agent_lifetime_seconds"].is_null(), "{value}");
     fs::write(world.ca().join("policy.toml"), policy).unwrap();
     let answer = world.good(&["explain", "alice", "--group", "x", "--for", "1h", "--json"]);
     let value: serde_json::Value = serde_json::from_str(&answer).unwrap();

@@ -2,45 +2,11 @@
 
 use std::fmt;
 
+use ussh_os::pam_names::RETURN_NAMES;
+
 /// A PAM return value, 0 to 31.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Code(u8);
-
-/// `_pam_token_returns`.
-const NAMES: [&str; 32] = [
-    "success",
-    "open_err",
-    "symbol_err",
-    "service_err",
-    "system_err",
-    "buf_err",
-    "perm_denied",
-    "auth_err",
-    "cred_insufficient",
-    "authinfo_unavail",
-    "user_unknown",
-    "maxtries",
-    "new_authtok_reqd",
-    "acct_expired",
-    "session_err",
-    "cred_unavail",
-    "cred_expired",
-    "cred_err",
-    "no_module_data",
-    "conv_err",
-    "authtok_err",
-    "authtok_recover_err",
-    "authtok_lock_busy",
-    "authtok_disable_aging",
-    "try_again",
-    "ignore",
-    "abort",
-    "authtok_expired",
-    "module_unknown",
-    "bad_item",
-    "conv_again",
-    "incomplete",
-];
 
 impl Code {
     /// PAM_SUCCESS.
@@ -71,22 +37,26 @@ impl Code {
 
     /// By its number in `_pam_types.h`.
     pub fn from_number(number: i32) -> Option<Code> {
-        u8::try_from(number).ok().filter(|number| usize::from(*number) < NAMES.len()).map(Code)
+        u8::try_from(number).ok().filter(|number| usize::from(*number) < RETURN_NAMES.len()).map(Code)
     }
 
     /// By its name in a control field.
     pub fn from_name(name: &str) -> Option<Code> {
-        NAMES.iter().zip(0..).find(|(one, _)| **one == name).map(|(_, number)| Code(number))
+        RETURN_NAMES.iter().zip(0..).find(|(one, _)| **one == name).map(|(_, number)| Code(number))
     }
 
     /// The first whose name `text` begins with, and that name's length: how libpam reads a control field (`_pam_parse_control`).
     pub fn at_start_of(text: &[u8]) -> Option<(Code, usize)> {
-        NAMES.iter().zip(0..).find(|(name, _)| text.starts_with(name.as_bytes())).map(|(name, n)| (Code(n), name.len()))
+        RETURN_NAMES
+            .iter()
+            .zip(0..)
+            .find(|(name, _)| text.starts_with(name.as_bytes()))
+            .map(|(name, n)| (Code(n), name.len()))
     }
 
     /// As in a control field.
     pub fn name(self) -> &'static str {
-        NAMES.get(usize::from(self.0)).copied().unwrap_or("invalid")
+        RETURN_NAMES.get(usize::from(self.0)).copied().unwrap_or("invalid")
     }
 }
 

@@ -83,6 +83,6 @@ fn a_rule_that_allows_no_keys_of_the_users_certifies_none() {
     new_key("peop3", "id", "ed25519");
     let (code, seen) = with_password("peop3", "exec ssh -A ca sign < ~/.ssh/id.pub");
     assert_eq!(code, 1, "{seen}");
-    assert!(seen.contains("does not give you certificates by way of client-key"), "{seen}");
+    assert!(seen.contains("certifies no key of your own: the CA makes one for you. Try: ssh -A CA"), "{seen}");
     assert_eq!(rows("peop3")[0]["outcome"], "refused: the rule does not allow the mode client-key");
 }

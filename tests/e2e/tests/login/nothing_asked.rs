@@ -51,7 +51,9 @@ fn what_a_login_asked_for_is_known_when_nothing_came_of_it() {
     let _watch = WORLD.lab().watch();
     let position = WORLD.log_position("ca");
     for (command, code, outcome) in [
-        ("ca for=ever", 64, Some("no such command")),
+        ("ca for=ever", 64, Some("no such command: \"for=ever\"")),
+        ("ca admin serve", 64, Some("only at the CA's machine: \"admin serve\"")),
+        ("ca admin revoke --before noon", 64, Some("no such command: \"admin revoke --before noon\"")),
         ("-A ca sign </dev/null", 64, Some("no public key was given")),
         ("-A ca sign < ~/own.pub", 1, Some("the key is not in the agent")),
         ("-N ca", 255, Some("nothing was asked for")),

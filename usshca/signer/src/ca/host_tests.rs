@@ -13,7 +13,7 @@ use usshca_ipc::signer::PolicyText;
 
 use super::*;
 use crate::ca_keys::CaKeys;
-use crate::inventory::{Inventory, Outcome};
+use crate::inventory::{Inventory, Lifted, Outcome};
 use crate::policy::Policy;
 
 const POLICY: &str = "[[rule]]\nname = \"all\"\nvalidity_seconds = 600\nprincipals = [\"%u\"]\n";
@@ -430,6 +430,23 @@ fn a_revoked_token_and_a_removed_host_are_acts_of_the_inventory() {
     let before = acts(&world);
     assert_eq!(world.ca.remove_host("web2", "a", "").unwrap(), Some(0));
     assert_eq!(acts(&world), before + 1);
+}
+
+/// As a revocation by time, which is lifted later: what a removed host has stays revoked.
+#[test]
+fn a_removal_revokes_what_another_revocation_holds_already() {
+    let mut world = world();
+    let token = world.token(&["web1"]);
+    let certificate = world.enroll(&token, &[], &[&key()]).unwrap().certificates.remove(0);
+    let by_name = Revoke::Host("web1".into());
+    let Revocation::Done { act, .. } = world.ca.revoke(by_name, "a", "").unwrap() else { panic!() };
+    assert_eq!(world.ca.remove_host("web1", "a", "scrapped").unwrap(), Some(0), "none more than before");
+    assert_eq!(world.ca.lift(act, "a").unwrap(), Lifted::Done { certificates: 0, held: 1 });
+    let row = world.ca.inventory().find(certificate.serial()).unwrap().unwrap();
+    assert_eq!(row.revocation_reason.as_deref(), Some("scrapped"));
+    // Asked again, nothing is left to do.
+    assert_eq!(world.ca.remove_host("web1", "a", "").unwrap(), Some(0));
+    assert_eq!(world.ca.inventory().revocations(u64::MAX, 9).unwrap().len(), 2);
 }
 
 #[test]

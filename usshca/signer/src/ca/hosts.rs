@@ -166,8 +166,9 @@ impl Ca {
         let reason = if reason.is_empty() { "the host was removed" } else { reason };
         let mut count = 0;
         for serial in serials {
-            if let Revocation::Done { certificates, .. } = self.revoke(Revoke::Serial(serial), by, reason)? {
-                count += certificates;
+            // Those that another revocation holds too: it may be lifted.
+            if let Revocation::Done { certificates, held, .. } = self.revoke(Revoke::Serial(serial), by, reason)? {
+                count += certificates.saturating_sub(held);
             }
         }
         log::info(&format!("Removed host {name} by {by}: {count} certificates revoked"));

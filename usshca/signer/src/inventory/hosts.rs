@@ -229,7 +229,7 @@ impl Inventory {
         // Tokens that would bring it back.
         let sql = "UPDATE host_token SET revoked = ?2, revoked_by = ?3 WHERE (names = ?1 OR substr(names, 1, length(?1) + 1) = ?1 || char(10)) AND used IS NULL AND revoked IS NULL AND expires > ?2";
         transaction.prepare_cached(sql)?.execute((name, now, by))?;
-        let sql = "SELECT serial FROM certificate WHERE key_id = ?1 AND kind = 'host' AND valid_before > ?2 AND serial <> 0 AND state <> 'refused' AND revoked IS NULL ORDER BY row";
+        let sql = "SELECT serial FROM certificate WHERE key_id = ?1 AND kind = 'host' AND valid_before > ?2 AND serial <> 0 AND state <> 'refused' ORDER BY row";
         let serials = {
             let mut statement = transaction.prepare_cached(sql)?;
             let rows = statement.query_map((name, since), |row| Ok(row.get::<_, i64>(0)?.cast_unsigned()))?;

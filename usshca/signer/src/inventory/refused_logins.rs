@@ -10,7 +10,7 @@ use super::{Inventory, InventoryError, sql_time};
 pub const WINDOW_SECONDS: u64 = 300;
 /// Most rows of one network: whoever makes more loses the oldest of their own.
 pub const MAX_OF_NETWORK: i64 = 256;
-/// Most rows in all: some 14 MB with names of 64 bytes, which are the longest, beside a write-ahead log of some 16 MB. The oldest are dropped.
+/// Most rows in all: some 16 MB with names of 64 bytes, which are the longest, beside a write-ahead log of some 16 MB. The oldest are dropped.
 pub const MAX_ALL: i64 = 16_384;
 
 /// What is the same of several refusals.
@@ -28,6 +28,8 @@ pub struct RefusedLogin {
     pub fingerprint: String,
     /// Of a fixed vocabulary.
     pub reason: &'static str,
+    /// Goes on behind the reason: what was typed, in quotes and short; or nothing.
+    pub typed: String,
 }
 
 /// How often, and when.
@@ -67,6 +69,7 @@ impl Inventory {
 fn record(transaction: &Transaction<'_>, login: &RefusedLogin, tally: &Tally) -> Result<(), InventoryError> {
     let (first, last) = (sql_time(tally.first)?, sql_time(tally.last)?);
     let count = i64::try_from(tally.count).unwrap_or(i64::MAX);
+    let reason = format!("{}{}", login.reason, login.typed);
     let sql = "SELECT row FROM certificate INDEXED BY certificate_refused_login
         WHERE network = :network AND key_id = :user AND source = :source AND authenticated = :authenticated AND fingerprint = :fingerprint AND detail = :reason
             AND asked > :since AND asked <= :first
@@ -80,7 +83,7 @@ fn record(transaction: &Transaction<'_>, login: &RefusedLogin, tally: &Tally) ->
                 ":source": login.source,
                 ":authenticated": login.authenticated,
                 ":fingerprint": login.fingerprint,
-                ":reason": login.reason,
+                ":reason": reason,
                 ":since": first.saturating_sub(WINDOW_SECONDS.cast_signed()),
                 ":first": first,
             },
@@ -105,7 +108,7 @@ fn record(transaction: &Transaction<'_>, login: &RefusedLogin, tally: &Tally) ->
             ":first": first,
             ":source": login.source,
             ":authenticated": login.authenticated,
-            ":reason": login.reason,
+            ":reason": reason,
             ":count": count,
             ":last": last,
             ":network": login.network,

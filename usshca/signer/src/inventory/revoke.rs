@@ -21,8 +21,11 @@ pub enum Revocation {
         act: u64,
         /// How many certificates of the inventory that are not over.
         certificates: u64,
+        /// How many of them another revocation holds as well: they were revoked before.
+        held: u64,
     },
-    /// All of it was before.
+    /// The same was revoked before: what was asked now, of the same scope, for all that it is about. What another revocation holds is none of it: that may be lifted, and this
+    /// would be lost.
     Already,
     /// No such certificate.
     Unknown,
@@ -35,6 +38,8 @@ pub enum Lifted {
     Done {
         /// How many certificates are good again: no other revocation holds them.
         certificates: u64,
+        /// How many stay revoked: another revocation holds them.
+        held: u64,
     },
     /// It was before.
     Already,
@@ -141,7 +146,7 @@ impl Inventory {
             if found.is_empty() {
                 return Ok(Revocation::Unknown);
             }
-            if found.iter().all(|(_, revoked)| *revoked) {
+            if holds_all(&transaction, (scope, kind, &value), &found)? {
                 return Ok(Revocation::Already);
             }
         } else if holds(&transaction, scope, kind, &value)? {
@@ -173,7 +178,8 @@ impl Inventory {
         transaction.execute("UPDATE ca SET acts = acts + 1", [])?;
         transaction.commit()?;
         self.advance_mark()?;
-        Ok(Revocation::Done { act: act.cast_unsigned(), certificates: found.len() as u64 })
+        let held = found.iter().filter(|(_, revoked)| *revoked).count() as u64;
+        Ok(Revocation::Done { act: act.cast_unsigned(), certificates: found.len() as u64, held })
     }
 
     /// Lifts an act; `by` is who asked. A certificate that another act holds stays revoked.
@@ -202,18 +208,20 @@ impl Inventory {
                 WHERE certificate = certificate.row AND lifted IS NULL ORDER BY id LIMIT 1)
             WHERE row IN (SELECT certificate FROM revoked_certificate WHERE revocation = ?1)
             RETURNING revoked IS NULL";
-        let mut certificates = 0;
+        let (mut certificates, mut held) = (0, 0);
         {
             let mut statement = transaction.prepare_cached(update)?;
             let mut rows = statement.query([act])?;
             while let Some(row) = rows.next()? {
-                certificates += u64::from(row.get::<_, bool>(0)?);
+                let good: bool = row.get(0)?;
+                certificates += u64::from(good);
+                held += u64::from(!good);
             }
         }
         transaction.execute("UPDATE ca SET acts = acts + 1", [])?;
         transaction.commit()?;
         self.advance_mark()?;
-        Ok(Lifted::Done { certificates })
+        Ok(Lifted::Done { certificates, held })
     }
 
     /// The acts, newest first, from below `before` (exclusive), at most `limit`.
@@ -302,6 +310,24 @@ fn holds(transaction: &Transaction<'_>, scope: &str, kind: &str, value: &str) ->
     let sql =
         "SELECT EXISTS (SELECT 1 FROM revocation WHERE scope = ?1 AND kind = ?2 AND value = ?3 AND lifted IS NULL)";
     Ok(transaction.prepare_cached(sql)?.query_row((scope, kind, value), |row| row.get(0))?)
+}
+
+/// Whether acts of this scope, kind and value, which are not lifted, hold each of these rows.
+fn holds_all(
+    transaction: &Transaction<'_>,
+    (scope, kind, value): (&str, &str, &str),
+    rows: &[(i64, bool)],
+) -> Result<bool, InventoryError> {
+    let sql = "
+        SELECT EXISTS (SELECT 1 FROM revoked_certificate JOIN revocation ON revocation = id
+        WHERE certificate = ?1 AND scope = ?2 AND kind = ?3 AND value = ?4 AND lifted IS NULL)";
+    let mut statement = transaction.prepare_cached(sql)?;
+    for (row, revoked) in rows {
+        if !revoked || !statement.query_row((row, scope, kind, value), |row| row.get::<_, bool>(0))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// All serials of an epoch from its first to the last one that was given before the time, whether the inventory has them or not.

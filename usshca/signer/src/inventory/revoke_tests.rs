@@ -59,7 +59,7 @@ impl World {
     /// Must be done; its number.
     fn done(&mut self, what: &Revoke, expected: u64) -> u64 {
         match self.revoke(what) {
-            Revocation::Done { act, certificates } if certificates == expected => act,
+            Revocation::Done { act, certificates, .. } if certificates == expected => act,
             other => panic!("{what:?}: {other:?}"),
         }
     }
@@ -92,8 +92,32 @@ fn a_user_loses_what_was_given_so_far_and_the_next_one_is_good() {
     assert!(!world.is_revoked(third) && !world.is_revoked(bobs));
     world.done(&Revoke::User("alice".into()), 3);
     // The first two are held twice, the third once.
-    assert_eq!(world.lift(act), Lifted::Done { certificates: 0 });
+    assert_eq!(world.lift(act), Lifted::Done { certificates: 0, held: 2 });
     assert_eq!(world.serials(Kind::User), [first, second, third]);
+}
+
+/// On leave (the key ID), then the laptop is stolen (the user, and one serial), then back from leave.
+#[test]
+fn what_another_revocation_holds_too_is_entered_and_outlives_it() {
+    let mut world = world();
+    let (first, second) = (world.user("alice"), world.user("alice"));
+    let leave = world.done(&Revoke::KeyId { kind: CertificateKind::User, key_id: "alice".into() }, 2);
+    let now = world.now;
+    let stolen = world.inventory.revoke(&Revoke::User("alice".into()), now, "admin", "stolen").unwrap();
+    assert_eq!(stolen, Revocation::Done { act: leave + 1, certificates: 2, held: 2 });
+    assert_eq!(world.revoke(&Revoke::User("alice".into())), Revocation::Already);
+    assert_eq!(world.revoke(&Revoke::Serial(first)), Revocation::Done { act: leave + 2, certificates: 1, held: 1 });
+    assert_eq!(world.revoke(&Revoke::Serial(first)), Revocation::Already);
+    assert_eq!(world.lift(leave), Lifted::Done { certificates: 0, held: 2 });
+    assert_eq!(world.serials(Kind::User), [first, second]);
+    let second_row = world.inventory.find(second).unwrap().unwrap();
+    assert_eq!(second_row.revocation_reason.as_deref(), Some("stolen"));
+    // One that was lifted holds nothing: the same is entered anew.
+    assert_eq!(world.lift(leave + 1), Lifted::Done { certificates: 1, held: 1 });
+    assert_eq!(
+        world.revoke(&Revoke::User("alice".into())),
+        Revocation::Done { act: leave + 3, certificates: 2, held: 1 }
+    );
 }
 
 #[test]
@@ -121,7 +145,7 @@ fn a_host_is_known_by_any_of_its_names_and_by_no_part_of_one() {
     for name in ["web1", "web1.example.com", "192.0.2.7"] {
         let act = world.done(&Revoke::Host(name.into()), 1);
         assert_eq!((world.serials(Kind::Host), world.serials(Kind::User)), (vec![web], vec![]));
-        assert_eq!(world.lift(act), Lifted::Done { certificates: 1 });
+        assert_eq!(world.lift(act), Lifted::Done { certificates: 1, held: 0 });
     }
 }
 
@@ -140,9 +164,9 @@ fn keys_and_key_ids_are_revoked_whether_or_not_a_certificate_is_known() {
     let users = world.inventory.revoked(Kind::User, world.now).unwrap();
     assert_eq!((users.serials, users.key_ids), (vec![(mine, mine)], vec!["mallory".to_owned()]));
 
-    assert_eq!(world.lift(bar), Lifted::Done { certificates: 0 });
+    assert_eq!(world.lift(bar), Lifted::Done { certificates: 0, held: 0 });
     assert_eq!(world.lift(bar), Lifted::Already);
-    assert_eq!(world.lift(key_act), Lifted::Done { certificates: 1 });
+    assert_eq!(world.lift(key_act), Lifted::Done { certificates: 1, held: 0 });
     assert_eq!(world.lift(99), Lifted::Unknown);
     assert!(world.inventory.revoked_keys().unwrap().is_empty() && !world.is_revoked(mine));
     assert!(world.inventory.revoked(Kind::User, world.now).unwrap().key_ids.is_empty());
@@ -176,7 +200,7 @@ fn before_a_time_every_serial_is_revoked_that_was_given_until_then_known_or_not(
     assert!(world.serials(Kind::User).is_empty());
 
     world.now = UnixTime(NOW.0 + 20);
-    assert_eq!(world.lift(act), Lifted::Done { certificates: 2 });
+    assert_eq!(world.lift(act), Lifted::Done { certificates: 2, held: 0 });
     assert!(world.serials(Kind::User).is_empty());
 }
 
@@ -250,7 +274,7 @@ fn a_range_holds_serials_that_the_inventory_does_not_know_until_the_last_of_them
     world.now = UnixTime(NOW.0 + LONGEST_HOST + KRL_MARGIN);
     assert!(world.inventory.revoked(Kind::User, world.now).unwrap().serials.is_empty());
     world.now = NOW;
-    assert_eq!(world.lift(act), Lifted::Done { certificates: 2 });
+    assert_eq!(world.lift(act), Lifted::Done { certificates: 2, held: 0 });
     assert!(!world.inventory.revoked(Kind::User, world.now).unwrap().serials.contains(&(known, host)));
 }
 

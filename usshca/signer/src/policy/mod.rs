@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use jiff::tz::TimeZone;
+use ussh_core::escape::escape_word;
 
 pub use self::admins::{Admins, NoAdmin};
 pub use self::conditions::Mismatch;
@@ -92,6 +93,14 @@ pub enum PolicyRefusal {
         /// What was asked for.
         kind: &'static str,
     },
+    /// Of a key that the CA was to make.
+    #[error("the CA makes no keys of the type {kind}: one can only be the user's own, in the mode client-key")]
+    NotMade {
+        /// Which.
+        rule: String,
+        /// What was asked for.
+        kind: &'static str,
+    },
     /// None was given.
     #[error("the rule demands a reason")]
     Reason {
@@ -107,7 +116,7 @@ pub enum PolicyRefusal {
         most: u64,
     },
     /// One that the rule does not give.
-    #[error("a principal was asked for that the rule does not give")]
+    #[error("a principal was asked for that the rule does not give: {}", shown(names))]
     Principal {
         /// Which.
         rule: String,
@@ -130,6 +139,7 @@ impl PolicyRefusal {
             | PolicyRefusal::Authentication { rule, .. }
             | PolicyRefusal::Mode { rule, .. }
             | PolicyRefusal::KeyType { rule, .. }
+            | PolicyRefusal::NotMade { rule, .. }
             | PolicyRefusal::Reason { rule }
             | PolicyRefusal::Validity { rule, .. }
             | PolicyRefusal::Principal { rule, .. }
@@ -137,6 +147,15 @@ impl PolicyRefusal {
             PolicyRefusal::NoRule | PolicyRefusal::Name => "",
         }
     }
+}
+
+/// The first of them, for a row and a line: they are what a user typed, and may be many.
+fn shown(names: &[String]) -> String {
+    const MOST: usize = 3;
+    let first: Vec<String> = names.iter().take(MOST).map(|name| escape_word(name.as_bytes(), 64)).collect();
+    let more = names.len().saturating_sub(MOST);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{}{more}", first.join(", "))
 }
 
 /// A rule that was looked at before the one that decided, and why it was not it.

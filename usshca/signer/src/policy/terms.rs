@@ -150,6 +150,9 @@ impl Terms {
         if !self.modes.contains(&question.mode) {
             return Err(PolicyRefusal::Mode { rule: rule(), mode: question.mode.name() });
         }
+        if question.mode == Mode::Inject && !question.key_kind.is_made() {
+            return Err(PolicyRefusal::NotMade { rule: rule(), kind: question.key_kind.name() });
+        }
         if !self.key_types.contains(&question.key_kind) {
             return Err(PolicyRefusal::KeyType { rule: rule(), kind: question.key_kind.name() });
         }

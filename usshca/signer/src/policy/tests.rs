@@ -351,6 +351,9 @@ fn a_wish_makes_less_of_a_certificate_and_never_more() {
         let refused = PolicyRefusal::Principal { rule: "x".into(), names: groups(&[not]) };
         assert_eq!(wishing(None, names), Err(refused), "{names:?}");
     }
+    let Err(refused) = wishing(None, &["db", "r\n", "a b", "c", "d"]) else { panic!() };
+    let expected = "a principal was asked for that the rule does not give: r\\x0a, a\\x20b, c and 1 more";
+    assert_eq!(refused.to_string(), expected);
     // Without a maximum of its own a rule allows what it gives.
     let mut asking = asking("alice", &[]);
     asking.wish.validity_seconds = Some(3601);
@@ -502,7 +505,16 @@ fn modes_and_key_types_are_those_that_the_rule_names() {
     assert_eq!(asking.of(&silent), Err(PolicyRefusal::Mode { rule: "staff".into(), mode: "client-key" }));
     asking.mode = Mode::Inject;
     asking.key_kind = KeyKind::Rsa;
-    assert!(matches!(asking.of(&silent), Err(PolicyRefusal::KeyType { .. })));
+    let not_made = |kind| Err(PolicyRefusal::NotMade { rule: "staff".into(), kind });
+    assert_eq!(asking.of(&silent), not_made("rsa"));
+    // Nor where the rule allows such a key: that is one of the user's own.
+    let both =
+        rule("modes = [\"inject\", \"client-key\"]\nkey_types = [\"ed25519-sk\", \"rsa\", \"ecdsa\"]\n").unwrap();
+    assert_eq!(asking.of(&both), not_made("rsa"));
+    asking.key_kind = KeyKind::SkEd25519;
+    assert_eq!(asking.of(&both), not_made("ed25519-sk"));
+    asking.key_kind = KeyKind::Ecdsa;
+    asking.of(&both).unwrap();
     assert!(rule("key_types = [\"rsa\"]\n").unwrap_err().to_string().contains("makes no other keys"));
 }
 

@@ -12,7 +12,9 @@ use ussh_os::agent_socket::Peer;
 use ussh_os::seqpacket::SeqPacket;
 use ussh_os::syslog::Severity;
 use usshca_ipc::channel::{Channel, ChannelError};
-use usshca_ipc::front::{Delivery, Ending, FromSigner, MAX_REASON, MAX_WISHED, MAX_WISHES, ToSigner, Wish};
+use usshca_ipc::front::{
+    Delivery, Ending, FromSigner, MAX_FAILED_PROOFS, MAX_REASON, MAX_TYPED, MAX_WISHED, MAX_WISHES, ToSigner, Wish,
+};
 use usshca_ipc::worker::{PamRefusal, Spoken, Statement, StatementReply};
 
 use super::hosts::HostState;
@@ -56,7 +58,7 @@ pub struct Front {
     pub(super) host: HostState,
     /// How often it asked about a key.
     pub(super) knows: u32,
-    /// How often a key that was to prove itself did not.
+    /// How often somebody was refused here for what was not proved; each time is a line of the log.
     pub(super) failed_proofs: u32,
     /// How many parts of the feed it asked for.
     feed_parts: u32,
@@ -96,6 +98,8 @@ pub(super) struct Kept {
     pub(super) since: Instant,
     /// When the statement came.
     pub(super) stated: Instant,
+    /// As its front says, a key of the user's has signed the SSH session.
+    pub(super) by_key: bool,
     /// The user's own key, which proved that its owner wants it certified.
     pub(super) possessed: Option<PublicKey>,
 }
@@ -136,6 +140,11 @@ pub struct Worker {
 }
 
 impl Front {
+    /// No front of ours comes so far: it ends with the first refusal, or tries the keys of an agent.
+    pub(super) fn has_failed_enough(&self) -> bool {
+        self.failed_proofs >= MAX_FAILED_PROOFS
+    }
+
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.socket().as_fd()
     }
@@ -259,7 +268,7 @@ impl Server {
             (Trust::LooksUp, Some(offered)) => (Tried::Publickey, offered.fingerprint.clone()),
             (Trust::LooksUp, None) => (Tried::Nothing, String::new()),
         };
-        let refusal = Refusal { user: &worker.announced.user, proved: "none", tried, key: &key, reason };
+        let refusal = Refusal { user: &worker.announced.user, proved: "none", tried, key: &key, reason, typed: b"" };
         self.refuse_login(connection, peer, &refusal);
     }
 
@@ -307,7 +316,7 @@ impl Server {
         let proofs = Proofs { pam: trust == Trust::Authenticates, publickey: false };
         let passed = Passed { user: statement.user, groups: statement.groups, proofs, key: None, login_time: now };
         let stated = Instant::now();
-        front.statements.insert(attempt, Kept { passed, since: stated, stated, possessed: None });
+        front.statements.insert(attempt, Kept { passed, since: stated, stated, by_key: false, possessed: None });
         self.tell_if_enough(connection, attempt);
         StatementReply::Kept
     }
@@ -328,7 +337,7 @@ impl Server {
             }
             Heard::Message(ToSigner::Ways, _) => self.ways(connection),
             Heard::Message(ToSigner::Knows { user, key }, _) => self.knows(connection, &user, &key),
-            Heard::Message(ToSigner::Demands { attempt }, _) => self.demands(connection, attempt),
+            Heard::Message(ToSigner::Demands { attempt, by_key }, _) => self.demands(connection, attempt, by_key),
             Heard::Message(ToSigner::Challenge { attempt, purpose, key }, _) => {
                 self.challenge(connection, attempt, purpose, &key);
             }
@@ -336,7 +345,7 @@ impl Server {
             Heard::Message(ToSigner::Mine { attempt, verb }, _) => self.mine(connection, attempt, verb),
             Heard::Message(ToSigner::More, _) => self.more(connection),
             Heard::Message(ToSigner::Admin { attempt, request }, _) => self.administer(connection, attempt, *request),
-            Heard::Message(ToSigner::Ends { attempt, how }, _) => self.ends(connection, attempt, how),
+            Heard::Message(ToSigner::Ends { attempt, how, typed }, _) => self.ends(connection, attempt, how, &typed),
             Heard::Message(ToSigner::Impossible { user }, _) => self.impossible(connection, &user),
             Heard::Nothing => {}
             Heard::Gone(ChannelError::Closed) => self.lose_front(connection),
@@ -385,7 +394,10 @@ impl Server {
     }
 
     /// How a login ends that asks for no certificate.
-    fn ends(&mut self, connection: u64, attempt: u32, how: Ending) {
+    fn ends(&mut self, connection: u64, attempt: u32, how: Ending, typed: &[u8]) {
+        if typed.len() > MAX_TYPED {
+            return self.misbehaved(connection, "tells of more of a command than a front of ours does");
+        }
         let kept = self.fronts.get_mut(&connection).and_then(|front| front.statements.remove(&attempt));
         let Some(Kept { passed, .. }) = kept else {
             return self.misbehaved(connection, &format!("ends attempt {attempt}, which named nobody"));
@@ -397,7 +409,8 @@ impl Server {
             let offered = offered.filter(|offered| offered.registered && !passed.proofs.pam);
             let (tried, key) = offered
                 .map_or((Tried::tried_by(passed.proofs), String::new()), |o| (Tried::Publickey, o.fingerprint.clone()));
-            self.refuse_passed(connection, &passed, tried, &key, Reason::Ends(how));
+            let typed = if how.is_of_a_command() { typed } else { b"" };
+            self.refuse_passed_who_typed(connection, &passed, tried, &key, Reason::Ends(how), typed);
         }
         self.tell(connection, &FromSigner::Noted);
     }
@@ -422,7 +435,7 @@ impl Server {
             self.refuse_login(
                 connection,
                 peer,
-                &Refusal { user, proved: "none", tried: Tried::Nothing, key: "", reason },
+                &Refusal { user, proved: "none", tried: Tried::Nothing, key: "", reason, typed: b"" },
             );
         }
         self.tell(connection, &FromSigner::Noted);
@@ -458,13 +471,27 @@ impl Server {
 
     /// Somebody whom a worker named, and who does not get what they came for.
     pub(super) fn refuse_passed(&mut self, connection: u64, passed: &Passed, tried: Tried, key: &str, reason: Reason) {
+        self.refuse_passed_who_typed(connection, passed, tried, key, reason, b"");
+    }
+
+    fn refuse_passed_who_typed(
+        &mut self,
+        connection: u64,
+        passed: &Passed,
+        tried: Tried,
+        key: &str,
+        reason: Reason,
+        typed: &[u8],
+    ) {
         let Some(front) = self.fronts.get_mut(&connection) else {
             return;
         };
         front.refused = true;
         front.settled = true;
+        front.failed_proofs = front.failed_proofs.saturating_add(1);
         let (peer, proved) = (front.peer.ip(), passed.authenticated());
-        self.refuse_login(connection, peer, &Refusal { user: &passed.user, proved: &proved, tried, key, reason });
+        let refusal = Refusal { user: &passed.user, proved: &proved, tried, key, reason, typed };
+        self.refuse_login(connection, peer, &refusal);
     }
 
     fn outcome(&mut self, connection: u64, serial: u64, delivery: Delivery) {
@@ -573,13 +600,14 @@ impl Server {
         }
     }
 
-    /// Whether the registered key that was offered is all that the rule demands: its user was let in, and then asked for nothing that takes a proof (`help`, say).
+    /// Whether the registered key that was offered has signed, and is all that the rule demands: its user was let in, and then asked for nothing that takes a proof (`help`, say).
     fn is_let_in_by_key(&self, connection: u64) -> bool {
         let Some(front) = self.fronts.get(&connection) else {
             return false;
         };
-        let attempt = front.statements.keys().next_back();
-        let demanded = attempt.and_then(|attempt| self.demanded(connection, *attempt));
+        // Offered alone, it may be anybody's who has read it.
+        let signed = front.statements.iter().next_back().filter(|(_, kept)| kept.by_key);
+        let demanded = signed.and_then(|(attempt, _)| self.demanded(connection, *attempt));
         let by_key = Proofs { pam: false, publickey: true };
         front.offered.as_ref().is_some_and(|offered| offered.registered)
             && demanded.is_some_and(|(ways, _)| ways.iter().any(|way| by_key.satisfy(*way)))
@@ -597,7 +625,7 @@ impl Server {
             let in_time = worker.since.elapsed() + SLACK < Duration::from_secs(*patience);
             let reason = if in_time { Reason::Left } else { Reason::TimedOut };
             let tried = if *trust == Trust::Authenticates { Tried::Pam } else { Tried::Nothing };
-            self.refuse_login(connection, peer, &Refusal { user, proved: "none", tried, key: "", reason });
+            self.refuse_login(connection, peer, &Refusal { user, proved: "none", tried, key: "", reason, typed: b"" });
         }
         let named = front.statements.values().next_back().map(|kept| &kept.passed);
         if front.logged_in
@@ -606,7 +634,7 @@ impl Server {
         {
             let (proved, tried, reason) =
                 (passed.authenticated(), Tried::tried_by(passed.proofs), Reason::NothingAsked);
-            let refusal = Refusal { user: &passed.user, proved: &proved, tried, key: "", reason };
+            let refusal = Refusal { user: &passed.user, proved: &proved, tried, key: "", reason, typed: b"" };
             return self.refuse_login(connection, peer, &refusal);
         }
         if refused || front.logged_in || is_let_in {
@@ -614,13 +642,21 @@ impl Server {
         }
         if let Some((user, why)) = &front.at_first {
             let (tried, reason) = (Tried::Nothing, Reason::Pam(*why));
-            return self.refuse_login(connection, peer, &Refusal { user, proved: "none", tried, key: "", reason });
+            return self.refuse_login(
+                connection,
+                peer,
+                &Refusal { user, proved: "none", tried, key: "", reason, typed: b"" },
+            );
         }
         match (&front.offered, named) {
             (Some(Offered { user, fingerprint, registered: false, revoked }), _) => {
                 let reason = if *revoked { Reason::KeyRevoked } else { Reason::NotRegistered };
                 let tried = Tried::Publickey;
-                self.refuse_login(connection, peer, &Refusal { user, proved: "none", tried, key: fingerprint, reason });
+                self.refuse_login(
+                    connection,
+                    peer,
+                    &Refusal { user, proved: "none", tried, key: fingerprint, reason, typed: b"" },
+                );
             }
             (offered, Some(passed)) => {
                 let (tried, key) = offered
@@ -628,7 +664,7 @@ impl Server {
                     .map_or((Tried::Nothing, ""), |offered| (Tried::Publickey, offered.fingerprint.as_str()));
                 let (user, proved) = (passed.user.as_str(), passed.authenticated());
                 let reason = Reason::NothingProved;
-                self.refuse_login(connection, peer, &Refusal { user, proved: &proved, tried, key, reason });
+                self.refuse_login(connection, peer, &Refusal { user, proved: &proved, tried, key, reason, typed: b"" });
             }
             // With a registered key one may ask for help, and for what is everybody's: that takes no proof to us.
             (_, None) => {}

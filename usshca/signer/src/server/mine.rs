@@ -24,6 +24,9 @@ impl Server {
             return;
         };
         front.rest.clear();
+        if front.has_failed_enough() {
+            return self.misbehaved(connection, "asks more often than a front of ours does what it gets no answer to");
+        }
         let Some(kept) = front.statements.get(&attempt) else {
             return;
         };

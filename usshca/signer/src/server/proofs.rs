@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ussh_core::keys::PublicKey;
 use ussh_core::login_proof::{self, LoginChallenge, LoginContext};
-use usshca_ipc::front::{FromSigner, MAX_FAILED_PROOFS, MAX_KNOWS, Makes, Purpose, Way, Wish};
+use usshca_ipc::front::{FromSigner, MAX_KNOWS, Makes, Purpose, Way, Wish};
 
 use super::Server;
 use super::fronts::Offered;
@@ -61,10 +61,13 @@ impl Server {
         self.tell(connection, &if revoked { FromSigner::KnownRevoked } else { FromSigner::Known(registered) });
     }
 
-    pub(super) fn demands(&mut self, connection: u64, attempt: u32) {
+    pub(super) fn demands(&mut self, connection: u64, attempt: u32, by_key: bool) {
         let Some((ways, kinds)) = self.demanded(connection, attempt) else {
             return self.misbehaved(connection, "asks what is demanded of nobody");
         };
+        if let Some(kept) = self.fronts.get_mut(&connection).and_then(|front| front.statements.get_mut(&attempt)) {
+            kept.by_key |= by_key;
+        }
         let way = |proofs: &Proofs| Way { pam: proofs.pam, publickey: proofs.publickey };
         let makes = |kind: &KeyKind| match kind {
             KeyKind::Ed25519 => Some(Makes::Ed25519),
@@ -101,7 +104,7 @@ impl Server {
             return;
         };
         front.asked = None;
-        if front.failed_proofs >= MAX_FAILED_PROOFS {
+        if front.has_failed_enough() {
             return self.misbehaved(connection, "tries more keys than a front of ours does");
         }
         let Some(kept) = front.statements.get(&attempt) else {
@@ -123,7 +126,6 @@ impl Server {
         if purpose == Purpose::Login
             && let Some((reason, message)) = opens_nothing(self.registered(connection, &user, &key))
         {
-            self.note_failed_proof(connection);
             self.refuse_passed(connection, &passed, tried, &key.fingerprint(), reason);
             return self.tell(connection, &refused(message));
         }
@@ -167,9 +169,9 @@ impl Server {
         let proof = match challenge.check(signature) {
             Ok(proof) => proof,
             Err(e) => {
-                self.note_failed_proof(connection);
-                if let Some(passed) = &passed {
-                    self.refuse_passed(connection, passed, tried, &fingerprint, Reason::Signature);
+                match &passed {
+                    Some(passed) => self.refuse_passed(connection, passed, tried, &fingerprint, Reason::Signature),
+                    None => self.note_failed_proof(connection),
                 }
                 let message = format!("The CA does not take this key's signature: {e}.");
                 return self.tell(connection, &FromSigner::Refused { message });
@@ -208,7 +210,8 @@ impl Server {
         self.tell(connection, &FromSigner::Proved);
     }
 
-    fn note_failed_proof(&mut self, connection: u64) {
+    /// It counts once; who is refused by [`Server::refuse_passed`] is counted there.
+    pub(super) fn note_failed_proof(&mut self, connection: u64) {
         if let Some(front) = self.fronts.get_mut(&connection) {
             front.failed_proofs = front.failed_proofs.saturating_add(1);
         }

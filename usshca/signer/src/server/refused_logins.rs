@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use ussh_core::clock::UnixTime;
-use ussh_core::escape::escape;
-use usshca_ipc::front::{Ending, Purpose};
+use ussh_core::escape::{escape, escape_also};
+use usshca_ipc::front::{Ending, MAX_TYPED, Purpose};
 use usshca_ipc::worker::PamRefusal;
 
 use super::Server;
@@ -135,6 +135,7 @@ impl Reason {
             Reason::Ends(Ending::AgentDidNotSign) => "the agent did not sign",
             Reason::Ends(Ending::NoPublicKey) => "no public key was given",
             Reason::Ends(Ending::Command) => "no such command",
+            Reason::Ends(Ending::OnlyThere) => "only at the CA's machine",
             Reason::Ends(Ending::Help) | Reason::NothingAsked => "nothing was asked for",
         }
     }
@@ -158,6 +159,8 @@ pub struct Refusal<'a> {
     pub key: &'a str,
     /// Why.
     pub reason: Reason,
+    /// Of a command that does not run, what was typed, or nothing: the front's word.
+    pub typed: &'a [u8],
 }
 
 /// Those that wait to be written.
@@ -185,6 +188,7 @@ impl RefusedLogins {
             if self.of_network.get(&login.network).is_some_and(|&count| count >= MAX_OF_NETWORK) {
                 login.user = OTHERS.to_owned();
                 login.fingerprint = String::new();
+                login.typed = String::new();
             }
             if self.waiting.len() >= MAX_WAITING && !self.waiting.contains_key(&login) {
                 let others = || OTHERS.to_owned();
@@ -193,6 +197,7 @@ impl RefusedLogins {
                     source: others(),
                     network: others(),
                     fingerprint: String::new(),
+                    typed: String::new(),
                     ..login
                 };
             }
@@ -244,11 +249,12 @@ impl RefusedLogins {
 impl Server {
     /// One line of the log and, in a while, a row of the inventory; or one more in it. What PAM refuses has the worker's line.
     pub(super) fn refuse_login(&mut self, connection: u64, peer: IpAddr, refusal: &Refusal<'_>) {
-        let Refusal { user, proved, tried, key, reason } = *refusal;
+        let Refusal { user, proved, tried, key, reason, typed } = *refusal;
         let (row_name, user) = (usable(user, MAX_ROW_NAME), usable(user, MAX_NAME));
         let (source, reason) = (peer.to_canonical().to_string(), reason.text());
+        let typed = quoted(typed);
         if refusal.reason.is_after_login() {
-            log::no_certificate(connection, &user, &source, proved, reason);
+            log::no_certificate(connection, &user, &source, proved, &format!("{reason}{typed}"));
         } else if tried != Tried::Pam || !matches!(refusal.reason, Reason::Pam(_)) {
             log::refused_login(connection, &user, &source, tried.name(), key, reason);
         }
@@ -260,6 +266,7 @@ impl Server {
             authenticated,
             fingerprint: key.to_owned(),
             reason,
+            typed,
         };
         let now = self.ca.now();
         self.refused_logins.note(login, now);
@@ -302,6 +309,14 @@ fn usable(user: &str, longest: usize) -> String {
     } else {
         escape(user.as_bytes(), longest)
     }
+}
+
+/// In quotes that it cannot end, behind the reason; of nothing, nothing.
+fn quoted(typed: &[u8]) -> String {
+    if typed.is_empty() {
+        return String::new();
+    }
+    format!(": \"{}\"", escape_also(typed, MAX_TYPED, b"\""))
 }
 
 /// Whoever has one IPv6 address has its /64.

@@ -51,6 +51,9 @@ impl Server {
             return;
         };
         front.rest.clear();
+        if front.has_failed_enough() {
+            return self.misbehaved(connection, "asks to administer more often than a front of ours does");
+        }
         // What is refused here has its line.
         front.settled = true;
         let from = front.peer.ip().to_canonical();
@@ -63,6 +66,7 @@ impl Server {
         let allowed = self.is_administrator(&passed, stated, from).and_then(|()| is_served(&request));
         if let Err(why) = allowed {
             log::warning(&format!("connection {connection}: {} from {from} is not to administer: {why}", passed.user));
+            self.note_failed_proof(connection);
             return self.tell(connection, &FromSigner::Refused { message: why.for_user().to_owned() });
         }
         if let Some(front) = self.fronts.get_mut(&connection).filter(|front| !front.administers) {

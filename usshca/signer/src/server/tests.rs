@@ -246,6 +246,30 @@ fn the_supervisor_hears_that_it_is_heard_whatever_else_is_going_on() {
     world.hears();
 }
 
+/// What others had it told may have taken all the room: a supervisor that is not answered ends a healthy signer.
+#[test]
+fn the_supervisor_hears_it_late_where_there_was_no_room_for_the_answer() {
+    let world = world_where(own_uid(), vec![own_uid()], |server| {
+        rustix::net::sockopt::set_socket_send_buffer_size(server.control.socket(), 1).unwrap();
+    });
+    let _fronts: Vec<FrontEnd> = (1..=32).map(|connection| world.passed(connection)).collect();
+    world.control.send(&Control::Hears).unwrap();
+    // In order: once this front is served, the question was taken.
+    let front = world.front(33);
+    front.send(&ToSigner::Ways).unwrap();
+    assert!(matches!(front.receive(PATIENCE).unwrap().message, FromSigner::Ways { .. }));
+    let mut logins = 0;
+    loop {
+        match world.control.receive(PATIENCE).unwrap().message {
+            FromSignerControl::LoggedIn { .. } => logins += 1,
+            FromSignerControl::Hears => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(logins < 32, "there was room");
+    world.hears();
+}
+
 #[test]
 fn a_front_without_a_statement_gets_nothing() {
     let world = world();
@@ -495,7 +519,7 @@ fn administrators_list_show_revoke_and_sign_hosts() {
         other => panic!("{other:?}"),
     }
     let revoke = |serial| ask(&admin, Request::Revoke { what: Revoke::Serial(serial), reason: "lost".into() });
-    assert_eq!(revoke(number), Reply::Revoked(Some(Revoked { act: 1, certificates: 1 })));
+    assert_eq!(revoke(number), Reply::Revoked(Some(Revoked { act: 1, certificates: 1, held: 0 })));
     assert_eq!(revoke(number), Reply::Revoked(None));
     assert!(matches!(revoke(number + 1), Reply::Refused(_)));
     assert!(matches!(revoke(0), Reply::Refused(_)));

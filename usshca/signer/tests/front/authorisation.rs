@@ -273,7 +273,7 @@ fn cell(verb: &str, reply: Option<FromSigner>) -> String {
         ("closed", "The CA refuses this request."),
         ("proof", "does not know yet that it is you"),
         ("rule", "wants you to prove who you are by pam"),
-        ("mode", "does not give you certificates by way of client-key"),
+        ("mode", "policy certifies no key of your own"),
         ("admins", "You are none of this CA's administrators."),
         ("network", "not administered from your address"),
         ("pam", "Administration takes a login by PAM"),

@@ -115,7 +115,7 @@ impl Connection {
             ToSigner::Outcome { serial, .. } => self.open.contains(serial),
             ToSigner::Issue { attempt, .. }
             | ToSigner::Challenge { attempt, .. }
-            | ToSigner::Demands { attempt }
+            | ToSigner::Demands { attempt, .. }
             | ToSigner::Mine { attempt, .. }
             | ToSigner::Ends { attempt, .. }
             | ToSigner::Admin { attempt, .. } => self.attempts.contains_key(attempt),
@@ -366,10 +366,10 @@ impl World {
             5 if self.random.one_in(4) => ToSigner::Knows { user: self.text(), key: self.public_key() },
             6 if self.random.one_in(4) => ToSigner::Impossible { user: self.text() },
             6 if self.random.one_in(4) => {
-                let how = *self.random.of(&[Ending::Help, Ending::NoAgent, Ending::Command]);
-                ToSigner::Ends { attempt, how }
+                let how = *self.random.of(&[Ending::Help, Ending::NoAgent, Ending::Command, Ending::OnlyThere]);
+                ToSigner::Ends { attempt, how, typed: self.text().into_bytes() }
             }
-            6 => ToSigner::Demands { attempt },
+            6 => ToSigner::Demands { attempt, by_key: self.random.one_in(2) },
             7 | 8 => ToSigner::Challenge { attempt, purpose, key: self.public_key() },
             9 | 10 => ToSigner::Prove { signature: self.signature(connection) },
             11 => {
@@ -532,7 +532,7 @@ impl World {
                 assert!(connection.in_parts, "a part of what was never owed");
                 self.count("more");
             }
-            (ToSigner::Demands { attempt }, FromSigner::Demands { .. }) => assert!(of(attempt).is_some()),
+            (ToSigner::Demands { attempt, .. }, FromSigner::Demands { .. }) => assert!(of(attempt).is_some()),
             (ToSigner::Ways, FromSigner::Ways { .. })
             | (ToSigner::Knows { .. }, FromSigner::Known(_) | FromSigner::KnownRevoked) => self.count("asked"),
             (ToSigner::Ends { attempt, .. }, FromSigner::Noted) => {

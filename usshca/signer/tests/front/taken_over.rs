@@ -61,7 +61,7 @@ fn statements_of_other_connections_and_attempts_are_nothing_to_it() {
         for message in [
             issue(attempt),
             admin(attempt),
-            ToSigner::Demands { attempt },
+            ToSigner::Demands { attempt, by_key: true },
             ToSigner::Mine { attempt, verb: Verb::WhoAmI },
             ToSigner::Mine { attempt, verb: Verb::Revoke },
             ToSigner::Certify { attempt, public_key: key.clone(), wish: Wish::default() },
@@ -186,6 +186,24 @@ fn keys_may_be_tried_a_bounded_number_of_times() {
     });
     assert_eq!(unregistered.count(), 64);
     assert!(say(&front, &ToSigner::Ways).is_none(), "the channel is open");
+    signer.end();
+}
+
+/// Each is a line of the log.
+#[test]
+fn what_takes_a_proof_may_be_asked_without_one_a_bounded_number_of_times() {
+    let signer = Signer::start(POLICY);
+    let administers = ToSigner::Admin { attempt: 1, request: Box::new(Request::Krl) };
+    let mine = ToSigner::Mine { attempt: 1, verb: Verb::WhoAmI };
+    for (connection, question) in [(1, administers), (2, mine)] {
+        let front = signer.front(connection, "192.0.2.1".parse().unwrap());
+        assert_eq!(signer.state((connection, 1), Worker::LooksUp, "alice", &["machines"]), Ok(true));
+        let refused = (0..1000).take_while(|_| {
+            matches!(say(&front, &question), Some(FromSigner::Refused { message }) if message != "The CA refuses this request.")
+        });
+        assert_eq!(refused.count(), 64, "{question:?}");
+        assert!(say(&front, &ToSigner::Ways).is_none(), "the channel is open");
+    }
     signer.end();
 }
 

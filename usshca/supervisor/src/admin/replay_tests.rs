@@ -47,8 +47,7 @@ fn grant() -> Grant {
         valid_before: 4600,
         critical_options: vec![],
         extensions: vec!["permit-pty".into(), "permit-port-forwarding".into()],
-        confirm: false,
-        agent_lifetime_seconds: 3600,
+        in_agent: None,
         max_certificates: None,
     }
 }

@@ -1,41 +1,7 @@
 //! Lines that libpam cannot read (pam_handlers.c, `_pam_parse_config_file`; pam_misc.c, `_pam_parse_control`): it takes each for a module that refuses.
 
-/// Return values as they are written in a control field (_pam_tokens.h).
-const CODES: [&str; 33] = [
-    "success",
-    "open_err",
-    "symbol_err",
-    "service_err",
-    "system_err",
-    "buf_err",
-    "perm_denied",
-    "auth_err",
-    "cred_insufficient",
-    "authinfo_unavail",
-    "user_unknown",
-    "maxtries",
-    "new_authtok_reqd",
-    "acct_expired",
-    "session_err",
-    "cred_unavail",
-    "cred_expired",
-    "cred_err",
-    "no_module_data",
-    "conv_err",
-    "authtok_err",
-    "authtok_recover_err",
-    "authtok_lock_busy",
-    "authtok_disable_aging",
-    "try_again",
-    "ignore",
-    "abort",
-    "authtok_expired",
-    "module_unknown",
-    "bad_item",
-    "conv_again",
-    "incomplete",
-    "default",
-];
+use ussh_os::pam_names::RETURN_NAMES;
+
 /// What is done upon them, besides a jump over some lines.
 const ACTIONS: [&str; 6] = ["ignore", "ok", "done", "bad", "die", "reset"];
 const KEYWORDS: [&str; 6] = ["required", "requisite", "sufficient", "optional", "include", "substack"];
@@ -75,7 +41,7 @@ fn wrong_pair(list: &str) -> Option<String> {
     words.chunks(3).find_map(|pair| match pair {
         [code, "=", action] => {
             let jumps = action.parse::<i32>().is_ok_and(|lines| lines > 0);
-            let is_good = CODES.contains(code) && (ACTIONS.contains(action) || jumps);
+            let is_good = (*code == "default" || RETURN_NAMES.contains(code)) && (ACTIONS.contains(action) || jumps);
             (!is_good).then(|| format!("there is no {code}={action}"))
         }
         other => Some(format!("{} is no value and action", other.join(" "))),

@@ -267,7 +267,7 @@ fn where_pam_is_demanded_a_key_is_not_enough_and_where_both_are_neither_is_alone
     assert!(refusal(say(&both(3), &order())).contains("by publickey+pam"));
     let front = both(4);
     let demands = FromSigner::Demands { ways: vec![Way { pam: true, publickey: true }], makes: vec![Makes::Ecdsa] };
-    assert_eq!(say(&front, &ToSigner::Demands { attempt: 1 }), demands);
+    assert_eq!(say(&front, &ToSigner::Demands { attempt: 1, by_key: false }), demands);
     assert_eq!(prove(&front, Purpose::Login, &key), FromSigner::Proved);
     assert!(matches!(say(&front, &order()), FromSigner::Issued { .. }));
     assert_eq!(newest(&world).authenticated, format!("publickey+pam {}", key.public_key().fingerprint()));

@@ -2,7 +2,7 @@
 
 use ussh_core::clock::UnixTime;
 use ussh_core::keys::PublicKey;
-use usshca_ipc::front::{Ending, Purpose, Verb};
+use usshca_ipc::front::{Ending, MAX_TYPED, Purpose, Verb};
 use usshca_ipc::worker::PamRefusal;
 
 use super::super::refused_logins::RefusedLogins;
@@ -152,9 +152,31 @@ fn who_was_let_in_by_a_key_and_asked_for_nothing_was_refused_nothing() {
         let front = world.looked_up(connection, user, group);
         let knows = ToSigner::Knows { user: user.into(), key: key.public_key().to_blob() };
         assert_eq!(say(&front, &knows), FromSigner::Known(true));
+        say(&front, &ToSigner::Demands { attempt: 1, by_key: true });
     }
     // Of the other the rule demands PAM besides.
     assert_eq!(wait_for(&world, 1), [row("bea", "192.0.2.2", "none (tried publickey)", "nothing proved", 1)]);
+}
+
+/// Public keys are public: whoever is looked up because a rule lets people in with nothing, and then shows somebody's key and does not sign, was not let in.
+#[test]
+fn a_registered_key_that_was_offered_and_did_not_sign_lets_nobody_in() {
+    let world = keyed();
+    let key = new_key();
+    world.register("ci", &key);
+    for (connection, offered_first) in [(1, false), (2, true)] {
+        let knows = ToSigner::Knows { user: "ci".into(), key: key.public_key().to_blob() };
+        let front = world.looked_up(connection, "ci", "machines");
+        let demands = ToSigner::Demands { attempt: 1, by_key: false };
+        for question in if offered_first { [&knows, &demands] } else { [&demands, &knows] } {
+            assert!(!matches!(say(&front, question), FromSigner::Refused { .. }));
+        }
+        drop(front);
+        let connections = usize::try_from(connection).unwrap();
+        let from = format!("192.0.2.{connection}");
+        assert_eq!(wait_for(&world, connections)[0], row("ci", &from, "none (tried publickey)", "nothing proved", 1));
+    }
+    assert_eq!(world.rows()[0].fingerprint, key.public_key().fingerprint());
 }
 
 #[test]
@@ -168,11 +190,14 @@ fn a_login_that_comes_to_nothing_is_a_row_that_says_why() {
         (Ending::RegisteredKeyRevoked, "the registered key in the agent is revoked"),
         (Ending::AgentDidNotSign, "the agent did not sign"),
         (Ending::NoPublicKey, "no public key was given"),
-        (Ending::Command, "no such command"),
+        (Ending::Command, "no such command: \"rm\\x22\\x0a x\""),
+        (Ending::OnlyThere, "only at the CA's machine: \"rm\\x22\\x0a x\""),
     ];
+    // Of the others it is nobody's business.
+    let typed = b"rm\"\n x".to_vec();
     for ((how, why), connection) in endings.into_iter().zip(1..) {
         let front = world.passed(connection);
-        assert_eq!(say(&front, &ToSigner::Ends { attempt: 1, how }), FromSigner::Noted);
+        assert_eq!(say(&front, &ToSigner::Ends { attempt: 1, how, typed: typed.clone() }), FromSigner::Noted);
         let from = format!("192.0.2.{connection}");
         assert_eq!(refused(&world)[0], row("alice", &from, "pam (tried pam)", why, 1));
         // Nothing more comes of that statement.
@@ -193,7 +218,7 @@ fn a_login_that_comes_to_nothing_is_a_row_that_says_why() {
 fn a_login_that_had_an_answer_was_refused_nothing() {
     let world = world();
     for (question, connection) in [
-        ToSigner::Ends { attempt: 1, how: Ending::Help },
+        ToSigner::Ends { attempt: 1, how: Ending::Help, typed: vec![] },
         ToSigner::Mine { attempt: 1, verb: Verb::WhoAmI },
         ToSigner::Feed { offset: 0 },
         ToSigner::Admin { attempt: 1, request: Box::new(Request::Keys) },
@@ -207,9 +232,14 @@ fn a_login_that_had_an_answer_was_refused_nothing() {
         world.hears();
     }
     assert_eq!(refused(&world), []);
+    // More of a command than a front of ours tells.
+    let front = world.passed(8);
+    let ends = ToSigner::Ends { attempt: 1, how: Ending::Command, typed: vec![b'x'; MAX_TYPED + 1] };
+    assert!(matches!(say(&front, &ends), FromSigner::Refused { .. }));
+    assert_closed(&front);
     // The end of what nobody began.
     let front = world.front(9);
-    let ends = ToSigner::Ends { attempt: 1, how: Ending::NoAgent };
+    let ends = ToSigner::Ends { attempt: 1, how: Ending::NoAgent, typed: vec![] };
     assert!(matches!(say(&front, &ends), FromSigner::Refused { .. }));
     assert_closed(&front);
     assert_eq!(refused(&world), []);
@@ -222,7 +252,7 @@ fn a_key_that_let_somebody_in_stands_in_the_row_of_a_login_that_comes_to_nothing
     world.register("ci", &key);
     let front = world.looked_up(1, "ci", "machines");
     say(&front, &ToSigner::Knows { user: "ci".into(), key: key.public_key().to_blob() });
-    assert_eq!(say(&front, &ToSigner::Ends { attempt: 1, how: Ending::NoAgent }), FromSigner::Noted);
+    assert_eq!(say(&front, &ToSigner::Ends { attempt: 1, how: Ending::NoAgent, typed: vec![] }), FromSigner::Noted);
     assert_eq!(refused(&world), [row("ci", "192.0.2.1", "none (tried publickey)", "no agent was forwarded", 1)]);
     assert_eq!(world.rows()[0].fingerprint, key.public_key().fingerprint());
 }
@@ -405,6 +435,7 @@ fn login(user: &str, source: &str) -> RefusedLogin {
         authenticated,
         fingerprint: String::new(),
         reason: "PAM: authentication failed",
+        typed: String::new(),
     }
 }
 
