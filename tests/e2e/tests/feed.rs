@@ -179,6 +179,8 @@ fn with_the_feed_key_elsewhere_the_ca_publishes_drafts_and_its_log_stays_json() 
         log().contains("not published to /srv/feed: /srv/feed: others may write to it")
     })
     .unwrap();
+    let status = || world.usshca("status").unwrap();
+    assert!(status().stdout.contains("feed: not published to /srv/feed"), "{}", status());
     ca.script(&format!("chmod go-w {PUBLISHED}")).unwrap();
     // The next one is due a minute after a failure, or after a revocation.
     assert_eq!(world.log_in("alice", "--login").unwrap().0, 0);
@@ -186,6 +188,7 @@ fn with_the_feed_key_elsewhere_the_ca_publishes_drafts_and_its_log_stays_json() 
     world.usshca(&format!("revoke {serial}")).unwrap().ok().unwrap();
     wait_until(SOON, "the draft", || ca.exists(&format!("{PUBLISHED}/feed.unsigned"))).unwrap();
     wait_until(SOON, "the log to say so", || log().contains("feed.unsigned: version ")).unwrap();
+    assert!(!status().stdout.contains("not published") && status().status.code() == 0, "{}", status());
     assert!(!ca.exists(&format!("{PUBLISHED}/feed")));
     let lines = log();
     let plain: Vec<&str> = lines.lines().filter(|line| !line.starts_with('{') || !line.ends_with('}')).collect();

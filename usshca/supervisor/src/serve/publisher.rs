@@ -20,6 +20,9 @@ const RETRY: Duration = Duration::from_secs(60);
 /// From one feed to the next, even if revocations come one after the other: their versions are seconds.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How an error of it begins, which the next one that succeeds has mended.
+const NOT_PUBLISHED: &str = "feed: not published";
+
 /// Publishes, if the configuration says where to.
 pub struct Publisher {
     folder: PathBuf,
@@ -73,7 +76,7 @@ impl Publisher {
         match start(&base.layout, &self.folder) {
             Ok((child, said)) => self.running = Some(Running { child, deadline: now + PATIENCE, said }),
             Err(e) => {
-                log::error(&format!("feed: not published: {e}"));
+                log::error(&format!("{NOT_PUBLISHED}: {e}"));
                 self.due = now + RETRY;
             }
         }
@@ -95,12 +98,15 @@ impl Publisher {
         self.running = None;
         match status {
             // It says which version, or that there is a draft.
-            Some(status) if status.success() => return log::info(&format!("feed: {line}")),
-            Some(status) if line.is_empty() => {
-                log::error(&format!("feed: not published to {}: {status}", self.folder.display()))
+            Some(status) if status.success() => {
+                log::settled(NOT_PUBLISHED);
+                return log::info(&format!("feed: {line}"));
             }
-            Some(_) => log::error(&format!("feed: not published to {}: {line}", self.folder.display())),
-            None => log::error(&format!("feed: not published to {}: takes too long: killed", self.folder.display())),
+            Some(status) if line.is_empty() => {
+                log::error(&format!("{NOT_PUBLISHED} to {}: {status}", self.folder.display()))
+            }
+            Some(_) => log::error(&format!("{NOT_PUBLISHED} to {}: {line}", self.folder.display())),
+            None => log::error(&format!("{NOT_PUBLISHED} to {}: takes too long: killed", self.folder.display())),
         }
         self.due = self.due.min(now + RETRY);
     }
