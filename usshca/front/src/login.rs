@@ -281,13 +281,14 @@ impl Login {
                     }
                     if !prompts.is_empty() {
                         self.state = State::Prompted { worker, attempt, prompts: prompts.len() };
+                        // As part of the prompt: an instruction goes another way through the client, and may be seen after the question that it explains, or never (LogLevel).
                         if let Some((first, _)) = prompts.first_mut()
-                            && !words::fits_instruction(&text)
+                            && !text.is_empty()
                         {
                             add_line(&mut text, first);
-                            *first = std::mem::take(&mut text);
+                            *first = text;
                         }
-                        return Ok(Step::Ask { text, prompts });
+                        return Ok(Step::Ask { text: String::new(), prompts });
                     }
                 }
                 Ok(FromWorker::Passed { user }) => {

@@ -77,7 +77,7 @@ async fn prompts_are_asked_and_answers_reach_the_worker() {
     let mut s = scene();
     let worker = s.offer_worker(1);
     worker.send(&password()).unwrap();
-    assert_eq!(s.login.begin("alice").await.unwrap(), ask("Welcome", &[("Password: ", false)]));
+    assert_eq!(s.login.begin("alice").await.unwrap(), ask("", &[("Welcome\nPassword: ", false)]));
     assert_eq!(s.supervisor.receive(None).unwrap().message, ToSupervisor::StartWorker { user: "alice".into() });
     worker.send(&FromWorker::Passed { user: "alice".into() }).unwrap();
     assert!(s.login.passed().is_none());
@@ -195,8 +195,8 @@ async fn a_client_that_goes_away_while_pam_works_is_noticed() {
 }
 
 #[tokio::test]
-async fn text_that_no_instruction_can_carry_stands_before_the_prompt() {
-    for text in ["Grüße".to_owned(), "line\n".repeat(4000)] {
+async fn text_stands_before_the_prompt_that_it_explains() {
+    for text in ["You are required to change it".to_owned(), "Grüße".to_owned(), "line\n".repeat(4000)] {
         let mut s = scene();
         let worker = s.offer_worker(1);
         let messages = vec![Message::Info(text.clone()), Message::PromptEchoOff("Password: ".into())];

@@ -26,11 +26,6 @@ pub fn harmless(text: &str) -> String {
     clean
 }
 
-/// Whether it may be an instruction: short, and ASCII.
-pub fn fits_instruction(text: &str) -> bool {
-    text.is_ascii() && text.len() <= MAX_INSTRUCTION
-}
-
 /// Text for instructions, one after another: whole lines where they fit. Each part is as long as that client shows.
 pub fn instructions(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
@@ -70,12 +65,6 @@ mod tests {
     fn nothing_that_steers_a_terminal_is_left() {
         assert_eq!(harmless("a\x1b[2J\x07\u{9b}5m\tb\r\nc\rd\0"), "a\\x1b[2J\\x07\\x9b5m\tb\nc\\x0dd\\x00");
         assert_eq!(harmless("Grüße — 欢迎"), "Grüße — 欢迎");
-    }
-
-    #[test]
-    fn an_instruction_is_short_and_ascii() {
-        assert!(fits_instruction("") && fits_instruction("Welcome\nto the CA") && fits_instruction(&"x".repeat(960)));
-        assert!(!fits_instruction("Grüße") && !fits_instruction(&"x".repeat(961)));
     }
 
     #[test]
