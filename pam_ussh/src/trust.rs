@@ -1,7 +1,6 @@
 //! What the line names, read: CA keys, principals, the revocation list, the group. Every file must be one that root alone can change.
 
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use ussh_core::clock::{Clock, SystemClock, UnixTime};
 use ussh_core::escape::{MAX_FIELD, escape_word};
 use ussh_core::principals::PrincipalList;
 use ussh_core::revoked::{NotFresh, RevokedKeys};
-use ussh_core::trusted_file::{TrustedFileError, read_trusted};
+use ussh_core::trusted_file::{FileState, TrustedFileError, read_trusted, read_trusted_state};
 use ussh_core::verdict::{CriticalOptions, Demand, PrincipalDemand, VerifiedCertificate};
 use ussh_os::account::{Account, group_id};
 
@@ -30,27 +29,7 @@ pub struct Trust<'a> {
     options: &'a AuthOptions,
     cas: TrustedCas,
     principals: Option<PrincipalList>,
-    revoked: Option<RevokedKeys>,
-    /// What the revocation list's file was just before it was read.
-    revoked_file: Option<FileState>,
-}
-
-/// What tells one content of a file from another, as far as its folder entry goes: a list is put in place by a rename.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileState {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl FileState {
-    fn of(path: &Path) -> Option<Self> {
-        let m = std::fs::metadata(path).ok()?;
-        let (modified, changed) = ((m.mtime(), m.mtime_nsec()), (m.ctime(), m.ctime_nsec()));
-        Some(FileState { device: m.dev(), inode: m.ino(), size: m.size(), modified, changed })
-    }
+    revoked: Option<RevokedFile>,
 }
 
 impl<'a> Trust<'a> {
@@ -71,10 +50,9 @@ impl<'a> Trust<'a> {
                 Some(read_principals(&path)?)
             }
         };
-        let revoked_file = options.revoked_keys.as_deref().and_then(FileState::of);
         let revoked =
             options.revoked_keys.as_deref().map(|path| read_revoked(path, options.krl_max_age)).transpose()?;
-        Ok(Trust { account, options, cas, principals, revoked, revoked_file })
+        Ok(Trust { account, options, cas, principals, revoked })
     }
 
     /// As a demand on a user certificate.
@@ -92,7 +70,7 @@ impl<'a> Trust<'a> {
             now,
             principals,
             critical_options,
-            revoked: self.revoked.as_ref(),
+            revoked: self.revoked.as_ref().map(|file| &file.list),
             max_validity: self.options.max_validity,
             max_age: self.options.max_age,
         })
@@ -110,11 +88,10 @@ impl Trust<'_> {
         clock: &dyn Clock,
     ) -> Result<VerifiedCertificate, Denial> {
         let Some(path) = self.options.revoked_keys.as_deref() else { return Ok(certificate) };
-        let now = FileState::of(path);
-        if now.is_some() && now == self.revoked_file {
+        if self.revoked.as_ref().is_some_and(|read| FileState::at(path) == Some(read.state)) {
             return Ok(certificate);
         }
-        let revoked = read_revoked(path, self.options.krl_max_age)?;
+        let revoked = read_revoked(path, self.options.krl_max_age)?.list;
         let shown = certificate.certificate().clone();
         let demand = Demand { revoked: Some(&revoked), now: clock.now(), ..*demand };
         certificate.verify_again(&demand).map_err(|refusal| Denial::Refused {
@@ -125,6 +102,13 @@ impl Trust<'_> {
             others: 0,
         })
     }
+}
+
+/// The revocation list, and which file it was read from.
+#[derive(Debug)]
+pub struct RevokedFile {
+    list: RevokedKeys,
+    state: FileState,
 }
 
 fn demand_member(account: &Account, group: &str) -> Result<(), Denial> {
@@ -179,13 +163,14 @@ pub fn read_principals(path: &Path) -> Result<PrincipalList, Denial> {
 /// The age counts when the list is read: what may become stale while somebody touches a key was fresh when it was asked.
 /// # Errors
 /// [`Denial`]
-pub fn read_revoked(path: &Path, max_age: Option<Duration>) -> Result<RevokedKeys, Denial> {
-    let data = read(path, MAX_REVOKED)?;
+pub fn read_revoked(path: &Path, max_age: Option<Duration>) -> Result<RevokedFile, Denial> {
+    let (data, state) =
+        read_trusted_state(path, MAX_REVOKED).map_err(|error| Denial::Misconfigured(error.to_string()))?;
     let list =
         RevokedKeys::parse(&data).map_err(|error| Denial::Misconfigured(format!("{}: {error}", path.display())))?;
     let now = SystemClock.now();
     match max_age.map_or_else(|| list.check_clock(now), |max_age| list.check_age(now, max_age)) {
-        Ok(()) => Ok(list),
+        Ok(()) => Ok(RevokedFile { list, state }),
         Err(error @ NotFresh::PlainList) => {
             Err(Denial::Misconfigured(format!("krl_max_age= with {}: {error}", path.display())))
         }

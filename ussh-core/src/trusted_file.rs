@@ -56,7 +56,37 @@ pub enum TrustedFileError {
 /// # Errors
 /// [`TrustedFileError`]
 pub fn read_trusted(path: &Path, max: usize) -> Result<Vec<u8>, TrustedFileError> {
-    Ok(read_owned(path, max, &Owner::ROOT)?.data)
+    Ok(read_trusted_state(path, max)?.0)
+}
+
+/// The same, and which file it was that was read.
+/// # Errors
+/// [`TrustedFileError`]
+pub fn read_trusted_state(path: &Path, max: usize) -> Result<(Vec<u8>, FileState), TrustedFileError> {
+    let (file, state) = read_owned(path, max, &Owner::ROOT)?;
+    Ok((file.data, state))
+}
+
+/// What tells one content of a file from another without reading it: enough for one that is put in place by a rename.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileState {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl FileState {
+    /// Of what stands at this path now, links followed. `None`: nothing that can be looked at.
+    pub fn at(path: &Path) -> Option<Self> {
+        std::fs::metadata(path).ok().map(|metadata| FileState::of(&metadata))
+    }
+
+    fn of(m: &Metadata) -> Self {
+        let (modified, changed) = ((m.mtime(), m.mtime_nsec()), (m.ctime(), m.ctime_nsec()));
+        FileState { device: m.dev(), inode: m.ino(), size: m.size(), modified, changed }
+    }
 }
 
 /// A file that was read, and where it is.
@@ -72,7 +102,7 @@ pub struct TrustedFile {
 /// # Errors
 /// [`TrustedFileError`]
 pub fn read_trusted_by(uid: u32, path: &Path, max: usize) -> Result<TrustedFile, TrustedFileError> {
-    read_owned(path, max, &Owner { uid, below: None })
+    Ok(read_owned(path, max, &Owner { uid, below: None })?.0)
 }
 
 /// The same for a file below `folder` that root or `uid` alone can change: for a program that an ordinary user runs for an
@@ -82,7 +112,7 @@ pub fn read_trusted_by(uid: u32, path: &Path, max: usize) -> Result<TrustedFile,
 /// [`TrustedFileError`]
 pub fn read_trusted_below(folder: &Path, uid: u32, path: &Path, max: usize) -> Result<Vec<u8>, TrustedFileError> {
     let folder = folder.canonicalize().map_err(|e| io_error(folder, e))?;
-    Ok(read_owned(path, max, &Owner { uid, below: Some(&folder) })?.data)
+    Ok(read_owned(path, max, &Owner { uid, below: Some(&folder) })?.0.data)
 }
 
 /// Whose word is trusted.
@@ -129,7 +159,8 @@ impl Owner<'_> {
     }
 }
 
-fn read_owned(path: &Path, max: usize, owner: &Owner<'_>) -> Result<TrustedFile, TrustedFileError> {
+/// The state is that of just before the reading: a file that is written to meanwhile is another afterwards.
+fn read_owned(path: &Path, max: usize, owner: &Owner<'_>) -> Result<(TrustedFile, FileState), TrustedFileError> {
     if !path.is_absolute() {
         return Err(TrustedFileError::NotAbsolute(path.to_owned()));
     }
@@ -145,7 +176,7 @@ fn read_owned(path: &Path, max: usize, owner: &Owner<'_>) -> Result<TrustedFile,
     let data = read_capped(&file, &metadata, max)
         .map_err(|e| io_error(path, e))?
         .ok_or_else(|| TrustedFileError::TooLarge { path: path.to_owned(), max })?;
-    Ok(TrustedFile { real_path: real, data })
+    Ok((TrustedFile { real_path: real, data }, FileState::of(&metadata)))
 }
 
 /// Opens what stands at the path itself, without waiting for it (FIFO) and without becoming its terminal's owner;

@@ -50,7 +50,7 @@ impl Top {
 
     fn read(&self, name: &str) -> Result<Vec<u8>, TrustedFileError> {
         let owner = Owner { uid: self.uid, below: Some(&self.path) };
-        Ok(read_owned(&self.at(name), 16, &owner)?.data)
+        Ok(read_owned(&self.at(name), 16, &owner)?.0.data)
     }
 
     fn refused_for(&self, name: &str) -> PathBuf {
@@ -160,7 +160,7 @@ fn the_real_path_holds_no_link() {
     top.link("../etc/ca", "etc/twice");
     let owner = Owner { uid: top.uid, below: Some(&top.path) };
     for name in ["etc/ca", "absolute/ca", "absolute/../absolute/twice"] {
-        let file = read_owned(&top.at(name), 16, &owner).unwrap();
+        let (file, _) = read_owned(&top.at(name), 16, &owner).unwrap();
         assert_eq!(file, TrustedFile { real_path: top.at("etc/ca"), data: b"key".to_vec() }, "{name}");
     }
 }
@@ -299,4 +299,21 @@ fn what_lies_above_the_folder_named_is_taken_on_trust() {
     top.mode("etc", 0o777);
     assert_eq!(read_trusted_below(&top.at("etc/sub"), top.uid, &top.at("etc/sub/ca"), 16).unwrap(), b"key");
     assert!(read_trusted_below(&top.path, top.uid, &top.at("etc/sub/ca"), 16).is_err());
+}
+
+#[test]
+fn what_was_read_is_told_from_what_stands_there_later() {
+    let top = Top::new();
+    let owner = Owner { uid: top.uid, below: Some(&top.path) };
+    let path = top.at("etc/ca");
+    let (_, read) = read_owned(&path, 16, &owner).unwrap();
+    assert_eq!(FileState::at(&path), Some(read));
+    // Another of the same size, in its place.
+    let other = top.at("etc/other");
+    std::fs::write(&other, "yek").unwrap();
+    std::fs::rename(&other, &path).unwrap();
+    let now = FileState::at(&path);
+    assert!(now.is_some() && now != Some(read), "{now:?}");
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(FileState::at(&path), None);
 }

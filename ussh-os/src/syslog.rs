@@ -65,8 +65,10 @@ pub fn authpriv_with_fields(ident: &str, severity: Severity, text: &str, fields:
 
 /// The same without a wait, for a daemon's loop.
 pub fn authpriv_with_fields_at_once(ident: &str, severity: Severity, text: &str, fields: &[(&str, &str)]) -> bool {
-    send(Path::new(JOURNAL), &entry(AUTHPRIV, ident, severity, text, fields))
-        || send(Path::new(SOCKET), &datagram(AUTHPRIV, ident, severity, text))
+    KeptSocket::open().is_some_and(|socket| {
+        socket.send(Path::new(JOURNAL), &entry(AUTHPRIV, ident, severity, text, fields))
+            || socket.send(Path::new(SOCKET), &datagram(AUTHPRIV, ident, severity, text))
+    })
 }
 
 /// Whether a journal listens at all, at its native protocol's socket, which is named.
@@ -74,8 +76,8 @@ pub fn journal() -> (bool, &'static str) {
     (std::os::unix::net::UnixDatagram::unbound().is_ok_and(|socket| socket.connect(JOURNAL).is_ok()), JOURNAL)
 }
 
-/// A daemon's own way to the log: one socket for all its lines, which costs a third of the calls. Not connected: a log that was started anew is found again. Only for a process that
-/// closes no descriptor which it does not know.
+/// A way to the log. Not connected: a log that was started anew is found again. A daemon keeps one for all its lines, which costs a third of the calls, if it closes no descriptor which
+/// it does not know.
 #[derive(Debug)]
 pub struct KeptSocket(OwnedFd);
 
@@ -90,9 +92,26 @@ impl KeptSocket {
         self.send(Path::new(SOCKET), &datagram(AUTHPRIV, ident, severity, text))
     }
 
+    /// Not blocking: nothing to wait for.
     fn send(&self, path: &Path, line: &[u8]) -> bool {
-        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-        UnixAddr::new(path).is_ok_and(|to| sendto(self.0.as_raw_fd(), line, &to, flags) == Ok(line.len()))
+        self.send_within(Duration::ZERO, path, line)
+    }
+
+    /// Not connected: no SIGPIPE to fear. A signal may end the wait early; the line then gets what chance is left in one more try without any.
+    fn send_within(&self, wait: Duration, path: &Path, line: &[u8]) -> bool {
+        let Ok(address) = UnixAddr::new(path) else { return false };
+        let once = |flags| sendto(self.0.as_raw_fd(), line, &address, MsgFlags::MSG_NOSIGNAL | flags);
+        match once(MsgFlags::MSG_DONTWAIT) {
+            Ok(sent) if sent == line.len() => return true,
+            // Nobody is there: nothing to wait for.
+            Err(Errno::ENOENT | Errno::ECONNREFUSED) => return false,
+            Ok(_) | Err(_) => {}
+        }
+        // unix(7): a queue that is full blocks the sender, SO_SNDTIMEO at most. Without that limit there is no waiting at all. Whatever else went wrong goes wrong again at once.
+        let limit = TimeVal::microseconds(i64::try_from(wait.as_micros()).unwrap_or(0));
+        !wait.is_zero()
+            && setsockopt(&self.0, sockopt::SendTimeout, &limit).is_ok()
+            && (once(MsgFlags::empty()) == Ok(line.len()) || once(MsgFlags::MSG_DONTWAIT) == Ok(line.len()))
     }
 }
 
@@ -110,8 +129,10 @@ fn datagram(facility: u8, ident: &str, severity: Severity, text: &str) -> Vec<u8
 }
 
 fn deliver(journal: &Path, log: &Path, ident: &str, severity: Severity, text: &str, fields: &[(&str, &str)]) -> bool {
-    send_within(ROOM, journal, &entry(AUTHPRIV, ident, severity, text, fields))
-        || send_within(ROOM, log, &datagram(AUTHPRIV, ident, severity, text))
+    KeptSocket::open().is_some_and(|socket| {
+        socket.send_within(ROOM, journal, &entry(AUTHPRIV, ident, severity, text, fields))
+            || socket.send_within(ROOM, log, &datagram(AUTHPRIV, ident, severity, text))
+    })
 }
 
 /// An entry of the journal's native protocol. A value with a line feed in it is written with its length in front, so that no value makes fields of its own.
@@ -142,28 +163,7 @@ fn entry(facility: u8, ident: &str, severity: Severity, text: &str, fields: &[(&
 
 /// Not blocking: nothing to wait for.
 fn send(path: &Path, line: &[u8]) -> bool {
-    send_within(Duration::ZERO, path, line)
-}
-
-/// Not connected: no SIGPIPE to fear. A signal may end the wait early; the line then gets what chance is left in one more try without any.
-fn send_within(wait: Duration, path: &Path, line: &[u8]) -> bool {
-    let (Ok(fd), Ok(address)) =
-        (socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None), UnixAddr::new(path))
-    else {
-        return false;
-    };
-    let once = |flags| sendto(fd.as_raw_fd(), line, &address, MsgFlags::MSG_NOSIGNAL | flags);
-    match once(MsgFlags::MSG_DONTWAIT) {
-        Ok(sent) if sent == line.len() => return true,
-        // Nobody is there: nothing to wait for.
-        Err(Errno::ENOENT | Errno::ECONNREFUSED) => return false,
-        Ok(_) | Err(_) => {}
-    }
-    // unix(7): a queue that is full blocks the sender, SO_SNDTIMEO at most. Without that limit there is no waiting at all. Whatever else went wrong goes wrong again at once.
-    let limit = TimeVal::microseconds(i64::try_from(wait.as_micros()).unwrap_or(0));
-    !wait.is_zero()
-        && setsockopt(&fd, sockopt::SendTimeout, &limit).is_ok()
-        && (once(MsgFlags::empty()) == Ok(line.len()) || once(MsgFlags::MSG_DONTWAIT) == Ok(line.len()))
+    KeptSocket::open().is_some_and(|socket| socket.send(path, line))
 }
 
 #[cfg(test)]
@@ -223,7 +223,8 @@ mod tests {
         let log = UnixDatagram::bind(&path).unwrap();
         while send(&path, b"flood") {}
         let begun = Instant::now();
-        assert!(!send_within(Duration::from_millis(50), &path, b"Accepted"), "nobody reads");
+        let socket = KeptSocket::open().unwrap();
+        assert!(!socket.send_within(Duration::from_millis(50), &path, b"Accepted"), "nobody reads");
         assert!(begun.elapsed() >= Duration::from_millis(50), "{:?}", begun.elapsed());
 
         // A syslog that reads a line once somebody waits for room.
@@ -239,7 +240,7 @@ mod tests {
                 }
             }
         });
-        assert!(send_within(Duration::from_secs(5), &path, b"Accepted"));
+        assert!(socket.send_within(Duration::from_secs(5), &path, b"Accepted"));
         reader.join().unwrap();
         std::fs::remove_file(&path).unwrap();
     }
