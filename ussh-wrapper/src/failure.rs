@@ -83,7 +83,12 @@ impl Failure {
             | Failure::Proxy(ProxyError::Host(_) | ProxyError::Port(_))
             | Failure::Write(WriteError::NoHosts) => USAGE,
             Failure::Config(_)
-            | Failure::Write(WriteError::Config(_) | WriteError::Broken { .. } | WriteError::SettingsThere(_))
+            | Failure::Write(
+                WriteError::Config(_)
+                | WriteError::Broken { .. }
+                | WriteError::SettingsThere(_)
+                | WriteError::Locked(_),
+            )
             | Failure::NoUserName(_)
             | Failure::Login(LoginError::NoCa | LoginError::KnownHosts(_)) => CONFIG,
             Failure::Agent(_)
@@ -146,6 +151,9 @@ impl Failure {
             Failure::Config(ConfigError::File(error)) if error.is_missing() => {
                 Some("install it as your administrator gives it out, or name another in /etc/ussh/ussh.toml")
             }
+            Failure::Config(ConfigError::Locks(_)) => Some("give that file and its folders to root, closed to others"),
+            Failure::Config(ConfigError::OwnLocks(_)) => Some("take it out of your own file"),
+            Failure::Write(WriteError::Locked(_)) => Some("leave that option out: the system's file has what counts"),
             Failure::Write(WriteError::Broken { .. }) => Some("take out by hand what is left of it"),
             Failure::Config(_)
             | Failure::Proxy(_)

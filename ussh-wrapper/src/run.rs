@@ -145,8 +145,15 @@ impl Context {
             found => found,
         }
     }
+    /// Whoever has set something finds that it does not count, where it would have.
+    fn tell_passed_over(&self) {
+        for passed_over in self.config.locks.passed_over() {
+            eprintln!("ussh: {passed_over}");
+        }
+    }
     /// Asks the CA; or waits for another that does, and has what came of it.
     fn log_in(&self, effort: Effort) -> Result<Got, Failure> {
+        self.tell_passed_over();
         // Better now than after the password.
         let agent = self.agent_for_login()?;
         let line = match Home::open(self.uid) {
@@ -231,6 +238,7 @@ fn logout_everywhere() -> Result<ExitCode, Failure> {
         Err(Failure::Agent(problem)) if problem.is_no_agent() => {}
         other => drop(other?),
     }
+    context.tell_passed_over();
     revoke_all(&context.config, &context.judge, context.uid)?;
     Ok(ExitCode::SUCCESS)
 }

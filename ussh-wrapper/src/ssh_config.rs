@@ -18,7 +18,7 @@ use ussh_core::digest::sha256;
 use ussh_os::account::Account;
 
 use crate::config::{
-    self, CaAddress, Config, ConfigError, Forward, HostRule, Patterns, SYSTEM_FILE, Sources, USER_FILE,
+    self, CaAddress, Config, ConfigError, Forward, HostRule, Lockable, Patterns, SYSTEM_FILE, Sources, USER_FILE,
 };
 use crate::verbs::Following;
 use replace::Found;
@@ -64,6 +64,9 @@ pub enum WriteError {
     /// What is there already is somebody's.
     #[error("{0} is there already: put the CA and the hosts into it by hand")]
     SettingsThere(PathBuf),
+    /// What they would say is locked.
+    #[error("{SYSTEM_FILE} has locked {0}: a file of yours has no say in it")]
+    Locked(&'static str),
     /// No home folder.
     #[error("uid {0} has no home folder")]
     NoHome(u32),
@@ -190,6 +193,13 @@ impl Change {
 /// # Errors
 /// [`WriteError`]
 pub fn write(places: &Places, wishes: &Wishes, sources: &Sources) -> Result<String, WriteError> {
+    if !wishes.system {
+        let locks = Config::locks(sources)?;
+        let wished = [(wishes.ca.is_some(), Lockable::Ca), (!wishes.hosts.is_empty(), Lockable::Host)];
+        if let Some((_, key)) = wished.into_iter().find(|(wished, key)| *wished && locks.has(*key)) {
+            return Err(WriteError::Locked(key.name()));
+        }
+    }
     let settings = settings_change(places, wishes)?;
     let rules = if wishes.hosts.is_empty() {
         Config::load(sources)?.hosts

@@ -7,7 +7,7 @@ use ussh_core::clock::UnixTime;
 use ussh_core::escape::escape;
 
 use crate::certificates::{Held, Standing};
-use crate::config::Config;
+use crate::config::{Config, Lockable};
 use crate::user_agent::AgentProblem;
 
 /// Longest key ID or principal that is shown, in bytes.
@@ -26,6 +26,10 @@ pub struct Status {
     ca: Vec<String>,
     /// Those that name our CA.
     certificates: Vec<Shown>,
+    /// Keys of the configuration in which only the system's file has a say.
+    locked: Vec<Lockable>,
+    /// What has been said of them elsewhere.
+    passed_over: Vec<String>,
 }
 
 /// One certificate, escaped for a terminal.
@@ -58,6 +62,8 @@ impl Status {
             agent_problem,
             ca: config.cas.iter().map(ToString::to_string).collect(),
             certificates: held.iter().map(|held| Shown::new(held, now)).collect(),
+            locked: config.locks.locked().to_vec(),
+            passed_over: config.locks.passed_over().iter().map(ToString::to_string).collect(),
         }
     }
     /// Whether there is a good certificate.
@@ -94,6 +100,13 @@ impl Status {
         }
         if self.certificates.is_empty() {
             text.push_str("certificate  none of this CA\n");
+        }
+        if !self.locked.is_empty() {
+            let names = self.locked.iter().map(|key| key.name()).collect::<Vec<_>>().join(", ");
+            let _ = writeln!(text, "locked       {names}");
+        }
+        for passed_over in &self.passed_over {
+            let _ = writeln!(text, "             {passed_over}");
         }
         text
     }
@@ -179,7 +192,8 @@ mod tests {
         };
         let prompt = |ca: &[&str], certificates| {
             let ca = ca.iter().map(|&ca| ca.to_owned()).collect();
-            Status { good: false, agent: None, agent_problem: None, ca, certificates }.to_prompt()
+            let (locked, passed_over) = (Vec::new(), Vec::new());
+            Status { good: false, agent: None, agent_problem: None, ca, certificates, locked, passed_over }.to_prompt()
         };
         assert_eq!(prompt(&["ca"], vec![shown("refused", Some(0)), shown("good", Some(3600))]), "1h0m\n");
         assert_eq!(prompt(&["ca"], vec![shown("ends soon", Some(240))]), "4m!\n");

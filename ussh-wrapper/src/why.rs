@@ -105,6 +105,9 @@ impl Report {
         let files = files.into_iter().flatten().filter(|file| file.exists()).map(|file| file.display().to_string());
         let files = files.collect::<Vec<_>>().join(", ");
         self.step("configuration", if files.is_empty() { format!("no file ({SYSTEM_FILE})") } else { files });
+        for passed_over in config.locks.passed_over() {
+            self.step("locked", passed_over.to_string());
+        }
         if config.cas.is_empty() {
             return Err(LoginError::NoCa.into());
         }

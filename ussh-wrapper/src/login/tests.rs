@@ -17,6 +17,7 @@ fn config() -> Config {
         on_ca_failure: OnCaFailure::default(),
         hosts: Vec::new(),
         confirm: crate::config::Patterns::default(),
+        locks: crate::config::Locks::default(),
     }
 }
 
