@@ -50,6 +50,8 @@ pub struct Config {
     pub hosts: Vec<HostRule>,
     /// PAM services (or `ussh-hostd`) whose challenges the guarded agent signs only when the user says so. Empty: it does not ask.
     pub confirm: Patterns,
+    /// Where key and certificate are kept.
+    pub keep_in: KeepIn,
     /// What of this the system's file has locked.
     pub locks: Locks,
 }
@@ -63,6 +65,17 @@ pub enum OnCaFailure {
     Continue,
     /// Says so, and ends.
     Stop,
+}
+
+/// Where key and certificate are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeepIn {
+    /// In the user's ssh-agent.
+    #[default]
+    Agent,
+    /// In files of the user's: for agents that take none.
+    Files,
 }
 
 /// Nobody knows the user's name at the CA.
@@ -170,6 +183,7 @@ impl Config {
                 .unwrap_or_default(),
             hosts: [own_hosts.unwrap_or_default(), system.host].concat(),
             confirm: choose.of(Lockable::Confirm, user.confirm, system.confirm).unwrap_or_default(),
+            keep_in: choose.of(Lockable::KeepIn, user.keep_in, system.keep_in).unwrap_or_default(),
             locks,
         })
     }
@@ -218,6 +232,7 @@ struct ConfigFile {
     renew_before_seconds: Option<u32>,
     connect_timeout_seconds: Option<TimeoutSeconds>,
     on_ca_failure: Option<OnCaFailure>,
+    keep_in: Option<KeepIn>,
     confirm: Option<Patterns>,
     #[serde(default)]
     host: Vec<HostRule>,

@@ -23,7 +23,7 @@ mod shares;
 
 pub use ca_side::{CaSide, NotAdded};
 pub use directory::{PrivateDirectory, is_private};
-pub use home::{Home, HomeError};
+pub use home::{Home, HomeError, own_parents};
 pub use host_serve::{ServeError, serve_hosts};
 pub use host_side::{HostSide, Rules, Talk};
 pub use serve::{Guard, GuardError};

@@ -32,6 +32,7 @@ use crate::certificates::{Judge, NotGood, readable_certificate};
 use crate::config::{CA_VARIABLE, CaAddress, CaUser, Config, SYSTEM_FILE};
 use crate::exec::{ExecError, find_ssh};
 use crate::guard::{CaSide, Guard, GuardError, HomeError, NotAdded, PrivateDirectory};
+use crate::keeper::Keeper;
 use crate::status::duration;
 use crate::user_agent::{AgentProblem, UserAgent};
 use down::Down;
@@ -129,6 +130,14 @@ pub enum LoginError {
         /// What it said.
         reason: String,
     },
+    /// It could not be written to files.
+    #[error("the certificate of the CA {ca} could not be kept: {reason}")]
+    NotKept {
+        /// The CA.
+        ca: CaAddress,
+        /// Why not.
+        reason: String,
+    },
     /// Somebody else asked for us, and got none.
     #[error("another ussh has asked in the meantime: {0}")]
     Shared(String),
@@ -171,7 +180,8 @@ impl LoginError {
             | LoginError::Failed { .. }
             | LoginError::NotGiven { .. }
             | LoginError::NothingCame { .. }
-            | LoginError::AgentRefused { .. } => true,
+            | LoginError::AgentRefused { .. }
+            | LoginError::NotKept { .. } => true,
             LoginError::NoCa
             | LoginError::KnownHosts(_)
             | LoginError::LeftAlone { .. }
@@ -201,13 +211,13 @@ impl LoginError {
 /// Logs in at the first CA that answers and proves itself; gives the certificate that has come.
 /// # Errors
 /// [`LoginError`]
-pub fn log_in(config: &Config, agent: &UserAgent, judge: &Judge, effort: Effort) -> Result<Certificate, LoginError> {
+pub fn log_in(config: &Config, keeper: &Keeper, judge: &Judge, effort: Effort) -> Result<Certificate, LoginError> {
     if config.cas.is_empty() {
         return Err(LoginError::NoCa);
     }
     let uid = process::real_uid();
     let known_hosts = known_hosts::check(&config.known_hosts, uid)?;
-    let ways = Ways { config, agent, judge, ssh: find_ssh()?, known_hosts, uid };
+    let ways = Ways { config, keeper, judge, ssh: find_ssh()?, known_hosts, uid };
     let now = SystemClock.now();
     let mut down = Down::load(uid, now);
     let (left_alone, mut order): (Vec<_>, Vec<_>) = config.cas.iter().partition(|ca| down.since(ca).is_some());
@@ -257,7 +267,7 @@ fn without_any(failures: Vec<LoginError>, left_alone: Option<(CaAddress, UnixTim
 /// What a login at any CA takes.
 struct Ways<'a> {
     config: &'a Config,
-    agent: &'a UserAgent,
+    keeper: &'a Keeper,
     judge: &'a Judge,
     ssh: PathBuf,
     /// The real path of what was checked.
@@ -269,7 +279,7 @@ impl Ways<'_> {
     fn log_in_at(&self, ca: &CaAddress) -> Result<Certificate, LoginError> {
         let user = self.judge.user();
         eprintln!("ussh: logging in at {ca} as {}", user.as_str());
-        let side = CaSide::new(self.agent.clone(), self.judge.clone(), Box::new(SystemClock));
+        let side = CaSide::new(self.keeper.clone(), self.judge.clone(), Box::new(SystemClock));
         let folder = PrivateDirectory::new(self.uid)
             .map_err(|error| io::Error::new(error.kind(), format!("no folder for its socket: {error}")))?;
         let guard = Guard::open(side, folder, self.uid)?;
@@ -280,7 +290,7 @@ impl Ways<'_> {
             let (requests, refused) = side.counts();
             eprintln!("ussh: debug: the CA asked the guarded agent {requests} times, {refused} refused");
         }
-        if let Some(certificate) = good_among(side.added(), self.agent, self.judge)? {
+        if let Some(certificate) = good_among(side.added(), self.keeper, self.judge)? {
             if let Some(reason) = side.last_not_added() {
                 eprintln!("ussh: the CA {ca} also offered a key that was not taken: {reason}");
             }
@@ -300,7 +310,7 @@ impl Ways<'_> {
                 None => {}
             }
         }
-        Err(explain(ca, self.agent, user, prompting, status, &side))
+        Err(explain(ca, self.keeper, user, prompting, status, &side))
     }
 }
 
@@ -385,10 +395,10 @@ fn spawn(ssh: &Path, arguments: &[String]) -> Result<Child, LoginError> {
     command.spawn().map_err(|source| ExecError::Failed { path: ssh.to_path_buf(), source }.into())
 }
 
-/// Looks again: only what this login brought counts, and only if it is really in the agent now.
+/// Looks again: only what this login brought counts, and only if it is really there now.
 /// However short its life is: asking the same CA again would bring no better one.
-fn good_among(added: &[Identity], agent: &UserAgent, judge: &Judge) -> Result<Option<Certificate>, LoginError> {
-    let listed = agent.connect()?.list().map_err(|error| agent.broken(error))?;
+fn good_among(added: &[Identity], keeper: &Keeper, judge: &Judge) -> Result<Option<Certificate>, LoginError> {
+    let listed = keeper.list()?;
     let now = SystemClock.now();
     let came = |certificate: &Certificate| added.iter().any(|identity| identity.blob == certificate.blob());
     Ok(listed
@@ -399,7 +409,7 @@ fn good_among(added: &[Identity], agent: &UserAgent, judge: &Judge) -> Result<Op
 
 fn explain(
     ca: &CaAddress,
-    agent: &UserAgent,
+    keeper: &Keeper,
     user: &CaUser,
     prompting: Prompting,
     status: io::Result<ExitStatus>,
@@ -409,10 +419,13 @@ fn explain(
     match (status, side.last_not_added()) {
         (_, Some(NotAdded::Agent(reason))) => LoginError::AgentRefused {
             ca,
-            path: agent.path().display().to_string(),
-            program: agent.program().unwrap_or_else(|| "unknown".to_owned()),
+            path: keeper.place().display().to_string(),
+            program: keeper.agent().and_then(UserAgent::program).unwrap_or_else(|| "unknown".to_owned()),
             reason: reason.to_string(),
         },
+        (_, Some(reason @ (NotAdded::Files(_) | NotAdded::KeyKind))) => {
+            LoginError::NotKept { ca, reason: reason.to_string() }
+        }
         (_, Some(reason)) => {
             let somebody_elses = matches!(reason, NotAdded::NotGood(NotGood::SomebodyElses { .. }));
             let clock = side.skew().map(|skew| format!("; {skew}")).unwrap_or_default();

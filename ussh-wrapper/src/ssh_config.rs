@@ -20,6 +20,7 @@ use ussh_os::account::Account;
 use crate::config::{
     self, CaAddress, Config, ConfigError, Forward, HostRule, Lockable, Patterns, SYSTEM_FILE, Sources, USER_FILE,
 };
+use crate::forward::DEFAULT_KEYS;
 use crate::verbs::Following;
 use replace::Found;
 
@@ -201,18 +202,24 @@ pub fn write(places: &Places, wishes: &Wishes, sources: &Sources) -> Result<Stri
         }
     }
     let settings = settings_change(places, wishes)?;
-    let rules = if wishes.hosts.is_empty() {
-        Config::load(sources)?.hosts
+    // A file that is going to be made holds no `keep_in`.
+    let (rules, keep_in) = if wishes.hosts.is_empty() {
+        let config = Config::load(sources)?;
+        (config.hosts, config.keep_in)
     } else {
         let patterns = Patterns::try_from(wishes.hosts.clone()).map_err(|_| WriteError::NoHosts)?;
-        vec![HostRule::new(patterns, Forward::default())]
+        (
+            vec![HostRule::new(patterns, Forward::default())],
+            Config::load(sources).map(|config| config.keep_in).unwrap_or_default(),
+        )
     };
+    let defaults = default_keys_there(sources.home.as_deref());
     if rules.is_empty() {
         return Err(WriteError::NoHosts);
     }
     let central = Change {
         found: Found::at(&places.central)?,
-        new: Some(central::text(&rules, &places.program).into_bytes()),
+        new: Some(central::text(&rules, &places.program, keep_in, &defaults).into_bytes()),
         mode: places.mode,
     };
     let found = Found::at(&places.ssh_config)?;
@@ -220,6 +227,12 @@ pub fn write(places: &Places, wishes: &Wishes, sources: &Sources) -> Result<Stri
     let include = Change { found, new: Some(new), mode: places.mode };
     // The file that is included before what includes it.
     carry_out(settings.into_iter().chain([central, include]).collect(), wishes.dry_run)
+}
+
+/// Which of the keys that ssh tries by itself are there. In everybody's file none: that of one user would be named in it.
+fn default_keys_there(home: Option<&Path>) -> Vec<&'static str> {
+    let is_there = |key: &&str| home.zip(key.strip_prefix("~/")).is_some_and(|(home, below)| home.join(below).exists());
+    DEFAULT_KEYS.into_iter().filter(is_there).collect()
 }
 
 /// Takes all of it away again, or says what it would.

@@ -8,6 +8,7 @@ use ussh_core::escape::escape;
 
 use crate::certificates::{Held, Standing};
 use crate::config::{Config, Lockable};
+use crate::keeper::Keeper;
 use crate::user_agent::AgentProblem;
 
 /// Longest key ID or principal that is shown, in bytes.
@@ -20,6 +21,8 @@ pub struct Status {
     good: bool,
     /// Socket of the agent; none if there is no agent.
     agent: Option<String>,
+    /// The key's file, where `keep_in` is "files".
+    files: Option<String>,
     /// Why there is no agent.
     agent_problem: Option<String>,
     /// The CAs, in order.
@@ -51,14 +54,20 @@ struct Shown {
 
 impl Status {
     /// Of what the agent holds, or why it could not be asked.
-    pub fn new(config: &Config, held: Result<(String, Vec<Held>), AgentProblem>, now: UnixTime) -> Self {
-        let (agent, agent_problem, held) = match held {
-            Ok((path, held)) => (Some(path), None, held),
+    pub fn new(config: &Config, held: Result<(Keeper, Vec<Held>), AgentProblem>, now: UnixTime) -> Self {
+        let (keeper, agent_problem, held) = match held {
+            Ok((keeper, held)) => (Some(keeper), None, held),
             Err(problem) => (None, Some(problem.to_string()), Vec::new()),
+        };
+        let place = keeper.as_ref().map(|keeper| keeper.place().display().to_string());
+        let (agent, files) = match keeper {
+            Some(Keeper::Files(_)) => (None, place),
+            Some(Keeper::Agent(_)) | None => (place, None),
         };
         Status {
             good: held.iter().any(|held| held.standing == Standing::Good),
             agent,
+            files,
             agent_problem,
             ca: config.cas.iter().map(ToString::to_string).collect(),
             certificates: held.iter().map(|held| Shown::new(held, now)).collect(),
@@ -92,9 +101,12 @@ impl Status {
     /// Lines for people.
     pub fn to_text(&self) -> String {
         let mut text = String::new();
-        let agent = self.agent.as_deref().or(self.agent_problem.as_deref()).unwrap_or_default();
+        let (label, place) = match &self.files {
+            Some(files) => ("files", files.as_str()),
+            None => ("agent", self.agent.as_deref().or(self.agent_problem.as_deref()).unwrap_or_default()),
+        };
         let ca = if self.ca.is_empty() { "none configured".to_owned() } else { self.ca.join(", ") };
-        let _ = writeln!(text, "agent        {agent}\nCA           {ca}");
+        let _ = writeln!(text, "{label}        {place}\nCA           {ca}");
         for shown in &self.certificates {
             let _ = writeln!(text, "certificate  {}", shown.to_text());
         }
@@ -193,7 +205,8 @@ mod tests {
         let prompt = |ca: &[&str], certificates| {
             let ca = ca.iter().map(|&ca| ca.to_owned()).collect();
             let (locked, passed_over) = (Vec::new(), Vec::new());
-            Status { good: false, agent: None, agent_problem: None, ca, certificates, locked, passed_over }.to_prompt()
+            let (agent, files, agent_problem) = (None, None, None);
+            Status { good: false, agent, files, agent_problem, ca, certificates, locked, passed_over }.to_prompt()
         };
         assert_eq!(prompt(&["ca"], vec![shown("refused", Some(0)), shown("good", Some(3600))]), "1h0m\n");
         assert_eq!(prompt(&["ca"], vec![shown("ends soon", Some(240))]), "4m!\n");

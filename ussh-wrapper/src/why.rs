@@ -15,8 +15,10 @@ use ussh_core::escape::escape;
 
 use self::host::Host;
 use crate::certificates::{Held, Judge, NotGood, Standing, readable_certificate};
-use crate::config::{Config, HostRule, SYSTEM_FILE, Sources, USER_FILE};
+use crate::config::{Config, HostRule, KeepIn, SYSTEM_FILE, Sources, USER_FILE};
 use crate::failure::Failure;
+use crate::files::Files;
+use crate::keeper::Keeper;
 use crate::login::{LoginError, Skew, probe};
 use crate::status::duration;
 use crate::user_agent::UserAgent;
@@ -82,7 +84,7 @@ impl Report {
     fn walk(&mut self, host: &OsStr) -> Result<(), Fault> {
         let (config, judge, sources) = self.configuration()?;
         let host = self.host(&config, host)?;
-        let (agent, listed) = self.agent(&host)?;
+        let (keeper, listed) = self.keeper(&config, &host, sources.uid)?;
         let now = SystemClock.now();
         let held = self.certificates(&judge, &listed, now);
         let Some(good) = held.iter().find(|held| held.standing == Standing::Good) else {
@@ -92,9 +94,10 @@ impl Report {
                 return Err(Fault::new(behind.to_string(), "set this machine's clock"));
             }
             self.ca(&config, &judge, sources.uid)?;
-            return Err(no_good_certificate(&host, &held, &listed, now));
+            let place = if keeper.agent().is_some() { "the agent" } else { "the files" };
+            return Err(no_good_certificate(&host, &held, &listed, place, now));
         };
-        self.login(&host, &good.certificate, &agent, listed.len())
+        self.login(&host, &good.certificate, &keeper, listed.len())
     }
 
     fn configuration(&mut self) -> Result<(Config, Judge, Sources), Fault> {
@@ -123,6 +126,17 @@ impl Report {
         let ours = if host.is_ours { "" } else { ", none of your hosts by [[host]]" };
         self.step("host", format!("{} port {} as {}{ours}", host.name, host.port, host.user));
         Ok(host)
+    }
+
+    fn keeper(&mut self, config: &Config, host: &Host, uid: u32) -> Result<(Keeper, Vec<Identity>), Fault> {
+        if config.keep_in == KeepIn::Files {
+            let keeper = Keeper::Files(Files::of_user(uid)?);
+            self.step("files", keeper.place().display().to_string());
+            let listed = keeper.list()?;
+            return Ok((keeper, listed));
+        }
+        let (agent, listed) = self.agent(host)?;
+        Ok((agent.into(), listed))
     }
 
     fn agent(&mut self, host: &Host) -> Result<(UserAgent, Vec<Identity>), Fault> {
@@ -198,7 +212,7 @@ impl Report {
 }
 
 /// By what stands nearest to a good one.
-fn no_good_certificate(host: &Host, held: &[Held], listed: &[Identity], now: UnixTime) -> Fault {
+fn no_good_certificate(host: &Host, held: &[Held], listed: &[Identity], place: &str, now: UnixTime) -> Fault {
     use ussh_core::verdict::Refusal;
     const NEW: &str = "ussh gets a new one";
     if !host.is_ours {
@@ -220,7 +234,7 @@ fn no_good_certificate(host: &Host, held: &[Held], listed: &[Identity], now: Uni
                 ),
                 "get the CA's key anew from your administrator, or run ussh, if that certificate is of another CA",
             ),
-            None => Fault::new("there is no certificate in the agent", "run ussh: it gets one"),
+            None => Fault::new(format!("there is no certificate in {place}"), "run ussh: it gets one"),
         };
     }
     if held.iter().any(|held| held.standing == Standing::EndsSoon) {

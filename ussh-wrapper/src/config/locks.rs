@@ -19,6 +19,7 @@ pub enum Lockable {
     RenewBeforeSeconds,
     ConnectTimeoutSeconds,
     OnCaFailure,
+    KeepIn,
     Confirm,
     /// The `[[host]]` tables, `forward` with them.
     Host,
@@ -35,6 +36,7 @@ impl Lockable {
             Lockable::RenewBeforeSeconds => "renew_before_seconds",
             Lockable::ConnectTimeoutSeconds => "connect_timeout_seconds",
             Lockable::OnCaFailure => "on_ca_failure",
+            Lockable::KeepIn => "keep_in",
             Lockable::Confirm => "confirm",
             Lockable::Host => "host",
         }

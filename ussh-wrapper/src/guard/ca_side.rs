@@ -2,12 +2,14 @@
 
 use std::time::Instant;
 
-use ussh_core::agent::{AgentError, Constraints, Identity, Request, frame, parse_success};
+use ussh_core::agent::{AgentError, Constraints, Identity, Request, added_key, frame, parse_success};
 use ussh_core::certificate::{Certificate, CertificateParseError};
 use ussh_core::clock::{Clock, UnixTime};
 
 use super::lifetime::at_most;
 use crate::certificates::{Judge, NotGood, readable_certificate};
+use crate::files::{Files, FilesError};
+use crate::keeper::Keeper;
 use crate::login::Skew;
 use crate::user_agent::{AgentProblem, PATIENCE, UserAgent};
 
@@ -20,7 +22,7 @@ const MAX_COMMENT: usize = 1024;
 
 /// The rules towards the CA, and what it has done so far in this login.
 pub struct CaSide {
-    agent: UserAgent,
+    keeper: Keeper,
     judge: Judge,
     clock: Box<dyn Clock>,
     added: Vec<Identity>,
@@ -51,12 +53,27 @@ pub enum NotAdded {
     /// The user's agent would not take it.
     #[error("ssh-agent: {0}")]
     Agent(#[from] AgentError),
+    /// It could not be written to files.
+    #[error("{0}")]
+    Files(#[from] FilesError),
+    /// A key of a kind that cannot be written to files.
+    #[error("a kind of key that is not kept in files")]
+    KeyKind,
 }
 
 impl CaSide {
-    /// In front of this agent, judging by this judge and clock.
-    pub fn new(agent: UserAgent, judge: Judge, clock: Box<dyn Clock>) -> Self {
-        CaSide { agent, judge, clock, added: Vec::new(), requests: 0, refused: 0, last_not_added: None, skew: None }
+    /// In front of this agent, or these files, judging by this judge and clock.
+    pub fn new(keeper: impl Into<Keeper>, judge: Judge, clock: Box<dyn Clock>) -> Self {
+        CaSide {
+            keeper: keeper.into(),
+            judge,
+            clock,
+            added: Vec::new(),
+            requests: 0,
+            refused: 0,
+            last_not_added: None,
+            skew: None,
+        }
     }
     /// What the CA has added, and not removed again, in this login.
     pub fn added(&self) -> &[Identity] {
@@ -123,21 +140,26 @@ impl CaSide {
         }
         let _verified = self.judge.verify(&certificate, now)?;
 
-        let limited = at_most(seconds_left(&certificate, now), constraints, payload)
-            .ok_or(NotAdded::Agent(AgentError::Malformed))?;
-        let mut agent = self.agent.connect()?;
-        parse_success(&agent.pass_on(&limited)?)?;
-
+        match &self.keeper {
+            Keeper::Agent(agent) => {
+                let limited = at_most(seconds_left(&certificate, now), constraints, payload)
+                    .ok_or(NotAdded::Agent(AgentError::Malformed))?;
+                parse_success(&agent.connect()?.pass_on(&limited)?)?;
+            }
+            Keeper::Files(files) => put(files, &certificate, &comment, constraints, payload)?,
+        }
         self.added.retain(|identity| identity.blob != blob);
         self.added.push(Identity { blob: blob.to_vec(), comment });
-        self.remove_older(&certificate);
+        if let Keeper::Agent(agent) = &self.keeper {
+            self.remove_older(agent, &certificate);
+        }
         Ok(())
     }
 
     /// The CA cannot see the certificate that its new one replaces, so it is removed here: old ones would pile up and slow every login.
     /// A certificate of the user's own key, which the user added, is not one of these. An agent that will not let go of one is no reason to fail the login.
-    fn remove_older(&self, new: &Certificate) {
-        let Ok(mut agent) = self.agent.connect() else { return };
+    fn remove_older(&self, agent: &UserAgent, new: &Certificate) {
+        let Ok(mut agent) = agent.connect() else { return };
         let Ok(listed) = agent.list() else { return };
         let replaced = |old: &Certificate| {
             old.kind() == new.kind()
@@ -156,10 +178,25 @@ impl CaSide {
 
     fn remove(&mut self, blob: &[u8]) -> Option<Vec<u8>> {
         let position = self.added.iter().position(|identity| identity.blob == blob)?;
-        self.agent.connect().ok()?.remove(blob).ok()?;
+        self.keeper.remove(&[blob]).ok()?;
         self.added.remove(position);
         Some(frame::success())
     }
+}
+
+/// In place of what was there: one login's certificate is enough.
+fn put(
+    files: &Files,
+    certificate: &Certificate,
+    comment: &[u8],
+    constraints: &Constraints,
+    payload: &[u8],
+) -> Result<(), NotAdded> {
+    if constraints.confirm {
+        return Err(FilesError::Confirm.into());
+    }
+    let key = added_key(payload).ok_or(NotAdded::KeyKind)?;
+    Ok(files.put(&key, certificate, &String::from_utf8_lossy(comment))?)
 }
 
 fn is_printable(comment: &[u8]) -> bool {

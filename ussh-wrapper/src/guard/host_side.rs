@@ -24,6 +24,8 @@ use super::refused_words::{request_name, what_it_is};
 use super::shares::{MAX_DIFFERENT, MAX_SIGNED};
 use crate::certificates::{Judge, NotGood, readable_certificate};
 use crate::config::Patterns;
+use crate::files::FilesError;
+use crate::keeper::Keeper;
 use crate::user_agent::{AgentProblem, PATIENCE, UserAgent};
 
 /// Most requests on one connection; a host needs two.
@@ -54,7 +56,7 @@ pub struct Rules {
 
 /// The rules towards hosts, for all their connections.
 pub struct HostSide {
-    upstream: UserAgent,
+    upstream: Keeper,
     rules: RwLock<Arc<Rules>>,
     clock: Box<dyn Clock + Send + Sync>,
     journal: Journal,
@@ -106,13 +108,23 @@ enum Declined {
     NoAgent(#[from] AgentProblem),
     #[error("ssh-agent: {0}")]
     Agent(#[from] AgentError),
+    #[error("{0}")]
+    Files(#[from] FilesError),
+    #[error("with a certificate that another has replaced")]
+    Replaced,
 }
 
 impl HostSide {
-    /// In front of this agent.
-    pub fn new(upstream: UserAgent, rules: Rules, clock: Box<dyn Clock + Send + Sync>, journal: Journal) -> Self {
+    /// In front of this agent, or these files.
+    pub fn new(
+        upstream: impl Into<Keeper>,
+        rules: Rules,
+        clock: Box<dyn Clock + Send + Sync>,
+        journal: Journal,
+    ) -> Self {
         let rules = RwLock::new(Arc::new(rules));
-        HostSide { upstream, rules, clock, journal, asking: Mutex::default(), verified: Mutex::default() }
+        let (upstream, asking, verified) = (upstream.into(), Mutex::default(), Mutex::default());
+        HostSide { upstream, rules, clock, journal, asking, verified }
     }
     /// From now on these.
     pub fn set_rules(&self, rules: Rules) {
@@ -205,7 +217,10 @@ impl<'a> Talk<'a> {
     }
 
     fn list(&mut self) -> Result<Vec<Identity>, Declined> {
-        let listed = self.agent(PATIENCE)?.list()?;
+        let listed = match &self.side.upstream {
+            Keeper::Agent(upstream) => self.agent(upstream, PATIENCE)?.list()?,
+            files @ Keeper::Files(_) => files.list()?,
+        };
         let verified = self.side.verify(&self.rules, listed.iter().filter_map(readable_certificate));
         self.known = verified.into_iter().map(|verified| verified.certificate().clone()).collect();
         // Of the comment that it has in the agent a host gets nothing: it may name files and machines.
@@ -290,16 +305,30 @@ impl<'a> Talk<'a> {
 
     fn sign(&mut self, blob: &[u8], data: &[u8], flags: u32) -> Result<Vec<u8>, Declined> {
         let client = self.client.as_ref().and_then(|client| client.try_clone().ok());
-        let agent = self.agent(SIGN_PATIENCE)?;
-        Ok(agent.sign_waiting(blob, data, flags, &WhileWanted(client))?)
+        match &self.side.upstream {
+            Keeper::Agent(upstream) => {
+                let agent = self.agent(upstream, SIGN_PATIENCE)?;
+                Ok(agent.sign_waiting(blob, data, flags, &WhileWanted(client))?)
+            }
+            Keeper::Files(files) => {
+                let key = files.private_key()?;
+                // They may be a newer login's by now.
+                if !files.certificate().is_some_and(|certificate| {
+                    certificate.blob() == blob && *certificate.public_key() == key.public_key()
+                }) {
+                    return Err(Declined::Replaced);
+                }
+                Ok(key.sign(data).map_err(FilesError::from)?)
+            }
+        }
     }
 
     /// The user's agent, connected, for one round of at most `patience`.
-    fn agent(&mut self, patience: Duration) -> Result<&mut Agent, AgentProblem> {
+    fn agent(&mut self, upstream: &UserAgent, patience: Duration) -> Result<&mut Agent, AgentProblem> {
         let kept = self.agent.take().filter(|agent| !agent.is_broken());
         let agent = match kept {
             Some(agent) => agent,
-            None => self.side.upstream.connect()?,
+            None => upstream.connect()?,
         };
         let agent = self.agent.insert(agent);
         let now = Instant::now();
