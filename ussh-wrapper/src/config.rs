@@ -52,6 +52,8 @@ pub struct Config {
     pub confirm: Patterns,
     /// Where key and certificate are kept.
     pub keep_in: KeepIn,
+    /// The public half of a key of the user's own, which is to be certified; `None`: the CA makes one.
+    pub client_key: Option<PathBuf>,
     /// What of this the system's file has locked.
     pub locks: Locks,
 }
@@ -124,6 +126,9 @@ pub enum ConfigError {
     /// Locks in the user's file.
     #[error("{0}: `locked` has a say in {SYSTEM_FILE} only")]
     OwnLocks(PathBuf),
+    /// One key for two.
+    #[error("`client_key` leaves the key in your agent, and `keep_in = \"files\"` has the CA make another")]
+    Contradiction,
     /// The file of trusted CA keys holds none.
     #[error("{0}: holds no CA key")]
     NoCaKey(PathBuf),
@@ -166,6 +171,12 @@ impl Config {
         let known_hosts = choose.of(Lockable::KnownHosts, user.known_hosts, system.known_hosts);
         let timeout =
             choose.of(Lockable::ConnectTimeoutSeconds, user.connect_timeout_seconds, system.connect_timeout_seconds);
+        let client_key = choose.of(Lockable::ClientKey, user.client_key, system.client_key);
+        let client_key = client_key.map(|path| resolve(Some(path), "", home)).transpose()?;
+        let keep_in = choose.of(Lockable::KeepIn, user.keep_in, system.keep_in);
+        if client_key.is_some() && keep_in == Some(KeepIn::Files) {
+            return Err(ConfigError::Contradiction);
+        }
         let own_hosts = choose.of(Lockable::Host, Some(user.host).filter(|hosts| !hosts.is_empty()), None);
         Ok(Config {
             cas: cas.unwrap_or_default(),
@@ -183,7 +194,8 @@ impl Config {
                 .unwrap_or_default(),
             hosts: [own_hosts.unwrap_or_default(), system.host].concat(),
             confirm: choose.of(Lockable::Confirm, user.confirm, system.confirm).unwrap_or_default(),
-            keep_in: choose.of(Lockable::KeepIn, user.keep_in, system.keep_in).unwrap_or_default(),
+            keep_in: keep_in.unwrap_or_default(),
+            client_key,
             locks,
         })
     }
@@ -233,6 +245,7 @@ struct ConfigFile {
     connect_timeout_seconds: Option<TimeoutSeconds>,
     on_ca_failure: Option<OnCaFailure>,
     keep_in: Option<KeepIn>,
+    client_key: Option<PlainPath>,
     confirm: Option<Patterns>,
     #[serde(default)]
     host: Vec<HostRule>,

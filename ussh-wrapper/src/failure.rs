@@ -156,6 +156,7 @@ impl Failure {
             Failure::Config(ConfigError::File(error)) if error.is_missing() => {
                 Some("install it as your administrator gives it out, or name another in /etc/ussh/ussh.toml")
             }
+            Failure::Config(ConfigError::Contradiction) => Some("take one of the two out of ussh.toml"),
             Failure::Config(ConfigError::Locks(_)) => Some("give that file and its folders to root, closed to others"),
             Failure::Config(ConfigError::OwnLocks(_)) => Some("take it out of your own file"),
             Failure::Write(WriteError::Locked(_)) => Some("leave that option out: the system's file has what counts"),
@@ -208,6 +209,8 @@ fn agent_advice(problem: &AgentProblem) -> &'static str {
             "put `keep_in = \"files\"` into ~/.config/ussh/ussh.toml (or use OpenSSH's agent: `SSH_AUTH_SOCK= ussh` starts one)"
         }
         AgentProblem::Files(_) => "see to it that ~/.local/state/ussh/keys is yours alone (chmod 700)",
+        AgentProblem::ClientKey(_) => "name the file that ends in .pub there",
+        AgentProblem::KeyMissing { .. } => "add it (ssh-add), and try again",
         AgentProblem::WrongUser { .. } => "start your own: eval \"$(ssh-agent)\"",
         AgentProblem::Broken { .. } => "try `ssh-add -l`, or start another: eval \"$(ssh-agent)\"",
     }

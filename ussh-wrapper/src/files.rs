@@ -23,6 +23,8 @@ use crate::guard::{Home, HomeError, own_parents};
 const FOLDER: &str = ".local/state/ussh/keys";
 /// The key as ssh_config has it. `%L`: the machine's name up to its first dot (ssh_config(5), TOKENS). ssh looks for the certificate at the same name with `-cert.pub` behind (ssh.c `load_public_identity_files`).
 pub const IN_SSH_CONFIG: &str = "~/.local/state/ussh/keys/id.%L";
+/// The certificate of a key of the user's own, as ssh_config has it.
+pub const OWN_IN_SSH_CONFIG: &str = "~/.local/state/ussh/keys/own.%L-cert.pub";
 /// Largest file that is read, bytes.
 const MAX_FILE: u64 = 64 * 1024;
 
@@ -33,6 +35,8 @@ pub struct Files {
     folder: PathBuf,
     /// Of the key.
     name: String,
+    /// The key is in an agent: only the certificate lies here.
+    is_bare: bool,
     uid: u32,
 }
 
@@ -76,14 +80,26 @@ impl Files {
         let home = Account::by_uid(uid).ok().flatten().map(|account| account.home);
         home.and_then(|home| Self::below(&home, uid)).ok_or(FilesError::NoHome(uid))
     }
+    /// The same for the certificate of a key of the user's own, which lies in an agent.
+    /// # Errors
+    /// [`FilesError::NoHome`]
+    pub fn of_own_key(uid: u32) -> Result<Self, FilesError> {
+        let home = Account::by_uid(uid).ok().flatten().map(|account| account.home);
+        let files = home.and_then(|home| Self::named(&home, "own", uid)).ok_or(FilesError::NoHome(uid))?;
+        Ok(Files { is_bare: true, ..files })
+    }
     fn below(home: &Path, uid: u32) -> Option<Self> {
+        Self::named(home, "id", uid)
+    }
+    fn named(home: &Path, first: &str, uid: u32) -> Option<Self> {
         let host = host_name();
-        let name = format!("id.{}", host.split('.').next().unwrap_or_default());
+        let name = format!("{first}.{}", host.split('.').next().unwrap_or_default());
         let folder = home.join(FOLDER);
         (is_plain(&name) && folder.to_str().is_some_and(is_plain)).then_some(Files {
             home: home.to_path_buf(),
             folder,
             name,
+            is_bare: false,
             uid,
         })
     }
@@ -99,7 +115,7 @@ impl Files {
     pub fn certificate(&self) -> Option<Certificate> {
         let text = self.read(&self.certificate_file()).ok()?;
         let certificate = Certificate::from_openssh(text.trim()).ok()?;
-        self.key().is_file().then_some(certificate)
+        (self.is_bare || self.key().is_file()).then_some(certificate)
     }
     /// The private key that lies there.
     /// # Errors
@@ -116,9 +132,15 @@ impl Files {
         if key.public_key() != *certificate.public_key() {
             return Err(KeyError::Malformed.into());
         }
-        own_parents(&self.home, &self.folder, self.uid).map_err(FilesError::Parent)?;
-        Home::at(self.folder.clone(), self.uid)?;
+        self.make_folder()?;
         self.write(&self.key(), key.to_openssh(comment)?.as_bytes())?;
+        self.write(&self.certificate_file(), (certificate.to_openssh(comment) + "\n").as_bytes())
+    }
+    /// Puts a certificate there whose key is in an agent.
+    /// # Errors
+    /// [`FilesError`]
+    pub fn put_certificate(&self, certificate: &Certificate, comment: &str) -> Result<(), FilesError> {
+        self.make_folder()?;
         self.write(&self.certificate_file(), (certificate.to_openssh(comment) + "\n").as_bytes())
     }
     /// Removes both; whether there was a certificate.
@@ -134,6 +156,12 @@ impl Files {
         if self.certificate().is_some_and(|certificate| certificate.valid_before() <= now) {
             let _ = self.remove();
         }
+    }
+
+    fn make_folder(&self) -> Result<(), FilesError> {
+        own_parents(&self.home, &self.folder, self.uid).map_err(FilesError::Parent)?;
+        Home::at(self.folder.clone(), self.uid)?;
+        Ok(())
     }
 
     fn remove_file(&self, path: &Path) -> Result<bool, FilesError> {

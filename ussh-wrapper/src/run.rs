@@ -14,7 +14,7 @@ use crate::certificates::{self, Held, Judge, Standing};
 use crate::config::{Config, Forward, HostRule, KeepIn, OnCaFailure, Sources};
 use crate::exec::{become_ssh, become_ssh_with};
 use crate::failure::Failure;
-use crate::files::{Files, FilesError};
+use crate::files::Files;
 use crate::flight::{Line, Moment, Outcome, Turn};
 use crate::forward::{self, Destination};
 use crate::guard::journal::Journal;
@@ -86,7 +86,7 @@ fn go_on(context: &Context, forward: Option<Forward>, arguments: Vec<OsString>) 
         Keeper::Files(_) if forward == Some(Forward::Guarded) && !keeper.is_empty() && no_agent_for_ssh().is_some() => {
             Home::open(context.uid).and_then(|home| home.running(&keeper)).ok()
         }
-        Keeper::Files(_) | Keeper::Agent(_) => None,
+        Keeper::Files(_) | Keeper::Agent(_) | Keeper::OwnKey(_) => None,
     };
     let agent = keeper.agent().map(UserAgent::path).or(in_front.as_deref());
     Err(become_ssh_with(&all, agent).into())
@@ -98,8 +98,8 @@ struct Context {
     judge: Judge,
     uid: u32,
     began: Moment,
-    /// Of this user; whether or not they are what `keep_in` means.
-    files: Result<Files, FilesError>,
+    /// Of this user; whether or not they are what the configuration means.
+    files: Vec<Files>,
 }
 
 /// A certificate that has just come.
@@ -115,18 +115,13 @@ impl Context {
         let sources = Sources::of_this_process();
         let config = Config::load(&sources)?;
         let judge = Judge::load(&config, config.user_at_ca(sources.uid)?, sources.uid)?;
-        let files = Files::of_user(sources.uid);
-        if let Ok(files) = &files {
-            files.sweep(SystemClock.now());
-        }
+        let files =
+            [Files::of_user(sources.uid), Files::of_own_key(sources.uid)].into_iter().flatten().collect::<Vec<_>>();
+        files.iter().for_each(|files| files.sweep(SystemClock.now()));
         Ok(Context { config, judge, uid: sources.uid, began, files })
     }
     fn keeper(&self) -> Result<Keeper, AgentProblem> {
-        match (self.config.keep_in, &self.files) {
-            (KeepIn::Agent, _) => Ok(UserAgent::from_environment()?.into()),
-            (KeepIn::Files, Ok(files)) => Ok(Keeper::Files(files.clone())),
-            (KeepIn::Files, Err(error)) => Err(AgentProblem::Files(error.to_string())),
-        }
+        Keeper::of(&self.config, self.uid, UserAgent::from_environment)
     }
     fn keeps_in_files(&self) -> bool {
         self.config.keep_in == KeepIn::Files
@@ -168,6 +163,16 @@ impl Context {
     fn keeper_for_login(&self) -> Result<Keeper, AgentProblem> {
         if self.keeps_in_files() {
             return self.keeper();
+        }
+        if self.config.client_key.is_some() {
+            let keeper = self.keeper()?;
+            return match &keeper {
+                Keeper::OwnKey(own) if !own.is_there()? => Err(AgentProblem::KeyMissing {
+                    path: own.agent.path().to_path_buf(),
+                    fingerprint: own.key.fingerprint(),
+                }),
+                Keeper::Agent(_) | Keeper::Files(_) | Keeper::OwnKey(_) => Ok(keeper),
+            };
         }
         let found = UserAgent::from_environment().and_then(|agent| agent.connect().map(|_| agent));
         let agent = match found {
@@ -276,9 +281,10 @@ fn logout_everywhere() -> Result<ExitCode, Failure> {
 }
 
 fn logout(context: &Context) -> Result<ExitCode, Failure> {
-    // Whatever `keep_in` says by now: what lies there goes.
-    let mut removed = usize::from(context.files.as_ref().is_ok_and(|files| files.certificate().is_some()));
-    if let Ok(files) = &context.files {
+    // Whatever the configuration says by now: what lies there goes.
+    let mut removed = 0;
+    for files in &context.files {
+        removed += usize::from(files.certificate().is_some());
         files.remove()?;
     }
     let keeper = context.keeper()?;

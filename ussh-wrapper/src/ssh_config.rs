@@ -22,6 +22,7 @@ use crate::config::{
 };
 use crate::forward::DEFAULT_KEYS;
 use crate::verbs::Following;
+use central::Kept;
 use replace::Found;
 
 /// The system's ssh_config(5).
@@ -203,14 +204,15 @@ pub fn write(places: &Places, wishes: &Wishes, sources: &Sources) -> Result<Stri
     }
     let settings = settings_change(places, wishes)?;
     // A file that is going to be made holds no `keep_in`.
-    let (rules, keep_in) = if wishes.hosts.is_empty() {
+    let (rules, kept) = if wishes.hosts.is_empty() {
         let config = Config::load(sources)?;
-        (config.hosts, config.keep_in)
+        let kept = Kept::of(&config);
+        (config.hosts, kept)
     } else {
         let patterns = Patterns::try_from(wishes.hosts.clone()).map_err(|_| WriteError::NoHosts)?;
         (
             vec![HostRule::new(patterns, Forward::default())],
-            Config::load(sources).map(|config| config.keep_in).unwrap_or_default(),
+            Config::load(sources).map(|config| Kept::of(&config)).unwrap_or_default(),
         )
     };
     let defaults = default_keys_there(sources.home.as_deref());
@@ -219,7 +221,7 @@ pub fn write(places: &Places, wishes: &Wishes, sources: &Sources) -> Result<Stri
     }
     let central = Change {
         found: Found::at(&places.central)?,
-        new: Some(central::text(&rules, &places.program, keep_in, &defaults).into_bytes()),
+        new: Some(central::text(&rules, &places.program, kept, &defaults).into_bytes()),
         mode: places.mode,
     };
     let found = Found::at(&places.ssh_config)?;

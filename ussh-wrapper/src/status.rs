@@ -62,7 +62,7 @@ impl Status {
         let place = keeper.as_ref().map(|keeper| keeper.place().display().to_string());
         let (agent, files) = match keeper {
             Some(Keeper::Files(_)) => (None, place),
-            Some(Keeper::Agent(_)) | None => (place, None),
+            Some(Keeper::Agent(_) | Keeper::OwnKey(_)) | None => (place, None),
         };
         Status {
             good: held.iter().any(|held| held.standing == Standing::Good),

@@ -57,6 +57,17 @@ pub enum AgentProblem {
     /// No agent, but files.
     #[error("{0}")]
     Files(String),
+    /// The file that `client_key` names is no public key.
+    #[error("`client_key`: {0}")]
+    ClientKey(String),
+    /// The user's own key is not in it.
+    #[error("the key of `client_key` ({fingerprint}) is not in the agent at SSH_AUTH_SOCK={path}")]
+    KeyMissing {
+        /// Value of the variable.
+        path: PathBuf,
+        /// Of the key.
+        fingerprint: String,
+    },
     /// It answers, but not as an agent does.
     #[error("the agent at SSH_AUTH_SOCK={path} does not work: {source}")]
     Broken {
@@ -80,6 +91,8 @@ impl AgentProblem {
             | AgentProblem::NotStarted(_)
             | AgentProblem::TakesNone { .. }
             | AgentProblem::Files(_)
+            | AgentProblem::ClientKey(_)
+            | AgentProblem::KeyMissing { .. }
             | AgentProblem::Broken { .. } => false,
         }
     }

@@ -21,7 +21,7 @@ use crate::files::Files;
 use crate::keeper::Keeper;
 use crate::login::{LoginError, Skew, probe};
 use crate::status::duration;
-use crate::user_agent::UserAgent;
+use crate::user_agent::{AgentProblem, UserAgent};
 
 /// Longest foreign word that is shown, in bytes.
 const MAX_SHOWN: usize = 256;
@@ -136,7 +136,17 @@ impl Report {
             return Ok((keeper, listed));
         }
         let (agent, listed) = self.agent(host)?;
-        Ok((agent.into(), listed))
+        match Keeper::of(config, uid, || Ok(agent))? {
+            Keeper::OwnKey(own) if !own.is_there()? => Err(Fault::from(AgentProblem::KeyMissing {
+                path: own.agent.path().to_path_buf(),
+                fingerprint: own.key.fingerprint(),
+            })),
+            keeper @ Keeper::OwnKey(_) => {
+                let listed = keeper.list()?;
+                Ok((keeper, listed))
+            }
+            keeper @ (Keeper::Agent(_) | Keeper::Files(_)) => Ok((keeper, listed)),
+        }
     }
 
     fn agent(&mut self, host: &Host) -> Result<(UserAgent, Vec<Identity>), Fault> {

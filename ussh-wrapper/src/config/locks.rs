@@ -20,6 +20,7 @@ pub enum Lockable {
     ConnectTimeoutSeconds,
     OnCaFailure,
     KeepIn,
+    ClientKey,
     Confirm,
     /// The `[[host]]` tables, `forward` with them.
     Host,
@@ -37,6 +38,7 @@ impl Lockable {
             Lockable::ConnectTimeoutSeconds => "connect_timeout_seconds",
             Lockable::OnCaFailure => "on_ca_failure",
             Lockable::KeepIn => "keep_in",
+            Lockable::ClientKey => "client_key",
             Lockable::Confirm => "confirm",
             Lockable::Host => "host",
         }

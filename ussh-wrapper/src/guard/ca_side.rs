@@ -1,10 +1,11 @@
 //! What the CA may ask of the user's agent, and what it gets.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use ussh_core::agent::{AgentError, Constraints, Identity, Request, added_key, frame, parse_success};
+use ussh_core::agent::{AgentError, Constraints, Identity, Request, Waiting, added_key, frame, parse_success};
 use ussh_core::certificate::{Certificate, CertificateParseError};
 use ussh_core::clock::{Clock, UnixTime};
+use ussh_core::{login_proof, sshsig};
 
 use super::lifetime::at_most;
 use crate::certificates::{Judge, NotGood, readable_certificate};
@@ -94,8 +95,12 @@ impl CaSide {
 
     /// Answers one request; both are payloads' bytes, the answer as a whole frame.
     pub fn answer(&mut self, payload: &[u8]) -> Vec<u8> {
+        self.answer_while(payload, &|| true)
+    }
+    /// The same; what takes a person's time ends when `is_wanted` says no.
+    pub fn answer_while(&mut self, payload: &[u8], is_wanted: &dyn Fn() -> bool) -> Vec<u8> {
         self.requests = self.requests.saturating_add(1);
-        let done = if self.requests > MAX_REQUESTS { None } else { self.carry_out(payload) };
+        let done = if self.requests > MAX_REQUESTS { None } else { self.carry_out(payload, is_wanted) };
         done.unwrap_or_else(|| {
             self.refused = self.refused.saturating_add(1);
             frame::failure()
@@ -103,8 +108,27 @@ impl CaSide {
     }
 
     /// `None`: refused.
-    fn carry_out(&mut self, payload: &[u8]) -> Option<Vec<u8>> {
-        match Request::parse(payload) {
+    fn carry_out(&mut self, payload: &[u8], is_wanted: &dyn Fn() -> bool) -> Option<Vec<u8>> {
+        match (Request::parse(payload), &self.keeper) {
+            // The key that is to be certified, and no other; it proves itself, and nothing else.
+            (Request::List, Keeper::OwnKey(own)) => {
+                Some(frame::identities(&[Identity { blob: own.key.blob().to_vec(), comment: b"client_key".to_vec() }]))
+            }
+            (Request::Sign { blob, data, flags }, Keeper::OwnKey(own))
+                if blob == own.key.blob() && is_login_proof(&data) =>
+            {
+                let mut agent = own.agent.connect().ok()?;
+                agent.set_deadline(Instant::now() + SIGN_PATIENCE);
+                let signature = agent.sign_waiting(&blob, &data, flags, &While(is_wanted)).ok()?;
+                Some(frame::signature(&signature))
+            }
+            (_, Keeper::OwnKey(_)) => None,
+            (request, _) => self.carry_out_adds(request),
+        }
+    }
+
+    fn carry_out_adds(&mut self, request: Request) -> Option<Vec<u8>> {
+        match request {
             Request::List => Some(frame::identities(&self.added)),
             Request::AddCertificate { certificate_blob, comment, constraints, payload } => {
                 match self.add(&certificate_blob, comment, &constraints, &payload) {
@@ -147,6 +171,8 @@ impl CaSide {
                 parse_success(&agent.connect()?.pass_on(&limited)?)?;
             }
             Keeper::Files(files) => put(files, &certificate, &comment, constraints, payload)?,
+            // Nothing is added there.
+            Keeper::OwnKey(_) => return Err(NotAdded::KeyKind),
         }
         self.added.retain(|identity| identity.blob != blob);
         self.added.push(Identity { blob: blob.to_vec(), comment });
@@ -181,6 +207,25 @@ impl CaSide {
         self.keeper.remove(&[blob]).ok()?;
         self.added.remove(position);
         Some(frame::success())
+    }
+}
+
+/// How long a person may take to touch a key, or to say yes.
+const SIGN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether it is what a CA has signed as proof of a key, by its namespace. For which CA and which login cannot be seen in it: a hash.
+fn is_login_proof(data: &[u8]) -> bool {
+    let begin = sshsig::signed_data(login_proof::NAMESPACE, b"");
+    // All but the hash, which is as long whatever the message.
+    data.len() == begin.len() && begin.get(..begin.len() - 64).is_some_and(|begin| data.starts_with(begin))
+}
+
+/// Waits for the agent as long as it is wanted.
+struct While<'a>(&'a dyn Fn() -> bool);
+
+impl Waiting for While<'_> {
+    fn interrupted(&self) -> bool {
+        !(self.0)()
     }
 }
 

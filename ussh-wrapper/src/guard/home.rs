@@ -180,7 +180,7 @@ fn start(listener: UnixListener, upstream: &Keeper) -> io::Result<()> {
     let program = std::env::current_exe()?;
     let mut command = Command::new(program);
     command.arg0("ussh").args(["--agent", "--serve"]);
-    if let Keeper::Agent(agent) = upstream {
+    if let Some(agent) = upstream.agent() {
         command.env("SSH_AUTH_SOCK", OsString::from(agent.path()));
     }
     command.stdin(OwnedFd::from(listener)).stdout(Stdio::null()).stderr(Stdio::null());

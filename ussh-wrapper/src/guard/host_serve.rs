@@ -24,9 +24,8 @@ use super::connection::{Connection, Incoming};
 use super::host_side::{HostSide, Rules, Talk};
 use super::journal::Journal;
 use crate::certificates::Judge;
-use crate::config::{Config, ConfigError, KeepIn, NoUserName, SYSTEM_FILE, Sources, USER_FILE};
-use crate::files::{self, FilesError};
-use crate::keeper::Keeper;
+use crate::config::{Config, ConfigError, NoUserName, SYSTEM_FILE, Sources, USER_FILE};
+use crate::keeper::{Keeper, OwnKey};
 use crate::user_agent::{AgentProblem, UserAgent};
 
 /// Most connections of one ssh process at a time. A host that wants more waits for itself.
@@ -58,9 +57,6 @@ pub enum ServeError {
     /// There is no agent to stand in front of.
     #[error("{0}")]
     Agent(#[from] AgentProblem),
-    /// Nor files.
-    #[error("{0}")]
-    Files(#[from] FilesError),
     /// Standard input is not what `ussh` hands over.
     #[error("standard input is no listening socket: `ussh --agent` starts the guarded agent")]
     NoListener,
@@ -78,10 +74,7 @@ pub fn serve_hosts() -> Result<(), ServeError> {
         return Err(ServeError::NoListener);
     }
     let sources = Sources::of_this_process();
-    let upstream = match Config::load(&sources)?.keep_in {
-        KeepIn::Agent => UserAgent::named_by_environment()?.into(),
-        KeepIn::Files => Keeper::Files(files::Files::of_user(sources.uid)?),
-    };
+    let upstream = Keeper::of(&Config::load(&sources)?, sources.uid, UserAgent::named_by_environment)?;
     let address = listener.local_addr()?;
     let socket = address.as_pathname().ok_or(ServeError::NoListener)?.to_path_buf();
     let (files, rules) = Files::read(sources)?;
@@ -153,8 +146,10 @@ impl Watch {
         self.looks = self.looks.wrapping_add(1);
         // The agent is looked for in the kernel's list: a connection to one that is itself forwarded would be a channel through to another machine each time.
         let agent_gone = match &self.upstream {
-            Keeper::Agent(agent) if self.is_listed => !listens(agent.path()),
-            Keeper::Agent(agent) => is_turn && matches!(agent.connect(), Err(AgentProblem::Unreachable { .. })),
+            Keeper::Agent(agent) | Keeper::OwnKey(OwnKey { agent, .. }) if self.is_listed => !listens(agent.path()),
+            Keeper::Agent(agent) | Keeper::OwnKey(OwnKey { agent, .. }) => {
+                is_turn && matches!(agent.connect(), Err(AgentProblem::Unreachable { .. }))
+            }
             Keeper::Files(files) => {
                 files.sweep(SystemClock.now());
                 let is_there = files.certificate().is_some();

@@ -8,7 +8,6 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ussh_core::agent::{Agent, AgentError, CHALLENGE_EXTENSION, Identity, Request, Waiting, frame, injected_comment};
 use ussh_core::certificate::Certificate;
 use ussh_core::challenge::{ChallengeMessage, is_challenge};
@@ -219,7 +218,7 @@ impl<'a> Talk<'a> {
     fn list(&mut self) -> Result<Vec<Identity>, Declined> {
         let listed = match &self.side.upstream {
             Keeper::Agent(upstream) => self.agent(upstream, PATIENCE)?.list()?,
-            files @ Keeper::Files(_) => files.list()?,
+            other @ (Keeper::Files(_) | Keeper::OwnKey(_)) => other.list()?,
         };
         let verified = self.side.verify(&self.rules, listed.iter().filter_map(readable_certificate));
         self.known = verified.into_iter().map(|verified| verified.certificate().clone()).collect();
@@ -309,6 +308,14 @@ impl<'a> Talk<'a> {
             Keeper::Agent(upstream) => {
                 let agent = self.agent(upstream, SIGN_PATIENCE)?;
                 Ok(agent.sign_waiting(blob, data, flags, &WhileWanted(client))?)
+            }
+            // The key signs; that it is certified only a file says.
+            Keeper::OwnKey(own) => {
+                if own.certificate().is_none_or(|certificate| certificate.blob() != blob) {
+                    return Err(Declined::Replaced);
+                }
+                let agent = self.agent(&own.agent, SIGN_PATIENCE)?;
+                Ok(agent.sign_waiting(own.key.blob(), data, flags, &WhileWanted(client))?)
             }
             Keeper::Files(files) => {
                 let key = files.private_key()?;
@@ -401,10 +408,8 @@ fn check(message: &ChallengeMessage, blob: &[u8], now: UnixTime) -> Result<(), D
     Ok(())
 }
 
-/// Whoever asked has closed the connection: a person would be asked for nothing.
 fn has_hung_up(client: &UnixStream) -> bool {
-    let mut polled = [PollFd::new(client.as_fd(), PollFlags::empty())];
-    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    super::serve::has_hung_up(client.as_fd())
 }
 
 /// Waits for the agent as long as the client does.

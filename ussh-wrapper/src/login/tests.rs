@@ -18,6 +18,7 @@ fn config() -> Config {
         hosts: Vec::new(),
         confirm: crate::config::Patterns::default(),
         keep_in: crate::config::KeepIn::default(),
+        client_key: None,
         locks: crate::config::Locks::default(),
     }
 }

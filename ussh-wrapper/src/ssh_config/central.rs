@@ -2,24 +2,48 @@
 
 use std::path::Path;
 
-use crate::config::{CaAddress, Forward, HostRule, KeepIn};
-use crate::files::IN_SSH_CONFIG as KEY_IN_SSH_CONFIG;
+use crate::config::{CaAddress, Config, Forward, HostRule, KeepIn};
+use crate::files::{IN_SSH_CONFIG as KEY_IN_SSH_CONFIG, OWN_IN_SSH_CONFIG};
 use crate::guard::link::IN_SSH_CONFIG;
 
 /// Its first line.
 const HEAD: &str = "# Written by `ussh --write-config` out of the [[host]] tables in ussh.toml: changes go there, and then `ussh --write-config` again.\n";
 
+/// Where key and certificate are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kept {
+    /// Both in the agent.
+    #[default]
+    InAgent,
+    /// Both in files.
+    InFiles,
+    /// The key in the agent, the certificate in a file.
+    OwnKey,
+}
+
+impl Kept {
+    /// As configured.
+    pub fn of(config: &Config) -> Self {
+        match (&config.client_key, config.keep_in) {
+            (Some(_), _) => Kept::OwnKey,
+            (None, KeepIn::Files) => Kept::InFiles,
+            (None, KeepIn::Agent) => Kept::InAgent,
+        }
+    }
+}
+
 /// The file. `program`: where `ussh` lies, of characters that ssh and a shell take as they stand.
 /// `defaults`: keys that ssh tries by itself and are there, which it leaves out once one is named.
-pub fn text(rules: &[HostRule], program: &Path, keep_in: KeepIn, defaults: &[&str]) -> String {
-    let keys = match keep_in {
-        KeepIn::Agent => String::new(),
-        KeepIn::Files => {
+pub fn text(rules: &[HostRule], program: &Path, kept: Kept, defaults: &[&str]) -> String {
+    let keys = match kept {
+        Kept::InAgent => String::new(),
+        Kept::InFiles => {
             let all = std::iter::once(&KEY_IN_SSH_CONFIG).chain(defaults);
             all.map(|key| format!("  IdentityFile {key}\n")).collect()
         }
+        Kept::OwnKey => format!("  CertificateFile {OWN_IN_SSH_CONFIG}\n"),
     };
-    let has_files = keep_in == KeepIn::Files;
+    let has_files = kept == Kept::InFiles;
     let mut text = HEAD.to_owned();
     // The first table that matches decides. (ssh_config's own first word would not do: a socket's path under ForwardAgent counts although `yes` stood before it.)
     let mut earlier = String::new();

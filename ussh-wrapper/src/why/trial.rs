@@ -44,7 +44,7 @@ impl Report {
         keys: usize,
     ) -> Result<(), Fault> {
         let mut ssh = Command::new(find_ssh()?);
-        if let Keeper::Agent(agent) = keeper {
+        if let Some(agent) = keeper.agent() {
             ssh.env("SSH_AUTH_SOCK", agent.path());
         }
         ssh.arg("-T")
