@@ -8,7 +8,7 @@ use crate::arguments::UsageError;
 use crate::config::{ConfigError, NoUserName};
 use crate::exec::ExecError;
 use crate::files::FilesError;
-use crate::guard::{HomeError, ServeError};
+use crate::guard::{HomeError, ServeError, TerminalError};
 use crate::login::{HostKeyTrouble, LoginError, Prompting};
 use crate::proxy::ProxyError;
 use crate::ssh_config::WriteError;
@@ -51,6 +51,9 @@ pub enum Failure {
     /// The guarded agent itself.
     #[error("the guarded agent: {0}")]
     Serve(#[from] ServeError),
+    /// `--confirm`.
+    #[error("{0}")]
+    Terminal(#[from] TerminalError),
     /// `--proxy`.
     #[error("{0}")]
     Proxy(#[from] ProxyError),
@@ -101,6 +104,7 @@ impl Failure {
             | Failure::Exec(_)
             | Failure::Home(_)
             | Failure::Serve(_)
+            | Failure::Terminal(_)
             | Failure::Proxy(_)
             | Failure::Write(_)
             | Failure::Log(_) => UNAVAILABLE,
@@ -156,6 +160,11 @@ impl Failure {
             Failure::Config(ConfigError::File(error)) if error.is_missing() => {
                 Some("install it as your administrator gives it out, or name another in /etc/ussh/ussh.toml")
             }
+            Failure::Terminal(TerminalError::NoTerminal(_)) => {
+                Some("run it in a terminal of its own; with a desktop it is not needed (SSH_ASKPASS)")
+            }
+            Failure::Terminal(TerminalError::Taken) => Some("answer there, or end that one"),
+            Failure::Terminal(TerminalError::Home(_) | TerminalError::Io(_)) => None,
             Failure::Config(ConfigError::Contradiction) => Some("take one of the two out of ussh.toml"),
             Failure::Config(ConfigError::Locks(_)) => Some("give that file and its folders to root, closed to others"),
             Failure::Config(ConfigError::OwnLocks(_)) => Some("take it out of your own file"),

@@ -20,6 +20,7 @@ mod question;
 mod refused_words;
 mod serve;
 mod shares;
+mod terminal;
 
 pub use ca_side::{CaSide, NotAdded};
 pub use directory::{PrivateDirectory, is_private};
@@ -27,6 +28,7 @@ pub use home::{Home, HomeError, own_parents};
 pub use host_serve::{ServeError, serve_hosts};
 pub use host_side::{HostSide, Rules, Talk};
 pub use serve::{Guard, GuardError};
+pub use terminal::{TerminalError, serve as confirm_here};
 
 #[cfg(test)]
 mod tests;

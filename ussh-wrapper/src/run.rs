@@ -18,7 +18,7 @@ use crate::files::Files;
 use crate::flight::{Line, Moment, Outcome, Turn};
 use crate::forward::{self, Destination};
 use crate::guard::journal::Journal;
-use crate::guard::{Home, HomeError, link, serve_hosts};
+use crate::guard::{Home, HomeError, confirm_here, link, serve_hosts};
 use crate::help;
 use crate::keeper::Keeper;
 use crate::login::{Effort, LoginError, Prompting, log_in, revoke_all};
@@ -52,6 +52,7 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
         Invocation::Agent => agent(),
         Invocation::AgentServe => Ok(serve_hosts().map(|()| ExitCode::SUCCESS)?),
         Invocation::Log(form) => log(form),
+        Invocation::Confirm => Ok(confirm_here().map(|()| ExitCode::SUCCESS)?),
         Invocation::Why(host) => why(&host),
         Invocation::Help => print(&help::help()),
         Invocation::Version => print(help::VERSION),

@@ -99,7 +99,7 @@ enum Declined {
     Odd,
     #[error("you said no, or nothing")]
     SaidNo,
-    #[error("there is nowhere to ask you (SSH_ASKPASS, DISPLAY)")]
+    #[error("there is nowhere to ask you: run `ussh --confirm` in a terminal, or set SSH_ASKPASS")]
     Nowhere,
     #[error("another question over the same connection is open")]
     Asking,
