@@ -55,6 +55,8 @@ pub enum Invocation {
     AgentServe,
     /// `--log`: what was asked of the guarded agent.
     Log(LogForm),
+    /// `--confirm`: ask on this terminal what the guarded agent wants to know.
+    Confirm,
     /// `--why`.
     Why(OsString),
     /// `--help`.
@@ -174,6 +176,7 @@ impl Invocation {
             Which::Agent => Invocation::Agent,
             Which::Log if following.has("--json") => Invocation::Log(LogForm::Json),
             Which::Log => Invocation::Log(LogForm::Text),
+            Which::Confirm => Invocation::Confirm,
             Which::Proxy => {
                 let mut words = following.operands.into_iter();
                 Invocation::Proxy { host: words.next().unwrap_or_default(), port: words.next().unwrap_or_default() }

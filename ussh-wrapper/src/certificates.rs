@@ -2,7 +2,7 @@
 //!
 //! The one verdict of `ussh_core` decides; no signature is asked for: the agent is the user's own, and sshd asks for one anyway.
 
-use ussh_core::agent::{Agent, AgentError, Identity};
+use ussh_core::agent::Identity;
 use ussh_core::ca_file::TrustedCas;
 use ussh_core::certificate::{Certificate, CertificateKind};
 use ussh_core::clock::UnixTime;
@@ -134,25 +134,15 @@ fn ends_soon(certificate: &Certificate, now: UnixTime, renew_before_seconds: Opt
     end <= now.0.saturating_add(ahead)
 }
 
-/// The first good certificate that the agent lists.
-/// # Errors
-/// The agent could not be asked.
-pub fn find_good(agent: &mut Agent, judge: &Judge, now: UnixTime) -> Result<Option<Certificate>, AgentError> {
-    Ok(agent
-        .list()?
+/// The first good certificate among what is listed.
+pub fn find_good(listed: &[Identity], judge: &Judge, now: UnixTime) -> Option<Certificate> {
+    listed
         .iter()
         .filter_map(readable_certificate)
-        .find(|certificate| judge.standing(certificate, now) == Standing::Good))
+        .find(|certificate| judge.standing(certificate, now) == Standing::Good)
 }
 
-/// All user certificates in the agent that name our CA, in the agent's order.
-/// # Errors
-/// The agent could not be asked.
-pub fn held(agent: &mut Agent, judge: &Judge, now: UnixTime) -> Result<Vec<Held>, AgentError> {
-    Ok(of_listed(&agent.list()?, judge, now))
-}
-
-/// The same of what an agent has listed.
+/// All user certificates among what is listed that name our CA, in that order.
 pub fn of_listed(listed: &[Identity], judge: &Judge, now: UnixTime) -> Vec<Held> {
     let ours = |c: &Certificate| c.kind() == CertificateKind::User && judge.names_our_ca(c);
     let certificates = listed.iter().filter_map(readable_certificate).filter(ours);

@@ -1,8 +1,9 @@
-//! The configuration: the system's file, the user's file over it (key by key), and `USSH_CA` over both.
+//! The configuration: the system's file, the user's file over it (key by key), and `USSH_CA` over both; but for keys that the system's file has locked.
 //!
 //! Parsed into types that cannot hold what would be dangerous further on: these values become arguments of `ssh`.
 
 mod hosts;
+mod locks;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -10,10 +11,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::{SeqAccess, Visitor};
+use ussh_core::trusted_file::{TrustedFileError, read_trusted};
 use ussh_os::account::Account;
 
 pub use self::hosts::{Forward, HostRule, Patterns};
-use crate::user_file::{self, UserFileError};
+pub use self::locks::{Lockable, Locks, PassedOver};
+use crate::user_file::{self, MAX_FILE, UserFileError};
 
 /// The system's file; it may be missing.
 pub const SYSTEM_FILE: &str = "/etc/ussh/ussh.toml";
@@ -47,6 +50,12 @@ pub struct Config {
     pub hosts: Vec<HostRule>,
     /// PAM services (or `ussh-hostd`) whose challenges the guarded agent signs only when the user says so. Empty: it does not ask.
     pub confirm: Patterns,
+    /// Where key and certificate are kept.
+    pub keep_in: KeepIn,
+    /// The public half of a key of the user's own, which is to be certified; `None`: the CA makes one.
+    pub client_key: Option<PathBuf>,
+    /// What of this the system's file has locked.
+    pub locks: Locks,
 }
 
 /// What `ussh HOST` does without a good certificate where no CA answers, or none proves itself.
@@ -58,6 +67,17 @@ pub enum OnCaFailure {
     Continue,
     /// Says so, and ends.
     Stop,
+}
+
+/// Where key and certificate are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeepIn {
+    /// In the user's ssh-agent.
+    #[default]
+    Agent,
+    /// In files of the user's: for agents that take none.
+    Files,
 }
 
 /// Nobody knows the user's name at the CA.
@@ -100,6 +120,15 @@ pub enum ConfigError {
     /// A path begins with `~/` and there is no HOME.
     #[error("{0}: HOME is not set to an absolute path")]
     NoHome(String),
+    /// Locks in a file that others than root can change: whoever can, could lift them.
+    #[error("`locked` counts only in a file that root alone can change: {0}")]
+    Locks(TrustedFileError),
+    /// Locks in the user's file.
+    #[error("{0}: `locked` has a say in {SYSTEM_FILE} only")]
+    OwnLocks(PathBuf),
+    /// One key for two.
+    #[error("`client_key` leaves the key in your agent, and `keep_in = \"files\"` has the CA make another")]
+    Contradiction,
     /// The file of trusted CA keys holds none.
     #[error("{0}: holds no CA key")]
     NoCaKey(PathBuf),
@@ -122,30 +151,72 @@ impl Config {
     /// # Errors
     /// [`ConfigError`]: whatever is there must be right.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
-        let system = ConfigFile::read(&sources.system, sources.uid)?;
-        let user = match &sources.home {
-            Some(home) => ConfigFile::read(&home.join(USER_FILE), sources.uid)?,
-            None => ConfigFile::default(),
-        };
-        let cas = match &sources.ca {
-            Some(value) => Some(ca_list_of_variable(value)?),
-            None => user.ca.or(system.ca).map(|list| list.0),
-        };
+        let (system, mut locks) = ConfigFile::read_system(sources)?;
         let home = sources.home.as_deref();
+        let place = home.map(|home| home.join(USER_FILE)).unwrap_or_default();
+        let user = if home.is_some() { ConfigFile::read(&place, sources.uid)? } else { ConfigFile::default() };
+        if !user.locked.is_empty() {
+            return Err(ConfigError::OwnLocks(place));
+        }
+        let cas = locks.choose(Lockable::Ca, &place, user.ca, system.ca).map(|list| list.0);
+        let cas = match &sources.ca {
+            Some(value) => {
+                let list = ca_list_of_variable(value)?;
+                locks.choose(Lockable::Ca, Path::new(CA_VARIABLE), Some(list), cas)
+            }
+            None => cas,
+        };
+        let mut choose = Choosing { locks: &mut locks, place: &place };
+        let user_ca_file = choose.of(Lockable::UserCaFile, user.user_ca_file, system.user_ca_file);
+        let known_hosts = choose.of(Lockable::KnownHosts, user.known_hosts, system.known_hosts);
+        let timeout =
+            choose.of(Lockable::ConnectTimeoutSeconds, user.connect_timeout_seconds, system.connect_timeout_seconds);
+        let client_key = choose.of(Lockable::ClientKey, user.client_key, system.client_key);
+        let client_key = client_key.map(|path| resolve(Some(path), "", home)).transpose()?;
+        let keep_in = choose.of(Lockable::KeepIn, user.keep_in, system.keep_in);
+        if client_key.is_some() && keep_in == Some(KeepIn::Files) {
+            return Err(ConfigError::Contradiction);
+        }
+        let own_hosts = choose.of(Lockable::Host, Some(user.host).filter(|hosts| !hosts.is_empty()), None);
         Ok(Config {
             cas: cas.unwrap_or_default(),
-            ca_user: user.ca_user.or(system.ca_user),
-            user_ca_file: resolve(user.user_ca_file.or(system.user_ca_file), DEFAULT_USER_CA_FILE, home)?,
-            known_hosts: resolve(user.known_hosts.or(system.known_hosts), DEFAULT_KNOWN_HOSTS, home)?,
-            renew_before_seconds: user.renew_before_seconds.or(system.renew_before_seconds),
-            connect_timeout_seconds: user
-                .connect_timeout_seconds
-                .or(system.connect_timeout_seconds)
-                .map_or(DEFAULT_CONNECT_TIMEOUT_SECONDS, |t| t.0),
-            on_ca_failure: user.on_ca_failure.or(system.on_ca_failure).unwrap_or_default(),
-            hosts: [user.host, system.host].concat(),
-            confirm: user.confirm.or(system.confirm).unwrap_or_default(),
+            ca_user: choose.of(Lockable::CaUser, user.ca_user, system.ca_user),
+            user_ca_file: resolve(user_ca_file, DEFAULT_USER_CA_FILE, home)?,
+            known_hosts: resolve(known_hosts, DEFAULT_KNOWN_HOSTS, home)?,
+            renew_before_seconds: choose.of(
+                Lockable::RenewBeforeSeconds,
+                user.renew_before_seconds,
+                system.renew_before_seconds,
+            ),
+            connect_timeout_seconds: timeout.map_or(DEFAULT_CONNECT_TIMEOUT_SECONDS, |t| t.0),
+            on_ca_failure: choose
+                .of(Lockable::OnCaFailure, user.on_ca_failure, system.on_ca_failure)
+                .unwrap_or_default(),
+            hosts: [own_hosts.unwrap_or_default(), system.host].concat(),
+            confirm: choose.of(Lockable::Confirm, user.confirm, system.confirm).unwrap_or_default(),
+            keep_in: keep_in.unwrap_or_default(),
+            client_key,
+            locks,
         })
+    }
+    /// What the system's file has locked.
+    /// # Errors
+    /// [`ConfigError`], of that file.
+    pub fn locks(sources: &Sources) -> Result<Locks, ConfigError> {
+        ConfigFile::read_system(sources).map(|(_, locks)| locks)
+    }
+}
+
+/// The user's file over the system's.
+struct Choosing<'a> {
+    locks: &'a mut Locks,
+    /// The user's file.
+    place: &'a Path,
+}
+
+impl Choosing<'_> {
+    fn of<T>(&mut self, key: Lockable, user: Option<T>, system: Option<T>) -> Option<T> {
+        self.locks.choose(key, self.place, user, system)
     }
 }
 
@@ -173,12 +244,26 @@ struct ConfigFile {
     renew_before_seconds: Option<u32>,
     connect_timeout_seconds: Option<TimeoutSeconds>,
     on_ca_failure: Option<OnCaFailure>,
+    keep_in: Option<KeepIn>,
+    client_key: Option<PlainPath>,
     confirm: Option<Patterns>,
     #[serde(default)]
     host: Vec<HostRule>,
+    #[serde(default)]
+    locked: Vec<Lockable>,
 }
 
 impl ConfigFile {
+    /// The system's file, and its locks. (A file that others than root and the user can change is not read at all.)
+    fn read_system(sources: &Sources) -> Result<(Self, Locks), ConfigError> {
+        let mut file = Self::read(&sources.system, sources.uid)?;
+        if !file.locked.is_empty() {
+            read_trusted(&sources.system, MAX_FILE).map_err(ConfigError::Locks)?;
+        }
+        let locks = Locks::new(std::mem::take(&mut file.locked), &sources.system);
+        Ok((file, locks))
+    }
+
     fn read(path: &Path, uid: u32) -> Result<Self, ConfigError> {
         match user_file::read(path, uid).and_then(|file| user_file::text(path, file)) {
             Ok(text) => Self::parse(&text, path),

@@ -7,7 +7,8 @@ use nix::sys::signal::{Signal, raise};
 use crate::arguments::UsageError;
 use crate::config::{ConfigError, NoUserName};
 use crate::exec::ExecError;
-use crate::guard::{HomeError, ServeError};
+use crate::files::FilesError;
+use crate::guard::{HomeError, ServeError, TerminalError};
 use crate::login::{HostKeyTrouble, LoginError, Prompting};
 use crate::proxy::ProxyError;
 use crate::ssh_config::WriteError;
@@ -35,6 +36,9 @@ pub enum Failure {
     /// The agent.
     #[error("{0}")]
     Agent(#[from] AgentProblem),
+    /// The files in place of one.
+    #[error("{0}")]
+    Files(#[from] FilesError),
     /// The login at the CA.
     #[error("{0}")]
     Login(#[from] LoginError),
@@ -47,6 +51,9 @@ pub enum Failure {
     /// The guarded agent itself.
     #[error("the guarded agent: {0}")]
     Serve(#[from] ServeError),
+    /// `--confirm`.
+    #[error("{0}")]
+    Terminal(#[from] TerminalError),
     /// `--proxy`.
     #[error("{0}")]
     Proxy(#[from] ProxyError),
@@ -83,14 +90,21 @@ impl Failure {
             | Failure::Proxy(ProxyError::Host(_) | ProxyError::Port(_))
             | Failure::Write(WriteError::NoHosts) => USAGE,
             Failure::Config(_)
-            | Failure::Write(WriteError::Config(_) | WriteError::Broken { .. } | WriteError::SettingsThere(_))
+            | Failure::Write(
+                WriteError::Config(_)
+                | WriteError::Broken { .. }
+                | WriteError::SettingsThere(_)
+                | WriteError::Locked(_),
+            )
             | Failure::NoUserName(_)
             | Failure::Login(LoginError::NoCa | LoginError::KnownHosts(_)) => CONFIG,
             Failure::Agent(_)
+            | Failure::Files(_)
             | Failure::Login(_)
             | Failure::Exec(_)
             | Failure::Home(_)
             | Failure::Serve(_)
+            | Failure::Terminal(_)
             | Failure::Proxy(_)
             | Failure::Write(_)
             | Failure::Log(_) => UNAVAILABLE,
@@ -146,7 +160,19 @@ impl Failure {
             Failure::Config(ConfigError::File(error)) if error.is_missing() => {
                 Some("install it as your administrator gives it out, or name another in /etc/ussh/ussh.toml")
             }
+            Failure::Terminal(TerminalError::NoTerminal(_)) => {
+                Some("run it in a terminal of its own; with a desktop it is not needed (SSH_ASKPASS)")
+            }
+            Failure::Terminal(TerminalError::Taken) => Some("answer there, or end that one"),
+            Failure::Terminal(TerminalError::Home(_) | TerminalError::Io(_)) => None,
+            Failure::Config(ConfigError::Contradiction) => Some("take one of the two out of ussh.toml"),
+            Failure::Config(ConfigError::Locks(_)) => Some("give that file and its folders to root, closed to others"),
+            Failure::Config(ConfigError::OwnLocks(_)) => Some("take it out of your own file"),
+            Failure::Write(WriteError::Locked(_)) => Some("leave that option out: the system's file has what counts"),
             Failure::Write(WriteError::Broken { .. }) => Some("take out by hand what is left of it"),
+            Failure::Login(LoginError::NotKept { .. }) | Failure::Files(_) => {
+                Some("mend that; or keep them in an ssh-agent, without `keep_in` in ussh.toml")
+            }
             Failure::Config(_)
             | Failure::Proxy(_)
             | Failure::Write(_)
@@ -173,12 +199,12 @@ fn proof_advice(trouble: &HostKeyTrouble) -> &'static str {
     }
 }
 
-/// Which agents refuse what: gpg-agent (agent/command-ssh.c) takes no certificate, gnome-keyring no lifetime.
+/// Which agents refuse what: gpg-agent (agent/command-ssh.c) takes no certificate, Pageant no lifetime. gnome-keyring has OpenSSH's behind it by now, and takes both.
 fn refusing_advice(program: &str) -> &'static str {
     match program {
         "ssh-agent" => "unlock it (ssh-add -X), or say yes when it asks",
         _ => {
-            "some agents take no certificates, or none with a lifetime (gpg-agent, gnome-keyring, Windows'): use OpenSSH's. `SSH_AUTH_SOCK= ussh` starts one"
+            "some agents take no certificates, or none with a lifetime (gpg-agent, Pageant, Windows'): use OpenSSH's, `SSH_AUTH_SOCK= ussh` starts one; or none, by `keep_in = \"files\"` in ~/.config/ussh/ussh.toml"
         }
     }
 }
@@ -188,6 +214,12 @@ fn agent_advice(problem: &AgentProblem) -> &'static str {
         AgentProblem::NotSet | AgentProblem::Unreachable { .. } | AgentProblem::NotStarted(_) => {
             "start one: eval \"$(ssh-agent)\""
         }
+        AgentProblem::TakesNone { .. } => {
+            "put `keep_in = \"files\"` into ~/.config/ussh/ussh.toml (or use OpenSSH's agent: `SSH_AUTH_SOCK= ussh` starts one)"
+        }
+        AgentProblem::Files(_) => "see to it that ~/.local/state/ussh/keys is yours alone (chmod 700)",
+        AgentProblem::ClientKey(_) => "name the file that ends in .pub there",
+        AgentProblem::KeyMissing { .. } => "add it (ssh-add), and try again",
         AgentProblem::WrongUser { .. } => "start your own: eval \"$(ssh-agent)\"",
         AgentProblem::Broken { .. } => "try `ssh-add -l`, or start another: eval \"$(ssh-agent)\"",
     }

@@ -14,7 +14,7 @@ use crate::arguments::AgentChoice;
 use crate::config::{Config, Forward, HostRule};
 use crate::exec::find_ssh;
 use crate::guard::{Home, HomeError};
-use crate::user_agent::UserAgent;
+use crate::keeper::Keeper;
 use word::Search;
 
 /// The system's ssh_config(5).
@@ -68,11 +68,13 @@ impl Destination {
 }
 
 /// What is put before ssh's own arguments for this.
-pub fn options(forward: Option<Forward>, agent: &UserAgent, uid: u32) -> Vec<OsString> {
+pub fn options(forward: Option<Forward>, keeper: &Keeper, uid: u32) -> Vec<OsString> {
     let value = match forward {
         None | Some(Forward::None) => return Vec::new(),
         Some(Forward::Full) => OsString::from("yes"),
-        Some(Forward::Guarded) => match Home::open(uid).and_then(|home| home.running(agent)) {
+        // It would stand in front of nothing.
+        Some(Forward::Guarded) if keeper.is_empty() => return Vec::new(),
+        Some(Forward::Guarded) => match Home::open(uid).and_then(|home| home.running(keeper)) {
             Ok(socket) => socket.into_os_string(),
             Err(error) => {
                 eprintln!("ussh: no agent is forwarded, sudo will not work there: {error}");
@@ -85,10 +87,36 @@ pub fn options(forward: Option<Forward>, agent: &UserAgent, uid: u32) -> Vec<OsS
     vec!["-o".into(), option]
 }
 
-/// Two lines of `ssh -G`.
+/// The keys that ssh tries where it is told of none (readconf.c `fill_default_options`).
+pub const DEFAULT_KEYS: [&str; 7] = [
+    "~/.ssh/id_rsa",
+    "~/.ssh/id_ecdsa",
+    "~/.ssh/id_ecdsa_sk",
+    "~/.ssh/id_ed25519",
+    "~/.ssh/id_ed25519_sk",
+    "~/.ssh/id_xmss",
+    "~/.ssh/id_dsa",
+];
+
+/// Of these keys those that are there, where ssh will be told of no other: it leaves them out once one is named.
+pub fn default_keys(arguments: &[OsString]) -> Vec<String> {
+    let names = resolve(arguments, None).map(|resolved| resolved.keys).unwrap_or_default();
+    if names.iter().any(|name| !DEFAULT_KEYS.contains(&name.as_str())) {
+        return Vec::new();
+    }
+    let home = Account::by_uid(ussh_os::process::real_uid()).ok().flatten().map(|account| account.home);
+    let is_there = |name: &&String| {
+        let below = name.strip_prefix("~/");
+        home.as_ref().zip(below).is_some_and(|(home, below)| home.join(below).exists())
+    };
+    names.iter().filter(is_there).cloned().collect()
+}
+
+/// Some lines of `ssh -G`.
 struct Resolved {
     host: String,
     forward: String,
+    keys: Vec<String>,
 }
 
 fn resolve(arguments: &[OsString], file: Option<&Path>) -> Option<Resolved> {
@@ -103,7 +131,8 @@ fn resolve(arguments: &[OsString], file: Option<&Path>) -> Option<Resolved> {
         let line = text.lines().find_map(|line| line.strip_prefix(keyword)?.strip_prefix(' '));
         line.map(str::to_owned)
     };
-    Some(Resolved { host: value("hostname")?, forward: value("forwardagent").unwrap_or_default() })
+    let keys = text.lines().filter_map(|line| line.strip_prefix("identityfile ")).map(str::to_owned).collect();
+    Some(Resolved { host: value("hostname")?, forward: value("forwardagent").unwrap_or_default(), keys })
 }
 
 /// Whether a file of ssh's may have a word on it.

@@ -20,13 +20,15 @@ mod question;
 mod refused_words;
 mod serve;
 mod shares;
+mod terminal;
 
 pub use ca_side::{CaSide, NotAdded};
 pub use directory::{PrivateDirectory, is_private};
-pub use home::{Home, HomeError};
+pub use home::{Home, HomeError, own_parents};
 pub use host_serve::{ServeError, serve_hosts};
 pub use host_side::{HostSide, Rules, Talk};
 pub use serve::{Guard, GuardError};
+pub use terminal::{TerminalError, serve as confirm_here};
 
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ pub use probe::probe;
 pub use revoke::revoke_all;
 pub use skew::Skew;
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -32,6 +32,7 @@ use crate::certificates::{Judge, NotGood, readable_certificate};
 use crate::config::{CA_VARIABLE, CaAddress, CaUser, Config, SYSTEM_FILE};
 use crate::exec::{ExecError, find_ssh};
 use crate::guard::{CaSide, Guard, GuardError, HomeError, NotAdded, PrivateDirectory};
+use crate::keeper::{Keeper, OwnKey};
 use crate::status::duration;
 use crate::user_agent::{AgentProblem, UserAgent};
 use down::Down;
@@ -129,6 +130,14 @@ pub enum LoginError {
         /// What it said.
         reason: String,
     },
+    /// It could not be written to files.
+    #[error("the certificate of the CA {ca} could not be kept: {reason}")]
+    NotKept {
+        /// The CA.
+        ca: CaAddress,
+        /// Why not.
+        reason: String,
+    },
     /// Somebody else asked for us, and got none.
     #[error("another ussh has asked in the meantime: {0}")]
     Shared(String),
@@ -171,7 +180,8 @@ impl LoginError {
             | LoginError::Failed { .. }
             | LoginError::NotGiven { .. }
             | LoginError::NothingCame { .. }
-            | LoginError::AgentRefused { .. } => true,
+            | LoginError::AgentRefused { .. }
+            | LoginError::NotKept { .. } => true,
             LoginError::NoCa
             | LoginError::KnownHosts(_)
             | LoginError::LeftAlone { .. }
@@ -201,13 +211,13 @@ impl LoginError {
 /// Logs in at the first CA that answers and proves itself; gives the certificate that has come.
 /// # Errors
 /// [`LoginError`]
-pub fn log_in(config: &Config, agent: &UserAgent, judge: &Judge, effort: Effort) -> Result<Certificate, LoginError> {
+pub fn log_in(config: &Config, keeper: &Keeper, judge: &Judge, effort: Effort) -> Result<Certificate, LoginError> {
     if config.cas.is_empty() {
         return Err(LoginError::NoCa);
     }
     let uid = process::real_uid();
     let known_hosts = known_hosts::check(&config.known_hosts, uid)?;
-    let ways = Ways { config, agent, judge, ssh: find_ssh()?, known_hosts, uid };
+    let ways = Ways { config, keeper, judge, ssh: find_ssh()?, known_hosts, uid };
     let now = SystemClock.now();
     let mut down = Down::load(uid, now);
     let (left_alone, mut order): (Vec<_>, Vec<_>) = config.cas.iter().partition(|ca| down.since(ca).is_some());
@@ -257,7 +267,7 @@ fn without_any(failures: Vec<LoginError>, left_alone: Option<(CaAddress, UnixTim
 /// What a login at any CA takes.
 struct Ways<'a> {
     config: &'a Config,
-    agent: &'a UserAgent,
+    keeper: &'a Keeper,
     judge: &'a Judge,
     ssh: PathBuf,
     /// The real path of what was checked.
@@ -269,18 +279,30 @@ impl Ways<'_> {
     fn log_in_at(&self, ca: &CaAddress) -> Result<Certificate, LoginError> {
         let user = self.judge.user();
         eprintln!("ussh: logging in at {ca} as {}", user.as_str());
-        let side = CaSide::new(self.agent.clone(), self.judge.clone(), Box::new(SystemClock));
+        let side = CaSide::new(self.keeper.clone(), self.judge.clone(), Box::new(SystemClock));
         let folder = PrivateDirectory::new(self.uid)
             .map_err(|error| io::Error::new(error.kind(), format!("no folder for its socket: {error}")))?;
         let guard = Guard::open(side, folder, self.uid)?;
         let prompting = Prompting::of_this_process();
-        let arguments = login_arguments(self.config, ca, user, &self.known_hosts, &guard.socket(), prompting);
-        let Ended { status, said, side } = run(&self.ssh, &arguments, guard)?;
+        let mut arguments = login_arguments(self.config, ca, user, &self.known_hosts, &guard.socket(), prompting);
+        let input = match self.keeper {
+            Keeper::OwnKey(own) => {
+                arguments.push("sign".to_owned());
+                Some(own.key.to_openssh("client_key") + "\n")
+            }
+            Keeper::Agent(_) | Keeper::Files(_) => None,
+        };
+        let Ended { status, said, side, printed } = run(&self.ssh, &arguments, input.as_deref(), guard)?;
         if std::env::var_os("USSH_DEBUG").is_some() {
             let (requests, refused) = side.counts();
             eprintln!("ussh: debug: the CA asked the guarded agent {requests} times, {refused} refused");
         }
-        if let Some(certificate) = good_among(side.added(), self.agent, self.judge)? {
+        if let Keeper::OwnKey(own) = self.keeper
+            && status.as_ref().is_ok_and(ExitStatus::success)
+        {
+            return self.take_printed(ca, own, &printed);
+        }
+        if let Some(certificate) = good_among(side.added(), self.keeper, self.judge)? {
             if let Some(reason) = side.last_not_added() {
                 eprintln!("ussh: the CA {ca} also offered a key that was not taken: {reason}");
             }
@@ -300,7 +322,37 @@ impl Ways<'_> {
                 None => {}
             }
         }
-        Err(explain(ca, self.agent, user, prompting, status, &side))
+        Err(explain(ca, self.keeper, user, prompting, status, &side))
+    }
+}
+
+impl Ways<'_> {
+    /// The certificate of the user's own key, as the CA has printed it.
+    fn take_printed(&self, ca: &CaAddress, own: &OwnKey, printed: &[u8]) -> Result<Certificate, LoginError> {
+        let now = SystemClock.now();
+        let nothing = |reason: String, somebody_elses, skew| LoginError::NothingCame {
+            ca: ca.clone(),
+            reason: format!("; the one it gave was not taken: {reason}"),
+            somebody_elses,
+            skew,
+        };
+        let text = String::from_utf8_lossy(printed);
+        let certificate = Certificate::from_openssh(text.trim()).map_err(|e| nothing(e.to_string(), false, None))?;
+        if *certificate.public_key() != own.key {
+            return Err(nothing("it is another key's".to_owned(), false, None));
+        }
+        let skew = Skew::of(&certificate, now);
+        if let Err(reason) = self.judge.verify(&certificate, now) {
+            let somebody_elses = matches!(reason, NotGood::SomebodyElses { .. });
+            return Err(nothing(reason.to_string(), somebody_elses, skew));
+        }
+        if let Some(skew) = skew {
+            eprintln!("ussh: {skew}");
+        }
+        own.files
+            .put_certificate(&certificate, "client_key")
+            .map_err(|error| LoginError::NotKept { ca: ca.clone(), reason: error.to_string() })?;
+        Ok(certificate)
     }
 }
 
@@ -331,18 +383,36 @@ fn not_proven(ca: &CaAddress, trouble: &HostKeyTrouble, known_hosts: &Path) -> S
     }
 }
 
+/// Most that is taken of what the CA prints, bytes.
+const MAX_PRINTED: u64 = 64 * 1024;
+
 /// How ssh ended.
 struct Ended {
     status: io::Result<ExitStatus>,
     said: String,
     side: CaSide,
+    /// On standard output, where it was given something on standard input.
+    printed: Vec<u8>,
 }
 
 /// Runs ssh and serves the guarded agent to it until it ends.
-fn run(ssh: &Path, arguments: &[String], mut guard: Guard) -> Result<Ended, LoginError> {
+fn run(ssh: &Path, arguments: &[String], input: Option<&str>, mut guard: Guard) -> Result<Ended, LoginError> {
     // Private keys pass through this process. ssh is dumpable again by its exec.
     nix::sys::prctl::set_dumpable(false).map_err(io::Error::from)?;
-    let mut child = spawn(ssh, arguments)?;
+    let mut child = spawn(ssh, arguments, input.is_some())?;
+    if let (Some(mut pipe), Some(input)) = (child.stdin.take(), input) {
+        // A line fits into the pipe. An ssh that has gone says itself why.
+        let _ = pipe.write_all(input.as_bytes());
+    }
+    let printed = child.stdout.take().map(|mut pipe| {
+        std::thread::spawn(move || {
+            let mut printed = Vec::new();
+            let _ = pipe.by_ref().take(MAX_PRINTED).read_to_end(&mut printed);
+            // Whatever else comes is nobody's, and must not stop ssh.
+            let _ = io::copy(&mut pipe, &mut io::sink());
+            printed
+        })
+    });
     let ear = child.stderr.take().map(Ear::listen);
     let attended = attend(&child, &mut guard);
     if attended.is_err() {
@@ -351,11 +421,12 @@ fn run(ssh: &Path, arguments: &[String], mut guard: Guard) -> Result<Ended, Logi
     }
     let status = child.wait();
     let said = ear.map(Ear::heard).unwrap_or_default();
+    let printed = printed.and_then(|reader| reader.join().ok()).unwrap_or_default();
     // The socket and its folder go before a signal can end us.
     let side = guard.into_side();
     match attended?.end()? {
         Some(signal) => Err(LoginError::Interrupted(signal)),
-        None => Ok(Ended { status, said, side }),
+        None => Ok(Ended { status, said, side, printed }),
     }
 }
 
@@ -375,20 +446,21 @@ fn attend(child: &Child, guard: &mut Guard) -> Result<Signals, LoginError> {
     Ok(signals)
 }
 
-fn spawn(ssh: &Path, arguments: &[String]) -> Result<Child, LoginError> {
+fn spawn(ssh: &Path, arguments: &[String], has_input: bool) -> Result<Child, LoginError> {
     // The CA's words must not get into the output of the command that the user is running.
-    let output = Stdio::from(io::stderr().as_fd().try_clone_to_owned()?);
+    let output = || Ok::<_, io::Error>(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?));
+    let (input, output) = if has_input { (Stdio::piped(), Stdio::piped()) } else { (Stdio::null(), output()?) };
     let mut command = Command::new(ssh);
-    command.args(arguments).env_remove("SSH_AUTH_SOCK").stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
+    command.args(arguments).env_remove("SSH_AUTH_SOCK").stdin(input).stdout(output).stderr(Stdio::piped());
     // Left alone it would go on asking at the terminal, with nobody to take a certificate, while the next in line asks too. By this signal it gives the terminal back as it was.
     process::end_with_parent(&mut command, Signal::SIGTERM as i32);
     command.spawn().map_err(|source| ExecError::Failed { path: ssh.to_path_buf(), source }.into())
 }
 
-/// Looks again: only what this login brought counts, and only if it is really in the agent now.
+/// Looks again: only what this login brought counts, and only if it is really there now.
 /// However short its life is: asking the same CA again would bring no better one.
-fn good_among(added: &[Identity], agent: &UserAgent, judge: &Judge) -> Result<Option<Certificate>, LoginError> {
-    let listed = agent.connect()?.list().map_err(|error| agent.broken(error))?;
+fn good_among(added: &[Identity], keeper: &Keeper, judge: &Judge) -> Result<Option<Certificate>, LoginError> {
+    let listed = keeper.list()?;
     let now = SystemClock.now();
     let came = |certificate: &Certificate| added.iter().any(|identity| identity.blob == certificate.blob());
     Ok(listed
@@ -399,7 +471,7 @@ fn good_among(added: &[Identity], agent: &UserAgent, judge: &Judge) -> Result<Op
 
 fn explain(
     ca: &CaAddress,
-    agent: &UserAgent,
+    keeper: &Keeper,
     user: &CaUser,
     prompting: Prompting,
     status: io::Result<ExitStatus>,
@@ -409,10 +481,13 @@ fn explain(
     match (status, side.last_not_added()) {
         (_, Some(NotAdded::Agent(reason))) => LoginError::AgentRefused {
             ca,
-            path: agent.path().display().to_string(),
-            program: agent.program().unwrap_or_else(|| "unknown".to_owned()),
+            path: keeper.place().display().to_string(),
+            program: keeper.agent().and_then(UserAgent::program).unwrap_or_else(|| "unknown".to_owned()),
             reason: reason.to_string(),
         },
+        (_, Some(reason @ (NotAdded::Files(_) | NotAdded::KeyKind))) => {
+            LoginError::NotKept { ca, reason: reason.to_string() }
+        }
         (_, Some(reason)) => {
             let somebody_elses = matches!(reason, NotAdded::NotGood(NotGood::SomebodyElses { .. }));
             let clock = side.skew().map(|skew| format!("; {skew}")).unwrap_or_default();

@@ -11,14 +11,16 @@ use ussh_os::account::Account;
 
 use crate::arguments::{AgentChoice, Invocation, LogForm, Purpose, StatusForm};
 use crate::certificates::{self, Held, Judge, Standing};
-use crate::config::{Config, Forward, HostRule, OnCaFailure, Sources};
+use crate::config::{Config, Forward, HostRule, KeepIn, OnCaFailure, Sources};
 use crate::exec::{become_ssh, become_ssh_with};
 use crate::failure::Failure;
+use crate::files::Files;
 use crate::flight::{Line, Moment, Outcome, Turn};
 use crate::forward::{self, Destination};
 use crate::guard::journal::Journal;
-use crate::guard::{Home, HomeError, link, serve_hosts};
+use crate::guard::{Home, HomeError, confirm_here, link, serve_hosts};
 use crate::help;
+use crate::keeper::Keeper;
 use crate::login::{Effort, LoginError, Prompting, log_in, revoke_all};
 use crate::proxy::{Target, hand_over};
 use crate::ssh_config::{self, Places, Wishes};
@@ -50,6 +52,7 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
         Invocation::Agent => agent(),
         Invocation::AgentServe => Ok(serve_hosts().map(|()| ExitCode::SUCCESS)?),
         Invocation::Log(form) => log(form),
+        Invocation::Confirm => Ok(confirm_here().map(|()| ExitCode::SUCCESS)?),
         Invocation::Why(host) => why(&host),
         Invocation::Help => print(&help::help()),
         Invocation::Version => print(help::VERSION),
@@ -61,8 +64,10 @@ fn connect(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
     let context = Context::load()?;
     let good = context.good_certificate();
     // Where nothing is left to find out, ssh need not be asked.
-    if matches!(good, Ok(Some(_))) && AgentChoice::of(&arguments) == AgentChoice::Made {
-        let agent = UserAgent::from_environment()?;
+    if matches!(good, Ok(Some(_)))
+        && AgentChoice::of(&arguments) == AgentChoice::Made
+        && let Keeper::Agent(agent) = context.keeper()?
+    {
         return Err(become_ssh_with(&arguments, Some(agent.path())).into());
     }
     let Destination::Ours { forward } = Destination::find(&context.config, &arguments, context.uid) else {
@@ -73,10 +78,19 @@ fn connect(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
 }
 
 fn go_on(context: &Context, forward: Option<Forward>, arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
-    let agent = UserAgent::from_environment()?;
-    let mut all = forward::options(forward, &agent, context.uid);
+    let keeper = context.keeper()?;
+    let mut all = keeper.options(|| forward::default_keys(&arguments));
+    all.extend(forward::options(forward, &keeper, context.uid));
     all.extend(arguments);
-    Err(become_ssh_with(&all, Some(agent.path())).into())
+    // Without an agent of its own ssh forwards none (ssh.c `check_agent_present`). It signs with the key's file all the same.
+    let in_front = match keeper {
+        Keeper::Files(_) if forward == Some(Forward::Guarded) && !keeper.is_empty() && no_agent_for_ssh().is_some() => {
+            Home::open(context.uid).and_then(|home| home.running(&keeper)).ok()
+        }
+        Keeper::Files(_) | Keeper::Agent(_) | Keeper::OwnKey(_) => None,
+    };
+    let agent = keeper.agent().map(UserAgent::path).or(in_front.as_deref());
+    Err(become_ssh_with(&all, agent).into())
 }
 
 /// What nearly every run needs.
@@ -85,6 +99,8 @@ struct Context {
     judge: Judge,
     uid: u32,
     began: Moment,
+    /// Of this user; whether or not they are what the configuration means.
+    files: Vec<Files>,
 }
 
 /// A certificate that has just come.
@@ -100,12 +116,19 @@ impl Context {
         let sources = Sources::of_this_process();
         let config = Config::load(&sources)?;
         let judge = Judge::load(&config, config.user_at_ca(sources.uid)?, sources.uid)?;
-        Ok(Context { config, judge, uid: sources.uid, began })
+        let files =
+            [Files::of_user(sources.uid), Files::of_own_key(sources.uid)].into_iter().flatten().collect::<Vec<_>>();
+        files.iter().for_each(|files| files.sweep(SystemClock.now()));
+        Ok(Context { config, judge, uid: sources.uid, began, files })
+    }
+    fn keeper(&self) -> Result<Keeper, AgentProblem> {
+        Keeper::of(&self.config, self.uid, UserAgent::from_environment)
+    }
+    fn keeps_in_files(&self) -> bool {
+        self.config.keep_in == KeepIn::Files
     }
     fn good_certificate(&self) -> Result<Option<Certificate>, AgentProblem> {
-        let agent = UserAgent::from_environment()?;
-        certificates::find_good(&mut agent.connect()?, &self.judge, SystemClock.now())
-            .map_err(|error| agent.broken(error))
+        Ok(certificates::find_good(&self.keeper()?.list()?, &self.judge, SystemClock.now()))
     }
     /// Where none was found, gets one. Where the CA fails, and is not to stop everything, ssh has what else it has: the host may let somebody in without.
     fn see_to_certificate(&self, found: Result<Option<Certificate>, AgentProblem>) -> Result<(), Failure> {
@@ -131,29 +154,51 @@ impl Context {
     }
     /// Has the guarded agent run where the written ssh_config looks for it.
     fn see_to_agent(&self) -> Result<(), Failure> {
-        let socket = Home::open(self.uid)?.running(&UserAgent::from_environment()?)?;
+        let socket = Home::open(self.uid)?.running(&self.keeper()?)?;
         if let Some(account) = Account::by_uid(self.uid).ok().flatten() {
             link::lead_to(&account.home, &socket).map_err(|source| HomeError::Io { path: socket, source })?;
         }
         Ok(())
     }
-    /// The user's; where there is none, one that is started.
-    fn agent_for_login(&self) -> Result<UserAgent, AgentProblem> {
+    /// Files, or the user's agent; where there is none, one that is started.
+    fn keeper_for_login(&self) -> Result<Keeper, AgentProblem> {
+        if self.keeps_in_files() {
+            return self.keeper();
+        }
+        if self.config.client_key.is_some() {
+            let keeper = self.keeper()?;
+            return match &keeper {
+                Keeper::OwnKey(own) if !own.is_there()? => Err(AgentProblem::KeyMissing {
+                    path: own.agent.path().to_path_buf(),
+                    fingerprint: own.key.fingerprint(),
+                }),
+                Keeper::Agent(_) | Keeper::Files(_) | Keeper::OwnKey(_) => Ok(keeper),
+            };
+        }
         let found = UserAgent::from_environment().and_then(|agent| agent.connect().map(|_| agent));
-        match found {
-            Err(problem) if problem.is_no_agent() && !self.config.cas.is_empty() => UserAgent::start(),
-            found => found,
+        let agent = match found {
+            Err(problem) if problem.is_no_agent() && !self.config.cas.is_empty() => UserAgent::start()?,
+            found => found?,
+        };
+        agent.takes_certificates()?;
+        Ok(agent.into())
+    }
+    /// Whoever has set something finds that it does not count, where it would have.
+    fn tell_passed_over(&self) {
+        for passed_over in self.config.locks.passed_over() {
+            eprintln!("ussh: {passed_over}");
         }
     }
     /// Asks the CA; or waits for another that does, and has what came of it.
     fn log_in(&self, effort: Effort) -> Result<Got, Failure> {
+        self.tell_passed_over();
         // Better now than after the password.
-        let agent = self.agent_for_login()?;
+        let keeper = self.keeper_for_login()?;
         let line = match Home::open(self.uid) {
-            Ok(home) => Line::of(&home, agent.path(), &self.config.cas, self.judge.user()),
+            Ok(home) => Line::of(&home, &keeper.place(), &self.config.cas, self.judge.user()),
             Err(error) => {
                 eprintln!("ussh: each asks for itself: {error}");
-                let certificate = log_in(&self.config, &agent, &self.judge, effort)?;
+                let certificate = log_in(&self.config, &keeper, &self.judge, effort)?;
                 return Ok(Got { certificate, by_another: false });
             }
         };
@@ -163,13 +208,13 @@ impl Context {
                 eprintln!("ussh: another ussh is asking for a certificate: waiting for it")
             })? {
                 Turn::Ours(flight) => {
-                    let result = log_in(&self.config, &agent, &self.judge, effort);
+                    let result = log_in(&self.config, &keeper, &self.judge, effort);
                     flight.land(&result);
                     return Ok(Got { certificate: result?, by_another: false });
                 }
                 Turn::Theirs(Outcome::Failed(reason)) => return Err(LoginError::Shared(reason).into()),
                 Turn::Theirs(Outcome::CaFailed(reason)) => return Err(LoginError::SharedCaFailure(reason).into()),
-                Turn::Theirs(Outcome::Came) => match self.newest(&agent)? {
+                Turn::Theirs(Outcome::Came) => match self.newest(&keeper)? {
                     Some(certificate) => return Ok(Got { certificate, by_another: true }),
                     // It is gone again: from here on only what others do counts.
                     None => began = Moment::now(),
@@ -178,13 +223,13 @@ impl Context {
         }
     }
     /// However short its life is: asking the same CA again would bring no better one.
-    fn newest(&self, agent: &UserAgent) -> Result<Option<Certificate>, AgentProblem> {
-        let held = self.held(agent, SystemClock.now())?.into_iter();
+    fn newest(&self, keeper: &Keeper) -> Result<Option<Certificate>, AgentProblem> {
+        let held = self.held(keeper, SystemClock.now())?.into_iter();
         let valid = held.filter(|held| !matches!(held.standing, Standing::Refused(_)));
         Ok(valid.map(|held| held.certificate).max_by_key(Certificate::valid_before))
     }
-    fn held(&self, agent: &UserAgent, now: UnixTime) -> Result<Vec<Held>, AgentProblem> {
-        certificates::held(&mut agent.connect()?, &self.judge, now).map_err(|error| agent.broken(error))
+    fn held(&self, keeper: &Keeper, now: UnixTime) -> Result<Vec<Held>, AgentProblem> {
+        Ok(certificates::of_listed(&keeper.list()?, &self.judge, now))
     }
 }
 
@@ -210,9 +255,9 @@ fn force(arguments: &[OsString]) -> Result<ExitCode, Failure> {
 /// The guarded agent runs, and this is its socket: for a `ForwardAgent` of one's own.
 fn agent() -> Result<ExitCode, Failure> {
     let context = Context::load()?;
-    let agent = UserAgent::from_environment()?;
-    drop(agent.connect()?);
-    let socket = Home::open(context.uid)?.running(&agent)?;
+    let keeper = context.keeper()?;
+    drop(keeper.list()?);
+    let socket = Home::open(context.uid)?.running(&keeper)?;
     print(&format!("{}\n", socket.display()))
 }
 
@@ -231,22 +276,32 @@ fn logout_everywhere() -> Result<ExitCode, Failure> {
         Err(Failure::Agent(problem)) if problem.is_no_agent() => {}
         other => drop(other?),
     }
+    context.tell_passed_over();
     revoke_all(&context.config, &context.judge, context.uid)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn logout(context: &Context) -> Result<ExitCode, Failure> {
-    let agent = UserAgent::from_environment()?;
-    let held = context.held(&agent, SystemClock.now())?;
-    let mut connection = agent.connect()?;
-    for held in &held {
-        connection.remove(held.certificate.blob()).map_err(|error| agent.broken(error))?;
+    // Whatever the configuration says by now: what lies there goes.
+    let mut removed = 0;
+    for files in &context.files {
+        removed += usize::from(files.certificate().is_some());
+        files.remove()?;
+    }
+    let keeper = context.keeper()?;
+    if let Keeper::Agent(_) = &keeper {
+        let held = match context.held(&keeper, SystemClock.now()) {
+            Err(problem) if problem.is_no_agent() && removed > 0 => Vec::new(),
+            held => held?,
+        };
+        keeper.remove(&held.iter().map(|held| held.certificate.blob()).collect::<Vec<_>>())?;
+        removed += held.len();
     }
     // What it stood for is gone; the next `ussh HOST` starts it anew.
     if let Ok(home) = Home::open(context.uid) {
-        home.dismiss(&agent);
+        home.dismiss(&keeper);
     }
-    print(&format!("{} certificate{} removed\n", held.len(), if held.len() == 1 { "" } else { "s" }))
+    print(&format!("{removed} certificate{} removed\n", if removed == 1 { "" } else { "s" }))
 }
 
 /// No agent is an answer here, not a failure; a broken configuration is one.
@@ -258,7 +313,7 @@ fn check() -> Result<ExitCode, Failure> {
 /// For ssh_config, which looks for the agent before it connects. What is wrong with that agent is said where it is missed.
 fn check_and_forward() -> Result<ExitCode, Failure> {
     let context = Context::load()?;
-    if no_agent_for_ssh().is_some() {
+    if !context.keeps_in_files() && no_agent_for_ssh().is_some() {
         return Ok(ExitCode::FAILURE);
     }
     let found = context.good_certificate();
@@ -274,8 +329,8 @@ fn proxy(target: &Target) -> Result<ExitCode, Failure> {
     let rules = &context.config.hosts;
     if rules.is_empty() || HostRule::find(rules, target.host()).is_some() {
         match no_agent_for_ssh() {
-            Some(problem) => without_agent(&problem),
-            None => context.see_to_certificate(context.good_certificate())?,
+            Some(problem) if !context.keeps_in_files() => without_agent(&problem),
+            _ => context.see_to_certificate(context.good_certificate())?,
         }
     }
     hand_over(target.connect()?)?;
@@ -312,9 +367,9 @@ fn write_config(wishes: &Wishes) -> Result<ExitCode, Failure> {
 fn status(form: StatusForm) -> Result<ExitCode, Failure> {
     let context = Context::load()?;
     let now = SystemClock.now();
-    let held = UserAgent::from_environment().and_then(|agent| {
-        let held = context.held(&agent, now)?;
-        Ok((agent.path().display().to_string(), held))
+    let held = context.keeper().and_then(|keeper| {
+        let held = context.held(&keeper, now)?;
+        Ok((keeper, held))
     });
     let status = Status::new(&context.config, held, now);
     print(&match form {

@@ -18,9 +18,11 @@ use ussh_core::digest::sha256;
 use ussh_os::account::Account;
 
 use crate::config::{
-    self, CaAddress, Config, ConfigError, Forward, HostRule, Patterns, SYSTEM_FILE, Sources, USER_FILE,
+    self, CaAddress, Config, ConfigError, Forward, HostRule, Lockable, Patterns, SYSTEM_FILE, Sources, USER_FILE,
 };
+use crate::forward::DEFAULT_KEYS;
 use crate::verbs::Following;
+use central::Kept;
 use replace::Found;
 
 /// The system's ssh_config(5).
@@ -64,6 +66,9 @@ pub enum WriteError {
     /// What is there already is somebody's.
     #[error("{0} is there already: put the CA and the hosts into it by hand")]
     SettingsThere(PathBuf),
+    /// What they would say is locked.
+    #[error("{SYSTEM_FILE} has locked {0}: a file of yours has no say in it")]
+    Locked(&'static str),
     /// No home folder.
     #[error("uid {0} has no home folder")]
     NoHome(u32),
@@ -190,19 +195,33 @@ impl Change {
 /// # Errors
 /// [`WriteError`]
 pub fn write(places: &Places, wishes: &Wishes, sources: &Sources) -> Result<String, WriteError> {
+    if !wishes.system {
+        let locks = Config::locks(sources)?;
+        let wished = [(wishes.ca.is_some(), Lockable::Ca), (!wishes.hosts.is_empty(), Lockable::Host)];
+        if let Some((_, key)) = wished.into_iter().find(|(wished, key)| *wished && locks.has(*key)) {
+            return Err(WriteError::Locked(key.name()));
+        }
+    }
     let settings = settings_change(places, wishes)?;
-    let rules = if wishes.hosts.is_empty() {
-        Config::load(sources)?.hosts
+    // A file that is going to be made holds no `keep_in`.
+    let (rules, kept) = if wishes.hosts.is_empty() {
+        let config = Config::load(sources)?;
+        let kept = Kept::of(&config);
+        (config.hosts, kept)
     } else {
         let patterns = Patterns::try_from(wishes.hosts.clone()).map_err(|_| WriteError::NoHosts)?;
-        vec![HostRule::new(patterns, Forward::default())]
+        (
+            vec![HostRule::new(patterns, Forward::default())],
+            Config::load(sources).map(|config| Kept::of(&config)).unwrap_or_default(),
+        )
     };
+    let defaults = default_keys_there(sources.home.as_deref());
     if rules.is_empty() {
         return Err(WriteError::NoHosts);
     }
     let central = Change {
         found: Found::at(&places.central)?,
-        new: Some(central::text(&rules, &places.program).into_bytes()),
+        new: Some(central::text(&rules, &places.program, kept, &defaults).into_bytes()),
         mode: places.mode,
     };
     let found = Found::at(&places.ssh_config)?;
@@ -210,6 +229,12 @@ pub fn write(places: &Places, wishes: &Wishes, sources: &Sources) -> Result<Stri
     let include = Change { found, new: Some(new), mode: places.mode };
     // The file that is included before what includes it.
     carry_out(settings.into_iter().chain([central, include]).collect(), wishes.dry_run)
+}
+
+/// Which of the keys that ssh tries by itself are there. In everybody's file none: that of one user would be named in it.
+fn default_keys_there(home: Option<&Path>) -> Vec<&'static str> {
+    let is_there = |key: &&str| home.zip(key.strip_prefix("~/")).is_some_and(|(home, below)| home.join(below).exists());
+    DEFAULT_KEYS.into_iter().filter(is_there).collect()
 }
 
 /// Takes all of it away again, or says what it would.

@@ -7,7 +7,8 @@ use ussh_core::clock::UnixTime;
 use ussh_core::escape::escape;
 
 use crate::certificates::{Held, Standing};
-use crate::config::Config;
+use crate::config::{Config, Lockable};
+use crate::keeper::Keeper;
 use crate::user_agent::AgentProblem;
 
 /// Longest key ID or principal that is shown, in bytes.
@@ -20,12 +21,18 @@ pub struct Status {
     good: bool,
     /// Socket of the agent; none if there is no agent.
     agent: Option<String>,
+    /// The key's file, where `keep_in` is "files".
+    files: Option<String>,
     /// Why there is no agent.
     agent_problem: Option<String>,
     /// The CAs, in order.
     ca: Vec<String>,
     /// Those that name our CA.
     certificates: Vec<Shown>,
+    /// Keys of the configuration in which only the system's file has a say.
+    locked: Vec<Lockable>,
+    /// What has been said of them elsewhere.
+    passed_over: Vec<String>,
 }
 
 /// One certificate, escaped for a terminal.
@@ -47,17 +54,25 @@ struct Shown {
 
 impl Status {
     /// Of what the agent holds, or why it could not be asked.
-    pub fn new(config: &Config, held: Result<(String, Vec<Held>), AgentProblem>, now: UnixTime) -> Self {
-        let (agent, agent_problem, held) = match held {
-            Ok((path, held)) => (Some(path), None, held),
+    pub fn new(config: &Config, held: Result<(Keeper, Vec<Held>), AgentProblem>, now: UnixTime) -> Self {
+        let (keeper, agent_problem, held) = match held {
+            Ok((keeper, held)) => (Some(keeper), None, held),
             Err(problem) => (None, Some(problem.to_string()), Vec::new()),
+        };
+        let place = keeper.as_ref().map(|keeper| keeper.place().display().to_string());
+        let (agent, files) = match keeper {
+            Some(Keeper::Files(_)) => (None, place),
+            Some(Keeper::Agent(_) | Keeper::OwnKey(_)) | None => (place, None),
         };
         Status {
             good: held.iter().any(|held| held.standing == Standing::Good),
             agent,
+            files,
             agent_problem,
             ca: config.cas.iter().map(ToString::to_string).collect(),
             certificates: held.iter().map(|held| Shown::new(held, now)).collect(),
+            locked: config.locks.locked().to_vec(),
+            passed_over: config.locks.passed_over().iter().map(ToString::to_string).collect(),
         }
     }
     /// Whether there is a good certificate.
@@ -86,14 +101,24 @@ impl Status {
     /// Lines for people.
     pub fn to_text(&self) -> String {
         let mut text = String::new();
-        let agent = self.agent.as_deref().or(self.agent_problem.as_deref()).unwrap_or_default();
+        let (label, place) = match &self.files {
+            Some(files) => ("files", files.as_str()),
+            None => ("agent", self.agent.as_deref().or(self.agent_problem.as_deref()).unwrap_or_default()),
+        };
         let ca = if self.ca.is_empty() { "none configured".to_owned() } else { self.ca.join(", ") };
-        let _ = writeln!(text, "agent        {agent}\nCA           {ca}");
+        let _ = writeln!(text, "{label}        {place}\nCA           {ca}");
         for shown in &self.certificates {
             let _ = writeln!(text, "certificate  {}", shown.to_text());
         }
         if self.certificates.is_empty() {
             text.push_str("certificate  none of this CA\n");
+        }
+        if !self.locked.is_empty() {
+            let names = self.locked.iter().map(|key| key.name()).collect::<Vec<_>>().join(", ");
+            let _ = writeln!(text, "locked       {names}");
+        }
+        for passed_over in &self.passed_over {
+            let _ = writeln!(text, "             {passed_over}");
         }
         text
     }
@@ -179,7 +204,9 @@ mod tests {
         };
         let prompt = |ca: &[&str], certificates| {
             let ca = ca.iter().map(|&ca| ca.to_owned()).collect();
-            Status { good: false, agent: None, agent_problem: None, ca, certificates }.to_prompt()
+            let (locked, passed_over) = (Vec::new(), Vec::new());
+            let (agent, files, agent_problem) = (None, None, None);
+            Status { good: false, agent, files, agent_problem, ca, certificates, locked, passed_over }.to_prompt()
         };
         assert_eq!(prompt(&["ca"], vec![shown("refused", Some(0)), shown("good", Some(3600))]), "1h0m\n");
         assert_eq!(prompt(&["ca"], vec![shown("ends soon", Some(240))]), "4m!\n");

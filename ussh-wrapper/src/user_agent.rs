@@ -46,6 +46,28 @@ pub enum AgentProblem {
     /// None ran, and none could be started.
     #[error("no ssh-agent runs, and none could be started: {0}")]
     NotStarted(String),
+    /// One that takes no certificates, or keeps keys for ever: nobody is asked for a password in vain.
+    #[error("the agent at SSH_AUTH_SOCK={path} is {program}, which takes no certificates")]
+    TakesNone {
+        /// Value of the variable.
+        path: PathBuf,
+        /// Its program.
+        program: String,
+    },
+    /// No agent, but files.
+    #[error("{0}")]
+    Files(String),
+    /// The file that `client_key` names is no public key.
+    #[error("`client_key`: {0}")]
+    ClientKey(String),
+    /// The user's own key is not in it.
+    #[error("the key of `client_key` ({fingerprint}) is not in the agent at SSH_AUTH_SOCK={path}")]
+    KeyMissing {
+        /// Value of the variable.
+        path: PathBuf,
+        /// Of the key.
+        fingerprint: String,
+    },
     /// It answers, but not as an agent does.
     #[error("the agent at SSH_AUTH_SOCK={path} does not work: {source}")]
     Broken {
@@ -67,6 +89,10 @@ impl AgentProblem {
             AgentProblem::Unreachable { .. }
             | AgentProblem::WrongUser { .. }
             | AgentProblem::NotStarted(_)
+            | AgentProblem::TakesNone { .. }
+            | AgentProblem::Files(_)
+            | AgentProblem::ClientKey(_)
+            | AgentProblem::KeyMissing { .. }
             | AgentProblem::Broken { .. } => false,
         }
     }
@@ -76,6 +102,11 @@ impl AgentProblem {
 const OWN: &str = "ssh-agent";
 /// Names of the sockets that systemd keeps for a user's ssh-agent, in the runtime folder: Debian's, and others'.
 const SYSTEMD: [&str; 2] = ["openssh_agent", "ssh-agent.socket"];
+
+/// GnuPG's agent.
+const GPG_AGENT: &str = "gpg-agent";
+/// The name of its socket for ssh, wherever that lies (agent/gpg-agent.c).
+const GPG_SOCKET: &str = "S.gpg-agent.ssh";
 
 /// Where an agent may listen that the environment does not name.
 fn others() -> impl Iterator<Item = UserAgent> {
@@ -123,8 +154,20 @@ impl UserAgent {
         eprintln!("ussh: no ssh-agent ran: started one. Plain ssh finds it by: export SSH_AUTH_SOCK={path}");
         Ok(agent)
     }
-    /// Who listens there: the program's name, as the kernel has it.
+    /// Whether it is one that takes no certificates. GnuPG's would make a key of its own of what it is given, ask for a passphrase, and keep it on disk without the certificate (agent/command-ssh.c, `ssh_handler_add_identity`).
+    /// # Errors
+    /// [`AgentProblem::TakesNone`]
+    pub fn takes_certificates(&self) -> Result<(), AgentProblem> {
+        match self.program() {
+            Some(program) if program == GPG_AGENT => Err(AgentProblem::TakesNone { path: self.path.clone(), program }),
+            _ => Ok(()),
+        }
+    }
+    /// Who listens there: the program's name, as the kernel has it. GnuPG's has become another process since it began to listen, or is still to be started: it is known by its socket's name.
     pub fn program(&self) -> Option<String> {
+        if self.path.file_name().is_some_and(|name| name == GPG_SOCKET) {
+            return Some(GPG_AGENT.to_owned());
+        }
         let groups = process::groups().ok()?;
         let (_, peer) = connect_as(process::real_uid(), process::real_gid(), &groups, &self.path, PATIENCE).ok()?;
         let name = std::fs::read_to_string(format!("/proc/{}/comm", peer.pid)).ok()?;

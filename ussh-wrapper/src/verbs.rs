@@ -70,6 +70,7 @@ pub enum Which {
     Revoke,
     Agent,
     Log,
+    Confirm,
     Proxy,
     WriteConfig,
     RemoveConfig,
@@ -135,6 +136,11 @@ pub const VERBS: &[Verb] = &[
         options: &[JSON],
         ..verb("--log", Which::Log, "what hosts asked of the guarded agent, and what became of it")
     },
+    verb(
+        "--confirm",
+        Which::Confirm,
+        "ask on this terminal what `confirm` in ussh.toml wants to be asked, until Ctrl-C",
+    ),
     Verb {
         operands: Operands::Named(&["HOST", "PORT"]),
         ..verb(

@@ -15,11 +15,13 @@ use ussh_core::escape::escape;
 
 use self::host::Host;
 use crate::certificates::{Held, Judge, NotGood, Standing, readable_certificate};
-use crate::config::{Config, HostRule, SYSTEM_FILE, Sources, USER_FILE};
+use crate::config::{Config, HostRule, KeepIn, SYSTEM_FILE, Sources, USER_FILE};
 use crate::failure::Failure;
+use crate::files::Files;
+use crate::keeper::Keeper;
 use crate::login::{LoginError, Skew, probe};
 use crate::status::duration;
-use crate::user_agent::UserAgent;
+use crate::user_agent::{AgentProblem, UserAgent};
 
 /// Longest foreign word that is shown, in bytes.
 const MAX_SHOWN: usize = 256;
@@ -82,7 +84,7 @@ impl Report {
     fn walk(&mut self, host: &OsStr) -> Result<(), Fault> {
         let (config, judge, sources) = self.configuration()?;
         let host = self.host(&config, host)?;
-        let (agent, listed) = self.agent(&host)?;
+        let (keeper, listed) = self.keeper(&config, &host, sources.uid)?;
         let now = SystemClock.now();
         let held = self.certificates(&judge, &listed, now);
         let Some(good) = held.iter().find(|held| held.standing == Standing::Good) else {
@@ -92,9 +94,10 @@ impl Report {
                 return Err(Fault::new(behind.to_string(), "set this machine's clock"));
             }
             self.ca(&config, &judge, sources.uid)?;
-            return Err(no_good_certificate(&host, &held, &listed, now));
+            let place = if keeper.agent().is_some() { "the agent" } else { "the files" };
+            return Err(no_good_certificate(&host, &held, &listed, place, now));
         };
-        self.login(&host, &good.certificate, &agent, listed.len())
+        self.login(&host, &good.certificate, &keeper, listed.len())
     }
 
     fn configuration(&mut self) -> Result<(Config, Judge, Sources), Fault> {
@@ -105,6 +108,9 @@ impl Report {
         let files = files.into_iter().flatten().filter(|file| file.exists()).map(|file| file.display().to_string());
         let files = files.collect::<Vec<_>>().join(", ");
         self.step("configuration", if files.is_empty() { format!("no file ({SYSTEM_FILE})") } else { files });
+        for passed_over in config.locks.passed_over() {
+            self.step("locked", passed_over.to_string());
+        }
         if config.cas.is_empty() {
             return Err(LoginError::NoCa.into());
         }
@@ -120,6 +126,27 @@ impl Report {
         let ours = if host.is_ours { "" } else { ", none of your hosts by [[host]]" };
         self.step("host", format!("{} port {} as {}{ours}", host.name, host.port, host.user));
         Ok(host)
+    }
+
+    fn keeper(&mut self, config: &Config, host: &Host, uid: u32) -> Result<(Keeper, Vec<Identity>), Fault> {
+        if config.keep_in == KeepIn::Files {
+            let keeper = Keeper::Files(Files::of_user(uid)?);
+            self.step("files", keeper.place().display().to_string());
+            let listed = keeper.list()?;
+            return Ok((keeper, listed));
+        }
+        let (agent, listed) = self.agent(host)?;
+        match Keeper::of(config, uid, || Ok(agent))? {
+            Keeper::OwnKey(own) if !own.is_there()? => Err(Fault::from(AgentProblem::KeyMissing {
+                path: own.agent.path().to_path_buf(),
+                fingerprint: own.key.fingerprint(),
+            })),
+            keeper @ Keeper::OwnKey(_) => {
+                let listed = keeper.list()?;
+                Ok((keeper, listed))
+            }
+            keeper @ (Keeper::Agent(_) | Keeper::Files(_)) => Ok((keeper, listed)),
+        }
     }
 
     fn agent(&mut self, host: &Host) -> Result<(UserAgent, Vec<Identity>), Fault> {
@@ -195,7 +222,7 @@ impl Report {
 }
 
 /// By what stands nearest to a good one.
-fn no_good_certificate(host: &Host, held: &[Held], listed: &[Identity], now: UnixTime) -> Fault {
+fn no_good_certificate(host: &Host, held: &[Held], listed: &[Identity], place: &str, now: UnixTime) -> Fault {
     use ussh_core::verdict::Refusal;
     const NEW: &str = "ussh gets a new one";
     if !host.is_ours {
@@ -217,7 +244,7 @@ fn no_good_certificate(host: &Host, held: &[Held], listed: &[Identity], now: Uni
                 ),
                 "get the CA's key anew from your administrator, or run ussh, if that certificate is of another CA",
             ),
-            None => Fault::new("there is no certificate in the agent", "run ussh: it gets one"),
+            None => Fault::new(format!("there is no certificate in {place}"), "run ussh: it gets one"),
         };
     }
     if held.iter().any(|held| held.standing == Standing::EndsSoon) {

@@ -13,6 +13,7 @@ complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l revoke -d 'the pa
 complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l agent -d 'see to it that the guarded agent runs, and print its socket'
 complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l log -d 'what hosts asked of the guarded agent, and what became of it'
 complete -c ussh -n 'contains -- --log (commandline -opc)[2]' -l json -d 'as JSON'
+complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l confirm -d 'ask on this terminal what `confirm` in ussh.toml wants to be asked, until Ctrl-C'
 complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l proxy -d 'get a certificate if there is no good one, and connect: for ssh\'s ProxyCommand'
 complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l write-config -d 'have plain ssh do all this, by lines in ssh_config'
 complete -c ussh -n 'contains -- --write-config (commandline -opc)[2]' -x -l hosts -d 'your hosts, with commas between, where no [[host]] table names them'

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::{AgentError, CHALLENGE_EXTENSION, Constraints, Identity, MAX_IDENTITIES, number};
 use crate::challenge::ChallengeMessage;
-use crate::keys::KeyType;
+use crate::keys::{KeyType, PrivateKey};
 use crate::wire::{Reader, WireError};
 
 /// What a client asks of an agent.
@@ -170,6 +170,31 @@ fn parse_add(payload: &[u8], kind: u8, mut reader: Reader<'_>) -> Option<Request
         constraints,
         payload: Zeroizing::new(payload.to_vec()),
     })
+}
+
+/// The private key in an add of a certificate ([`Request::AddCertificate`]), of the kinds that a CA makes: Ed25519 and ECDSA on P-256. `None`: another kind, or malformed.
+/// That it is the certificate's is the caller's to check.
+pub fn added_key(payload: &[u8]) -> Option<PrivateKey> {
+    let mut reader = Reader::new(payload);
+    if !matches!(reader.byte().ok()?, number::ADD_IDENTITY | number::ADD_ID_CONSTRAINED) {
+        return None;
+    }
+    let key_type = KeyType::from_certificate_name(reader.string().ok()?)?;
+    reader.string().ok()?;
+    match key_type {
+        KeyType::Ed25519 => {
+            reader.string().ok()?;
+            // RFC 8032's seed, and behind it the public half (sshkey.c ED25519_SK_SZ).
+            let pair: &[u8; 64] = reader.string().ok()?.try_into().ok()?;
+            PrivateKey::ed25519_from_seed(pair.first_chunk()?).ok()
+        }
+        KeyType::EcdsaP256 => {
+            let digits = reader.string().ok()?;
+            let zeros = digits.iter().take_while(|byte| **byte == 0).count();
+            PrivateKey::ecdsa_p256_from_number(digits.get(zeros..)?).ok()
+        }
+        KeyType::EcdsaP384 | KeyType::EcdsaP521 | KeyType::Rsa | KeyType::SkEd25519 | KeyType::SkEcdsaP256 => None,
+    }
 }
 
 /// As ssh-agent reads them (ssh-agent.c `parse_key_constraints`), but without its extensions: what is not understood

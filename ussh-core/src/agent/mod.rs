@@ -11,7 +11,9 @@ mod message;
 use crate::certificate::Certificate;
 pub(crate) use client::after;
 pub use client::{Agent, LOOK_EVERY, Waiting};
-pub use message::{ClearAnswer, Request, parse_clear_answer, parse_identities, parse_signature, parse_success};
+pub use message::{
+    ClearAnswer, Request, added_key, parse_clear_answer, parse_identities, parse_signature, parse_success,
+};
 
 /// Longest payload either way, in bytes (ssh-agent's own limit: AGENT_MAX_LEN).
 pub const MAX_FRAME: usize = 256 * 1024;

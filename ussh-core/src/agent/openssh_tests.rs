@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-use super::{AgentError, Constraints, RSA_SHA2_512, Request, frame};
+use super::{AgentError, Constraints, RSA_SHA2_512, Request, added_key, frame};
 use crate::keys::{FidoDemand, KeyError, PrivateKey};
 use crate::test_agents::{RealAgent, new_key, receive, template};
 
@@ -33,6 +33,27 @@ fn ssh_agent_takes_shows_uses_and_drops_what_we_add() {
         agent.remove(certificate.blob()).expect(name);
         assert_eq!(agent.list(), Ok(Vec::new()), "{name}");
     }
+}
+
+#[test]
+fn the_key_in_an_add_is_the_one_that_was_put_in() {
+    let ca = new_key();
+    for constraints in [Constraints::default(), Constraints { lifetime_seconds: Some(9), confirm: true }] {
+        // Some numbers begin with zeros, and some with a byte over 0x7f.
+        for key in (0..300).map(|_| PrivateKey::generate_ecdsa_p256().unwrap()).chain([new_key()]) {
+            let certificate = template(&key.public_key()).sign(&ca).unwrap();
+            let frame = frame::add_certificate(&certificate, &key, "c", &constraints).unwrap();
+            let added = added_key(&frame[4..]).unwrap();
+            assert_eq!(added.public_key(), key.public_key());
+            assert_eq!(added.to_openssh("c").unwrap().len(), key.to_openssh("c").unwrap().len());
+            let signature = added.sign(b"message").unwrap();
+            key.public_key().verify(b"message", &signature, FidoDemand::Presence).unwrap();
+            for end in 0..frame.len().min(80) {
+                assert!(added_key(&frame[4..end.max(4)]).is_none(), "cut at {end}");
+            }
+        }
+    }
+    assert!(added_key(&[]).is_none() && added_key(&[13, 0, 0]).is_none());
 }
 
 #[test]

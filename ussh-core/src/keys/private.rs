@@ -65,6 +65,23 @@ impl PrivateKey {
         Self::wrap(ssh_key::PrivateKey::from(ssh_key::private::Ed25519Keypair::from_seed(seed)))
     }
 
+    /// The ECDSA key on P-256 of a number: big-endian, without leading zeros, at most 32 bytes.
+    /// # Errors
+    /// [`KeyError::Malformed`]: it is 0, or not below the curve's order.
+    pub fn ecdsa_p256_from_number(digits: &[u8]) -> Result<Self, KeyError> {
+        let mut number = Zeroizing::new([0; 32]);
+        let start = number.len().checked_sub(digits.len()).ok_or(KeyError::Malformed)?;
+        number.get_mut(start..).ok_or(KeyError::Malformed)?.copy_from_slice(digits);
+        let secret = p256::SecretKey::from_slice(number.as_slice()).map_err(|_| KeyError::Malformed)?;
+        Self::from_p256(secret)
+    }
+
+    fn from_p256(secret: p256::SecretKey) -> Result<Self, KeyError> {
+        let pair =
+            ssh_key::private::EcdsaKeypair::NistP256 { public: secret.public_key().into(), private: secret.into() };
+        Self::wrap(ssh_key::PrivateKey::from(pair))
+    }
+
     /// A fresh ECDSA key on P-256 from the system's random numbers.
     /// # Errors
     /// [`KeyError::Malformed`] if no random numbers could be had.
@@ -74,11 +91,7 @@ impl PrivateKey {
             getrandom::fill(seed.as_mut_slice()).map_err(|_| KeyError::Malformed)?;
             // Refused are 0 and what is not below the curve's order: one draw in four thousand millions.
             if let Ok(secret) = p256::SecretKey::from_slice(seed.as_slice()) {
-                let pair = ssh_key::private::EcdsaKeypair::NistP256 {
-                    public: secret.public_key().into(),
-                    private: secret.into(),
-                };
-                return Self::wrap(ssh_key::PrivateKey::from(pair));
+                return Self::from_p256(secret);
             }
         }
     }

@@ -215,3 +215,45 @@ fn a_wrong_host_table_is_refused() {
         assert!(message.contains(wanted), "{text:?}: {message}");
     }
 }
+
+#[test]
+fn a_locked_key_is_the_systems_and_says_who_was_passed_over() {
+    let system = "locked = [\"ca\", \"confirm\", \"host\", \"on_ca_failure\", \"renew_before_seconds\"]\nca = \"ca1\"\nconfirm = [\"su\"]\nca_user = \"alice\"\nrenew_before_seconds = 5\n\
+                  [[host]]\nmatch = [\"web1\"]\n";
+    let user = "ca = \"ca2\"\nconfirm = []\non_ca_failure = \"stop\"\nca_user = \"bob\"\n[[host]]\nmatch = [\"*\"]\nforward = \"full\"\n";
+    let config = load(Some(system), Some(user), Some("ca3")).unwrap();
+    assert_eq!((config.cas, config.renew_before_seconds), (vec![ca("ca1", 22)], Some(5)));
+    assert!(config.confirm.matches("su"));
+    assert_eq!(config.on_ca_failure, OnCaFailure::Continue, "locked at what holds without it");
+    assert_eq!(config.ca_user.unwrap().as_str(), "bob", "which is not locked");
+    let forward = |host: &str| HostRule::find(&config.hosts, host).map(HostRule::forward);
+    assert_eq!([forward("web1"), forward("web2")], [Some(Forward::Guarded), None]);
+    let told: Vec<String> = config.locks.passed_over().iter().map(ToString::to_string).collect();
+    let begin = |line: &String| line.split(" of ").next().unwrap().to_owned();
+    assert_eq!(told.iter().map(begin).collect::<Vec<_>>(), ["`ca`", "`ca`", "`host`", "`on_ca_failure`", "`confirm`"]);
+    assert!(
+        told[0].contains("home/.config/ussh/ussh.toml does not count: ")
+            && told[0].contains("/ussh.toml has it locked")
+    );
+    assert!(told[1].starts_with("`ca` of USSH_CA does not count: "));
+    let silent = load(Some(system), Some("ca_user = \"bob\""), None).unwrap();
+    assert_eq!(silent.locks.passed_over(), []);
+}
+
+#[test]
+fn locks_count_in_the_systems_file_only_and_only_if_root_alone_can_change_it() {
+    let (_, message) = complaint("locked = [\"ca\", \"colour\"]");
+    assert!(message.contains("unknown variant `colour`, expected one of `ca`, `ca_user`"), "{message}");
+    let own = load(None, Some("locked = [\"ca\"]"), None);
+    assert!(matches!(own, Err(ConfigError::OwnLocks(path)) if path.ends_with(USER_FILE)));
+    let folder = own_folder();
+    let system = folder.path().join("ussh.toml");
+    std::fs::write(&system, "locked = [\"ca\"]").unwrap();
+    // As root alone can try it.
+    if std::os::unix::fs::chown(&system, Some(65_533), None).is_ok() {
+        let sources = Sources { system: system.clone(), home: None, ca: None, uid: 65_533 };
+        assert!(matches!(Config::load(&sources), Err(ConfigError::Locks(TrustedFileError::BadOwnership { .. }))));
+        std::fs::write(&system, "ca = \"ca\"").unwrap();
+        assert!(Config::load(&sources).is_ok(), "without locks it is as good as the user's");
+    }
+}

@@ -1,13 +1,16 @@
 //! What the CA may ask of the user's agent, and what it gets.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use ussh_core::agent::{AgentError, Constraints, Identity, Request, frame, parse_success};
+use ussh_core::agent::{AgentError, Constraints, Identity, Request, Waiting, added_key, frame, parse_success};
 use ussh_core::certificate::{Certificate, CertificateParseError};
 use ussh_core::clock::{Clock, UnixTime};
+use ussh_core::{login_proof, sshsig};
 
 use super::lifetime::at_most;
 use crate::certificates::{Judge, NotGood, readable_certificate};
+use crate::files::{Files, FilesError};
+use crate::keeper::Keeper;
 use crate::login::Skew;
 use crate::user_agent::{AgentProblem, PATIENCE, UserAgent};
 
@@ -20,7 +23,7 @@ const MAX_COMMENT: usize = 1024;
 
 /// The rules towards the CA, and what it has done so far in this login.
 pub struct CaSide {
-    agent: UserAgent,
+    keeper: Keeper,
     judge: Judge,
     clock: Box<dyn Clock>,
     added: Vec<Identity>,
@@ -51,12 +54,27 @@ pub enum NotAdded {
     /// The user's agent would not take it.
     #[error("ssh-agent: {0}")]
     Agent(#[from] AgentError),
+    /// It could not be written to files.
+    #[error("{0}")]
+    Files(#[from] FilesError),
+    /// A key of a kind that cannot be written to files.
+    #[error("a kind of key that is not kept in files")]
+    KeyKind,
 }
 
 impl CaSide {
-    /// In front of this agent, judging by this judge and clock.
-    pub fn new(agent: UserAgent, judge: Judge, clock: Box<dyn Clock>) -> Self {
-        CaSide { agent, judge, clock, added: Vec::new(), requests: 0, refused: 0, last_not_added: None, skew: None }
+    /// In front of this agent, or these files, judging by this judge and clock.
+    pub fn new(keeper: impl Into<Keeper>, judge: Judge, clock: Box<dyn Clock>) -> Self {
+        CaSide {
+            keeper: keeper.into(),
+            judge,
+            clock,
+            added: Vec::new(),
+            requests: 0,
+            refused: 0,
+            last_not_added: None,
+            skew: None,
+        }
     }
     /// What the CA has added, and not removed again, in this login.
     pub fn added(&self) -> &[Identity] {
@@ -77,8 +95,12 @@ impl CaSide {
 
     /// Answers one request; both are payloads' bytes, the answer as a whole frame.
     pub fn answer(&mut self, payload: &[u8]) -> Vec<u8> {
+        self.answer_while(payload, &|| true)
+    }
+    /// The same; what takes a person's time ends when `is_wanted` says no.
+    pub fn answer_while(&mut self, payload: &[u8], is_wanted: &dyn Fn() -> bool) -> Vec<u8> {
         self.requests = self.requests.saturating_add(1);
-        let done = if self.requests > MAX_REQUESTS { None } else { self.carry_out(payload) };
+        let done = if self.requests > MAX_REQUESTS { None } else { self.carry_out(payload, is_wanted) };
         done.unwrap_or_else(|| {
             self.refused = self.refused.saturating_add(1);
             frame::failure()
@@ -86,8 +108,27 @@ impl CaSide {
     }
 
     /// `None`: refused.
-    fn carry_out(&mut self, payload: &[u8]) -> Option<Vec<u8>> {
-        match Request::parse(payload) {
+    fn carry_out(&mut self, payload: &[u8], is_wanted: &dyn Fn() -> bool) -> Option<Vec<u8>> {
+        match (Request::parse(payload), &self.keeper) {
+            // The key that is to be certified, and no other; it proves itself, and nothing else.
+            (Request::List, Keeper::OwnKey(own)) => {
+                Some(frame::identities(&[Identity { blob: own.key.blob().to_vec(), comment: b"client_key".to_vec() }]))
+            }
+            (Request::Sign { blob, data, flags }, Keeper::OwnKey(own))
+                if blob == own.key.blob() && is_login_proof(&data) =>
+            {
+                let mut agent = own.agent.connect().ok()?;
+                agent.set_deadline(Instant::now() + SIGN_PATIENCE);
+                let signature = agent.sign_waiting(&blob, &data, flags, &While(is_wanted)).ok()?;
+                Some(frame::signature(&signature))
+            }
+            (_, Keeper::OwnKey(_)) => None,
+            (request, _) => self.carry_out_adds(request),
+        }
+    }
+
+    fn carry_out_adds(&mut self, request: Request) -> Option<Vec<u8>> {
+        match request {
             Request::List => Some(frame::identities(&self.added)),
             Request::AddCertificate { certificate_blob, comment, constraints, payload } => {
                 match self.add(&certificate_blob, comment, &constraints, &payload) {
@@ -123,21 +164,28 @@ impl CaSide {
         }
         let _verified = self.judge.verify(&certificate, now)?;
 
-        let limited = at_most(seconds_left(&certificate, now), constraints, payload)
-            .ok_or(NotAdded::Agent(AgentError::Malformed))?;
-        let mut agent = self.agent.connect()?;
-        parse_success(&agent.pass_on(&limited)?)?;
-
+        match &self.keeper {
+            Keeper::Agent(agent) => {
+                let limited = at_most(seconds_left(&certificate, now), constraints, payload)
+                    .ok_or(NotAdded::Agent(AgentError::Malformed))?;
+                parse_success(&agent.connect()?.pass_on(&limited)?)?;
+            }
+            Keeper::Files(files) => put(files, &certificate, &comment, constraints, payload)?,
+            // Nothing is added there.
+            Keeper::OwnKey(_) => return Err(NotAdded::KeyKind),
+        }
         self.added.retain(|identity| identity.blob != blob);
         self.added.push(Identity { blob: blob.to_vec(), comment });
-        self.remove_older(&certificate);
+        if let Keeper::Agent(agent) = &self.keeper {
+            self.remove_older(agent, &certificate);
+        }
         Ok(())
     }
 
     /// The CA cannot see the certificate that its new one replaces, so it is removed here: old ones would pile up and slow every login.
     /// A certificate of the user's own key, which the user added, is not one of these. An agent that will not let go of one is no reason to fail the login.
-    fn remove_older(&self, new: &Certificate) {
-        let Ok(mut agent) = self.agent.connect() else { return };
+    fn remove_older(&self, agent: &UserAgent, new: &Certificate) {
+        let Ok(mut agent) = agent.connect() else { return };
         let Ok(listed) = agent.list() else { return };
         let replaced = |old: &Certificate| {
             old.kind() == new.kind()
@@ -156,10 +204,44 @@ impl CaSide {
 
     fn remove(&mut self, blob: &[u8]) -> Option<Vec<u8>> {
         let position = self.added.iter().position(|identity| identity.blob == blob)?;
-        self.agent.connect().ok()?.remove(blob).ok()?;
+        self.keeper.remove(&[blob]).ok()?;
         self.added.remove(position);
         Some(frame::success())
     }
+}
+
+/// How long a person may take to touch a key, or to say yes.
+const SIGN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether it is what a CA has signed as proof of a key, by its namespace. For which CA and which login cannot be seen in it: a hash.
+fn is_login_proof(data: &[u8]) -> bool {
+    let begin = sshsig::signed_data(login_proof::NAMESPACE, b"");
+    // All but the hash, which is as long whatever the message.
+    data.len() == begin.len() && begin.get(..begin.len() - 64).is_some_and(|begin| data.starts_with(begin))
+}
+
+/// Waits for the agent as long as it is wanted.
+struct While<'a>(&'a dyn Fn() -> bool);
+
+impl Waiting for While<'_> {
+    fn interrupted(&self) -> bool {
+        !(self.0)()
+    }
+}
+
+/// In place of what was there: one login's certificate is enough.
+fn put(
+    files: &Files,
+    certificate: &Certificate,
+    comment: &[u8],
+    constraints: &Constraints,
+    payload: &[u8],
+) -> Result<(), NotAdded> {
+    if constraints.confirm {
+        return Err(FilesError::Confirm.into());
+    }
+    let key = added_key(payload).ok_or(NotAdded::KeyKind)?;
+    Ok(files.put(&key, certificate, &String::from_utf8_lossy(comment))?)
 }
 
 fn is_printable(comment: &[u8]) -> bool {

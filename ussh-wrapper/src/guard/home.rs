@@ -24,7 +24,7 @@ use ussh_os::process;
 
 use super::directory::is_private;
 use crate::config::is_plain;
-use crate::user_agent::UserAgent;
+use crate::keeper::Keeper;
 
 /// How long a running one may take to take a connection: the kernel takes it for it.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -104,11 +104,11 @@ impl Home {
         let name = digest.iter().take(8).fold(String::from("agent."), |name, byte| name + &format!("{byte:02x}"));
         self.folder.join(name)
     }
-    /// The socket of the one in front of this agent, which runs now.
+    /// The socket of the one in front of this agent, or these files, which runs now.
     /// # Errors
     /// [`HomeError`]
-    pub fn running(&self, upstream: &UserAgent) -> Result<PathBuf, HomeError> {
-        let socket = self.socket_of(upstream.path());
+    pub fn running(&self, upstream: &Keeper) -> Result<PathBuf, HomeError> {
+        let socket = self.socket_of(&upstream.place());
         if self.is_alive(&socket) {
             return Ok(socket);
         }
@@ -127,9 +127,9 @@ impl Home {
         start(listener, upstream).inspect_err(|_| drop(std::fs::remove_file(&socket))).map_err(failed(&socket))?;
         Ok(socket)
     }
-    /// Ends the one in front of this agent: it goes when it sees that its socket has.
-    pub fn dismiss(&self, upstream: &UserAgent) {
-        let _ = std::fs::remove_file(self.socket_of(upstream.path()));
+    /// Ends the one in front of this: it goes when it sees that its socket has.
+    pub fn dismiss(&self, upstream: &Keeper) {
+        let _ = std::fs::remove_file(self.socket_of(&upstream.place()));
     }
     /// Held while something is started here.
     /// # Errors
@@ -153,10 +153,20 @@ fn below_home(home: &Path, uid: u32) -> Option<PathBuf> {
     if folder.as_os_str().len() > MAX_FOLDER || !folder.to_str().is_some_and(is_plain) {
         return None;
     }
-    let parent = folder.parent()?;
-    DirBuilder::new().recursive(true).mode(0o700).create(parent).ok()?;
+    own_parents(home, &folder, uid).is_ok().then_some(folder)
+}
+
+/// Makes what is missing of the folders above `folder`. All of them, up to the home folder, must be the user's alone to change.
+/// # Errors
+/// The first that is not, or cannot be made.
+pub fn own_parents(home: &Path, folder: &Path, uid: u32) -> Result<(), PathBuf> {
+    let Some(parent) = folder.parent() else { return Err(folder.to_path_buf()) };
+    DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(|_| parent.to_path_buf())?;
     let own = |path: &Path| path.metadata().is_ok_and(|m| m.is_dir() && m.uid() == uid && m.mode() & 0o022 == 0);
-    parent.ancestors().take_while(|path| path.starts_with(home)).all(own).then_some(folder)
+    match parent.ancestors().take_while(|path| path.starts_with(home)).find(|path| !own(path)) {
+        Some(path) => Err(path.to_path_buf()),
+        None => Ok(()),
+    }
 }
 
 fn exclusive(path: &Path) -> io::Result<Flock<File>> {
@@ -166,10 +176,13 @@ fn exclusive(path: &Path) -> io::Result<Flock<File>> {
     Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
 }
 
-fn start(listener: UnixListener, upstream: &UserAgent) -> io::Result<()> {
+fn start(listener: UnixListener, upstream: &Keeper) -> io::Result<()> {
     let program = std::env::current_exe()?;
     let mut command = Command::new(program);
-    command.arg0("ussh").args(["--agent", "--serve"]).env("SSH_AUTH_SOCK", OsString::from(upstream.path()));
+    command.arg0("ussh").args(["--agent", "--serve"]);
+    if let Some(agent) = upstream.agent() {
+        command.env("SSH_AUTH_SOCK", OsString::from(agent.path()));
+    }
     command.stdin(OwnedFd::from(listener)).stdout(Stdio::null()).stderr(Stdio::null());
     spawn_detached(&mut command)
 }

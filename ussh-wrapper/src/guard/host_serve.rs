@@ -1,7 +1,7 @@
 //! `ussh --agent --serve`: the guarded agent's process towards hosts. Small, long-lived, one for each agent of the user's.
 //!
 //! One thread for each connection, so that a host whose request waits (for a touch, for the person's answer) holds up no other; each ssh process, which is to say each host, has its own few.
-//! It goes when the agent behind it does, or its own socket: with the login session, by `ussh --logout`, or because another took its place.
+//! It goes when the agent behind it does (of files: the certificate, which it removes when that has ended), or its own socket: with the login session, by `ussh --logout`, or because another took its place.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
-use ussh_core::clock::SystemClock;
+use ussh_core::clock::{Clock, SystemClock};
 use ussh_os::agent_socket::peer_of;
 
 use super::connection::{Connection, Incoming};
@@ -25,6 +25,7 @@ use super::host_side::{HostSide, Rules, Talk};
 use super::journal::Journal;
 use crate::certificates::Judge;
 use crate::config::{Config, ConfigError, NoUserName, SYSTEM_FILE, Sources, USER_FILE};
+use crate::keeper::{Keeper, OwnKey};
 use crate::user_agent::{AgentProblem, UserAgent};
 
 /// Most connections of one ssh process at a time. A host that wants more waits for itself.
@@ -39,6 +40,8 @@ const MAX_IDLE: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How many of these looks go by between two connections to an agent that the kernel does not list: one in another network namespace.
 const CONNECT_EVERY: u32 = 12;
+/// How many go by before it stops waiting for a login to write files: ten minutes' worth.
+const MAX_LOOKS_FOR_FILES: u32 = 120;
 /// Stack of a thread, bytes; only what is used of it is memory.
 const STACK: usize = 256 * 1024;
 
@@ -71,7 +74,7 @@ pub fn serve_hosts() -> Result<(), ServeError> {
         return Err(ServeError::NoListener);
     }
     let sources = Sources::of_this_process();
-    let upstream = UserAgent::named_by_environment()?;
+    let upstream = Keeper::of(&Config::load(&sources)?, sources.uid, UserAgent::named_by_environment)?;
     let address = listener.local_addr()?;
     let socket = address.as_pathname().ok_or(ServeError::NoListener)?.to_path_buf();
     let (files, rules) = Files::read(sources)?;
@@ -125,25 +128,35 @@ impl Files {
 struct Watch {
     socket: PathBuf,
     inode: Option<u64>,
-    upstream: UserAgent,
+    upstream: Keeper,
     /// The agent's socket is one that the kernel lists here.
     is_listed: bool,
     looks: u32,
+    /// Files have been seen.
+    was_there: bool,
 }
 
 impl Watch {
-    fn new(socket: PathBuf, upstream: UserAgent) -> Self {
-        let (inode, is_listed) = (inode(&socket), listens(upstream.path()));
-        Watch { socket, inode, upstream, is_listed, looks: 0 }
+    fn new(socket: PathBuf, upstream: Keeper) -> Self {
+        let (inode, is_listed) = (inode(&socket), upstream.agent().is_some_and(|agent| listens(agent.path())));
+        Watch { socket, inode, upstream, is_listed, looks: 0, was_there: false }
     }
     fn is_over(&mut self) -> bool {
         let is_turn = self.looks.is_multiple_of(CONNECT_EVERY);
         self.looks = self.looks.wrapping_add(1);
         // The agent is looked for in the kernel's list: a connection to one that is itself forwarded would be a channel through to another machine each time.
-        let agent_gone = if self.is_listed {
-            !listens(self.upstream.path())
-        } else {
-            is_turn && matches!(self.upstream.connect(), Err(AgentProblem::Unreachable { .. }))
+        let agent_gone = match &self.upstream {
+            Keeper::Agent(agent) | Keeper::OwnKey(OwnKey { agent, .. }) if self.is_listed => !listens(agent.path()),
+            Keeper::Agent(agent) | Keeper::OwnKey(OwnKey { agent, .. }) => {
+                is_turn && matches!(agent.connect(), Err(AgentProblem::Unreachable { .. }))
+            }
+            Keeper::Files(files) => {
+                files.sweep(SystemClock.now());
+                let is_there = files.certificate().is_some();
+                self.was_there |= is_there;
+                // ssh wants the socket before the certificate comes.
+                !is_there && (self.was_there || self.looks > MAX_LOOKS_FOR_FILES)
+            }
         };
         agent_gone || inode(&self.socket) != self.inode
     }

@@ -8,7 +8,6 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ussh_core::agent::{Agent, AgentError, CHALLENGE_EXTENSION, Identity, Request, Waiting, frame, injected_comment};
 use ussh_core::certificate::Certificate;
 use ussh_core::challenge::{ChallengeMessage, is_challenge};
@@ -24,6 +23,8 @@ use super::refused_words::{request_name, what_it_is};
 use super::shares::{MAX_DIFFERENT, MAX_SIGNED};
 use crate::certificates::{Judge, NotGood, readable_certificate};
 use crate::config::Patterns;
+use crate::files::FilesError;
+use crate::keeper::Keeper;
 use crate::user_agent::{AgentProblem, PATIENCE, UserAgent};
 
 /// Most requests on one connection; a host needs two.
@@ -54,7 +55,7 @@ pub struct Rules {
 
 /// The rules towards hosts, for all their connections.
 pub struct HostSide {
-    upstream: UserAgent,
+    upstream: Keeper,
     rules: RwLock<Arc<Rules>>,
     clock: Box<dyn Clock + Send + Sync>,
     journal: Journal,
@@ -98,7 +99,7 @@ enum Declined {
     Odd,
     #[error("you said no, or nothing")]
     SaidNo,
-    #[error("there is nowhere to ask you (SSH_ASKPASS, DISPLAY)")]
+    #[error("there is nowhere to ask you: run `ussh --confirm` in a terminal, or set SSH_ASKPASS")]
     Nowhere,
     #[error("another question over the same connection is open")]
     Asking,
@@ -106,13 +107,23 @@ enum Declined {
     NoAgent(#[from] AgentProblem),
     #[error("ssh-agent: {0}")]
     Agent(#[from] AgentError),
+    #[error("{0}")]
+    Files(#[from] FilesError),
+    #[error("with a certificate that another has replaced")]
+    Replaced,
 }
 
 impl HostSide {
-    /// In front of this agent.
-    pub fn new(upstream: UserAgent, rules: Rules, clock: Box<dyn Clock + Send + Sync>, journal: Journal) -> Self {
+    /// In front of this agent, or these files.
+    pub fn new(
+        upstream: impl Into<Keeper>,
+        rules: Rules,
+        clock: Box<dyn Clock + Send + Sync>,
+        journal: Journal,
+    ) -> Self {
         let rules = RwLock::new(Arc::new(rules));
-        HostSide { upstream, rules, clock, journal, asking: Mutex::default(), verified: Mutex::default() }
+        let (upstream, asking, verified) = (upstream.into(), Mutex::default(), Mutex::default());
+        HostSide { upstream, rules, clock, journal, asking, verified }
     }
     /// From now on these.
     pub fn set_rules(&self, rules: Rules) {
@@ -205,7 +216,10 @@ impl<'a> Talk<'a> {
     }
 
     fn list(&mut self) -> Result<Vec<Identity>, Declined> {
-        let listed = self.agent(PATIENCE)?.list()?;
+        let listed = match &self.side.upstream {
+            Keeper::Agent(upstream) => self.agent(upstream, PATIENCE)?.list()?,
+            other @ (Keeper::Files(_) | Keeper::OwnKey(_)) => other.list()?,
+        };
         let verified = self.side.verify(&self.rules, listed.iter().filter_map(readable_certificate));
         self.known = verified.into_iter().map(|verified| verified.certificate().clone()).collect();
         // Of the comment that it has in the agent a host gets nothing: it may name files and machines.
@@ -290,16 +304,38 @@ impl<'a> Talk<'a> {
 
     fn sign(&mut self, blob: &[u8], data: &[u8], flags: u32) -> Result<Vec<u8>, Declined> {
         let client = self.client.as_ref().and_then(|client| client.try_clone().ok());
-        let agent = self.agent(SIGN_PATIENCE)?;
-        Ok(agent.sign_waiting(blob, data, flags, &WhileWanted(client))?)
+        match &self.side.upstream {
+            Keeper::Agent(upstream) => {
+                let agent = self.agent(upstream, SIGN_PATIENCE)?;
+                Ok(agent.sign_waiting(blob, data, flags, &WhileWanted(client))?)
+            }
+            // The key signs; that it is certified only a file says.
+            Keeper::OwnKey(own) => {
+                if own.certificate().is_none_or(|certificate| certificate.blob() != blob) {
+                    return Err(Declined::Replaced);
+                }
+                let agent = self.agent(&own.agent, SIGN_PATIENCE)?;
+                Ok(agent.sign_waiting(own.key.blob(), data, flags, &WhileWanted(client))?)
+            }
+            Keeper::Files(files) => {
+                let key = files.private_key()?;
+                // They may be a newer login's by now.
+                if !files.certificate().is_some_and(|certificate| {
+                    certificate.blob() == blob && *certificate.public_key() == key.public_key()
+                }) {
+                    return Err(Declined::Replaced);
+                }
+                Ok(key.sign(data).map_err(FilesError::from)?)
+            }
+        }
     }
 
     /// The user's agent, connected, for one round of at most `patience`.
-    fn agent(&mut self, patience: Duration) -> Result<&mut Agent, AgentProblem> {
+    fn agent(&mut self, upstream: &UserAgent, patience: Duration) -> Result<&mut Agent, AgentProblem> {
         let kept = self.agent.take().filter(|agent| !agent.is_broken());
         let agent = match kept {
             Some(agent) => agent,
-            None => self.side.upstream.connect()?,
+            None => upstream.connect()?,
         };
         let agent = self.agent.insert(agent);
         let now = Instant::now();
@@ -372,10 +408,8 @@ fn check(message: &ChallengeMessage, blob: &[u8], now: UnixTime) -> Result<(), D
     Ok(())
 }
 
-/// Whoever asked has closed the connection: a person would be asked for nothing.
 fn has_hung_up(client: &UnixStream) -> bool {
-    let mut polled = [PollFd::new(client.as_fd(), PollFlags::empty())];
-    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    super::serve::has_hung_up(client.as_fd())
 }
 
 /// Waits for the agent as long as the client does.

@@ -1,8 +1,9 @@
-//! Asking the person at the desktop whether a challenge shall be signed: the askpass program, as ssh-agent asks for its own (ssh-agent.c `confirm_key`).
+//! Asking the person whether a challenge shall be signed: on the terminal of `ussh --confirm`, if one waits there; else at the desktop, by the askpass program, as ssh-agent asks for its own (ssh-agent.c `confirm_key`).
 
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +12,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use ussh_os::process::{self, ProcessHandle};
+
+use super::terminal;
 
 /// Where the askpass program is if SSH_ASKPASS does not say (pathnames.h `_PATH_SSH_ASKPASS_DEFAULT` as Debian has it).
 const DEFAULT_ASKPASS: &str = "/usr/bin/ssh-askpass";
@@ -32,6 +35,9 @@ pub enum Answer {
 
 /// Asks; ends early, with a no, when `is_over` says so.
 pub fn ask(question: &str, is_over: &dyn Fn() -> bool) -> Answer {
+    if let Some(stream) = terminal::put(question) {
+        return at_terminal(stream, is_over);
+    }
     let Some(program) = askpass() else { return Answer::Nowhere };
     let mut command = Command::new(program);
     command.arg(question).env("SSH_ASKPASS_PROMPT", "confirm").stdin(Stdio::null()).stdout(Stdio::piped());
@@ -45,6 +51,26 @@ pub fn ask(question: &str, is_over: &dyn Fn() -> bool) -> Answer {
     }
     let went_well = child.wait().is_ok_and(|status| status.success());
     if went_well && said.is_some_and(|said| is_yes(&said)) { Answer::Yes } else { Answer::No }
+}
+
+/// Whoever sits there has as long as one at a desktop.
+fn at_terminal(mut stream: UnixStream, is_over: &dyn Fn() -> bool) -> Answer {
+    let begun = Instant::now();
+    if stream.set_read_timeout(Some(LOOK_EVERY)).is_err() {
+        return Answer::No;
+    }
+    loop {
+        let mut said = [0];
+        match stream.read(&mut said) {
+            Ok(1) if said == *b"y" => return Answer::Yes,
+            Err(error) if is_retry(&error) && begun.elapsed() < PATIENCE && !is_over() => {}
+            _ => return Answer::No,
+        }
+    }
+}
+
+fn is_retry(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
 
 /// Where there is a desktop, or the user says that it needs none (ssh(1), SSH_ASKPASS_REQUIRE).

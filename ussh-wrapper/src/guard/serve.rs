@@ -128,7 +128,10 @@ impl Guard {
         match connection.receive() {
             Incoming::Partial => true,
             Incoming::Closed => false,
-            Incoming::Request(payload) => connection.send(&side.answer(&payload)).is_ok(),
+            Incoming::Request(payload) => {
+                let answer = side.answer_while(&payload, &|| !has_hung_up(connection.as_fd()));
+                connection.send(&answer).is_ok()
+            }
         }
     }
 
@@ -140,6 +143,12 @@ impl Guard {
         }
         Connection::new(stream).ok()
     }
+}
+
+/// Whoever asked has closed the connection: a person would be asked for nothing.
+pub(super) fn has_hung_up(client: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::new(client, PollFlags::empty())];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 /// Rounded up, so that the moment has come when it is over.

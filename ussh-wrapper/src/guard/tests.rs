@@ -9,16 +9,21 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use ussh_core::agent::{Agent, AgentError, Constraints, Identity, frame, injected_comment};
+use ussh_core::agent::{
+    Agent, AgentError, Constraints, Identity, frame, injected_comment, parse_identities, parse_signature,
+};
 use ussh_core::ca_file::TrustedCas;
 use ussh_core::certificate::{Certificate, CertificateKind};
 use ussh_core::clock::{Clock, FixedClock, SystemClock, UnixTime};
 use ussh_core::issue::CertificateTemplate;
-use ussh_core::keys::PrivateKey;
+use ussh_core::keys::{FidoDemand, PrivateKey, PublicKey};
+use ussh_core::sshsig;
 
 use super::*;
 use crate::certificates::Judge;
 use crate::config::CaUser;
+use crate::files::Files;
+use crate::keeper::{Keeper, OwnKey};
 use crate::user_agent::UserAgent;
 
 const HOUR: u64 = 3600;
@@ -488,4 +493,54 @@ fn a_certificate_that_has_counted_is_judged_again_for_each_connection() {
     // What counted says nothing on another certificate.
     let verified = side.verify(&rules(&ca, "alice"), [forged, pair.certificate.clone()].into_iter());
     assert_eq!(verified.iter().map(|one| one.certificate().blob()).collect::<Vec<_>>(), [pair.blob()]);
+}
+
+#[test]
+fn a_key_of_the_users_own_proves_itself_to_the_ca_and_signs_nothing_else() {
+    let (real, ca) = (RealAgent::start(), Ca::new());
+    let key_file = real.folder.path().join("mine");
+    let keygen = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key_file).status();
+    assert!(keygen.unwrap().success());
+    real.ssh_add(&["-q", key_file.to_str().unwrap()]);
+    ca.issue_now("alice").add_to(&mut real.connect(), &lifetime(60)).unwrap();
+    let line = std::fs::read_to_string(key_file.with_extension("pub")).unwrap();
+    let key = PublicKey::from_openssh(line.trim()).unwrap();
+    let files = Files::of_own_key(nix::unistd::getuid().as_raw()).unwrap();
+    let own = OwnKey { agent: UserAgent::at(real.socket()), files, key: key.clone() };
+    let user = CaUser::try_from("alice".to_owned()).unwrap();
+    let judge = Judge::new(TrustedCas::from_keys(vec![ca.0.public_key()]), user, Some(60));
+    let mut side = CaSide::new(Keeper::OwnKey(own), judge, Box::new(SystemClock));
+
+    let listed = parse_identities(&side.answer(&frame::list()[4..])[4..]).unwrap();
+    assert_eq!(
+        listed.iter().map(|identity| &identity.blob[..]).collect::<Vec<_>>(),
+        [key.blob()],
+        "the other is not shown"
+    );
+    let proof = sshsig::signed_data("login@ussh", b"message");
+    let mut sign = |blob: &[u8], data: &[u8]| parse_signature(&side.answer(&frame::sign(blob, data, 0)[4..])[4..]);
+    key.verify(&proof, &sign(key.blob(), &proof).unwrap(), FidoDemand::Presence).unwrap();
+    let other = real.blobs().into_iter().find(|blob| blob != key.blob()).unwrap();
+    assert_eq!(sign(&other, &proof), Err(AgentError::Refused), "a key that is not the one");
+    let longer = [&proof[..], b"x"].concat();
+    let login = [&[0, 0, 0, 32][..], &[7; 32], b"\x32\0\0\0\x05alice"].concat();
+    for data in [
+        &sshsig::signed_data("file", b"message")[..],
+        &sshsig::signed_data("pam-ussh@ussh", b"message"),
+        &sshsig::signed_data("login@ussh2", b"message"),
+        &proof[..proof.len() - 1],
+        &longer,
+        &login,
+        b"",
+        b"SSHSIG",
+    ] {
+        assert_eq!(sign(key.blob(), data), Err(AgentError::Refused), "{data:?}");
+    }
+    let pair = ca.issue_now("alice");
+    let add = frame::add_certificate(&pair.certificate, &pair.key, "", &lifetime(60)).unwrap();
+    for request in [&add[4..], &frame::remove(key.blob())[4..], &[19], &[9], &[22, 0, 0, 0, 0], &[27, 0, 0, 0, 0], &[]]
+    {
+        assert_eq!(side.answer(request), frame::failure(), "{request:?}");
+    }
+    assert_eq!(real.blobs().len(), 2);
 }

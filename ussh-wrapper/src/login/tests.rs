@@ -17,6 +17,9 @@ fn config() -> Config {
         on_ca_failure: OnCaFailure::default(),
         hosts: Vec::new(),
         confirm: crate::config::Patterns::default(),
+        keep_in: crate::config::KeepIn::default(),
+        client_key: None,
+        locks: crate::config::Locks::default(),
     }
 }
 

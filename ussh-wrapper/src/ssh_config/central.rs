@@ -2,19 +2,60 @@
 
 use std::path::Path;
 
-use crate::config::{CaAddress, Forward, HostRule};
+use crate::config::{CaAddress, Config, Forward, HostRule, KeepIn};
+use crate::files::{IN_SSH_CONFIG as KEY_IN_SSH_CONFIG, OWN_IN_SSH_CONFIG};
 use crate::guard::link::IN_SSH_CONFIG;
 
 /// Its first line.
 const HEAD: &str = "# Written by `ussh --write-config` out of the [[host]] tables in ussh.toml: changes go there, and then `ussh --write-config` again.\n";
 
+/// Where key and certificate are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kept {
+    /// Both in the agent.
+    #[default]
+    InAgent,
+    /// Both in files.
+    InFiles,
+    /// The key in the agent, the certificate in a file.
+    OwnKey,
+}
+
+impl Kept {
+    /// As configured.
+    pub fn of(config: &Config) -> Self {
+        match (&config.client_key, config.keep_in) {
+            (Some(_), _) => Kept::OwnKey,
+            (None, KeepIn::Files) => Kept::InFiles,
+            (None, KeepIn::Agent) => Kept::InAgent,
+        }
+    }
+}
+
 /// The file. `program`: where `ussh` lies, of characters that ssh and a shell take as they stand.
-pub fn text(rules: &[HostRule], program: &Path) -> String {
+/// `defaults`: keys that ssh tries by itself and are there, which it leaves out once one is named.
+pub fn text(rules: &[HostRule], program: &Path, kept: Kept, defaults: &[&str]) -> String {
+    let keys = match kept {
+        Kept::InAgent => String::new(),
+        Kept::InFiles => {
+            let all = std::iter::once(&KEY_IN_SSH_CONFIG).chain(defaults);
+            all.map(|key| format!("  IdentityFile {key}\n")).collect()
+        }
+        Kept::OwnKey => format!("  CertificateFile {OWN_IN_SSH_CONFIG}\n"),
+    };
+    let has_files = kept == Kept::InFiles;
     let mut text = HEAD.to_owned();
     // The first table that matches decides. (ssh_config's own first word would not do: a socket's path under ForwardAgent counts although `yes` stood before it.)
     let mut earlier = String::new();
     for rule in rules {
-        text += &section(rule, &earlier, program);
+        text += &(section(rule, &earlier, program) + &keys);
+        if has_files && rule.forward() == Forward::Guarded {
+            // Without an agent of its own ssh forwards none. The guarded one signs no login: ssh does that with the key's file.
+            text += &format!(
+                "Match {earlier}host \"{}\" exec \"test -z $SSH_AUTH_SOCK\"\n  IdentityAgent {IN_SSH_CONFIG}\n",
+                rule.patterns()
+            );
+        }
         earlier += &format!("!host \"{}\" ", rule.patterns());
     }
     text

@@ -11,9 +11,9 @@ use ussh_core::verdict::source_address_allows;
 use super::host::Host;
 use super::{Fault, MAX_SHOWN, Report};
 use crate::exec::find_ssh;
+use crate::keeper::Keeper;
 use crate::login::{Cause, HostKeyTrouble};
 use crate::status::duration;
-use crate::user_agent::UserAgent;
 
 /// Clocks may differ by this much, in seconds: the CA dates a certificate back by a minute.
 const CLOCK_TOLERANCE: u64 = 45;
@@ -40,12 +40,15 @@ impl Report {
         &mut self,
         host: &Host,
         certificate: &Certificate,
-        agent: &UserAgent,
+        keeper: &Keeper,
         keys: usize,
     ) -> Result<(), Fault> {
         let mut ssh = Command::new(find_ssh()?);
-        ssh.env("SSH_AUTH_SOCK", agent.path())
-            .arg("-T")
+        if let Some(agent) = keeper.agent() {
+            ssh.env("SSH_AUTH_SOCK", agent.path());
+        }
+        ssh.arg("-T")
+            .args(keeper.options(Vec::new))
             .args(OPTIONS.iter().flat_map(|option| ["-o", option]))
             .arg("--")
             .arg(&host.given);
@@ -54,7 +57,7 @@ impl Report {
         if said.contains("\nAuthenticated to ") || said.starts_with("Authenticated to ") {
             return self.inside(host, &said, &String::from_utf8_lossy(&output.stdout), output.status.code());
         }
-        let fault = Refused { host, certificate, agent, keys, said: &said }.explain();
+        let fault = Refused { host, certificate, keeper, keys, said: &said }.explain();
         self.step("login", "ssh is not let in");
         Err(fault)
     }
@@ -102,7 +105,7 @@ impl Report {
 struct Refused<'a> {
     host: &'a Host,
     certificate: &'a Certificate,
-    agent: &'a UserAgent,
+    keeper: &'a Keeper,
     /// How many the agent lists.
     keys: usize,
     said: &'a str,
@@ -200,8 +203,8 @@ impl Refused<'_> {
         }
         if about("debug1: Server accepts key: ") {
             return Fault::new(
-                format!("the agent at {} would not sign with the certificate's key", self.agent.path().display()),
-                "unlock it (ssh-add -X), or say yes when it asks",
+                format!("{} would not sign with the certificate's key", self.keeper.place().display()),
+                "unlock the agent (ssh-add -X), or say yes when it asks",
             );
         }
         let principals: Vec<String> =

@@ -66,7 +66,13 @@ fn where_nobody_can_be_asked_nothing_is_signed() {
     std::fs::write(user.path("answer"), "0").unwrap();
     assert_eq!(asked(&socket, &clear(pair.blob(), pair.challenge().message())), DECLINED);
     let log = user.log().pop().unwrap();
-    assert!(log["what"].as_str().unwrap().ends_with("there is nowhere to ask you (SSH_ASKPASS, DISPLAY)"), "{log}");
+    assert!(
+        log["what"]
+            .as_str()
+            .unwrap()
+            .ends_with("there is nowhere to ask you: run `ussh --confirm` in a terminal, or set SSH_ASKPASS"),
+        "{log}"
+    );
 }
 
 #[test]

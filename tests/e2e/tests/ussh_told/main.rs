@@ -1,6 +1,6 @@
 //! What users of `ussh` read when something is wrong: each row of the tables plants one fault, runs one command on the laptop, and holds message, exit code and what happened after to what the table says.
 //!
-//! `failures.toml`: bad input, and a CA that is down or somebody else. `why.toml`: what `ussh --why` makes of a fault. `agent.toml`: agents, and the panic button.
+//! `failures.toml`: bad input, and a CA that is down or somebody else. `why.toml`: what `ussh --why` makes of a fault. `agent.toml`: agents, and the panic button. `locked.toml`: keys that the system has locked.
 //! ROW=words tries only the rows with these words in their names; SHOW=1 prints what was said.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -116,4 +116,9 @@ fn an_agent_is_found_or_started_or_named_and_certificates_are_got_rid_of() {
 #[test]
 fn why_names_the_true_cause_of_every_planted_fault() {
     holds(include_str!("why.toml"), "why", 15);
+}
+
+#[test]
+fn a_locked_key_is_the_systems_whoever_says_otherwise() {
+    holds(include_str!("locked.toml"), "locked", 6);
 }
