@@ -86,6 +86,7 @@ bench: release ## what is fast enough: a table of ratios
 fuzz: deps $(TOOLS)/bin/cargo-fuzz ## SECONDS=60 for each parser, FUZZ_TARGETS=options for one; what is found lies in tests/fuzz/libfuzzer/artifacts; up to 10 min to build at first
 	@for target in $(FUZZ_TARGETS); do mkdir -p build/corpus/$$target; done
 	@cd tests/fuzz/libfuzzer && for target in $(FUZZ_TARGETS); do \
+	  ASAN_OPTIONS=detect_leaks=$$(case $$target in front_socket|guard_*) echo 0;; *) echo 1;; esac) \
 	  RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(abspath $(TARGET))/fuzz $(abspath $(TOOLS))/bin/cargo-fuzz run --fuzz-dir . --release $$target \
 	    $(abspath build)/corpus/$$target $(abspath tests/fuzz/corpus)/$$target -- -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 \
 	      $$(case $$target in relay) echo -close_fd_mask=2;; front_socket) echo -close_fd_mask=2 -detect_leaks=0;; guard_*) echo -detect_leaks=0;; esac); \
