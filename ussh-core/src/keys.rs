@@ -4,6 +4,7 @@
 
 mod key_type;
 mod private;
+mod short_number;
 mod signature;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use ::signature::Signer;
 use zeroize::Zeroizing;
 
-use super::{KeyError, PublicKey};
+use super::{KeyError, PublicKey, short_number};
 
 /// Bytes of salt, as sshkey.c SALT_LEN.
 #[cfg(feature = "encryption")]
@@ -100,7 +100,10 @@ impl PrivateKey {
     /// # Errors
     /// [`KeyError`]
     pub fn from_openssh(pem: &str) -> Result<Self, KeyError> {
-        Self::wrap(ssh_key::PrivateKey::from_openssh(pem).map_err(|_| KeyError::Malformed)?)
+        match ssh_key::PrivateKey::from_openssh(pem) {
+            Ok(key) => Self::wrap(key),
+            Err(_) => short_number::from_openssh(pem).ok_or(KeyError::Malformed),
+        }
     }
 
     /// From OpenSSH's private key format, encrypted by a passphrase or not (then the passphrase is not looked at).
@@ -108,11 +111,14 @@ impl PrivateKey {
     /// [`KeyError::WrongPassphrase`], or as [`Self::from_openssh`].
     #[cfg(feature = "encryption")]
     pub fn from_openssh_encrypted(pem: &str, passphrase: &str) -> Result<Self, KeyError> {
-        let key = ssh_key::PrivateKey::from_openssh(pem).map_err(|_| KeyError::Malformed)?;
-        if !key.is_encrypted() {
-            return Self::wrap(key);
+        let key = match ssh_key::PrivateKey::from_openssh(pem) {
+            Ok(key) if key.is_encrypted() => key,
+            _ => return Self::from_openssh(pem),
+        };
+        match key.decrypt(passphrase) {
+            Ok(key) => Self::wrap(key),
+            Err(_) => short_number::decrypt(&key, passphrase).ok_or(KeyError::WrongPassphrase),
         }
-        Self::wrap(key.decrypt(passphrase).map_err(|_| KeyError::WrongPassphrase)?)
     }
 
     /// To OpenSSH's private key format, encrypted (aes256-ctr, bcrypt), with a final newline.

@@ -221,6 +221,56 @@ fn refuses_ecdsa_key_under_another_curve_or_with_a_compressed_point() {
     assert_eq!(refused, Err(KeyError::Malformed));
 }
 
+/// One in 512 is shorter than the curve, and in OpenSSH's files too.
+#[test]
+fn ecdsa_keys_with_a_short_number_are_read_as_openssh_writes_them() {
+    let keygen = Keygen::new();
+    let rewrite = |name: &str, key: &PrivateKey, passphrase: &str| {
+        let path = keygen.path(name);
+        std::fs::write(&path, key.to_openssh("a comment").unwrap().as_bytes()).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        // It reads what we write, and writes it anew in its own way.
+        keygen.run(&["-q", "-p", "-P", "", "-N", passphrase, "-a", "1", "-f", name]);
+        keygen.read_text(name)
+    };
+    for length in [24, 30, 31, 32] {
+        for first in [0x7f, 0xff] {
+            let number = [vec![first], vec![0x55; length - 1]].concat();
+            let Ok(key) = PrivateKey::ecdsa_p256_from_number(&number) else { panic!("{number:?}") };
+            let name = format!("k{length}-{first}");
+            let written = rewrite(&name, &key, "");
+            let read = PrivateKey::from_openssh(&written).unwrap();
+            assert_eq!(read.public_key(), key.public_key(), "{name}");
+            let signature = read.sign(b"message").unwrap();
+            assert_eq!(key.public_key().verify(b"message", &signature, FidoDemand::Presence), Ok(()), "{name}");
+            // A bit of it changed is no key: half of the text is the public one, twice.
+            for at in (80..written.len() - 80).step_by(7) {
+                let mut torn = written.clone().into_bytes();
+                torn[at] = if torn[at] == b'A' { b'B' } else { b'A' };
+                if let Ok(read) = PrivateKey::from_openssh(&String::from_utf8(torn).unwrap()) {
+                    assert_eq!(read.public_key(), key.public_key(), "{name} {at}");
+                }
+            }
+        }
+    }
+    assert_eq!(PrivateKey::from_openssh("").unwrap_err(), KeyError::Malformed);
+}
+
+#[cfg(feature = "encryption")]
+#[test]
+fn encrypted_ecdsa_keys_with_a_short_number_are_read_by_their_passphrase_alone() {
+    let keygen = Keygen::new();
+    let key = PrivateKey::ecdsa_p256_from_number(&[0x55; 30]).unwrap();
+    let path = keygen.path("k");
+    std::fs::write(&path, key.to_openssh("").unwrap().as_bytes()).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    keygen.run(&["-q", "-p", "-P", "", "-N", "secret", "-a", "1", "-f", "k"]);
+    let written = keygen.read_text("k");
+    let read = |passphrase| PrivateKey::from_openssh_encrypted(&written, passphrase).map(|key| key.public_key());
+    assert_eq!((read("secret"), read("other")), (Ok(key.public_key()), Err(KeyError::WrongPassphrase)));
+    assert_eq!(PrivateKey::from_openssh(&written).unwrap_err(), KeyError::Encrypted);
+}
+
 #[test]
 fn refuses_rsa_below_2048_bits_and_beyond_16384() {
     let rsa =
