@@ -96,6 +96,8 @@ pub enum AtEnd {
     End,
     /// It goes on, and its terminals and the log are told.
     Warn,
+    /// Its processes stand still until its agent has a newer certificate.
+    Freeze,
 }
 
 /// What a stale feed means.
@@ -477,7 +479,7 @@ mod tests {
             ("revoked_keys = 'None'", "absolute"),
             ("spool = '/sessions'", "folder"),
             ("grace_seconds = 0", "1 to 60"),
-            ("at_end = 'freeze'", "expected `end` or `warn`"),
+            ("at_end = 'thaw'", "expected one of `end`, `warn`, `freeze`"),
             ("grace_seconds = -1", "invalid"),
             ("agent_timeout_seconds = 61", "1 to 60"),
             ("look_before_seconds = 0", "1 to"),

@@ -113,8 +113,8 @@ impl Connection {
         unless_gone(self.monitor.signal(nix::libc::SIGKILL))
     }
 
-    /// Writes to every terminal of the connection.
-    pub fn tell(&self, text: &str) -> Told {
+    /// Writes to every terminal of the connection that is the user's; `None`: nobody knows who that is.
+    pub fn tell(&self, owner: Option<u32>, text: &str) -> Told {
         // The monitor holds its child's terminals as well, and reads them only if there is no child.
         let mut readers = BTreeMap::new();
         for pid in std::iter::once(self.id.pid).chain(sshd_children(self.id.pid).into_iter().map(|c| c.pid)) {
@@ -125,7 +125,7 @@ impl Connection {
         }
         let told = readers.into_iter().filter_map(|(number, reader)| {
             let last_word = LastWord::before_writing(reader);
-            terminal::write_to_pty(number, text).is_ok().then_some(last_word)
+            terminal::write_to_pty(number, owner, text).is_ok().then_some(last_word)
         });
         Told { last_words: told.collect() }
     }

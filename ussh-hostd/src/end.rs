@@ -6,6 +6,7 @@ use ussh_core::escape::escape;
 use ussh_core::record::SessionRecord;
 use ussh_os::process;
 
+use crate::cell::Cell;
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::report::{Report, Severity, on_terminal};
@@ -43,12 +44,17 @@ pub fn end(config: &Config, name: &str) -> Result<String, EndError> {
         .map_err(|e| if is_gone_already(&e) { EndError::None(name.to_owned()) } else { e.into() })?;
     let who = format!("user {} pid {}", record.as_ref().map_or("unknown", |record| &record.user), id.pid);
     let report = Report::quiet();
-    let told = connection.tell(&on_terminal(SENTENCE));
+    let told = connection.tell(record.as_ref().map(|record| record.uid), &on_terminal(SENTENCE));
     report.line(Severity::Notice, &format!("Ending session by hand: {who}; terminals told: {}", told.terminals()));
     wait(&connection, LAST_WORD, |_| told.is_out());
     connection.hold_programs();
+    let frozen = Cell::find(id).ok().flatten().filter(Cell::is_frozen);
     connection.terminate()?;
     connection.programs().hang_up();
+    if let Some(cell) = frozen {
+        // It cannot take a SIGHUP, and is not let go on for it.
+        cell.kill()?;
+    }
     if !wait(&connection, config.timing.grace, is_gone) {
         connection.kill()?;
         if !wait(&connection, KILLED, is_gone) {

@@ -5,8 +5,9 @@ use std::path::Path;
 use serde::Serialize;
 use ussh_core::clock::UnixTime;
 use ussh_core::escape::escape;
+use ussh_os::{cgroup, process};
 
-use crate::config::{Config, Stale, SyncConfig};
+use crate::config::{AtEnd, Config, Stale, SyncConfig};
 use crate::enrolment::{Enrolment, EnrolmentError};
 use crate::host_key::HostKey;
 use crate::pinned::FeedPin;
@@ -102,6 +103,12 @@ impl Health {
             alarm("renew", format!("the last renewal failed: {problem}"));
         }
 
+        if config.timing.at_end == AtEnd::Freeze
+            && let Err(e) = can_freeze()
+        {
+            alarm("freeze", format!("at_end = \"freeze\": no session can be frozen here, and each ends instead: {e}"));
+        }
+
         let sync = sync::wanted(config).ok().flatten();
         let pin = FeedPin::remembered(&config.state).unwrap_or_else(|e| {
             alarm("feed state", e.to_string());
@@ -135,6 +142,18 @@ impl Health {
             alarms,
         }
     }
+}
+
+/// Whether there is what freezing a session takes: cgroups that can be stopped, and ptrace. Only root can try all of it.
+fn can_freeze() -> std::io::Result<()> {
+    // Nobody can trace anybody any more: Documentation/admin-guide/LSM/Yama.rst.
+    if std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").is_ok_and(|scope| scope.trim() == "3") {
+        return Err(std::io::Error::other("kernel.yama.ptrace_scope is 3"));
+    }
+    if process::effective_uid() != 0 {
+        return cgroup::mount_point().map(|_| ());
+    }
+    cgroup::try_out(&format!("ussh-hostd-trial-{}", std::process::id()))
 }
 
 fn row(key: &HostKey, renews: bool) -> HostCertificateRow {

@@ -22,6 +22,8 @@ mod programs;
 
 mod connection;
 
+mod cell;
+
 mod last_word;
 
 mod look;

@@ -87,7 +87,7 @@ fn signal(program: &ProcessHandle, signal: i32) {
 }
 
 /// Process IDs at this moment, parents before children.
-fn descendants_of(root: u32) -> BTreeSet<u32> {
+pub(crate) fn descendants_of(root: u32) -> BTreeSet<u32> {
     let mut found = BTreeSet::new();
     let mut to_ask = vec![root];
     while let Some(pid) = to_ask.pop() {

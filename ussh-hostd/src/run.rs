@@ -3,33 +3,38 @@
 //! Process: the daemon, root. It holds every connection of the spool by its pidfd, feeds what happens to that connection's state machine (`session`) and does what it says.
 //! Down, it locks nobody out; started again, it knows every session from the files.
 
+mod acts;
+
+mod freezing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use ussh_core::certificate::Certificate;
-use ussh_core::challenge::ChallengeContext;
 use ussh_core::clock::UnixTime;
 use ussh_core::decision::Accepted;
 use ussh_core::record::SessionRecord;
+use ussh_os::births::Births;
 use ussh_os::process;
 
+use self::freezing::Frozen;
+use crate::cell::Cell;
 use crate::chores::Chores;
 use crate::config::Config;
 use crate::connection::{Connection, Told};
-use crate::look::{Answer, Look, Lookers, NotRenewed};
-use crate::report::{Report, Severity, on_terminal, span};
-use crate::session::{Action, Cause, Event, Now, Session};
+use crate::look::{Answer, Lookers, NotRenewed};
+use crate::report::{Report, Severity};
+use crate::session::{Event, Now, Session};
 use crate::spool::{ConnectionId, Found, Spool};
 use crate::start::{RunError, lock, raise_descriptor_limit};
 use crate::terms::LoginTerms;
-use crate::trust::{Reload, Trust, TrustStore};
+use crate::trust::{Reload, TrustStore};
 use crate::trust_note;
 use crate::watch::{Asked, Changes, ClockChange, FileWatch, SCAN_EVERY_WHILE_BROKEN, Signals};
 
@@ -70,6 +75,12 @@ struct Held {
     last_word: Option<Told>,
     /// Why the last look found nothing: reported when it changes.
     last_reason: Option<NotRenewed>,
+    /// Its cgroup, if it has got one.
+    cell: Option<Cell>,
+    /// Its programs stand still.
+    frozen: Option<Frozen>,
+    /// Its sshd processes whose children are seen to, and those that are being let go.
+    births: Vec<Births>,
 }
 
 impl Held {
@@ -138,13 +149,15 @@ impl Daemon {
             while let Some(asked) = signals.next() {
                 match asked {
                     Asked::Stop => {
-                        self.report.line(Severity::Info, "Stopped; sessions go on");
+                        self.report.line(Severity::Info, &self.farewell());
                         return Ok(());
                     }
                     Asked::Reload => {
                         self.trust.forget_seen();
                         self.next_scan = Duration::ZERO;
                     }
+                    // Answered below, with whatever else has come.
+                    Asked::Attention => {}
                 }
             }
             if ready.clock {
@@ -153,6 +166,7 @@ impl Daemon {
             }
             self.take_answers();
             self.take_changes();
+            self.attend_births();
             self.take_ends();
         }
     }
@@ -326,6 +340,9 @@ impl Daemon {
             ending_since: None,
             last_word: None,
             last_reason: None,
+            cell: None,
+            frozen: None,
+            births: Vec::new(),
         };
         let who = held.who();
         match &held.current {
@@ -335,6 +352,7 @@ impl Daemon {
         }
         self.unreadable.remove(&id);
         self.held.insert(id, held);
+        self.confine(id);
         match malformed {
             Some(e) => self.happened(id, Event::Refused(e.into())),
             None => self.judge(id),
@@ -420,9 +438,10 @@ impl Daemon {
             }
             if let Some(since) = held.ending_since {
                 let took = self.started.elapsed().saturating_sub(since).as_millis();
-                let programs = ended_with_it(held.connection.programs().count());
+                let programs = ended_with_it(held.connection.programs().count(), held.frozen.is_some());
                 self.report.line(Severity::Info, &format!("Session ended after {took} ms, {programs}: {}", held.who()));
             }
+            self.leave_cell(id);
             self.held.remove(&id);
             self.forget_files(id);
         }
@@ -436,135 +455,17 @@ impl Daemon {
             self.act(id, action);
         }
     }
-
-    fn act(&mut self, id: ConnectionId, action: Action) {
-        match action {
-            Action::Look => self.look(id),
-            Action::Warn { left } => self.warn(id, left),
-            Action::Prolong => self.prolong(id),
-            Action::Overdue => self.overdue(id),
-            Action::Announce(cause) => self.announce(id, &cause),
-            Action::Terminate => self.terminate(id),
-            Action::Kill => self.kill(id, "SIGTERM", Connection::kill),
-            Action::KillItself => self.kill(id, "SIGKILL to its child", |c| c.kill_monitor()),
-        }
-    }
-
-    fn trust_for_renewals(&self) -> Result<Arc<Trust>, NotRenewed> {
-        if self.chores.feed_refuses() {
-            return Err(NotRenewed::Failed("the feed is stale".into()));
-        }
-        let unusable = || NotRenewed::Failed("the CA file or the revocation list is not usable".into());
-        self.trust.for_renewals().ok_or_else(unusable)
-    }
-
-    fn look(&mut self, id: ConnectionId) {
-        let trust = match self.trust_for_renewals() {
-            Ok(trust) => trust,
-            Err(why) => return self.take_answer(id, Err(why)),
-        };
-        let Some(held) = self.held.get(&id) else { return };
-        let (Some(current), Some(terms)) = (held.current.clone(), held.terms.clone()) else {
-            return self.take_answer(id, Err(NotRenewed::NothingNewer));
-        };
-        let context = ChallengeContext {
-            host: self.host.clone(),
-            service: "ussh-hostd".into(),
-            user: held.record.user.clone(),
-            ruser: String::new(),
-            tty: String::new(),
-            now: UnixTime(self.now().wall.as_secs()),
-        };
-        let (uid, timeout) = (held.record.uid, self.config.timing.agent_timeout);
-        let look = Look { id, uid, current, terms, trust, context, timeout };
-        self.lookers.begin(look);
-    }
-
-    fn warn(&self, id: ConnectionId, left: Duration) {
-        let left = left.max(Duration::from_secs(1));
-        let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
-        let text = format!(
-            "your certificate runs out in {}, and this session with it. To go on, run `ussh --login` on your own machine now.",
-            span(left)
-        );
-        let told = held.connection.tell(&on_terminal(&text));
-        let detail = format!(
-            "{}: runs out in {} and is not renewed; terminals told: {}",
-            held.who(),
-            span(left),
-            told.terminals()
-        );
-        self.report.certificate(Severity::Info, "Warning session of", certificate, &detail);
-    }
-
-    fn prolong(&self, id: ConnectionId) {
-        let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
-        let left = Duration::from_secs(certificate.valid_before().0).saturating_sub(self.now().wall);
-        let detail = format!("{}: good for another {}", held.who(), span(left));
-        self.report.certificate(Severity::Info, "Renewed session with", certificate, &detail);
-    }
-
-    fn overdue(&self, id: ConnectionId) {
-        let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
-        let text = "your certificate has run out. This session goes on, and the log says so. For a new certificate run `ussh --login` on your own machine now.";
-        let told = held.connection.tell(&on_terminal(text));
-        let detail = format!("{}: it has run out and is not renewed; terminals told: {}", held.who(), told.terminals());
-        self.report.certificate(Severity::Warning, "Letting go on a session of", certificate, &detail);
-    }
-
-    fn announce(&mut self, id: ConnectionId, cause: &Cause) {
-        let elapsed = self.started.elapsed();
-        let Some(held) = self.held.get_mut(&id) else { return };
-        held.ending_since = Some(elapsed);
-        self.lookers.forget(id);
-        let (sentence, reason) = match cause {
-            Cause::Expired => (
-                "your certificate has run out: this session ends now. Run `ussh` on your own machine and connect again.",
-                "it has run out and is not renewed".to_owned(),
-            ),
-            Cause::Refused(refusal) => (
-                "your certificate is no longer accepted here: this session ends now. For a new one run `ussh --login` on your own machine; if that does not help, ask your administrators.",
-                refusal.to_string(),
-            ),
-        };
-        let told = held.connection.tell(&on_terminal(sentence));
-        let detail = format!("{}: {reason}; terminals told: {}", held.who(), told.terminals());
-        held.last_word = Some(told);
-        match &held.current {
-            Some(certificate) => self.report.certificate(Severity::Notice, "Ending session of", certificate, &detail),
-            None => self.report.line(Severity::Notice, &format!("Ending session of {detail}")),
-        }
-    }
-
-    fn terminate(&mut self, id: ConnectionId) {
-        let Some(held) = self.held.get_mut(&id) else { return };
-        held.last_word = None;
-        // Held before the monitor ends: afterwards they are nobody's children.
-        held.connection.hold_programs();
-        if let Err(e) = held.connection.terminate() {
-            self.report.line(Severity::Error, &format!("Cannot end {}: {e}", held.who()));
-        }
-        held.connection.programs().hang_up();
-    }
-
-    fn kill(&mut self, id: ConnectionId, after: &str, kill: impl FnOnce(&mut Connection) -> io::Result<()>) {
-        let Some(held) = self.held.get_mut(&id) else { return };
-        let result = kill(&mut held.connection);
-        self.report.line(Severity::Warning, &format!("Killing what {after} has not ended: {}", held.who()));
-        if let Err(e) = result {
-            self.report.line(Severity::Error, &format!("Cannot end {}: {e}", held.who()));
-        }
-    }
 }
 
 /// Of a session whose processes have all ended, as far as they were its own when its end was begun.
-fn ended_with_it(programs: usize) -> String {
+fn ended_with_it(programs: usize, was_frozen: bool) -> String {
     let many = match programs {
         0 => "no process".to_owned(),
         1 => "1 process".to_owned(),
         n => format!("{n} processes"),
     };
-    format!("{many} with it; programs that had left it before are not touched")
+    let left = if was_frozen { "and all that was frozen" } else { "programs that had left it before are not touched" };
+    format!("{many} with it; {left}")
 }
 
 /// What came in, besides what is looked at anyway.

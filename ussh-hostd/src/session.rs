@@ -20,6 +20,11 @@ const LOOK_EVERY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=
 pub const LAST_WORD: Duration = Duration::from_millis(250);
 /// Shortest and longest time from one look to the next after the end.
 const OVERDUE_LOOK_EVERY: std::ops::RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(60);
+/// Shortest and longest time from one look at a frozen session's agent to the next, and what part of the time that it has been frozen for.
+const FROZEN_LOOK_EVERY: std::ops::RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(15);
+const FROZEN_LOOK_PART: u64 = 30;
+/// From one watch of a frozen session to the next.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
 /// From one report on a process that SIGKILL does not end to the next.
 const STUCK_EVERY: Duration = Duration::from_secs(60);
 
@@ -37,6 +42,8 @@ pub struct Now {
 pub enum Cause {
     /// Its certificate ran out, and its agent had no newer one.
     Expired,
+    /// The same, and it was to be frozen, which could not be done: why.
+    NotFrozen(String),
     /// The verdict on its certificate is no longer a yes.
     Refused(Refusal),
 }
@@ -57,6 +64,8 @@ pub enum Event {
     Refused(Refusal),
     /// The last message has left for the client, or there is no terminal that it could have been shown on.
     LastWordOut,
+    /// It could not be frozen, or cannot be kept so.
+    NotFrozen(String),
 }
 
 /// What is to be done about it.
@@ -73,6 +82,10 @@ pub enum Action {
     Prolong,
     /// Tell the terminals and the log that the certificate has run out, and that the session goes on all the same.
     Overdue,
+    /// Stop the session's processes.
+    Freeze,
+    /// See that a frozen session is held by it: nothing runs, and sshd carries nothing.
+    Watch,
     /// Tell the terminals and the log that this is the end.
     Announce(Cause),
     /// SIGTERM to the process that ran open_session.
@@ -91,6 +104,8 @@ enum Phase {
     LastLook { until: Duration },
     /// Past its end, which the configuration lets pass with a warning; the next look is at `look_at` (elapsed), the one after that `gap` later and more.
     Overdue { look_at: Duration, gap: Duration },
+    /// Past its end, and its processes stand still since then; the next look is at `look_at`, the next watch at `watch_at` (all elapsed).
+    Frozen { since: Duration, look_at: Duration, watch_at: Duration },
     /// The terminals are told; SIGTERM when sshd has passed that on, at `terminate_at` (elapsed) in any case.
     Announced { terminate_at: Duration },
     /// SIGTERM sent; SIGKILL at `kill_at` (elapsed).
@@ -155,6 +170,7 @@ impl Session {
             Event::NotRenewed => self.on_not_renewed(now),
             Event::Refused(refusal) => self.on_refused(now, refusal),
             Event::LastWordOut => self.on_last_word_out(now),
+            Event::NotFrozen(why) => self.on_not_frozen(now, why),
         }
     }
 
@@ -170,10 +186,28 @@ impl Session {
             }
             Phase::LastLook { until } => Some(until.saturating_sub(now.elapsed)),
             Phase::Overdue { look_at, .. } => (!self.looking).then(|| look_at.saturating_sub(now.elapsed)),
+            Phase::Frozen { look_at, watch_at, .. } => {
+                let next = if self.looking { watch_at } else { look_at.min(watch_at) };
+                Some(next.saturating_sub(now.elapsed))
+            }
             Phase::Announced { terminate_at } => Some(terminate_at.saturating_sub(now.elapsed)),
             Phase::Terminated { kill_at } => Some(kill_at.saturating_sub(now.elapsed)),
             Phase::Killed { again_at } => Some(again_at.saturating_sub(now.elapsed)),
         }
+    }
+
+    /// One that was frozen before this daemon began: whether it is to stay so. If not, it is to be thawed, or, past its end, goes through that as any other.
+    pub fn stays_frozen(&mut self, now: Now) -> bool {
+        let stays = self.timing.at_end == AtEnd::Freeze && self.left(now).is_some_and(|left| left.is_zero());
+        if stays {
+            self.phase = Phase::Frozen { since: now.elapsed, look_at: now.elapsed, watch_at: now.elapsed };
+        }
+        stays
+    }
+
+    /// Whether its certificate has not run out.
+    pub fn is_good(&self, now: Now) -> bool {
+        !self.left(now).is_some_and(|left| left.is_zero())
     }
 
     /// Whether its end has been begun.
@@ -222,6 +256,7 @@ impl Session {
                 self.phase = Phase::Overdue { look_at: now.elapsed.saturating_add(gap), gap };
                 self.look()
             }
+            Phase::Frozen { since, look_at, watch_at } => self.stand_still(now, since, look_at, watch_at),
             Phase::Announced { terminate_at } if now.elapsed >= terminate_at => self.terminate(now),
             Phase::Terminated { kill_at } if now.elapsed >= kill_at => {
                 self.phase = Phase::Killed { again_at: now.elapsed.saturating_add(self.timing.grace) };
@@ -256,6 +291,22 @@ impl Session {
         self.look()
     }
 
+    fn stand_still(&mut self, now: Now, since: Duration, look_at: Duration, watch_at: Duration) -> Vec<Action> {
+        let (mut look_at, mut watch_at, mut actions) = (look_at, watch_at, Vec::new());
+        if now.elapsed >= watch_at {
+            watch_at = now.elapsed.saturating_add(WATCH_EVERY);
+            actions.push(Action::Watch);
+        }
+        if now.elapsed >= look_at && !self.looking {
+            let part = now.elapsed.saturating_sub(since).as_secs() / FROZEN_LOOK_PART;
+            let gap = Duration::from_secs(part).clamp(*FROZEN_LOOK_EVERY.start(), *FROZEN_LOOK_EVERY.end());
+            look_at = now.elapsed.saturating_add(gap);
+            actions.extend(self.look());
+        }
+        self.phase = Phase::Frozen { since, look_at, watch_at };
+        actions
+    }
+
     fn look(&mut self) -> Vec<Action> {
         self.looking = true;
         vec![Action::Look]
@@ -285,10 +336,15 @@ impl Session {
             Phase::Live if std::mem::take(&mut self.warning_due) => vec![Action::Warn { left }],
             Phase::Live
             | Phase::Overdue { .. }
+            | Phase::Frozen { .. }
             | Phase::Announced { .. }
             | Phase::Terminated { .. }
             | Phase::Killed { .. } => Vec::new(),
         }
+    }
+
+    fn on_not_frozen(&mut self, now: Now, why: String) -> Vec<Action> {
+        if matches!(self.phase, Phase::Frozen { .. }) { self.begin_end(now, Cause::NotFrozen(why)) } else { Vec::new() }
     }
 
     fn on_refused(&mut self, now: Now, refusal: Refusal) -> Vec<Action> {
@@ -301,6 +357,7 @@ impl Session {
             Phase::Live
             | Phase::LastLook { .. }
             | Phase::Overdue { .. }
+            | Phase::Frozen { .. }
             | Phase::Terminated { .. }
             | Phase::Killed { .. } => Vec::new(),
         }
@@ -319,6 +376,11 @@ impl Session {
                 let gap = *OVERDUE_LOOK_EVERY.start();
                 self.phase = Phase::Overdue { look_at: now.elapsed.saturating_add(gap), gap };
                 vec![Action::Overdue]
+            }
+            AtEnd::Freeze => {
+                let next = now.elapsed.saturating_add(*FROZEN_LOOK_EVERY.start());
+                self.phase = Phase::Frozen { since: now.elapsed, look_at: next, watch_at: next };
+                vec![Action::Freeze]
             }
         }
     }

@@ -269,6 +269,8 @@ fn always_wakes_while_anything_is_to_come() {
                 Action::Warn { .. }
                 | Action::Prolong
                 | Action::Overdue
+                | Action::Freeze
+                | Action::Watch
                 | Action::Terminate
                 | Action::Kill
                 | Action::KillItself => {}
@@ -326,4 +328,75 @@ fn one_whose_end_fell_into_a_gap_is_asked_for_before_it_is_let_go_on() {
     let mut session = Session::new(at(0), Some(until(0)), &timing);
     assert_eq!(session.on(at(0), Event::Time), [Action::Look]);
     assert_eq!(session.on(at(1), Event::NotRenewed), [Action::Overdue]);
+}
+
+/// [`hour`] where the configuration has sessions frozen, at its end.
+fn frozen() -> Session {
+    let timing = Timing { at_end: AtEnd::Freeze, ..timing() };
+    let mut session = Session::new(at(0), Some(until(3600)), &timing);
+    for s in [3300, 3540, 3599] {
+        assert_eq!(session.on(at(s), Event::Time), [Action::Look]);
+        session.on(at(s), Event::NotRenewed);
+    }
+    assert_eq!(session.on(at(3600), Event::Time), [Action::Freeze]);
+    session
+}
+
+#[test]
+fn a_frozen_session_is_watched_and_its_agent_asked_every_two_seconds_and_slower_with_time() {
+    let mut session = frozen();
+    let (mut now, mut looks) = (3600, Vec::new());
+    while now < 3600 + 1200 {
+        let wait = session.wake_in(at(now)).unwrap().as_secs();
+        assert!((1..=2).contains(&wait), "{wait} at {now}: it is watched all the time");
+        now += wait;
+        let actions = session.on(at(now), Event::Time);
+        if actions.contains(&Action::Look) {
+            looks.push(now - 3600);
+            assert!(session.on(at(now), Event::NotRenewed).is_empty());
+        }
+    }
+    assert_eq!(looks[..4], [2, 4, 6, 8]);
+    let gaps: Vec<u64> = looks.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps.is_sorted(), "{gaps:?}");
+    assert_eq!((gaps[0], *gaps.last().unwrap()), (2, 15), "{gaps:?}");
+    assert!(!session.is_ending());
+}
+
+#[test]
+fn a_look_that_hangs_keeps_nobody_from_watching() {
+    let mut session = frozen();
+    assert_eq!(session.on(at(3602), Event::Time), [Action::Watch, Action::Look]);
+    assert_eq!(session.wake_in(at(3602)), Some(secs(2)));
+    assert_eq!(session.on(at(3604), Event::Time), [Action::Watch], "one look at a time");
+}
+
+#[test]
+fn a_frozen_session_lives_by_a_newer_certificate_and_ends_when_it_is_revoked_or_cannot_be_held() {
+    let mut session = frozen();
+    session.on(at(3602), Event::Time);
+    assert_eq!(session.on(at(3603), Event::Renewed { valid_before: until(7200) }), [Action::Prolong]);
+    assert_eq!(session.wake_in(at(3603)), Some(secs(7200 - 300 - 3603)));
+    assert!(session.on(at(3604), Event::NotFrozen("late".into())).is_empty(), "it is not frozen any more");
+    for (event, cause) in [
+        (Event::Refused(Refusal::Revoked), Cause::Refused(Refusal::Revoked)),
+        (Event::NotFrozen("why".into()), Cause::NotFrozen("why".into())),
+    ] {
+        let mut session = frozen();
+        assert_eq!(session.on(at(3610), event), [Action::Announce(cause)]);
+        assert_eq!(session.on(at(3611), Event::Time), [Action::Terminate]);
+    }
+}
+
+#[test]
+fn one_that_was_frozen_before_stays_so_past_its_end_and_where_sessions_are_frozen_only() {
+    let freeze = Timing { at_end: AtEnd::Freeze, ..timing() };
+    let mut session = Session::new(at(0), Some(until(0)), &freeze);
+    assert!(session.stays_frozen(at(0)) && !session.is_good(at(0)));
+    assert_eq!(session.on(at(0), Event::Time), [Action::Watch, Action::Look]);
+    let mut renewed = Session::new(at(0), Some(until(60)), &freeze);
+    assert!(!renewed.stays_frozen(at(0)) && renewed.is_good(at(0)));
+    let mut ends = Session::new(at(0), Some(until(0)), &timing());
+    assert!(!ends.stays_frozen(at(0)));
+    assert_eq!(ends.on(at(0), Event::Time), [Action::Look], "and then it ends");
 }

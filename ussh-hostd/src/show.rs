@@ -10,6 +10,7 @@ use ussh_core::escape::escape;
 use ussh_core::trusted_file::TrustedFileError;
 use ussh_os::process;
 
+use crate::cell::Cell;
 use crate::config::Config;
 use crate::health::{self, FeedRow, Health, HostCertificateRow};
 use crate::report::span;
@@ -63,6 +64,8 @@ fn as_text<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error
 pub enum State {
     /// Its certificate is good.
     Live,
+    /// Its certificate has run out, and its programs stand still until its agent has a newer one.
+    Frozen,
     /// Its certificate has run out: the daemon, if it runs, is about to end it, or lets it go on (`at_end`).
     Expired,
     /// Its certificate is refused: the daemon, if it runs, is about to end it.
@@ -77,13 +80,21 @@ pub enum State {
 
 impl State {
     /// Every one.
-    pub const ALL: [State; 6] =
-        [State::Live, State::Expired, State::Refused, State::Unjudged, State::NoCertificate, State::Unreadable];
+    pub const ALL: [State; 7] = [
+        State::Live,
+        State::Frozen,
+        State::Expired,
+        State::Refused,
+        State::Unjudged,
+        State::NoCertificate,
+        State::Unreadable,
+    ];
 
     /// As in JSON.
     pub fn name(self) -> &'static str {
         match self {
             State::Live => "live",
+            State::Frozen => "frozen",
             State::Expired => "expired",
             State::Refused => "refused",
             State::Unjudged => "unjudged",
@@ -135,6 +146,7 @@ fn row(spool: &Spool, id: ConnectionId, boot_id: &str, trust: Option<&Trust>, no
     let good = |c: &Certificate| trust.map(|t| t.verdict_time_apart(c, now).is_ok());
     row.state = match (good(&login), good(&current)) {
         (Some(true), Some(true)) if current.valid_before() > now => State::Live,
+        (Some(true), Some(true)) if is_frozen(id) => State::Frozen,
         (Some(true), Some(true)) => State::Expired,
         (None, _) | (_, None) => State::Unjudged,
         (Some(_), Some(_)) => State::Refused,
@@ -146,6 +158,10 @@ fn row(spool: &Spool, id: ConnectionId, boot_id: &str, trust: Option<&Trust>, no
         renewed: current != login,
     });
     Some(row)
+}
+
+fn is_frozen(id: ConnectionId) -> bool {
+    Cell::find(id).ok().flatten().is_some_and(|cell| cell.is_frozen())
 }
 
 /// A table for people.
@@ -178,6 +194,7 @@ fn cells(row: &SessionRow, now: UnixTime) -> [String; 6] {
     };
     let state = match row.state {
         State::Live => "live",
+        State::Frozen => "frozen",
         State::Expired => "expired",
         State::Refused => "refused",
         State::Unjudged => "not judged",

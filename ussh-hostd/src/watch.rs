@@ -29,6 +29,8 @@ pub enum Asked {
     Stop,
     /// SIGHUP.
     Reload,
+    /// SIGCHLD: a child has ended, or a process that is seen to waits for an answer.
+    Attention,
 }
 
 /// Signals as readable events. They are blocked in this thread and in all that it starts later.
@@ -36,11 +38,11 @@ pub enum Asked {
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// Takes SIGTERM, SIGINT and SIGHUP; a SIGPIPE is an error of write() only.
+    /// Takes SIGTERM, SIGINT, SIGHUP and SIGCHLD; a SIGPIPE is an error of write() only.
     /// # Errors
     /// As the kernel says.
     pub fn take() -> nix::Result<Self> {
-        let mask: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+        let mask: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD].into_iter().collect();
         mask.thread_block()?;
         Ok(Signals(SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
     }
@@ -48,8 +50,12 @@ impl Signals {
     /// The next one, if any has come.
     pub fn next(&self) -> Option<Asked> {
         let signal = self.0.read_signal().ok().flatten()?;
-        let hangup = u32::try_from(Signal::SIGHUP as i32) == Ok(signal.ssi_signo);
-        Some(if hangup { Asked::Reload } else { Asked::Stop })
+        let number = i32::try_from(signal.ssi_signo).unwrap_or_default();
+        Some(match Signal::try_from(number) {
+            Ok(Signal::SIGHUP) => Asked::Reload,
+            Ok(Signal::SIGCHLD) => Asked::Attention,
+            _ => Asked::Stop,
+        })
     }
 }
 

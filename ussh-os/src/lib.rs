@@ -5,6 +5,8 @@
 
 pub mod account;
 pub mod agent_socket;
+pub mod births;
+pub mod cgroup;
 mod connecting_child;
 pub mod detached;
 pub mod file_size;
@@ -23,6 +25,7 @@ pub mod resident;
 pub mod sandbox;
 pub mod seqpacket;
 pub mod sshd_connection;
+pub mod sshd_forwards;
 pub mod syslog;
 pub mod terminal;
 pub mod unix_diag;

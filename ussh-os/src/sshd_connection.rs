@@ -93,14 +93,14 @@ pub fn holds_other_end(pid: u32, mine: u32) -> io::Result<bool> {
 }
 
 /// Inodes of the sockets among a process's descriptors.
-fn socket_inodes(pid: u32) -> BTreeSet<u32> {
+pub(crate) fn socket_inodes(pid: u32) -> BTreeSet<u32> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let links = entries.filter_map(|entry| std::fs::read_link(entry.path()).ok());
     links.filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()).collect()
 }
 
 /// sshd's names: `/tmp/ssh-XXXXXXXXXX/agent.PID`, and since 10.1 `~/.ssh/agent/s.*.sshd.*`. Only an order of asking: nothing is decided by it.
-fn looks_like_agent(path: &Path) -> bool {
+pub(crate) fn looks_like_agent(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_bytes();
     let folder = path.parent().and_then(Path::file_name).unwrap_or_default().as_bytes();
     (name.starts_with(b"agent.") && folder.starts_with(b"ssh-")) || (name.starts_with(b"s.") && folder == b"agent")

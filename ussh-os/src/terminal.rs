@@ -28,10 +28,10 @@ fn tty_index(fdinfo: &str) -> Option<u32> {
 }
 
 /// Writes to /dev/pts/N without blocking and without becoming its owner's terminal (O_NONBLOCK | O_NOCTTY).
-/// The text should bring its own `\r\n`: a program may have put the terminal into raw mode.
+/// The text should bring its own `\r\n`: a program may have put the terminal into raw mode. With `owner` it must be that user's: the number may be somebody else's by now.
 /// # Errors
-/// As the kernel says; WouldBlock if it takes no more, WriteZero if it took a part only; InvalidInput if it is no Unix98 terminal.
-pub fn write_to_pty(number: u32, text: &str) -> io::Result<()> {
+/// As the kernel says; WouldBlock if it takes no more, WriteZero if it took a part only; InvalidInput if it is no Unix98 terminal; PermissionDenied if it is another user's.
+pub fn write_to_pty(number: u32, owner: Option<u32>, text: &str) -> io::Result<()> {
     let path = format!("/dev/pts/{number}");
     let mut terminal = std::fs::OpenOptions::new()
         .write(true)
@@ -41,6 +41,9 @@ pub fn write_to_pty(number: u32, text: &str) -> io::Result<()> {
     // UNIX98_PTY_SLAVE_MAJOR .. +7 (linux/major.h)
     if !metadata.file_type().is_char_device() || !(136..=143).contains(&libc::major(metadata.rdev())) {
         return Err(io::ErrorKind::InvalidInput.into());
+    }
+    if owner.is_some_and(|owner| owner != metadata.uid()) {
+        return Err(io::ErrorKind::PermissionDenied.into());
     }
     match terminal.write(text.as_bytes())? {
         written if written == text.len() => Ok(()),
@@ -71,14 +74,17 @@ mod tests {
             .custom_flags(libc::O_NOCTTY)
             .open(format!("/dev/pts/{number}"))
             .unwrap();
-        write_to_pty(number, "ends soon\r\n").unwrap();
+        let me = crate::process::effective_uid();
+        let another = write_to_pty(number, Some(me + 1), "not yours\r\n").unwrap_err();
+        assert_eq!(another.kind(), io::ErrorKind::PermissionDenied);
+        write_to_pty(number, Some(me), "ends soon\r\n").unwrap();
         let mut seen = [0u8; 64];
         let length = master.read(&mut seen).unwrap();
         assert!(seen[..length].starts_with(b"ends soon\r"));
 
         // Nobody reads: it fills up, and we are told instead of kept waiting.
         let line = "x".repeat(4000);
-        let error = (0..100).find_map(|_| write_to_pty(number, &line).err()).unwrap();
+        let error = (0..100).find_map(|_| write_to_pty(number, None, &line).err()).unwrap();
         assert!(matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::WriteZero));
     }
 
@@ -88,6 +94,6 @@ mod tests {
         assert_eq!(tty_index("pos:\t0\nflags:\t02\n"), None);
         assert_eq!(tty_index("tty-index:\t-1\n"), None);
         assert!(ptys_of(u32::MAX).is_err());
-        assert!(write_to_pty(u32::MAX, "x").is_err());
+        assert!(write_to_pty(u32::MAX, None, "x").is_err());
     }
 }

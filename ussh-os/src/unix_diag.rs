@@ -86,6 +86,37 @@ pub fn listening_path(inode: u32) -> io::Result<Option<PathBuf>> {
     Ok(is_listener.then(|| PathBuf::from(OsStr::from_bytes(path))))
 }
 
+/// What a Unix socket is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// It listens.
+    pub listens: bool,
+    /// It is a stream, and not datagrams or packets.
+    pub is_stream: bool,
+    /// Its name, or that of the listener that accepted it; empty: none. An abstract one begins with a NUL.
+    pub name: Vec<u8>,
+    /// The same of the other end, if it is connected.
+    pub peer_name: Vec<u8>,
+}
+
+/// What the Unix socket `inode` is for.
+/// # Errors
+/// As [`other_end`]; `NotFound`: it is no Unix socket of this network namespace.
+pub fn use_of(inode: u32) -> io::Result<Use> {
+    let Answer { kind, state, attributes } = ask_all(inode, UDIAG_SHOW_NAME | UDIAG_SHOW_PEER)?;
+    let name = |attributes: &[u8]| attribute(attributes, UNIX_DIAG_NAME).unwrap_or_default().to_vec();
+    let peer = attribute(&attributes, UNIX_DIAG_PEER).and_then(|value| value.first_chunk().copied());
+    let peer_name = match peer.map(u32::from_ne_bytes).filter(|peer| *peer != 0).map(|peer| ask(peer, UDIAG_SHOW_NAME))
+    {
+        Some(Ok(peer)) => name(&peer),
+        // It has closed meanwhile, or there is none.
+        Some(Err(e)) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => Vec::new(),
+    };
+    let listens = state == TCP_LISTEN;
+    Ok(Use { listens, is_stream: i32::from(kind) == libc::SOCK_STREAM, name: name(&attributes), peer_name })
+}
+
 /// What the kernel says of one socket.
 #[derive(Debug)]
 struct Answer {
@@ -220,6 +251,30 @@ mod tests {
         let hidden = UnixListener::bind_addr(&name).unwrap();
         assert_eq!(listening_path(inode(&hidden)).unwrap(), None);
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn tells_what_a_socket_is_for() {
+        let path = std::env::temp_dir().join(format!("ussh-os-diag-use-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let stream = UnixStream::connect(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let (one, _other) = UnixStream::pair().unwrap();
+        let here = path.as_os_str().as_bytes();
+        // bind() may have counted the NUL behind the path.
+        let clean = |socket: u32| {
+            let Use { listens, name, peer_name, is_stream } = use_of(socket).unwrap();
+            let cut = |name: Vec<u8>| name.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
+            assert!(is_stream);
+            (listens, cut(name), cut(peer_name))
+        };
+        assert_eq!(clean(inode(&listener)), (true, here.to_vec(), vec![]));
+        assert_eq!(clean(inode(&accepted)), (false, here.to_vec(), vec![]));
+        assert_eq!(clean(inode(&stream)), (false, vec![], here.to_vec()));
+        assert_eq!(clean(inode(&one)), (false, vec![], vec![]));
+        let network = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(use_of(inode(&network)).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -1,0 +1,59 @@
+//! What becomes of each way to be in a host when its certificate runs out: what docs/sessions.md says of it, with OpenSSH 9.2 and 10.0. The table is printed.
+//!
+//! `hosts` are the servers, `table` is the manual's, `ways` are its rows, and `case` is one of them in front of one server.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod case;
+mod hosts;
+mod table;
+mod ways;
+
+use std::time::{Duration, SystemTime};
+
+use ussh_e2e::lab::wait_until;
+
+use crate::case::Case;
+use crate::hosts::{SERVERS, WORLD};
+use crate::table::{Cells, Column};
+use crate::ways::WAYS;
+
+/// Longest wait for anything.
+const SOON: Duration = Duration::from_secs(40);
+/// How long after the end all must have come to rest.
+const LATE: Duration = Duration::from_secs(4);
+/// All is open by then, on a machine that is busy.
+const ALL_OPEN: Duration = Duration::from_secs(60);
+
+#[test]
+fn each_way_to_be_in_a_host_ends_goes_on_or_freezes_as_the_manual_says() {
+    let _watch = WORLD.lab().watch();
+    let manual = table::of_the_manual();
+    let named: Vec<&str> = manual.iter().map(|row| row.0.as_str()).collect();
+    assert_eq!(named, WAYS.map(|way| way.what), "the manual's rows, and what is tried");
+    let columns = [Column::Renewed, Column::End, Column::Freeze];
+    let found = at_once(SERVERS, |(_, servers)| at_once(columns, |column| go_all(hosts::of(servers, column), column)));
+    let tables = SERVERS.iter().zip(found).map(|((openssh, _), [renewed, end, freeze])| {
+        let cells = |row: usize| -> Cells { [renewed[row].clone(), end[row].clone(), freeze[row].clone()] };
+        let rows: Vec<(String, Cells)> =
+            named.iter().enumerate().map(|(row, what)| ((*what).to_owned(), cells(row))).collect();
+        println!("{openssh}\n{}", table::shown(&rows).join("\n"));
+        (openssh, table::shown(&rows))
+    });
+    let tables: Vec<_> = tables.collect();
+    for (openssh, shown) in tables {
+        assert_eq!(shown, table::shown(&manual), "{openssh}");
+    }
+}
+
+/// What becomes of one column, in the order of the rows.
+fn go_all(server: &'static str, column: Column) -> Vec<String> {
+    let end = SystemTime::now() + ALL_OPEN;
+    let cases: Vec<Case> = WAYS.iter().map(|way| Case::open(way, server, column, end)).collect();
+    wait_until(ALL_OPEN * 2, "the end of the certificates", || SystemTime::now() > end + LATE).unwrap();
+    cases.iter().map(Case::outcome).collect()
+}
+
+fn at_once<Part: Send, T: Send, const N: usize>(parts: [Part; N], work: impl Fn(Part) -> T + Sync) -> [T; N] {
+    let work = &work;
+    std::thread::scope(|scope| parts.map(|part| scope.spawn(move || work(part))).map(|one| one.join().unwrap()))
+}

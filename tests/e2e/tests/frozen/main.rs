@@ -1,0 +1,232 @@
+//! `at_end = "freeze"` on real hosts, OpenSSH 9.2 and 10.0: a session whose certificate has run out stands still, all of it, and goes on where it was when its agent has a newer one.
+//!
+//! `seat` is somebody with a session, `count` is what runs in it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod count;
+mod seat;
+
+use std::time::{Duration, Instant, SystemTime};
+
+use ussh_e2e::WorldPlan;
+use ussh_e2e::lab::wait_until;
+
+use crate::count::{NAMES, counted, since_epoch, stops};
+use crate::seat::{GOES_ON, HOSTD, LONG, SERVERS, SHORT, SOON, STANDS_STILL, Seat, WORLD, configure, start_hostd};
+
+/// How soon after the end of the certificate everything must stand still.
+const IN_TIME: Duration = Duration::from_secs(1);
+
+/// How often a session is frozen and thawed.
+fn cycles() -> usize {
+    if std::env::var_os("USSH_SOAK").is_some() { 100 } else { 2 }
+}
+
+#[test]
+fn all_that_a_session_runs_stands_still_within_a_second_and_goes_on_with_a_new_certificate_and_loses_nothing() {
+    let _watch = WORLD.lab().watch();
+    std::thread::scope(|scope| {
+        SERVERS.map(|server| scope.spawn(move || freeze_and_thaw(server))).map(|one| one.join().unwrap())
+    });
+}
+
+fn freeze_and_thaw(server: &str) {
+    let seat = Seat::take(&WORLD, server, SHORT, "ssh -A");
+    count::start(&seat);
+    let mut ends = vec![seat.end()];
+    for _ in 0..cycles() {
+        seat.shell.terminal().expect(STANDS_STILL, SOON).unwrap();
+        seat.wait_until_frozen();
+        ends.push(seat.renew(SHORT));
+        seat.shell.terminal().expect(GOES_ON, SOON).unwrap();
+        wait_until(SOON, "the session to be live", || seat.state().as_deref() == Some("live")).unwrap();
+    }
+    seat.shell.terminal().expect(STANDS_STILL, SOON).unwrap();
+    seat.wait_until_frozen();
+    let stood = NAMES.map(|name| counted(&seat, name).len());
+    seat.renew(LONG);
+    seat.shell.terminal().expect(GOES_ON, SOON).unwrap();
+    wait_until(SOON, "all to go on", || {
+        NAMES.iter().zip(stood).all(|(name, stood)| counted(&seat, name).len() > stood + 20)
+    })
+    .unwrap();
+
+    for name in NAMES {
+        let stops = stops(&counted(&seat, name), Duration::from_millis(700));
+        assert_eq!(stops.len(), ends.len(), "{server}: {name}: {stops:?} {ends:?}");
+        for ((from, to), end) in stops.iter().zip(&ends) {
+            let end = since_epoch(*end);
+            // One count, of 20 ms, begins before the end.
+            assert!(
+                *from + Duration::from_millis(100) > end,
+                "{server}: {name} stopped before its end: {from:?} {end:?}"
+            );
+            assert!(*from < end + IN_TIME, "{server}: {name} stopped {:?} after its end", *from - end);
+            assert!(to > from);
+        }
+    }
+    count::assert_shown(&seat);
+    assert_eq!(
+        seat.log().iter().filter(|line| line.contains("Freezing session of certificate ID ")).count(),
+        ends.len()
+    );
+    assert_eq!(seat.log().iter().filter(|line| line.contains("Thawed session after ")).count(), ends.len());
+    seat.shell.terminal().send("\x03").unwrap();
+    WORLD
+        .host(server)
+        .run(["pkill", "-KILL", "-u", seat.user(), "-f", "^bash (counter|-c count)"])
+        .unwrap()
+        .ok()
+        .unwrap();
+    seat.shell.exit().unwrap();
+}
+
+#[test]
+fn a_channel_that_is_opened_meanwhile_runs_when_the_session_goes_on_and_not_before() {
+    let _watch = WORLD.lab().watch();
+    for server in SERVERS {
+        let seat = Seat::take(&WORLD, server, SHORT, "ssh -A -M -S ~/master");
+        seat.wait_until_frozen();
+        let before = seat.in_its_cgroup().len();
+        let laptop = WORLD.host("laptop");
+        let command = "touch ran; date +%s.%N; cat";
+        let more = laptop
+            .command(["ssh", "-S", &format!("/home/{}/master", seat.user()), server, command])
+            .user(seat.user())
+            .stdin("what is sent meanwhile")
+            .spawn()
+            .unwrap();
+        let sftp = laptop
+            .command(["sh", "-c", &format!("echo 'ls /etc/hostname' | sftp -o ControlPath=~/master {server}")])
+            .user(seat.user())
+            .spawn()
+            .unwrap();
+        wait_until(SOON, "both channels' processes", || seat.in_its_cgroup().len() >= before + 2).unwrap();
+        // It is there, and nothing of it has happened, for as long as it is watched.
+        let watched = Instant::now() + Duration::from_secs(3);
+        let ran = format!("/home/{}/ran", seat.user());
+        while Instant::now() < watched {
+            assert!(!WORLD.host(server).exists(&ran), "{server}: it ran");
+            assert!(more.status().unwrap().is_none() && sftp.status().unwrap().is_none());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let thawed = since_epoch(SystemTime::now());
+        seat.renew(LONG);
+        let output = more.wait(SOON).unwrap();
+        assert!(output.status.success(), "{output}");
+        let (at, text) = output.stdout.split_once('\n').unwrap();
+        assert_eq!(text, "what is sent meanwhile");
+        assert!(at.parse::<f64>().unwrap() > thawed.as_secs_f64(), "{server}: {output}");
+        assert!(sftp.wait(SOON).unwrap().stdout.contains("/etc/hostname"));
+        // And as ever after it.
+        let again = seat.agent.sh(&format!("ssh -S ~/master {server} hostname")).unwrap().ok().unwrap();
+        assert_eq!(again.stdout.trim(), server);
+        seat.shell.exit().unwrap();
+    }
+}
+
+#[test]
+fn a_connection_that_carries_a_forward_or_has_no_agent_ends_instead() {
+    let _watch = WORLD.lab().watch();
+    for server in SERVERS {
+        let forwards = Seat::take(&WORLD, server, SHORT, "ssh -A -R 127.0.0.1:7001:127.0.0.1:22");
+        let socket = Seat::take(&WORLD, server, SHORT, "ssh -A -R /tmp/forwarded.sock:127.0.0.1:22");
+        let without = Seat::take(&WORLD, server, SHORT, "ssh -a");
+        let later = Seat::take(&WORLD, server, SHORT, "ssh -A -M -S ~/master");
+        forwards.ends_because(
+            "it has run out, is not renewed and cannot be frozen: it has a forwarded port; terminals told: 1",
+        );
+        socket.ends_because("cannot be frozen: it has a forwarded socket at /tmp/forwarded.sock; ");
+        without.ends_because("cannot be frozen: it has no forwarded agent, which alone could thaw it; ");
+        // One that begins to carry something while it is frozen.
+        later.wait_until_frozen();
+        let forward = format!(
+            "ssh -S ~/master -O forward -L 7002:127.0.0.1:22 {server}; (exec 3<>/dev/tcp/127.0.0.1/7002; cat <&3)"
+        );
+        let used = later.agent.sh(&forward).unwrap();
+        assert!(used.stdout.starts_with("SSH-2.0-"), "{server}: it was of use: {used}");
+        later.ends_because("cannot be frozen: it has a forwarded port; ");
+    }
+}
+
+#[test]
+fn a_killed_daemon_finds_frozen_sessions_as_they_were() {
+    let world = WorldPlan::new("thawing").without_servers().server("web1").people(4, "admins").start().unwrap();
+    let _watch = world.lab().watch();
+    configure(&world, "web1", HOSTD);
+    let web1 = world.host("web1");
+    let thawed = Seat::take(&world, "web1", SHORT, "ssh -A");
+    let ended = Seat::take(&world, "web1", SHORT, "ssh -A");
+    for seat in [&thawed, &ended] {
+        seat.shell.run("(setsid sleep 4711 &)").unwrap();
+    }
+    thawed.wait_until_frozen();
+    ended.wait_until_frozen();
+    web1.service("ussh-hostd").unwrap().kill().unwrap();
+    // They stand still without it.
+    thawed.shell.terminal().send("echo it runs\n").unwrap();
+    thawed.renew(LONG);
+    assert_eq!((thawed.state().as_deref(), ended.state().as_deref()), (Some("frozen"), Some("frozen")));
+    assert!(!thawed.shell.terminal().transcript().contains("\nit runs"));
+    start_hostd(&world, "web1");
+    thawed.shell.terminal().expect(GOES_ON, SOON).unwrap();
+    wait_until(SOON, "what was typed to run", || thawed.shell.terminal().transcript().contains("\nit runs")).unwrap();
+    assert_eq!(thawed.state().as_deref(), Some("live"));
+    assert_eq!(ended.state().as_deref(), Some("frozen"));
+    assert!(ended.has_logged("Session is frozen: "), "{:?}", ended.log());
+    let metrics = web1.run(["ussh-hostd", "status", "--metrics"]).unwrap().stdout;
+    assert!(metrics.contains("ussh_hostd_sessions{state=\"frozen\"} 1\n"), "{metrics}");
+    let table = web1.run(["ussh-hostd", "sessions"]).unwrap().stdout;
+    assert!(table.lines().any(|line| line.contains(ended.user()) && line.ends_with("  frozen")), "{table}");
+
+    // By hand, and what had left it goes too.
+    let pid = ended.row().unwrap()["pid"].to_string();
+    assert!(ended.runs("sleep 4711"));
+    let said = web1.run(["ussh-hostd", "end", &pid]).unwrap().ok().unwrap();
+    assert!(said.stdout.starts_with("ended: "), "{said}");
+    assert_eq!(ended.shell.terminal().expect_exit(SOON).unwrap().code(), 255);
+    wait_until(SOON, "what it had left running to go", || !ended.runs("sleep 4711")).unwrap();
+    assert!(thawed.runs("sleep 4711"), "nobody else's");
+    let stopped = web1.stop_service("ussh-hostd").unwrap();
+    assert!(stopped.stderr.contains("Stopped; sessions go on\n"), "{stopped}");
+}
+
+#[test]
+fn a_frozen_session_ends_when_it_is_revoked_or_its_connection_goes_and_all_of_it() {
+    let _watch = WORLD.lab().watch();
+    let seats = [(); 2].map(|()| Seat::take(&WORLD, "web12", SHORT, "ssh -A"));
+    for seat in &seats {
+        seat.shell.run("(setsid sleep 4712 &)").unwrap();
+        assert!(seat.runs("sleep 4712"));
+    }
+    let [revoked, gone] = &seats;
+    seats.iter().for_each(Seat::wait_until_frozen);
+    gone.shell.terminal().signal(ussh_e2e::lab::Signal::SIGKILL).unwrap();
+    wait_until(SOON, "the one whose client is gone", || gone.row().is_none() && !gone.runs("sleep 4712")).unwrap();
+    wait_until(SOON, "the log", || gone.has_logged(" frozen processes, whose connection is gone: ")).unwrap();
+    assert_eq!(revoked.state().as_deref(), Some("frozen"), "nobody else's");
+
+    let plain = WORLD.host("ca").script(&format!("cat /srv/forged/{}/k.pub", revoked.serial)).unwrap().stdout;
+    WORLD.host("web12").write_file("/srv/revoked.pub", 0o644, plain).unwrap();
+    WORLD.host("web12").script("ssh-keygen -kuf /etc/ssh/revoked_keys /srv/revoked.pub").unwrap();
+    revoked.ends_because("certificate is revoked; terminals told: 1");
+    wait_until(SOON, "what it had left running to go", || !revoked.runs("sleep 4712")).unwrap();
+}
+
+#[test]
+fn where_there_are_no_cgroups_check_says_so_and_sessions_end() {
+    let world = WorldPlan::new("no-cgroup").without_servers().server("web1").people(2, "admins").start().unwrap();
+    let _watch = world.lab().watch();
+    let web1 = world.host("web1");
+    configure(&world, "web1", HOSTD);
+    assert!(web1.run(["ussh-hostd", "check"]).unwrap().status.success());
+    web1.script("umount /sys/fs/cgroup").unwrap();
+    start_hostd(&world, "web1");
+    let said =
+        "at_end = \"freeze\": no session can be frozen here, and each ends instead: no cgroup v2 tree is mounted";
+    let check = web1.run(["ussh-hostd", "check"]).unwrap();
+    assert!(!check.status.success() && check.to_string().contains(said), "{check}");
+    assert!(world.logged_since("web1", 0).unwrap().contains(&format!("Alarm: {said}")));
+    let seat = Seat::take(&world, "web1", SHORT, "ssh -A");
+    seat.ends_because("it has run out, is not renewed and cannot be frozen: cgroup: no cgroup v2 tree is mounted");
+}

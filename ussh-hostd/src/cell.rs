@@ -1,0 +1,291 @@
+//! The cgroup of one session: all that it runs is in it, whatever it forks and whoever becomes its parent, and inside of it what stands still.
+//!
+//! Where logind makes a scope of each session that is the one. Elsewhere it is `ussh-sessions/PID-STARTTIME` below the group in which sshd left the session, made when the session's record appears, before its
+//! user's first program has run; a session that was there before gets one when it is frozen, with what descends from its sshd then. sshd's own processes are in it too, and stay when the programs go to the inner
+//! group, `ussh-frozen`, to be stopped: somebody must pass on what the agent says. Nobody but root can leave either.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::time::Duration;
+
+use ussh_os::cgroup::Cgroup;
+
+use crate::programs::descendants_of;
+use crate::spool::ConnectionId;
+
+/// Holds a group for each session.
+const FOLDER: &str = "ussh-sessions";
+/// In a session's group: what stands still, or has done so before.
+const INNER: &str = "ussh-frozen";
+/// Longest wait for processes to stand still, or to be gone: they do it on their way out of the kernel, where some sleep long.
+const STILL: Duration = Duration::from_millis(250);
+/// How often what a session forks meanwhile is looked for while it is brought in.
+const ROUNDS: usize = 16;
+
+/// A session's group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cell {
+    group: Cgroup,
+    inner: Cgroup,
+}
+
+/// What came of stopping it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Processes that were told to stand still.
+    pub processes: usize,
+    /// All of them do.
+    pub all: bool,
+}
+
+impl Cell {
+    fn new(group: Cgroup) -> Self {
+        let inner = group.child(INNER);
+        Cell { group, inner }
+    }
+
+    /// The one of a connection; `None`: it has none.
+    /// # Errors
+    /// There are no cgroups here, or no such process.
+    pub fn find(id: ConnectionId) -> io::Result<Option<Self>> {
+        let at = Cgroup::of(id.pid)?;
+        Ok((is_own(&at, id) || is_scope(&at)).then(|| Cell::new(at)))
+    }
+
+    /// The same; it is made, and all that the session has running brought in, if there is none.
+    /// # Errors
+    /// As the kernel says.
+    pub fn find_or_make(id: ConnectionId) -> io::Result<Self> {
+        if let Some(cell) = Cell::find(id)? {
+            return Ok(cell);
+        }
+        let folder = Cgroup::of(id.pid)?.child(FOLDER);
+        remove_abandoned(&folder);
+        let cell = Cell::new(folder.child(&id.stem()));
+        cell.group.make()?;
+        cell.group.take(id.pid)?;
+        for _ in 0..ROUNDS {
+            let inside = cell.group.processes()?;
+            let outside: Vec<u32> = descendants_of(id.pid).difference(&inside).copied().collect();
+            if outside.is_empty() {
+                break;
+            }
+            outside.into_iter().try_for_each(|pid| cell.group.take(pid))?;
+        }
+        // What was taken by its number was this session's if that still lives.
+        if id.lives() { Ok(cell) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
+    /// Whether it was told to stand still.
+    pub fn is_frozen(&self) -> bool {
+        self.inner.is_told_to_stop()
+    }
+
+    /// Stops all that is in it but for `sshd`.
+    /// # Errors
+    /// As the kernel says; it is as before then.
+    pub fn freeze(&self, sshd: &BTreeSet<u32>) -> io::Result<Stopped> {
+        let frozen = self.inner.make().and_then(|()| self.inner.freeze()).and_then(|()| {
+            self.gather(sshd)?;
+            let all = self.inner.wait_frozen(STILL)?;
+            Ok(Stopped { processes: self.inner.processes()?.len(), all })
+        });
+        if frozen.is_err() {
+            // The first error is the one to tell.
+            let _ = self.thaw();
+        }
+        frozen
+    }
+
+    /// Brings what is in it, but for `sshd`, to what stands still; how many that were.
+    /// # Errors
+    /// As the kernel says.
+    pub fn gather(&self, sshd: &BTreeSet<u32>) -> io::Result<usize> {
+        if self.free(sshd)?.is_empty() {
+            return Ok(0);
+        }
+        // While nobody in it can move nothing is forked behind the look, and no number goes to anybody else.
+        self.group.freeze()?;
+        let gathered = self.group.wait_frozen(STILL).and_then(|_| {
+            let free = self.free(sshd)?;
+            free.iter().try_for_each(|pid| self.inner.take(*pid))?;
+            Ok(free.len())
+        });
+        self.group.thaw()?;
+        gathered
+    }
+
+    fn free(&self, sshd: &BTreeSet<u32>) -> io::Result<BTreeSet<u32>> {
+        let still = self.inner.processes()?;
+        Ok(self.group.processes()?.into_iter().filter(|pid| !still.contains(pid) && !sshd.contains(pid)).collect())
+    }
+
+    /// Brings a process in that was born by sshd and has not run yet.
+    /// # Errors
+    /// As the kernel says.
+    pub fn take_newborn(&self, pid: u32) -> io::Result<()> {
+        self.inner.take(pid)
+    }
+
+    /// Lets it go on.
+    /// # Errors
+    /// As the kernel says.
+    pub fn thaw(&self) -> io::Result<()> {
+        if self.group.is_told_to_stop() {
+            // Of a daemon that was killed in between.
+            self.group.thaw()?;
+        }
+        if self.inner.exists() { self.inner.thaw() } else { Ok(()) }
+    }
+
+    /// SIGKILL to what stands still.
+    /// # Errors
+    /// As the kernel says.
+    pub fn kill(&self) -> io::Result<()> {
+        self.inner.kill()
+    }
+
+    /// How many stand still.
+    pub fn count(&self) -> usize {
+        self.inner.processes().map_or(0, |all| all.len())
+    }
+
+    /// Takes it away once sshd has ended, unless somebody lives in it: what the session has left behind stays where it is, until it ends too.
+    pub fn leave(&self, has_killed: bool) {
+        if has_killed {
+            // What does not end by SIGKILL within it sleeps in the kernel.
+            let _ = self.inner.wait_empty(STILL);
+        }
+        // Removed with the next one that is made beside it, if not now.
+        let _ = self.inner.remove();
+        if !is_scope(&self.group) {
+            let _ = self.group.remove();
+        }
+    }
+}
+
+/// One that is made here.
+fn is_own(group: &Cgroup, id: ConnectionId) -> bool {
+    group.name() == id.stem() && group.parent().is_some_and(|parent| parent.name() == FOLDER)
+}
+
+/// logind's, of one session (systemd's naming, logind-session.c `session_start_scope`).
+fn is_scope(group: &Cgroup) -> bool {
+    group.name().strip_prefix("session-").is_some_and(|rest| rest.ends_with(".scope"))
+}
+
+fn remove_abandoned(folder: &Cgroup) {
+    for group in folder.children() {
+        if ConnectionId::parse(group.name()).is_some_and(|id| !id.lives()) {
+            // Somebody who was left behind may live in it still.
+            let _ = group.remove();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use std::io::{BufRead, BufReader};
+    use std::process::{Child, Command, Stdio};
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::Instant;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// A process in sshd's place that counts, with a child that does, and one that leaves it by a double fork when a line comes.
+    const MONITOR: &str = "$| = 1; sub count { while (1) { print \"$_[0] \", $n++, \"\\n\"; select undef, undef, undef, 0.01 } } \
+        count('child') unless fork; <STDIN>; unless (fork) { setpgrp; count('left') unless fork; exit } wait; count('monitor')";
+
+    struct Counting(Child, Receiver<String>);
+
+    impl Counting {
+        fn start() -> Self {
+            let mut child = Command::new("perl")
+                .args(["-e", MONITOR])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let (send, lines) = channel();
+            let output = BufReader::new(child.stdout.take().unwrap());
+            std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+            Counting(child, lines)
+        }
+
+        fn id(&self) -> ConnectionId {
+            ConnectionId::of(self.0.id()).unwrap()
+        }
+
+        /// Whether a line of `who` comes within this time.
+        fn says(&self, who: &str, patience: Duration) -> bool {
+            let deadline = Instant::now() + patience;
+            while let Ok(line) = self.1.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                if line.starts_with(who) {
+                    return true;
+                }
+            }
+            false
+        }
+
+        fn all_say(&self) -> bool {
+            ["monitor", "child", "left"].iter().all(|who| self.says(who, PATIENCE))
+        }
+    }
+
+    fn is_root() -> bool {
+        ussh_os::process::effective_uid() == 0
+    }
+
+    #[test]
+    fn programs_stand_still_and_sshd_does_not_until_they_are_thawed_or_killed() {
+        if !is_root() {
+            return;
+        }
+        let mut session = Counting::start();
+        let (id, sshd) = (session.id(), BTreeSet::from([session.0.id()]));
+        assert_eq!(Cell::find(id).unwrap(), None);
+        let cell = Cell::find_or_make(id).unwrap();
+        assert_eq!(Cell::find(id).unwrap(), Some(cell.clone()));
+        assert_eq!(Cell::find_or_make(id).unwrap(), cell);
+        drop(session.0.stdin.take());
+        assert!(session.all_say());
+        for _ in 0..3 {
+            let stopped = cell.freeze(&sshd).unwrap();
+            assert!(stopped.processes >= 2 && stopped.all && cell.is_frozen(), "{stopped:?}");
+            while session.1.try_recv().is_ok() {}
+            assert!(session.says("monitor", PATIENCE), "sshd goes on");
+            for who in ["child", "left"] {
+                assert!(!session.says(who, Duration::from_millis(100)), "{who} goes on");
+            }
+            assert_eq!(cell.gather(&sshd).unwrap(), 0, "nothing has come since");
+            cell.thaw().unwrap();
+            assert!(!cell.is_frozen());
+            assert!(session.all_say());
+        }
+        cell.freeze(&sshd).unwrap();
+        cell.kill().unwrap();
+        session.0.kill().unwrap();
+        session.0.wait().unwrap();
+        cell.leave(true);
+        assert!(!session.says("left", PATIENCE), "its end of the pipe is closed");
+        assert!(Cell::find(id).is_err());
+    }
+
+    #[test]
+    fn a_group_is_a_sessions_by_its_name() {
+        let mount = ussh_os::cgroup::mount_point().unwrap();
+        let at = |path: &[&str]| {
+            let start = Cgroup::of(std::process::id()).unwrap();
+            assert!(start.path().starts_with(&mount));
+            path.iter().fold(start, |group, name| group.child(name))
+        };
+        let id = ConnectionId { pid: 7, start_time: 42 };
+        assert!(is_own(&at(&["ussh-sessions", "7-42"]), id));
+        assert!(!is_own(&at(&["ussh-sessions", "7-43"]), id) && !is_own(&at(&["7-42"]), id));
+        assert!(is_scope(&at(&["session-c1.scope"])));
+        assert!(!is_scope(&at(&["ssh.service"])) && !is_scope(&at(&["session-1.slice"])));
+    }
+}

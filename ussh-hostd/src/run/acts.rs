@@ -1,0 +1,150 @@
+//! What the daemon does when a session's state machine says so.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ussh_core::challenge::ChallengeContext;
+use ussh_core::clock::UnixTime;
+
+use super::Daemon;
+use crate::connection::Connection;
+use crate::look::{Look, NotRenewed};
+use crate::report::{Severity, on_terminal, span};
+use crate::session::{Action, Cause};
+use crate::spool::ConnectionId;
+use crate::trust::Trust;
+
+impl Daemon {
+    pub(super) fn act(&mut self, id: ConnectionId, action: Action) {
+        match action {
+            Action::Look => self.look(id),
+            Action::Warn { left } => self.warn(id, left),
+            Action::Prolong => self.prolong(id),
+            Action::Overdue => self.overdue(id),
+            Action::Freeze => self.freeze(id),
+            Action::Watch => self.watch_frozen(id),
+            Action::Announce(cause) => self.announce(id, &cause),
+            Action::Terminate => self.terminate(id),
+            Action::Kill => self.kill(id, "SIGTERM", Connection::kill),
+            Action::KillItself => self.kill(id, "SIGKILL to its child", |c| c.kill_monitor()),
+        }
+    }
+
+    pub(super) fn trust_for_renewals(&self) -> Result<Arc<Trust>, NotRenewed> {
+        if self.chores.feed_refuses() {
+            return Err(NotRenewed::Failed("the feed is stale".into()));
+        }
+        let unusable = || NotRenewed::Failed("the CA file or the revocation list is not usable".into());
+        self.trust.for_renewals().ok_or_else(unusable)
+    }
+
+    fn look(&mut self, id: ConnectionId) {
+        let trust = match self.trust_for_renewals() {
+            Ok(trust) => trust,
+            Err(why) => return self.take_answer(id, Err(why)),
+        };
+        let Some(held) = self.held.get(&id) else { return };
+        let (Some(current), Some(terms)) = (held.current.clone(), held.terms.clone()) else {
+            return self.take_answer(id, Err(NotRenewed::NothingNewer));
+        };
+        let context = ChallengeContext {
+            host: self.host.clone(),
+            service: "ussh-hostd".into(),
+            user: held.record.user.clone(),
+            ruser: String::new(),
+            tty: String::new(),
+            now: UnixTime(self.now().wall.as_secs()),
+        };
+        let (uid, timeout) = (held.record.uid, self.config.timing.agent_timeout);
+        let look = Look { id, uid, current, terms, trust, context, timeout };
+        self.lookers.begin(look);
+    }
+
+    fn warn(&self, id: ConnectionId, left: Duration) {
+        let left = left.max(Duration::from_secs(1));
+        let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
+        let text = format!(
+            "your certificate runs out in {}, and this session with it. To go on, run `ussh --login` on your own machine now.",
+            span(left)
+        );
+        let told = held.connection.tell(Some(held.record.uid), &on_terminal(&text));
+        let detail = format!(
+            "{}: runs out in {} and is not renewed; terminals told: {}",
+            held.who(),
+            span(left),
+            told.terminals()
+        );
+        self.report.certificate(Severity::Info, "Warning session of", certificate, &detail);
+    }
+
+    fn prolong(&mut self, id: ConnectionId) {
+        let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
+        let left = Duration::from_secs(certificate.valid_before().0).saturating_sub(self.now().wall);
+        let detail = format!("{}: good for another {}", held.who(), span(left));
+        self.report.certificate(Severity::Info, "Renewed session with", certificate, &detail);
+        self.thaw(id);
+    }
+
+    fn overdue(&mut self, id: ConnectionId) {
+        let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
+        let text = "your certificate has run out. This session goes on, and the log says so. For a new certificate run `ussh --login` on your own machine now.";
+        let told = held.connection.tell(Some(held.record.uid), &on_terminal(text));
+        let detail = format!("{}: it has run out and is not renewed; terminals told: {}", held.who(), told.terminals());
+        self.report.certificate(Severity::Warning, "Letting go on a session of", certificate, &detail);
+        // It was frozen under another configuration.
+        self.thaw(id);
+    }
+
+    fn announce(&mut self, id: ConnectionId, cause: &Cause) {
+        let elapsed = self.started.elapsed();
+        let Some(held) = self.held.get_mut(&id) else { return };
+        held.ending_since = Some(elapsed);
+        self.lookers.forget(id);
+        let has_run_out =
+            "your certificate has run out: this session ends now. Run `ussh` on your own machine and connect again.";
+        let (sentence, reason) = match cause {
+            Cause::Expired => (has_run_out, "it has run out and is not renewed".to_owned()),
+            Cause::NotFrozen(why) => {
+                (has_run_out, format!("it has run out, is not renewed and cannot be frozen: {why}"))
+            }
+            Cause::Refused(refusal) => (
+                "your certificate is no longer accepted here: this session ends now. For a new one run `ussh --login` on your own machine; if that does not help, ask your administrators.",
+                refusal.to_string(),
+            ),
+        };
+        let told = held.connection.tell(Some(held.record.uid), &on_terminal(sentence));
+        let detail = format!("{}: {reason}; terminals told: {}", held.who(), told.terminals());
+        held.last_word = Some(told);
+        match &held.current {
+            Some(certificate) => self.report.certificate(Severity::Notice, "Ending session of", certificate, &detail),
+            None => self.report.line(Severity::Notice, &format!("Ending session of {detail}")),
+        }
+    }
+
+    fn terminate(&mut self, id: ConnectionId) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        held.last_word = None;
+        // Held before the monitor ends: afterwards they are nobody's children.
+        held.connection.hold_programs();
+        if let Err(e) = held.connection.terminate() {
+            self.report.line(Severity::Error, &format!("Cannot end {}: {e}", held.who()));
+        }
+        held.connection.programs().hang_up();
+        if let Some(frozen) = &held.frozen {
+            // They cannot take a SIGHUP, and are not let go on for it.
+            if let Err(e) = frozen.cell.kill() {
+                self.report.line(Severity::Error, &format!("Cannot end what is frozen of {}: {e}", held.who()));
+            }
+        }
+    }
+
+    fn kill(&mut self, id: ConnectionId, after: &str, kill: impl FnOnce(&mut Connection) -> io::Result<()>) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        let result = kill(&mut held.connection);
+        self.report.line(Severity::Warning, &format!("Killing what {after} has not ended: {}", held.who()));
+        if let Err(e) = result {
+            self.report.line(Severity::Error, &format!("Cannot end {}: {e}", held.who()));
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Sessions that stand still: their programs are stopped by their cgroup (`cell`), and what sshd starts meanwhile before it runs (`ussh_os::births`).
+//!
+//! sshd itself goes on, so that its agent can be asked, and would go on to carry forwards: a connection with one is ended instead. So is one without an agent, which nothing could thaw.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ussh_os::births::Births;
+use ussh_os::sshd_connection::listeners;
+use ussh_os::sshd_forwards::{forward_of, servers};
+
+use super::{Daemon, Held};
+use crate::cell::{Cell, Stopped};
+use crate::config::AtEnd;
+use crate::report::{Severity, on_terminal, span};
+use crate::session::Event;
+use crate::spool::ConnectionId;
+
+const STANDS_STILL: &str = "your certificate has run out: this session stands still. Run `ussh` on your own machine, and it goes on by itself.";
+const GOES_ON: &str = "this session goes on.";
+/// systemd's own sign that it runs (sd_booted(3)): its logind makes a scope of a session, after our record is written.
+const SYSTEMD: &str = "/run/systemd/system";
+
+/// A session that stands still.
+#[derive(Debug)]
+pub(super) struct Frozen {
+    pub(super) cell: Cell,
+    /// Since then, or since this daemon knows it (elapsed).
+    since: Duration,
+}
+
+impl Daemon {
+    /// A session that is new to this daemon: it gets its group, or goes on as it was left.
+    pub(super) fn confine(&mut self, id: ConnectionId) {
+        let now = self.now();
+        let Some(held) = self.held.get_mut(&id) else { return };
+        if let Ok(Some(cell)) = Cell::find(id)
+            && cell.is_frozen()
+        {
+            held.cell = Some(cell.clone());
+            held.frozen = Some(Frozen { cell, since: now.elapsed });
+            if held.session.stays_frozen(now) {
+                self.report.line(Severity::Info, &format!("Session is frozen: {}", held.who()));
+                if let Err(why) = self.hold_still(id) {
+                    self.happened(id, Event::NotFrozen(why));
+                }
+            } else if held.session.is_good(now) {
+                self.thaw(id);
+            }
+            return;
+        }
+        let is_wanted = self.config.timing.at_end == AtEnd::Freeze && held.login.is_some();
+        if is_wanted && !std::path::Path::new(SYSTEMD).exists() {
+            match Cell::find_or_make(id) {
+                Ok(cell) => held.cell = Some(cell),
+                Err(e) => self.report.line(Severity::Error, &format!("No cgroup for session: {}: {e}", held.who())),
+            }
+        }
+    }
+
+    pub(super) fn freeze(&mut self, id: ConnectionId) {
+        let elapsed = self.started.elapsed();
+        let stopped = match self.stop(id, elapsed) {
+            Ok(stopped) => stopped,
+            Err(why) => return self.happened(id, Event::NotFrozen(why)),
+        };
+        let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
+        let told = held.connection.tell(Some(held.record.uid), &on_terminal(STANDS_STILL));
+        let detail = format!(
+            "{}: it has run out and is not renewed; {} processes{}; terminals told: {}",
+            held.who(),
+            stopped.processes,
+            if stopped.all { "" } else { ", not all of which stand still yet" },
+            told.terminals()
+        );
+        self.report.certificate(Severity::Notice, "Freezing session of", certificate, &detail);
+    }
+
+    /// The error is why it cannot be.
+    fn stop(&mut self, id: ConnectionId, elapsed: Duration) -> Result<Stopped, String> {
+        let held = self.held.get_mut(&id).ok_or("it is gone")?;
+        if let Some(forward) = forward_of(id).map_err(|e| format!("sock_diag: {e}"))? {
+            return Err(format!("it has {forward}"));
+        }
+        if listeners(id, held.record.uid).is_empty() {
+            return Err("it has no forwarded agent, which alone could thaw it".into());
+        }
+        let cell = Cell::find_or_make(id).map_err(|e| format!("cgroup: {e}"))?;
+        held.cell = Some(cell.clone());
+        self.hold_still(id)?;
+        let stopped = cell.freeze(&sshd_of(id)).map_err(|e| format!("cgroup: {e}"))?;
+        if let Some(held) = self.held.get_mut(&id) {
+            held.frozen = Some(Frozen { cell, since: elapsed });
+        }
+        Ok(stopped)
+    }
+
+    /// Sees to what sshd starts from now on.
+    fn hold_still(&mut self, id: ConnectionId) -> Result<(), String> {
+        let held = self.held.get_mut(&id).ok_or("it is gone")?;
+        for server in servers(id) {
+            if !held.births.iter().any(|births| births.parent() == server.pid) {
+                held.births.push(Births::seize(server.pid).map_err(|e| format!("ptrace of its sshd: {e}"))?);
+            }
+        }
+        Ok(())
+    }
+
+    /// What sshd could do for its user in spite of it is looked for.
+    pub(super) fn watch_frozen(&mut self, id: ConnectionId) {
+        let Some(held) = self.held.get(&id) else { return };
+        let Some(frozen) = &held.frozen else { return };
+        let watched = match forward_of(id) {
+            Ok(Some(forward)) => Err(format!("it has {forward}")),
+            Ok(None) => frozen.cell.gather(&sshd_of(id)).map_err(|e| format!("cgroup: {e}")),
+            Err(e) => Err(format!("sock_diag: {e}")),
+        };
+        match watched {
+            Ok(0) => {}
+            Ok(count) => {
+                let detail = format!("Freezing {count} more processes of session: {}", held.who());
+                self.report.line(Severity::Notice, &detail);
+            }
+            Err(why) => self.happened(id, Event::NotFrozen(why)),
+        }
+    }
+
+    /// Lets it go on, if it stands still.
+    pub(super) fn thaw(&mut self, id: ConnectionId) {
+        let elapsed = self.started.elapsed();
+        let Some(held) = self.held.get_mut(&id) else { return };
+        let Some(frozen) = held.frozen.take() else { return };
+        held.births.iter_mut().for_each(Births::release);
+        let thawed = frozen.cell.thaw();
+        let told = held.connection.tell(Some(held.record.uid), &on_terminal(GOES_ON));
+        let time = span(elapsed.saturating_sub(frozen.since));
+        match thawed {
+            Ok(()) => self.report.line(
+                Severity::Info,
+                &format!("Thawed session after {time}: {}; terminals told: {}", held.who(), told.terminals()),
+            ),
+            Err(e) => self.report.line(Severity::Error, &format!("Cannot thaw {}: cgroup: {e}", held.who())),
+        }
+    }
+
+    /// Answers every sshd process that is seen to and waits.
+    pub(super) fn attend_births(&mut self) {
+        for Held { births, frozen, record, .. } in self.held.values_mut() {
+            for births in births.iter_mut() {
+                births.attend(|pid| {
+                    // Let go while it is thawed, it is any program of the session's.
+                    if let Some(Err(e)) = frozen.as_ref().map(|frozen| frozen.cell.take_newborn(pid)) {
+                        let detail = format!("Cannot freeze process {pid} of user {}: {e}", record.user);
+                        self.report.line(Severity::Error, &detail);
+                    }
+                });
+            }
+            births.retain(|births| !births.is_over());
+        }
+    }
+
+    /// A connection that is gone: what stood still could never go on.
+    pub(super) fn leave_cell(&mut self, id: ConnectionId) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        if let Some(frozen) = held.frozen.take() {
+            let count = frozen.cell.count();
+            if let Err(e) = frozen.cell.kill() {
+                self.report.line(Severity::Error, &format!("Cannot end what is frozen of {}: {e}", held.who()));
+            }
+            if count > 0 {
+                let detail = format!("Ended {count} frozen processes, whose connection is gone: {}", held.who());
+                self.report.line(Severity::Notice, &detail);
+            }
+            frozen.cell.leave(true);
+        } else if let Some(cell) = &held.cell {
+            cell.leave(false);
+        }
+    }
+
+    /// What is said last.
+    pub(super) fn farewell(&self) -> String {
+        let frozen = self.held.values().filter(|held| held.frozen.is_some()).count();
+        match frozen {
+            0 => "Stopped; sessions go on".into(),
+            1 => "Stopped; sessions go on, and 1 that is frozen stays so".into(),
+            n => format!("Stopped; sessions go on, and {n} that are frozen stay so"),
+        }
+    }
+}
+
+/// sshd's own processes of a connection, which go on.
+fn sshd_of(id: ConnectionId) -> BTreeSet<u32> {
+    servers(id).into_iter().chain([id]).map(|process| process.pid).collect()
+}

@@ -1,0 +1,226 @@
+//! Sees to every process that another one starts, before that runs its first instruction: ptrace(2), PTRACE_SEIZE with PTRACE_O_TRACEFORK.
+//!
+//! The process itself runs as before; it waits for us only where it forks or takes a signal. All that is asked is answered by the thread that seized it, which hears of it by SIGCHLD.
+//! Should that end, the kernel lets the process go on, and what it starts too. Needs CAP_SYS_PTRACE, and nobody else who traces it.
+
+use std::io;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::ptrace;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// What a stop means (linux/ptrace.h). A stop by PTRACE_INTERRUPT, and one with its process group, which is not heeded.
+const EVENT_STOP: i32 = libc::PTRACE_EVENT_STOP;
+
+/// A process whose children are seen to.
+#[derive(Debug)]
+pub struct Births {
+    parent: Pid,
+    /// Born, and not yet let go.
+    newborn: Vec<Pid>,
+    /// To be let go at its next stop.
+    releasing: bool,
+    over: bool,
+}
+
+impl Births {
+    /// From now on.
+    /// # Errors
+    /// As the kernel says: EPERM if somebody else traces it or nobody may, ESRCH if it is gone.
+    pub fn seize(pid: u32) -> io::Result<Self> {
+        let parent = libc::pid_t::try_from(pid).map(Pid::from_raw).map_err(|_| io::ErrorKind::NotFound)?;
+        let forks = ptrace::Options::PTRACE_O_TRACEFORK
+            | ptrace::Options::PTRACE_O_TRACEVFORK
+            | ptrace::Options::PTRACE_O_TRACECLONE;
+        ptrace::seize(parent, forks)?;
+        Ok(Births { parent, newborn: Vec::new(), releasing: false, over: false })
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn parent(&self) -> u32 {
+        self.parent.as_raw().unsigned_abs()
+    }
+
+    /// Answers what has come since, and waits for nothing. `see_to` gets the number of each newborn while that stands still; then it is let go.
+    pub fn attend(&mut self, mut see_to: impl FnMut(u32)) {
+        while !self.over {
+            match waitpid(self.parent, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
+                Ok(WaitStatus::StillAlive) => break,
+                Ok(WaitStatus::PtraceEvent(_, _, EVENT_STOP)) => self.go_on(None),
+                Ok(WaitStatus::PtraceEvent(..)) => {
+                    // One that was killed meanwhile says nothing any more.
+                    if let Some(child) = ptrace::getevent(self.parent).ok().and_then(|pid| i32::try_from(pid).ok()) {
+                        see_to(child.unsigned_abs());
+                        self.newborn.push(Pid::from_raw(child));
+                    }
+                    self.go_on(None);
+                }
+                Ok(WaitStatus::Stopped(_, signal)) => self.go_on(Some(signal)),
+                Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(Errno::ECHILD) => self.over = true,
+                Err(Errno::EINTR) => {}
+                // A signal without a name (of the real-time ones): it is not passed on.
+                Ok(_) | Err(_) => self.go_on(None),
+            }
+        }
+        self.newborn.retain(|child| match waitpid(*child, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
+            Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => true,
+            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(Errno::ECHILD) => false,
+            Ok(WaitStatus::Stopped(_, signal)) => {
+                ptrace::detach(*child, Some(signal)).is_err_and(|e| e != Errno::ESRCH)
+            }
+            Ok(_) | Err(_) => ptrace::detach(*child, None).is_err_and(|e| e != Errno::ESRCH),
+        });
+    }
+
+    /// Lets it go, at its next stop, which is asked for: [`Births::attend`] it until [`Births::is_over`].
+    pub fn release(&mut self) {
+        if !self.releasing {
+            self.releasing = true;
+            // ESRCH: it is gone, or in a stop already.
+            let _ = ptrace::interrupt(self.parent);
+        }
+    }
+
+    /// Whether it is seen to no more, and nothing it has started waits.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.over && self.newborn.is_empty()
+    }
+
+    fn go_on(&mut self, signal: Option<Signal>) {
+        if self.releasing {
+            self.over = ptrace::detach(self.parent, signal) != Err(Errno::EINVAL);
+        } else {
+            // ESRCH: it was killed; its end is told next.
+            let _ = ptrace::cont(self.parent, signal);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Child, ChildStdin, Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::cgroup::Cgroup;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Says "parent", and has a fork of it say "child", for each line that it is given; and "usr1" when it gets that signal.
+    const FORKS: &str = "$| = 1; $SIG{USR1} = sub { print \"usr1\\n\" }; print \"ready\\n\"; while (1) { $_ = <STDIN>; next if !defined $_ && $!{EINTR}; \
+        last unless defined $_; my $pid = fork; unless ($pid) { print \"child\\n\"; exit } print \"parent\\n\" }";
+
+    struct Forker {
+        child: Child,
+        input: ChildStdin,
+        lines: std::sync::mpsc::Receiver<String>,
+    }
+
+    impl Forker {
+        fn start() -> Self {
+            let mut child =
+                Command::new("perl").args(["-e", FORKS]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+            let (send, lines) = std::sync::mpsc::channel();
+            std::thread::spawn(move || BufReader::new(output).lines().try_for_each(|line| send.send(line.unwrap())));
+            let forker = Forker { child, input, lines };
+            forker.lines.recv_timeout(PATIENCE).unwrap();
+            forker
+        }
+
+        fn fork(&mut self) {
+            self.input.write_all(b"\n").unwrap();
+        }
+
+        /// The next lines, sorted.
+        fn says(&self, count: usize) -> Vec<String> {
+            let mut lines: Vec<String> = (0..count).map(|_| self.lines.recv_timeout(PATIENCE).unwrap()).collect();
+            lines.sort();
+            lines
+        }
+    }
+
+    fn attend_until(births: &mut Births, mut see_to: impl FnMut(u32), mut done: impl FnMut(&Births) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            births.attend(&mut see_to);
+            if done(births) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{births:?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_newborn_does_nothing_before_it_was_seen_to_and_its_parent_goes_on() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let group = Cgroup::of(std::process::id()).unwrap().child(&format!("ussh-os-births-{}", std::process::id()));
+        group.make().unwrap();
+        group.freeze().unwrap();
+        let mut forker = Forker::start();
+        let mut births = Births::seize(forker.child.id()).unwrap();
+        assert_eq!(births.parent(), forker.child.id());
+        forker.fork();
+        let mut seen = 0;
+        attend_until(
+            &mut births,
+            |child| {
+                seen += 1;
+                group.take(child).unwrap()
+            },
+            |births| births.newborn.is_empty() && !group.processes().unwrap().is_empty(),
+        );
+        assert_eq!((seen, forker.says(1)), (1, vec!["parent".to_owned()]));
+        assert!(forker.lines.recv_timeout(Duration::from_millis(100)).is_err(), "born frozen");
+        // Signals come through.
+        nix::sys::signal::kill(births.parent, Signal::SIGUSR1).unwrap();
+        let mut said = None;
+        attend_until(
+            &mut births,
+            |_| panic!("nobody is born"),
+            |_| {
+                said = said.take().or_else(|| forker.lines.try_recv().ok());
+                said.is_some()
+            },
+        );
+        assert_eq!(said.as_deref(), Some("usr1"));
+
+        group.thaw().unwrap();
+        assert_eq!(forker.says(1), ["child"]);
+        births.release();
+        attend_until(&mut births, |_| {}, Births::is_over);
+        forker.fork();
+        assert_eq!(forker.says(2), ["child", "parent"], "as before");
+        assert!(group.wait_empty(PATIENCE).unwrap() || !group.processes().unwrap().is_empty());
+        forker.child.kill().unwrap();
+        forker.child.wait().unwrap();
+        group.kill().unwrap();
+        assert!(group.wait_empty(PATIENCE).unwrap());
+        group.remove().unwrap();
+    }
+
+    #[test]
+    fn one_that_ends_is_over_and_one_that_is_not_there_is_not_seized() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let mut forker = Forker::start();
+        let mut births = Births::seize(forker.child.id()).unwrap();
+        assert!(Births::seize(forker.child.id()).is_err(), "once only");
+        forker.child.kill().unwrap();
+        attend_until(&mut births, |_| {}, Births::is_over);
+        let _ = forker.child.wait();
+        assert!(Births::seize(forker.child.id()).is_err());
+        assert!(Births::seize(u32::MAX).is_err());
+    }
+}

@@ -1,0 +1,233 @@
+//! What sshd itself carries for a connection: forwarded ports and sockets, X11, tunnels. They need no process of the user's, so stopping his processes does not stop them.
+//!
+//! Told by the descriptors of the sshd process that serves the connection. Its monitor was there before it and has none of the client's wishes: what both hold (the client's
+//! connection, the log) is none. Seen is what is in use: a client that only listens on its own side (`-L`, `-D`) has nothing here until somebody connects.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::process_tree::ProcessId;
+use crate::sshd_connection::{looks_like_agent, socket_inodes, sshd_children};
+use crate::unix_diag::{Use, use_of};
+
+/// Sockets of services that a program asks without its user's knowing: the log, and who is who.
+const SERVICES: [&[u8]; 8] = [
+    b"/dev/log",
+    b"/run/systemd/",
+    b"/run/dbus/",
+    b"/run/nscd/",
+    b"/var/run/nscd/",
+    b"/var/lib/sss/",
+    b"/run/nslcd/",
+    b"/var/run/nslcd/",
+];
+
+/// A forward that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forward {
+    /// A socket of the network's: listening (`-R`, X11) or connected (`-L`, `-D`, `-W`).
+    Network,
+    /// A Unix socket at this path.
+    Unix(PathBuf),
+    /// `-w`.
+    Tunnel,
+}
+
+impl std::fmt::Display for Forward {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Forward::Network => write!(f, "a forwarded port"),
+            Forward::Unix(path) => write!(f, "a forwarded socket at {}", path.display()),
+            Forward::Tunnel => write!(f, "a forwarded tunnel"),
+        }
+    }
+}
+
+/// The sshd processes that serve the connection: those of the monitor's children that hold the client's connection, or else itself (root up to 9.7). Other forks of sshd
+/// (`internal-sftp`) are programs of the user's.
+#[must_use]
+pub fn servers(monitor: ProcessId) -> Vec<ProcessId> {
+    let children = sshd_children(monitor.pid);
+    // The client's came first, and has the lowest number.
+    let client = first_of_network(monitor.pid).ok().flatten();
+    let serves = |child: &ProcessId| client.is_none_or(|client| is_held(child.pid, client));
+    let serving: Vec<ProcessId> = children.into_iter().filter(serves).collect();
+    if serving.is_empty() { vec![monitor] } else { serving }
+}
+
+/// The first forward of a connection that is found, if any.
+/// # Errors
+/// The kernel cannot be asked.
+pub fn forward_of(monitor: ProcessId) -> io::Result<Option<Forward>> {
+    let servers = servers(monitor);
+    if servers.contains(&monitor) {
+        return first_forward(monitor.pid, &first_of_network(monitor.pid)?.into_iter().collect());
+    }
+    let shared = socket_inodes(monitor.pid);
+    for child in servers {
+        if let Some(forward) = first_forward(child.pid, &shared)? {
+            return Ok(Some(forward));
+        }
+    }
+    Ok(None)
+}
+
+fn first_forward(pid: u32, of_nobody: &BTreeSet<u32>) -> io::Result<Option<Forward>> {
+    if holds_tunnel(pid) {
+        return Ok(Some(Forward::Tunnel));
+    }
+    // The agent's own: sshd makes one for a connection.
+    let mut agent = None;
+    for inode in socket_inodes(pid).difference(of_nobody) {
+        let socket = match use_of(*inode) {
+            Ok(socket) => socket,
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !is_held(pid, *inode) => continue,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Some(Forward::Network)),
+            Err(e) => return Err(e),
+        };
+        if let Some(path) = path_of_forward(&socket, &mut agent) {
+            return Ok(Some(Forward::Unix(path)));
+        }
+    }
+    Ok(None)
+}
+
+/// `None`: it is something else.
+fn path_of_forward(socket: &Use, agent: &mut Option<PathBuf>) -> Option<PathBuf> {
+    let path = |name: &[u8]| {
+        let name = name.split(|byte| *byte == 0).find(|part| !part.is_empty()).unwrap_or_default();
+        PathBuf::from(std::ffi::OsStr::from_bytes(name))
+    };
+    if !socket.is_stream || (socket.name.is_empty() && socket.peer_name.is_empty()) {
+        // A pair, to one of its own programs.
+        return None;
+    }
+    if socket.name.is_empty() {
+        // sshd is the one that connected.
+        let is_service = SERVICES.iter().any(|service| socket.peer_name.starts_with(service));
+        return (!is_service).then(|| path(&socket.peer_name));
+    }
+    // It listens there, or accepted what came.
+    let here = path(&socket.name);
+    let is_agent = looks_like_agent(&here) && agent.get_or_insert_with(|| here.clone()) == &here;
+    (!is_agent).then_some(here)
+}
+
+fn is_held(pid: u32, inode: u32) -> bool {
+    socket_inodes(pid).contains(&inode)
+}
+
+fn holds_tunnel(pid: u32) -> bool {
+    descriptors(pid).iter().any(|(_, target)| target == Path::new("/dev/net/tun"))
+}
+
+/// The socket with the lowest descriptor that is no Unix socket.
+fn first_of_network(pid: u32) -> io::Result<Option<u32>> {
+    let mut all = descriptors(pid);
+    all.sort();
+    for (_, target) in all {
+        let inode = target.to_str().and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+        match inode.map(|inode| (inode, use_of(inode))) {
+            Some((inode, Err(e))) if e.kind() == io::ErrorKind::NotFound => return Ok(Some(inode)),
+            Some((_, Err(e))) => return Err(e),
+            Some((_, Ok(_))) | None => {}
+        }
+    }
+    Ok(None)
+}
+
+/// Number and what it is open on.
+fn descriptors(pid: u32) -> Vec<(u32, PathBuf)> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let number = |entry: &std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    entries.filter_map(|entry| Some((number(&entry)?, std::fs::read_link(entry.path()).ok()?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    /// A "monitor" with a connection of the network's, and a fork of it that opens what it is told; both keep all.
+    const SSHD: &str = r#"use Socket; use IO::Socket::UNIX; use IO::Socket::INET; $| = 1;
+my $client = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1') or die;
+my $fork = $ARGV[0] eq 'with' ? fork : 0; if ($fork) { waitpid($fork, 0); exit } my @all; print "ready\n";
+while (<STDIN>) { my ($what, $path) = split; my $s;
+  if ($what eq 'pair') { socketpair(my $a, my $b, AF_UNIX, SOCK_STREAM, 0) or die; push @all, $a, $b; $s = 1 }
+  if ($what eq 'listen') { $s = IO::Socket::UNIX->new(Type => SOCK_STREAM, Local => $path, Listen => 5) }
+  if ($what eq 'connect') { $s = IO::Socket::UNIX->new(Type => SOCK_STREAM, Peer => $path) }
+  if ($what eq 'network') { $s = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1') }
+  if ($what eq 'close') { @all = (); $s = 1 }
+  die "$what: $!" unless $s; push @all, $s unless $s eq '1'; print "done\n" }"#;
+
+    struct Sshd(Child, BufReader<std::process::ChildStdout>);
+
+    impl Sshd {
+        fn start(child: &str) -> Self {
+            let (piped, mut command) = (Stdio::piped, Command::new("perl"));
+            let mut child = command.args(["-e", SSHD, child]).stdin(piped()).stdout(piped()).spawn().unwrap();
+            let lines = BufReader::new(child.stdout.take().unwrap());
+            let mut sshd = Sshd(child, lines);
+            sshd.wait();
+            sshd
+        }
+
+        fn wait(&mut self) {
+            let mut line = String::new();
+            self.1.read_line(&mut line).unwrap();
+            assert!(!line.is_empty());
+        }
+
+        fn tell(&mut self, what: &str) -> Option<Forward> {
+            self.0.stdin.as_mut().unwrap().write_all(format!("{what}\n").as_bytes()).unwrap();
+            self.wait();
+            self.found()
+        }
+
+        fn found(&self) -> Option<Forward> {
+            forward_of(ProcessId::of(self.0.id()).unwrap()).unwrap()
+        }
+    }
+
+    impl Drop for Sshd {
+        fn drop(&mut self) {
+            drop(self.0.stdin.take());
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn forwards_are_told_from_the_agent_the_client_and_the_sessions_own_programs() {
+        let folder = std::env::temp_dir().join(format!("ussh-os-forwards-{}", std::process::id()));
+        let agents = folder.join("ssh-XyzXyzXyz1");
+        std::fs::create_dir_all(&agents).unwrap();
+        let (one, other, socket) = (agents.join("agent.1"), agents.join("agent.2"), folder.join("socket"));
+        let service = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for child in ["with", "without"] {
+            let mut sshd = Sshd::start(child);
+            assert_eq!(sshd.found(), None, "{child}: the client's own connection is none");
+            assert_eq!(sshd.tell("pair"), None, "{child}");
+            assert_eq!(sshd.tell(&format!("listen {}", one.display())), None, "{child}: the agent");
+            assert_eq!(sshd.tell(&format!("connect {}", socket.display())), None, "{child}: nobody serves it yet");
+            let _served = service.accept().unwrap();
+            assert_eq!(sshd.found(), Some(Forward::Unix(socket.clone())), "{child}");
+            assert_eq!(sshd.tell("close"), None, "{child}");
+            assert_eq!(sshd.tell("network"), Some(Forward::Network), "{child}");
+            assert_eq!(sshd.tell("close"), None, "{child}");
+            std::fs::remove_file(&one).unwrap();
+            sshd.tell(&format!("listen {}", one.display()));
+            let second = sshd.tell(&format!("listen {}", other.display()));
+            assert!(matches!(second, Some(Forward::Unix(_))), "{child}: there is one agent only: {second:?}");
+            drop(sshd);
+            for path in [&one, &other] {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
