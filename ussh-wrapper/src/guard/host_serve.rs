@@ -19,6 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_os::agent_socket::peer_of;
+use ussh_os::resident::give_back_start_up;
 
 use super::connection::{Connection, Incoming};
 use super::host_side::{HostSide, Rules, Talk};
@@ -81,6 +82,8 @@ pub fn serve_hosts() -> Result<(), ServeError> {
     let watch = Watch::new(socket, upstream.clone());
     let side = HostSide::new(upstream, rules, Box::new(SystemClock), Journal::of_this_user());
     let guard = HostGuard { listener, side: Arc::new(side), uid: files.sources.uid, crowd: Arc::default() };
+    // It stands for a day and mostly waits.
+    give_back_start_up();
     guard.run(files, watch);
     guard.side.note_rest(true);
     Ok(())
