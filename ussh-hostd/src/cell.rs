@@ -9,6 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use ussh_os::cgroup::Cgroup;
+use ussh_os::process_tree::parent_of;
 
 use crate::programs::descendants_of;
 use crate::spool::ConnectionId;
@@ -49,7 +50,7 @@ impl Cell {
     /// There are no cgroups here, or no such process.
     pub fn find(id: ConnectionId) -> io::Result<Option<Self>> {
         let at = Cgroup::of(id.pid)?;
-        Ok((is_own(&at, id) || is_scope(&at)).then(|| Cell::new(at)))
+        Ok((is_own(&at, id) || (is_scope(&at) && !is_shared(&at, id))).then(|| Cell::new(at)))
     }
 
     /// The same; it is made, and all that the session has running brought in, if there is none.
@@ -174,6 +175,11 @@ fn is_scope(group: &Cgroup) -> bool {
     group.name().strip_prefix("session-").is_some_and(|rest| rest.ends_with(".scope"))
 }
 
+/// Whether the sshd that listens is in it too: somebody started that from a session, and all its connections are in there unless they were moved.
+fn is_shared(group: &Cgroup, id: ConnectionId) -> bool {
+    parent_of(id.pid).is_none_or(|listener| Cgroup::of(listener).is_ok_and(|its| its == *group))
+}
+
 fn remove_abandoned(folder: &Cgroup) {
     for group in folder.children() {
         if ConnectionId::parse(group.name()).is_some_and(|id| !id.lives()) {
@@ -200,6 +206,13 @@ mod tests {
         count('child') unless fork; <STDIN>; unless (fork) { setpgrp; count('left') unless fork; exit } wait; count('monitor')";
 
     struct Counting(Child, Receiver<String>);
+
+    impl Drop for Counting {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
 
     impl Counting {
         fn start() -> Self {
@@ -272,6 +285,35 @@ mod tests {
         cell.leave(true);
         assert!(!session.says("left", PATIENCE), "its end of the pipe is closed");
         assert!(Cell::find(id).is_err());
+    }
+
+    /// As logind leaves it: the monitor and all that it started in a scope, the sshd that listens elsewhere.
+    #[test]
+    fn a_scope_of_logind_is_the_sessions_unless_sshd_itself_listens_in_it() {
+        if !is_root() {
+            return;
+        }
+        let session = Counting::start();
+        let (id, sshd) = (session.id(), BTreeSet::from([session.0.id()]));
+        let scope = Cgroup::of(id.pid).unwrap().child(&format!("session-{}.scope", std::process::id()));
+        scope.make().unwrap();
+        std::iter::once(id.pid).chain(descendants_of(id.pid)).for_each(|pid| scope.take(pid).unwrap());
+        let cell = Cell::find(id).unwrap().unwrap();
+        assert_eq!((cell.group.path(), Cell::find_or_make(id).unwrap()), (scope.path(), cell.clone()));
+        assert!(cell.freeze(&sshd).unwrap().all);
+        while session.1.try_recv().is_ok() {}
+        assert!(session.says("monitor", PATIENCE) && !session.says("child", Duration::from_millis(100)));
+        cell.thaw().unwrap();
+        assert!(session.says("child", PATIENCE));
+
+        // This very process, its parent, stands for the sshd that listens.
+        assert!(!is_shared(&scope, id) && is_shared(&Cgroup::of(std::process::id()).unwrap(), id));
+        cell.freeze(&sshd).unwrap();
+        cell.kill().unwrap();
+        drop(session);
+        cell.leave(true);
+        assert!(scope.exists(), "it is logind's to remove");
+        scope.remove().unwrap();
     }
 
     #[test]

@@ -18,6 +18,8 @@ const MAX_DEFAULT_WINDOW: Duration = Duration::from_secs(60);
 const LOOK_EVERY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
 /// Longest wait for the last message on the terminals to be passed on, before SIGTERM: sshd may be stopped, and its client may take no more.
 pub const LAST_WORD: Duration = Duration::from_millis(250);
+/// Longest time from SIGTERM to SIGKILL where the certificate is refused: sshd closes the session within milliseconds, and its user has no claim to more.
+const GRACE_OF_REFUSED: Duration = Duration::from_millis(500);
 /// Shortest and longest time from one look to the next after the end.
 const OVERDUE_LOOK_EVERY: std::ops::RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(60);
 /// Shortest and longest time from one look at a frozen session's agent to the next, and what part of the time that it has been frozen for.
@@ -106,8 +108,8 @@ enum Phase {
     Overdue { look_at: Duration, gap: Duration },
     /// Past its end, and its processes stand still since then; the next look is at `look_at`, the next watch at `watch_at` (all elapsed).
     Frozen { since: Duration, look_at: Duration, watch_at: Duration },
-    /// The terminals are told; SIGTERM when sshd has passed that on, at `terminate_at` (elapsed) in any case.
-    Announced { terminate_at: Duration },
+    /// The terminals are told; SIGTERM when sshd has passed that on, at `terminate_at` (elapsed) in any case, and SIGKILL when `grace` has passed after it.
+    Announced { terminate_at: Duration, grace: Duration },
     /// SIGTERM sent; SIGKILL at `kill_at` (elapsed).
     Terminated { kill_at: Duration },
     /// SIGKILL sent to the child; to itself at `again_at` (elapsed), and so on.
@@ -190,7 +192,7 @@ impl Session {
                 let next = if self.looking { watch_at } else { look_at.min(watch_at) };
                 Some(next.saturating_sub(now.elapsed))
             }
-            Phase::Announced { terminate_at } => Some(terminate_at.saturating_sub(now.elapsed)),
+            Phase::Announced { terminate_at, .. } => Some(terminate_at.saturating_sub(now.elapsed)),
             Phase::Terminated { kill_at } => Some(kill_at.saturating_sub(now.elapsed)),
             Phase::Killed { again_at } => Some(again_at.saturating_sub(now.elapsed)),
         }
@@ -257,7 +259,7 @@ impl Session {
                 self.look()
             }
             Phase::Frozen { since, look_at, watch_at } => self.stand_still(now, since, look_at, watch_at),
-            Phase::Announced { terminate_at } if now.elapsed >= terminate_at => self.terminate(now),
+            Phase::Announced { terminate_at, grace } if now.elapsed >= terminate_at => self.terminate(now, grace),
             Phase::Terminated { kill_at } if now.elapsed >= kill_at => {
                 self.phase = Phase::Killed { again_at: now.elapsed.saturating_add(self.timing.grace) };
                 vec![Action::Kill]
@@ -353,7 +355,7 @@ impl Session {
 
     fn on_last_word_out(&mut self, now: Now) -> Vec<Action> {
         match self.phase {
-            Phase::Announced { .. } => self.terminate(now),
+            Phase::Announced { grace, .. } => self.terminate(now, grace),
             Phase::Live
             | Phase::LastLook { .. }
             | Phase::Overdue { .. }
@@ -363,8 +365,8 @@ impl Session {
         }
     }
 
-    fn terminate(&mut self, now: Now) -> Vec<Action> {
-        self.phase = Phase::Terminated { kill_at: now.elapsed.saturating_add(self.timing.grace) };
+    fn terminate(&mut self, now: Now, grace: Duration) -> Vec<Action> {
+        self.phase = Phase::Terminated { kill_at: now.elapsed.saturating_add(grace) };
         vec![Action::Terminate]
     }
 
@@ -386,7 +388,11 @@ impl Session {
     }
 
     fn begin_end(&mut self, now: Now, cause: Cause) -> Vec<Action> {
-        self.phase = Phase::Announced { terminate_at: now.elapsed.saturating_add(LAST_WORD) };
+        let grace = match cause {
+            Cause::Expired | Cause::NotFrozen(_) => self.timing.grace,
+            Cause::Refused(_) => self.timing.grace.min(GRACE_OF_REFUSED),
+        };
+        self.phase = Phase::Announced { terminate_at: now.elapsed.saturating_add(LAST_WORD), grace };
         vec![Action::Announce(cause)]
     }
 }

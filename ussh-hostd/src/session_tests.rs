@@ -167,29 +167,43 @@ fn refused_certificate_ends_at_once_and_asks_nobody() {
 
 #[test]
 fn kills_the_child_after_grace_and_itself_only_later() {
-    let mut session = hour();
-    session.on(at(10), Event::Refused(Refusal::Revoked));
+    let mut session = about_to_end();
+    let cause = Cause::Expired;
+    assert_eq!(session.on(at(3600), Event::Time), [Action::Announce(cause)]);
     assert!(session.is_ending());
-    assert!(session.on(at(10), Event::Time).is_empty(), "the terminals are being told");
-    assert_eq!(session.wake_in(at(10)), Some(LAST_WORD));
-    assert_eq!(session.on(at(11), Event::Time), [Action::Terminate]);
-    assert!(session.on(at(12), Event::Time).is_empty());
-    assert_eq!(session.wake_in(at(12)), Some(secs(1)));
-    assert_eq!(session.on(at(13), Event::Time), [Action::Kill]);
-    assert!(session.on(at(14), Event::Time).is_empty());
-    assert_eq!(session.on(at(15), Event::Time), [Action::Kill, Action::KillItself]);
-    assert_eq!(session.wake_in(at(15)), Some(secs(60)));
+    assert!(session.on(at(3600), Event::Time).is_empty(), "the terminals are being told");
+    assert_eq!(session.wake_in(at(3600)), Some(LAST_WORD));
+    assert_eq!(session.on(at(3601), Event::Time), [Action::Terminate]);
+    assert!(session.on(at(3602), Event::Time).is_empty());
+    assert_eq!(session.wake_in(at(3602)), Some(secs(1)));
+    assert_eq!(session.on(at(3603), Event::Time), [Action::Kill]);
+    assert!(session.on(at(3604), Event::Time).is_empty());
+    assert_eq!(session.on(at(3605), Event::Time), [Action::Kill, Action::KillItself]);
+    assert_eq!(session.wake_in(at(3605)), Some(secs(60)));
+}
+
+#[test]
+fn one_that_is_refused_gets_half_a_second_of_grace_at_most() {
+    for (grace, wait) in
+        [(secs(2), Duration::from_millis(500)), (Duration::from_millis(200), Duration::from_millis(200))]
+    {
+        let mut session = Session::new(at(0), Some(until(3600)), &Timing { grace, ..timing() });
+        session.on(at(10), Event::Refused(Refusal::Revoked));
+        assert_eq!(session.on(at(11), Event::Time), [Action::Terminate]);
+        assert_eq!(session.wake_in(at(11)), Some(wait));
+        assert_eq!(session.on(at(12), Event::Time), [Action::Kill]);
+    }
 }
 
 #[test]
 fn ends_as_soon_as_the_last_word_is_out() {
-    let mut session = hour();
-    assert!(session.on(at(10), Event::LastWordOut).is_empty(), "nothing was said");
-    session.on(at(10), Event::Refused(Refusal::Revoked));
-    assert_eq!(session.on(at(10), Event::LastWordOut), [Action::Terminate]);
-    assert!(session.on(at(10), Event::LastWordOut).is_empty(), "once");
-    assert!(session.on(at(11), Event::Time).is_empty());
-    assert_eq!(session.on(at(12), Event::Time), [Action::Kill], "grace counts from SIGTERM");
+    let mut session = about_to_end();
+    assert!(session.on(at(3599), Event::LastWordOut).is_empty(), "nothing was said");
+    session.on(at(3600), Event::Time);
+    assert_eq!(session.on(at(3600), Event::LastWordOut), [Action::Terminate]);
+    assert!(session.on(at(3600), Event::LastWordOut).is_empty(), "once");
+    assert!(session.on(at(3601), Event::Time).is_empty());
+    assert_eq!(session.on(at(3602), Event::Time), [Action::Kill], "grace counts from SIGTERM");
 }
 
 #[test]

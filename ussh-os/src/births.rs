@@ -85,6 +85,11 @@ impl Births {
         }
     }
 
+    /// Takes a release back that has not come about yet.
+    pub fn keep(&mut self) {
+        self.releasing = false;
+    }
+
     /// Whether it is seen to no more, and nothing it has started waits.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -171,16 +176,16 @@ mod tests {
         let mut births = Births::seize(forker.child.id()).unwrap();
         assert_eq!(births.parent(), forker.child.id());
         forker.fork();
-        let mut seen = 0;
+        let seen = std::cell::Cell::new(0);
         attend_until(
             &mut births,
             |child| {
-                seen += 1;
+                seen.set(seen.get() + 1);
                 group.take(child).unwrap()
             },
             |births| births.newborn.is_empty() && !group.processes().unwrap().is_empty(),
         );
-        assert_eq!((seen, forker.says(1)), (1, vec!["parent".to_owned()]));
+        assert_eq!((seen.get(), forker.says(1)), (1, vec!["parent".to_owned()]));
         assert!(forker.lines.recv_timeout(Duration::from_millis(100)).is_err(), "born frozen");
         // Signals come through.
         nix::sys::signal::kill(births.parent, Signal::SIGUSR1).unwrap();
@@ -197,6 +202,12 @@ mod tests {
 
         group.thaw().unwrap();
         assert_eq!(forker.says(1), ["child"]);
+        // A release that is taken back is none.
+        births.release();
+        births.keep();
+        forker.fork();
+        attend_until(&mut births, |_| seen.set(seen.get() + 1), |births| births.newborn.is_empty() && seen.get() == 2);
+        assert_eq!(forker.says(2), ["child", "parent"]);
         births.release();
         attend_until(&mut births, |_| {}, Births::is_over);
         forker.fork();

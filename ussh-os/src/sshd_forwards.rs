@@ -13,7 +13,7 @@ use crate::sshd_connection::{looks_like_agent, socket_inodes, sshd_children};
 use crate::unix_diag::{Use, use_of};
 
 /// Sockets of services that a program asks without its user's knowing: the log, and who is who.
-const SERVICES: [&[u8]; 8] = [
+const SERVICES: [&[u8]; 10] = [
     b"/dev/log",
     b"/run/systemd/",
     b"/run/dbus/",
@@ -22,6 +22,8 @@ const SERVICES: [&[u8]; 8] = [
     b"/var/lib/sss/",
     b"/run/nslcd/",
     b"/var/run/nslcd/",
+    b"/run/samba/winbindd/",
+    b"/var/run/samba/winbindd/",
 ];
 
 /// A forward that was found.

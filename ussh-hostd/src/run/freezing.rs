@@ -99,8 +99,10 @@ impl Daemon {
     fn hold_still(&mut self, id: ConnectionId) -> Result<(), String> {
         let held = self.held.get_mut(&id).ok_or("it is gone")?;
         for server in servers(id) {
-            if !held.births.iter().any(|births| births.parent() == server.pid) {
-                held.births.push(Births::seize(server.pid).map_err(|e| format!("ptrace of its sshd: {e}"))?);
+            match held.births.iter_mut().find(|births| births.parent() == server.pid) {
+                // Of a thaw a moment ago.
+                Some(births) => births.keep(),
+                None => held.births.push(Births::seize(server.pid).map_err(|e| format!("ptrace of its sshd: {e}"))?),
             }
         }
         Ok(())

@@ -179,7 +179,9 @@ fn a_killed_daemon_finds_frozen_sessions_as_they_were() {
     let table = web1.run(["ussh-hostd", "sessions"]).unwrap().stdout;
     assert!(table.lines().any(|line| line.contains(ended.user()) && line.ends_with("  frozen")), "{table}");
 
-    // By hand, and what had left it goes too.
+    // Stopped for good; by hand it ends without the daemon, and what had left it goes too.
+    let stopped = web1.stop_service("ussh-hostd").unwrap();
+    assert!(stopped.stderr.contains("Stopped; sessions go on, and 1 that is frozen stays so\n"), "{stopped}");
     let pid = ended.row().unwrap()["pid"].to_string();
     assert!(ended.runs("sleep 4711"));
     let said = web1.run(["ussh-hostd", "end", &pid]).unwrap().ok().unwrap();
@@ -187,8 +189,6 @@ fn a_killed_daemon_finds_frozen_sessions_as_they_were() {
     assert_eq!(ended.shell.terminal().expect_exit(SOON).unwrap().code(), 255);
     wait_until(SOON, "what it had left running to go", || !ended.runs("sleep 4711")).unwrap();
     assert!(thawed.runs("sleep 4711"), "nobody else's");
-    let stopped = web1.stop_service("ussh-hostd").unwrap();
-    assert!(stopped.stderr.contains("Stopped; sessions go on\n"), "{stopped}");
 }
 
 #[test]
