@@ -205,7 +205,10 @@ mod tests {
     const MONITOR: &str = "$| = 1; sub count { while (1) { print \"$_[0] \", $n++, \"\\n\"; select undef, undef, undef, 0.01 } } \
         count('child') unless fork; <STDIN>; unless (fork) { setpgrp; count('left') unless fork; exit } wait; count('monitor')";
 
-    struct Counting(Child, Receiver<String>);
+    /// Between two lines of one.
+    const STEP: Duration = Duration::from_millis(10);
+
+    struct Counting(Child, Receiver<String>, Instant);
 
     impl Drop for Counting {
         fn drop(&mut self) {
@@ -216,6 +219,7 @@ mod tests {
 
     impl Counting {
         fn start() -> Self {
+            let began = Instant::now();
             let mut child = Command::new("perl")
                 .args(["-e", MONITOR])
                 .stdin(Stdio::piped())
@@ -225,7 +229,7 @@ mod tests {
             let (send, lines) = channel();
             let output = BufReader::new(child.stdout.take().unwrap());
             std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
-            Counting(child, lines)
+            Counting(child, lines, began)
         }
 
         fn id(&self) -> ConnectionId {
@@ -241,6 +245,18 @@ mod tests {
                 }
             }
             false
+        }
+
+        /// Passes over what was said before this call: up to a line of the monitor's that it cannot have come to by now. All write to one pipe.
+        fn catch_up(&self) {
+            let now = self.2.elapsed().as_nanos() / STEP.as_nanos();
+            loop {
+                let line = self.1.recv_timeout(PATIENCE).expect("sshd goes on");
+                let number = line.strip_prefix("monitor ").and_then(|number| number.parse::<u128>().ok());
+                if number.is_some_and(|number| number > now) {
+                    return;
+                }
+            }
         }
 
         fn all_say(&self) -> bool {
@@ -268,8 +284,7 @@ mod tests {
         for _ in 0..3 {
             let stopped = cell.freeze(&sshd).unwrap();
             assert!(stopped.processes >= 2 && stopped.all && cell.is_frozen(), "{stopped:?}");
-            while session.1.try_recv().is_ok() {}
-            assert!(session.says("monitor", PATIENCE), "sshd goes on");
+            session.catch_up();
             for who in ["child", "left"] {
                 assert!(!session.says(who, Duration::from_millis(100)), "{who} goes on");
             }
@@ -293,18 +308,21 @@ mod tests {
         if !is_root() {
             return;
         }
-        let session = Counting::start();
+        let mut session = Counting::start();
         let (id, sshd) = (session.id(), BTreeSet::from([session.0.id()]));
         let scope = Cgroup::of(id.pid).unwrap().child(&format!("session-{}.scope", std::process::id()));
         scope.make().unwrap();
+        assert!(session.says("child", PATIENCE), "forked");
         std::iter::once(id.pid).chain(descendants_of(id.pid)).for_each(|pid| scope.take(pid).unwrap());
+        drop(session.0.stdin.take());
+        assert!(session.all_say());
         let cell = Cell::find(id).unwrap().unwrap();
         assert_eq!((cell.group.path(), Cell::find_or_make(id).unwrap()), (scope.path(), cell.clone()));
         assert!(cell.freeze(&sshd).unwrap().all);
-        while session.1.try_recv().is_ok() {}
-        assert!(session.says("monitor", PATIENCE) && !session.says("child", Duration::from_millis(100)));
+        session.catch_up();
+        assert!(!session.says("child", Duration::from_millis(100)), "it stands still");
         cell.thaw().unwrap();
-        assert!(session.says("child", PATIENCE));
+        assert!(session.all_say());
 
         // This very process, its parent, stands for the sshd that listens.
         assert!(!is_shared(&scope, id) && is_shared(&Cgroup::of(std::process::id()).unwrap(), id));
