@@ -7,6 +7,7 @@ use ussh_core::agent::AgentError;
 use ussh_core::certificate::Certificate;
 use ussh_core::challenge::PossessionProof;
 use ussh_core::decision::{NotAccepted, Tried};
+use ussh_core::escape::{MAX_FIELD, escape};
 use ussh_core::verdict::{Refusal, VerifiedCertificate, check_ca_signature};
 use ussh_os::pam_module::{PamHandle, PamReturn};
 use ussh_os::syslog::Severity;
@@ -241,6 +242,7 @@ fn progress(reason: &NotAccepted) -> u8 {
         NotAccepted::Refused(refusal) => match refusal {
             Refusal::Malformed(_) => 0,
             Refusal::UntrustedCa { .. } => 1,
+            Refusal::BreakGlass(_) => 2,
             Refusal::WrongKind => 2,
             Refusal::NotYetValid { .. } | Refusal::Expired { .. } => 3,
             Refusal::ValidityTooLong { .. } | Refusal::LoginTooOld { .. } | Refusal::LoginFromTheFuture { .. } => 4,
@@ -353,6 +355,21 @@ pub fn session_recorded(subject: &Subject, debug: bool) -> PamReturn {
 pub fn session_refused(subject: &Subject, denial: &Denial) -> PamReturn {
     log(subject, denial);
     PamReturn::SessionErr
+}
+
+/// Somebody comes in by break-glass; `problem`: why no note of it could be left, or empty.
+pub fn break_glass(subject: &Subject, certificate: &Certificate, problem: &str) {
+    let reason = match problem {
+        "" => String::new(),
+        problem => format!("no note left for the CA: {}", escape(problem.as_bytes(), MAX_FIELD)),
+    };
+    entry("BREAK-GLASS login by", Severity::Alert, subject, log::Certificates::One(certificate), &reason);
+}
+
+/// It cannot be told which certificates are for break-glass.
+pub fn break_glass_unknown(subject: &Subject, problem: &str) {
+    let reason = format!("break-glass CA: {}", escape(problem.as_bytes(), MAX_FIELD));
+    entry("Session goes on", Severity::Error, subject, log::Certificates::None, &reason);
 }
 
 /// No record, and the line lets the session go on (`spool_failure=allow`).

@@ -5,8 +5,10 @@
 
 use std::path::Path;
 
+use ussh_core::break_glass::{CA_FILE, FOLDER, Note, check, read_keys};
 use ussh_core::certificate::Certificate;
 use ussh_core::clock::{Clock, SystemClock};
+use ussh_core::decision::Tried;
 use ussh_core::record::{SPOOL, SessionRecord, VERSION};
 use ussh_os::account::Account;
 use ussh_os::file_size;
@@ -27,7 +29,14 @@ pub fn open(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) -
         Ok(options) => options,
         Err(denial) => return answer::session_refused(&subject, &denial),
     };
-    let written = login_record(handle, &subject).and_then(|record| {
+    let record = login_record(handle, &subject);
+    // Against a rule of its own it gets nowhere, whatever the line allows where no record can be written.
+    if let Ok(record) = &record
+        && let Err(denial) = break_glass(&subject, record)
+    {
+        return answer::session_refused(&subject, &denial);
+    }
+    let written = record.and_then(|record| {
         let unavailable = |error: String| Denial::Unavailable(format!("record in {SPOOL}: {error}"));
         file_size::with_limit_as_error(|| record.write(Path::new(SPOOL)))
             .map_err(|error| unavailable(error.to_string()))?
@@ -38,6 +47,32 @@ pub fn open(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) -
         (Err(denial), SpoolFailure::Refuse) => answer::session_refused(&subject, &denial),
         (Err(denial), SpoolFailure::Allow) => answer::session_unwatched(&subject, &denial),
     }
+}
+
+/// Holds a login by break-glass to its rules, and notes it where a restart of the machine leaves it. A disk that takes no note keeps nobody out: the log has it.
+fn break_glass(subject: &Subject, record: &SessionRecord) -> Result<(), Denial> {
+    let pinned = match read_keys(Path::new(CA_FILE)) {
+        Ok(pinned) => pinned,
+        Err(error) => {
+            answer::break_glass_unknown(subject, &error.to_string());
+            return Ok(());
+        }
+    };
+    let certificate = record.certificate.as_deref().and_then(|line| Certificate::from_openssh(line).ok());
+    let Some(certificate) = certificate.filter(|certificate| pinned.contains(certificate.ca())) else {
+        return Ok(());
+    };
+    if let Err(refusal) = check(&certificate) {
+        return Err(Denial::of_tried(vec![Tried { certificate: Some(certificate), reason: refusal.into() }]));
+    }
+    let put = file_size::with_limit_as_error(|| Note::of(record, &certificate).put(Path::new(FOLDER)));
+    let problem = match put {
+        Ok(Ok(_)) => String::new(),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    answer::break_glass(subject, &certificate, &problem);
+    Ok(())
 }
 
 /// The hook of close_session.

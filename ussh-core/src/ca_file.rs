@@ -1,5 +1,6 @@
 //! Trusted CA keys, in the format of sshd's TrustedUserCAKeys (sshd `user_cert_trusted_ca`, sshkey_in_file).
 
+use crate::break_glass::MARK;
 use crate::certificate::Certificate;
 use crate::keys::{KeyError, PublicKey};
 
@@ -7,6 +8,7 @@ use crate::keys::{KeyError, PublicKey};
 #[derive(Clone, Debug, Default)]
 pub struct TrustedCas {
     keys: Vec<PublicKey>,
+    break_glass: Vec<PublicKey>,
     junk_at: Option<usize>,
 }
 
@@ -15,26 +17,44 @@ impl TrustedCas {
     ///
     /// A type that we do not take (ssh-dss) is junk, as it is for OpenSSH 10; an RSA key that is too short is skipped.
     pub fn parse(text: &[u8]) -> Self {
-        let mut keys = Vec::new();
+        let (mut keys, mut break_glass) = (Vec::new(), Vec::new());
         for (number, line) in text.split(|b| *b == b'\n').enumerate() {
             let indent = line.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
             if matches!(line.get(indent), None | Some(b'#')) {
                 continue;
             }
             match PublicKey::from_line(line) {
-                Ok(key) => keys.push(key),
+                Ok(key) => {
+                    if is_marked(line) {
+                        break_glass.push(key.clone());
+                    }
+                    keys.push(key);
+                }
                 Err(KeyError::TooShort(_)) => {}
                 Err(KeyError::IsCertificate) if Certificate::from_line(line).is_ok_and(|one| one.is_signed()) => {}
-                Err(_) => return TrustedCas { keys, junk_at: Some(number + 1) },
+                Err(_) => return TrustedCas { keys, break_glass, junk_at: Some(number + 1) },
             }
         }
-        TrustedCas { keys, junk_at: None }
+        TrustedCas { keys, break_glass, junk_at: None }
     }
 
     /// From keys at hand.
     pub fn from_keys(keys: Vec<PublicKey>) -> Self {
-        TrustedCas { keys, junk_at: None }
+        TrustedCas { keys, break_glass: Vec::new(), junk_at: None }
     }
+
+    /// These keys too are for break-glass, as far as they are trusted at all.
+    #[must_use]
+    pub fn with_break_glass(mut self, keys: &[PublicKey]) -> Self {
+        self.break_glass.extend_from_slice(keys);
+        self
+    }
+
+    /// Whether certificates by this key are for break-glass, and held to its rules ([`crate::break_glass::check`]).
+    pub fn is_break_glass(&self, key: &PublicKey) -> bool {
+        self.break_glass.contains(key)
+    }
+
     /// In the file's order.
     pub fn keys(&self) -> &[PublicKey] {
         &self.keys
@@ -47,6 +67,12 @@ impl TrustedCas {
     pub fn contains(&self, key: &PublicKey) -> bool {
         self.keys.contains(key)
     }
+}
+
+/// Whether the line's comment ends in [`MARK`].
+pub fn is_marked(line: &[u8]) -> bool {
+    let words = line.trim_ascii_end();
+    words.strip_suffix(MARK.as_bytes()).is_some_and(|before| before.ends_with(b" ") || before.ends_with(b"\t"))
 }
 
 #[cfg(test)]

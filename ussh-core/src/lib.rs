@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod audit;
+pub mod break_glass;
 pub mod ca_file;
 pub mod certificate;
 pub mod challenge;

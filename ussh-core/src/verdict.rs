@@ -79,6 +79,9 @@ pub enum Refusal {
         /// Of the CA.
         fingerprint: String,
     },
+    /// Against a rule of break-glass.
+    #[error("break-glass certificate: {0}")]
+    BreakGlass(&'static str),
     /// A host certificate for a user, or the other way round.
     #[error("certificate is of the wrong type")]
     WrongKind,
@@ -241,7 +244,8 @@ pub fn source_address_allows(certificate: &Certificate, origin: Option<IpAddr>) 
 
 fn check_ca(certificate: &Certificate, demand: &Demand<'_>) -> Result<(), Refusal> {
     if demand.cas.contains(certificate.ca()) {
-        return Ok(());
+        let is_break_glass = demand.cas.is_break_glass(certificate.ca());
+        return if is_break_glass { crate::break_glass::check(certificate) } else { Ok(()) };
     }
     Err(Refusal::UntrustedCa { fingerprint: certificate.ca().fingerprint() })
 }

@@ -97,6 +97,15 @@ impl CaServer<'_> {
         Ok(exchange.received_krl(&answer)?)
     }
 
+    /// `break-glass`: done, the CA has all of it on its disk.
+    /// # Errors
+    /// [`CaError`]
+    pub fn report(&self, mut exchange: Exchange) -> Result<(), CaError> {
+        let (_ssh, answer) = self.exchange(&mut exchange, PATIENCE)?;
+        exchange.reported(&answer)?;
+        Ok(())
+    }
+
     /// `feed`: as untrusted as any.
     /// # Errors
     /// [`CaError`]

@@ -1,4 +1,4 @@
-//! What the daemon has done by the clock: `sync` and `renew`, each a run of this very program of its own, so that no session ever waits for a network or a disk.
+//! What the daemon has done by the clock: `sync`, `renew` and `report`, each a run of this very program of its own, so that no session ever waits for a network or a disk.
 //!
 //! Not all hosts at once: a sync comes a fifth sooner or later each time, a renewal when the certificate's own digest says (`host_key`).
 
@@ -32,7 +32,7 @@ struct Running {
     handle: ProcessHandle,
 }
 
-/// One of the two.
+/// One of them.
 #[derive(Debug)]
 struct Chore {
     verb: &'static str,
@@ -85,13 +85,15 @@ impl Chore {
     }
 }
 
-/// Both, and the alarms.
+/// All of them, and the alarms.
 #[derive(Debug)]
 pub struct Chores {
     config: Config,
     path: Option<PathBuf>,
     sync: Chore,
     renew: Chore,
+    /// Of break-glass uses.
+    tell: Chore,
     /// When each alarm was told (elapsed).
     told: BTreeMap<String, Duration>,
     stale_from: Option<UnixTime>,
@@ -108,6 +110,7 @@ impl Chores {
             path: path.map(Path::to_owned),
             sync: Chore::new("sync"),
             renew: Chore::new("renew"),
+            tell: Chore::new("report"),
             told: BTreeMap::new(),
             stale_from: None,
             stale_refuses: false,
@@ -122,7 +125,7 @@ impl Chores {
 
     /// To poll on: readable when one has ended.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        [&self.sync, &self.renew]
+        [&self.sync, &self.renew, &self.tell]
             .into_iter()
             .filter_map(|chore| chore.running.as_ref())
             .map(|running| running.handle.as_fd())
@@ -139,7 +142,7 @@ impl Chores {
         // While one runs the other waits for its end.
         let is_busy = self.sync.running.is_some() || self.renew.running.is_some();
         let [sync, renew] = [&self.sync, &self.renew].map(|chore| chore.wake_in(now.elapsed).filter(|_| !is_busy));
-        [sync, renew, stale].into_iter().flatten().min()
+        [sync, renew, stale, self.tell.wake_in(now.elapsed)].into_iter().flatten().min()
     }
 
     /// Looks at the files anew: what is due when, and what somebody must hear of.
@@ -165,6 +168,14 @@ impl Chores {
         }
         self.plan_renewal(now, health.renewal);
         self.plan_sync(now);
+        if self.tell.due.is_none() && health.break_glass_waiting > 0 {
+            self.tell.due = Some(now.elapsed);
+        }
+    }
+
+    /// Break-glass was used: whoever is to know of it is told at once, however often that failed before.
+    pub fn tell_now(&mut self, now: Now) {
+        self.tell.due = Some(now.elapsed);
     }
 
     fn plan_renewal(&mut self, now: Now, at: Option<UnixTime>) {
@@ -199,9 +210,18 @@ impl Chores {
         if self.sync.ended().is_some() {
             look = true;
         }
+        if let Some(good) = self.tell.ended() {
+            // One that came meanwhile has set its own time.
+            let again = self.again(self.tell.failures);
+            self.tell.due = self.tell.due.or((!good).then(|| now.elapsed.saturating_add(again)));
+            look = true;
+        }
+        if self.tell.is_due(now.elapsed) {
+            self.tell.due = None;
+            begin(&mut self.tell, self.path.as_deref(), report);
+        }
         if self.renew.ended().is_some() {
-            let doubled = RENEW_AGAIN.start().saturating_mul(1 << self.renew.failures.saturating_sub(1).min(10));
-            let again = self.jittered(doubled.min(*RENEW_AGAIN.end()));
+            let again = self.again(self.renew.failures);
             self.renew.due = Some(now.elapsed.saturating_add(again));
             look = true;
         }
@@ -217,6 +237,12 @@ impl Chores {
         }
         let is_stale_now = self.stale_from.is_some_and(|from| now.wall >= Duration::from_secs(from.0));
         look || (is_stale_now && !self.told.contains_key("stale"))
+    }
+
+    /// After so many failures in a row.
+    fn again(&mut self, failures: u32) -> Duration {
+        let doubled = RENEW_AGAIN.start().saturating_mul(1 << failures.saturating_sub(1).min(10));
+        self.jittered(doubled.min(*RENEW_AGAIN.end()))
     }
 
     /// From four to six fifths of it.

@@ -17,7 +17,7 @@ use crate::renew::{self, RenewError};
 use crate::report::{Report, Severity};
 use crate::show::{self, Status};
 use crate::sync::SyncError;
-use crate::{ca_ssh, end, run, sync, trust_note, watching};
+use crate::{ca_ssh, end, glass, run, sync, trust_note, watching};
 
 /// Exit statuses beside 0 (sysexits.h).
 const FAILED: u8 = 1;
@@ -30,7 +30,7 @@ const CONFIG: u8 = 78;
 /// A session that was opened with a user certificate lives until that certificate runs out. Shortly before, its own forwarded agent is asked for a newer certificate
 /// of the same key ID and CA that still allows the login (account, force-command, client address), with proof that the agent holds the key: found, the session goes
 /// on, and its user sees nothing; not found, its terminals are warned, and at the end the session is closed, with its forwarded ports and its programs, but not with
-/// those that had left it before (daemons, tmux). A session whose certificate is revoked is closed at once. Sessions without a certificate are left alone.
+/// those that had left it before (daemons, tmux). A session whose certificate is revoked is closed at once. Sessions without a certificate are left alone, unless the configuration limits their time; those by break-glass last an hour at most.
 ///
 /// Sessions are known from the records that pam_ussh.so writes (a `session` line in sshd's PAM stack). Nobody is locked out while this daemon is down, and
 /// it takes up every open session when it is started again.
@@ -62,6 +62,10 @@ Files: /etc/ussh/hostd.toml   configuration (TOML; unknown keys are refused)
          grace_seconds         from SIGTERM to SIGKILL at the end of a session [2]
          at_end                \"end\"; \"warn\": a session whose certificate runs out goes on, and is told so; \"freeze\": its programs
                                stand still until its agent has a newer certificate (cgroup v2) [\"end\"]
+         without_certificate_limit_seconds  what a session without a certificate may last [as long as it likes]
+         break_glass_ca_file   key of the break-glass CA, whose certificates always open the door [\"/etc/ussh/break_glass_ca.pub\"]
+         break_glass_limit_seconds  what a session by one may last [3600]
+         break_glass_hook      run at each use, a list of words; break_glass_hook_user runs it [none; \"nobody\"]
          [sync] source         \"ssh:\" (the CA that this host is enrolled with), \"file:/PATH\" (a feed, or a folder with one),
                                \"exec:/PROGRAM ARGUMENTS\" (what it prints; run as nobody, no shell) [\"ssh:\" if enrolled]
          [sync] feed_key       file with the feed key, for a host that is not enrolled [none: the source must be a folder of
@@ -97,6 +101,8 @@ enum Verb {
     /// Everything in the feed is checked before anything is replaced: the signature by the pinned feed key, that it goes back in nothing, its age; at least one CA key, a KRL that reads to its end and is no older
     /// than the installed one. On any error nothing has changed and the exit status is 1. A running daemon does it by itself, and notices the new files.
     Sync,
+    /// Tell of break-glass uses whoever does not know yet: terminals, the hook, the CA (the daemon does it by itself)
+    Report,
     /// List the sessions
     Sessions {
         #[command(flatten)]
@@ -158,6 +164,7 @@ impl Verb {
             | Verb::Enroll(_)
             | Verb::Renew { .. }
             | Verb::Sync
+            | Verb::Report
             | Verb::Sessions { .. }
             | Verb::End { .. }
             | Verb::Status { .. } => true,
@@ -205,6 +212,7 @@ pub fn main() -> ExitCode {
         Verb::Enroll(arguments) => do_enroll(&config, arguments),
         Verb::Renew { same_machine } => do_renew(&config, same_machine),
         Verb::Sync => do_sync(&config),
+        Verb::Report => do_report(&config),
         Verb::Sessions { format, watch: false } => sessions(&config, format),
         Verb::Sessions { format, watch: true } => match watching::watch(&config, format.json) {
             Ok(()) => ExitCode::SUCCESS,
@@ -216,6 +224,16 @@ pub fn main() -> ExitCode {
         },
         Verb::Check => check(&config),
         Verb::Status { format, metrics } => status(&config, format, metrics),
+    }
+}
+
+fn do_report(config: &Config) -> ExitCode {
+    match glass::report(config) {
+        Ok(told) => print(&told.iter().map(|line| format!("{line}\n")).collect::<String>()),
+        Err(e) => {
+            Report::quiet().line(Severity::Error, &format!("Break-glass: {e}"));
+            fail(FAILED, &e.to_string())
+        }
     }
 }
 

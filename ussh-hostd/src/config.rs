@@ -72,6 +72,11 @@ struct Raw {
     agent_timeout_seconds: u64,
     grace_seconds: u64,
     at_end: AtEnd,
+    without_certificate_limit_seconds: Option<u64>,
+    break_glass_ca_file: PathBuf,
+    break_glass_limit_seconds: u64,
+    break_glass_hook: Vec<String>,
+    break_glass_hook_user: String,
     sync: Option<RawSync>,
 }
 
@@ -123,6 +128,11 @@ impl Default for Raw {
             agent_timeout_seconds: 3,
             grace_seconds: 2,
             at_end: AtEnd::End,
+            without_certificate_limit_seconds: None,
+            break_glass_ca_file: ussh_core::break_glass::CA_FILE.into(),
+            break_glass_limit_seconds: 3600,
+            break_glass_hook: Vec::new(),
+            break_glass_hook_user: "nobody".into(),
             sync: None,
         }
     }
@@ -141,8 +151,25 @@ pub struct Config {
     pub state: PathBuf,
     /// When and how long.
     pub timing: Timing,
+    /// What those that came without a certificate may last; `None`: as long as they like.
+    pub without_certificate_limit: Option<Duration>,
+    /// Certificates that always open a door.
+    pub break_glass: BreakGlassConfig,
     /// Where `sync` gets trust from.
     pub sync: Option<SyncConfig>,
+}
+
+/// `break_glass_…`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BreakGlassConfig {
+    /// Their CA's key; pam_ussh's session line knows the usual place only.
+    pub ca_file: PathBuf,
+    /// What a session of theirs may last.
+    pub limit: Duration,
+    /// Run at each use: a program's absolute path and its arguments; empty: nothing.
+    pub hook: Vec<String>,
+    /// The account that it runs as.
+    pub hook_user: String,
 }
 
 /// Times of a session's last stretch.
@@ -254,12 +281,27 @@ impl Config {
             spool: check.spool(raw.spool)?,
             state: check.absolute("state", raw.state)?,
             timing,
+            without_certificate_limit: raw
+                .without_certificate_limit_seconds
+                .map(|s| check.seconds("without_certificate_limit_seconds", s, MAX_AHEAD_SECONDS))
+                .transpose()?,
+            break_glass: BreakGlassConfig {
+                ca_file: check.absolute("break_glass_ca_file", raw.break_glass_ca_file)?,
+                limit: check.seconds("break_glass_limit_seconds", raw.break_glass_limit_seconds, MAX_AHEAD_SECONDS)?,
+                hook: check.hook(raw.break_glass_hook)?,
+                hook_user: raw.break_glass_hook_user,
+            },
             sync: raw.sync.map(|s| check.sync(s)).transpose()?,
         })
     }
 }
 
 impl Config {
+    /// Where the notes of break-glass uses lie; pam_ussh's session line knows the usual place only.
+    pub fn break_glass_folder(&self) -> PathBuf {
+        self.state.join("break-glass")
+    }
+
     /// Held by the daemon, with its process: `<pid>-<start_time>`.
     pub fn lock_file(&self) -> PathBuf {
         self.spool.with_file_name("run.lock")
@@ -298,6 +340,15 @@ impl Check<'_> {
 
     fn absolute(&self, key: &'static str, file: PathBuf) -> Result<PathBuf, ConfigError> {
         if file.is_absolute() { Ok(file) } else { Err(self.refuse(key, "must be an absolute path")) }
+    }
+
+    fn hook(&self, words: Vec<String>) -> Result<Vec<String>, ConfigError> {
+        let is_program = |path: &String| path.starts_with('/');
+        if words.first().is_none_or(is_program) && !words.iter().any(|word| word.contains('\0')) {
+            Ok(words)
+        } else {
+            Err(self.refuse("break_glass_hook", "must be a list: a program's absolute path, and its arguments"))
+        }
     }
 
     fn spool(&self, folder: PathBuf) -> Result<PathBuf, ConfigError> {
@@ -399,6 +450,22 @@ mod tests {
     }
 
     #[test]
+    fn limits_and_the_hook_are_checked() {
+        let config = parse("without_certificate_limit_seconds = 60\nbreak_glass_limit_seconds = 90\nbreak_glass_hook = ['/bin/mail', 'root']").unwrap();
+        assert_eq!(config.without_certificate_limit, Some(Duration::from_secs(60)));
+        assert_eq!(config.break_glass.limit, Duration::from_secs(90));
+        assert_eq!(config.break_glass.hook, ["/bin/mail", "root"]);
+        for (text, key) in [
+            ("without_certificate_limit_seconds = 0", "without_certificate_limit_seconds"),
+            ("break_glass_limit_seconds = 0", "break_glass_limit_seconds"),
+            ("break_glass_hook = ['mail']", "break_glass_hook"),
+            ("break_glass_ca_file = 'x'", "break_glass_ca_file"),
+        ] {
+            assert!(parse(text).unwrap_err().contains(key), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_commented_out_in_the_example_is_what_holds_without() {
         let example = include_str!("../../packaging/ussh/hostd.toml");
         let config = parse(example).unwrap();
@@ -408,7 +475,7 @@ mod tests {
         assert!(stated.contains("\nwarn_before_seconds = "));
         assert_eq!(parse(&stated).unwrap(), config);
         // What has no fixed default is a key of ours as well.
-        let all = ["look_", "known_", "feed_", "stale_"]
+        let all = ["look_", "known_", "feed_", "stale_", "without_"]
             .iter()
             .fold(stated, |text, key| text.replace(&format!("# {key}"), key));
         let all = parse(&all).unwrap();

@@ -8,6 +8,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ussh_core::break_glass::read_keys;
+use ussh_core::ca_file::TrustedCas;
 use ussh_core::certificate::Certificate;
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::enroll::{Exchange, Granted, HostToken, MAX_KEYS};
@@ -20,11 +22,12 @@ use crate::ca_ssh::{CaError, CaServer, Known};
 use crate::child::{Bounds, ChildError, program, run};
 use crate::config::Config;
 use crate::enrolment::{Enrolment, EnrolmentError};
+use crate::glass::with_pinned;
 use crate::host_key::{DEFAULT_KEYS, certificate_file, public_file};
 use crate::pinned::FeedPin;
 use crate::place::{self, NewFile, PlaceError, Placed};
 use crate::sshd::{self, SshdError};
-use crate::sync::{SyncError, lock};
+use crate::sync::{SyncError, check_pinned, lock};
 
 /// Where sshd is told of it.
 pub const DROP_IN: &str = "/etc/ssh/sshd_config.d/ussh-host.conf";
@@ -143,7 +146,9 @@ pub fn enroll(config: &Config, wish: Wish) -> Result<Vec<String>, EnrollError> {
     let exchange = Exchange::enroll(token, names, private().map_err(own)?);
     let pending = server.certificates(exchange)?;
     let krl = server.krl(Exchange::krl(private().map_err(own)?))?;
-    RevokedKeys::parse(&krl).map_err(EnrollError::Krl)?;
+    let revoked = RevokedKeys::parse(&krl).map_err(EnrollError::Krl)?;
+    let pinned = read_keys(&config.break_glass.ca_file).map_err(SyncError::from)?;
+    check_pinned(&pinned, &TrustedCas::from_keys(pending.granted.user_ca.clone()), Some(&revoked))?;
 
     let granted = &pending.granted;
     let paths: Vec<PathBuf> = keys.iter().map(|key| key.path.clone()).collect();
@@ -151,7 +156,7 @@ pub fn enroll(config: &Config, wish: Wish) -> Result<Vec<String>, EnrollError> {
     let mut files: Vec<NewFile> = keys.into_iter().flat_map(|key| key.files).collect();
     files.extend(certificate_files(&paths, &granted.certificates));
     let user_ca: String = granted.user_ca.iter().map(|key| key.to_openssh("") + "\n").collect();
-    files.push(NewFile::public(&config.ca_file, user_ca));
+    files.push(NewFile::public(&config.ca_file, with_pinned(user_ca.as_bytes(), &pinned)));
     files.extend(config.revoked_keys.as_ref().map(|file| NewFile::public(file, krl)));
     files.extend(enrolment.files(&config.state)?);
     if let Some(key) = &granted.feed_key {

@@ -1,16 +1,23 @@
 //! What somebody must hear of beside the sessions: host certificates that run out, a feed that is stale or refused, a machine that is a copy. Read from the files, like all of `status`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
+use ussh_core::break_glass::read_keys;
+use ussh_core::ca_file::TrustedCas;
 use ussh_core::clock::UnixTime;
 use ussh_core::escape::escape;
+use ussh_core::trusted_file::read_trusted;
 use ussh_os::{cgroup, process};
 
 use crate::config::{AtEnd, Config, Stale, SyncConfig};
 use crate::enrolment::{Enrolment, EnrolmentError};
+use crate::glass::Waiting;
 use crate::host_key::HostKey;
 use crate::pinned::FeedPin;
+use crate::report::span;
+use crate::trust::MAX_CA_FILE;
 use crate::{sync, trust_note};
 
 /// Something that is wrong.
@@ -65,6 +72,8 @@ pub struct Health {
     pub stale_from: Option<UnixTime>,
     /// Being stale, it keeps sessions from being renewed.
     pub stale_refuses: bool,
+    /// Break-glass uses of which somebody does not know yet.
+    pub break_glass_waiting: usize,
     /// What is wrong.
     pub alarms: Vec<Alarm>,
 }
@@ -124,6 +133,31 @@ impl Health {
         if let Some(problem) = trust_note::read(&config.sync_note()) {
             alarm("sync", format!("the last sync failed: {problem}"));
         }
+        let waiting = match Waiting::read(config) {
+            Ok(waiting) => {
+                if waiting.is_late(now) {
+                    let age = waiting.since.map(|since| span(Duration::from_secs(now.0.saturating_sub(since.0))));
+                    alarm(
+                        "break-glass",
+                        format!(
+                            "{} uses of break-glass wait to be told to the CA and the hook, the oldest {}: `ussh-hostd report` says why",
+                            waiting.count,
+                            age.map_or_else(|| "cannot be read".to_owned(), |age| format!("for {age}"))
+                        ),
+                    );
+                }
+                waiting.count
+            }
+            // Others than root have no business there.
+            Err(_) if process::effective_uid() != 0 => 0,
+            Err(e) => {
+                alarm("break-glass", format!("{}: {e}", config.break_glass_folder().display()));
+                0
+            }
+        };
+        if let Some(text) = untrusted_break_glass(config) {
+            alarm("break-glass CA", text);
+        }
         let feed = pin.as_ref().zip(last).map(|(pin, last)| FeedRow {
             ca: last.ca.clone(),
             version: last.version,
@@ -139,9 +173,25 @@ impl Health {
             host,
             feed,
             stale_refuses,
+            break_glass_waiting: waiting,
             alarms,
         }
     }
+}
+
+/// Whether sshd and sudo take the break-glass CA's certificates, and as such.
+fn untrusted_break_glass(config: &Config) -> Option<String> {
+    let pinned = match read_keys(&config.break_glass.ca_file) {
+        Ok(pinned) => pinned,
+        Err(e) => return Some(format!("break_glass_ca_file: {e}")),
+    };
+    let cas = read_trusted(&config.ca_file, MAX_CA_FILE).map(|data| TrustedCas::parse(&data)).unwrap_or_default();
+    let missing = pinned.iter().find(|key| !cas.contains(key) || !cas.is_break_glass(key))?;
+    Some(format!(
+        "the break-glass CA {} is not trusted as such in {}: run `ussh-hostd sync`",
+        missing.fingerprint(),
+        config.ca_file.display()
+    ))
 }
 
 /// Whether there is what freezing a session takes: cgroups that can be stopped, and ptrace. Only root can try all of it.

@@ -56,6 +56,8 @@ mod enroll;
 
 mod renew;
 
+mod glass;
+
 mod health;
 
 mod chores;

@@ -7,6 +7,8 @@ mod acts;
 
 mod freezing;
 
+mod glass;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
@@ -29,7 +31,7 @@ use crate::chores::Chores;
 use crate::config::Config;
 use crate::connection::{Connection, Told};
 use crate::look::{Answer, Lookers, NotRenewed};
-use crate::report::{Report, Severity};
+use crate::report::{Report, Severity, span};
 use crate::session::{Event, Now, Session};
 use crate::spool::{ConnectionId, Found, Spool};
 use crate::start::{RunError, lock, raise_descriptor_limit};
@@ -79,6 +81,10 @@ struct Held {
     cell: Option<Cell>,
     /// Its programs stand still.
     frozen: Option<Frozen>,
+    /// It was opened by a break-glass certificate.
+    break_glass: bool,
+    /// And that is on disk.
+    noted: std::cell::Cell<bool>,
     /// Its sshd processes whose children are seen to, and those that are being let go.
     births: Vec<Births>,
 }
@@ -112,7 +118,7 @@ struct Daemon {
 impl Daemon {
     fn new(config: &Config, path: Option<&Path>, spool: Spool) -> Result<Self, RunError> {
         let trust = TrustStore::new(config);
-        let files = FileWatch::new(spool.folder(), trust.files());
+        let files = FileWatch::new(spool.folder(), trust.watched());
         Ok(Daemon {
             config: config.clone(),
             report: Report::new(),
@@ -305,6 +311,7 @@ impl Daemon {
                 self.take_up(id);
             }
         }
+        self.note_break_glass();
     }
 
     fn take_up(&mut self, id: ConnectionId) {
@@ -329,7 +336,13 @@ impl Daemon {
             let newest = self.spool.current(id, login);
             if allowed(&newest) { newest } else { login.clone() }
         });
-        let session = Session::new(self.now(), current.as_ref().map(Certificate::valid_before), &self.config.timing);
+        let mut session =
+            Session::new(self.now(), current.as_ref().map(Certificate::valid_before), &self.config.timing);
+        let limit = self.limit_of(&record, login.as_ref());
+        if let Some(left) = limit {
+            session = session.limited(self.now(), left);
+        }
+        let break_glass = login.as_ref().is_some_and(|login| self.is_break_glass(login));
         let held = Held {
             record,
             login,
@@ -343,12 +356,17 @@ impl Daemon {
             cell: None,
             frozen: None,
             births: Vec::new(),
+            break_glass,
+            noted: std::cell::Cell::new(false),
         };
         let who = held.who();
         match &held.current {
             Some(certificate) => self.report.certificate(Severity::Info, "Watching session of", certificate, &who),
             None if malformed.is_some() => {}
-            None => self.report.line(Severity::Info, &format!("Session without a certificate, left alone: {who}")),
+            None => {
+                let what = limit.map_or_else(|| "left alone".to_owned(), |left| format!("for another {}", span(left)));
+                self.report.line(Severity::Info, &format!("Session without a certificate, {what}: {who}"));
+            }
         }
         self.unreadable.remove(&id);
         self.held.insert(id, held);

@@ -48,6 +48,8 @@ pub enum Cause {
     NotFrozen(String),
     /// The verdict on its certificate is no longer a yes.
     Refused(Refusal),
+    /// It has lasted as long as one of its kind may.
+    TimeLimit,
 }
 
 /// What happened.
@@ -77,6 +79,11 @@ pub enum Action {
     Look,
     /// Tell the terminals how long is left.
     Warn {
+        /// Until the end.
+        left: Duration,
+    },
+    /// Tell the terminals how long is left of the time that it may last.
+    WarnOfLimit {
         /// Until the end.
         left: Duration,
     },
@@ -123,12 +130,23 @@ struct End {
     elapsed: Duration,
 }
 
+impl End {
+    /// Until then by whichever clock is nearer; zero: reached.
+    fn left(self, now: Now) -> Duration {
+        self.wall.saturating_sub(now.wall).min(self.elapsed.saturating_sub(now.elapsed))
+    }
+}
+
 /// One session's state.
 #[derive(Clone, Debug)]
 pub struct Session {
     timing: Timing,
     /// `None`: no certificate, or one that never expires.
     end: Option<End>,
+    /// Beyond which nothing carries it, whatever becomes of certificates.
+    limit: Option<End>,
+    /// Warnings of it to come, longest first.
+    limit_warnings: Vec<Duration>,
     phase: Phase,
     /// Warnings to come, longest first.
     warnings: Vec<Duration>,
@@ -145,11 +163,13 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session that lives until `valid_before`; `None`: without a certificate, left alone.
+    /// A session that lives until `valid_before`; `None`: without a certificate, left alone but for [`Session::limited`].
     pub fn new(now: Now, valid_before: Option<UnixTime>, timing: &Timing) -> Self {
         let mut session = Session {
             timing: timing.clone(),
             end: None,
+            limit: None,
+            limit_warnings: Vec::new(),
             phase: Phase::Live,
             warnings: Vec::new(),
             warning_due: false,
@@ -162,6 +182,14 @@ impl Session {
             session.set_end(now, end);
         }
         session
+    }
+
+    /// It lasts for another `left` at most, and no renewal and no policy makes that more.
+    #[must_use]
+    pub fn limited(mut self, now: Now, left: Duration) -> Self {
+        self.limit = Some(End { wall: now.wall.saturating_add(left), elapsed: now.elapsed.saturating_add(left) });
+        self.limit_warnings = self.warning_times(left);
+        self
     }
 
     /// Takes what happened, says what to do, in this order.
@@ -178,6 +206,14 @@ impl Session {
 
     /// How long until [`Event::Time`] has to come; `None`: never by itself.
     pub fn wake_in(&self, now: Now) -> Option<Duration> {
+        let limit = self.limit.filter(|_| !self.is_ending()).map(|limit| {
+            let left = limit.left(now);
+            self.limit_warnings.first().map_or(left, |warning| left.saturating_sub(*warning))
+        });
+        [limit, self.wake_by_certificate_in(now)].into_iter().flatten().min()
+    }
+
+    fn wake_by_certificate_in(&self, now: Now) -> Option<Duration> {
         match self.phase {
             Phase::Live => {
                 let left = self.left(now)?;
@@ -219,8 +255,16 @@ impl Session {
 
     /// Until the end by whichever clock is nearer; zero: reached.
     fn left(&self, now: Now) -> Option<Duration> {
-        let end = self.end?;
-        Some(end.wall.saturating_sub(now.wall).min(end.elapsed.saturating_sub(now.elapsed)))
+        Some(self.end?.left(now))
+    }
+
+    /// Those that lie in the past already are left out; but nobody goes without a warning.
+    fn warning_times(&self, left: Duration) -> Vec<Duration> {
+        let mut times: Vec<Duration> = self.timing.warn_before.iter().copied().filter(|w| *w < left).collect();
+        if times.is_empty() {
+            times.push(left.saturating_mul(3) / 10);
+        }
+        times
     }
 
     fn set_end(&mut self, now: Now, valid_before: UnixTime) {
@@ -238,14 +282,26 @@ impl Session {
         self.end = Some(End { wall, elapsed: now.elapsed.saturating_add(left) });
         let stretch = left.saturating_mul(3) / 10;
         self.window = self.timing.look_before.unwrap_or(stretch.min(MAX_DEFAULT_WINDOW));
-        // Times that lie in the past already are left out; but nobody goes without a warning.
-        self.warnings = self.timing.warn_before.iter().copied().filter(|w| *w < left).collect();
-        if self.warnings.is_empty() {
-            self.warnings.push(stretch);
-        }
+        self.warnings = self.warning_times(left);
     }
 
     fn on_time(&mut self, now: Now) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if let Some(left) = self.limit.filter(|_| !self.is_ending()).map(|limit| limit.left(now)) {
+            if left.is_zero() {
+                return self.begin_end(now, Cause::TimeLimit);
+            }
+            let before = self.limit_warnings.len();
+            self.limit_warnings.retain(|w| *w < left);
+            if self.limit_warnings.len() < before {
+                actions.push(Action::WarnOfLimit { left });
+            }
+        }
+        actions.extend(self.on_time_of_certificate(now));
+        actions
+    }
+
+    fn on_time_of_certificate(&mut self, now: Now) -> Vec<Action> {
         match self.phase {
             Phase::Live => match self.left(now) {
                 None => Vec::new(),
@@ -389,7 +445,7 @@ impl Session {
 
     fn begin_end(&mut self, now: Now, cause: Cause) -> Vec<Action> {
         let grace = match cause {
-            Cause::Expired | Cause::NotFrozen(_) => self.timing.grace,
+            Cause::Expired | Cause::NotFrozen(_) | Cause::TimeLimit => self.timing.grace,
             Cause::Refused(_) => self.timing.grace.min(GRACE_OF_REFUSED),
         };
         self.phase = Phase::Announced { terminate_at: now.elapsed.saturating_add(LAST_WORD), grace };

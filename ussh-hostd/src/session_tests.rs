@@ -281,6 +281,7 @@ fn always_wakes_while_anything_is_to_come() {
                     return;
                 }
                 Action::Warn { .. }
+                | Action::WarnOfLimit { .. }
                 | Action::Prolong
                 | Action::Overdue
                 | Action::Freeze
@@ -413,4 +414,58 @@ fn one_that_was_frozen_before_stays_so_past_its_end_and_where_sessions_are_froze
     let mut ends = Session::new(at(0), Some(until(0)), &timing());
     assert!(!ends.stays_frozen(at(0)));
     assert_eq!(ends.on(at(0), Event::Time), [Action::Look], "and then it ends");
+}
+
+/// A session whose certificate ends an hour from now, and which may last 1000 s.
+fn limited(timing: &Timing) -> Session {
+    Session::new(at(0), Some(until(3600)), timing).limited(at(0), Duration::from_secs(1000))
+}
+
+#[test]
+fn a_limited_session_is_warned_and_ends_whatever_its_agent_has() {
+    for at_end in [AtEnd::End, AtEnd::Warn, AtEnd::Freeze] {
+        let timing = Timing { at_end, ..timing() };
+        let mut session = limited(&timing);
+        let mut warned = Vec::new();
+        for second in 1..1000 {
+            for action in session.on(at(second), Event::Time) {
+                let Action::WarnOfLimit { left } = action else { panic!("{action:?} at {second}") };
+                warned.push(left.as_secs());
+            }
+        }
+        assert_eq!(warned, timing.warn_before.iter().map(Duration::as_secs).collect::<Vec<_>>());
+        // A newer certificate moves the end of the certificate, and nothing else.
+        session.on(at(999), Event::Renewed { valid_before: until(90_000) });
+        assert_eq!(session.on(at(1000), Event::Time), [Action::Announce(Cause::TimeLimit)], "{at_end:?}");
+        assert!(session.is_ending());
+        assert_eq!(session.on(at(1001), Event::Renewed { valid_before: until(99_000) }), []);
+    }
+}
+
+#[test]
+fn a_limit_ends_what_stands_still_or_is_let_go_on() {
+    for at_end in [AtEnd::Warn, AtEnd::Freeze] {
+        let timing = Timing { at_end, ..timing() };
+        let mut session = Session::new(at(0), Some(until(100)), &timing).limited(at(0), Duration::from_secs(1000));
+        session.on(at(100), Event::Time);
+        session.on(at(101), Event::NotRenewed);
+        assert!(!session.is_ending());
+        assert!(session.wake_in(at(999)).unwrap() <= Duration::from_secs(1));
+        assert_eq!(session.on(at(1000), Event::Time), [Action::Announce(Cause::TimeLimit)], "{at_end:?}");
+    }
+}
+
+#[test]
+fn a_clock_that_was_set_back_does_not_lengthen_a_limit() {
+    let mut session = limited(&timing());
+    let back = Now { wall: at(0).wall, elapsed: at(1000).elapsed };
+    assert_eq!(session.on(back, Event::Time), [Action::Announce(Cause::TimeLimit)]);
+}
+
+#[test]
+fn a_session_without_a_certificate_wakes_for_its_limit_alone() {
+    let mut session = Session::new(at(0), None, &timing()).limited(at(0), Duration::from_secs(1000));
+    let first = timing().warn_before[0];
+    assert_eq!(session.wake_in(at(0)), Some(Duration::from_secs(1000) - first));
+    assert_eq!(session.on(at(1000), Event::Time), [Action::Announce(Cause::TimeLimit)]);
 }

@@ -36,6 +36,10 @@ pub struct SessionRow {
     pub opened: Option<u64>,
     /// Of the certificate that the session lives by.
     pub certificate: Option<CertificateCells>,
+    /// That is one of break-glass.
+    pub break_glass: bool,
+    /// When it ends whatever becomes of certificates, seconds since the epoch; `None`: it has no such limit.
+    pub limit: Option<u64>,
     /// What is known of it.
     pub state: State,
 }
@@ -112,11 +116,22 @@ pub fn sessions(config: &Config, now: UnixTime) -> std::io::Result<Vec<SessionRo
     let boot_id = process::boot_id()?;
     let trust = Trust::load(config).ok();
     let listing = spool.list()?;
-    Ok(listing.connections.into_iter().filter_map(|id| row(&spool, id, &boot_id, trust.as_ref(), now)).collect())
+    Ok(listing
+        .connections
+        .into_iter()
+        .filter_map(|id| row(config, &spool, id, &boot_id, trust.as_ref(), now))
+        .collect())
 }
 
 /// `None`: of another boot.
-fn row(spool: &Spool, id: ConnectionId, boot_id: &str, trust: Option<&Trust>, now: UnixTime) -> Option<SessionRow> {
+fn row(
+    config: &Config,
+    spool: &Spool,
+    id: ConnectionId,
+    boot_id: &str,
+    trust: Option<&Trust>,
+    now: UnixTime,
+) -> Option<SessionRow> {
     let mut row = SessionRow {
         pid: id.pid,
         start_time: id.start_time,
@@ -124,6 +139,8 @@ fn row(spool: &Spool, id: ConnectionId, boot_id: &str, trust: Option<&Trust>, no
         from: None,
         opened: None,
         certificate: None,
+        break_glass: false,
+        limit: None,
         state: State::Unreadable,
     };
     let record = match spool.read(id, boot_id) {
@@ -136,12 +153,18 @@ fn row(spool: &Spool, id: ConnectionId, boot_id: &str, trust: Option<&Trust>, no
     row.opened = Some(record.opened.0);
     let Some(line) = &record.certificate else {
         row.state = State::NoCertificate;
+        let end = |limit: Duration| record.opened.0.saturating_add(limit.as_secs());
+        row.limit = config.without_certificate_limit.map(end);
         return Some(row);
     };
     let Ok(login) = Certificate::from_openssh(line) else {
         row.state = State::Refused;
         return Some(row);
     };
+    row.break_glass = trust.is_some_and(|trust| trust.cas().is_break_glass(login.ca()));
+    if row.break_glass {
+        row.limit = Some(record.opened.0.saturating_add(config.break_glass.limit.as_secs()));
+    }
     let current = spool.current(id, &login);
     let good = |c: &Certificate| trust.map(|t| t.verdict_time_apart(c, now).is_ok());
     row.state = match (good(&login), good(&current)) {
@@ -182,15 +205,15 @@ pub fn table(rows: &[SessionRow], now: UnixTime) -> String {
 
 fn cells(row: &SessionRow, now: UnixTime) -> [String; 6] {
     let or_dash = |cell: &Option<String>| cell.clone().filter(|c| !c.is_empty()).unwrap_or_else(|| "-".into());
+    let end = row.certificate.as_ref().and_then(|c| c.valid_before).into_iter().chain(row.limit).min();
+    let left = end.map(|end| span(Duration::from_secs(end.saturating_sub(now.0))));
     let (certificate, ends) = match &row.certificate {
         Some(c) => {
             let renewed = if c.renewed { ", renewed" } else { "" };
-            let ends = c
-                .valid_before
-                .map_or_else(|| "never".into(), |end| span(Duration::from_secs(end.saturating_sub(now.0))));
-            (format!("{} (serial {}{renewed})", c.key_id, c.serial), ends)
+            let kind = if row.break_glass { ", break-glass" } else { "" };
+            (format!("{} (serial {}{renewed}{kind})", c.key_id, c.serial), left.unwrap_or_else(|| "never".into()))
         }
-        None => ("-".into(), "-".into()),
+        None => ("-".into(), left.unwrap_or_else(|| "-".into())),
     };
     let state = match row.state {
         State::Live => "live",
@@ -225,6 +248,8 @@ pub struct Status {
     pub trust_problem: Option<String>,
     /// Why the daemon, which runs, could not use them when it read them last.
     pub daemon_problem: Option<String>,
+    /// Break-glass uses of which the hook or the CA do not know yet.
+    pub break_glass_waiting: usize,
     /// What else somebody must hear of.
     pub alarms: Vec<String>,
     /// Connections in the spool.
@@ -252,6 +277,7 @@ impl Status {
             feed: health.feed,
             host_certificates: health.host_certificates,
             trust_problem: trust.as_ref().err().map(with_advice),
+            break_glass_waiting: health.break_glass_waiting,
             alarms: health.alarms.into_iter().map(|alarm| alarm.text).collect(),
             sessions: Spool::new(&config.spool).list()?.connections.len(),
             now,
@@ -304,6 +330,9 @@ impl Status {
                 feed.feed_key
             )
         }));
+        if self.break_glass_waiting > 0 {
+            lines.push(format!("break-glass {} uses wait for the hook or the CA", self.break_glass_waiting));
+        }
         lines.extend(self.alarms.iter().map(|alarm| format!("ALARM      {alarm}")));
         lines.join("\n") + "\n"
     }
@@ -360,7 +389,9 @@ fn with_advice(error: &TrustError) -> String {
         TrustError::File(TrustedFileError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             format!("{error}: run `ussh-hostd sync`")
         }
-        TrustError::File(_) | TrustError::NoCa(_) | TrustError::Revoked { .. } => error.to_string(),
+        TrustError::File(_) | TrustError::NoCa(_) | TrustError::BreakGlass(_) | TrustError::Revoked { .. } => {
+            error.to_string()
+        }
     }
 }
 

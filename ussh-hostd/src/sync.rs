@@ -10,15 +10,18 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use ussh_core::ca_file::TrustedCas;
+use ussh_core::break_glass::read_keys;
+use ussh_core::ca_file::{TrustedCas, is_marked};
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::feed::{FEED, FeedError, VerifiedFeed, verify};
 use ussh_core::keys::{KeyError, PublicKey};
+use ussh_core::record::RecordError;
 use ussh_core::revoked::{RevokedError, RevokedKeys};
 use ussh_core::trusted_file::{TrustedFileError, read_trusted};
 
 use crate::config::{Config, DEFAULT_PATH, Source, SyncConfig};
 use crate::enrolment::{Enrolment, EnrolmentError};
+use crate::glass::with_pinned;
 use crate::pinned::{FeedPin, PinnedError};
 use crate::place::{self, NewFile, PlaceError};
 use crate::source::{SourceError, fetch};
@@ -137,6 +140,17 @@ pub enum SyncError {
     /// The feed is not to be used.
     #[error("the feed is refused, and the one before stays: {0}")]
     Feed(#[from] FeedError),
+    /// The break-glass CA's key cannot be used.
+    #[error("break_glass_ca_file: {0}")]
+    BreakGlass(#[from] RecordError),
+    /// One key would be two CAs.
+    #[error("{0}: the user CA's key is in break_glass_ca_file as well; break-glass needs a CA of its own")]
+    OneCa(String),
+    /// That would take break-glass away.
+    #[error(
+        "the revocation list revokes the break-glass CA {0}: take its key out of break_glass_ca_file if that is meant"
+    )]
+    RevokesBreakGlass(String),
     /// What is to be remembered cannot be written.
     #[error("{0}")]
     Text(#[from] serde_json::Error),
@@ -176,16 +190,27 @@ pub fn wanted(config: &Config) -> Result<Option<SyncConfig>, EnrolmentError> {
 /// # Errors
 /// [`SyncError`]; all files are as they were then.
 pub fn sync(config: &Config) -> Result<Outcome, SyncError> {
+    let _lock = lock(config)?;
+    // First, since it takes no feed.
+    let pinned = read_keys(&config.break_glass.ca_file)?;
+    trust_pinned(config, &pinned)?;
     let sync = wanted(config).map_err(SyncError::Enrolment)?.ok_or(SyncError::NoSource)?;
     let revoked_keys = config.revoked_keys.as_ref().ok_or(SyncError::NoRevokedKeys)?;
-    let _lock = lock(config)?;
     if let Some(pin) = FeedPin::read(&config.state, &sync)? {
         let feed = verify(&fetch(&sync, &config.state)?, &pin.pinned(), SystemClock.now())?;
-        return take(config, &sync, revoked_keys, &pin, &feed);
+        return take(config, &sync, revoked_keys, &pin, (&feed, &pinned));
     }
     let Source::File(folder) = &sync.source else { return Err(SyncError::NoFeedKey) };
     // The revocation list first: if the machine stops in between, the stricter half is in place.
     let mut checked = vec![check_krl(folder, revoked_keys)?, check_user_ca(folder, &config.ca_file)?];
+    for file in &mut checked {
+        if file.target == config.ca_file {
+            check_pinned(&pinned, &TrustedCas::parse(&file.data), None)?;
+            file.data = with_pinned(&file.data, &pinned);
+        } else if let Ok(list) = RevokedKeys::parse(&file.data) {
+            check_pinned(&pinned, &TrustedCas::default(), Some(&list))?;
+        }
+    }
     if let Some(target) = &sync.known_hosts {
         checked.push(check_known_hosts(folder, target)?);
     }
@@ -198,8 +223,9 @@ fn take(
     sync: &SyncConfig,
     revoked_keys: &Path,
     pin: &FeedPin,
-    feed: &VerifiedFeed,
+    (feed, pinned): (&VerifiedFeed, &[PublicKey]),
 ) -> Result<Outcome, SyncError> {
+    check_pinned(pinned, feed.cas(), Some(feed.revoked()))?;
     let after = FeedPin::after(feed);
     let Some(krl) = age_of(feed.revoked()) else { return Err(FeedError::NotAKrl.into()) };
     let krl_line = check_order(Path::new(FEED), revoked_keys, krl)?;
@@ -208,7 +234,7 @@ fn take(
         Checked { target: revoked_keys.into(), data: feed.krl().to_vec(), what: krl_line },
         Checked {
             target: config.ca_file.clone(),
-            data: feed.user_ca().to_vec(),
+            data: with_pinned(feed.user_ca(), pinned),
             what: count(feed.cas().keys().len(), "CA key", "CA keys"),
         },
     ];
@@ -232,6 +258,38 @@ fn take(
         outcome.changed = true;
     }
     Ok(outcome)
+}
+
+/// Has sshd trust the break-glass CA, and none that was one before, whatever becomes of the feed.
+fn trust_pinned(config: &Config, pinned: &[PublicKey]) -> Result<(), SyncError> {
+    let data = match read_trusted(&config.ca_file, MAX_CA_FILE) {
+        Err(TrustedFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && pinned.is_empty() => {
+            return Ok(());
+        }
+        Err(TrustedFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
+        other => other?,
+    };
+    if pinned.is_empty() && !lines(&data).any(|(_, line)| is_marked(line)) {
+        return Ok(());
+    }
+    let unmarked: Vec<u8> =
+        data.split_inclusive(|b| *b == b'\n').filter(|line| !is_marked(line)).flatten().copied().collect();
+    check_pinned(pinned, &TrustedCas::parse(&unmarked), None)?;
+    place::put(vec![NewFile::public(&config.ca_file, with_pinned(&data, pinned))])?.keep();
+    Ok(())
+}
+
+/// The break-glass CA is one of its own, and no feed revokes it.
+/// # Errors
+/// [`SyncError::OneCa`], [`SyncError::RevokesBreakGlass`]
+pub fn check_pinned(pinned: &[PublicKey], cas: &TrustedCas, revoked: Option<&RevokedKeys>) -> Result<(), SyncError> {
+    if let Some(both) = pinned.iter().find(|key| cas.contains(key)) {
+        return Err(SyncError::OneCa(both.fingerprint()));
+    }
+    match pinned.iter().find(|key| revoked.is_some_and(|list| list.revokes_key(key))) {
+        Some(key) => Err(SyncError::RevokesBreakGlass(key.fingerprint())),
+        None => Ok(()),
+    }
 }
 
 /// Held by whoever replaces trusted files or host certificates.

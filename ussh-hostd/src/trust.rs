@@ -7,9 +7,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ussh_core::break_glass::read_keys;
 use ussh_core::ca_file::TrustedCas;
 use ussh_core::certificate::{Certificate, CertificateKind};
 use ussh_core::clock::UnixTime;
+use ussh_core::record::RecordError;
 use ussh_core::revoked::{RevokedError, RevokedKeys};
 use ussh_core::trusted_file::{TrustedFileError, read_trusted};
 use ussh_core::verdict::{CriticalOptions, Demand, PrincipalDemand, Refusal, VerifiedCertificate, verify};
@@ -30,6 +32,9 @@ pub enum TrustError {
     /// The CA file holds no key.
     #[error("{0}: holds no CA key")]
     NoCa(PathBuf),
+    /// The break-glass CA's key cannot be used.
+    #[error("break_glass_ca_file: {0}")]
+    BreakGlass(RecordError),
     /// The revocation list is not one.
     #[error("{path}: {source}")]
     Revoked {
@@ -57,7 +62,8 @@ impl Trust {
             return Err(TrustError::NoCa(config.ca_file.clone()));
         }
         let revoked = config.revoked_keys.as_deref().map(load_revoked).transpose()?;
-        Ok(Trust { cas, revoked })
+        let break_glass = read_keys(&config.break_glass.ca_file).map_err(TrustError::BreakGlass)?;
+        Ok(Trust { cas: cas.with_break_glass(&break_glass), revoked })
     }
 
     /// From parts at hand.
@@ -170,7 +176,14 @@ impl TrustStore {
 
     /// The files that matter.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        [Some(self.config.ca_file.as_path()), self.config.revoked_keys.as_deref()].into_iter().flatten()
+        let break_glass = Some(self.config.break_glass.ca_file.as_path());
+        [Some(self.config.ca_file.as_path()), self.config.revoked_keys.as_deref(), break_glass].into_iter().flatten()
+    }
+
+    /// Those whose folders are watched: the break-glass CA's may be missing, and is looked for now and then.
+    pub fn watched(&self) -> impl Iterator<Item = &Path> {
+        let optional = self.config.break_glass.ca_file.as_path();
+        self.files().filter(move |file| *file != optional || file.parent().is_some_and(Path::is_dir))
     }
 
     /// What is wrong with the present state; `None`: nothing.
@@ -188,7 +201,8 @@ impl TrustStore {
     pub fn reload(&mut self) -> Reload {
         // Taken before reading: a change that comes in between shows the next time.
         let seen: Vec<_> = self.files().map(Fingerprint::of).collect();
-        if self.seen == seen && seen.iter().all(Option::is_some) {
+        // After a failure nothing is seen. Only the break-glass CA's file may be missing.
+        if self.seen == seen {
             return Reload::Unchanged;
         }
         self.seen = seen;
@@ -236,7 +250,10 @@ mod tests {
     impl Files {
         fn new() -> Self {
             let folder = trusted_folder();
-            let text = format!("ca_file = '{0}/ca'\nrevoked_keys = '{0}/revoked'", folder.path().display());
+            let text = format!(
+                "ca_file = '{0}/ca'\nrevoked_keys = '{0}/revoked'\nbreak_glass_ca_file = '{0}/glass'",
+                folder.path().display()
+            );
             let store = TrustStore::new(&Config::parse(&text, Path::new("t")).unwrap());
             let files = Files { folder, ca: Ca::new(), store };
             files.put("ca", files.ca.line());
@@ -249,6 +266,20 @@ mod tests {
             std::fs::write(&temporary, data).unwrap();
             std::fs::rename(temporary, self.folder.path().join(name)).unwrap();
         }
+    }
+
+    #[test]
+    fn the_break_glass_ca_counts_from_when_it_is_there_and_may_be_missing() {
+        let mut files = Files::new();
+        assert!(matches!(files.store.reload(), Reload::Changed));
+        assert!(matches!(files.store.reload(), Reload::Unchanged));
+        let key = files.ca.0.public_key();
+        assert!(!files.store.for_sessions().unwrap().cas().is_break_glass(&key));
+        files.put("glass", files.ca.line());
+        assert!(matches!(files.store.reload(), Reload::Changed));
+        assert!(files.store.for_sessions().unwrap().cas().is_break_glass(&key));
+        files.put("glass", "junk");
+        assert!(matches!(files.store.reload(), Reload::Broken(_)));
     }
 
     #[test]

@@ -18,6 +18,8 @@ use nix::sys::time::{TimeVal, TimeValLike};
 /// Syslog severities in use (RFC 5424 §6.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
+    /// 1
+    Alert,
     /// 3
     Error,
     /// 4
@@ -33,6 +35,7 @@ pub enum Severity {
 impl Severity {
     fn number(self) -> u8 {
         match self {
+            Severity::Alert => 1,
             Severity::Error => 3,
             Severity::Warning => 4,
             Severity::Notice => 5,

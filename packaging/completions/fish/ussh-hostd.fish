@@ -31,6 +31,7 @@ complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "run" -d 'Watc
 complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "enroll" -d 'Get this host\'s certificates from the CA, by a token, and have sshd go by the CA'
 complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "renew" -d 'Renew this host\'s certificates now (the daemon does it by itself at two thirds of their life)'
 complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "sync" -d 'Take the CA keys and the revocation list from the feed, all or nothing'
+complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "report" -d 'Tell of break-glass uses whoever does not know yet: terminals, the hook, the CA (the daemon does it by itself)'
 complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "sessions" -d 'List the sessions'
 complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "end" -d 'End a session: its terminals are told, its forwarded ports closed, its programs ended'
 complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "check" -d 'Say whether the configuration is valid and the files it names can be used, and what somebody must hear of: certificates of this host that run out, a stale feed'
@@ -51,6 +52,8 @@ complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand renew" -l same-mac
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand renew" -s h -l help -d 'Print help'
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand sync" -l config -d 'Configuration file [default: /etc/ussh/hostd.toml, or the defaults if it is missing]' -r -F
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand sync" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand report" -l config -d 'Configuration file [default: /etc/ussh/hostd.toml, or the defaults if it is missing]' -r -F
+complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand report" -s h -l help -d 'Print help'
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand sessions" -l config -d 'Configuration file [default: /etc/ussh/hostd.toml, or the defaults if it is missing]' -r -F
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand sessions" -l json -d 'Print JSON'
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand sessions" -l watch -d 'List them again whenever anything has changed, until interrupted; with --json an object on each line'

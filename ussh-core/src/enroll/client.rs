@@ -94,6 +94,11 @@ impl Exchange {
         Exchange { verb: Verb::Krl, anchor: Anchor::None, names: Vec::new(), keys, nonce: None }
     }
 
+    /// `break-glass`: uses, each a note's line, at most [`super::MAX_NOTES`]. The answer is that of a report, and means that all of them are on the CA's disk.
+    pub fn break_glass(notes: Vec<String>, keys: Vec<PrivateKey>) -> Self {
+        Exchange { verb: Verb::BreakGlass, anchor: Anchor::None, names: notes, keys, nonce: None }
+    }
+
     /// What is asked for: the command of `ssh host@CA`.
     pub fn verb(&self) -> Verb {
         self.verb
@@ -129,7 +134,7 @@ impl Exchange {
         }
     }
 
-    /// Reads the answer to [`Self::report`].
+    /// Reads the answer to [`Self::report`] and [`Self::break_glass`].
     /// # Errors
     /// [`ExchangeError`]
     pub fn reported(&self, answer: &[u8]) -> Result<Reported, ExchangeError> {

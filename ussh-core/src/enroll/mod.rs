@@ -29,6 +29,9 @@ pub const NONCE_LEN: usize = 32;
 /// The version of this protocol: the first byte of all that is signed.
 pub const VERSION: u8 = 1;
 
+/// Most break-glass notes in one exchange: with their escapes they fit into a line.
+pub const MAX_NOTES: usize = 8;
+
 /// What a host asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Verb {
@@ -40,11 +43,13 @@ pub enum Verb {
     Report,
     /// The KRL.
     Krl,
+    /// Nothing: it says how often break-glass was used on it, in notes (`crate::break_glass`) that stand in the place of names.
+    BreakGlass,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Verb; 4] = [Verb::Enroll, Verb::Renew, Verb::Report, Verb::Krl];
+    pub const ALL: [Verb; 5] = [Verb::Enroll, Verb::Renew, Verb::Report, Verb::Krl, Verb::BreakGlass];
 
     /// As it stands on the command line of `ssh host@CA`, and in what is signed.
     pub fn name(self) -> &'static str {
@@ -53,6 +58,7 @@ impl Verb {
             Verb::Renew => "renew",
             Verb::Report => "report",
             Verb::Krl => "krl",
+            Verb::BreakGlass => "break-glass",
         }
     }
 

@@ -121,7 +121,7 @@ fn a_proof_is_good_for_its_verb_nonce_names_keys_and_token_only() {
     let is_signature = |error: &ProofError| matches!(error, ProofError::Signature { error: KeyError::BadSignature, fingerprint } if fingerprint.starts_with("SHA256:"));
     let other_nonce = Claims { nonce: &[8; NONCE_LEN], ..claims(&asked) };
     assert!(is_signature(&refused(other_nonce, &proof)));
-    for verb in [Verb::Renew, Verb::Report, Verb::Krl] {
+    for verb in [Verb::Renew, Verb::Report, Verb::Krl, Verb::BreakGlass] {
         assert_eq!(refused(Claims { verb, ..claims(&asked) }, &proof), ProofError::Token);
         let without = Proof { token: None, ..proof.clone() };
         assert!(is_signature(&refused(Claims { verb, ..claims(&asked) }, &without)), "{verb:?}");

@@ -20,6 +20,7 @@ impl Daemon {
         match action {
             Action::Look => self.look(id),
             Action::Warn { left } => self.warn(id, left),
+            Action::WarnOfLimit { left } => self.warn_of_limit(id, left),
             Action::Prolong => self.prolong(id),
             Action::Overdue => self.overdue(id),
             Action::Freeze => self.freeze(id),
@@ -78,6 +79,15 @@ impl Daemon {
         self.report.certificate(Severity::Info, "Warning session of", certificate, &detail);
     }
 
+    fn warn_of_limit(&self, id: ConnectionId, left: Duration) {
+        let Some(held) = self.held.get(&id) else { return };
+        let text = format!("this session ends in {}: it may last no longer here.", span(left));
+        let told = held.connection.tell(Some(held.record.uid), &on_terminal(&text));
+        let line =
+            format!("Warning session of {}: ends in {}; terminals told: {}", held.who(), span(left), told.terminals());
+        self.report.line(Severity::Info, &line);
+    }
+
     fn prolong(&mut self, id: ConnectionId) {
         let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
         let left = Duration::from_secs(certificate.valid_before().0).saturating_sub(self.now().wall);
@@ -108,6 +118,10 @@ impl Daemon {
             Cause::NotFrozen(why) => {
                 (has_run_out, format!("it has run out, is not renewed and cannot be frozen: {why}"))
             }
+            Cause::TimeLimit => (
+                "this session has lasted as long as it may here: it ends now.",
+                "it has lasted as long as it may".to_owned(),
+            ),
             Cause::Refused(refusal) => (
                 "your certificate is no longer accepted here: this session ends now. For a new one run `ussh --login` on your own machine; if that does not help, ask your administrators.",
                 refusal.to_string(),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::escape::{MAX_FIELD, escape};
 use usshca_ipc::admin::{Reply, Request};
-use usshca_ipc::host::{Host, HostKey, Token};
+use usshca_ipc::host::{BreakGlass, Host, HostKey, Token};
 
 use super::time::utc;
 use super::{Desk, Link, csv, next_steps, print, small_letters, table, too_many, unexpected};
@@ -181,6 +181,18 @@ fn host_json(host: &Host) -> Value {
             "valid_before": some(key.valid_before),
         })
     };
+    let used = |one: &BreakGlass| {
+        json!({
+            "user": one.user,
+            "from": one.from,
+            "key_id": one.key_id,
+            "serial": one.serial,
+            "key": one.key,
+            "ca": one.ca,
+            "opened": one.opened,
+            "received": one.received,
+        })
+    };
     json!({
         "name": host.name,
         "principals": host.principals(),
@@ -194,6 +206,7 @@ fn host_json(host: &Host) -> Value {
         "cloned_at": host.cloned_at,
         "removed": host.removed,
         "removed_by": host.removed_by,
+        "break_glass": host.break_glass.iter().map(used).collect::<Vec<_>>(),
     })
 }
 
@@ -252,6 +265,15 @@ fn host_text(host: &Host) -> String {
         };
         let of = key.public_key.split(' ').next().unwrap_or_default();
         lines.push(("key", format!("{} {} since {}: {state}", plain(of), plain(&key.fingerprint), utc(key.since))));
+    }
+    for one in &host.break_glass {
+        let (who, user, from) = (plain(&one.key_id), plain(&one.user), plain(&one.from));
+        let (serial, key) = (plain(&one.serial), plain(&one.key));
+        let (at, heard) = (utc(one.opened), utc(one.received));
+        lines.push((
+            "break-glass",
+            format!("{at} {who} as {user} from {from}: serial {serial}, key {key}; told {heard}"),
+        ));
     }
     lines.into_iter().map(|(name, value)| format!("{name:14} {value}").trim_end().to_owned() + "\n").collect()
 }

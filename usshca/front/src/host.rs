@@ -30,6 +30,7 @@ For hosts. Each proves itself by its host keys, in lines of JSON (docs/hosts.md)
   ssh host@CA renew     new ones for the same keys and names
   ssh host@CA report    it is alive
   ssh host@CA krl       the KRL
+  ssh host@CA break-glass   it was used there
   ssh host@CA feed      the signed feed, as it is; for everybody
   ssh host@CA help      this
 ";

@@ -121,6 +121,29 @@ pub struct Host {
     pub removed: Option<u64>,
     /// By whom.
     pub removed_by: Option<String>,
+    /// Break-glass on it, as it told itself: the newest, first; at most 20, and none in lists of hosts.
+    pub break_glass: Vec<BreakGlass>,
+}
+
+/// One use of break-glass, in the host's own words, escaped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BreakGlass {
+    /// The account.
+    pub user: String,
+    /// The client; empty: unknown.
+    pub from: String,
+    /// Of the certificate.
+    pub key_id: String,
+    /// Of the certificate.
+    pub serial: String,
+    /// Of the certificate's key.
+    pub key: String,
+    /// Of the certificate's CA.
+    pub ca: String,
+    /// When its session was opened, by the host's clock, seconds since the epoch.
+    pub opened: u64,
+    /// When the CA heard of it, by its own.
+    pub received: u64,
 }
 
 /// A key of a host.

@@ -90,6 +90,7 @@ impl Format {
 
 fn severity_name(severity: Severity) -> &'static str {
     match severity {
+        Severity::Alert => "alert",
         Severity::Error => "error",
         Severity::Warning => "warning",
         Severity::Notice => "notice",

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod fed;
+mod glass;
 mod refused;
 mod renewed;
 
@@ -21,8 +22,12 @@ const INCLUDE: &str = "Include /etc/ssh/sshd_config.d/*.conf\n";
 const ED25519: &str = "/etc/ssh/ssh_host_ed25519_key";
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
-    let hosts = ["new1", "new2", "new3", "new4", "new5", "new6", "new7", "new8", "new9", "new10", "twin"];
-    let plan = WorldPlan::new("enrolled").without_servers().installed_on("new13", trixie_root().unwrap());
+    let hosts =
+        ["new1", "new2", "new3", "new4", "new5", "new6", "new7", "new8", "new9", "new10", "twin", "glass1", "glass2"];
+    let plan = WorldPlan::new("enrolled")
+        .without_servers()
+        .installed_on("new13", trixie_root().unwrap())
+        .installed_on("glass13", trixie_root().unwrap());
     hosts.iter().fold(plan, |plan, host| plan.installed(host)).start().unwrap()
 });
 

@@ -82,7 +82,7 @@ impl World {
         let proven = Claims { verb, nonce: &NONCE, names: &proof.names }.verify(&proof).unwrap();
         let granted = match verb {
             Verb::Enroll => self.ca.enroll(&proven, &NONCE, peer(from)),
-            Verb::Renew | Verb::Report | Verb::Krl => self.ca.renew(&proven, &NONCE, peer(from)),
+            Verb::Renew | Verb::Report | Verb::Krl | Verb::BreakGlass => self.ca.renew(&proven, &NONCE, peer(from)),
         };
         let granted = granted.map_err(|refused| refused.for_host())?;
         for serial in &granted.serials {
@@ -113,6 +113,12 @@ impl World {
         let claims = Claims { verb: Verb::Report, nonce: &NONCE, names: &[] };
         let proven = claims.verify(&claims.sign(None, &copies(&[key])).unwrap()).unwrap();
         self.ca.report(&proven, peer(from)).map_err(|refused| refused.for_host())
+    }
+
+    fn break_glass(&mut self, key: &PrivateKey, notes: &[String]) -> Result<String, String> {
+        let claims = Claims { verb: Verb::BreakGlass, nonce: &NONCE, names: notes };
+        let proven = claims.verify(&claims.sign(None, &copies(&[key])).unwrap()).unwrap();
+        self.ca.record_break_glass(&proven, peer(HOME)).map(|(host, _)| host).map_err(|refused| refused.for_host())
     }
 
     fn krl(&mut self, key: &PrivateKey) -> Vec<u8> {
@@ -588,4 +594,63 @@ fn a_host_that_asks_for_the_krl_without_end_does_not_raise_its_version() {
     // A clock that was set back makes none that is of the future.
     world.clock.0.fetch_sub(10, Ordering::Relaxed);
     assert_eq!(RevokedKeys::parse(&world.krl(&one)).unwrap().generated(), Some(world.clock.now()));
+}
+
+/// A note as a host writes it.
+fn note_of(id: &str, key_id: &str) -> String {
+    let note = Note {
+        version: 1,
+        id: id.into(),
+        user: "root".into(),
+        from: "192.0.2.1".into(),
+        key_id: key_id.into(),
+        serial: "7".into(),
+        key: "SHA256:k".into(),
+        ca: "SHA256:c".into(),
+        opened: UnixTime(5),
+    };
+    note.to_json()
+}
+
+#[test]
+fn break_glass_is_a_row_once_under_the_name_of_the_host_that_proved_itself() {
+    let mut world = world();
+    let (web1, web2, nobodys) = (key(), key(), key());
+    for (name, host) in [("web1", &web1), ("web2", &web2)] {
+        let token = world.token(&[name]);
+        world.enroll(&token, &[], &[host]).unwrap();
+    }
+    let first = [note_of("b-1-2", "alice")];
+    assert_eq!(world.break_glass(&web1, &first).unwrap(), "web1");
+    // Sent again, since the answer was lost; with another one, and as another story of the same.
+    world.break_glass(&web1, &[note_of("b-1-2", "mallory"), note_of("b-3-4", "bob")]).unwrap();
+    let mut told: Vec<String> = world.host("web1").break_glass.into_iter().map(|one| one.key_id).collect();
+    told.sort();
+    assert_eq!(told, ["alice", "bob"]);
+    // The same words from another host are about that host.
+    assert_eq!(world.break_glass(&web2, &first).unwrap(), "web2");
+    assert_eq!((world.host("web1").break_glass.len(), world.host("web2").break_glass.len()), (2, 1));
+    let refused = world.break_glass(&nobodys, &[note_of("b-5-6", "eve")]).unwrap_err();
+    assert!(refused.starts_with("The CA knows no host with the key SHA256:"), "{refused}");
+}
+
+#[test]
+fn break_glass_reports_are_bounded() {
+    let mut world = world();
+    let host = key();
+    let token = world.token(&["web1"]);
+    world.enroll(&token, &[], &[&host]).unwrap();
+    let many: Vec<String> = (0..9).map(|n| note_of(&format!("b-{n}-1"), "alice")).collect();
+    for wrong in
+        [&[][..], &many, &["{}".to_owned()], &[note_of("../x", "alice")], &[note_of("a-1-1", &"x".repeat(4096))]]
+    {
+        assert!(world.break_glass(&host, wrong).unwrap_err().contains("1 to 8 notes"), "{wrong:?}");
+    }
+    for n in 0..MAX_NOTES_PER_DAY {
+        world.break_glass(&host, &[note_of(&format!("b-{n}-2"), "alice")]).unwrap();
+    }
+    let refused = world.break_glass(&host, &[note_of("b-1-3", "alice")]).unwrap_err();
+    assert!(refused.contains("within a day"), "{refused}");
+    world.pass(86_401);
+    world.break_glass(&host, &[note_of("b-1-3", "alice")]).unwrap();
 }

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use ussh_core::audit;
+use ussh_core::break_glass::Note;
 use ussh_core::certificate::{Certificate, CertificateKind};
 use ussh_core::clock::UnixTime;
-use ussh_core::enroll::{Grant, HostToken, MAX_NAMES, NONCE_LEN, Proven};
+use ussh_core::enroll::{Grant, HostToken, MAX_NAMES, MAX_NOTES, NONCE_LEN, Proven};
 use ussh_core::escape::{MAX_FIELD, escape};
 use ussh_core::issue::CertificateTemplate;
 use ussh_core::keys::{PublicKey, SigningKey};
@@ -29,6 +30,8 @@ const MAX_TOKEN_LIFE: u64 = 7 * 86_400;
 const MAX_TOKENS: u64 = 10_000;
 /// Most certificates of one key in an hour: a host that asks on and on fills the inventory.
 const MAX_PER_HOUR: u64 = 10;
+/// Most break-glass uses that a host tells of in a day: it waits with more, and its own alarm says so.
+const MAX_NOTES_PER_DAY: u64 = 256;
 /// What a host does that cannot go on by itself.
 const ASK_FOR_A_TOKEN: &str = "Ask the people who run the CA for a new token (usshca host token)";
 
@@ -268,6 +271,39 @@ impl Ca {
         log::info(&format!("Host {name} reports from {} by {by}", peer.ip().to_canonical()));
         let host = self.inventory.host(&name)?;
         Ok((name, host.and_then(|host| host.valid_before()).filter(|end| *end > 0)))
+    }
+
+    /// A host tells of break-glass uses on it: each is a row of its own, once, on disk before this returns. All of them are, or none.
+    /// # Errors
+    /// [`Refused`]
+    pub fn record_break_glass(&mut self, proven: &Proven, peer: SocketAddr) -> Result<(String, Option<u64>), Refused> {
+        let (first, by, asked) = self.host_that_asks(proven, peer, "break-glass")?;
+        let now = asked.asked;
+        let good = self.good_keys(&first, proven).and_then(|_| self.notes_of(&first.host, proven, now));
+        let name = first.host;
+        let notes = self.seen(&name, &by, proven.keys(), asked, good)?;
+        for note in self.inventory.add_break_glass(&name, &notes, now)? {
+            log::warning(&format!(
+                "BREAK-GLASS on host {name}: user {} from {} by certificate ID {} (serial {}) key {} CA {} at {} ({})",
+                note.user, note.from, note.key_id, note.serial, note.key, note.ca, note.opened.0, note.id
+            ));
+        }
+        let host = self.inventory.host(&name)?;
+        Ok((name, host.and_then(|host| host.valid_before()).filter(|end| *end > 0)))
+    }
+
+    fn notes_of(&self, host: &str, proven: &Proven, now: UnixTime) -> Result<Vec<Note>, Refused> {
+        let notes: Option<Vec<Note>> = proven.names().iter().map(|line| Note::parse(line.as_bytes())).collect();
+        let Some(notes) = notes.filter(|notes| (1..=MAX_NOTES).contains(&notes.len())) else {
+            return Err(Refused::Host(format!("a report of break-glass is 1 to {MAX_NOTES} notes")));
+        };
+        let since = UnixTime(now.0.saturating_sub(86_400));
+        if self.inventory.count_break_glass(host, since)? >= MAX_NOTES_PER_DAY {
+            return Err(Refused::Host(format!(
+                "the host {host} has told of {MAX_NOTES_PER_DAY} uses of break-glass within a day: no more today"
+            )));
+        }
+        Ok(notes)
     }
 
     /// The KRL, for a host that is known.

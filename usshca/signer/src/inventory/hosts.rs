@@ -195,6 +195,7 @@ impl Inventory {
             return Ok(None);
         };
         self.add_keys(&mut found)?;
+        found.break_glass = self.break_glass_of(name)?;
         Ok(Some(found))
     }
 
@@ -278,6 +279,7 @@ fn host(row: &Row<'_>) -> rusqlite::Result<Host> {
         cloned_at: row.get("cloned_at")?,
         removed: time(row, "removed")?,
         removed_by: row.get("removed_by")?,
+        break_glass: Vec::new(),
     })
 }
 

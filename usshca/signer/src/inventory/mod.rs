@@ -2,6 +2,7 @@
 
 pub mod backup;
 mod batch;
+mod break_glass;
 mod find;
 mod host_tokens;
 mod hosts;

@@ -7,7 +7,7 @@ use super::InventoryError;
 /// One step per entry; `user_version` counts the steps taken. Steps are never changed, only added.
 ///
 /// `serial` is a u64 in SQLite's i64, bit for bit; 0 where nothing was to be signed. Times are seconds since the epoch. Principals are separated by newlines, which none can hold.
-const MIGRATIONS: [&str; 7] = ["
+const MIGRATIONS: [&str; 8] = ["
     CREATE TABLE ca (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         epoch INTEGER NOT NULL CHECK (epoch BETWEEN 0 AND 16777215),
@@ -173,6 +173,22 @@ const MIGRATIONS: [&str; 7] = ["
     CREATE INDEX certificate_refused_login_row ON certificate (row) WHERE network IS NOT NULL;
     -- The registered key by which somebody had logged in: a fingerprint has 50 characters.
     CREATE INDEX certificate_login_key ON certificate (substr(authenticated, instr(authenticated, 'SHA256:'), 50)) WHERE instr(authenticated, 'SHA256:') > 0;
+", "
+    -- What hosts told of break-glass on them, each use once: `id` is the host's. All but `host` and `received` is the host's word.
+    CREATE TABLE break_glass (
+        host TEXT NOT NULL,
+        id TEXT NOT NULL,
+        user TEXT NOT NULL,
+        source TEXT NOT NULL,
+        key_id TEXT NOT NULL,
+        serial TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        ca TEXT NOT NULL,
+        opened INTEGER NOT NULL,
+        received INTEGER NOT NULL,
+        PRIMARY KEY (host, id)
+    ) STRICT;
+    CREATE INDEX break_glass_received ON break_glass (host, received);
 "];
 
 /// The present form.

@@ -182,6 +182,10 @@ impl Server {
                 let (host, valid_before) = self.ca.report(proven, peer)?;
                 Ok(vec![HostAnswer::Reported { host, valid_before }])
             }
+            Verb::BreakGlass => {
+                let (host, valid_before) = self.ca.record_break_glass(proven, peer)?;
+                Ok(vec![HostAnswer::Reported { host, valid_before }])
+            }
             Verb::Krl => {
                 let krl = self.ca.krl_for_host(proven, peer)?;
                 let count = krl.len().div_ceil(KRL_PIECE);

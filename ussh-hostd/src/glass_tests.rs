@@ -1,0 +1,96 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+use crate::test_support::{Ca, from_now, record_of, this_process, trusted_folder};
+
+fn config(folder: &Path, hook: &str) -> Config {
+    let text = format!(
+        "state = '{0}/state'\nspool = '{0}/run/sessions'\nbreak_glass_hook_user = 'root'\nbreak_glass_hook = [{hook}]",
+        folder.display()
+    );
+    Config::parse(&text, Path::new("t")).unwrap()
+}
+
+/// The note of a session that lives.
+fn noted(config: &Config) -> Note {
+    let (certificate, _) = Ca::new().issue("alice", 7, 60);
+    let note = Note::of(&record_of(this_process(), Some(&certificate)), &certificate);
+    note.put(&config.break_glass_folder()).unwrap();
+    note
+}
+
+fn ends(config: &Config) -> Vec<String> {
+    let names = names(&config.break_glass_folder()).unwrap();
+    names.iter().map(|name| name.rsplit_once('.').unwrap().1.to_owned()).collect()
+}
+
+#[test]
+fn pinned_keys_stand_behind_whatever_the_feed_brings_and_are_replaced_as_they_are() {
+    let (user, old, new) = (Ca::new(), Ca::new().0.public_key(), Ca::new().0.public_key());
+    let first = with_pinned(user.line().as_bytes(), std::slice::from_ref(&old));
+    assert_eq!(String::from_utf8_lossy(&first), user.line() + &old.to_openssh(MARK) + "\n");
+    let second = with_pinned(&first, std::slice::from_ref(&new));
+    assert_eq!(String::from_utf8_lossy(&second), user.line() + &new.to_openssh(MARK) + "\n");
+    // A feed that brings a marked line brings nothing.
+    assert_eq!(with_pinned(format!("{}\n", old.to_openssh(MARK)).as_bytes(), &[]), b"");
+    assert_eq!(with_pinned(&second, &[]), user.line().as_bytes());
+}
+
+#[test]
+fn a_use_waits_until_the_ca_has_it_and_the_hook_runs_once() {
+    let folder = trusted_folder();
+    let out = folder.path().join("out");
+    let config = config(
+        folder.path(),
+        &format!("'/bin/sh', '-c', 'echo \"$USSH_KEY_ID $USSH_USER $USSH_FROM $USSH_SERIAL\" >> {}'", out.display()),
+    );
+    let note = noted(&config);
+    for _ in 0..2 {
+        let left = report(&config).unwrap_err().to_string();
+        assert!(left.starts_with("the CA does not have it: "), "{left}");
+        assert_eq!(ends(&config), ["hook", "json", "wall"]);
+    }
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "alice alice 192.0.2.1 7\n");
+    let waiting = Waiting::read(&config).unwrap();
+    assert_eq!((waiting.count, waiting.since), (1, Some(note.opened)));
+    assert!(!waiting.is_late(from_now(0)) && waiting.is_late(from_now(LATE.cast_signed())));
+    // The CA has it: the note is over, and stays known while its session lives.
+    File::create(config.break_glass_folder().join(format!("{}.ca", note.id))).unwrap();
+    report(&config).unwrap();
+    assert_eq!(ends(&config), ["done"]);
+    assert!(!note.put(&config.break_glass_folder()).unwrap(), "taken for a new one");
+    assert_eq!(Waiting::read(&config).unwrap().count, 0);
+}
+
+#[test]
+fn a_hook_that_fails_is_named_and_run_again() {
+    let folder = trusted_folder();
+    let flag = folder.path().join("flag");
+    let config = config(folder.path(), &format!("'/usr/bin/test', '-e', '{}'", flag.display()));
+    noted(&config);
+    let left = report(&config).unwrap_err().to_string();
+    assert!(left.starts_with("break_glass_hook: /usr/bin/test failed"), "{left}");
+    assert_eq!(ends(&config), ["json", "wall"]);
+    std::fs::write(&flag, "").unwrap();
+    report(&config).unwrap_err();
+    assert_eq!(ends(&config), ["hook", "json", "wall"]);
+}
+
+#[test]
+fn what_is_done_is_forgotten_with_its_session_and_a_torn_note_is_named() {
+    let folder = trusted_folder();
+    let config = config(folder.path(), "");
+    let note = noted(&config);
+    let file = |name: &str| config.break_glass_folder().join(name);
+    std::fs::remove_file(file(&format!("{}.json", note.id))).unwrap();
+    for name in ["other-boot-1-2.done", "gone-1-2.wall", "gone-1-2.hook"] {
+        File::create(file(name)).unwrap();
+    }
+    report(&config).unwrap();
+    assert_eq!(ends(&config), [""; 0]);
+    std::fs::write(file("torn-1-2.json"), "{").unwrap();
+    std::fs::set_permissions(file("torn-1-2.json"), PermissionsExt::from_mode(0o600)).unwrap();
+    assert_eq!(report(&config).unwrap_err().to_string(), "torn-1-2.json: cannot be read");
+    assert!(Waiting::read(&config).unwrap().is_late(from_now(0)));
+}
