@@ -130,7 +130,7 @@ fn every_command_of_the_card_does_what_the_card_says() {
         ("ussh web1 doas id", "uid=0(root)"),
         ("ussh web1 su -c id", "su: Authentication failure"),
         ("ussh web1 pam-ussh-check", "for alice: accepted"),
-        ("ussh --log", "signed   web1: doas as alice"),
+        ("ussh --log ", "signed   web1: doas as alice"),
         ("ussh --why rogue", "Do:"),
         ("ussh --write-config", "/.ssh/config"),
     ] {
@@ -172,7 +172,7 @@ fn every_command_of_the_card_does_what_the_card_says() {
     person.runs("exit", "", LAPTOP);
 
     // … and brought to web1, whose session it ends.
-    person.runs(command(&card, "ussh -t web1"), "", WEB1);
+    person.runs(command(&card, "ussh -t web1 sudo"), "", WEB1);
     let seen = person.runs(command(&card, "ussh-hostd sessions"), "", WEB1);
     assert!(seen.contains(&format!("alice (serial {serial})")), "{seen}");
     let seen = person.runs(command(&card, "ussh-hostd status"), "", WEB1);
