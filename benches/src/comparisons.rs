@@ -28,7 +28,7 @@ const PERMIT: &str = "sudo-permit";
 const CLOSE: u32 = 3;
 /// And how many times more often the module alone: its runs take milliseconds, and its goals fractions of them.
 const ALONE: u32 = 7;
-/// Series of each pair of the module: the one that was disturbed least counts.
+/// Series of each pair whose goal is a fraction of what the machine varies by: the one that was disturbed least counts.
 const SERIES: u32 = 3;
 /// Most resident memory of the CA's supervisor and signer together, in KiB.
 const IDLE: f64 = 12.0 * 1024.0;
@@ -181,9 +181,7 @@ impl Bench {
             for one in MATCHES.iter().filter(|one| is_wanted(&one.comparison)) {
                 let (a, b) = one.commands(USER);
                 let (host, runs) = (self.world.host("web1"), self.runs.saturating_mul(ALONE));
-                let series = || self.compare(one.comparison, runs, timed(&host, runs, &a, &b));
-                let series = (0..SERIES).map(|_| series()).collect::<Result<Vec<_>>>()?;
-                rows.extend(Row::calmest(series));
+                rows.push(self.calmest(one.comparison, runs, || timed(&host, runs, &a, &b))?);
             }
             Ok(rows)
         };
@@ -259,7 +257,7 @@ impl Bench {
         let there =
             format!("ussh web1 true && ssh -R {guarded}:$(ussh --agent) -R {straight}:$SSH_AUTH_SOCK web1 {timer}");
         let laptop = self.world.host("laptop");
-        self.compare(SUDO_GUARDED, runs, person(&laptop, &there).timeout(patience(runs)))
+        self.calmest(SUDO_GUARDED, runs, || person(&laptop, &there).timeout(patience(runs)))
     }
 
     /// Without its socket the one that ran goes by itself, seconds later.
@@ -269,7 +267,8 @@ impl Bench {
         let listing = |removed: &str| {
             format!("sh -c 'rm -f {removed} && ussh --agent && SSH_AUTH_SOCK={socket} exec ssh-add -l' ")
         };
-        self.compare(GUARDED_START, runs, timed(&laptop, runs, &listing(&socket), &listing(&format!("{socket}.none"))))
+        let (there, gone) = (listing(&format!("{socket}.none")), listing(&socket));
+        self.calmest(GUARDED_START, runs, || timed(&laptop, runs, &gone, &there))
     }
 
     /// The largest of those that run, after all the sudo.
@@ -296,7 +295,7 @@ impl Bench {
     fn ussh(&self) -> Result<Row> {
         let (laptop, runs) = (self.world.host("laptop"), self.runs.saturating_mul(CLOSE));
         let master = Master::start(&laptop)?;
-        let row = self.compare(USSH, runs, timed(&laptop, runs, &master.over("ussh"), &master.over("ssh")));
+        let row = self.calmest(USSH, runs, || timed(&laptop, runs, &master.over("ussh"), &master.over("ssh")));
         master.end()?;
         row
     }
@@ -316,7 +315,7 @@ impl Bench {
         let ours = format!("sh -c 'exec {}'", master.over("ussh"));
         let stock = master.over(&format!("ssh -o ForwardAgent={}", agent.trim()));
         let stock = format!("sh -c 'ssh -G web1 > /dev/null; exec {stock}'");
-        let row = self.compare(USSH_OURS, runs, timed(&laptop, runs, &ours, &stock));
+        let row = self.calmest(USSH_OURS, runs, || timed(&laptop, runs, &ours, &stock));
         master.end()?;
         laptop.write_file(config, 0o644, before)?;
         person(&laptop, &format!("rm {TABLES}")).cwd(&format!("/home/{USER}")).run()?.ok()?;
@@ -325,7 +324,13 @@ impl Bench {
 
     fn ussh_alone(&self) -> Result<Row> {
         let (laptop, runs) = (self.world.host("laptop"), self.runs.saturating_mul(CLOSE));
-        self.compare(USSH_ALONE, runs, timed(&laptop, runs, "ussh --check", "true"))
+        self.calmest(USSH_ALONE, runs, || timed(&laptop, runs, "ussh --check", "true"))
+    }
+
+    /// Several series, of which the calmest counts.
+    fn calmest<'a>(&self, comparison: Comparison, runs: u32, timer: impl Fn() -> Command<'a>) -> Result<Row> {
+        let series = (0..SERIES).map(|_| self.compare(comparison, runs, timer())).collect::<Result<Vec<_>>>()?;
+        Row::calmest(series).ok_or_else(|| "no series was run".into())
     }
 
     /// Runs the timer and judges what it says.
