@@ -9,6 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 pub use self::forwarding::AgentChoice;
+use crate::login::{Order, OrderError};
 use crate::ssh_config::{WishError, Wishes};
 use crate::verbs::{Following, VERBS, Verb, Which};
 
@@ -27,7 +28,14 @@ pub enum Invocation {
     /// `--force`: log in whatever the agent holds, then become `ssh` (with no arguments: stop there).
     Force(Vec<OsString>),
     /// `--login`: log in whatever the agent holds.
-    Login,
+    Login(Order),
+    /// `--reason`: the same, and then as `--force`.
+    ForReason {
+        /// With the reason.
+        order: Order,
+        /// For ssh.
+        arguments: Vec<OsString>,
+    },
     /// `--logout`: remove our CA's certificates from the agent.
     Logout,
     /// `--logout --everywhere`, `--revoke`: the same, and have the CA revoke them.
@@ -124,6 +132,14 @@ pub enum UsageError {
         /// What is wrong.
         error: WishError,
     },
+    /// What the CA is to be asked for.
+    #[error("{verb}: {error}")]
+    Order {
+        /// The verb.
+        verb: &'static str,
+        /// What is wrong.
+        error: OrderError,
+    },
     /// A long option that is no verb; ssh has none.
     #[error("no such verb: {argument:?}{}", nearest(argument).map(|verb| format!("; did you mean {verb}?")).unwrap_or_default())]
     Unknown {
@@ -161,8 +177,26 @@ impl Invocation {
 
     fn of(verb: &'static Verb, following: Following) -> Result<Self, UsageError> {
         let wishes = || Wishes::read(&following).map_err(|error| UsageError::Wish { verb: verb.name, error });
+        let ordered = |error| UsageError::Order { verb: verb.name, error };
         Ok(match verb.which {
-            Which::Login => Invocation::Login,
+            Which::Login => {
+                let mut order = Order::default();
+                for reason in following.values("--reason") {
+                    order = order.with_reason(reason).map_err(ordered)?;
+                }
+                for span in following.values("--for") {
+                    order = order.with_validity(span).map_err(ordered)?;
+                }
+                for names in following.values("--principals") {
+                    order = order.with_principals(names).map_err(ordered)?;
+                }
+                Invocation::Login(order)
+            }
+            Which::Reason => {
+                let mut words = following.operands.into_iter();
+                let order = Order::default().with_reason(&words.next().unwrap_or_default()).map_err(ordered)?;
+                Invocation::ForReason { order, arguments: words.collect() }
+            }
             Which::Force => Invocation::Force(following.operands),
             Which::Check if following.has("--agent") => Invocation::CheckAndForward,
             Which::Check => Invocation::Check,
@@ -267,8 +301,12 @@ impl Word {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::panic)]
+    #![allow(clippy::panic, clippy::unwrap_used)]
     use super::*;
+
+    fn ordered(reason: &str) -> Order {
+        Order::default().with_reason(reason.as_ref()).unwrap()
+    }
 
     fn words(line: &str) -> Vec<OsString> {
         line.split_whitespace().map(OsString::from).collect()
@@ -294,7 +332,16 @@ mod tests {
             ("--agent --serve", Invocation::AgentServe),
             ("--log", Invocation::Log(LogForm::Text)),
             ("--log --json", Invocation::Log(LogForm::Json)),
-            ("--login", Invocation::Login),
+            ("--login", Invocation::Login(Order::default())),
+            (
+                "--login --for 1h --reason=disk",
+                Invocation::Login(ordered("disk").with_validity("1h".as_ref()).unwrap()),
+            ),
+            ("--reason disk", Invocation::ForReason { order: ordered("disk"), arguments: vec![] }),
+            (
+                "--reason disk -v web1 --for",
+                Invocation::ForReason { order: ordered("disk"), arguments: words("-v web1 --for") },
+            ),
             ("--logout", Invocation::Logout),
             ("--logout --everywhere", Invocation::LogoutEverywhere),
             ("--revoke", Invocation::LogoutEverywhere),
@@ -342,6 +389,11 @@ mod tests {
             "--logout --json",
             "--version -v",
             "--login web1",
+            "--login --for",
+            "--login --for never",
+            "--login --reason -v",
+            "--reason",
+            "--reason -v web1",
             "--check --agent web1",
             "--proxy web1",
             "--proxy web1 22 x",

@@ -21,7 +21,7 @@ pub const USAGE: [(&str, &str); 3] = [
 /// What stands below the verbs.
 pub const REST: &str = "\
 When a host refuses a certificate that looks good here (it may be revoked): ussh --force HOST gets a fresh one first,
-and ussh --login does without going on to a host.
+and ussh --login does without going on to a host. Where the CA wants a reason: ussh --reason \"what for\" HOST.
 
 A good certificate is signed by a key in user_ca_file, has your name at the CA as its key ID, and is valid for another renew_before_seconds.
 The CA gets to see a guarded agent: it can add keys with certificates of its own for you, and see and use no other.
@@ -55,6 +55,7 @@ Keys of ussh.toml, with what holds without them; docs/ussh_toml.md has more on e
 Environment:
   SSH_AUTH_SOCK        your ssh-agent; where nobody listens there, the one that systemd keeps for you, or one that ussh starts
   USSH_CA              overrides `ca`
+  USSH_REASON          the reason of a login, where --reason gives none: for plain ssh, and all that calls it
   USSH_DEBUG           if set: more on stderr during a login
   SSH_ASKPASS          the program that asks where there is no terminal, and for `confirm`: if DISPLAY or WAYLAND_DISPLAY is set,
   SSH_ASKPASS_REQUIRE  or this is \"force\", as ssh has it

@@ -101,6 +101,9 @@ fn a_key_in_the_agent_is_certified_logs_in_and_answers_sudo() {
         assert_eq!(ok(&user, "ussh --logout"), "1 certificate removed\n");
         assert_eq!(run(&user, "ussh --check").status.code(), 1);
         assert_eq!(ok(&user, "ssh-add -L"), before, "the key is the user's to remove");
+        let told = run(&user, "ussh --login --reason 'own key' --for 1h").stderr;
+        assert!(told.contains(&format!(" for {user} is kept by `ussh`, for your own key.\n")), "{told}");
+        assert!(told.contains(" (1h)\n"), "{told}");
     }
 }
 
@@ -201,12 +204,12 @@ fn what_is_wrong_with_the_key_is_said_before_a_password_is_asked() {
         ),
         (
             "echo 'client_key = \"~/.ssh/mine\"' > .config/ussh/ussh.toml; ussh --login",
-            69,
+            78,
             vec!["ussh: `client_key`: ", "ussh: name the file that ends in .pub there"],
         ),
         (
             "echo 'client_key = \"~/.ssh/none.pub\"' > .config/ussh/ussh.toml; ussh --login",
-            69,
+            78,
             vec!["none.pub", "ussh: name the file"],
         ),
         (
