@@ -61,7 +61,7 @@ impl Status {
         };
         let place = keeper.as_ref().map(|keeper| keeper.place().display().to_string());
         let (agent, files) = match keeper {
-            Some(Keeper::Files(_)) => (None, place),
+            Some(Keeper::Files(files)) => (None, files.key().map(|key| key.display().to_string()).or(place)),
             Some(Keeper::Agent(_) | Keeper::OwnKey(_)) | None => (place, None),
         };
         Status {

@@ -210,6 +210,15 @@ fn what_is_wrong_with_the_key_is_said_before_a_password_is_asked() {
             vec!["none.pub", "ussh: name the file"],
         ),
         (
+            "echo 'client_key = \"~/.ssh/mine.pub\"' > .config/ussh/ussh.toml; ssh-add -q .ssh/mine; mkdir -p .local/state/ussh/keys; \
+                chmod 755 .local/state/ussh/keys; ussh --login",
+            69,
+            vec![
+                "/keys: not a folder of yours alone (mode 0700)\n",
+                "ussh: see to it that ~/.local/state/ussh/keys is",
+            ],
+        ),
+        (
             "printf 'client_key = \"~/.ssh/mine.pub\"\\nkeep_in = \"files\"\\n' > .config/ussh/ussh.toml; ussh --login",
             78,
             vec!["ussh: `client_key` leaves the key in your agent", "ussh: take one of the two out of ussh.toml"],
