@@ -90,6 +90,7 @@ fn without_any_agent_logins_sudo_and_the_rest_work_from_files_that_are_the_users
     // What ssh tries by itself it still tries: a break-glass key, say.
     let tried = run(&user, "ussh -v -o PubkeyAcceptedAlgorithms=ssh-ed25519 -o BatchMode=yes web1 true").stderr;
     assert!(tried.contains(&format!("Offering public key: /home/{user}/.ssh/id_ed25519 ")), "{tried}");
+    ok(&user, "ussh -o IdentitiesOnly=yes -o BatchMode=yes web1 true");
     assert_eq!(ok(&user, "ussh --logout"), "1 certificate removed\n");
     assert!(!exists(&user, KEY) && !exists(&user, &format!("{KEY}-cert.pub")));
     assert_eq!(run(&user, "ussh --check").status.code(), 1);

@@ -114,6 +114,10 @@ fn plain_ssh_gets_there_by_the_written_ssh_config_and_default_keys_stay() {
     }
     assert_eq!(WORLD.rows_of(&user).unwrap().len(), 1);
     assert!(ok(&user, "ssh -G web1").contains("identityfile ~/.ssh/id_ed25519\n"));
+    // So is what the documentation says of it.
+    let only = "-o BatchMode=yes -o IdentitiesOnly=yes";
+    assert_eq!(run(&user, &format!("ssh {only} web1 true")).status.code(), 255);
+    ok(&user, &format!("ssh {only} -o IdentityFile=~/.ssh/mine.pub web1 true"));
 }
 
 #[test]
