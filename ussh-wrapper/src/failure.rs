@@ -315,7 +315,9 @@ fn agent_advice(problem: &AgentProblem) -> &'static str {
         AgentProblem::TakesNone { .. } => {
             "put `keep_in = \"files\"` into ~/.config/ussh/ussh.toml (or use OpenSSH's agent: `SSH_AUTH_SOCK= ussh` starts one)"
         }
-        AgentProblem::Files(_) => "see to it that ~/.local/state/ussh/keys is yours alone (chmod 700)",
+        AgentProblem::Files(_) => {
+            "see to it that ~/.local/state/ussh/keys is yours alone (chmod 700), and that there is room"
+        }
         AgentProblem::ClientKey(_) => "name the file that ends in .pub there",
         AgentProblem::KeyMissing { .. } => "add it (ssh-add), and try again",
         AgentProblem::WrongUser { .. } => "start your own: eval \"$(ssh-agent)\"",

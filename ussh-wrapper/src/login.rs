@@ -299,6 +299,7 @@ pub fn log_in(
     if config.cas.is_empty() {
         return Err(LoginError::NoCa);
     }
+    keeper.make_room()?;
     let uid = process::real_uid();
     let known_hosts = known_hosts::check(&config.known_hosts, uid)?;
     let ways = Ways { config, keeper, judge, order, ssh: find_ssh()?, known_hosts, uid };
@@ -478,8 +479,8 @@ fn not_proven(ca: &CaAddress, trouble: &HostKeyTrouble, known_hosts: &Path) -> S
     }
 }
 
-/// Most that is taken of what the CA prints, bytes.
-const MAX_PRINTED: u64 = 64 * 1024;
+/// Most that is taken of what the CA prints, bytes: what can be kept.
+const MAX_PRINTED: u64 = crate::files::MAX_FILE;
 
 /// How ssh ended.
 struct Ended {

@@ -14,7 +14,7 @@ use crate::certificates::{self, Held, Judge, Standing};
 use crate::config::{Config, Forward, HostRule, KeepIn, OnCaFailure, Sources};
 use crate::exec::{become_ssh, become_ssh_with};
 use crate::failure::{Failure, NotRevoked};
-use crate::files::Files;
+use crate::files::{Files, Swept};
 use crate::flight::{Line, Moment, Outcome, Turn};
 use crate::forward::{self, Destination};
 use crate::guard::journal::Journal;
@@ -86,7 +86,7 @@ fn go_on(context: &Context, forward: Option<Forward>, arguments: Vec<OsString>) 
         Err(problem) if problem.is_no_agent() || problem.is_no_place() => return Err(become_ssh(&arguments).into()),
         Err(problem) => return Err(problem.into()),
     };
-    let mut all = keeper.options(|| forward::default_keys(&arguments));
+    let mut all = keeper.options(|| forward::other_keys(&arguments));
     all.extend(forward::options(forward, &keeper, context.uid));
     all.extend(arguments);
     // Without an agent of its own ssh forwards none (ssh.c `check_agent_present`). It signs with the key's file all the same.
@@ -110,6 +110,8 @@ struct Context {
     files: Vec<Files>,
     /// What the command line asks of the CA.
     order: Order,
+    /// What of these has ended, and is removed.
+    swept: Vec<Swept>,
 }
 
 /// A certificate that has just come.
@@ -125,10 +127,9 @@ impl Context {
         let sources = Sources::of_this_process();
         let config = Config::load(&sources)?;
         let judge = Judge::load(&config, config.user_at_ca(sources.uid)?, sources.uid)?;
-        let files =
-            [Files::of_user(sources.uid), Files::of_own_key(sources.uid)].into_iter().flatten().collect::<Vec<_>>();
-        files.iter().for_each(|files| files.sweep(SystemClock.now()));
-        Ok(Context { config, judge, uid: sources.uid, began, files, order: Order::default() })
+        let files = Files::of_user(sources.uid).map_or(Vec::new(), |files| vec![files.for_own_key(), files]);
+        let swept = files.iter().filter_map(|files| files.sweep(SystemClock.now())).collect();
+        Ok(Context { config, judge, uid: sources.uid, began, files, swept, order: Order::default() })
     }
     fn keeper(&self) -> Result<Keeper, AgentProblem> {
         Keeper::of(&self.config, self.uid, UserAgent::from_environment)
@@ -202,6 +203,8 @@ impl Context {
     /// Asks the CA; or waits for another that does, and has what came of it.
     fn log_in(&self, effort: Effort) -> Result<Got, Failure> {
         self.tell_passed_over();
+        // By a clock that is wrong, it may be.
+        self.swept.iter().for_each(|swept| eprintln!("ussh: {swept}"));
         // Better now than after the password.
         let keeper = self.keeper_for_login()?;
         let order = self.order.clone().or_of_environment()?;

@@ -66,7 +66,7 @@ impl Status {
         };
         let agent_problem = agent_problem.or(unfit);
         let (agent, files) = match keeper {
-            Some(Keeper::Files(_)) => (None, place),
+            Some(Keeper::Files(files)) => (None, files.key().map(|key| key.display().to_string()).or(place)),
             Some(Keeper::Agent(_) | Keeper::OwnKey(_)) | None => (place, None),
         };
         Status {

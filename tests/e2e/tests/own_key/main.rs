@@ -117,6 +117,10 @@ fn plain_ssh_gets_there_by_the_written_ssh_config_and_default_keys_stay() {
     }
     assert_eq!(WORLD.rows_of(&user).unwrap().len(), 1);
     assert!(ok(&user, "ssh -G web1").contains("identityfile ~/.ssh/id_ed25519\n"));
+    // So is what the documentation says of it.
+    let only = "-o BatchMode=yes -o IdentitiesOnly=yes";
+    assert_eq!(run(&user, &format!("ssh {only} web1 true")).status.code(), 255);
+    ok(&user, &format!("ssh {only} -o IdentityFile=~/.ssh/mine.pub web1 true"));
 }
 
 #[test]
@@ -211,6 +215,15 @@ fn what_is_wrong_with_the_key_is_said_before_a_password_is_asked() {
             "echo 'client_key = \"~/.ssh/none.pub\"' > .config/ussh/ussh.toml; ussh --login",
             78,
             vec!["none.pub", "ussh: name the file"],
+        ),
+        (
+            "echo 'client_key = \"~/.ssh/mine.pub\"' > .config/ussh/ussh.toml; ssh-add -q .ssh/mine; mkdir -p .local/state/ussh/keys; \
+                chmod 755 .local/state/ussh/keys; ussh --login",
+            69,
+            vec![
+                "/keys: not a folder of yours alone (mode 0700)\n",
+                "ussh: see to it that ~/.local/state/ussh/keys is",
+            ],
         ),
         (
             "printf 'client_key = \"~/.ssh/mine.pub\"\\nkeep_in = \"files\"\\n' > .config/ussh/ussh.toml; ussh --login",
