@@ -64,6 +64,11 @@ pub enum Event {
     NotRenewed,
     /// Files changed, and the verdict on the session's certificate is now a no (time apart).
     Refused(Refusal),
+    /// An earlier run of the daemon has begun its end, and this much of its grace is left.
+    EndBegun {
+        /// From SIGTERM, which it gets again, to SIGKILL.
+        grace: Duration,
+    },
     /// The last message has left for the client, or there is no terminal that it could have been shown on.
     LastWordOut,
     /// It could not be frozen, or cannot be kept so.
@@ -173,6 +178,7 @@ impl Session {
             Event::Renewed { valid_before } => self.on_renewed(now, valid_before),
             Event::NotRenewed => self.on_not_renewed(now),
             Event::Refused(refusal) => self.on_refused(now, refusal),
+            Event::EndBegun { grace } => self.terminate(now, grace),
             Event::LastWordOut => self.on_last_word_out(now),
             Event::NotFrozen(why) => self.on_not_frozen(now, why),
         }

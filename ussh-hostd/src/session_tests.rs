@@ -269,6 +269,17 @@ fn one_that_is_refused_gets_half_a_second_of_grace_at_most() {
 }
 
 #[test]
+fn an_end_that_an_earlier_run_had_begun_goes_on_with_what_is_left_of_its_grace_and_asks_nobody() {
+    let mut session = Session::new(at(10), Some(until(3600)), &timing());
+    let grace = Duration::from_millis(300);
+    assert_eq!(session.on(at(10), Event::EndBegun { grace }), [Action::Terminate]);
+    assert!(session.is_ending());
+    assert!(session.on(at(10), Event::Renewed { valid_before: until(7200) }).is_empty());
+    assert_eq!(session.wake_in(at(10)), Some(grace));
+    assert_eq!(session.on(at(11), Event::Time), [Action::Kill]);
+}
+
+#[test]
 fn ends_as_soon_as_the_last_word_is_out() {
     let mut session = about_to_end();
     assert!(session.on(at(3599), Event::LastWordOut).is_empty(), "nothing was said");

@@ -8,6 +8,7 @@ use ussh_core::challenge::ChallengeContext;
 use ussh_core::clock::UnixTime;
 
 use super::Daemon;
+use crate::begun::{Begun, End};
 use crate::connection::Connection;
 use crate::look::{Look, NotRenewed};
 use crate::report::{Severity, on_terminal, span};
@@ -45,7 +46,7 @@ impl Daemon {
             Err(why) => return self.take_answer(id, Err(why)),
         };
         let Some(held) = self.held.get(&id) else { return };
-        let (Some(current), Some(terms)) = (held.current.clone(), held.terms.clone()) else {
+        let (Some(current), Some(terms)) = (held.current.as_deref().cloned(), held.terms.clone()) else {
             return self.take_answer(id, Err(NotRenewed::NothingNewer));
         };
         let context = ChallengeContext {
@@ -113,13 +114,27 @@ impl Daemon {
             Some(certificate) => self.report.certificate(Severity::Notice, "Ending session of", certificate, &detail),
             None => self.report.line(Severity::Notice, &format!("Ending session of {detail}")),
         }
+        // Of many that end at once, one without a terminal does not wait for the others to be told.
+        self.pass_last_word_on(id);
     }
 
     fn terminate(&mut self, id: ConnectionId) {
+        let now = self.now();
         let Some(held) = self.held.get_mut(&id) else { return };
         held.last_word = None;
+        held.ending_since.get_or_insert(now.elapsed);
         // Held before the monitor ends: afterwards they are nobody's children.
         held.connection.hold_programs();
+        // And remembered before the record may go. What comes next is SIGKILL.
+        let grace = held.session.wake_in(now).unwrap_or_default();
+        let begun = Begun {
+            boot_id: self.boot_id.clone(),
+            end: Some(End::new(grace, held.connection.programs().ids())),
+            frozen: held.frozen.as_ref().map(|frozen| frozen.cell.path().into()),
+        };
+        if let Err(e) = self.spool.set_begun(id, &begun) {
+            self.report.line(Severity::Error, &format!("The end of {id} is not remembered over a restart: {e}"));
+        }
         if let Err(e) = held.connection.terminate() {
             self.report.line(Severity::Error, &format!("Cannot end {}: {e}", held.who()));
         }
