@@ -7,7 +7,7 @@ use ussh_e2e::lab::{Command, Host, LabError, SSHD_CONFIG};
 use ussh_e2e::{AGENT, World, WorldPlan};
 
 use crate::ca_load;
-use crate::module::{self, MATCHES};
+use crate::module::{self, MATCHES, SESSION, session_commands};
 use crate::row::{Comparison, Fact, Goal, Row};
 use crate::table::Machine;
 use crate::timer::Series;
@@ -103,6 +103,9 @@ const GUARDED_START: Comparison = Comparison {
 const A_MINUTE: u32 = 55;
 /// Most resident memory of the guarded agent's process, KiB.
 const GUARDED_MEMORY: f64 = 4.0 * 1024.0;
+/// Most resident memory of ussh-hostd with so many sessions, KiB.
+const HOSTD_MEMORY: f64 = 10.0 * 1024.0;
+const HOSTD_SESSIONS: usize = 1000;
 /// Most resident memory of `ussh --check`, KiB.
 const CHECK_MEMORY: f64 = 5.0 * 1024.0;
 /// Runs a command and prints its most resident memory.
@@ -178,10 +181,11 @@ impl Bench {
             for (_, measure) in with_logins.iter().filter(|(comparison, _)| is_wanted(comparison)) {
                 rows.push(measure(self)?);
             }
-            for one in MATCHES.iter().filter(|one| is_wanted(&one.comparison)) {
-                let (a, b) = one.commands(USER);
+            let alone = MATCHES.iter().map(|one| (one.comparison, one.commands(USER)));
+            let alone = alone.chain([(SESSION, session_commands(USER))]);
+            for (comparison, (a, b)) in alone.filter(|(comparison, _)| is_wanted(comparison)) {
                 let (host, runs) = (self.world.host("web1"), self.runs.saturating_mul(ALONE));
-                rows.push(self.calmest(one.comparison, runs, || timed(&host, runs, &a, &b))?);
+                rows.push(self.calmest(comparison, runs, || timed(&host, runs, &a, &b))?);
             }
             Ok(rows)
         };
@@ -196,6 +200,7 @@ impl Bench {
         let mut facts = module::facts(&self.world.host("web1"), USER)?;
         facts.push(self.idle_memory()?);
         facts.push(self.guarded_memory()?);
+        facts.push(self.hostd_memory()?);
         facts.push(self.check_memory()?);
         facts.extend(ca_load::facts()?);
         Ok(facts)
@@ -269,6 +274,18 @@ impl Bench {
         };
         let (there, gone) = (listing(&format!("{socket}.none")), listing(&socket));
         self.calmest(GUARDED_START, runs, || timed(&laptop, runs, &gone, &there))
+    }
+
+    /// Of a daemon that has just found a thousand sessions; that it then sleeps is a test's business.
+    fn hostd_memory(&self) -> Result<Fact> {
+        let host = self.world.host("web1");
+        let crowd = self.world.stand_in_sessions("web1", USER, HOSTD_SESSIONS)?;
+        let daemon = host.command(["ussh-hostd", "run"]).service("ussh-hostd")?;
+        daemon.wait_for_output(&format!("Watching {HOSTD_SESSIONS} sessions in "), PAIR)?;
+        let value = host.run(["ps", "-o", "rss=", "-p", &daemon.pid().to_string()])?.ok()?.stdout.trim().parse()?;
+        crowd.kill()?;
+        let title = "ussh-hostd, 1,000 sessions";
+        Ok(Fact { title, value, unit: "KiB", at_most: Some(HOSTD_MEMORY), at_least: None })
     }
 
     /// The largest of those that run, after all the sudo.
