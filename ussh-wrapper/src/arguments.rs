@@ -150,7 +150,7 @@ pub enum UsageError {
 
 /// The verb that was meant, perhaps.
 fn nearest(argument: &OsStr) -> Option<&'static str> {
-    let argument = argument.to_str()?;
+    let argument = argument.to_str()?.split('=').next()?;
     // Of two as near the longer: a letter is left out more often than put in.
     let slips = |verb: &Verb| (strsim::osa_distance(argument, verb.name), Reverse(verb.name.len()), verb.name);
     VERBS.iter().map(slips).min().filter(|(count, ..)| *count <= MOST_SLIPS).map(|(.., verb)| verb)
@@ -168,7 +168,7 @@ impl Invocation {
             arguments.remove(0);
             return Invocation::of(verb, verb.read(arguments)?);
         }
-        if matches!(first.as_bytes(), [b'-', b'-', _, ..]) {
+        if is_long(first) {
             return Err(UsageError::Unknown { argument: arguments.remove(0) });
         }
         let purpose = Purpose::of(&arguments);
@@ -194,8 +194,16 @@ impl Invocation {
             }
             Which::Reason => {
                 let mut words = following.operands.into_iter();
+                if let Some(argument) = words.as_slice().get(1).filter(|word| is_long(word)) {
+                    return Err(UsageError::Surplus { verb: verb.name, argument: argument.clone() });
+                }
                 let order = Order::default().with_reason(&words.next().unwrap_or_default()).map_err(ordered)?;
                 Invocation::ForReason { order, arguments: words.collect() }
+            }
+            // ssh has no long options: its usage, after a password, would be no answer.
+            Which::Force if following.operands.first().is_some_and(is_long) => {
+                let argument = following.operands.into_iter().next().unwrap_or_default();
+                return Err(UsageError::Surplus { verb: verb.name, argument });
             }
             Which::Force => Invocation::Force(following.operands),
             Which::Check if following.has("--agent") => Invocation::CheckAndForward,
@@ -222,6 +230,11 @@ impl Invocation {
             Which::Version => Invocation::Version,
         })
     }
+}
+
+/// `--word`. (`--` alone ends ssh's options.)
+fn is_long(word: &OsString) -> bool {
+    matches!(word.as_bytes(), [b'-', b'-', _, ..])
 }
 
 /// ssh(1)'s flags that take an argument (ssh.c, getopt; `P` since 9.4).
@@ -394,6 +407,8 @@ mod tests {
             "--login --reason -v",
             "--reason",
             "--reason -v web1",
+            "--reason disk --for 1h web1",
+            "--force --status",
             "--check --agent web1",
             "--proxy web1",
             "--proxy web1 22 x",
@@ -421,6 +436,8 @@ mod tests {
             ("--stats", "; did you mean --status?"),
             ("--Force web1", "; did you mean --force?"),
             ("--logot", "; did you mean --logout?"),
+            ("--why=web1", "; did you mean --why?"),
+            ("--status=json", "; did you mean --status?"),
             ("--json", "no such verb: \"--json\""),
             ("---", "no such verb: \"---\""),
             ("--something-else web1", "no such verb: \"--something-else\""),

@@ -72,6 +72,9 @@ pub enum Failure {
     /// The log of the guarded agent.
     #[error("the log of the guarded agent cannot be read: {0}")]
     Log(std::io::Error),
+    /// Standard output.
+    #[error("what was to be shown cannot be written: {0}")]
+    Output(std::io::Error),
 }
 
 /// The panic button was pressed, and the CA has not said that it did something.
@@ -129,6 +132,7 @@ impl Failure {
             | Failure::Terminal(_)
             | Failure::Proxy(_)
             | Failure::Write(_)
+            | Failure::Output(_)
             | Failure::Log(_) => false,
         }
     }
@@ -178,6 +182,7 @@ impl Failure {
             | Failure::Terminal(_)
             | Failure::Proxy(_)
             | Failure::Write(_)
+            | Failure::Output(_)
             | Failure::Log(_) => UNAVAILABLE,
         }
     }
@@ -193,7 +198,9 @@ impl Failure {
             Failure::Usage(_) => Some("see `ussh --help`"),
             Failure::Agent(problem) => Some(agent_advice(problem)),
             Failure::Login(LoginError::Agent(problem)) => Some(agent_advice(problem)),
-            Failure::Login(LoginError::NoCa) => Some("put `ca = \"ca.example.com\"` into that file"),
+            Failure::Login(LoginError::NoCa) => Some(
+                "put `ca = \"ca.example.com\"` into that file (or your own, ~/.config/ussh/ussh.toml, which overrides it)",
+            ),
             Failure::Login(LoginError::KnownHosts(_)) => {
                 Some("install the CA's known_hosts file as your administrator gives it out")
             }
@@ -239,7 +246,7 @@ impl Failure {
                 | LoginError::Interrupted(_),
             ) => None,
             Failure::Config(ConfigError::File(error)) if error.is_missing() => {
-                Some("install it as your administrator gives it out, or name another in /etc/ussh/ussh.toml")
+                Some("install it as your administrator gives it out, or name another in ussh.toml")
             }
             Failure::Terminal(TerminalError::NoTerminal(_)) => {
                 Some("run it in a terminal of its own; with a desktop it is not needed (SSH_ASKPASS)")
@@ -265,6 +272,7 @@ impl Failure {
             | Failure::NoUserName(_)
             | Failure::Exec(_)
             | Failure::Serve(_)
+            | Failure::Output(_)
             | Failure::Log(_) => None,
         }
     }

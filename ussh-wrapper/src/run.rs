@@ -480,9 +480,11 @@ fn announce(certificate: &Certificate) -> Result<ExitCode, Failure> {
     ))
 }
 
-/// Whoever closes our stdout does not want to read it.
+/// Whoever closes our stdout does not want to read it; on a full disk it is missed.
 fn print(text: &str) -> Result<ExitCode, Failure> {
     let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    Ok(ExitCode::SUCCESS)
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Output(error)),
+        Ok(()) | Err(_) => Ok(ExitCode::SUCCESS),
+    }
 }

@@ -121,7 +121,9 @@ impl Status {
             let _ = writeln!(text, "certificate  {}", shown.to_text());
         }
         if self.certificates.is_empty() {
-            text.push_str("certificate  none of this CA\n");
+            // Where it is promised, it comes.
+            let next = if self.ca.is_empty() || self.agent_problem.is_some() { "" } else { "; `ussh` asks it for one" };
+            let _ = writeln!(text, "certificate  none of this CA{next}");
         }
         if !self.locked.is_empty() {
             let names = self.locked.iter().map(|key| key.name()).collect::<Vec<_>>().join(", ");
