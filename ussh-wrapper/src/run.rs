@@ -20,7 +20,7 @@ use crate::forward::{self, Destination};
 use crate::guard::journal::Journal;
 use crate::guard::{Home, HomeError, confirm_here, link, serve_hosts};
 use crate::help;
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, is_copy};
 use crate::login::{Effort, LoginError, Order, Prompting, log_in, revoke_all};
 use crate::proxy::{Target, hand_over};
 use crate::ssh_config::{self, Places, Wishes};
@@ -366,6 +366,9 @@ impl Context {
             {
                 connection.remove(&identity.blob).map_err(|error| agent.broken(error))?;
                 removed.note(certificate);
+            }
+            if is_copy(identity) {
+                connection.remove(&identity.blob).map_err(|error| agent.broken(error))?;
             }
         }
         if let Ok(home) = Home::open(self.uid) {

@@ -207,6 +207,8 @@ fn ssh_gives_our_key_to_no_agent_and_copies_that_it_gave_it_go_with_the_next_log
     let listed = ok("ssh-add -L");
     assert_eq!((listed.matches(" serial ").count(), listed.matches(" mine").count()), (1, 1), "{listed}");
     ok("ssh -o BatchMode=yes web1 true && ssh -o BatchMode=yes web13 true");
+    let listed = ok("ussh --logout >/dev/null; ssh-add -L");
+    assert_eq!((listed.matches(" serial ").count(), listed.matches(" mine").count()), (0, 1), "{listed}");
 }
 
 #[test]
