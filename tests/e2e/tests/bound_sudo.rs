@@ -174,6 +174,14 @@ fn takes_its_own(server: &str) {
     let told = attempt(server, user, || agent.sh(&format!("ssh -A {server} sudo id -u")).unwrap().stdout);
     told.accepted(serial);
 
+    // One more session over the same connection.
+    for _ in 0..2 {
+        let master = format!("-o ControlMaster=auto -o ControlPath=~/{server} -o ControlPersist=30");
+        let told = attempt(server, user, || agent.sh(&format!("ssh -A {master} {server} sudo id -u")).unwrap().stdout);
+        told.accepted(serial);
+    }
+    agent.sh(&format!("ssh -o ControlPath=~/{server} -O exit {server}")).unwrap().ok().unwrap();
+
     // Renewed: another certificate of the same lineage.
     agent.sh("ssh-add -q -D").unwrap().ok().unwrap();
     login.run("sudo id -u").refused(NOT_GOOD, ": no certificate");
@@ -557,4 +565,13 @@ fn pam_ussh_check_says_to_a_user_that_only_root_may_read_whose_login_it_is() {
     agent.sh("ssh-add -q -D").unwrap().ok().unwrap();
     let said = check();
     assert!(said.contains(&format!("sudo for {user}: refused: no certificate")) && said.contains("status 1"), "{said}");
+}
+
+#[test]
+fn the_manual_knows_what_a_refused_user_reads() {
+    let manual = include_str!("../../../docs/trouble.md");
+    for sentence in [NO_LOGIN, OTHER_AGENT, NO_CERTIFICATE] {
+        let begins = sentence.split(':').next().unwrap();
+        assert!(manual.contains(&format!("| `{begins}` |")), "{begins}");
+    }
 }
