@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use ussh_e2e::lab::{Command, Host, LabError, SSHD_CONFIG};
-use ussh_e2e::{AGENT, World, WorldPlan};
+use ussh_e2e::{AGENT, Forgery, World, WorldPlan};
 
 use crate::ca_load;
 use crate::module::{self, MATCHES, SESSION, session_commands};
@@ -136,7 +136,8 @@ impl Bench {
         bench.set_up_laptop()?;
         bench.set_up_stock()?;
         bench.set_up_sudo()?;
-        let module = module::set_up(&bench.world.host("web1"), USER, TIMER);
+        let login = bench.world.forge(&Forgery::of(USER).validity("-5m:+1d"))?;
+        let module = module::set_up(&bench.world.host("web1"), USER, TIMER, login.certificate());
         module.inspect_err(|_| eprintln!("{}", bench.world.lab().report()))?;
         Ok(bench)
     }

@@ -180,11 +180,12 @@ impl Match {
     }
 }
 
-/// Makes keys, agents and services on the host. `timer`: where this very program lies there.
+/// Makes keys, agents and services on the host. `timer`: where this very program lies there; `login`: a certificate of the CA that the host trusts, one line, by which the session hook's
+/// logins are made: ussh-hostd ends those of any other.
 ///
 /// # Errors
 /// What could not be made.
-pub fn set_up(host: &Host, user: &str, timer: &str) -> Result<()> {
+pub fn set_up(host: &Host, user: &str, timer: &str, login: &[u8]) -> Result<()> {
     if !Path::new(RIVAL).exists() {
         return Err("the package libpam-ssh-agent-auth is missing: run `make bench`".into());
     }
@@ -212,6 +213,9 @@ pub fn set_up(host: &Host, user: &str, timer: &str) -> Result<()> {
             must_ask(host, user, &command)?;
         }
     }
+    // As sshd tells it: the method, and type and blob of the key.
+    let key = String::from_utf8_lossy(login).split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+    host.write_file(&format!("{FOLDER}/login"), 0o644, format!("publickey {key}"))?;
     let (ours, permit) = session_commands(user);
     host.run_as(user, format!("{ours} check").split(' '))?.ok()?;
     host.run_as(user, permit.split(' '))?.ok()?;
@@ -316,7 +320,6 @@ fn keys(user: &str) -> String {
            esac
          done
          cat ed25519.pub rsa.pub > authorized_keys
-         printf 'publickey %s' \"$(cut -d ' ' -f 1,2 ed25519-cert.pub)\" > login
          chown {user} ed25519 rsa old odd*; mkdir agents; chown {user} agents"
     )
 }

@@ -309,12 +309,23 @@ mod tests {
             assert!(!cell.is_frozen());
             assert!(session.all_say());
         }
+        assert_eq!(Cell::left_behind(id, cell.path()), None, "nothing stands still");
         cell.freeze(&sshd).unwrap();
-        cell.kill().unwrap();
+        // As a daemon leaves it that is killed while it brings something in.
+        cell.group.freeze().unwrap();
+        assert!(cell.group.wait_frozen(PATIENCE).unwrap());
+        cell.free_sshd().unwrap();
+        session.catch_up();
+        assert!(!session.says("child", Duration::from_millis(100)), "it stands still");
         session.0.kill().unwrap();
         session.0.wait().unwrap();
-        cell.leave(true);
+        let other = ConnectionId { start_time: id.start_time + 1, ..id };
+        assert_eq!(Cell::left_behind(other, cell.path()), None);
+        let left = Cell::left_behind(id, cell.path()).unwrap();
+        left.kill().unwrap();
+        left.leave(true);
         assert!(!session.says("left", PATIENCE), "its end of the pipe is closed");
+        assert!(!cell.group.exists());
         assert!(Cell::find(id).is_err());
     }
 

@@ -268,6 +268,16 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(10);
 
     #[test]
+    fn a_folder_is_a_group_only_within_the_tree() {
+        let Ok(mount) = mount_point() else { return };
+        let own = Cgroup::of(std::process::id()).unwrap();
+        assert_eq!(Cgroup::at(own.path()).unwrap(), own);
+        for elsewhere in ["/tmp".into(), mount.join("a/../../x"), PathBuf::from("sys/fs/cgroup"), "/".into()] {
+            assert_eq!(Cgroup::at(&elsewhere).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{elsewhere:?}");
+        }
+    }
+
+    #[test]
     fn finds_the_tree_wherever_it_is_and_no_part_of_it() {
         let text = "24 1 0:22 / /proc rw - proc proc rw\n\
             30 1 0:27 /lxc/a /mnt rw,relatime shared:4 - cgroup2 cgroup2 rw\n\
