@@ -4,10 +4,10 @@ use std::error::Error;
 use std::time::Duration;
 
 use ussh_e2e::lab::{Command, Host, LabError, SSHD_CONFIG};
-use ussh_e2e::{AGENT, World, WorldPlan};
+use ussh_e2e::{AGENT, Forgery, World, WorldPlan};
 
 use crate::ca_load;
-use crate::module::{self, MATCHES};
+use crate::module::{self, MATCHES, SESSION, session_commands};
 use crate::row::{Comparison, Fact, Goal, Row};
 use crate::table::Machine;
 use crate::timer::Series;
@@ -28,7 +28,7 @@ const PERMIT: &str = "sudo-permit";
 const CLOSE: u32 = 3;
 /// And how many times more often the module alone: its runs take milliseconds, and its goals fractions of them.
 const ALONE: u32 = 7;
-/// Series of each pair of the module: the one that was disturbed least counts.
+/// Series of each pair whose goal is a fraction of what the machine varies by: the one that was disturbed least counts.
 const SERIES: u32 = 3;
 /// Most resident memory of the CA's supervisor and signer together, in KiB.
 const IDLE: f64 = 12.0 * 1024.0;
@@ -103,6 +103,9 @@ const GUARDED_START: Comparison = Comparison {
 const A_MINUTE: u32 = 55;
 /// Most resident memory of the guarded agent's process, KiB.
 const GUARDED_MEMORY: f64 = 4.0 * 1024.0;
+/// Most resident memory of ussh-hostd with so many sessions, KiB.
+const HOSTD_MEMORY: f64 = 10.0 * 1024.0;
+const HOSTD_SESSIONS: usize = 1000;
 /// Most resident memory of `ussh --check`, KiB.
 const CHECK_MEMORY: f64 = 5.0 * 1024.0;
 /// Runs a command and prints its most resident memory.
@@ -133,7 +136,8 @@ impl Bench {
         bench.set_up_laptop()?;
         bench.set_up_stock()?;
         bench.set_up_sudo()?;
-        let module = module::set_up(&bench.world.host("web1"), USER, TIMER);
+        let login = bench.world.forge(&Forgery::of(USER).validity("-5m:+1d"))?;
+        let module = module::set_up(&bench.world.host("web1"), USER, TIMER, login.certificate());
         module.inspect_err(|_| eprintln!("{}", bench.world.lab().report()))?;
         Ok(bench)
     }
@@ -178,12 +182,11 @@ impl Bench {
             for (_, measure) in with_logins.iter().filter(|(comparison, _)| is_wanted(comparison)) {
                 rows.push(measure(self)?);
             }
-            for one in MATCHES.iter().filter(|one| is_wanted(&one.comparison)) {
-                let (a, b) = one.commands(USER);
+            let alone = MATCHES.iter().map(|one| (one.comparison, one.commands(USER)));
+            let alone = alone.chain([(SESSION, session_commands(USER))]);
+            for (comparison, (a, b)) in alone.filter(|(comparison, _)| is_wanted(comparison)) {
                 let (host, runs) = (self.world.host("web1"), self.runs.saturating_mul(ALONE));
-                let series = || self.compare(one.comparison, runs, timed(&host, runs, &a, &b));
-                let series = (0..SERIES).map(|_| series()).collect::<Result<Vec<_>>>()?;
-                rows.extend(Row::calmest(series));
+                rows.push(self.calmest(comparison, runs, || timed(&host, runs, &a, &b))?);
             }
             Ok(rows)
         };
@@ -198,6 +201,7 @@ impl Bench {
         let mut facts = module::facts(&self.world.host("web1"), USER)?;
         facts.push(self.idle_memory()?);
         facts.push(self.guarded_memory()?);
+        facts.push(self.hostd_memory()?);
         facts.push(self.check_memory()?);
         facts.extend(ca_load::facts()?);
         Ok(facts)
@@ -259,7 +263,7 @@ impl Bench {
         let there =
             format!("ussh web1 true && ssh -R {guarded}:$(ussh --agent) -R {straight}:$SSH_AUTH_SOCK web1 {timer}");
         let laptop = self.world.host("laptop");
-        self.compare(SUDO_GUARDED, runs, person(&laptop, &there).timeout(patience(runs)))
+        self.calmest(SUDO_GUARDED, runs, || person(&laptop, &there).timeout(patience(runs)))
     }
 
     /// Without its socket the one that ran goes by itself, seconds later.
@@ -269,7 +273,20 @@ impl Bench {
         let listing = |removed: &str| {
             format!("sh -c 'rm -f {removed} && ussh --agent && SSH_AUTH_SOCK={socket} exec ssh-add -l' ")
         };
-        self.compare(GUARDED_START, runs, timed(&laptop, runs, &listing(&socket), &listing(&format!("{socket}.none"))))
+        let (there, gone) = (listing(&format!("{socket}.none")), listing(&socket));
+        self.calmest(GUARDED_START, runs, || timed(&laptop, runs, &gone, &there))
+    }
+
+    /// Of a daemon that has just found a thousand sessions; that it then sleeps is a test's business.
+    fn hostd_memory(&self) -> Result<Fact> {
+        let host = self.world.host("web1");
+        let crowd = self.world.stand_in_sessions("web1", USER, HOSTD_SESSIONS)?;
+        let daemon = host.command(["ussh-hostd", "run"]).service("ussh-hostd")?;
+        daemon.wait_for_output(&format!("Watching {HOSTD_SESSIONS} sessions in "), PAIR)?;
+        let value = host.run(["ps", "-o", "rss=", "-p", &daemon.pid().to_string()])?.ok()?.stdout.trim().parse()?;
+        crowd.kill()?;
+        let title = "ussh-hostd, 1,000 sessions";
+        Ok(Fact { title, value, unit: "KiB", at_most: Some(HOSTD_MEMORY), at_least: None })
     }
 
     /// The largest of those that run, after all the sudo.
@@ -296,7 +313,7 @@ impl Bench {
     fn ussh(&self) -> Result<Row> {
         let (laptop, runs) = (self.world.host("laptop"), self.runs.saturating_mul(CLOSE));
         let master = Master::start(&laptop)?;
-        let row = self.compare(USSH, runs, timed(&laptop, runs, &master.over("ussh"), &master.over("ssh")));
+        let row = self.calmest(USSH, runs, || timed(&laptop, runs, &master.over("ussh"), &master.over("ssh")));
         master.end()?;
         row
     }
@@ -316,7 +333,7 @@ impl Bench {
         let ours = format!("sh -c 'exec {}'", master.over("ussh"));
         let stock = master.over(&format!("ssh -o ForwardAgent={}", agent.trim()));
         let stock = format!("sh -c 'ssh -G web1 > /dev/null; exec {stock}'");
-        let row = self.compare(USSH_OURS, runs, timed(&laptop, runs, &ours, &stock));
+        let row = self.calmest(USSH_OURS, runs, || timed(&laptop, runs, &ours, &stock));
         master.end()?;
         laptop.write_file(config, 0o644, before)?;
         person(&laptop, &format!("rm {TABLES}")).cwd(&format!("/home/{USER}")).run()?.ok()?;
@@ -325,7 +342,13 @@ impl Bench {
 
     fn ussh_alone(&self) -> Result<Row> {
         let (laptop, runs) = (self.world.host("laptop"), self.runs.saturating_mul(CLOSE));
-        self.compare(USSH_ALONE, runs, timed(&laptop, runs, "ussh --check", "true"))
+        self.calmest(USSH_ALONE, runs, || timed(&laptop, runs, "ussh --check", "true"))
+    }
+
+    /// Several series, of which the calmest counts.
+    fn calmest<'a>(&self, comparison: Comparison, runs: u32, timer: impl Fn() -> Command<'a>) -> Result<Row> {
+        let series = (0..SERIES).map(|_| self.compare(comparison, runs, timer())).collect::<Result<Vec<_>>>()?;
+        Row::calmest(series).ok_or_else(|| "no series was run".into())
     }
 
     /// Runs the timer and judges what it says.

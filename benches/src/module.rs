@@ -15,6 +15,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// The set-uid runner on the host.
 const RUN: &str = "/usr/local/bin/pam_run";
+/// The same for sshd's session hook.
+const SESSION_RUN: &str = "/usr/local/bin/pam_session";
 /// Where everything else lies, on the host.
 const FOLDER: &str = "/srv/bench";
 /// Debian's rival, from libpam-ssh-agent-auth.
@@ -152,6 +154,24 @@ pub const MATCHES: [Match; 11] = [
     },
 ];
 
+/// What a login pays for the session hook.
+pub const SESSION: Comparison = Comparison {
+    title: "session hook of a login",
+    a: "one PAM session of sshd's, opened and closed, through `session required pam_ussh.so`, in a process of its own; ussh-hostd takes each record up",
+    b: "the same through `session required pam_permit.so`",
+    goals: &[Goal::MillisecondsOverAtMost(1.0)],
+};
+
+/// Its two command lines.
+pub fn session_commands(user: &str) -> (String, String) {
+    let command = |module: &str| format!("{SESSION_RUN} {} {user} {FOLDER}/login", session_folder(module));
+    (command("pam_ussh"), command("pam_permit"))
+}
+
+fn session_folder(module: &str) -> String {
+    format!("{FOLDER}/session-{module}")
+}
+
 impl Match {
     /// The two command lines.
     pub fn commands(&self, user: &str) -> (String, String) {
@@ -160,11 +180,12 @@ impl Match {
     }
 }
 
-/// Makes keys, agents and services on the host. `timer`: where this very program lies there.
+/// Makes keys, agents and services on the host. `timer`: where this very program lies there; `login`: a certificate of the CA that the host trusts, one line, by which the session hook's
+/// logins are made: ussh-hostd ends those of any other.
 ///
 /// # Errors
 /// What could not be made.
-pub fn set_up(host: &Host, user: &str, timer: &str) -> Result<()> {
+pub fn set_up(host: &Host, user: &str, timer: &str, login: &[u8]) -> Result<()> {
     if !Path::new(RIVAL).exists() {
         return Err("the package libpam-ssh-agent-auth is missing: run `make bench`".into());
     }
@@ -192,6 +213,12 @@ pub fn set_up(host: &Host, user: &str, timer: &str) -> Result<()> {
             must_ask(host, user, &command)?;
         }
     }
+    // As sshd tells it: the method, and type and blob of the key.
+    let key = String::from_utf8_lossy(login).split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+    host.write_file(&format!("{FOLDER}/login"), 0o644, format!("publickey {key}"))?;
+    let (ours, permit) = session_commands(user);
+    host.run_as(user, format!("{ours} check").split(' '))?.ok()?;
+    host.run_as(user, permit.split(' '))?.ok()?;
     Ok(())
 }
 
@@ -263,6 +290,12 @@ fn install(host: &Host) -> Result<()> {
         ("bench-rival", format!("pam_ssh_agent_auth.so file={FOLDER}/authorized_keys")),
     ] {
         host.write_file(&format!("/etc/pam.d/{service}"), 0o644, format!("auth required {module}\n"))?;
+    }
+    host.write_file(SESSION_RUN, 0o4755, compile("pam_session.c", &["-lpam"])?)?;
+    for module in ["pam_ussh", "pam_permit"] {
+        let folder = session_folder(module);
+        host.run(["mkdir", "-p", &folder])?.ok()?;
+        host.write_file(&format!("{folder}/sshd"), 0o644, format!("session required {module}.so\n"))?;
     }
     Ok(())
 }

@@ -61,7 +61,7 @@ impl Report {
             "\nTimes in milliseconds, of whole processes, from before the fork to after the end, taken inside of a scratch host.\n\
              A is ours, B what it is compared with. They ran in turn (A B A B …), n times each, after a first pair that is not counted.\n\
              A/B and A−B are of the medians; in brackets the median over the n pairs of neighbours, which other load on the machine moves less.\n\
-             Of pam_ussh's rows three series were made; the one in which B was fastest counts: there the machine was disturbed least. Of the CA's rates, those of\n\
+             Of the rows of pam_ussh, ussh and the guarded agent three series were made; the one in which B was fastest counts: there the machine was disturbed least. Of the CA's rates, those of\n\
              the one of three rounds in which most was signed alone.\n",
         );
         for (row, number) in self.rows.iter().zip(1..) {

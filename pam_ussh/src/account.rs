@@ -3,7 +3,10 @@
 //!
 //! PAM asks `account` for root's own sudo and su, for cron and for package scripts too: none of them has an agent, and real uid 0 passes.
 
+use std::path::Path;
+
 use ussh_core::clock::{Clock, SystemClock};
+use ussh_core::record::SPOOL;
 use ussh_core::verdict::CriticalOptions;
 use ussh_os::account::{Account, group_id};
 use ussh_os::pam_module::{PamHandle, PamReturn};
@@ -14,6 +17,7 @@ use crate::attendant::Speaker;
 use crate::auth;
 use crate::inject;
 use crate::kept;
+use crate::login::Login;
 use crate::options::{AccountOptions, Facility, FromLine};
 use crate::place;
 use crate::trust::Trust;
@@ -95,10 +99,12 @@ fn judge(
         return Ok(Passing::Exempt(exempt));
     }
     let trust = Trust::load(&options.auth, &account)?;
+    let is_bound = options.auth.bind_session;
+    let login = is_bound.then(|| Login::of_this_process(process::real_uid(), Path::new(SPOOL))).transpose()?;
     if let Some(kept) = kept::find(handle, subject) {
         // Not good by this line, or not any more: perhaps the agent has another one.
         let demand = trust.demand(CriticalOptions::Refuse { origin: None }, SystemClock.now())?;
-        if let Ok(accepted) = kept.judge(&demand) {
+        if let Some(accepted) = kept.judge(&demand, &options.auth, login.as_ref()) {
             return Ok(Passing::Proved(Box::new(accepted)));
         }
     }

@@ -15,6 +15,7 @@ use ussh_os::syslog::Severity;
 use crate::account::Exempt;
 use crate::kept::KeptProof;
 use crate::log::{self, Entry};
+use crate::login::{Bond, Login, Unbound};
 use crate::place::{self, Misplaced};
 use crate::sshd::{self, LoginProof};
 
@@ -43,7 +44,7 @@ impl Proof {
     }
 }
 
-/// Both halves of a yes.
+/// All three parts of a yes.
 #[derive(Debug)]
 #[must_use]
 pub struct Accepted {
@@ -51,6 +52,8 @@ pub struct Accepted {
     pub certificate: VerifiedCertificate,
     /// Proved.
     pub proof: Proof,
+    /// Of the caller's own login, where the line asks for that.
+    pub bond: Bond,
 }
 
 const NOT_GOOD: &str = "No certificate that is good for this: see \"ssh-add -l\", get a new one with \"ussh --login\" on your own machine, or log in again with \"ssh -A\".";
@@ -78,6 +81,8 @@ pub enum Denial {
     AgentUnreachable(String),
     /// The person at the key gave up (Ctrl-C).
     Interrupted,
+    /// `bind_session=yes`, and this is not of the caller's own login.
+    Unbound(Box<Unbound>),
     /// Nothing that calls itself a certificate.
     NoCertificate,
     /// Judged, and not good.
@@ -117,6 +122,13 @@ impl Denial {
         Denial::Refused { certificate, is_signed, reason, is_unsigned_challenge, others }
     }
 
+    /// Nothing but certificates of other lineages than the login's: this is the first of them.
+    pub fn of_other_lineage(certificate: Certificate, others: usize, login: &Login) -> Self {
+        let is_signed = check_ca_signature(&certificate).is_ok();
+        let (certificate, reason) = (Some(Box::new(certificate)), login.other_lineage());
+        Denial::Refused { certificate, is_signed, reason, is_unsigned_challenge: false, others }
+    }
+
     pub fn code(&self) -> PamReturn {
         match self {
             Denial::Misconfigured(_) | Denial::UnknownGroup(_) => PamReturn::ServiceErr,
@@ -124,9 +136,11 @@ impl Denial {
                 PamReturn::AuthInfoUnavail
             }
             Denial::NotInGroup(_) => PamReturn::PermDenied,
-            Denial::UnknownUser | Denial::NoPrincipals(_) | Denial::NoCertificate | Denial::Refused { .. } => {
-                PamReturn::AuthErr
-            }
+            Denial::UnknownUser
+            | Denial::NoPrincipals(_)
+            | Denial::Unbound(_)
+            | Denial::NoCertificate
+            | Denial::Refused { .. } => PamReturn::AuthErr,
         }
     }
 
@@ -139,6 +153,7 @@ impl Denial {
             | Denial::NoAgent
             | Denial::AgentUnreachable(_)
             | Denial::Interrupted
+            | Denial::Unbound(_)
             | Denial::NoCertificate
             | Denial::Refused { .. } => Severity::Notice,
         }
@@ -156,6 +171,7 @@ impl Denial {
             Denial::NoAgent => "no SSH_AUTH_SOCK".into(),
             Denial::AgentUnreachable(why) => format!("agent: {why}"),
             Denial::Interrupted => "interrupted by the user".into(),
+            Denial::Unbound(why) => why.to_string(),
             Denial::NoCertificate => "no certificate".into(),
             Denial::Refused { reason, others: 0, .. } => reason.clone(),
             Denial::Refused { reason, others, .. } => format!("{reason} (and {others} more tried)"),
@@ -178,6 +194,7 @@ impl Denial {
             | Denial::NoAgent
             | Denial::AgentUnreachable(_)
             | Denial::Interrupted
+            | Denial::Unbound(_)
             | Denial::NoCertificate => log::Certificates::None,
         }
     }
@@ -206,6 +223,7 @@ impl Denial {
                 "Your SSH agent does not answer: see \"ssh-add -l\", or log in again with \"ussh\" or \"ssh -A\"."
             }
             Denial::Interrupted => "Interrupted while your SSH agent was asked: try again.",
+            Denial::Unbound(why) => why.user_text(),
             Denial::Refused { is_unsigned_challenge: true, .. } => {
                 "Your SSH agent has not signed for your certificate: try again, and touch its key, or say yes, when you are asked."
             }
@@ -289,22 +307,24 @@ fn entry(what: &str, severity: Severity, subject: &Subject, certificate: log::Ce
 }
 
 impl Accepted {
-    /// Whether the proof is for this very certificate: without that there is no success.
+    /// Whether proof and bond are for this very certificate: without that there is no success.
     pub fn is_whole(&self) -> bool {
-        self.proof.is_for(&self.certificate)
+        self.proof.is_for(&self.certificate) && self.bond.is_for(&self.certificate)
     }
 }
 
 /// The one success of `auth`, and of `account` with a proof.
 fn accept(subject: &Subject, accepted: &Accepted) -> PamReturn {
-    let Accepted { certificate, proof } = accepted;
+    let Accepted { certificate, proof, bond } = accepted;
     let shown = log::Certificates::One(certificate.certificate());
     if !accepted.is_whole() {
         entry("Refusing", Severity::Error, subject, shown, "proof of another certificate");
         return PamReturn::AuthErr;
     }
-    let detail = if matches!(proof, Proof::Kept(_)) { "proof made by auth" } else { "" };
-    entry("Accepted", Severity::Info, subject, shown, detail);
+    let kept = matches!(proof, Proof::Kept(_)).then(|| "proof made by auth".to_owned());
+    let bound = bond.login().map(|login| format!("of its own login, {login}"));
+    let detail: Vec<String> = kept.into_iter().chain(bound).collect();
+    entry("Accepted", Severity::Info, subject, shown, &detail.join(", "));
     PamReturn::Success
 }
 
@@ -381,8 +401,15 @@ pub fn session_unwatched(subject: &Subject, denial: &Denial) -> PamReturn {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use ussh_os::process_tree::ProcessId;
+    use ussh_os::sshd_connection::NotCarried;
+
     use super::*;
     use crate::testing::certificate;
+
+    fn sshd() -> ProcessId {
+        ProcessId { pid: 7, start_time: 42 }
+    }
 
     fn subject() -> Subject {
         Subject {
@@ -417,6 +444,9 @@ mod tests {
             Denial::NoAgent,
             Denial::AgentUnreachable("x".into()),
             Denial::Interrupted,
+            Unbound::NoLogin("x".into()).into(),
+            Unbound::WithoutCertificate(sshd()).into(),
+            Unbound::OtherAgent { path: "/x".into(), monitor: sshd(), why: NotCarried::NotSeen }.into(),
             Denial::NoCertificate,
             unread(0),
         ]

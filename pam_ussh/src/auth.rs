@@ -1,6 +1,9 @@
 //! `auth`: by an agent challenge in sudo, su, doas and the like, by sshd's own proof in sshd.
 
+use std::cell::RefCell;
+
 use ussh_core::agent::AgentError;
+use ussh_core::certificate::Certificate;
 use ussh_core::challenge::ChallengeContext;
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::decision::{Asking, DecisionError, Patience, Tried, decide};
@@ -15,6 +18,7 @@ use crate::attendant::{AtTheKey, Speaker};
 use crate::caller::{Caller, NoAnswer, Reached};
 use crate::inject;
 use crate::kept;
+use crate::login::Bond;
 use crate::options::{AuthOptions, Facility, FromLine};
 use crate::place;
 use crate::sshd;
@@ -51,7 +55,7 @@ fn judge(
     let subject = &*subject;
     let witness = DebugLog { subject, on: options.debug };
     let debug = |text: &str| witness.text(text);
-    let caller = Caller::find(&options, subject, &debug).map(Caller::connect_early);
+    let caller = Caller::find(&options, subject, &debug).map(Caller::connect_early).and_then(Caller::find_login);
     let account = account_by(&name)?;
     let caller = caller.map(Caller::list_early);
     let trust = Trust::load(&options, &account)?;
@@ -165,10 +169,18 @@ fn ask(
         let origin = reached.origin;
         let demand = trust.demand(CriticalOptions::RefuseUnlessFrom(&origin), now).map_err(NoAnswer::Denied)?;
         witness.agent(reached, &demand).map_err(NoAnswer::Agent)?;
-        let Reached { agent, left, whose, reconnect, .. } = reached;
+        let Reached { agent, left, whose, reconnect, login, .. } = reached;
+        let others = RefCell::new(Vec::new());
+        let wanted = |certificate: &Certificate| {
+            let is_wanted = whose.includes(certificate);
+            if !is_wanted && login.is_some() {
+                others.borrow_mut().push(certificate.clone());
+            }
+            is_wanted
+        };
         let asking = Asking {
             context: &context,
-            wanted: &|certificate| whose.includes(certificate),
+            wanted: &wanted,
             patience: Patience { total: *left, touch: options.touch_timeout, overall: None },
             clock: &SystemClock,
             person: &AtTheKey::new(speaker, options.cue.as_deref()),
@@ -178,14 +190,25 @@ fn ask(
             Ok(accepted) => {
                 let certificate =
                     trust.judge_again(accepted.certificate, &demand, &SystemClock).map_err(NoAnswer::Denied)?;
-                Ok(Accepted { certificate, proof: Proof::Challenge(accepted.proof) })
+                let bond = match login {
+                    Some(login) => login.bond(&certificate, origin.inode.get()),
+                    None => Bond::unless_demanded(options),
+                };
+                let bond = bond.map_err(NoAnswer::Denied)?;
+                Ok(Accepted { certificate, proof: Proof::Challenge(accepted.proof), bond })
             }
             Err(DecisionError::Agent(AgentError::Interrupted)) => Err(NoAnswer::Denied(Denial::Interrupted)),
             Err(DecisionError::Agent(error)) => Err(NoAnswer::Agent(error)),
             Err(DecisionError::Random) => Err(NoAnswer::Denied(Denial::Unavailable("no random numbers".into()))),
             Err(DecisionError::NoneAccepted(tried)) => {
                 witness.tried(&tried);
-                Err(NoAnswer::Denied(Denial::of_tried(tried)))
+                let mut others = others.into_inner().into_iter();
+                Err(NoAnswer::Denied(match (login, others.next()) {
+                    (Some(login), Some(first)) if tried.is_empty() => {
+                        Denial::of_other_lineage(first, others.count(), login)
+                    }
+                    _ => Denial::of_tried(tried),
+                }))
             }
         }
     })

@@ -3,7 +3,7 @@
 //! The environment only hints where to ask: the connection is made with the caller's own rights and only to a process of the caller's own. Where it leads nowhere (tmux and
 //! screen keep the name of a socket that went with its connection), the caller's live sessions are searched for a forwarded agent: see `search`.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -22,6 +22,7 @@ use ussh_os::process;
 use ussh_os::unix_diag::inode_of;
 
 use crate::answer::{Denial, Subject};
+use crate::login::Login;
 use crate::options::AuthOptions;
 use crate::origin::AgentOrigin;
 use crate::records;
@@ -35,6 +36,10 @@ pub struct Caller<'a> {
     /// Where to ask first.
     pub(crate) socket: Option<PathBuf>,
     pub(crate) searches: bool,
+    /// Whether only the agent of the login counts that this process descends from.
+    binds: bool,
+    /// That login, once it was looked for.
+    login: OnceCell<Login>,
     timeout: Duration,
     /// Where records lie.
     pub(crate) spool: &'a Path,
@@ -73,6 +78,8 @@ pub struct Reached<'a> {
     pub origin: AgentOrigin<'a>,
     /// Whose certificates count.
     pub whose: Whose<'a>,
+    /// The login whose agent this is, where the line asks for one.
+    pub login: Option<&'a Login>,
     /// A new connection to the very same agent, after one that broke or hung.
     pub reconnect: &'a Reconnect<'a>,
 }
@@ -84,6 +91,8 @@ pub enum Whose<'a> {
     Anybodys,
     /// Those with this key ID: the agent was searched for.
     Of(&'a [u8]),
+    /// Those of the lineage that opened this login.
+    OfLogin(&'a Login),
 }
 
 impl Whose<'_> {
@@ -92,6 +101,16 @@ impl Whose<'_> {
         match self {
             Whose::Anybodys => true,
             Whose::Of(key_id) => certificate.key_id() == *key_id,
+            Whose::OfLogin(login) => login.includes(certificate),
+        }
+    }
+
+    /// Why another one does not count.
+    pub fn others(&self) -> String {
+        match self {
+            Whose::Anybodys => String::new(),
+            Whose::Of(_) => "not the key ID of this account's sessions".into(),
+            Whose::OfLogin(login) => login.other_lineage(),
         }
     }
 }
@@ -133,6 +152,8 @@ impl<'a> Caller<'a> {
             groups,
             socket,
             searches: options.agent_search,
+            binds: options.bind_session,
+            login: OnceCell::new(),
             timeout: options.timeout,
             spool: Path::new(SPOOL),
             debug,
@@ -151,6 +172,26 @@ impl<'a> Caller<'a> {
         self
     }
 
+    /// Looks for the login that this process descends from, where the line asks for that.
+    /// # Errors
+    /// [`Denial`]
+    pub fn find_login(self) -> Result<Self, Denial> {
+        self.login()?;
+        Ok(self)
+    }
+
+    fn login(&self) -> Result<Option<&Login>, Denial> {
+        match (self.binds, self.login.get()) {
+            (false, _) => Ok(None),
+            (true, Some(login)) => Ok(Some(login)),
+            (true, None) => {
+                let login = Login::of_this_process(self.uid, self.spool)?;
+                (self.debug)(&format!("this login is {}", login.shown()));
+                Ok(Some(self.login.get_or_init(|| login)))
+            }
+        }
+    }
+
     /// Once it is connected: asks it what it holds, so that it looks while something else is done.
     pub fn list_early(self) -> Self {
         if let Some(Early { since, stage: Stage::Connecting(connecting) }) = self.early.take() {
@@ -158,7 +199,9 @@ impl<'a> Caller<'a> {
             let connected = connecting.and_then(|connecting| connecting.finish(begun + share));
             let left = share.saturating_sub(begun.elapsed());
             let mut connection = connected.map(|connected| Connection::new(connected, left));
-            if let Ok(connection) = &mut connection {
+            if let Ok(connection) = &mut connection
+                && self.may_ask(connection)
+            {
                 connection.agent.ask_to_list();
             }
             self.early.set(Some(Early { since, stage: Stage::Listing(connection) }));
@@ -166,10 +209,20 @@ impl<'a> Caller<'a> {
         self
     }
 
+    /// Whether it is the agent that counts, as far as that is known by now: another one is told nothing.
+    fn may_ask(&self, connection: &Connection) -> bool {
+        match (self.login(), &self.socket, &connection.inode) {
+            (Ok(None), ..) => true,
+            (Ok(Some(login)), Some(path), Ok(mine)) => login.demand_agent(path, connection.peer, *mine).is_ok(),
+            _ => false,
+        }
+    }
+
     /// A connection that was lost unnoticed leaves a socket that takes everything and gives nothing: half of the time is for what may have come after it.
     fn first_share(&self, since: Instant) -> Duration {
         let left = self.timeout.saturating_sub(since.elapsed());
-        let is_all = !self.searches || !records::are_several(self.spool);
+        // Within one login nothing else answers where one of its sockets does not.
+        let is_all = !self.searches || self.binds || !records::are_several(self.spool);
         if is_all { left } else { left / 2 }
     }
 
@@ -182,13 +235,33 @@ impl<'a> Caller<'a> {
         debug: &'a dyn Fn(&str),
     ) -> Self {
         let (uid, gid) = (process::real_uid(), process::real_gid());
-        Caller { uid, gid, groups: Vec::new(), socket, searches: true, timeout, spool, debug, early: Cell::new(None) }
+        Caller {
+            uid,
+            gid,
+            groups: Vec::new(),
+            socket,
+            searches: true,
+            binds: false,
+            login: OnceCell::new(),
+            timeout,
+            spool,
+            debug,
+            early: Cell::new(None),
+        }
+    }
+
+    /// As with `bind_session=yes`.
+    #[cfg(test)]
+    pub(crate) fn binding(self) -> Self {
+        Caller { binds: true, ..self }
     }
 
     /// Puts the question to the caller's agent; where nobody answers, to those of the caller's live sessions.
     /// # Errors
     /// [`Denial`]: the first one, unless another agent came further.
     pub fn ask<T>(&self, mut question: impl FnMut(&mut Reached<'_>) -> Result<T, NoAnswer>) -> Result<T, Denial> {
+        let login = self.login()?;
+        let whose = login.map_or(Whose::Anybodys, Whose::OfLogin);
         let early = self.early.take();
         let start = early.as_ref().map_or_else(Instant::now, |early| early.since);
         let left = || self.timeout.saturating_sub(start.elapsed());
@@ -200,7 +273,7 @@ impl<'a> Caller<'a> {
                     Some(Stage::Listing(connection)) => connection,
                     Some(Stage::Connecting(_)) | None => self.connect(path, self.first_share(start)),
                 };
-                match self.ask_by(connection, path, Whose::Anybodys, |_| true, &mut question) {
+                match self.ask_by(connection, path, (whose, login), |_| true, &mut question) {
                     Ok(answer) => return Ok(answer),
                     Err(failed) => failed,
                 }
@@ -213,14 +286,14 @@ impl<'a> Caller<'a> {
             (self.debug)("no search: agent_search is off");
             return Err(failed.denial);
         }
-        search(self, left, failed.denial, &mut question)
+        search(self, login, left, failed.denial, &mut question)
     }
 
     /// Connects to one socket, within `share`, and puts the question if it is the right `peer` that listens.
     pub(crate) fn ask_at<T>(
         &self,
         path: &Path,
-        whose: Whose<'_>,
+        whose: (Whose<'_>, Option<&Login>),
         share: Duration,
         is_right: impl FnOnce(Peer) -> bool,
         question: &mut impl FnMut(&mut Reached<'_>) -> Result<T, NoAnswer>,
@@ -239,7 +312,7 @@ impl<'a> Caller<'a> {
         &self,
         connection: Result<Connection, ConnectError>,
         path: &Path,
-        whose: Whose<'_>,
+        (whose, login): (Whose<'_>, Option<&Login>),
         is_right: impl FnOnce(Peer) -> bool,
         question: &mut impl FnMut(&mut Reached<'_>) -> Result<T, NoAnswer>,
     ) -> Result<T, Failed> {
@@ -253,11 +326,15 @@ impl<'a> Caller<'a> {
             return Err(unreachable(true, &"another process listens there"));
         }
         let inode = Cell::new(inode.map_err(|error| unreachable(false, &error))?);
+        if let Some(login) = login {
+            let others = login.demand_agent(path, peer, inode.get());
+            others.map_err(|why| Failed { is_dead: false, denial: why.into() })?;
+        }
         let is_told = Cell::new(false);
         let origin =
             AgentOrigin { uid: self.uid, peer, inode: &inode, spool: self.spool, debug: self.debug, is_told: &is_told };
-        let reconnect = |patience| self.reconnect(path, peer, &inode, patience);
-        let mut reached = Reached { agent, left, origin, whose, reconnect: &reconnect };
+        let reconnect = |patience| self.reconnect(path, peer, login, &inode, patience);
+        let mut reached = Reached { agent, left, origin, whose, login, reconnect: &reconnect };
         question(&mut reached).map_err(|error| match error {
             NoAnswer::Agent(error) => unreachable(is_silence(&error), &error),
             NoAnswer::Denied(denial) => Failed { is_dead: false, denial },
@@ -265,14 +342,25 @@ impl<'a> Caller<'a> {
     }
 
     /// To the one who listened before, and nobody else; the origin is looked for by the connection that is in use.
-    fn reconnect(&self, path: &Path, before: Peer, inode: &Cell<u32>, patience: Duration) -> Result<Agent, AgentError> {
+    fn reconnect(
+        &self,
+        path: &Path,
+        before: Peer,
+        login: Option<&Login>,
+        inode: &Cell<u32>,
+        patience: Duration,
+    ) -> Result<Agent, AgentError> {
         let failed = |error: &dyn std::fmt::Display| AgentError::Io(error.to_string());
         let (stream, peer) =
             connect_as(self.uid, self.gid, &self.groups, path, patience).map_err(|error| failed(&error))?;
         if peer != before {
             return Err(failed(&"another process listens there now"));
         }
-        inode.set(inode_of(&stream).map_err(|error| failed(&error))?);
+        let mine = inode_of(&stream).map_err(|error| failed(&error))?;
+        if let Some(login) = login {
+            login.demand_agent(path, peer, mine).map_err(|why| failed(&why))?;
+        }
+        inode.set(mine);
         Ok(Agent::new(stream, patience))
     }
 }

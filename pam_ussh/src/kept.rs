@@ -5,11 +5,14 @@
 use std::time::{Duration, Instant};
 
 use ussh_core::certificate::Certificate;
-use ussh_core::verdict::{Demand, Refusal, VerifiedCertificate, verify};
+use ussh_core::verdict::{Demand, VerifiedCertificate, verify};
 use ussh_os::pam_module::PamHandle;
 use ussh_os::process;
+use ussh_os::process_tree::ProcessId;
 
 use crate::answer::{Accepted, Proof, Subject};
+use crate::login::{Bond, Login};
+use crate::options::AuthOptions;
 
 /// Under which libpam keeps it.
 const NAME: &str = "proof";
@@ -25,6 +28,8 @@ pub struct Kept {
     user: String,
     service: String,
     uid: u32,
+    /// The login of which certificate and agent were, where the line of `auth` asked for that.
+    login: Option<ProcessId>,
     made: Instant,
 }
 
@@ -44,7 +49,7 @@ impl KeptProof {
 
 /// Keeps what was accepted. If libpam does not take it, `account` asks again.
 pub fn keep(handle: &PamHandle, subject: &Subject, accepted: &Accepted) {
-    let (Some(user), true) = (&subject.user, accepted.proof.is_for(&accepted.certificate)) else { return };
+    let (Some(user), true) = (&subject.user, accepted.is_whole()) else { return };
     let certificate = accepted.certificate.certificate().clone();
     let kept = Kept {
         digest: certificate.digest(),
@@ -52,6 +57,7 @@ pub fn keep(handle: &PamHandle, subject: &Subject, accepted: &Accepted) {
         user: user.clone(),
         service: subject.service.clone(),
         uid: process::real_uid(),
+        login: accepted.bond.login(),
         made: Instant::now(),
     };
     handle.keep(NAME, kept);
@@ -71,12 +77,15 @@ impl Kept {
             && now.checked_duration_since(self.made).is_some_and(|age| age < GOOD_FOR)
     }
 
-    /// Judges the certificate again: time, revocation, and whatever else this line demands.
-    /// # Errors
-    /// [`Refusal`]
-    pub fn judge(&self, demand: &Demand<'_>) -> Result<Accepted, Refusal> {
-        let certificate = verify(&self.certificate, demand)?;
-        Ok(Accepted { certificate, proof: Proof::Kept(KeptProof { certificate_digest: self.digest }) })
+    /// Judges the certificate again: time, revocation, and whatever else this line demands; that it is of this login too, where the line asks for one. `None`: it is not good by this
+    /// line, or not any more.
+    pub fn judge(&self, demand: &Demand<'_>, options: &AuthOptions, login: Option<&Login>) -> Option<Accepted> {
+        let certificate = verify(&self.certificate, demand).ok()?;
+        let bond = match login {
+            Some(login) => login.bond_kept(&certificate, self.login)?,
+            None => Bond::unless_demanded(options).ok()?,
+        };
+        Some(Accepted { certificate, proof: Proof::Kept(KeptProof { certificate_digest: self.digest }), bond })
     }
 }
 
@@ -85,6 +94,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
     use crate::answer::Phase;
+    use crate::options::FromLine;
     use ussh_core::ca_file::TrustedCas;
     use ussh_core::certificate::CertificateKind;
     use ussh_core::clock::UnixTime;
@@ -117,7 +127,8 @@ mod tests {
         };
         let certificate = template.sign(ca).unwrap();
         let digest = certificate.digest();
-        Kept { certificate, digest, user: "alice".into(), service: "sudo".into(), uid: 1000, made: Instant::now() }
+        let (user, service) = ("alice".into(), "sudo".into());
+        Kept { certificate, digest, user, service, uid: 1000, login: None, made: Instant::now() }
     }
 
     #[test]
@@ -150,10 +161,16 @@ mod tests {
             max_validity: None,
             max_age: None,
         };
-        let accepted = kept.judge(&demand(999, &cas)).unwrap();
-        assert!(accepted.proof.is_for(&accepted.certificate));
-        assert!(matches!(kept.judge(&demand(1000, &cas)), Err(Refusal::Expired { .. })));
-        assert!(matches!(kept.judge(&demand(999, &others)), Err(Refusal::UntrustedCa { .. })));
+        let accepted = kept.judge(&demand(999, &cas), &options(""), None).unwrap();
+        assert!(accepted.is_whole() && accepted.proof.is_for(&accepted.certificate));
+        assert!(kept.judge(&demand(1000, &cas), &options(""), None).is_none(), "it has expired");
+        assert!(kept.judge(&demand(999, &others), &options(""), None).is_none(), "its CA is not trusted");
+        assert!(kept.judge(&demand(999, &cas), &options("bind_session=yes"), None).is_none(), "it has no login");
+    }
+
+    fn options(line: &str) -> AuthOptions {
+        let line: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        AuthOptions::parse_with("sudo", Some(&line), None).unwrap()
     }
 
     #[test]
@@ -170,7 +187,10 @@ mod tests {
             max_validity: None,
             max_age: None,
         };
-        let (one, other) = (kept(&ca).judge(&demand).unwrap(), kept(&ca).judge(&demand).unwrap());
+        let (one, other) = (
+            kept(&ca).judge(&demand, &options(""), None).unwrap(),
+            kept(&ca).judge(&demand, &options(""), None).unwrap(),
+        );
         assert!(!one.proof.is_for(&other.certificate));
     }
 }

@@ -5,7 +5,7 @@
 //! Untrusted: the process's environment, the agent and all its answers, certificates until they are judged.
 //!
 //! The modules in the order of the data: the hooks (`entry`), the line (`options`), what the line names (`trust`), who asks and through which agent (`caller`; `search` where it is
-//! not found at once, `origin` where it lies, both by the `records` of live sessions), the two ways to a proof (`auth`: agent challenge, with an `attendant` at the key, `sshd`: sshd's own) and the third where
+//! not found at once, `origin` where it lies, both by the `records` of live sessions; `login` where nothing counts but the caller's own), the two ways to a proof (`auth`: agent challenge, with an `attendant` at the key, `sshd`: sshd's own) and the third where
 //! `account` finds what `auth` has proved (`account`, `kept`), the record of a session (`session`), and what PAM, the user (`answer`) and the log (`log`) are told. `inject` is there
 //! for tests.
 #![deny(unsafe_code)]
@@ -20,6 +20,7 @@ mod entry;
 mod inject;
 mod kept;
 mod log;
+mod login;
 pub mod options;
 mod origin;
 pub mod place;

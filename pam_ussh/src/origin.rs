@@ -8,14 +8,12 @@ use std::cell::Cell;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use ussh_core::record::{RecordError, SessionRecord};
 use ussh_core::verdict::Origin;
 use ussh_os::agent_socket::Peer;
-use ussh_os::process::ProcessHandle;
-use ussh_os::process_tree::ProcessId;
-use ussh_os::sshd_connection::{holds_other_end, monitors_of};
+use ussh_os::process_tree::{HeldProcess, ProcessId};
+use ussh_os::sshd_connection::{NotCarried, carrier_of, monitors_of};
 
 use crate::records::{self, Found};
 
@@ -39,21 +37,15 @@ pub struct AgentOrigin<'a> {
 /// Why there is none.
 #[derive(Debug, thiserror::Error)]
 enum NoOrigin {
-    /// It runs in another pid namespace, or has ended.
-    #[error("the agent's process is not to be seen here")]
-    NotSeen,
     /// No sshd of a recorded connection.
     #[error("pid {0} serves no recorded connection")]
     NoRecord(u32),
     /// The record is another user's.
     #[error("the connection is of uid {0}")]
     OtherUid(u32),
-    /// The number tells of sshd, the kernel does not.
-    #[error("pid {0} is sshd's, but does not hold the agent's socket")]
-    NotHeld(u32),
-    /// It ended while it was looked at.
-    #[error("the connection has ended")]
-    Ended,
+    /// The connection's sshd is not who answers.
+    #[error("{0}")]
+    NotCarried(#[from] NotCarried),
     /// A host name, or none.
     #[error("the record has no address")]
     NoAddress,
@@ -91,19 +83,13 @@ impl AgentOrigin<'_> {
     }
 
     fn find(&self) -> Result<(IpAddr, ProcessId), NoOrigin> {
-        let pid = u32::try_from(self.peer.pid).ok().filter(|pid| *pid != 0).ok_or(NoOrigin::NotSeen)?;
-        let sshd = Held::open(ProcessId::of(pid).map_err(|_| NoOrigin::NotSeen)?)?;
-        let (monitor, record) = self.record_of(sshd.id)?;
-        let monitor = Held::open(monitor)?;
+        let pid = u32::try_from(self.peer.pid).ok().filter(|pid| *pid != 0).ok_or(NotCarried::NotSeen)?;
+        let (monitor, record) = self.record_of(ProcessId::of(pid).map_err(|_| NotCarried::NotSeen)?)?;
+        let monitor = HeldProcess::open(monitor).map_err(|_| NotCarried::Ended)?;
         if record.uid != self.uid {
             return Err(NoOrigin::OtherUid(record.uid));
         }
-        match holds_other_end(pid, self.inode.get()) {
-            Ok(true) => {}
-            Ok(false) => return Err(NoOrigin::NotHeld(pid)),
-            Err(error) => return Err(NoOrigin::Unavailable(format!("sock_diag: {error}"))),
-        }
-        are_still(&sshd, &monitor)?;
+        carrier_of(&monitor, self.peer, self.inode.get())?;
         let address = record.rhost.parse().map_err(|_| NoOrigin::NoAddress)?;
         Ok((address, monitor.id))
     }
@@ -121,30 +107,6 @@ impl AgentOrigin<'_> {
             }
         }
         Err(NoOrigin::NoRecord(sshd.pid))
-    }
-}
-
-/// All that was read is of these two processes only if they have lived all the while, and are still what they were to each other.
-fn are_still(sshd: &Held, monitor: &Held) -> Result<(), NoOrigin> {
-    let is_so = monitors_of(sshd.id).contains(&monitor.id) && !sshd.has_ended() && !monitor.has_ended();
-    if is_so { Ok(()) } else { Err(NoOrigin::Ended) }
-}
-
-/// A process that is told from any other that gets its number.
-struct Held {
-    id: ProcessId,
-    handle: ProcessHandle,
-}
-
-impl Held {
-    fn open(id: ProcessId) -> Result<Self, NoOrigin> {
-        let handle = ProcessHandle::open(id.pid, id.start_time).map_err(|_| NoOrigin::Ended)?;
-        Ok(Held { id, handle })
-    }
-
-    /// One that cannot be asked counts as ended: it proves nothing.
-    fn has_ended(&self) -> bool {
-        self.handle.wait_end(Duration::ZERO).unwrap_or(true)
     }
 }
 

@@ -155,19 +155,3 @@ fn a_login_that_its_monitor_serves_itself_has_one_too() {
     assert_eq!(world.by(&world.folder.at("roots")).0, address("192.0.2.8"));
     assert_eq!(world.by(&world.folder.at("forwarded")).0, None, "it is another process");
 }
-
-#[test]
-fn what_ended_while_it_was_looked_at_proves_nothing() {
-    let folder = Folder::new();
-    let mut sshd = Sshd::start();
-    let (first, second) = (sshd.mute(&folder.at("first")), sshd.mute(&folder.at("second")));
-    let monitor = Held::open(sshd.monitor).unwrap();
-    let [first, second] = [first, second].map(|id| Held::open(id).unwrap());
-    assert!(are_still(&first, &monitor).is_ok() && are_still(&second, &monitor).is_ok());
-    assert!(matches!(are_still(&first, &second), Err(NoOrigin::Ended)), "no monitor of its");
-    first.handle.signal(nix::libc::SIGKILL).unwrap();
-    assert!(first.handle.wait_end(Duration::from_secs(10)).unwrap());
-    assert!(matches!(are_still(&first, &monitor), Err(NoOrigin::Ended)));
-    drop(sshd);
-    assert!(matches!(are_still(&second, &monitor), Err(NoOrigin::Ended)));
-}

@@ -302,3 +302,36 @@ fn agent_search_no_asks_nobody_else() {
     assert!(matches!(asked, Err(Denial::NoAgent)), "{asked:?}");
     assert_eq!(*told.borrow(), ["no search: agent_search is off"]);
 }
+
+/// The process that started this one stands for the monitor of this login: it carries no agent.
+#[test]
+fn where_the_login_binds_no_other_agent_is_asked_or_searched() {
+    if !is_root() {
+        return;
+    }
+    let folder = Folder::trusted();
+    let agent = SshAgent::start(&folder, "alice");
+    let _other = session(&folder, "other", &agent, 1);
+    let ask = |socket: Option<PathBuf>| {
+        let (spool, told) = (folder.spool(), RefCell::new(Vec::new()));
+        let debug = |text: &str| told.borrow_mut().push(text.to_owned());
+        let caller = Caller::for_test(socket, LONG, &spool, &debug).binding();
+        let asked: Result<(), Denial> = caller.ask(|_| Ok(()));
+        (asked, told.into_inner())
+    };
+    for socket in [None, Some(agent.socket.clone()), Some(folder.at("other"))] {
+        let (asked, told) = ask(socket);
+        assert!(asked.unwrap_err().reason().contains("descends from no live login that is recorded"), "{told:?}");
+    }
+    let parent = ussh_os::process_tree::ProcessId::of(std::os::unix::process::parent_id()).unwrap();
+    record(parent).write(&folder.spool()).unwrap();
+    let (asked, told) = ask(None);
+    assert!(matches!(asked, Err(Denial::NoAgent)), "{asked:?}");
+    assert_eq!(told, [format!("this login is ID \"alice\" of {parent}"), "searching this login: 0 sockets".into()]);
+    for socket in [agent.socket.clone(), folder.at("other")] {
+        let (asked, told) = ask(Some(socket.clone()));
+        let reason = asked.unwrap_err().reason();
+        let other = format!("agent: {}: not that of the login of {parent}: ", socket.display());
+        assert!(reason.starts_with(&other) && told.len() == 2, "{reason} {told:?}");
+    }
+}

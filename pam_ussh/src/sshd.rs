@@ -10,6 +10,7 @@ use ussh_os::pam_module::{NOT_TEXT, PamHandle};
 use ussh_os::process;
 
 use crate::answer::{self, Accepted, Denial, Proof, Subject};
+use crate::login::Bond;
 use crate::options::AuthOptions;
 use crate::trust::Trust;
 
@@ -40,6 +41,7 @@ pub fn judge(
     trust: &Trust<'_>,
 ) -> Result<Accepted, Denial> {
     let proven = Proven::of_login(handle)?;
+    let bond = Bond::unless_demanded(options)?;
     // sshd has judged force-command and source-address, and enforces both in this login.
     let demand = trust.demand(CriticalOptions::EnforcedBySshd, SystemClock.now())?;
     let mut tried = Vec::new();
@@ -49,7 +51,7 @@ pub fn judge(
             Ok(certificate) => match verify(&certificate, &demand) {
                 Ok(certificate) => {
                     let proof = LoginProof { certificate_digest: certificate.certificate().digest() };
-                    return Ok(Accepted { certificate, proof: Proof::Login(proof) });
+                    return Ok(Accepted { certificate, proof: Proof::Login(proof), bond });
                 }
                 Err(refusal) => Tried { certificate: Some(certificate), reason: refusal.into() },
             },

@@ -21,6 +21,7 @@ use crate::answer::{Denial, Phase, Subject};
 use crate::attendant::Speaker;
 use crate::auth::{self, Witness};
 use crate::caller::Reached;
+use crate::login;
 use crate::options::{AuthOptions, DEFAULT_CONFIG, Facility, FromLine, Principals};
 use crate::place;
 use crate::search;
@@ -140,21 +141,33 @@ fn judge(witness: &Notes, service: &str, user: &str, arguments: Option<&[String]
             | Denial::NoAgent
             | Denial::AgentUnreachable(_)
             | Denial::Interrupted
+            | Denial::Unbound(_)
             | Denial::NoCertificate
             | Denial::Refused { .. } => None,
         };
         NotAccepted::new(&denial, hidden)
     })?;
-    let accepted = auth::challenge_before(witness, &subject, &options, &account, &trust, &Speaker::terminal())
-        .map_err(|denial| {
+    // Which login this is may be for root alone to read. All else is looked at without: what refuses then refuses with it too.
+    let hides_login = options.bind_session && login::is_hidden(Path::new(SPOOL));
+    let asked = AuthOptions { bind_session: options.bind_session && !hides_login, ..options.clone() };
+    let accepted = auth::challenge_before(witness, &subject, &asked, &account, &trust, &Speaker::terminal()).map_err(
+        |denial| {
             let hidden = witness.hidden_records(&options, &denial).then(|| PathBuf::from(SPOOL));
             NotAccepted::new(&denial, hidden)
-        })?;
+        },
+    )?;
     if !accepted.is_whole() {
         return Err(plain(Denial::Unavailable("proof of another certificate".into())));
     }
+    if hides_login {
+        let denial = Denial::Unavailable(HIDDEN_LOGIN.into());
+        return Err(NotAccepted::new(&denial, Some(PathBuf::from(SPOOL))));
+    }
     Ok(accepted.certificate.certificate().clone())
 }
+
+/// In place of a yes.
+const HIDDEN_LOGIN: &str = "bind_session=yes, and only root may read which login this process descends from";
 
 /// The files with options that a line leads to.
 pub fn config_files(arguments: Option<&[String]>) -> Vec<PathBuf> {
@@ -210,6 +223,7 @@ impl Notes {
             | Denial::NotInGroup(_)
             | Denial::NoPrincipals(_)
             | Denial::Interrupted
+            | Denial::Unbound(_)
             | Denial::NoCertificate => false,
         }
     }
@@ -217,7 +231,7 @@ impl Notes {
     /// Why this certificate does not do.
     fn refusal(&self, certificate: &Certificate, reached: &Reached<'_>, demand: &Demand<'_>) -> Option<String> {
         if !reached.whose.includes(certificate) {
-            return Some("not the key ID of this account's sessions".into());
+            return Some(reached.whose.others());
         }
         let refusal = verify(certificate, demand).err()?;
         if !matches!(refusal, Refusal::NoOrigin(_)) || !reached.origin.is_hidden() {

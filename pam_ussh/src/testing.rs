@@ -24,9 +24,18 @@ pub struct Folder(PathBuf);
 
 impl Folder {
     pub fn new() -> Self {
+        Folder::below(&std::env::temp_dir())
+    }
+
+    /// On a path that root alone can change.
+    pub fn trusted() -> Self {
+        Folder::below("/run".as_ref())
+    }
+
+    fn below(folder: &Path) -> Self {
         static FOLDERS: AtomicU32 = AtomicU32::new(0);
         let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("pam-ussh-{}-{number}", std::process::id()));
+        let path = folder.join(format!("pam-ussh-{}-{number}", std::process::id()));
         std::fs::create_dir(&path).unwrap();
         Folder(path)
     }

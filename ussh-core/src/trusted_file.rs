@@ -115,6 +115,23 @@ pub fn read_trusted_below(folder: &Path, uid: u32, path: &Path, max: usize) -> R
     Ok(read_owned(path, max, &Owner { uid, below: Some(&folder) })?.0.data)
 }
 
+/// Whether root alone can change what lies in a folder: it, and all that stand above it.
+/// # Errors
+/// [`TrustedFileError`]
+pub fn demand_trusted_folder(path: &Path) -> Result<(), TrustedFileError> {
+    demand_folder(path, &Owner::ROOT)
+}
+
+fn demand_folder(path: &Path, owner: &Owner<'_>) -> Result<(), TrustedFileError> {
+    if !path.is_absolute() {
+        return Err(TrustedFileError::NotAbsolute(path.to_owned()));
+    }
+    match walk(path, owner)? {
+        End::Folder(_) => Ok(()),
+        End::File(file) => Err(io_error(&file, io::ErrorKind::NotADirectory.into())),
+    }
+}
+
 /// Whose word is trusted.
 pub(crate) struct Owner<'a> {
     /// This one's, besides root's.
@@ -165,7 +182,10 @@ fn read_owned(path: &Path, max: usize, owner: &Owner<'_>) -> Result<(TrustedFile
         return Err(TrustedFileError::NotAbsolute(path.to_owned()));
     }
     // Nobody but the owner can change what was walked over, so that the open finds what the walk found.
-    let real = walk(path, owner)?;
+    let real = match walk(path, owner)? {
+        End::File(real) => real,
+        End::Folder(real) => return Err(TrustedFileError::NotRegular(real)),
+    };
     let (file, metadata) = open_no_follow(&real).map_err(|e| io_error(path, e))?;
     if !metadata.is_file() {
         return Err(TrustedFileError::NotRegular(real));
@@ -201,10 +221,16 @@ pub(crate) fn read_capped(file: &File, metadata: &Metadata, max: usize) -> io::R
     Ok((data.len() <= max).then_some(data))
 }
 
+/// What a path leads to, without a link.
+enum End {
+    File(PathBuf),
+    /// Looked at like all above it.
+    Folder(PathBuf),
+}
+
 /// Resolves `path` step by step and looks at every folder on the way, those that hold symbolic links included: whoever
-/// can change one of them chooses the file. Gives the real path of the last component, which is no link, no folder and
-/// no device.
-fn walk(path: &Path, owner: &Owner<'_>) -> Result<PathBuf, TrustedFileError> {
+/// can change one of them chooses the file. Gives the real path of the last component, which is no link and no device.
+fn walk(path: &Path, owner: &Owner<'_>) -> Result<End, TrustedFileError> {
     let mut here = PathBuf::from("/");
     let mut ahead: VecDeque<OsString> = VecDeque::new();
     push_front(&mut ahead, path);
@@ -232,12 +258,12 @@ fn walk(path: &Path, owner: &Owner<'_>) -> Result<PathBuf, TrustedFileError> {
             check_folder(&next, &metadata, owner)?;
             here = next;
         } else if ahead.is_empty() && metadata.is_file() {
-            return Ok(next);
+            return Ok(End::File(next));
         } else {
             return Err(TrustedFileError::NotRegular(next));
         }
     }
-    Err(TrustedFileError::NotRegular(here))
+    Ok(End::Folder(here))
 }
 
 /// Puts the steps of `path` in front of those still to go.

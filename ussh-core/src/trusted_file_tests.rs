@@ -72,6 +72,29 @@ fn reads_a_file_that_its_owner_alone_can_change() {
 }
 
 #[test]
+fn a_folder_is_its_owners_alone_with_all_that_stand_above_it() {
+    let top = Top::new();
+    top.folder("etc/sessions");
+    let demand = |name: &str| demand_folder(&top.at(name), &Owner { uid: top.uid, below: Some(&top.path) });
+    assert!(demand("etc/sessions").is_ok());
+    for (folder, mode) in [("etc/sessions", 0o777), ("etc/sessions", 0o1777), ("etc", 0o775)] {
+        top.mode(folder, mode);
+        let refused = demand("etc/sessions").unwrap_err();
+        assert!(
+            matches!(&refused, TrustedFileError::BadOwnership { path, .. } if *path == top.at(folder)),
+            "{refused}"
+        );
+        top.mode(folder, 0o755);
+    }
+    for (name, why) in [("etc/none", "No such file or directory"), ("etc/ca", "not a directory")] {
+        assert!(demand(name).unwrap_err().to_string().contains(why), "{name}");
+    }
+    assert!(matches!(demand_trusted_folder("run".as_ref()), Err(TrustedFileError::NotAbsolute(_))));
+    assert!(demand_trusted_folder("/".as_ref()).is_ok());
+    assert!(matches!(demand_trusted_folder(&std::env::temp_dir()), Err(TrustedFileError::BadOwnership { .. })));
+}
+
+#[test]
 fn refuses_a_file_that_group_or_others_can_write() {
     let top = Top::new();
     for mode in [0o664, 0o646, 0o620, 0o602] {

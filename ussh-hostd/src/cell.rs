@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use ussh_os::cgroup::Cgroup;
@@ -77,6 +78,24 @@ impl Cell {
         if id.lives() { Ok(cell) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
+    /// The one at `path`, in which a session stands still whose sshd is gone; `None`: nothing stands still there.
+    pub fn left_behind(id: ConnectionId, path: &Path) -> Option<Self> {
+        let cell = Cell::new(Cgroup::at(path).ok()?);
+        ((is_own(&cell.group, id) || is_scope(&cell.group)) && cell.is_frozen()).then_some(cell)
+    }
+
+    /// Its folder.
+    pub fn path(&self) -> &Path {
+        self.group.path()
+    }
+
+    /// Lets sshd go on, which a daemon that was killed while it brought something in has left stopped with the rest.
+    /// # Errors
+    /// As the kernel says.
+    pub fn free_sshd(&self) -> io::Result<()> {
+        if self.group.is_told_to_stop() { self.group.thaw() } else { Ok(()) }
+    }
+
     /// Whether it was told to stand still.
     pub fn is_frozen(&self) -> bool {
         self.inner.is_told_to_stop()
@@ -132,10 +151,7 @@ impl Cell {
     /// # Errors
     /// As the kernel says.
     pub fn thaw(&self) -> io::Result<()> {
-        if self.group.is_told_to_stop() {
-            // Of a daemon that was killed in between.
-            self.group.thaw()?;
-        }
+        self.free_sshd()?;
         if self.inner.exists() { self.inner.thaw() } else { Ok(()) }
     }
 
@@ -293,12 +309,23 @@ mod tests {
             assert!(!cell.is_frozen());
             assert!(session.all_say());
         }
+        assert_eq!(Cell::left_behind(id, cell.path()), None, "nothing stands still");
         cell.freeze(&sshd).unwrap();
-        cell.kill().unwrap();
+        // As a daemon leaves it that is killed while it brings something in.
+        cell.group.freeze().unwrap();
+        assert!(cell.group.wait_frozen(PATIENCE).unwrap());
+        cell.free_sshd().unwrap();
+        session.catch_up();
+        assert!(!session.says("child", Duration::from_millis(100)), "it stands still");
         session.0.kill().unwrap();
         session.0.wait().unwrap();
-        cell.leave(true);
+        let other = ConnectionId { start_time: id.start_time + 1, ..id };
+        assert_eq!(Cell::left_behind(other, cell.path()), None);
+        let left = Cell::left_behind(id, cell.path()).unwrap();
+        left.kill().unwrap();
+        left.leave(true);
         assert!(!session.says("left", PATIENCE), "its end of the pipe is closed");
+        assert!(!cell.group.exists());
         assert!(Cell::find(id).is_err());
     }
 

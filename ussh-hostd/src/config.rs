@@ -23,6 +23,8 @@ const MAX_FETCH_SECONDS: u64 = 3600;
 const MAX_FEED_SECONDS: u64 = ussh_core::feed::MAX_VALIDITY;
 /// Longest grace and agent timeout, seconds.
 const MAX_PATIENCE_SECONDS: u64 = 60;
+/// Longest time past its certificate's end that a session can be left, seconds: whoever is given more has no use for a certificate that ends.
+const MAX_END_AFTER_SECONDS: u64 = 3600;
 
 /// What is wrong with the configuration.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +73,7 @@ struct Raw {
     look_before_seconds: Option<u64>,
     agent_timeout_seconds: u64,
     grace_seconds: u64,
+    end_after_seconds: u64,
     at_end: AtEnd,
     without_certificate_limit_seconds: Option<u64>,
     break_glass_ca_file: PathBuf,
@@ -127,6 +130,7 @@ impl Default for Raw {
             look_before_seconds: None,
             agent_timeout_seconds: 3,
             grace_seconds: 2,
+            end_after_seconds: 0,
             at_end: AtEnd::End,
             without_certificate_limit_seconds: None,
             break_glass_ca_file: ussh_core::break_glass::CA_FILE.into(),
@@ -183,6 +187,8 @@ pub struct Timing {
     pub agent_timeout: Duration,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
+    /// From the certificate's end to the session's: for so long a newer one still prolongs it. Zero: they are the same.
+    pub end_after: Duration,
     /// What becomes of it then.
     pub at_end: AtEnd,
 }
@@ -270,6 +276,7 @@ impl Config {
                 .transpose()?,
             agent_timeout: check.seconds("agent_timeout_seconds", raw.agent_timeout_seconds, MAX_PATIENCE_SECONDS)?,
             grace: check.seconds("grace_seconds", raw.grace_seconds, MAX_PATIENCE_SECONDS)?,
+            end_after: check.seconds_or_none("end_after_seconds", raw.end_after_seconds, MAX_END_AFTER_SECONDS)?,
             at_end: raw.at_end,
         };
         Ok(Config {
@@ -367,6 +374,14 @@ impl Check<'_> {
             Ok(Duration::from_secs(value))
         } else {
             Err(self.refuse(key, format!("must be 1 to {max} seconds, not {value}")))
+        }
+    }
+
+    fn seconds_or_none(&self, key: &'static str, value: u64, max: u64) -> Result<Duration, ConfigError> {
+        if value <= max {
+            Ok(Duration::from_secs(value))
+        } else {
+            Err(self.refuse(key, format!("must be 0 to {max} seconds, not {value}")))
         }
     }
 
@@ -546,6 +561,8 @@ mod tests {
             ("revoked_keys = 'None'", "absolute"),
             ("spool = '/sessions'", "folder"),
             ("grace_seconds = 0", "1 to 60"),
+            ("end_after_seconds = 3601", "0 to 3600"),
+            ("end_after_seconds = -1", "invalid"),
             ("at_end = 'thaw'", "expected one of `end`, `warn`, `freeze`"),
             ("grace_seconds = -1", "invalid"),
             ("agent_timeout_seconds = 61", "1 to 60"),

@@ -80,6 +80,11 @@ impl Connection {
         self.programs.hold(self.id, &self.monitor, &sshd);
     }
 
+    /// Holds what an earlier run of this daemon held: it may have left its parents since.
+    pub fn hold_again(&mut self, programs: impl Iterator<Item = ConnectionId>) {
+        self.programs.hold_again(programs);
+    }
+
     /// SIGTERM to the monitor: it closes the PAM session, the terminal and the forwards.
     /// # Errors
     /// As the kernel says.

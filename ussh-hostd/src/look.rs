@@ -17,7 +17,8 @@ use ussh_core::challenge::ChallengeContext;
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::decision::{Accepted, Asking, DecisionError, Patience, Reconnect, decide};
 use ussh_os::agent_socket::connect_as;
-use ussh_os::sshd_connection::{Listener, holds_other_end, listeners};
+use ussh_os::process_tree::HeldProcess;
+use ussh_os::sshd_connection::{Listener, NotCarried, carrier_of, listeners};
 use ussh_os::unix_diag::inode_of;
 
 use crate::spool::ConnectionId;
@@ -198,8 +199,8 @@ impl Look {
 
     fn ask(&self, listener: &Listener, share: Duration) -> Answer {
         let deadline = Instant::now() + share;
-        let mut agent = connect_to(listener, share).map_err(NotRenewed::NoAnswer)?;
-        let reconnect = |patience| connect_to(listener, patience).map_err(AgentError::Io);
+        let mut agent = connect_to(self.id, listener, share).map_err(NotRenewed::NoAnswer)?;
+        let reconnect = |patience| connect_to(self.id, listener, patience).map_err(AgentError::Io);
         let left = deadline.saturating_duration_since(Instant::now());
         self.ask_agent(&mut agent, &reconnect, left, &SystemClock)
     }
@@ -231,18 +232,21 @@ impl Look {
     }
 }
 
-/// Connects to the process that holds the socket, and to no other that the user has put in its place.
-fn connect_to(listener: &Listener, patience: Duration) -> Result<Agent, String> {
+/// Connects to one of the connection's own sshd processes, and to no other that the user has put in its place.
+fn connect_to(connection: ConnectionId, listener: &Listener, patience: Duration) -> Result<Agent, String> {
     let deadline = Instant::now() + patience;
     let identity = &listener.identity;
     let (stream, peer) = connect_as(identity.uid, identity.gid, &identity.groups, &listener.path, patience)
         .map_err(|e| e.to_string())?;
-    // The number of whoever listened is no proof: its process may have left the socket to others, and the number to sshd.
-    let held = inode_of(&stream).and_then(|mine| holds_other_end(listener.holder.pid, mine));
-    if !listener.is_at(peer) || !held.map_err(|e| format!("sock_diag: {e}"))? || !listener.holder.lives() {
-        return Err("another process listens at the agent's path".into());
+    let monitor = HeldProcess::open(connection).map_err(|_| NotCarried::Ended.to_string())?;
+    let mine = inode_of(&stream).map_err(|e| format!("fstat: {e}"))?;
+    match carrier_of(&monitor, peer, mine) {
+        Ok(_) => Ok(Agent::new(stream, deadline.saturating_duration_since(Instant::now()))),
+        Err(e @ (NotCarried::Ended | NotCarried::Unavailable(_))) => Err(e.to_string()),
+        Err(NotCarried::NotSeen | NotCarried::NotItsSshd(_) | NotCarried::NotHeld(_)) => {
+            Err("another process listens at the agent's path".into())
+        }
     }
-    Ok(Agent::new(stream, deadline.saturating_duration_since(Instant::now())))
 }
 
 /// Of two reasons the one that says more.

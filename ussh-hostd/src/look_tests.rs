@@ -11,7 +11,7 @@ use crate::test_support::{Ca, from_now, honest, record_of, serve_agent, this_pro
 
 fn look(ca: &Ca, revoked: &[u64]) -> Look {
     let (current, _) = ca.issue("alice", 1, 60);
-    let terms = LoginTerms::new(&current, &record_of(this_process(), Some(&current)));
+    let terms = LoginTerms::new(current.clone(), &record_of(this_process(), Some(&current)));
     Look {
         terms,
         id: this_process(),

@@ -12,6 +12,8 @@ mod trust;
 
 mod trust_note;
 
+mod begun;
+
 mod spool;
 
 mod terms;

@@ -44,6 +44,21 @@ impl Programs {
         }
     }
 
+    /// Holds what an earlier run of this daemon held, as far as it lives still.
+    pub fn hold_again(&mut self, programs: impl Iterator<Item = ConnectionId>) {
+        for id in programs.take(MAX_HELD) {
+            let is_known = id.pid == std::process::id() || self.held.iter().any(|(held, _)| *held == id);
+            if let Some(handle) = (!is_known).then(|| ProcessHandle::open(id.pid, id.start_time).ok()).flatten() {
+                self.held.push((id, handle));
+            }
+        }
+    }
+
+    /// Who they are.
+    pub fn ids(&self) -> impl Iterator<Item = ConnectionId> {
+        self.held.iter().map(|(id, _)| *id)
+    }
+
     /// How many were held.
     pub fn count(&self) -> usize {
         self.held.len()
@@ -219,6 +234,25 @@ mod tests {
         end(monitor);
         assert!(!has_ended(handle), "only the session's own");
         handle.signal(SIGKILL).unwrap();
+    }
+
+    #[test]
+    fn what_was_held_by_an_earlier_run_is_held_again_by_its_start_time_and_killed() {
+        let (monitor, mut connection, held) = session("trap '' HUP; echo $$; sleep 66 >&- & echo $!; wait; wait", 2);
+        connection.hold_programs();
+        let mut again: Vec<ConnectionId> = connection.programs().ids().collect();
+        let program = *again.iter().find(|id| id.pid == held[1].0).unwrap();
+        // Its number was given to another one.
+        let init = ConnectionId { pid: 1, start_time: u64::MAX };
+        again.extend([init, program]);
+        end(monitor);
+        let mut programs = Programs::default();
+        programs.hold_again(again.into_iter());
+        assert_eq!(programs.count(), 2, "each once, and nobody else");
+        programs.kill();
+        for (_, program) in held {
+            assert!(program.wait_end(PATIENCE).unwrap());
+        }
     }
 
     #[test]

@@ -9,10 +9,13 @@ mod freezing;
 
 mod glass;
 
+mod unfinished;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
@@ -26,6 +29,7 @@ use ussh_os::births::Births;
 use ussh_os::process;
 
 use self::freezing::Frozen;
+use self::unfinished::Unfinished;
 use crate::cell::Cell;
 use crate::chores::Chores;
 use crate::config::Config;
@@ -62,12 +66,15 @@ pub fn run(config: &Config, path: Option<&Path>) -> Result<(), RunError> {
 /// A connection that is held.
 #[derive(Debug)]
 struct Held {
+    /// Without the certificate's text, which is not kept beside what was read from it.
     record: SessionRecord,
     /// The certificate of the login; `None`: there was none.
-    login: Option<Certificate>,
+    login: Option<Arc<Certificate>>,
     /// The one it lives by: that of the login, or the newest that was proved since.
-    current: Option<Certificate>,
+    current: Option<Arc<Certificate>>,
     connection: Connection,
+    /// The process that ran open_session has ended; what is left is waited for.
+    is_closed: bool,
     session: Session,
     /// What a newer one must still allow; `None` without a login's certificate.
     terms: Option<LoginTerms>,
@@ -109,6 +116,8 @@ struct Daemon {
     lookers: Lookers,
     chores: Chores,
     held: BTreeMap<ConnectionId, Held>,
+    /// Of an earlier run, and without a record.
+    unfinished: BTreeMap<ConnectionId, Unfinished>,
     /// Told about already: not held, but there.
     unreadable: BTreeSet<ConnectionId>,
     foreign: BTreeSet<String>,
@@ -131,6 +140,7 @@ impl Daemon {
             lookers: Lookers::new()?,
             chores: Chores::new(config, path),
             held: BTreeMap::new(),
+            unfinished: BTreeMap::new(),
             unreadable: BTreeSet::new(),
             foreign: BTreeSet::new(),
             next_scan: Duration::ZERO,
@@ -173,7 +183,8 @@ impl Daemon {
             self.take_answers();
             self.take_changes();
             self.attend_births();
-            self.take_ends();
+            self.take_ends(ready.ended);
+            self.finish();
         }
     }
 
@@ -191,26 +202,41 @@ impl Daemon {
         if self.held.values().any(|h| h.last_word.is_some()) {
             timeout = timeout.min(LAST_WORD_EVERY);
         }
+        for kill_at in self.unfinished.values().filter_map(|u| u.kill_at) {
+            timeout = timeout.min(kill_at.saturating_sub(now.elapsed));
+        }
 
         let mut fds =
             vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(self.clock.as_fd(), PollFlags::POLLIN)];
         fds.push(PollFd::new(self.lookers.bell().as_fd(), PollFlags::POLLIN));
         fds.extend(self.chores.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.files.as_fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        for held in self.held.values() {
-            let connection = &held.connection;
-            if connection.monitor_ended() {
-                let left = connection.children().chain(connection.programs().living());
+        for unfinished in self.unfinished.values() {
+            fds.extend(unfinished.processes().map(|process| PollFd::new(process.as_fd(), PollFlags::POLLIN)));
+        }
+        // One call tells of all processes: each that ends would have all others asked one by one.
+        let (of_others, mut owners, mut ended) = (fds.len(), Vec::with_capacity(self.held.len()), BTreeSet::new());
+        for (id, held) in &self.held {
+            let before = fds.len();
+            if held.is_closed {
+                let left = held.connection.children().chain(held.connection.programs().living());
                 fds.extend(left.map(|process| PollFd::new(process.as_fd(), PollFlags::POLLIN)));
+                if fds.len() == before {
+                    ended.insert(*id);
+                    timeout = Duration::ZERO;
+                }
             } else {
-                fds.push(PollFd::new(connection.monitor().as_fd(), PollFlags::POLLIN));
+                fds.push(PollFd::new(held.connection.monitor().as_fd(), PollFlags::POLLIN));
             }
+            owners.resize(owners.len() + fds.len() - before, *id);
         }
         match ppoll(&mut fds, Some(TimeSpec::from_duration(timeout)), None) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
         }
-        Ok(Ready { clock: fds.get(1).and_then(PollFd::any).unwrap_or(false) })
+        let has_come = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
+        ended.extend(fds.iter().skip(of_others).zip(owners).filter(|(fd, _)| has_come(fd)).map(|(_, id)| id));
+        Ok(Ready { clock: fds.get(1).is_some_and(has_come), ended })
     }
 
     fn pass_time(&mut self) {
@@ -224,14 +250,19 @@ impl Daemon {
         if self.chores.pass_time(now, &self.report) {
             self.chores.look(now, &self.report);
         }
-        let ids: Vec<ConnectionId> = self.held.keys().copied().collect();
-        for id in ids {
-            if let Some(held) = self.held.get_mut(&id)
-                && held.last_word.take_if(|told| told.is_out()).is_some()
-            {
-                self.happened(id, Event::LastWordOut);
-            }
+        let is_due = |held: &Held| held.last_word.is_some() || held.session.wake_in(now) == Some(Duration::ZERO);
+        let due: Vec<ConnectionId> = self.held.iter().filter(|(_, held)| is_due(held)).map(|(id, _)| *id).collect();
+        for id in due {
+            self.pass_last_word_on(id);
             self.happened(id, Event::Time);
+        }
+    }
+
+    /// Goes on with a session whose last message is out.
+    fn pass_last_word_on(&mut self, id: ConnectionId) {
+        let is_out = |held: &mut Held| held.last_word.take_if(|told| told.is_out()).is_some();
+        if self.held.get_mut(&id).is_some_and(is_out) {
+            self.happened(id, Event::LastWordOut);
         }
     }
 
@@ -284,7 +315,9 @@ impl Daemon {
         let Some(trust) = self.trust.for_sessions() else { return };
         let now = UnixTime(self.now().wall.as_secs());
         let Some(held) = self.held.get(&id) else { return };
-        let certificates = [held.login.as_ref(), held.current.as_ref()].into_iter().flatten();
+        let is_same = |c: &&Arc<Certificate>| held.login.as_ref().is_some_and(|login| Arc::ptr_eq(login, c));
+        let renewed = held.current.as_ref().filter(|c| !is_same(c));
+        let certificates = held.login.as_ref().into_iter().chain(renewed);
         let refusal = certificates.filter_map(|c| trust.verdict_time_apart(c, now).err()).next();
         if let Some(refusal) = refusal {
             self.happened(id, Event::Refused(refusal));
@@ -312,10 +345,11 @@ impl Daemon {
             }
         }
         self.note_break_glass();
+        self.take_up_unfinished(&listing.begun);
     }
 
     fn take_up(&mut self, id: ConnectionId) {
-        let record = match self.spool.read(id, &self.boot_id) {
+        let mut record = match self.spool.read(id, &self.boot_id) {
             Ok(Found::Live(record)) => *record,
             Ok(Found::OtherBoot) => return self.forget_files(id),
             Err(e) => return self.cannot_hold(id, &e.to_string()),
@@ -325,20 +359,19 @@ impl Daemon {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return self.forget_files(id),
             Err(e) => return self.cannot_hold(id, &e.to_string()),
         };
-        let login = record.certificate.as_deref().map(Certificate::from_openssh);
+        let login = record.certificate.take().as_deref().map(Certificate::from_openssh);
         // One that cannot be read is a refusal, not a session without a certificate.
         let malformed = login.as_ref().and_then(|l| l.as_ref().err().cloned());
-        let login = login.and_then(Result::ok);
-        let terms = login.as_ref().map(|login| LoginTerms::new(login, &record));
+        let login = login.and_then(Result::ok).map(Arc::new);
+        let terms = login.as_ref().map(|login| LoginTerms::new(Arc::clone(login), &record));
         // A renewal that an earlier version took may allow less than the login.
         let allowed = |c: &Certificate| terms.as_ref().is_some_and(|terms| terms.allow(c).is_ok());
         let current = login.as_ref().map(|login| {
             let newest = self.spool.current(id, login);
-            if allowed(&newest) { newest } else { login.clone() }
+            if newest != **login && allowed(&newest) { Arc::new(newest) } else { Arc::clone(login) }
         });
-        let mut session =
-            Session::new(self.now(), current.as_ref().map(Certificate::valid_before), &self.config.timing);
-        let limit = self.limit_of(&record, login.as_ref());
+        let mut session = Session::new(self.now(), current.as_ref().map(|c| c.valid_before()), &self.config.timing);
+        let limit = self.limit_of(&record, login.as_deref());
         if let Some(left) = limit {
             session = session.limited(self.now(), left);
         }
@@ -349,6 +382,7 @@ impl Daemon {
             current,
             terms,
             connection,
+            is_closed: false,
             session,
             ending_since: None,
             last_word: None,
@@ -371,9 +405,10 @@ impl Daemon {
         self.unreadable.remove(&id);
         self.held.insert(id, held);
         self.confine(id);
-        match malformed {
-            Some(e) => self.happened(id, Event::Refused(e.into())),
-            None => self.judge(id),
+        match (malformed, self.end_begun(id)) {
+            (Some(e), _) => self.happened(id, Event::Refused(e.into())),
+            (None, Some(grace)) => self.happened(id, Event::EndBegun { grace }),
+            (None, None) => self.judge(id),
         }
     }
 
@@ -433,16 +468,15 @@ impl Daemon {
         if let Err(e) = self.spool.set_renewed(id, newer) {
             self.report.line(Severity::Error, &format!("Renewal of {id} is not remembered over a restart: {e}"));
         }
-        held.current = Some(newer.clone());
+        held.current = Some(Arc::new(newer.clone()));
         Ok(newer.valid_before())
     }
 
     /// Ends of processes: forget the connection, when nothing of sshd is left of it.
-    fn take_ends(&mut self) {
-        let ended: Vec<ConnectionId> =
-            self.held.iter().filter(|(_, h)| h.connection.monitor_ended()).map(|(id, _)| *id).collect();
+    fn take_ends(&mut self, ended: BTreeSet<ConnectionId>) {
         for id in ended {
-            let Some(held) = self.held.get(&id) else { continue };
+            let Some(held) = self.held.get_mut(&id).filter(|held| held.connection.monitor_ended()) else { continue };
+            held.is_closed = true;
             if held.connection.children().next().is_some() {
                 // The monitor died before its child: the child would carry the forwards on.
                 if let Err(e) = held.connection.kill_children() {
@@ -489,4 +523,6 @@ fn ended_with_it(programs: usize, was_frozen: bool) -> String {
 /// What came in, besides what is looked at anyway.
 struct Ready {
     clock: bool,
+    /// Connections of which a process has ended.
+    ended: BTreeSet<ConnectionId>,
 }

@@ -1,6 +1,6 @@
 //! When a session is warned, asked and ended: a state machine without input or output, so that every case can be tried with made-up clocks.
 //!
-//! A session lives until its certificate's `valid_before`. The end is kept on two clocks, the wall clock and the time that has passed since the end was set; the
+//! A session lives until its certificate's `valid_before`, and where the configuration says so for some time after it, in which a newer certificate still counts. The end is kept on two clocks, the wall clock and the time that has passed since the end was set; the
 //! earlier one counts, so that a clock set back prolongs nothing. Before each warning, and repeatedly in the last stretch, the session's own agent is looked at;
 //! only a look that found nothing warns. At the end nothing is waited for, but for one case: a session for whose agent no look was even begun before (this daemon was
 //! down, the clock jumped) gets one look first. A look that waits for its turn or for an answer at the end counts as a no.
@@ -66,6 +66,11 @@ pub enum Event {
     NotRenewed,
     /// Files changed, and the verdict on the session's certificate is now a no (time apart).
     Refused(Refusal),
+    /// An earlier run of the daemon has begun its end, and this much of its grace is left.
+    EndBegun {
+        /// From SIGTERM, which it gets again, to SIGKILL.
+        grace: Duration,
+    },
     /// The last message has left for the client, or there is no terminal that it could have been shown on.
     LastWordOut,
     /// It could not be frozen, or cannot be kept so.
@@ -79,7 +84,7 @@ pub enum Action {
     Look,
     /// Tell the terminals how long is left.
     Warn {
-        /// Until the end.
+        /// Until the session's end.
         left: Duration,
     },
     /// Tell the terminals how long is left of the time that it may last.
@@ -123,11 +128,13 @@ enum Phase {
     Killed { again_at: Duration },
 }
 
-/// The end of a certificate on both clocks.
+/// The end of a session on both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct End {
     wall: Duration,
     elapsed: Duration,
+    /// The certificate's own, by the wall clock.
+    valid_before: Duration,
 }
 
 impl End {
@@ -187,7 +194,8 @@ impl Session {
     /// It lasts for another `left` at most, and no renewal and no policy makes that more.
     #[must_use]
     pub fn limited(mut self, now: Now, left: Duration) -> Self {
-        self.limit = Some(End { wall: now.wall.saturating_add(left), elapsed: now.elapsed.saturating_add(left) });
+        let wall = now.wall.saturating_add(left);
+        self.limit = Some(End { wall, elapsed: now.elapsed.saturating_add(left), valid_before: wall });
         self.limit_warnings = self.warning_times(left);
         self
     }
@@ -199,6 +207,7 @@ impl Session {
             Event::Renewed { valid_before } => self.on_renewed(now, valid_before),
             Event::NotRenewed => self.on_not_renewed(now),
             Event::Refused(refusal) => self.on_refused(now, refusal),
+            Event::EndBegun { grace } => self.terminate(now, grace),
             Event::LastWordOut => self.on_last_word_out(now),
             Event::NotFrozen(why) => self.on_not_frozen(now, why),
         }
@@ -243,7 +252,7 @@ impl Session {
         stays
     }
 
-    /// Whether its certificate has not run out.
+    /// Whether its end is still to come.
     pub fn is_good(&self, now: Now) -> bool {
         !self.left(now).is_some_and(|left| left.is_zero())
     }
@@ -277,11 +286,14 @@ impl Session {
             self.end = None;
             return;
         }
-        let wall = Duration::from_secs(valid_before.0);
+        let valid_before = Duration::from_secs(valid_before.0);
+        let wall = valid_before.saturating_add(self.timing.end_after);
         let left = wall.saturating_sub(now.wall);
-        self.end = Some(End { wall, elapsed: now.elapsed.saturating_add(left) });
-        let stretch = left.saturating_mul(3) / 10;
-        self.window = self.timing.look_before.unwrap_or(stretch.min(MAX_DEFAULT_WINDOW));
+        self.end = Some(End { wall, elapsed: now.elapsed.saturating_add(left), valid_before });
+        // Looks begin before the certificate's end: whoever renews in time is never past it.
+        let before = valid_before.saturating_sub(now.wall).saturating_mul(3) / 10;
+        self.window =
+            self.timing.look_before.unwrap_or(before.min(MAX_DEFAULT_WINDOW)).saturating_add(self.timing.end_after);
         self.warnings = self.warning_times(left);
     }
 
@@ -371,7 +383,7 @@ impl Session {
     }
 
     fn on_renewed(&mut self, now: Now, valid_before: UnixTime) -> Vec<Action> {
-        let later = self.end.is_some_and(|end| Duration::from_secs(valid_before.0) > end.wall);
+        let later = self.end.is_some_and(|end| Duration::from_secs(valid_before.0) > end.valid_before);
         let good = Duration::from_secs(valid_before.0) > now.wall;
         if !later || !good {
             return self.on_not_renewed(now);
@@ -426,7 +438,7 @@ impl Session {
         vec![Action::Terminate]
     }
 
-    /// The end of the certificate, without a newer one.
+    /// The session's end, without a newer certificate.
     fn expire(&mut self, now: Now) -> Vec<Action> {
         match self.timing.at_end {
             AtEnd::End => self.begin_end(now, Cause::Expired),

@@ -26,6 +26,7 @@ fn timing() -> Timing {
         look_before: None,
         agent_timeout: secs(3),
         grace: secs(2),
+        end_after: Duration::ZERO,
         at_end: AtEnd::End,
     }
 }
@@ -93,6 +94,78 @@ fn ends_at_the_second_in_which_the_certificate_is_no_longer_valid() {
     assert!(!session.on(at(3599), Event::Time).contains(&Action::Announce(Cause::Expired)));
     assert_eq!(session.wake_in(at(3599)), Some(secs(1)));
     assert_eq!(session.on(at(3600), Event::Time), [Action::Announce(Cause::Expired)]);
+}
+
+/// [`hour`] that goes on for ten minutes after its certificate's end.
+fn hour_and_ten_minutes(at_end: AtEnd) -> Session {
+    Session::new(at(0), Some(until(3600)), &Timing { end_after: secs(600), at_end, ..timing() })
+}
+
+#[test]
+fn where_it_ends_after_its_certificate_it_is_asked_before_both_ends_and_warned_before_its_own() {
+    let mut session = hour_and_ten_minutes(AtEnd::End);
+    assert_eq!(session.wake_in(at(0)), Some(secs(3540)), "a minute before the certificate's end");
+    let (mut now, mut warned, mut last_look) = (3540, Vec::new(), 0);
+    while now < 4200 {
+        if session.on(at(now), Event::Time).contains(&Action::Look) {
+            last_look = now;
+            for action in session.on(at(now), Event::NotRenewed) {
+                let Action::Warn { left } = action else { panic!("{action:?} at {now}") };
+                warned.push((now, left.as_secs()));
+            }
+        }
+        now += session.wake_in(at(now)).unwrap().as_secs().max(1);
+    }
+    assert_eq!(warned, [(3900, 300), (4140, 60)]);
+    assert!(last_look >= 4198, "{last_look}");
+    assert_eq!(session.on(at(4200), Event::Time), [Action::Announce(Cause::Expired)]);
+}
+
+#[test]
+fn newer_certificate_counts_until_the_sessions_own_end_and_prolongs_by_its_own() {
+    for at_end in [AtEnd::End, AtEnd::Warn, AtEnd::Freeze] {
+        let mut session = hour_and_ten_minutes(at_end);
+        assert_eq!(session.on(at(4199), Event::Time), [Action::Look]);
+        // One that ends before this session would, and later than its certificate did.
+        assert_eq!(session.on(at(4199), Event::Renewed { valid_before: until(4202) }), [Action::Prolong]);
+        assert!(!session.on(at(4801), Event::Time).contains(&Action::Announce(Cause::Expired)));
+        session.on(at(4801), Event::NotRenewed);
+        let end = session.on(at(4802), Event::Time);
+        assert!(matches!(end[..], [Action::Announce(Cause::Expired) | Action::Overdue | Action::Freeze]), "{end:?}");
+    }
+    let mut session = hour_and_ten_minutes(AtEnd::End);
+    session.on(at(4000), Event::Time);
+    let same = session.on(at(4000), Event::Renewed { valid_before: until(3600) });
+    assert_eq!(same, [Action::Warn { left: secs(200) }], "the same certificate is no newer one");
+}
+
+#[test]
+fn refused_certificate_gets_no_time_after_its_end() {
+    let cause = Cause::Refused(Refusal::Revoked);
+    for moment in [10, 3600, 4100] {
+        let mut session = hour_and_ten_minutes(AtEnd::End);
+        assert_eq!(
+            session.on(at(moment), Event::Refused(Refusal::Revoked)),
+            [Action::Announce(cause.clone())],
+            "{moment}"
+        );
+    }
+}
+
+#[test]
+fn time_after_the_end_goes_by_both_clocks_and_is_not_given_anew_after_a_gap() {
+    let mut session = hour_and_ten_minutes(AtEnd::End);
+    session.on(at(4000), Event::Time);
+    session.on(at(4000), Event::NotRenewed);
+    assert_eq!(session.on(clocks(0, 4200), Event::Time), [Action::Announce(Cause::Expired)], "set back");
+    let timing = Timing { end_after: secs(600), ..timing() };
+    let mut session = Session::new(at(4100), Some(until(3600)), &timing);
+    assert!(session.is_good(at(4199)) && !session.is_good(at(4200)));
+    assert_eq!(session.on(at(4100), Event::Time), [Action::Look], "found past its certificate's end");
+    assert!(session.on(at(4100), Event::NotRenewed).is_empty());
+    session.on(at(4140), Event::Time);
+    assert_eq!(session.on(at(4140), Event::NotRenewed), [Action::Warn { left: secs(60) }]);
+    assert_eq!(session.on(at(4200), Event::Time), [Action::Announce(Cause::Expired)]);
 }
 
 #[test]
@@ -193,6 +266,17 @@ fn one_that_is_refused_gets_half_a_second_of_grace_at_most() {
         assert_eq!(session.wake_in(at(11)), Some(wait));
         assert_eq!(session.on(at(12), Event::Time), [Action::Kill]);
     }
+}
+
+#[test]
+fn an_end_that_an_earlier_run_had_begun_goes_on_with_what_is_left_of_its_grace_and_asks_nobody() {
+    let mut session = Session::new(at(10), Some(until(3600)), &timing());
+    let grace = Duration::from_millis(300);
+    assert_eq!(session.on(at(10), Event::EndBegun { grace }), [Action::Terminate]);
+    assert!(session.is_ending());
+    assert!(session.on(at(10), Event::Renewed { valid_before: until(7200) }).is_empty());
+    assert_eq!(session.wake_in(at(10)), Some(grace));
+    assert_eq!(session.on(at(11), Event::Time), [Action::Kill]);
 }
 
 #[test]

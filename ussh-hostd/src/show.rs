@@ -70,7 +70,7 @@ pub enum State {
     Live,
     /// Its certificate has run out, and its programs stand still until its agent has a newer one.
     Frozen,
-    /// Its certificate has run out: the daemon, if it runs, is about to end it, or lets it go on (`at_end`).
+    /// Its certificate has run out: the daemon, if it runs, is about to end it, or lets it go on (`at_end`, or for `end_after_seconds`).
     Expired,
     /// Its certificate is refused: the daemon, if it runs, is about to end it.
     Refused,

@@ -1,13 +1,15 @@
 //! The spool: which connections there are. Files that our session hook writes, and beside a record the certificate that renewed it.
 //!
-//! `<pid>-<start_time>.json` is a record ([`SessionRecord`]); `<pid>-<start_time>.renewed` holds the newest certificate that was proved for it, one line, written
-//! by this daemon so that its next run knows; names that begin with a dot are being written. Whatever belongs to no living process of this boot is removed.
+//! `<pid>-<start_time>.json` is a record ([`SessionRecord`]); `<pid>-<start_time>.renewed` holds the newest certificate that was proved for it, one line, and
+//! `<pid>-<start_time>.begun` what is under way with it ([`Begun`]), both written by this daemon so that its next run knows; names that begin with a dot are being written. Whatever belongs
+//! to no living process of this boot is removed, but for what was begun, which outlives its connection until it is finished.
 
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use ussh_core::certificate::Certificate;
 use ussh_core::record::{RecordError, SessionRecord};
@@ -15,14 +17,17 @@ use ussh_core::trusted_file::read_trusted;
 /// Names a connection: the process that ran open_session.
 pub use ussh_os::process_tree::ProcessId as ConnectionId;
 
-/// Largest sidecar, bytes: a certificate in base64.
-const MAX_RENEWED: usize = 64 * 1024;
+use crate::begun::Begun;
+
+/// Largest sidecar, bytes: a certificate in base64, or the numbers of a session's programs.
+const MAX_SIDECAR: usize = 64 * 1024;
 
 /// What a file in the spool is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Name {
     Record(ConnectionId),
     Renewed(ConnectionId),
+    Begun(ConnectionId),
     BeingWritten(ConnectionId),
     Foreign,
 }
@@ -31,13 +36,14 @@ impl Name {
     fn parse(name: &str) -> Self {
         let of = |stem: &str, kind: fn(ConnectionId) -> Name| ConnectionId::parse(stem).map_or(Name::Foreign, kind);
         if let Some(stem) = name.strip_prefix('.') {
-            let stem =
-                stem.strip_suffix(".new").and_then(|s| s.strip_suffix(".json").or_else(|| s.strip_suffix(".renewed")));
+            let kinds = [".json", ".renewed", ".begun"];
+            let stem = stem.strip_suffix(".new").and_then(|s| kinds.iter().find_map(|kind| s.strip_suffix(kind)));
             return stem.map_or(Name::Foreign, |s| of(s, Name::BeingWritten));
         }
         match name.rsplit_once('.') {
             Some((stem, "json")) => of(stem, Name::Record),
             Some((stem, "renewed")) => of(stem, Name::Renewed),
+            Some((stem, "begun")) => of(stem, Name::Begun),
             _ => Name::Foreign,
         }
     }
@@ -48,6 +54,8 @@ impl Name {
 pub struct Listing {
     /// Connections with a record.
     pub connections: BTreeSet<ConnectionId>,
+    /// Those with which something is under way, whether they live or not.
+    pub begun: BTreeSet<ConnectionId>,
     /// Names that nobody of ours gives; left alone.
     pub foreign: BTreeSet<String>,
     /// How many files of connections that are gone were removed.
@@ -123,6 +131,10 @@ impl Spool {
                     listing.connections.insert(id);
                     continue;
                 }
+                Name::Begun(id) => {
+                    listing.begun.insert(id);
+                    continue;
+                }
                 Name::Record(id) | Name::Renewed(id) | Name::BeingWritten(id) => id,
             };
             if clean && !id.lives() {
@@ -149,7 +161,7 @@ impl Spool {
     /// # Errors
     /// As the file system says.
     pub fn remove(&self, id: ConnectionId) -> io::Result<()> {
-        for extension in ["json", "renewed"] {
+        for extension in ["json", "renewed", "begun"] {
             match std::fs::remove_file(self.folder.join(format!("{}.{extension}", id.stem()))) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => {}
@@ -166,7 +178,7 @@ impl Spool {
 
     /// `None`: nothing is remembered, or nothing that can be read.
     fn renewed(&self, id: ConnectionId) -> Option<Certificate> {
-        let data = read_trusted(&self.folder.join(format!("{}.renewed", id.stem())), MAX_RENEWED).ok()?;
+        let data = read_trusted(&self.folder.join(format!("{}.renewed", id.stem())), MAX_SIDECAR).ok()?;
         Certificate::from_openssh(std::str::from_utf8(&data).ok()?.trim_end()).ok()
     }
 
@@ -174,10 +186,38 @@ impl Spool {
     /// # Errors
     /// As the file system says; the one before stays then.
     pub fn set_renewed(&self, id: ConnectionId, certificate: &Certificate) -> io::Result<()> {
-        let file = self.folder.join(format!("{}.renewed", id.stem()));
-        let temporary = self.folder.join(format!(".{}.renewed.new", id.stem()));
-        let line = format!("{}\n", certificate.to_openssh(""));
-        put(&temporary, 0o600, line.as_bytes()).and_then(|()| std::fs::rename(&temporary, &file)).inspect_err(|_| {
+        self.set(id, "renewed", format!("{}\n", certificate.to_openssh("")).as_bytes())
+    }
+
+    /// What is under way with a connection, and for how long; `None`: nothing, or nothing that can be read.
+    pub fn begun(&self, id: ConnectionId) -> Option<(Begun, Duration)> {
+        let file = self.folder.join(format!("{}.begun", id.stem()));
+        let begun = serde_json::from_slice(&read_trusted(&file, MAX_SIDECAR).ok()?).ok()?;
+        let written = std::fs::metadata(&file).and_then(|m| m.modified()).ok()?;
+        Some((begun, SystemTime::now().duration_since(written).unwrap_or_default()))
+    }
+
+    /// Remembers it.
+    /// # Errors
+    /// As the file system says; what was remembered before stays then.
+    pub fn set_begun(&self, id: ConnectionId, begun: &Begun) -> io::Result<()> {
+        self.set(id, "begun", &serde_json::to_vec(begun).map_err(io::Error::other)?)
+    }
+
+    /// Nothing is under way any more; what is missing is fine.
+    /// # Errors
+    /// As the file system says.
+    pub fn clear_begun(&self, id: ConnectionId) -> io::Result<()> {
+        match std::fs::remove_file(self.folder.join(format!("{}.begun", id.stem()))) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    fn set(&self, id: ConnectionId, extension: &str, data: &[u8]) -> io::Result<()> {
+        let file = self.folder.join(format!("{}.{extension}", id.stem()));
+        let temporary = self.folder.join(format!(".{}.{extension}.new", id.stem()));
+        put(&temporary, 0o600, data).and_then(|()| std::fs::rename(&temporary, &file)).inspect_err(|_| {
             let _ = std::fs::remove_file(&temporary);
         })
     }

@@ -2,6 +2,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::begun::End;
 use crate::test_support::{Ca, record_of, this_process, trusted_folder};
 
 /// A process number that no living process has, with a start time.
@@ -58,13 +59,37 @@ fn removes_what_belongs_to_no_living_process() {
         format!("{GONE}.renewed"),
         format!(".{GONE}.json.new"),
         format!(".{GONE}.renewed.new"),
+        format!(".{GONE}.begun.new"),
         format!("{}.json", other_start.stem()),
     ] {
         std::fs::write(spool.folder().join(name), "").unwrap();
     }
     assert_eq!(spool.list().unwrap(), Listing::default(), "listing alone changes nothing");
     let listing = spool.list_and_clean().unwrap();
-    assert_eq!(listing, Listing { removed: 5, ..Listing::default() });
+    assert_eq!(listing, Listing { removed: 6, ..Listing::default() });
+    assert_eq!(std::fs::read_dir(spool.folder()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_was_begun_outlives_its_connection_and_goes_with_its_files() {
+    let (_folder, spool) = spool();
+    let gone = ConnectionId::parse(GONE).unwrap();
+    assert_eq!(spool.begun(gone), None);
+    let end = End::new(Duration::from_secs(2), [this_process()].into_iter());
+    let begun = Begun { boot_id: boot(), end: Some(end), frozen: Some("/sys/fs/cgroup/x".into()) };
+    spool.set_begun(gone, &begun).unwrap();
+    let listing = spool.list_and_clean().unwrap();
+    assert_eq!(listing, Listing { begun: [gone].into(), ..Listing::default() });
+    let (read, ago) = spool.begun(gone).unwrap();
+    assert!(read == begun && ago < Duration::from_secs(10), "{read:?} {ago:?}");
+    let file = spool.folder().join(format!("{GONE}.begun"));
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o622)).unwrap();
+    assert_eq!(spool.begun(gone), None, "others can write");
+    spool.remove(gone).unwrap();
+    assert_eq!(spool.list().unwrap(), Listing::default());
+    spool.set_begun(gone, &begun).unwrap();
+    spool.clear_begun(gone).unwrap();
+    spool.clear_begun(gone).unwrap();
     assert_eq!(std::fs::read_dir(spool.folder()).unwrap().count(), 0);
 }
 

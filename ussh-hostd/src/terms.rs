@@ -3,6 +3,7 @@
 //! Untrusted input: the names and options inside certificates. The account and the client's address come from the record, which root wrote.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ussh_core::certificate::{Certificate, CertificateOption};
 use ussh_core::record::SessionRecord;
@@ -37,15 +38,15 @@ pub enum LesserRight {
 /// verify-required is not compared: the proof by the newer certificate's own key is held to it.
 #[derive(Clone, Debug)]
 pub struct LoginTerms {
-    login: Certificate,
+    login: Arc<Certificate>,
     account: String,
     origin: Option<IpAddr>,
 }
 
 impl LoginTerms {
     /// Of the session of `record`, which was opened by `login`.
-    pub fn new(login: &Certificate, record: &SessionRecord) -> Self {
-        LoginTerms { login: login.clone(), account: record.user.clone(), origin: record.rhost.parse().ok() }
+    pub fn new(login: impl Into<Arc<Certificate>>, record: &SessionRecord) -> Self {
+        LoginTerms { login: login.into(), account: record.user.clone(), origin: record.rhost.parse().ok() }
     }
 
     /// Whether `newer` still allows the session. Signature, time and revocation are the verdict's business, the lineage the caller's.
@@ -89,7 +90,7 @@ mod tests {
     fn terms(ca: &Ca, account: &str, principals: &[&str], options: &[(&str, &str)]) -> LoginTerms {
         let (login, _) = ca.issue_with("alice", 1, 60, principals, options);
         let record = SessionRecord { user: account.into(), ..record_of(this_process(), Some(&login)) };
-        LoginTerms::new(&login, &record)
+        LoginTerms::new(login, &record)
     }
 
     fn newer(ca: &Ca, principals: &[&str], options: &[(&str, &str)]) -> Certificate {
@@ -150,7 +151,7 @@ mod tests {
         let (here, wide) = (("source-address", "192.0.2.0/24"), ("source-address", "0.0.0.0/0"));
         let (login, _) = ca.issue_with("alice", 1, 60, &["alice"], &[here]);
         let record = SessionRecord { rhost: "client.example.com".into(), ..record_of(this_process(), Some(&login)) };
-        let terms = LoginTerms::new(&login, &record);
+        let terms = LoginTerms::new(login, &record);
         assert_eq!(terms.allow(&newer(&ca, &["alice"], &[here])), Ok(()));
         assert_eq!(terms.allow(&newer(&ca, &["alice"], &[])), Ok(()));
         let refused = terms.allow(&newer(&ca, &["alice"], &[wide]));

@@ -66,6 +66,17 @@ impl Cgroup {
         Self::below(&mount_point()?, &groups)
     }
 
+    /// The one whose folder this is, which need not be there.
+    /// # Errors
+    /// `Unsupported`: no tree; `InvalidInput`: it is not in the tree.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        let below = path.strip_prefix(mount_point()?).map_err(|_| io::ErrorKind::InvalidInput)?;
+        if !below.components().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(Cgroup { path: path.into() })
+    }
+
     /// cgroups(7): the line of version 2 is `0::PATH`. A path that leads up and out of our namespace is none of ours to touch.
     fn below(mount: &Path, groups: &str) -> io::Result<Self> {
         let path = groups.lines().find_map(|line| line.strip_prefix("0::/")).map(Path::new);
@@ -255,6 +266,16 @@ mod tests {
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_folder_is_a_group_only_within_the_tree() {
+        let Ok(mount) = mount_point() else { return };
+        let own = Cgroup::of(std::process::id()).unwrap();
+        assert_eq!(Cgroup::at(own.path()).unwrap(), own);
+        for elsewhere in ["/tmp".into(), mount.join("a/../../x"), PathBuf::from("sys/fs/cgroup"), "/".into()] {
+            assert_eq!(Cgroup::at(&elsewhere).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{elsewhere:?}");
+        }
+    }
 
     #[test]
     fn finds_the_tree_wherever_it_is_and_no_part_of_it() {

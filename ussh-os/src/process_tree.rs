@@ -2,9 +2,11 @@
 //!
 //! A process number alone means little: it may have been given to another process since. [`ProcessId`] adds the start time.
 
+use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
-use crate::process::start_time;
+use crate::process::{ProcessHandle, start_time};
 
 /// Names a process: unique within one boot. A connection of sshd's is named by the process that ran open_session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,6 +50,165 @@ impl std::fmt::Display for ProcessId {
     }
 }
 
+/// A process that is told from any other that gets its number.
+#[derive(Debug)]
+pub struct HeldProcess {
+    /// Which.
+    pub id: ProcessId,
+    handle: ProcessHandle,
+}
+
+impl HeldProcess {
+    /// Holds it.
+    /// # Errors
+    /// `NotFound`: it has ended; others as the kernel says.
+    pub fn open(id: ProcessId) -> io::Result<Self> {
+        Ok(HeldProcess { id, handle: ProcessHandle::open(id.pid, id.start_time)? })
+    }
+
+    /// Whether it has ended. One that cannot be asked counts as ended: it proves nothing.
+    pub fn has_ended(&self) -> bool {
+        self.handle.wait_end(Duration::ZERO).unwrap_or(true)
+    }
+
+    /// To signal it.
+    pub fn handle(&self) -> &ProcessHandle {
+        &self.handle
+    }
+}
+
+/// Most processes above this one that are looked at: a shell in a shell in a make is ten deep. At some 15 µs each.
+pub const MAX_ANCESTORS: usize = 256;
+
+/// How often the look is taken again where something has ended meanwhile.
+const LOOKS: usize = 8;
+
+/// Why it cannot be said what a process descends from.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAncestors {
+    /// /proc is that of another pid namespace: its numbers are none of ours.
+    #[error("/proc is not that of this process's pid namespace")]
+    OtherNamespace,
+    /// More than [`MAX_ANCESTORS`].
+    #[error("more than {MAX_ANCESTORS} processes are above this one")]
+    TooMany,
+    /// Each look found something else.
+    #[error("the processes above this one come and go")]
+    Unsteady,
+    /// /proc cannot be read.
+    #[error("/proc: {0}")]
+    Unreadable(io::Error),
+}
+
+/// The nearest process that this one descends from of which `what` knows something; `None`: of none of them.
+///
+/// The look is taken twice: a parent that is the same number in both looks was the same process in between (its number is not given away while it lives, and when it dies its children
+/// get another, older parent), so that there was a moment at which all of this was so. That somebody descends from a process is never brought about later: when parents
+/// die, their children go to one who stands above them already (PR_SET_CHILD_SUBREAPER) or to the first process; and whoever traces a process does not become its parent (proc(5), `real_parent`).
+/// # Errors
+/// [`NoAncestors`], or what `what` says.
+pub fn find_ancestor<T, E: From<NoAncestors>>(
+    what: impl FnMut(ProcessId) -> Result<Option<T>, E>,
+) -> Result<Option<(ProcessId, T)>, E> {
+    let me = Stat::read("self").map_err(|error| match error.kind() == io::ErrorKind::NotFound {
+        true => NoAncestors::OtherNamespace,
+        false => NoAncestors::Unreadable(error),
+    })?;
+    if me.id.pid != std::process::id() {
+        return Err(NoAncestors::OtherNamespace.into());
+    }
+    find_above(me.id.pid, what)
+}
+
+/// The same of a process that lives all the while.
+fn find_above<T, E: From<NoAncestors>>(
+    pid: u32,
+    mut what: impl FnMut(ProcessId) -> Result<Option<T>, E>,
+) -> Result<Option<(ProcessId, T)>, E> {
+    for _ in 0..LOOKS {
+        let (mut seen, mut found) = (Vec::new(), None);
+        let first = walk_up(pid, |stat| {
+            // Itself is none of its ancestors.
+            if !seen.is_empty() {
+                found = what(stat.id)?.map(|what| (stat.id, what));
+            }
+            seen.push(stat);
+            Ok::<bool, E>(found.is_none())
+        });
+        match first {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(Stop::No(error)) => return Err(error.into()),
+            Err(Stop::Told(error)) => return Err(error),
+        }
+        let (mut before, mut is_same) = (seen.iter(), true);
+        let second = walk_up(pid, |stat| {
+            is_same = before.next() == Some(&stat);
+            Ok::<bool, NoAncestors>(is_same && before.len() > 0)
+        });
+        match second {
+            Ok(true) if is_same && before.len() == 0 => return Ok(found),
+            Ok(_) => {}
+            Err(Stop::No(error) | Stop::Told(error)) => return Err(error.into()),
+        }
+    }
+    Err(NoAncestors::Unsteady.into())
+}
+
+enum Stop<E> {
+    No(NoAncestors),
+    Told(E),
+}
+
+/// A process and those above it, nearest first, while `goes_on` says so. `false`: one of them has ended meanwhile.
+fn walk_up<E>(pid: u32, mut goes_on: impl FnMut(Stat) -> Result<bool, E>) -> Result<bool, Stop<E>> {
+    let mut next = pid;
+    for _ in 0..=MAX_ANCESTORS {
+        let stat = match Stat::read(&next.to_string()) {
+            Ok(stat) => stat,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(Stop::No(NoAncestors::Unreadable(error))),
+        };
+        next = stat.parent;
+        if !goes_on(stat).map_err(Stop::Told)? || next == 0 {
+            return Ok(true);
+        }
+    }
+    Err(Stop::No(NoAncestors::TooMany))
+}
+
+/// What /proc/PID/stat says of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    id: ProcessId,
+    /// 0: it has none that can be seen here.
+    parent: u32,
+}
+
+impl Stat {
+    fn read(process: &str) -> io::Result<Self> {
+        let stat = std::fs::read(format!("/proc/{process}/stat")).map_err(|error| match error.raw_os_error() {
+            // It ended while we read.
+            Some(libc::ESRCH) => io::ErrorKind::NotFound.into(),
+            _ => error,
+        })?;
+        Self::parse(&stat)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected form of /proc/PID/stat"))
+    }
+
+    /// The program's name, in brackets, may hold anything: what counts comes before the first bracket and after the last.
+    fn parse(stat: &[u8]) -> Option<Self> {
+        let before = stat.get(..stat.iter().position(|b| *b == b'(')?)?;
+        let after = stat.get(stat.iter().rposition(|b| *b == b')')?..)?;
+        let pid = std::str::from_utf8(before).ok()?.trim_end().parse().ok()?;
+        // The bracket itself stands for field 2 (proc(5)).
+        let mut fields = std::str::from_utf8(after).ok()?.split_ascii_whitespace();
+        let parent = fields.nth(4 - 2)?.parse().ok()?;
+        let start_time = fields.nth(22 - 4 - 1)?.parse().ok()?;
+        Some(Stat { id: ProcessId { pid, start_time }, parent })
+    }
+}
+
 /// Children of `pid` at this moment.
 pub fn children_of(pid: u32) -> Vec<u32> {
     // Each thread has its own. The file needs CONFIG_PROC_CHILDREN; without it every process is asked for its parent.
@@ -73,11 +234,15 @@ fn all_processes() -> impl Iterator<Item = u32> {
 
 /// Parent of `pid` at this moment.
 pub fn parent_of(pid: u32) -> Option<u32> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    // The program's name, in brackets, may hold anything: what counts comes after the last bracket.
-    let after = stat.iter().rposition(|b| *b == b')')?;
-    let fields = std::str::from_utf8(stat.get(after..)?).ok()?;
-    fields.split_ascii_whitespace().nth(2)?.parse().ok()
+    Some(Stat::read(&pid.to_string()).ok()?.parent)
+}
+
+/// Whether a process is of the same pid namespace as this one, so that numbers mean the same to both.
+/// # Errors
+/// It has ended, or may not be looked at.
+pub fn shares_pid_namespace(pid: u32) -> io::Result<bool> {
+    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/pid"));
+    Ok(namespace("self")? == namespace(&pid.to_string())?)
 }
 
 /// Whether two processes run the same program file.
@@ -106,6 +271,126 @@ mod tests {
         let me = ProcessId::of(std::process::id()).unwrap();
         assert!(me.lives());
         assert!(!ProcessId { start_time: me.start_time + 1, ..me }.lives());
+    }
+
+    /// All above a process.
+    fn above(pid: u32) -> Result<Vec<u32>, NoAncestors> {
+        let mut all = Vec::new();
+        let nothing: Option<(ProcessId, ())> = find_above(pid, |id| {
+            all.push(id.pid);
+            Ok::<_, NoAncestors>(None)
+        })?;
+        assert!(nothing.is_none());
+        Ok(all)
+    }
+
+    /// A shell script, whose last line of output is the number of a process.
+    struct Script(std::process::Child, u32);
+
+    impl Script {
+        fn start(script: &str) -> Self {
+            use std::io::BufRead;
+            use std::process::Stdio;
+            let mut command = std::process::Command::new("sh");
+            let mut child = command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let mut line = String::new();
+            io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            Script(child, line.trim().parse().unwrap())
+        }
+    }
+
+    impl Drop for Script {
+        fn drop(&mut self) {
+            // Whoever waits for its input ends.
+            drop(self.0.stdin.take());
+            self.0.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn finds_what_it_descends_from_nearest_first() {
+        let me = std::process::id();
+        let above = above(me).unwrap();
+        assert_eq!(above.first(), Some(&std::os::unix::process::parent_id()));
+        assert_eq!(parent_of(*above.last().unwrap()), Some(0), "the last one has no parent");
+        for pair in above.windows(2) {
+            assert_eq!(parent_of(pair[0]), Some(pair[1]));
+        }
+        assert!(!above.contains(&me), "it is none of its own");
+        let parent = find_ancestor(|id| Ok::<_, NoAncestors>((id.pid == above[0]).then_some("that"))).unwrap();
+        assert_eq!(parent, Some((ProcessId::of(above[0]).unwrap(), "that")));
+        let told = find_ancestor(|_| Err::<Option<()>, _>(NoAncestors::TooMany));
+        assert!(matches!(told, Err(NoAncestors::TooMany)));
+    }
+
+    #[test]
+    fn one_that_was_left_to_another_process_descends_no_more_from_who_is_gone() {
+        let below = Script::start("sh -c 'echo $$; read x'; true");
+        assert_eq!(above(below.1).unwrap()[..2], [below.0.id(), std::process::id()]);
+        // The one in between ends at once; this very process is no subreaper.
+        let left = Script::start("exec 3<&0; sh -c 'sh -c \"read x <&3; true\" & echo $!'; read x");
+        while parent_of(left.1).is_some_and(|parent| above(parent).is_ok_and(|all| all.contains(&left.0.id()))) {
+            std::thread::yield_now();
+        }
+        assert!(!above(left.1).unwrap().contains(&std::process::id()));
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_not_believed() {
+        let below = Script::start("sh -c 'echo $$; read x'; true");
+        let told = find_above(below.1, |_| Ok::<_, NoAncestors>(Some(())));
+        assert_eq!(told.unwrap().map(|(id, ())| id.pid), Some(below.0.id()), "it stands still");
+        let gone = find_above(u32::MAX, |_| Ok::<Option<()>, NoAncestors>(None));
+        assert!(matches!(gone, Err(NoAncestors::Unsteady)));
+        let left = Script::start("exec 3<&0; sh -c 'sh -c \"read x <&3; true\" & echo $!; read x'; read x");
+        let pid = left.1;
+        let mut first = None;
+        let found = find_above(pid, |id| {
+            if first.is_none() {
+                first = Some(id);
+                // Between the first look and the second, the parent ends.
+                HeldProcess::open(id).unwrap().handle().signal(libc::SIGKILL).unwrap();
+                while parent_of(pid) == Some(id.pid) {
+                    std::thread::yield_now();
+                }
+                return Ok::<_, NoAncestors>(Some(()));
+            }
+            Ok(None)
+        });
+        assert!(found.unwrap().is_none(), "what the first look found is not so any more");
+    }
+
+    #[test]
+    fn too_many_above_are_an_error() {
+        // Each shell waits for the next.
+        let deep = format!(
+            "f() {{ if [ $1 -le {MAX_ANCESTORS} ]; then (f $(($1+1)); true); else exec sh -c 'echo $$; read x'; fi; }}; f 0"
+        );
+        assert!(matches!(above(Script::start(&deep).1), Err(NoAncestors::TooMany)));
+    }
+
+    #[test]
+    fn reads_what_a_name_may_hide() {
+        let stat = b"7 (a) b) 1 (c) 9) S 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 9 9\n";
+        assert_eq!(Stat::parse(stat), Some(Stat { id: ProcessId { pid: 7, start_time: 4242 }, parent: 3 }));
+        for junk in [&b""[..], b"7 (x", b"7 (x) S", b"x (y) S 3 7", b"7 (x) S 3 1 2 3 4 5 6 7 8"] {
+            assert_eq!(Stat::parse(junk), None, "{}", String::from_utf8_lossy(junk));
+        }
+        let me = ProcessId::of(std::process::id()).unwrap();
+        assert_eq!(Stat::read("self").unwrap(), Stat { id: me, parent: std::os::unix::process::parent_id() });
+        assert!(shares_pid_namespace(me.pid).unwrap());
+    }
+
+    #[test]
+    fn a_process_that_is_held_is_told_from_the_next_with_its_number() {
+        let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let id = ProcessId::of(child.id()).unwrap();
+        let held = HeldProcess::open(id).unwrap();
+        assert!(!held.has_ended());
+        assert!(HeldProcess::open(ProcessId { start_time: id.start_time + 1, ..id }).is_err());
+        held.handle().signal(libc::SIGKILL).unwrap();
+        child.wait().unwrap();
+        assert!(held.has_ended() && HeldProcess::open(id).is_err());
     }
 
     #[test]

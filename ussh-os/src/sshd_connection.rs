@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::agent_socket::Peer;
-use crate::process_tree::{ProcessId, children_of, parent_of, run_same_program};
+use crate::process_tree::{HeldProcess, ProcessId, children_of, parent_of, run_same_program};
 use crate::unix_diag::{OtherEnd, listening_path, other_end, waiting_at};
 
 /// Children of `monitor`, the process that ran open_session, that run its own program: forks of sshd, not what it started for the user. Root's login up to OpenSSH 9.7 has none:
@@ -90,6 +90,48 @@ pub fn holds_other_end(pid: u32, mine: u32) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// Why a connection of ours does not lead to an sshd process of one connection of sshd's.
+#[derive(Debug, thiserror::Error)]
+pub enum NotCarried {
+    /// It runs in another pid namespace, or has ended.
+    #[error("the agent's process is not to be seen here")]
+    NotSeen,
+    /// Another program, or an sshd of another connection.
+    #[error("pid {0} is no sshd process of this connection")]
+    NotItsSshd(u32),
+    /// The number tells of sshd, the kernel does not.
+    #[error("pid {0} is sshd's, but does not hold the agent's socket")]
+    NotHeld(u32),
+    /// One of the two processes ended while it was looked at.
+    #[error("the connection has ended")]
+    Ended,
+    /// The kernel cannot be asked.
+    #[error("sock_diag: {0}")]
+    Unavailable(io::Error),
+}
+
+/// The sshd process of one connection that is itself at the other end of our socket with this inode ([`crate::unix_diag::inode_of`]): what is said there goes to the client of that
+/// connection. `monitor` is the process that ran open_session; `peer`, who listened, is a hint where to look and no more.
+/// # Errors
+/// [`NotCarried`]
+pub fn carrier_of(monitor: &HeldProcess, peer: Peer, mine: u32) -> Result<HeldProcess, NotCarried> {
+    let pid = u32::try_from(peer.pid).ok().filter(|pid| *pid != 0).ok_or(NotCarried::NotSeen)?;
+    let sshd = ProcessId::of(pid).map_err(|_| NotCarried::NotSeen)?;
+    let sshd = HeldProcess::open(sshd).map_err(|_| NotCarried::Ended)?;
+    let is_its_sshd = || monitors_of(sshd.id).contains(&monitor.id);
+    if !is_its_sshd() {
+        return Err(if monitor.has_ended() { NotCarried::Ended } else { NotCarried::NotItsSshd(pid) });
+    }
+    if !holds_other_end(pid, mine).map_err(NotCarried::Unavailable)? {
+        return Err(NotCarried::NotHeld(pid));
+    }
+    // All that was read is of these two only if they have lived all the while, and are still what they were to each other.
+    if !is_its_sshd() || sshd.has_ended() || monitor.has_ended() {
+        return Err(NotCarried::Ended);
+    }
+    Ok(sshd)
 }
 
 /// Inodes of the sockets among a process's descriptors.
@@ -291,6 +333,38 @@ kill 9, @all;
         assert!(sshd.listener("agent").is_at(peer), "by its number alone it is sshd");
         assert!(!holds_other_end(again, inode_of(&stream).unwrap()).unwrap());
         assert!(holds_other_end(holder, inode_of(&stream).unwrap()).unwrap());
+    }
+
+    #[test]
+    fn a_connection_is_carried_by_an_sshd_process_of_the_one_that_is_meant_alone() {
+        let (mut sshd, mut other) = (Monitor::start("carrier"), Monitor::start("another"));
+        let (_, holder) = sshd.tell("accept", "agent");
+        other.tell("accept", "agent");
+        let [monitor, others] = [sshd.id(), other.id()].map(|id| HeldProcess::open(id).unwrap());
+        let (stream, peer) = sshd.connect("agent");
+        let mine = inode_of(&stream).unwrap();
+        assert_eq!(carrier_of(&monitor, peer, mine).unwrap().id.pid, holder);
+        let why = |monitor, peer, mine| carrier_of(monitor, peer, mine).unwrap_err();
+        assert!(matches!(why(&others, peer, mine), NotCarried::NotItsSshd(pid) if pid == holder));
+        let (theirs, their_peer) = other.connect("agent");
+        assert!(matches!(why(&monitor, peer, inode_of(&theirs).unwrap()), NotCarried::NotHeld(pid) if pid == holder));
+        assert!(matches!(why(&monitor, their_peer, inode_of(&theirs).unwrap()), NotCarried::NotItsSshd(_)));
+        assert!(matches!(why(&monitor, Peer { pid: 0, ..peer }, mine), NotCarried::NotSeen));
+        let me = i32::try_from(std::process::id()).unwrap();
+        assert!(matches!(why(&monitor, Peer { pid: me, ..peer }, mine), NotCarried::NotItsSshd(_)));
+        // Where no process of its own serves it, the monitor does (root's login).
+        let folder = sshd.path("own");
+        let listener = UnixListener::bind(&folder).unwrap();
+        let stream = UnixStream::connect(&folder).unwrap();
+        let this = HeldProcess::open(ProcessId::of(std::process::id()).unwrap()).unwrap();
+        let peer_here = crate::agent_socket::peer_of(&stream).unwrap();
+        let _accepted = listener.accept().unwrap();
+        assert_eq!(carrier_of(&this, peer_here, inode_of(&stream).unwrap()).unwrap().id, this.id);
+
+        drop((theirs, other));
+        // Nobody may have waited for it yet.
+        assert!(matches!(why(&others, their_peer, mine), NotCarried::NotSeen | NotCarried::Ended));
+        assert!(matches!(why(&others, peer, mine), NotCarried::Ended), "the monitor has");
     }
 
     #[test]

@@ -4,15 +4,23 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
 /// pts numbers (/dev/pts/N) behind the /dev/ptmx descriptors that a process holds, from /proc/PID/fdinfo `tty-index:`. Ascending, each once.
 /// # Errors
 /// /proc cannot be read.
 pub fn ptys_of(pid: u32) -> io::Result<Vec<u32>> {
     let mut numbers = BTreeSet::new();
-    for entry in std::fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
-        match entry.and_then(|entry| std::fs::read_to_string(entry.path())) {
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let entry = entry?;
+        // Most of sshd's are no files at all, and to ask for a name costs a third of what it costs to read a file.
+        if std::fs::read_link(entry.path()).is_ok_and(|name| is_no_file(&name)) {
+            continue;
+        }
+        let info = Path::new("/proc").join(pid.to_string()).join("fdinfo").join(entry.file_name());
+        match std::fs::read_to_string(info) {
             Ok(info) => numbers.extend(tty_index(&info)),
             // Closed while we looked, or the process ended.
             Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) => {}
@@ -20,6 +28,12 @@ pub fn ptys_of(pid: u32) -> io::Result<Vec<u32>> {
         }
     }
     Ok(numbers.into_iter().collect())
+}
+
+/// proc_pid_fd(5): what has no place in a file system is named by its kind.
+fn is_no_file(name: &Path) -> bool {
+    let name = name.as_os_str().as_bytes();
+    [b"socket:[".as_slice(), b"pipe:[", b"anon_inode:"].iter().any(|kind| name.starts_with(kind))
 }
 
 /// Only master sides have this line (drivers/tty/pty.c `pty_show_fdinfo`).
@@ -90,6 +104,8 @@ mod tests {
 
     #[test]
     fn reads_the_index_of_masters_only() {
+        assert!(is_no_file(Path::new("socket:[7]")) && is_no_file(Path::new("anon_inode:[pidfd]")));
+        assert!(!is_no_file(Path::new("/dev/pts/ptmx")) && !is_no_file(Path::new("/socket:[7]")));
         assert_eq!(tty_index("pos:\t0\nflags:\t02\nmnt_id:\t15\ntty-index:\t7\n"), Some(7));
         assert_eq!(tty_index("pos:\t0\nflags:\t02\n"), None);
         assert_eq!(tty_index("tty-index:\t-1\n"), None);

@@ -9,6 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 pub use self::forwarding::AgentChoice;
+use crate::login::{Order, OrderError};
 use crate::ssh_config::{WishError, Wishes};
 use crate::verbs::{Following, VERBS, Verb, Which};
 
@@ -27,7 +28,14 @@ pub enum Invocation {
     /// `--force`: log in whatever the agent holds, then become `ssh` (with no arguments: stop there).
     Force(Vec<OsString>),
     /// `--login`: log in whatever the agent holds.
-    Login,
+    Login(Order),
+    /// `--reason`: the same, and then as `--force`.
+    ForReason {
+        /// With the reason.
+        order: Order,
+        /// For ssh.
+        arguments: Vec<OsString>,
+    },
     /// `--logout`: remove our CA's certificates from the agent.
     Logout,
     /// `--logout --everywhere`, `--revoke`: the same, and have the CA revoke them.
@@ -124,6 +132,14 @@ pub enum UsageError {
         /// What is wrong.
         error: WishError,
     },
+    /// What the CA is to be asked for.
+    #[error("{verb}: {error}")]
+    Order {
+        /// The verb.
+        verb: &'static str,
+        /// What is wrong.
+        error: OrderError,
+    },
     /// A long option that is no verb; ssh has none.
     #[error("no such verb: {argument:?}{}", nearest(argument).map(|verb| format!("; did you mean {verb}?")).unwrap_or_default())]
     Unknown {
@@ -134,7 +150,7 @@ pub enum UsageError {
 
 /// The verb that was meant, perhaps.
 fn nearest(argument: &OsStr) -> Option<&'static str> {
-    let argument = argument.to_str()?;
+    let argument = argument.to_str()?.split('=').next()?;
     // Of two as near the longer: a letter is left out more often than put in.
     let slips = |verb: &Verb| (strsim::osa_distance(argument, verb.name), Reverse(verb.name.len()), verb.name);
     VERBS.iter().map(slips).min().filter(|(count, ..)| *count <= MOST_SLIPS).map(|(.., verb)| verb)
@@ -152,7 +168,7 @@ impl Invocation {
             arguments.remove(0);
             return Invocation::of(verb, verb.read(arguments)?);
         }
-        if matches!(first.as_bytes(), [b'-', b'-', _, ..]) {
+        if is_long(first) {
             return Err(UsageError::Unknown { argument: arguments.remove(0) });
         }
         let purpose = Purpose::of(&arguments);
@@ -161,8 +177,34 @@ impl Invocation {
 
     fn of(verb: &'static Verb, following: Following) -> Result<Self, UsageError> {
         let wishes = || Wishes::read(&following).map_err(|error| UsageError::Wish { verb: verb.name, error });
+        let ordered = |error| UsageError::Order { verb: verb.name, error };
         Ok(match verb.which {
-            Which::Login => Invocation::Login,
+            Which::Login => {
+                let mut order = Order::default();
+                for reason in following.values("--reason") {
+                    order = order.with_reason(reason).map_err(ordered)?;
+                }
+                for span in following.values("--for") {
+                    order = order.with_validity(span).map_err(ordered)?;
+                }
+                for names in following.values("--principals") {
+                    order = order.with_principals(names).map_err(ordered)?;
+                }
+                Invocation::Login(order)
+            }
+            Which::Reason => {
+                let mut words = following.operands.into_iter();
+                if let Some(argument) = words.as_slice().get(1).filter(|word| is_long(word)) {
+                    return Err(UsageError::Surplus { verb: verb.name, argument: argument.clone() });
+                }
+                let order = Order::default().with_reason(&words.next().unwrap_or_default()).map_err(ordered)?;
+                Invocation::ForReason { order, arguments: words.collect() }
+            }
+            // ssh has no long options: its usage, after a password, would be no answer.
+            Which::Force if following.operands.first().is_some_and(is_long) => {
+                let argument = following.operands.into_iter().next().unwrap_or_default();
+                return Err(UsageError::Surplus { verb: verb.name, argument });
+            }
             Which::Force => Invocation::Force(following.operands),
             Which::Check if following.has("--agent") => Invocation::CheckAndForward,
             Which::Check => Invocation::Check,
@@ -188,6 +230,11 @@ impl Invocation {
             Which::Version => Invocation::Version,
         })
     }
+}
+
+/// `--word`. (`--` alone ends ssh's options.)
+fn is_long(word: &OsString) -> bool {
+    matches!(word.as_bytes(), [b'-', b'-', _, ..])
 }
 
 /// ssh(1)'s flags that take an argument (ssh.c, getopt; `P` since 9.4).
@@ -267,8 +314,12 @@ impl Word {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::panic)]
+    #![allow(clippy::panic, clippy::unwrap_used)]
     use super::*;
+
+    fn ordered(reason: &str) -> Order {
+        Order::default().with_reason(reason.as_ref()).unwrap()
+    }
 
     fn words(line: &str) -> Vec<OsString> {
         line.split_whitespace().map(OsString::from).collect()
@@ -294,7 +345,16 @@ mod tests {
             ("--agent --serve", Invocation::AgentServe),
             ("--log", Invocation::Log(LogForm::Text)),
             ("--log --json", Invocation::Log(LogForm::Json)),
-            ("--login", Invocation::Login),
+            ("--login", Invocation::Login(Order::default())),
+            (
+                "--login --for 1h --reason=disk",
+                Invocation::Login(ordered("disk").with_validity("1h".as_ref()).unwrap()),
+            ),
+            ("--reason disk", Invocation::ForReason { order: ordered("disk"), arguments: vec![] }),
+            (
+                "--reason disk -v web1 --for",
+                Invocation::ForReason { order: ordered("disk"), arguments: words("-v web1 --for") },
+            ),
             ("--logout", Invocation::Logout),
             ("--logout --everywhere", Invocation::LogoutEverywhere),
             ("--revoke", Invocation::LogoutEverywhere),
@@ -342,6 +402,13 @@ mod tests {
             "--logout --json",
             "--version -v",
             "--login web1",
+            "--login --for",
+            "--login --for never",
+            "--login --reason -v",
+            "--reason",
+            "--reason -v web1",
+            "--reason disk --for 1h web1",
+            "--force --status",
             "--check --agent web1",
             "--proxy web1",
             "--proxy web1 22 x",
@@ -369,6 +436,8 @@ mod tests {
             ("--stats", "; did you mean --status?"),
             ("--Force web1", "; did you mean --force?"),
             ("--logot", "; did you mean --logout?"),
+            ("--why=web1", "; did you mean --why?"),
+            ("--status=json", "; did you mean --status?"),
             ("--json", "no such verb: \"--json\""),
             ("---", "no such verb: \"---\""),
             ("--something-else web1", "no such verb: \"--something-else\""),

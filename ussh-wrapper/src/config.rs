@@ -159,11 +159,12 @@ impl Config {
             return Err(ConfigError::OwnLocks(place));
         }
         let cas = locks.choose(Lockable::Ca, &place, user.ca, system.ca).map(|list| list.0);
-        let cas = match &sources.ca {
-            Some(value) => {
-                let list = ca_list_of_variable(value)?;
-                locks.choose(Lockable::Ca, Path::new(CA_VARIABLE), Some(list), cas)
+        let cas = match sources.ca.as_ref().filter(|value| !value.is_empty()) {
+            // Where it has no say, nobody asks whether it is right.
+            Some(_) if locks.has(Lockable::Ca) => {
+                locks.choose(Lockable::Ca, Path::new(CA_VARIABLE), Some(Vec::new()), cas)
             }
+            Some(value) => Some(ca_list_of_variable(value)?),
             None => cas,
         };
         let mut choose = Choosing { locks: &mut locks, place: &place };

@@ -1,15 +1,18 @@
 //! How a run ends that did not become `ssh`: one sentence on what is wrong, one on what to try, and the exit status (sysexits(3)).
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use nix::sys::signal::{Signal, raise};
+use ussh_core::clock::{Clock, SystemClock, UnixTime};
+use ussh_os::agent_socket::ConnectError;
 
 use crate::arguments::UsageError;
 use crate::config::{ConfigError, NoUserName};
 use crate::exec::ExecError;
 use crate::files::FilesError;
 use crate::guard::{HomeError, ServeError, TerminalError};
-use crate::login::{HostKeyTrouble, LoginError, Prompting};
+use crate::login::{HostKeyTrouble, LoginError, OrderError, Prompting, REASON_VARIABLE};
 use crate::proxy::ProxyError;
 use crate::ssh_config::WriteError;
 use crate::user_agent::AgentProblem;
@@ -42,6 +45,12 @@ pub enum Failure {
     /// The login at the CA.
     #[error("{0}")]
     Login(#[from] LoginError),
+    /// `--revoke`.
+    #[error("{0}")]
+    NotRevoked(Box<NotRevoked>),
+    /// The environment's part of what the CA is asked for.
+    #[error("environment variable {REASON_VARIABLE}: {0}")]
+    Order(#[from] OrderError),
     /// Running ssh.
     #[error("{0}")]
     Exec(#[from] ExecError),
@@ -63,9 +72,70 @@ pub enum Failure {
     /// The log of the guarded agent.
     #[error("the log of the guarded agent cannot be read: {0}")]
     Log(std::io::Error),
+    /// Standard output.
+    #[error("what was to be shown cannot be written: {0}")]
+    Output(std::io::Error),
+}
+
+/// The panic button was pressed, and the CA has not said that it did something.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.to_text())]
+pub struct NotRevoked {
+    /// Why not.
+    pub source: LoginError,
+    /// How many certificates were removed here.
+    pub removed: usize,
+    /// When the last of these ends.
+    pub until: Option<UnixTime>,
+}
+
+impl NotRevoked {
+    /// First of all what is still dangerous.
+    fn to_text(&self) -> String {
+        let what = if self.source.is_before_the_session() {
+            "nothing was revoked"
+        } else {
+            "the CA has not said that anything was revoked: take it that nothing was"
+        };
+        let copies = match self.until.filter(|end| *end > SystemClock.now()) {
+            Some(UnixTime::FOREVER) => "a copy of the certificate that was here is good for ever".to_owned(),
+            Some(end) => format!("a copy of what was here is good until {end}"),
+            None => "copies of your certificates are good until they end".to_owned(),
+        };
+        let here = match self.removed {
+            0 => "none was here to remove".to_owned(),
+            1 => "1 certificate was removed here".to_owned(),
+            count => format!("{count} certificates were removed here"),
+        };
+        format!("{what}, and {copies} ({here}): {}", self.source)
+    }
 }
 
 impl Failure {
+    /// Whether there is no agent.
+    pub fn is_no_agent(&self) -> bool {
+        matches!(self, Failure::Agent(problem) if problem.is_no_agent())
+    }
+    /// Whether a certificate had no place here: nothing of the CA's, and nothing that ssh would do wrong without one.
+    pub fn is_no_place(&self) -> bool {
+        match self {
+            Failure::Login(error) => error.is_no_place(),
+            Failure::Agent(problem) => problem.is_no_place(),
+            Failure::Home(_) | Failure::Files(_) => true,
+            Failure::Usage(_)
+            | Failure::Config(_)
+            | Failure::NoUserName(_)
+            | Failure::NotRevoked(_)
+            | Failure::Order(_)
+            | Failure::Exec(_)
+            | Failure::Serve(_)
+            | Failure::Terminal(_)
+            | Failure::Proxy(_)
+            | Failure::Write(_)
+            | Failure::Output(_)
+            | Failure::Log(_) => false,
+        }
+    }
     /// Says it on stderr and gives the exit status; after a signal it ends the process by that signal.
     pub fn report(&self) -> ExitCode {
         if let Failure::Login(LoginError::Interrupted(signal)) = self {
@@ -97,16 +167,22 @@ impl Failure {
                 | WriteError::Locked(_),
             )
             | Failure::NoUserName(_)
-            | Failure::Login(LoginError::NoCa | LoginError::KnownHosts(_)) => CONFIG,
+            | Failure::Order(_)
+            | Failure::Agent(AgentProblem::ClientKey(_))
+            | Failure::Login(
+                LoginError::NoCa | LoginError::KnownHosts(_) | LoginError::Agent(AgentProblem::ClientKey(_)),
+            ) => CONFIG,
             Failure::Agent(_)
             | Failure::Files(_)
             | Failure::Login(_)
+            | Failure::NotRevoked(_)
             | Failure::Exec(_)
             | Failure::Home(_)
             | Failure::Serve(_)
             | Failure::Terminal(_)
             | Failure::Proxy(_)
             | Failure::Write(_)
+            | Failure::Output(_)
             | Failure::Log(_) => UNAVAILABLE,
         }
     }
@@ -122,14 +198,27 @@ impl Failure {
             Failure::Usage(_) => Some("see `ussh --help`"),
             Failure::Agent(problem) => Some(agent_advice(problem)),
             Failure::Login(LoginError::Agent(problem)) => Some(agent_advice(problem)),
-            Failure::Login(LoginError::NoCa) => Some("put `ca = \"ca.example.com\"` into that file"),
+            Failure::Login(LoginError::NoCa) => Some(
+                "put `ca = \"ca.example.com\"` into that file (or your own, ~/.config/ussh/ussh.toml, which overrides it)",
+            ),
             Failure::Login(LoginError::KnownHosts(_)) => {
                 Some("install the CA's known_hosts file as your administrator gives it out")
             }
-            Failure::Login(LoginError::Failed { prompting: Prompting::Impossible, .. }) => {
-                Some("there is no terminal to ask on: run `ussh` in one, or set SSH_ASKPASS")
+            Failure::NotRevoked(_) => Some(
+                "run `ussh --revoke` again; and if that does not help at once, have the CA's administrators do it (usshca revoke --user YOU)",
+            ),
+            Failure::Login(LoginError::Failed { prompting: Prompting::Impossible(missing), .. }) => {
+                Some(missing.advice())
             }
-            Failure::Login(LoginError::Failed { .. }) => Some("see what ssh said above"),
+            Failure::Login(LoginError::Failed { denied: true, .. }) => Some(
+                "try again; if the answers were right, the account may be locked or expired there: ask the CA's administrators",
+            ),
+            Failure::Login(LoginError::Failed { .. }) => {
+                Some("try again; if it stays so, tell the CA's administrators")
+            }
+            Failure::Login(LoginError::NotGiven { wants_reason: true, .. }) => Some(
+                "give it so: ussh --reason \"what for\" (and a HOST behind it, to go on there); for plain ssh: export USSH_REASON=\"what for\"",
+            ),
             Failure::Login(LoginError::NotGiven { .. }) => {
                 Some("see what it said above; if that is not clear, ask its administrators")
             }
@@ -142,6 +231,7 @@ impl Failure {
             Failure::Login(LoginError::NothingCame { .. }) => {
                 Some("check `user_ca_file`, this machine's clock, and that the CA may use agent forwarding")
             }
+            Failure::Login(LoginError::NoUsshca { .. }) => Some("put the CA's own name and port into `ca`"),
             Failure::Login(LoginError::NoAnswer { .. } | LoginError::NoneAnswers(_)) => {
                 Some("check the network and the name of the CA")
             }
@@ -151,14 +241,12 @@ impl Failure {
             Failure::Login(LoginError::WaitedInVain(_)) => Some("answer it where it asks, or end it"),
             Failure::Login(
                 LoginError::Ssh(_)
-                | LoginError::Guard(_)
                 | LoginError::Shared(_)
                 | LoginError::SharedCaFailure(_)
-                | LoginError::Line(_)
                 | LoginError::Interrupted(_),
             ) => None,
             Failure::Config(ConfigError::File(error)) if error.is_missing() => {
-                Some("install it as your administrator gives it out, or name another in /etc/ussh/ussh.toml")
+                Some("install it as your administrator gives it out, or name another in ussh.toml")
             }
             Failure::Terminal(TerminalError::NoTerminal(_)) => {
                 Some("run it in a terminal of its own; with a desktop it is not needed (SSH_ASKPASS)")
@@ -170,16 +258,21 @@ impl Failure {
             Failure::Config(ConfigError::OwnLocks(_)) => Some("take it out of your own file"),
             Failure::Write(WriteError::Locked(_)) => Some("leave that option out: the system's file has what counts"),
             Failure::Write(WriteError::Broken { .. }) => Some("take out by hand what is left of it"),
+            Failure::Login(LoginError::NotKept { own_key: true, .. }) => Some("mend that, and try again"),
             Failure::Login(LoginError::NotKept { .. }) | Failure::Files(_) => {
                 Some("mend that; or keep them in an ssh-agent, without `keep_in` in ussh.toml")
             }
+            Failure::Home(_) | Failure::Login(LoginError::Line(_) | LoginError::Guard(_)) => {
+                Some("see to it that XDG_RUNTIME_DIR (or /tmp/ussh-UID) is a folder of yours with room in it")
+            }
+            Failure::Order(_) => Some("unset it, or set it to what the login is for"),
             Failure::Config(_)
             | Failure::Proxy(_)
             | Failure::Write(_)
             | Failure::NoUserName(_)
             | Failure::Exec(_)
-            | Failure::Home(_)
             | Failure::Serve(_)
+            | Failure::Output(_)
             | Failure::Log(_) => None,
         }
     }
@@ -203,6 +296,10 @@ fn proof_advice(trouble: &HostKeyTrouble) -> &'static str {
 fn refusing_advice(program: &str) -> &'static str {
     match program {
         "ssh-agent" => "unlock it (ssh-add -X), or say yes when it asks",
+        // Of one that has left its parent, as OpenSSH's does, the kernel knows no program.
+        "unknown" => {
+            "unlock it, if it is locked (ssh-add -X), or say yes when it asks; if it is none of OpenSSH's: `SSH_AUTH_SOCK= ussh` starts one; or none, by `keep_in = \"files\"` in ~/.config/ussh/ussh.toml"
+        }
         _ => {
             "some agents take no certificates, or none with a lifetime (gpg-agent, Pageant, Windows'): use OpenSSH's, `SSH_AUTH_SOCK= ussh` starts one; or none, by `keep_in = \"files\"` in ~/.config/ussh/ussh.toml"
         }
@@ -211,13 +308,24 @@ fn refusing_advice(program: &str) -> &'static str {
 
 fn agent_advice(problem: &AgentProblem) -> &'static str {
     match problem {
+        AgentProblem::Unreachable { source: ConnectError::Io(error), .. }
+            if error.kind() == ErrorKind::PermissionDenied =>
+        {
+            "it is somebody else's (a shell by su or sudo may have kept SSH_AUTH_SOCK): start your own: eval \"$(ssh-agent)\""
+        }
         AgentProblem::NotSet | AgentProblem::Unreachable { .. } | AgentProblem::NotStarted(_) => {
             "start one: eval \"$(ssh-agent)\""
+        }
+        AgentProblem::TakesNoKey { program, .. } => refusing_advice(program),
+        AgentProblem::Guarded { .. } => {
+            "set SSH_AUTH_SOCK to your own ssh-agent (`SSH_AUTH_SOCK= ussh` starts one, or finds it)"
         }
         AgentProblem::TakesNone { .. } => {
             "put `keep_in = \"files\"` into ~/.config/ussh/ussh.toml (or use OpenSSH's agent: `SSH_AUTH_SOCK= ussh` starts one)"
         }
-        AgentProblem::Files(_) => "see to it that ~/.local/state/ussh/keys is yours alone (chmod 700)",
+        AgentProblem::Files(_) => {
+            "see to it that ~/.local/state/ussh/keys is yours alone (chmod 700), and that there is room"
+        }
         AgentProblem::ClientKey(_) => "name the file that ends in .pub there",
         AgentProblem::KeyMissing { .. } => "add it (ssh-add), and try again",
         AgentProblem::WrongUser { .. } => "start your own: eval \"$(ssh-agent)\"",
@@ -231,4 +339,39 @@ fn end_by(signal: i32) -> ExitCode {
         let _ = raise(signal);
     }
     ExitCode::from(u8::try_from(signal).ok().and_then(|number| number.checked_add(128)).unwrap_or(UNAVAILABLE))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn a_revocation_that_failed_says_first_what_is_still_good() {
+        let said = |source, removed, until| NotRevoked { source, removed, until }.to_string();
+        let hour = UnixTime(SystemClock.now().0 + 3600);
+        let before = said(LoginError::NoneAnswers("ca: not there".into()), 2, Some(hour));
+        let wanted = format!(
+            "nothing was revoked, and a copy of what was here is good until {hour} (2 certificates were removed here): none of the CAs"
+        );
+        assert!(before.starts_with(&wanted), "{before}");
+        for until in [None, Some(UnixTime(1))] {
+            let unknown = said(LoginError::NoCa, 0, until);
+            let wanted = "nothing was revoked, and copies of your certificates are good until they end (none was here to remove): no CA";
+            assert!(unknown.starts_with(wanted), "{unknown}");
+        }
+        // The connection may have ended when the CA had done it.
+        let late = said(LoginError::Ssh(ExecError::NotFound("ssh")), 1, None);
+        assert!(late.starts_with("nothing was revoked"), "{late}");
+        let ca = crate::config::CaAddress::try_from("ca".to_owned()).unwrap();
+        let cut = LoginError::Failed {
+            ca,
+            user: "alice".into(),
+            denied: false,
+            said: "Connection reset".into(),
+            prompting: Prompting::Possible,
+        };
+        let late = said(cut, 1, Some(UnixTime::FOREVER));
+        assert!(late.starts_with("the CA has not said that anything was revoked: take it that nothing was, and a copy of the certificate that was here is good for ever (1 "), "{late}");
+    }
 }

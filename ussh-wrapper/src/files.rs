@@ -1,14 +1,18 @@
-//! Key and certificate as files, where an agent would not have them (`keep_in = "files"`): in the user's state folder, one pair for each machine, since home folders may be shared.
+//! Key and certificate as files, where an agent would not have them (`keep_in = "files"`): in the user's state folder, two pairs for each machine, since home folders may be shared.
 //!
-//! The folder is the user's alone (0700), and so is each file (0600). Both are written beside their place and renamed into it. They go when the certificate has ended: whichever `ussh` comes next removes them,
+//! Two, of which the newer one counts: an `ssh` reads the key at its start and again when it signs, so that a new pair must not take the place of the one that it is about to use.
+//! The folder is the user's alone (0700), and so is each file (0600). What is new is written beside its place and renamed into it. A pair goes when its certificate has ended: whichever `ussh` comes next removes it,
 //! and the guarded agent does, if it runs.
 
-use std::fs::OpenOptions;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+mod new;
 
-use nix::fcntl::OFlag;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use ussh_core::certificate::Certificate;
 use ussh_core::clock::UnixTime;
 use ussh_core::keys::{KeyError, PrivateKey};
@@ -16,28 +20,59 @@ use ussh_os::account::Account;
 use ussh_os::process::host_name;
 use zeroize::Zeroizing;
 
+use self::new::New;
 use crate::config::is_plain;
 use crate::guard::{Home, HomeError, own_parents};
 
 /// The folder, below the home folder. Not under XDG_STATE_HOME: ssh_config cannot tell where that is.
 const FOLDER: &str = ".local/state/ussh/keys";
-/// The key as ssh_config has it. `%L`: the machine's name up to its first dot (ssh_config(5), TOKENS). ssh looks for the certificate at the same name with `-cert.pub` behind (ssh.c `load_public_identity_files`).
-pub const IN_SSH_CONFIG: &str = "~/.local/state/ussh/keys/id.%L";
+/// The keys as ssh_config has them. `%L`: the machine's name up to its first dot (ssh_config(5), TOKENS). ssh looks for the certificate at the same name with `-cert.pub` behind (ssh.c `load_public_identity_files`).
+pub const IN_SSH_CONFIG: [&str; 2] = ["~/.local/state/ussh/keys/id.%L", "~/.local/state/ussh/keys/id2.%L"];
 /// The certificate of a key of the user's own, as ssh_config has it.
 pub const OWN_IN_SSH_CONFIG: &str = "~/.local/state/ussh/keys/own.%L-cert.pub";
-/// Largest file that is read, bytes.
-const MAX_FILE: u64 = 64 * 1024;
+/// Largest file that is written or read, bytes: a certificate that fills an agent's frame, in base64, and its comment.
+pub const MAX_FILE: u64 = 384 * 1024;
+/// How long the older pair stays beside the newer one: sshd lets nobody take longer for a login than two minutes by default (sshd_config(5), LoginGraceTime).
+const OVERLAP: Duration = Duration::from_secs(300);
+/// Bytes for which there must be room before a certificate is asked for: what a usual one, or a key, takes on disk.
+const ROOM: u64 = 4096;
+/// File systems that count in seconds, or in two of them, still tell one certificate from the one after it.
+const APART: Duration = Duration::from_secs(2);
 
 /// Where they lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
     home: PathBuf,
     folder: PathBuf,
-    /// Of the key.
-    name: String,
-    /// The key is in an agent: only the certificate lies here.
+    /// Of this machine.
+    host: String,
+    /// The key is in an agent: only the certificate lies here, and ssh reads that once.
     is_bare: bool,
     uid: u32,
+}
+
+/// A certificate, with its key beside it.
+struct Pair {
+    key: PathBuf,
+    certificate: Certificate,
+    /// When it was put there, or a little later: it is what orders them.
+    put: SystemTime,
+}
+
+/// What lay there last has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swept {
+    certificate: PathBuf,
+    end: UnixTime,
+    now: UnixTime,
+}
+
+impl std::fmt::Display for Swept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Swept { certificate, end, now } = self;
+        let certificate = certificate.display();
+        write!(f, "{certificate} has ended at {end} by this machine's clock, which says {now}: removed")
+    }
 }
 
 /// Why they cannot be had or kept.
@@ -63,9 +98,9 @@ pub enum FilesError {
     /// What came or lies there is no key for this certificate.
     #[error("{0}")]
     Key(#[from] KeyError),
-    /// The file's text is none.
-    #[error("{0}: no private key of OpenSSH's format")]
-    NoKey(PathBuf),
+    /// It would not be read again.
+    #[error("{0}: more than {MAX_FILE} bytes")]
+    TooLarge(PathBuf),
     /// The CA wants a person asked before each use.
     #[error("by the CA's policy you are to be asked before each use of the key, which a file cannot do")]
     Confirm,
@@ -84,48 +119,100 @@ impl Files {
     /// # Errors
     /// [`FilesError::NoHome`]
     pub fn of_own_key(uid: u32) -> Result<Self, FilesError> {
-        let home = Account::by_uid(uid).ok().flatten().map(|account| account.home);
-        let files = home.and_then(|home| Self::named(&home, "own", uid)).ok_or(FilesError::NoHome(uid))?;
-        Ok(Files { is_bare: true, ..files })
+        Self::of_user(uid).map(|files| files.for_own_key())
+    }
+    /// The same beside these.
+    pub fn for_own_key(&self) -> Self {
+        Files { is_bare: true, ..self.clone() }
     }
     fn below(home: &Path, uid: u32) -> Option<Self> {
-        Self::named(home, "id", uid)
-    }
-    fn named(home: &Path, first: &str, uid: u32) -> Option<Self> {
-        let host = host_name();
-        let name = format!("{first}.{}", host.split('.').next().unwrap_or_default());
+        let host = host_name().split('.').next().unwrap_or_default().to_owned();
         let folder = home.join(FOLDER);
-        (is_plain(&name) && folder.to_str().is_some_and(is_plain)).then_some(Files {
-            home: home.to_path_buf(),
-            folder,
-            name,
-            is_bare: false,
-            uid,
-        })
+        let is_known_to_ssh = is_plain(&format!("id.{host}")) && folder.to_str().is_some_and(is_plain);
+        is_known_to_ssh.then_some(Files { home: home.to_path_buf(), folder, host, is_bare: false, uid })
     }
-    /// The private key.
-    pub fn key(&self) -> PathBuf {
-        self.folder.join(&self.name)
+    /// Where keys are, or would be.
+    fn keys(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        let names: &[&str] = if self.is_bare { &["own"] } else { &["id", "id2"] };
+        names.iter().map(|name| self.folder.join(format!("{name}.{}", self.host)))
     }
-    /// The certificate.
-    pub fn certificate_file(&self) -> PathBuf {
-        self.folder.join(format!("{}-cert.pub", self.name))
+    /// The first of the two places of a key: by it these files are told apart from others.
+    pub fn place(&self) -> PathBuf {
+        self.keys().next().unwrap_or_default()
     }
-    /// The certificate that lies there, with a key beside it. What cannot be read is none.
+    /// The private key that counts: ssh finds the certificate beside it. None without a certificate.
+    pub fn key(&self) -> Option<PathBuf> {
+        self.current().map(|pair| pair.key)
+    }
+    /// Where the certificate of a key of the user's own is, or would be.
+    pub fn own_certificate_file(&self) -> PathBuf {
+        certificate_beside(&self.place())
+    }
+    /// The certificate that counts: the one that was put there last, with its key beside it. What cannot be read, by us or by ssh, is none.
     pub fn certificate(&self) -> Option<Certificate> {
-        let text = self.read(&self.certificate_file()).ok()?;
-        let certificate = Certificate::from_openssh(text.trim()).ok()?;
-        (self.is_bare || self.key().is_file()).then_some(certificate)
+        self.current().map(|pair| pair.certificate)
     }
-    /// The private key that lies there.
+    fn current(&self) -> Option<Pair> {
+        self.pairs().max_by_key(|pair| pair.put)
+    }
+    fn pairs(&self) -> impl Iterator<Item = Pair> + '_ {
+        self.keys().filter_map(|key| self.pair(key))
+    }
+    fn pair(&self, key: PathBuf) -> Option<Pair> {
+        let (certificate, metadata) = self.certificate_at(&key)?;
+        let is_whole =
+            self.is_bare || self.private_key(&key).is_ok_and(|key| key.public_key() == *certificate.public_key());
+        is_whole.then_some(Pair { key, certificate, put: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH) })
+    }
+    fn certificate_at(&self, key: &Path) -> Option<(Certificate, Metadata)> {
+        let (text, metadata) = self.read(&certificate_beside(key)).ok()?;
+        Some((Certificate::from_openssh(text.trim()).ok()?, metadata))
+    }
+    /// One that ssh would take too (authfile.c `sshkey_perm_ok`).
+    fn private_key(&self, path: &Path) -> Result<PrivateKey, FilesError> {
+        let failed = |source| FilesError::Io { path: path.to_path_buf(), source };
+        let (text, metadata) = self.read(path).map_err(failed)?;
+        if metadata.uid() != self.uid || metadata.mode() & 0o077 != 0 {
+            return Err(failed(io::ErrorKind::PermissionDenied.into()));
+        }
+        Ok(PrivateKey::from_openssh(&text)?)
+    }
+    /// The private key of this certificate, if both lie there: the newer pair, or the one before it, which somebody may still use.
+    pub fn key_of(&self, blob: &[u8]) -> Option<PrivateKey> {
+        let pair = self.pairs().find(|pair| pair.certificate.blob() == blob)?;
+        // They may be a newer login's by now.
+        self.private_key(&pair.key).ok().filter(|key| key.public_key() == *pair.certificate.public_key())
+    }
+    /// The same of any certificate there.
+    pub fn has_key(&self, blob: &[u8]) -> bool {
+        self.pairs().any(|pair| pair.certificate.public_key().blob() == blob)
+    }
+
+    /// Whether the folder, if it is there, is the user's alone.
+    /// # Errors
+    /// [`FilesError::Folder`]
+    pub fn check(&self) -> Result<(), FilesError> {
+        if self.folder.symlink_metadata().is_err() {
+            return Ok(());
+        }
+        Ok(Home::at(self.folder.clone(), self.uid).map(drop)?)
+    }
+    /// Whether there will be room, in a folder that is the user's alone: better now than after the password.
     /// # Errors
     /// [`FilesError`]
-    pub fn private_key(&self) -> Result<PrivateKey, FilesError> {
-        let path = self.key();
-        let text = self.read(&path).map_err(|source| FilesError::Io { path: path.clone(), source })?;
-        PrivateKey::from_openssh(&text).map_err(|_| FilesError::NoKey(path))
+    pub fn make_room(&self) -> Result<(), FilesError> {
+        self.make_folder()?;
+        let _one_at_a_time = self.lock(FlockArg::LockExclusive);
+        let place = self.place();
+        let certificate = certificate_beside(&place);
+        // As large as the last one; it is there no more at the end of this.
+        let last = self.keys().filter_map(|key| certificate_beside(&key).metadata().ok()).map(|m| m.len()).max();
+        let size = |bytes: u64| vec![0; usize::try_from(bytes.min(MAX_FILE)).unwrap_or_default()];
+        let _certificate = New::write(&certificate, &size(last.unwrap_or_default().max(ROOM)))?;
+        let _key = if self.is_bare { None } else { Some(New::write(&place, &size(ROOM))?) };
+        Ok(())
     }
-    /// Puts a pair there, in place of what there was. The key goes first: an ssh that comes between the two finds a certificate that is another key's, and passes it over.
+    /// Puts a pair there, in place of the older one: whoever is about to use the newer one still can.
     /// # Errors
     /// [`FilesError`]
     pub fn put(&self, key: &PrivateKey, certificate: &Certificate, comment: &str) -> Result<(), FilesError> {
@@ -133,176 +220,142 @@ impl Files {
             return Err(KeyError::Malformed.into());
         }
         self.make_folder()?;
-        self.write(&self.key(), key.to_openssh(comment)?.as_bytes())?;
-        self.write(&self.certificate_file(), (certificate.to_openssh(comment) + "\n").as_bytes())
+        let _one_at_a_time = self.lock(FlockArg::LockExclusive);
+        let current = self.current();
+        let is_free = |place: &PathBuf| current.as_ref().is_none_or(|current| current.key != *place);
+        let place = self.keys().find(is_free).unwrap_or_else(|| self.place());
+        // All of it before anything is taken away.
+        let key = New::write(&place, key.to_openssh(comment)?.as_bytes())?;
+        let certificate = New::write(&certificate_beside(&place), &as_line(certificate, comment))?;
+        if let Some(current) = current {
+            // A clock that was set back must not make the new one the older one; some file systems count in seconds.
+            certificate.date(SystemTime::now().max(current.put + APART))?;
+        }
+        // Ended between any of these, it leaves no certificate with another's key.
+        remove_file(certificate.place())?;
+        key.put()?;
+        certificate.put()
     }
     /// Puts a certificate there whose key is in an agent.
     /// # Errors
     /// [`FilesError`]
     pub fn put_certificate(&self, certificate: &Certificate, comment: &str) -> Result<(), FilesError> {
         self.make_folder()?;
-        self.write(&self.certificate_file(), (certificate.to_openssh(comment) + "\n").as_bytes())
+        let _one_at_a_time = self.lock(FlockArg::LockExclusive);
+        New::write(&self.own_certificate_file(), &as_line(certificate, comment))?.put()
     }
-    /// Removes both; whether there was a certificate.
+    /// Removes all of it; whether there was a certificate.
     /// # Errors
     /// [`FilesError::Io`]
     pub fn remove(&self) -> Result<bool, FilesError> {
-        // The key first: it is what others could use.
-        let key = self.remove_file(&self.key());
-        self.remove_file(&self.certificate_file()).and_then(|was_there| key.map(|_| was_there))
-    }
-    /// Removes both if the certificate has ended.
-    pub fn sweep(&self, now: UnixTime) {
-        if self.certificate().is_some_and(|certificate| certificate.valid_before() <= now) {
-            let _ = self.remove();
+        let _one_at_a_time = self.lock(FlockArg::LockExclusive);
+        let mut result = new::left(&self.folder, self.keys()).try_for_each(|path| remove_file(&path).map(drop));
+        let mut was_there = false;
+        for key in self.keys() {
+            let removed = remove_pair(&key);
+            was_there |= *removed.as_ref().unwrap_or(&false);
+            result = result.and(removed.map(drop));
         }
+        result.map(|()| was_there)
+    }
+    /// Removes the pair of this certificate; whether it was there.
+    /// # Errors
+    /// [`FilesError::Io`]
+    pub fn remove_one(&self, blob: &[u8]) -> Result<bool, FilesError> {
+        let _one_at_a_time = self.lock(FlockArg::LockExclusive);
+        let is_named = |key: &PathBuf| self.certificate_at(key).is_some_and(|(there, _)| there.blob() == blob);
+        self.keys().find(is_named).map_or(Ok(false), |key| remove_pair(&key))
+    }
+    /// Removes what has ended, and what was left of logins that were killed; tells of the last certificate.
+    pub fn sweep(&self, now: UnixTime) -> Option<Swept> {
+        if !self.is_the_users() || self.over(now).is_empty() {
+            return None;
+        }
+        // Whoever puts a pair there, which looks like half of one for a moment, has it meanwhile.
+        let _one_at_a_time = self.lock(FlockArg::LockExclusiveNonblock)?;
+        let mut ended = None;
+        for (path, end) in self.over(now) {
+            if remove_file(&path).is_ok_and(|was_there| was_there) {
+                ended = ended.max(end.map(|end| (end, path)));
+            }
+        }
+        let (end, certificate) = ended.filter(|_| self.current().is_none())?;
+        Some(Swept { certificate, end, now })
+    }
+    /// What is there and of no use any more, keys first: they are what others could use. With a certificate, when it ends.
+    fn over(&self, now: UnixTime) -> Vec<(PathBuf, Option<UnixTime>)> {
+        let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
+        let current = self.current();
+        let is_replaced = |key: &Path| {
+            let newer = current.as_ref().filter(|current| current.key != key);
+            newer.is_some_and(|newer| newer.put.elapsed().is_ok_and(|age| age > OVERLAP))
+        };
+        let pairs = self.keys().filter_map(|key| {
+            let end = self.certificate_at(&key).map(|(certificate, _)| certificate.valid_before());
+            (end.is_none_or(|end| end <= now) || is_replaced(&key))
+                .then(|| [(key.clone(), None), (certificate_beside(&key), end)])
+        });
+        let all = pairs.flatten().chain(new::left(&self.folder, self.keys()).map(|path| (path, None)));
+        all.filter(|(path, _)| is_there(path)).collect()
     }
 
+    /// Held while files change. None where it cannot be had, or not now.
+    fn lock(&self, how: FlockArg) -> Option<Flock<File>> {
+        let folder = OpenOptions::new().read(true).custom_flags(OFlag::O_CLOEXEC.bits()).open(&self.folder).ok()?;
+        Flock::lock(folder, how).ok()
+    }
     fn make_folder(&self) -> Result<(), FilesError> {
         own_parents(&self.home, &self.folder, self.uid).map_err(FilesError::Parent)?;
         Home::at(self.folder.clone(), self.uid)?;
         Ok(())
     }
-
-    fn remove_file(&self, path: &Path) -> Result<bool, FilesError> {
-        match std::fs::remove_file(path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(FilesError::Io { path: path.to_path_buf(), source }),
-        }
+    fn is_the_users(&self) -> bool {
+        self.folder.is_dir() && Home::at(self.folder.clone(), self.uid).is_ok()
     }
 
-    fn read(&self, path: &Path) -> io::Result<Zeroizing<String>> {
-        if !self.folder.is_dir() {
+    fn read(&self, path: &Path) -> io::Result<(Zeroizing<String>, Metadata)> {
+        if !self.is_the_users() {
             return Err(io::ErrorKind::NotFound.into());
         }
-        Home::at(self.folder.clone(), self.uid).map_err(|error| io::Error::other(error.to_string()))?;
         let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).bits();
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || metadata.len() > MAX_FILE {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         // Made in one piece: a string that grows leaves copies of the key behind.
-        let length = file.metadata()?.len().min(MAX_FILE);
-        let mut text = Zeroizing::new(String::with_capacity(usize::try_from(length).unwrap_or_default() + 1));
-        file.take(MAX_FILE).read_to_string(&mut text)?;
-        Ok(text)
+        let length = usize::try_from(metadata.len()).unwrap_or_default();
+        let mut text = Zeroizing::new(String::with_capacity(length + 1));
+        Read::by_ref(&mut file).take(MAX_FILE).read_to_string(&mut text)?;
+        Ok((text, metadata))
     }
+}
 
-    /// Others see the old content or the new, whole.
-    fn write(&self, path: &Path, content: &[u8]) -> Result<(), FilesError> {
-        let mut own = path.to_path_buf().into_os_string();
-        own.push(format!(".{}", std::process::id()));
-        let own = PathBuf::from(own);
-        // Of one that was killed, with the same number.
-        let _ = std::fs::remove_file(&own);
-        let flags = (OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits();
-        let mut options = OpenOptions::new();
-        let opened = options.write(true).create_new(true).mode(0o600).custom_flags(flags).open(&own);
-        let written = opened.and_then(|mut file| {
-            file.write_all(content)?;
-            file.sync_all()
-        });
-        written.and_then(|()| std::fs::rename(&own, path)).map_err(|source| {
-            let _ = std::fs::remove_file(&own);
-            FilesError::Io { path: path.to_path_buf(), source }
-        })
+/// Where ssh looks for it.
+fn certificate_beside(key: &Path) -> PathBuf {
+    let mut name = key.to_path_buf().into_os_string();
+    name.push("-cert.pub");
+    PathBuf::from(name)
+}
+
+fn as_line(certificate: &Certificate, comment: &str) -> Vec<u8> {
+    (certificate.to_openssh(comment) + "\n").into_bytes()
+}
+
+/// Whether there was a certificate.
+fn remove_pair(key: &Path) -> Result<bool, FilesError> {
+    // The key first: it is what others could use.
+    let removed = remove_file(key);
+    remove_file(&certificate_beside(key)).and_then(|was_there| removed.map(|_| was_there))
+}
+
+fn remove_file(path: &Path) -> Result<bool, FilesError> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(FilesError::Io { path: path.to_path_buf(), source }),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    use std::process::Command;
-
-    use ussh_core::certificate::CertificateKind;
-    use ussh_core::issue::CertificateTemplate;
-
-    use super::*;
-    use crate::test_support::own_folder as new_folder;
-
-    fn own_uid() -> u32 {
-        nix::unistd::getuid().as_raw()
-    }
-
-    fn pair(ecdsa: bool, valid_before: u64) -> (PrivateKey, Certificate) {
-        let key = if ecdsa { PrivateKey::generate_ecdsa_p256() } else { PrivateKey::generate_ed25519() }.unwrap();
-        let template = CertificateTemplate {
-            public_key: key.public_key(),
-            serial: 7,
-            kind: CertificateKind::User,
-            key_id: "alice".into(),
-            principals: vec!["alice".into()],
-            valid_after: UnixTime(1),
-            valid_before: UnixTime(valid_before),
-            critical_options: vec![],
-            extensions: vec![],
-        };
-        let certificate = template.sign(&PrivateKey::generate_ed25519().unwrap()).unwrap();
-        (key, certificate)
-    }
-
-    #[test]
-    fn a_pair_is_the_users_alone_and_openssh_reads_it() {
-        let home = new_folder();
-        let files = Files::below(home.path(), own_uid()).unwrap();
-        assert!(files.certificate().is_none() && files.private_key().is_err());
-        assert!(!home.path().join(".local").exists(), "to look makes nothing");
-        for ecdsa in [false, true] {
-            let (key, certificate) = pair(ecdsa, 1000);
-            files.put(&key, &certificate, "ussh alice serial 7").unwrap();
-            let mode = |path: PathBuf| path.metadata().unwrap().mode() & 0o7777;
-            assert_eq!(
-                (mode(files.key()), mode(files.certificate_file()), mode(files.folder.clone())),
-                (0o600, 0o600, 0o700)
-            );
-            assert_eq!(fs::read_dir(&files.folder).unwrap().count(), 2, "nothing else is left");
-            assert_eq!(files.certificate().unwrap().blob(), certificate.blob());
-            assert_eq!(files.private_key().unwrap().public_key(), key.public_key());
-            let shown = Command::new("ssh-keygen").arg("-yf").arg(files.key()).output().unwrap();
-            let wanted = key.public_key().to_openssh("");
-            assert!(String::from_utf8(shown.stdout).unwrap().starts_with(wanted.trim()));
-        }
-        let (key, _) = pair(false, 1000);
-        assert!(matches!(files.put(&key, &pair(false, 1000).1, ""), Err(FilesError::Key(_))), "another's certificate");
-    }
-
-    #[test]
-    fn they_go_when_the_certificate_has_ended_and_not_before() {
-        let home = new_folder();
-        let files = Files::below(home.path(), own_uid()).unwrap();
-        files.sweep(UnixTime(5));
-        let (key, certificate) = pair(false, 1000);
-        files.put(&key, &certificate, "").unwrap();
-        files.sweep(UnixTime(999));
-        assert!(files.certificate().is_some());
-        files.sweep(UnixTime(1000));
-        assert!(!files.key().exists() && !files.certificate_file().exists());
-        assert!(!files.remove().unwrap());
-        files.put(&key, &certificate, "").unwrap();
-        assert!(files.remove().unwrap() && !files.key().exists());
-    }
-
-    #[test]
-    fn a_folder_that_others_can_enter_is_neither_written_nor_read() {
-        let home = new_folder();
-        let files = Files::below(home.path(), own_uid()).unwrap();
-        let (key, certificate) = pair(false, 1000);
-        files.put(&key, &certificate, "").unwrap();
-        fs::set_permissions(&files.folder, Permissions::from_mode(0o750)).unwrap();
-        assert!(files.certificate().is_none() && files.private_key().is_err());
-        assert!(matches!(files.put(&key, &certificate, ""), Err(FilesError::Folder(HomeError::Folder(_)))));
-        fs::set_permissions(&files.folder, Permissions::from_mode(0o700)).unwrap();
-        // Others can turn what lies below.
-        fs::set_permissions(home.path().join(".local"), Permissions::from_mode(0o777)).unwrap();
-        let parent = files.put(&key, &certificate, "");
-        assert!(matches!(parent, Err(FilesError::Parent(path)) if path == home.path().join(".local")));
-    }
-
-    #[test]
-    fn it_lies_where_ssh_looks() {
-        let home = new_folder();
-        let files = Files::below(home.path(), own_uid()).unwrap();
-        let named = IN_SSH_CONFIG.replace("%L", host_name().split('.').next().unwrap());
-        assert_eq!(files.key().to_str().unwrap(), named.replace('~', home.path().to_str().unwrap()));
-    }
-}
+mod tests;

@@ -21,7 +21,7 @@ use ussh_os::process::boot_id;
 
 use crate::config::{CaAddress, CaUser};
 use crate::guard::{Home, HomeError};
-use crate::login::{LoginError, Prompting};
+use crate::login::{LoginError, Order, Prompting};
 
 /// Who waits longer than this is told what for.
 const UNNOTICED: Duration = Duration::from_secs(1);
@@ -67,7 +67,7 @@ pub enum Outcome {
     Came,
     /// None is; why, in one line.
     Failed(String),
-    /// None is, since no CA was to be had; why, in one line.
+    /// None is, since no CA was to be had, or no place for a certificate; why, in one line.
     CaFailed(String),
 }
 
@@ -79,10 +79,10 @@ pub struct Flight {
 }
 
 impl Line {
-    /// The one for this agent, these CAs and this user's name there.
-    pub fn of(home: &Home, agent: &Path, cas: &[CaAddress], user: &CaUser) -> Self {
+    /// The one for this agent, these CAs, this user's name there, and what is asked of them.
+    pub fn of(home: &Home, agent: &Path, cas: &[CaAddress], user: &CaUser, order: &Order) -> Self {
         let mut wanted = agent.as_os_str().as_bytes().to_vec();
-        for word in cas.iter().map(ToString::to_string).chain([user.as_str().to_owned()]) {
+        for word in cas.iter().map(ToString::to_string).chain([user.as_str().to_owned()]).chain(order.words()) {
             wanted.push(0);
             wanted.extend(word.as_bytes());
         }
@@ -158,7 +158,11 @@ impl Flight {
             Ok(_) => Outcome::Came,
             Err(error) if error.concerns_all() => {
                 let reason = escape(error.to_string().as_bytes(), MAX_REASON);
-                if error.is_ca_failure() { Outcome::CaFailed(reason) } else { Outcome::Failed(reason) }
+                if error.is_ca_failure() || error.is_no_place() {
+                    Outcome::CaFailed(reason)
+                } else {
+                    Outcome::Failed(reason)
+                }
             }
             Err(_) => return,
         };
@@ -226,12 +230,18 @@ mod tests {
     use super::*;
 
     const ASKS: Prompting = Prompting::Possible;
-    const CANNOT_ASK: Prompting = Prompting::Impossible;
+    const CANNOT_ASK: Prompting = Prompting::Impossible(crate::login::Missing::Program);
 
     fn line(folder: &Path) -> Line {
         let home = Home::at(folder.join("ussh"), nix::unistd::getuid().as_raw()).unwrap();
         let ca = CaAddress::try_from("ca".to_owned()).unwrap();
-        Line::of(&home, Path::new("/run/agent"), &[ca], &CaUser::try_from("alice".to_owned()).unwrap())
+        Line::of(
+            &home,
+            Path::new("/run/agent"),
+            &[ca],
+            &CaUser::try_from("alice".to_owned()).unwrap(),
+            &Order::default(),
+        )
     }
 
     fn unreachable() -> Result<(), LoginError> {
@@ -344,13 +354,14 @@ mod tests {
     }
 
     #[test]
-    fn each_agent_ca_and_name_has_a_line_of_its_own_and_no_link_is_followed() {
+    fn each_agent_ca_name_and_order_has_a_line_of_its_own_and_no_link_is_followed() {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::at(folder.path().join("ussh"), nix::unistd::getuid().as_raw()).unwrap();
-        let of = |agent: &str, ca: &str, user: &str| {
+        let of_order = |agent: &str, ca: &str, user: &str, order: &Order| {
             let ca = CaAddress::try_from(ca.to_owned()).unwrap();
-            Line::of(&home, Path::new(agent), &[ca], &CaUser::try_from(user.to_owned()).unwrap()).path
+            Line::of(&home, Path::new(agent), &[ca], &CaUser::try_from(user.to_owned()).unwrap(), order).path
         };
+        let of = |agent: &str, ca: &str, user: &str| of_order(agent, ca, user, &Order::default());
         let one = of("/a", "ca", "alice");
         assert_eq!(one, of("/a", "ca", "alice"));
         for other in
@@ -358,6 +369,9 @@ mod tests {
         {
             assert_ne!(one, other);
         }
+        // A certificate that came without it is none with that reason.
+        let order = Order::default().with_reason("what for".as_ref()).unwrap();
+        assert_ne!(one, of_order("/a", "ca", "alice", &order));
         std::os::unix::fs::symlink("/etc/passwd", &one).unwrap();
         assert!(matches!(Line { path: one }.wait(Moment::now(), ASKS, &|| ()), Err(LoginError::Line(_))));
     }

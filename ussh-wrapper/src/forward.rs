@@ -98,18 +98,20 @@ pub const DEFAULT_KEYS: [&str; 7] = [
     "~/.ssh/id_dsa",
 ];
 
-/// Of these keys those that are there, where ssh will be told of no other: it leaves them out once one is named.
-pub fn default_keys(arguments: &[OsString]) -> Vec<String> {
+/// What ssh leaves out once it is told of a key and a certificate: of the keys above those that are there, where it would be told of no other; and the certificates beside all keys (ssh.c `load_public_identity_files`).
+pub fn other_keys(arguments: &[OsString]) -> Vec<String> {
     let names = resolve(arguments, None).map(|resolved| resolved.keys).unwrap_or_default();
-    if names.iter().any(|name| !DEFAULT_KEYS.contains(&name.as_str())) {
-        return Vec::new();
-    }
     let home = Account::by_uid(ussh_os::process::real_uid()).ok().flatten().map(|account| account.home);
-    let is_there = |name: &&String| {
-        let below = name.strip_prefix("~/");
-        home.as_ref().zip(below).is_some_and(|(home, below)| home.join(below).exists())
+    // What ssh has still to expand is for ssh to look for; it says nothing of a certificate that is not there.
+    let may_be_there = |name: &str| match (name.strip_prefix("~/"), &home) {
+        _ if name.contains(['%', '$']) => true,
+        (Some(below), Some(home)) => home.join(below).exists(),
+        _ => Path::new(name).exists(),
     };
-    names.iter().filter(is_there).cloned().collect()
+    let others = names.iter().any(|name| !DEFAULT_KEYS.contains(&name.as_str()));
+    let keys = names.iter().filter(|name| !others && may_be_there(name)).map(|name| format!("IdentityFile={name}"));
+    let beside = names.iter().map(|name| format!("{name}-cert.pub")).filter(|name| may_be_there(name));
+    keys.chain(beside.map(|name| format!("CertificateFile={name}"))).collect()
 }
 
 /// Some lines of `ssh -G`.

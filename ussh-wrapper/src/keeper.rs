@@ -61,6 +61,13 @@ fn identity_of(certificate: &Certificate) -> Identity {
     Identity { blob: certificate.blob().to_vec(), comment }
 }
 
+/// Whether ssh has put it into an agent out of our files: a key alone, with the comment that it has there ([`injected_comment`]).
+pub fn is_copy(identity: &Identity) -> bool {
+    let words = std::str::from_utf8(&identity.comment).ok().and_then(|comment| comment.strip_prefix("ussh "));
+    let serial = words.and_then(|words| words.rsplit_once(" serial ")).map(|(_, serial)| serial);
+    serial.is_some_and(|serial| serial.parse::<u64>().is_ok()) && !Certificate::is_certificate_blob(&identity.blob)
+}
+
 impl From<UserAgent> for Keeper {
     fn from(agent: UserAgent) -> Self {
         Keeper::Agent(agent)
@@ -88,14 +95,28 @@ impl Keeper {
     }
     /// What it holds.
     /// # Errors
-    /// [`AgentProblem`]. Files that cannot be read hold nothing.
+    /// [`AgentProblem`]. Files that cannot be read hold nothing, unless it is others who could change them.
     pub fn list(&self) -> Result<Vec<Identity>, AgentProblem> {
+        if let Keeper::Files(files) | Keeper::OwnKey(OwnKey { files, .. }) = self {
+            files.check().map_err(|error| AgentProblem::Files(error.to_string()))?;
+        }
         match self {
             Keeper::Agent(agent) => agent.connect()?.list().map_err(|error| agent.broken(error)),
             Keeper::Files(files) => Ok(files.certificate().iter().map(identity_of).collect()),
             // Without its key it is good for nothing.
             Keeper::OwnKey(own) if !own.is_there()? => Ok(Vec::new()),
             Keeper::OwnKey(own) => Ok(own.certificate().iter().map(identity_of).collect()),
+        }
+    }
+    /// Whether there is a place for what a login brings: better now than after the password.
+    /// # Errors
+    /// [`AgentProblem::Files`]
+    pub fn make_room(&self) -> Result<(), AgentProblem> {
+        match self {
+            Keeper::Agent(_) => Ok(()),
+            Keeper::Files(files) | Keeper::OwnKey(OwnKey { files, .. }) => {
+                files.make_room().map_err(|error| AgentProblem::Files(error.to_string()))
+            }
         }
     }
     /// Removes these certificates.
@@ -109,13 +130,8 @@ impl Keeper {
             }
             Keeper::OwnKey(own) => own.files.remove().map_err(|error| AgentProblem::Files(error.to_string())).map(drop),
             Keeper::Files(files) => {
-                let held = self.list()?;
-                let is_named = |identity: &Identity| blobs.contains(&identity.blob.as_slice());
-                // A key with no certificate beside it is no less the user's.
-                if held.is_empty() || held.iter().any(is_named) {
-                    files.remove().map_err(|error| AgentProblem::Files(error.to_string()))?;
-                }
-                Ok(())
+                let mut removed = blobs.iter().map(|blob| files.remove_one(blob).map(drop));
+                removed.try_for_each(|removed| removed.map_err(|error| AgentProblem::Files(error.to_string())))
             }
         }
     }
@@ -123,7 +139,7 @@ impl Keeper {
     pub fn place(&self) -> PathBuf {
         match self {
             Keeper::Agent(agent) => agent.path().to_path_buf(),
-            Keeper::Files(files) => files.key(),
+            Keeper::Files(files) => files.place(),
             Keeper::OwnKey(own) => own.agent.path().to_path_buf(),
         }
     }
@@ -138,21 +154,55 @@ impl Keeper {
     pub fn is_empty(&self) -> bool {
         matches!(self, Keeper::Files(files) if files.certificate().is_none())
     }
-    /// What `ssh` is told of it. With an IdentityFile given, ssh leaves out those that it tries by itself: `defaults`, which are put behind it.
-    pub fn options(&self, defaults: impl FnOnce() -> Vec<String>) -> Vec<OsString> {
+    /// What `ssh` is told of it. With an IdentityFile and a CertificateFile given, ssh leaves out others: `others`, options that are put behind these.
+    pub fn options(&self, others: impl FnOnce() -> Vec<String>) -> Vec<OsString> {
         match self {
             Keeper::Agent(_) => Vec::new(),
             // A certificate without a key in a file is no reason for ssh to leave out its default keys; it finds the key in the agent (sshconnect2.c `sign_and_send_pubkey`).
             Keeper::OwnKey(own) if own.certificate().is_none() => Vec::new(),
             Keeper::OwnKey(own) => {
-                vec!["-o".into(), OsString::from(format!("CertificateFile={}", own.files.certificate_file().display()))]
+                vec![
+                    "-o".into(),
+                    OsString::from(format!("CertificateFile={}", own.files.own_certificate_file().display())),
+                ]
             }
-            Keeper::Files(files) if files.certificate().is_none() => Vec::new(),
             Keeper::Files(files) => {
-                let own = files.key().display().to_string();
-                let all = std::iter::once(own).chain(defaults());
-                all.flat_map(|file| [OsString::from("-o"), OsString::from(format!("IdentityFile={file}"))]).collect()
+                let Some(own) = files.key() else { return Vec::new() };
+                let own = own.display();
+                let first = [
+                    // Named by itself it is what ssh tries first, before all that an agent holds (sshconnect2.c `pubkey_prepare`).
+                    format!("CertificateFile={own}-cert.pub"),
+                    format!("IdentityFile={own}"),
+                    // ssh would give it to whatever agent runs, without its certificate and for ever (sshconnect.c `maybe_add_key_to_agent`).
+                    "AddKeysToAgent=no".to_owned(),
+                ];
+                first.into_iter().chain(others()).flat_map(|option| ["-o".into(), option.into()]).collect()
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use ussh_core::keys::PrivateKey;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_of_ours_is_a_key_alone_with_our_comment() {
+        let blob = PrivateKey::generate_ed25519().unwrap().public_key().to_blob();
+        for (comment, wanted) in [
+            (&b"ussh alice serial 7"[..], true),
+            (b"ussh alice serial x serial 18446744073709551615", true),
+            (b"ussh alice serial", false),
+            (b"ussh alice serial x", false),
+            (b"alice@laptop", false),
+            (b"my ussh alice serial 7", false),
+            (b"ussh \xff serial 7", false),
+            (b"", false),
+        ] {
+            assert_eq!(is_copy(&Identity { blob: blob.clone(), comment: comment.to_vec() }), wanted, "{comment:?}");
         }
     }
 }

@@ -4,14 +4,16 @@ mod command;
 mod down;
 mod heard;
 mod known_hosts;
+mod order;
 mod probe;
 mod revoke;
 mod signals;
 mod skew;
 
-pub use command::{Prompting, login_arguments};
+pub use command::{Missing, Prompting, login_arguments};
 pub use heard::{Cause, HostKeyTrouble};
 pub use known_hosts::KnownHostsError;
+pub use order::{Order, OrderError, REASON_VARIABLE};
 pub use probe::probe;
 pub use revoke::revoke_all;
 pub use skew::Skew;
@@ -26,6 +28,7 @@ use nix::sys::signal::Signal;
 use ussh_core::agent::Identity;
 use ussh_core::certificate::Certificate;
 use ussh_core::clock::{Clock, SystemClock, UnixTime};
+use ussh_core::escape::escape;
 use ussh_os::process::{self, ProcessHandle};
 
 use crate::certificates::{Judge, NotGood, readable_certificate};
@@ -77,6 +80,14 @@ pub enum LoginError {
         /// The file by which the CA is known.
         known_hosts: PathBuf,
     },
+    /// What answers has a host certificate, and is another program. Only [`probe()`] looks.
+    #[error("what answers as the CA {ca} is no CA: it announces itself as {program}, and not as usshca")]
+    NoUsshca {
+        /// The CA.
+        ca: CaAddress,
+        /// As it has announced itself.
+        program: String,
+    },
     /// No ssh.
     #[error("{0}")]
     Ssh(#[from] ExecError),
@@ -87,14 +98,16 @@ pub enum LoginError {
     #[error("{0}")]
     Agent(#[from] AgentProblem),
     /// `ssh` to the CA failed and no certificate came.
-    #[error("the login at the CA {ca} as {user} failed ({status})")]
+    #[error("the login at the CA {ca} as {user} failed: {}", failed(*denied, *prompting, said))]
     Failed {
         /// The CA.
         ca: CaAddress,
         /// The name used there.
         user: String,
-        /// How ssh ended.
-        status: String,
+        /// The CA let nobody in: its answer, not an end of the connection.
+        denied: bool,
+        /// The last that ssh said, or how it ended.
+        said: String,
         /// Whether somebody could be asked.
         prompting: Prompting,
     },
@@ -105,6 +118,8 @@ pub enum LoginError {
         ca: CaAddress,
         /// The name used there.
         user: String,
+        /// It wants a reason.
+        wants_reason: bool,
     },
     /// The CA was content, but no good certificate is in the agent.
     #[error("the CA {ca} was content, but no good certificate has come{reason}")]
@@ -137,6 +152,8 @@ pub enum LoginError {
         ca: CaAddress,
         /// Why not.
         reason: String,
+        /// The certificate is for a key of the user's own.
+        own_key: bool,
     },
     /// Somebody else asked for us, and got none.
     #[error("another ussh has asked in the meantime: {0}")]
@@ -183,6 +200,7 @@ impl LoginError {
             | LoginError::AgentRefused { .. }
             | LoginError::NotKept { .. } => true,
             LoginError::NoCa
+            | LoginError::NoUsshca { .. }
             | LoginError::KnownHosts(_)
             | LoginError::LeftAlone { .. }
             | LoginError::Ssh(_)
@@ -192,6 +210,42 @@ impl LoginError {
             | LoginError::SharedCaFailure(_)
             | LoginError::WaitedInVain(_)
             | LoginError::Line(_)
+            | LoginError::Interrupted(_) => false,
+        }
+    }
+    /// Whether the login came to no session at the CA, so that nothing was done there.
+    pub fn is_before_the_session(&self) -> bool {
+        self.is_ca_failure()
+            || matches!(
+                self,
+                LoginError::NoCa
+                    | LoginError::KnownHosts(_)
+                    | LoginError::Ssh(_)
+                    | LoginError::Failed { denied: true, .. }
+            )
+    }
+    /// Whether a certificate had no place here: nothing of the CA's.
+    pub fn is_no_place(&self) -> bool {
+        match self {
+            LoginError::AgentRefused { .. }
+            | LoginError::NotKept { .. }
+            | LoginError::Line(_)
+            | LoginError::Guard(_) => true,
+            LoginError::Agent(problem) => problem.is_no_place(),
+            LoginError::NoCa
+            | LoginError::KnownHosts(_)
+            | LoginError::NoAnswer { .. }
+            | LoginError::NoneAnswers(_)
+            | LoginError::LeftAlone { .. }
+            | LoginError::NotProven { .. }
+            | LoginError::NoUsshca { .. }
+            | LoginError::Ssh(_)
+            | LoginError::Failed { .. }
+            | LoginError::NotGiven { .. }
+            | LoginError::NothingCame { .. }
+            | LoginError::Shared(_)
+            | LoginError::SharedCaFailure(_)
+            | LoginError::WaitedInVain(_)
             | LoginError::Interrupted(_) => false,
         }
     }
@@ -208,16 +262,47 @@ impl LoginError {
     }
 }
 
+/// ssh's exit status says nothing to a person.
+fn failed(denied: bool, prompting: Prompting, said: &str) -> String {
+    match (denied, prompting.can_ask()) {
+        (true, true) => "it did not take the answers (wrong password or code)".to_owned(),
+        (true, false) => "it has questions, and nobody can be asked".to_owned(),
+        (false, _) => said.to_owned(),
+    }
+}
+
+/// How ssh has failed in a session, or before one, that was none of [`Cause`]s.
+fn ended(ca: &CaAddress, user: &CaUser, prompting: Prompting, status: ExitStatus, said: &str) -> LoginError {
+    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let denied = status.code() == Some(255) && lines().any(|line| line.contains(": Permission denied ("));
+    let said = match (status.code(), lines().next_back()) {
+        (Some(255), Some(line)) => escape(line.as_bytes(), MAX_SAID),
+        (Some(255), None) => "ssh has ended without a word".to_owned(),
+        _ => status.to_string(),
+    };
+    LoginError::Failed { ca: ca.clone(), user: user.as_str().to_owned(), denied, said, prompting }
+}
+
+/// Most of a line of ssh's that is repeated, bytes.
+const MAX_SAID: usize = 200;
+
 /// Logs in at the first CA that answers and proves itself; gives the certificate that has come.
 /// # Errors
 /// [`LoginError`]
-pub fn log_in(config: &Config, keeper: &Keeper, judge: &Judge, effort: Effort) -> Result<Certificate, LoginError> {
+pub fn log_in(
+    config: &Config,
+    keeper: &Keeper,
+    judge: &Judge,
+    order: &Order,
+    effort: Effort,
+) -> Result<Certificate, LoginError> {
     if config.cas.is_empty() {
         return Err(LoginError::NoCa);
     }
+    keeper.make_room()?;
     let uid = process::real_uid();
     let known_hosts = known_hosts::check(&config.known_hosts, uid)?;
-    let ways = Ways { config, keeper, judge, ssh: find_ssh()?, known_hosts, uid };
+    let ways = Ways { config, keeper, judge, order, ssh: find_ssh()?, known_hosts, uid };
     let now = SystemClock.now();
     let mut down = Down::load(uid, now);
     let (left_alone, mut order): (Vec<_>, Vec<_>) = config.cas.iter().partition(|ca| down.since(ca).is_some());
@@ -269,6 +354,7 @@ struct Ways<'a> {
     config: &'a Config,
     keeper: &'a Keeper,
     judge: &'a Judge,
+    order: &'a Order,
     ssh: PathBuf,
     /// The real path of what was checked.
     known_hosts: String,
@@ -292,6 +378,14 @@ impl Ways<'_> {
             }
             Keeper::Agent(_) | Keeper::Files(_) => None,
         };
+        arguments.extend(self.order.words());
+        let keeps = match self.keeper {
+            Keeper::Agent(_) => "agent",
+            Keeper::Files(_) => "files",
+            Keeper::OwnKey(_) => "certificate",
+        };
+        // What the CA says then fits (usshca-front, text.rs `Keeps`); one from before pays no heed.
+        arguments.splice(..0, ["-o".to_owned(), format!("SetEnv=USSH={keeps}")]);
         let Ended { status, said, side, printed } = run(&self.ssh, &arguments, input.as_deref(), guard)?;
         if std::env::var_os("USSH_DEBUG").is_some() {
             let (requests, refused) = side.counts();
@@ -322,7 +416,7 @@ impl Ways<'_> {
                 None => {}
             }
         }
-        Err(explain(ca, self.keeper, user, prompting, status, &side))
+        Err(explain(ca, self.keeper, user, prompting, status, &said, &side))
     }
 }
 
@@ -349,9 +443,11 @@ impl Ways<'_> {
         if let Some(skew) = skew {
             eprintln!("ussh: {skew}");
         }
-        own.files
-            .put_certificate(&certificate, "client_key")
-            .map_err(|error| LoginError::NotKept { ca: ca.clone(), reason: error.to_string() })?;
+        own.files.put_certificate(&certificate, "client_key").map_err(|error| LoginError::NotKept {
+            ca: ca.clone(),
+            reason: error.to_string(),
+            own_key: true,
+        })?;
         Ok(certificate)
     }
 }
@@ -383,8 +479,8 @@ fn not_proven(ca: &CaAddress, trouble: &HostKeyTrouble, known_hosts: &Path) -> S
     }
 }
 
-/// Most that is taken of what the CA prints, bytes.
-const MAX_PRINTED: u64 = 64 * 1024;
+/// Most that is taken of what the CA prints, bytes: what can be kept.
+const MAX_PRINTED: u64 = crate::files::MAX_FILE;
 
 /// How ssh ended.
 struct Ended {
@@ -475,6 +571,7 @@ fn explain(
     user: &CaUser,
     prompting: Prompting,
     status: io::Result<ExitStatus>,
+    said: &str,
     side: &CaSide,
 ) -> LoginError {
     let ca = ca.clone();
@@ -486,7 +583,7 @@ fn explain(
             reason: reason.to_string(),
         },
         (_, Some(reason @ (NotAdded::Files(_) | NotAdded::KeyKind))) => {
-            LoginError::NotKept { ca, reason: reason.to_string() }
+            LoginError::NotKept { ca, reason: reason.to_string(), own_key: false }
         }
         (_, Some(reason)) => {
             let somebody_elses = matches!(reason, NotAdded::NotGood(NotGood::SomebodyElses { .. }));
@@ -496,11 +593,11 @@ fn explain(
         }
         // 255 is ssh's own, anything else comes from the session at the CA.
         (Ok(status), None) if status.code().is_some_and(|code| !matches!(code, 0 | 255)) => {
-            LoginError::NotGiven { ca, user: user.as_str().to_owned() }
+            // As the CA says it (usshca's signer, `refused`).
+            let wants_reason = said.contains("wants a reason");
+            LoginError::NotGiven { ca, user: user.as_str().to_owned(), wants_reason }
         }
-        (Ok(status), None) if !status.success() => {
-            LoginError::Failed { ca, user: user.as_str().to_owned(), status: status.to_string(), prompting }
-        }
+        (Ok(status), None) if !status.success() => ended(&ca, user, prompting, status, said),
         (_, None) => LoginError::NothingCame { ca, reason: String::new(), somebody_elses: false, skew: None },
     }
 }

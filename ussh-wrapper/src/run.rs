@@ -13,15 +13,15 @@ use crate::arguments::{AgentChoice, Invocation, LogForm, Purpose, StatusForm};
 use crate::certificates::{self, Held, Judge, Standing};
 use crate::config::{Config, Forward, HostRule, KeepIn, OnCaFailure, Sources};
 use crate::exec::{become_ssh, become_ssh_with};
-use crate::failure::Failure;
-use crate::files::Files;
+use crate::failure::{Failure, NotRevoked};
+use crate::files::{Files, Swept};
 use crate::flight::{Line, Moment, Outcome, Turn};
 use crate::forward::{self, Destination};
 use crate::guard::journal::Journal;
 use crate::guard::{Home, HomeError, confirm_here, link, serve_hosts};
 use crate::help;
-use crate::keeper::Keeper;
-use crate::login::{Effort, LoginError, Prompting, log_in, revoke_all};
+use crate::keeper::{Keeper, is_copy};
+use crate::login::{Effort, LoginError, Order, Prompting, log_in, revoke_all};
 use crate::proxy::{Target, hand_over};
 use crate::ssh_config::{self, Places, Wishes};
 use crate::status::{Status, duration};
@@ -35,8 +35,10 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
     match invocation {
         Invocation::Ssh { arguments, purpose: Purpose::StaysLocal } => Err(become_ssh(&arguments).into()),
         Invocation::Ssh { arguments, purpose: Purpose::Connects } => connect(arguments),
-        Invocation::Force(arguments) if !arguments.is_empty() => force(&arguments),
-        Invocation::Force(_) | Invocation::Login => announce_new(&Context::load()?.log_in(Effort::Whole)?),
+        Invocation::Force(arguments) if !arguments.is_empty() => force(Order::default(), &arguments),
+        Invocation::ForReason { order, arguments } if !arguments.is_empty() => force(order, &arguments),
+        Invocation::Force(_) => log_in_now(Order::default()),
+        Invocation::Login(order) | Invocation::ForReason { order, .. } => log_in_now(order),
         Invocation::Ensure => ensure(),
         Invocation::Logout => logout(&Context::load()?),
         Invocation::LogoutEverywhere => logout_everywhere(),
@@ -78,8 +80,13 @@ fn connect(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
 }
 
 fn go_on(context: &Context, forward: Option<Forward>, arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
-    let keeper = context.keeper()?;
-    let mut all = keeper.options(|| forward::default_keys(&arguments));
+    let keeper = match context.keeper() {
+        Ok(keeper) => keeper,
+        // It has been told, and ssh goes on without.
+        Err(problem) if problem.is_no_agent() || problem.is_no_place() => return Err(become_ssh(&arguments).into()),
+        Err(problem) => return Err(problem.into()),
+    };
+    let mut all = keeper.options(|| forward::other_keys(&arguments));
     all.extend(forward::options(forward, &keeper, context.uid));
     all.extend(arguments);
     // Without an agent of its own ssh forwards none (ssh.c `check_agent_present`). It signs with the key's file all the same.
@@ -101,6 +108,10 @@ struct Context {
     began: Moment,
     /// Of this user; whether or not they are what the configuration means.
     files: Vec<Files>,
+    /// What the command line asks of the CA.
+    order: Order,
+    /// What of these has ended, and is removed.
+    swept: Vec<Swept>,
 }
 
 /// A certificate that has just come.
@@ -116,10 +127,9 @@ impl Context {
         let sources = Sources::of_this_process();
         let config = Config::load(&sources)?;
         let judge = Judge::load(&config, config.user_at_ca(sources.uid)?, sources.uid)?;
-        let files =
-            [Files::of_user(sources.uid), Files::of_own_key(sources.uid)].into_iter().flatten().collect::<Vec<_>>();
-        files.iter().for_each(|files| files.sweep(SystemClock.now()));
-        Ok(Context { config, judge, uid: sources.uid, began, files })
+        let files = Files::of_user(sources.uid).map_or(Vec::new(), |files| vec![files.for_own_key(), files]);
+        let swept = files.iter().filter_map(|files| files.sweep(SystemClock.now())).collect();
+        Ok(Context { config, judge, uid: sources.uid, began, files, swept, order: Order::default() })
     }
     fn keeper(&self) -> Result<Keeper, AgentProblem> {
         Keeper::of(&self.config, self.uid, UserAgent::from_environment)
@@ -136,21 +146,22 @@ impl Context {
             Ok(Some(_)) => return Ok(()),
             Ok(None) => {}
             Err(problem) if problem.is_no_agent() => {}
-            Err(problem) => return Err(problem.into()),
+            Err(problem) => return self.without(problem.into()),
         }
         let effort = match self.config.on_ca_failure {
             OnCaFailure::Continue => Effort::Spared,
             OnCaFailure::Stop => Effort::Whole,
         };
-        match self.log_in(effort) {
-            Ok(_) => Ok(()),
-            Err(failure) if effort == Effort::Spared && failure.is_ca_failure() => {
-                failure.tell();
-                eprintln!("ussh: ssh goes on without a certificate");
-                Ok(())
-            }
-            Err(failure) => Err(failure),
+        self.log_in(effort).map_or_else(|failure| self.without(failure), |_| Ok(()))
+    }
+    /// ssh may have other ways in, a break-glass key for instance: a CA that is down is no reason to keep it from them, nor is a place for the certificate that cannot be had.
+    fn without(&self, failure: Failure) -> Result<(), Failure> {
+        if self.config.on_ca_failure == OnCaFailure::Stop || !(failure.is_ca_failure() || failure.is_no_place()) {
+            return Err(failure);
         }
+        failure.tell();
+        eprintln!("ussh: ssh goes on without a certificate");
+        Ok(())
     }
     /// Has the guarded agent run where the written ssh_config looks for it.
     fn see_to_agent(&self) -> Result<(), Failure> {
@@ -180,7 +191,7 @@ impl Context {
             Err(problem) if problem.is_no_agent() && !self.config.cas.is_empty() => UserAgent::start()?,
             found => found?,
         };
-        agent.takes_certificates()?;
+        agent.try_out()?;
         Ok(agent.into())
     }
     /// Whoever has set something finds that it does not count, where it would have.
@@ -192,23 +203,30 @@ impl Context {
     /// Asks the CA; or waits for another that does, and has what came of it.
     fn log_in(&self, effort: Effort) -> Result<Got, Failure> {
         self.tell_passed_over();
+        // By a clock that is wrong, it may be.
+        self.swept.iter().for_each(|swept| eprintln!("ussh: {swept}"));
         // Better now than after the password.
         let keeper = self.keeper_for_login()?;
+        let order = self.order.clone().or_of_environment()?;
+        let alone = |error: &HomeError| {
+            eprintln!("ussh: each asks for itself: {error}");
+            let certificate = log_in(&self.config, &keeper, &self.judge, &order, effort)?;
+            Ok(Got { certificate, by_another: false })
+        };
         let line = match Home::open(self.uid) {
-            Ok(home) => Line::of(&home, &keeper.place(), &self.config.cas, self.judge.user()),
-            Err(error) => {
-                eprintln!("ussh: each asks for itself: {error}");
-                let certificate = log_in(&self.config, &keeper, &self.judge, effort)?;
-                return Ok(Got { certificate, by_another: false });
-            }
+            Ok(home) => Line::of(&home, &keeper.place(), &self.config.cas, self.judge.user(), &order),
+            Err(error) => return alone(&error),
         };
         let (mut began, prompting) = (self.began, Prompting::of_this_process());
         loop {
-            match line.wait(began, prompting, &|| {
-                eprintln!("ussh: another ussh is asking for a certificate: waiting for it")
-            })? {
+            let notice = || eprintln!("ussh: another ussh is asking for a certificate: waiting for it");
+            let turn = match line.wait(began, prompting, &notice) {
+                Err(LoginError::Line(error)) => return alone(&error),
+                turn => turn?,
+            };
+            match turn {
                 Turn::Ours(flight) => {
-                    let result = log_in(&self.config, &keeper, &self.judge, effort);
+                    let result = log_in(&self.config, &keeper, &self.judge, &order, effort);
                     flight.land(&result);
                     return Ok(Got { certificate: result?, by_another: false });
                 }
@@ -242,8 +260,12 @@ fn ensure() -> Result<ExitCode, Failure> {
     }
 }
 
-fn force(arguments: &[OsString]) -> Result<ExitCode, Failure> {
-    let context = Context::load()?;
+fn log_in_now(order: Order) -> Result<ExitCode, Failure> {
+    announce_new(&Context { order, ..Context::load()? }.log_in(Effort::Whole)?)
+}
+
+fn force(order: Order, arguments: &[OsString]) -> Result<ExitCode, Failure> {
+    let context = Context { order, ..Context::load()? };
     context.log_in(Effort::Whole)?;
     let forward = match Destination::find(&context.config, arguments, context.uid) {
         Destination::Ours { forward } => forward,
@@ -269,39 +291,91 @@ fn log(form: LogForm) -> Result<ExitCode, Failure> {
     print(&lines.collect::<String>())
 }
 
-/// Here first: that needs nobody else.
+/// Here first: that needs nobody else. What cannot be removed here is no reason to leave copies of it good.
 fn logout_everywhere() -> Result<ExitCode, Failure> {
     let context = Context::load()?;
-    match logout(&context) {
-        Err(Failure::Agent(problem)) if problem.is_no_agent() => {}
-        other => drop(other?),
-    }
+    let mut removed = Removed::default();
+    let here = context.remove_all(&mut removed);
     context.tell_passed_over();
-    revoke_all(&context.config, &context.judge, context.uid)?;
+    revoke_all(&context.config, &context.judge, context.uid).map_err(|source| {
+        Failure::NotRevoked(Box::new(NotRevoked { source, removed: removed.count, until: removed.until }))
+    })?;
+    print(&removed.to_text())?;
+    here.or_else(|failure| if failure.is_no_agent() { Ok(()) } else { Err(failure) })?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn logout(context: &Context) -> Result<ExitCode, Failure> {
-    // Whatever the configuration says by now: what lies there goes.
-    let mut removed = 0;
-    for files in &context.files {
-        removed += usize::from(files.certificate().is_some());
-        files.remove()?;
+    let mut removed = Removed::default();
+    let done = context.remove_all(&mut removed);
+    if done.is_ok() || removed.count > 0 {
+        print(&removed.to_text())?;
     }
-    let keeper = context.keeper()?;
-    if let Keeper::Agent(_) = &keeper {
-        let held = match context.held(&keeper, SystemClock.now()) {
-            Err(problem) if problem.is_no_agent() && removed > 0 => Vec::new(),
-            held => held?,
-        };
-        keeper.remove(&held.iter().map(|held| held.certificate.blob()).collect::<Vec<_>>())?;
-        removed += held.len();
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// What `--logout` has removed.
+#[derive(Default)]
+struct Removed {
+    count: usize,
+    /// When the last of it ends.
+    until: Option<UnixTime>,
+}
+
+impl Removed {
+    fn note(&mut self, certificate: &Certificate) {
+        self.count += 1;
+        self.until = self.until.max(Some(certificate.valid_before()));
     }
-    // What it stood for is gone; the next `ussh HOST` starts it anew.
-    if let Ok(home) = Home::open(context.uid) {
-        home.dismiss(&keeper);
+    fn to_text(&self) -> String {
+        format!("{} certificate{} removed\n", self.count, if self.count == 1 { "" } else { "s" })
     }
-    print(&format!("{removed} certificate{} removed\n", if removed == 1 { "" } else { "s" }))
+}
+
+impl Context {
+    /// Whatever the configuration says by now: what was put into files or the agent goes.
+    fn remove_all(&self, removed: &mut Removed) -> Result<(), Failure> {
+        for files in &self.files {
+            if let Some(certificate) = files.certificate() {
+                removed.note(&certificate);
+            }
+            files.remove()?;
+        }
+        let home = Home::open(self.uid).ok();
+        // What it stood for is gone; the next `ussh HOST` starts it anew.
+        if let (Some(home), Ok(files)) = (&home, Files::of_user(self.uid)) {
+            home.dismiss(&Keeper::Files(files));
+        }
+        match self.remove_from_agent(removed) {
+            Err(problem) if problem.is_no_agent() && (removed.count > 0 || self.keeps_in_files()) => Ok(()),
+            // Nothing of ours was put there; `keep_in` names no agent.
+            Err(AgentProblem::WrongUser { .. }) if self.keeps_in_files() => Ok(()),
+            result => Ok(result?),
+        }
+    }
+    fn remove_from_agent(&self, removed: &mut Removed) -> Result<(), AgentProblem> {
+        let agent = UserAgent::from_environment()?;
+        let mut connection = agent.connect()?;
+        let listed = connection.list().map_err(|error| agent.broken(error))?;
+        // What the user added, of a key of the user's own, is the user's to remove where the agent is not what `ussh` keeps them in.
+        let all = !self.keeps_in_files() && self.config.client_key.is_none();
+        for identity in &listed {
+            let held = certificates::of_listed(std::slice::from_ref(identity), &self.judge, SystemClock.now());
+            if let Some(Held { certificate, .. }) = held.first()
+                && (all || identity.was_injected(certificate))
+            {
+                connection.remove(&identity.blob).map_err(|error| agent.broken(error))?;
+                removed.note(certificate);
+            }
+            if is_copy(identity) {
+                connection.remove(&identity.blob).map_err(|error| agent.broken(error))?;
+            }
+        }
+        if let Ok(home) = Home::open(self.uid) {
+            home.dismiss(&agent.into());
+        }
+        Ok(())
+    }
 }
 
 /// No agent is an answer here, not a failure; a broken configuration is one.
@@ -368,7 +442,13 @@ fn status(form: StatusForm) -> Result<ExitCode, Failure> {
     let context = Context::load()?;
     let now = SystemClock.now();
     let held = context.keeper().and_then(|keeper| {
-        let held = context.held(&keeper, now)?;
+        let listed = keeper.list()?;
+        if let Keeper::Agent(agent) = &keeper
+            && agent.is_guarded_by(&listed)
+        {
+            return Err(AgentProblem::Guarded { path: agent.path().to_path_buf() });
+        }
+        let held = certificates::of_listed(&listed, &context.judge, now);
         Ok((keeper, held))
     });
     let status = Status::new(&context.config, held, now);
@@ -403,9 +483,11 @@ fn announce(certificate: &Certificate) -> Result<ExitCode, Failure> {
     ))
 }
 
-/// Whoever closes our stdout does not want to read it.
+/// Whoever closes our stdout does not want to read it; on a full disk it is missed.
 fn print(text: &str) -> Result<ExitCode, Failure> {
     let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    Ok(ExitCode::SUCCESS)
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Output(error)),
+        Ok(()) | Err(_) => Ok(ExitCode::SUCCESS),
+    }
 }

@@ -215,7 +215,8 @@ pub fn write(places: &Places, wishes: &Wishes, sources: &Sources) -> Result<Stri
             Config::load(sources).map(|config| Kept::of(&config)).unwrap_or_default(),
         )
     };
-    let defaults = default_keys_there(sources.home.as_deref());
+    // In the system's file a key that is not there is none that ssh speaks of (sshconnect2.c `load_identity_file`).
+    let defaults = if wishes.system { DEFAULT_KEYS.to_vec() } else { default_keys_there(sources.home.as_deref()) };
     if rules.is_empty() {
         return Err(WriteError::NoHosts);
     }
@@ -226,12 +227,31 @@ pub fn write(places: &Places, wishes: &Wishes, sources: &Sources) -> Result<Stri
     };
     let found = Found::at(&places.ssh_config)?;
     let new = block::insert(found.content(), &places.include).map_err(|broken| broken_at(&found, broken))?;
+    if kept == Kept::InFiles
+        && let Some(line) = adds_keys(found.content().unwrap_or_default())
+    {
+        let (path, hosts) =
+            (found.path().display(), rules.iter().map(HostRule::patterns).collect::<Vec<_>>().join(","));
+        eprintln!(
+            "ussh: {path} line {line}: AddKeysToAgent stands first, so that ssh gives your agent the keys of these files too. Put above it: Match host \"{hosts}\", and below that: AddKeysToAgent no"
+        );
+    }
     let include = Change { found, new: Some(new), mode: places.mode };
     // The file that is included before what includes it.
     carry_out(settings.into_iter().chain([central, include]).collect(), wishes.dry_run)
 }
 
-/// Which of the keys that ssh tries by itself are there. In everybody's file none: that of one user would be named in it.
+/// The first line that has ssh add keys to an agent, if this file says so by itself.
+fn adds_keys(text: &[u8]) -> Option<usize> {
+    let says_so = |line: &[u8]| {
+        let line = String::from_utf8_lossy(line).to_ascii_lowercase();
+        let mut words = line.split([' ', '\t', '=', '"', '\r']).filter(|word| !word.is_empty());
+        words.next() == Some("addkeystoagent") && words.next().is_some_and(|word| !matches!(word, "no" | "false"))
+    };
+    text.split(|byte| *byte == b'\n').position(says_so).map(|position| position + 1)
+}
+
+/// Which of the keys that ssh tries by itself are there.
 fn default_keys_there(home: Option<&Path>) -> Vec<&'static str> {
     let is_there = |key: &&str| home.zip(key.strip_prefix("~/")).is_some_and(|(home, below)| home.join(below).exists());
     DEFAULT_KEYS.into_iter().filter(is_there).collect()

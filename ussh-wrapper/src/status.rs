@@ -23,7 +23,7 @@ pub struct Status {
     agent: Option<String>,
     /// The key's file, where `keep_in` is "files".
     files: Option<String>,
-    /// Why there is no agent.
+    /// Why there is no agent, or why it is of no use.
     agent_problem: Option<String>,
     /// The CAs, in order.
     ca: Vec<String>,
@@ -60,12 +60,17 @@ impl Status {
             Err(problem) => (None, Some(problem.to_string()), Vec::new()),
         };
         let place = keeper.as_ref().map(|keeper| keeper.place().display().to_string());
+        let unfit = match &keeper {
+            Some(Keeper::Agent(agent)) => agent.takes_certificates().err().map(|problem| problem.to_string()),
+            Some(Keeper::Files(_) | Keeper::OwnKey(_)) | None => None,
+        };
+        let agent_problem = agent_problem.or(unfit);
         let (agent, files) = match keeper {
-            Some(Keeper::Files(_)) => (None, place),
+            Some(Keeper::Files(files)) => (None, files.key().map(|key| key.display().to_string()).or(place)),
             Some(Keeper::Agent(_) | Keeper::OwnKey(_)) | None => (place, None),
         };
         Status {
-            good: held.iter().any(|held| held.standing == Standing::Good),
+            good: agent_problem.is_none() && held.iter().any(|held| held.standing == Standing::Good),
             agent,
             files,
             agent_problem,
@@ -105,13 +110,20 @@ impl Status {
             Some(files) => ("files", files.as_str()),
             None => ("agent", self.agent.as_deref().or(self.agent_problem.as_deref()).unwrap_or_default()),
         };
+        let beside = self.agent_problem.as_ref().filter(|_| self.agent.is_some());
         let ca = if self.ca.is_empty() { "none configured".to_owned() } else { self.ca.join(", ") };
-        let _ = writeln!(text, "{label}        {place}\nCA           {ca}");
+        let _ = writeln!(text, "{label}        {place}");
+        if let Some(problem) = beside {
+            let _ = writeln!(text, "             {problem}");
+        }
+        let _ = writeln!(text, "CA           {ca}");
         for shown in &self.certificates {
             let _ = writeln!(text, "certificate  {}", shown.to_text());
         }
         if self.certificates.is_empty() {
-            text.push_str("certificate  none of this CA\n");
+            // Where it is promised, it comes.
+            let next = if self.ca.is_empty() || self.agent_problem.is_some() { "" } else { "; `ussh` asks it for one" };
+            let _ = writeln!(text, "certificate  none of this CA{next}");
         }
         if !self.locked.is_empty() {
             let names = self.locked.iter().map(|key| key.name()).collect::<Vec<_>>().join(", ");

@@ -1,11 +1,16 @@
 //! The agent that `SSH_AUTH_SOCK` names, taken only if it is the user's own.
 
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use ussh_core::agent::{Agent, AgentError};
+use ussh_core::agent::{Agent, AgentError, Constraints, Identity};
+use ussh_core::certificate::{Certificate, CertificateKind};
+use ussh_core::clock::{Clock, SystemClock, UnixTime};
+use ussh_core::issue::CertificateTemplate;
+use ussh_core::keys::PrivateKey;
 use ussh_os::agent_socket::{ConnectError, connect_as};
 use ussh_os::process;
 
@@ -54,6 +59,24 @@ pub enum AgentProblem {
         /// Its program.
         program: String,
     },
+    /// It was tried with a key that is good for nothing.
+    #[error("the agent at SSH_AUTH_SOCK={path} ({program}) takes no certificate: {source}")]
+    TakesNoKey {
+        /// Value of the variable.
+        path: PathBuf,
+        /// Its program.
+        program: String,
+        /// What it said.
+        source: AgentError,
+    },
+    /// The guarded agent itself, which is for hosts.
+    #[error(
+        "SSH_AUTH_SOCK={path} is the guarded agent of `ussh`, which is for hosts: it signs no login and takes no key"
+    )]
+    Guarded {
+        /// Value of the variable.
+        path: PathBuf,
+    },
     /// No agent, but files.
     #[error("{0}")]
     Files(String),
@@ -90,6 +113,8 @@ impl AgentProblem {
             | AgentProblem::WrongUser { .. }
             | AgentProblem::NotStarted(_)
             | AgentProblem::TakesNone { .. }
+            | AgentProblem::TakesNoKey { .. }
+            | AgentProblem::Guarded { .. }
             | AgentProblem::Files(_)
             | AgentProblem::ClientKey(_)
             | AgentProblem::KeyMissing { .. }
@@ -98,10 +123,32 @@ impl AgentProblem {
     }
 }
 
+impl AgentProblem {
+    /// Whether a certificate has no place there, and ssh itself may still have use for what is there. Somebody else's agent is none of these, and no agent a reason to start one.
+    pub fn is_no_place(&self) -> bool {
+        match self {
+            AgentProblem::NotStarted(_)
+            | AgentProblem::TakesNone { .. }
+            | AgentProblem::TakesNoKey { .. }
+            | AgentProblem::Guarded { .. }
+            | AgentProblem::Files(_)
+            | AgentProblem::KeyMissing { .. }
+            | AgentProblem::Broken { .. } => true,
+            AgentProblem::NotSet
+            | AgentProblem::Unreachable { .. }
+            | AgentProblem::WrongUser { .. }
+            | AgentProblem::ClientKey(_) => false,
+        }
+    }
+}
+
 /// Name of the socket of the agent that we start, in the user's folder for this login.
 const OWN: &str = "ssh-agent";
 /// Names of the sockets that systemd keeps for a user's ssh-agent, in the runtime folder: Debian's, and others'.
 const SYSTEMD: [&str; 2] = ["openssh_agent", "ssh-agent.socket"];
+
+/// How long a key that is only tried may stay, seconds.
+const TRIAL_SECONDS: u32 = 5;
 
 /// GnuPG's agent.
 const GPG_AGENT: &str = "gpg-agent";
@@ -117,12 +164,36 @@ fn others() -> impl Iterator<Item = UserAgent> {
     systemd.chain(own).filter(|path| path.exists()).map(UserAgent::at)
 }
 
+/// A key that nobody knows, with a certificate of a CA that nobody knows.
+fn trial() -> Option<(PrivateKey, Certificate)> {
+    let (key, ca) = (PrivateKey::generate_ed25519().ok()?, PrivateKey::generate_ed25519().ok()?);
+    let now = SystemClock.now().0;
+    let template = CertificateTemplate {
+        public_key: key.public_key(),
+        serial: 1,
+        kind: CertificateKind::User,
+        key_id: "trial".into(),
+        principals: vec!["trial".into()],
+        valid_after: UnixTime(now),
+        valid_before: UnixTime(now.saturating_add(TRIAL_SECONDS.into())),
+        critical_options: Vec::new(),
+        extensions: Vec::new(),
+    };
+    let certificate = template.sign(&ca).ok()?;
+    Some((key, certificate))
+}
+
 impl UserAgent {
     /// The one that `SSH_AUTH_SOCK` names. Where nobody listens there: the one that systemd keeps for the user, or that `ussh` has started for this login.
     /// # Errors
-    /// [`AgentProblem::NotSet`]
+    /// [`AgentProblem::NotSet`], [`AgentProblem::Guarded`]
     pub fn from_environment() -> Result<Self, AgentProblem> {
         let named = Self::named_by_environment();
+        if let Ok(agent) = &named
+            && agent.is_guarded()
+        {
+            return Err(AgentProblem::Guarded { path: agent.path.clone() });
+        }
         if named.as_ref().is_ok_and(|agent| !agent.connect().is_err_and(|problem| problem.is_no_agent())) {
             return named;
         }
@@ -163,9 +234,50 @@ impl UserAgent {
             _ => Ok(()),
         }
     }
+    /// Whether it is our own process in front of one. By its place, and not by what it says: it is to cost nothing.
+    fn is_guarded(&self) -> bool {
+        let is_named = |path: &Path| path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"agent."));
+        if !is_named(&self.path) {
+            return false;
+        }
+        // The name that the written ssh_config has is a link.
+        let Ok(real) = self.path.canonicalize() else { return false };
+        let is_home = |folder: &Path| {
+            Home::open(process::real_uid())
+                .is_ok_and(|home| home.folder().canonicalize().is_ok_and(|own| own == folder))
+        };
+        is_named(&real) && real.parent().is_some_and(is_home)
+    }
+    /// The same of one that is forwarded from elsewhere, by what it lists.
+    pub fn is_guarded_by(&self, listed: &[Identity]) -> bool {
+        let is_certificate = |identity: &&Identity| Certificate::is_certificate_blob(&identity.blob);
+        let mut certificates = listed.iter().filter(is_certificate).peekable();
+        certificates.peek().is_some() && certificates.all(Identity::takes_clear_challenges)
+    }
+    /// Tries it with a key and certificate that nobody knows: better now than after the password. A locked agent looks like an empty one, and some take no certificates, or none with a lifetime.
+    /// # Errors
+    /// [`AgentProblem`]
+    pub fn try_out(&self) -> Result<(), AgentProblem> {
+        let refused = |source| AgentProblem::TakesNoKey {
+            path: self.path.clone(),
+            program: self.program().unwrap_or_else(|| "unknown".to_owned()),
+            source,
+        };
+        self.takes_certificates()?;
+        // That it cannot be made says nothing of the agent.
+        let Some((key, certificate)) = trial() else { return Ok(()) };
+        let mut agent = self.connect()?;
+        let constraints = Constraints { lifetime_seconds: Some(TRIAL_SECONDS), confirm: false };
+        agent.add_certificate(&certificate, &key, "ussh: a trial", &constraints).map_err(refused)?;
+        // It goes by itself as well.
+        let _ = agent.remove(certificate.blob());
+        Ok(())
+    }
     /// Who listens there: the program's name, as the kernel has it. GnuPG's has become another process since it began to listen, or is still to be started: it is known by its socket's name.
     pub fn program(&self) -> Option<String> {
-        if self.path.file_name().is_some_and(|name| name == GPG_SOCKET) {
+        // Whatever it is called here.
+        let real = self.path.canonicalize();
+        if real.as_ref().unwrap_or(&self.path).file_name().is_some_and(|name| name == GPG_SOCKET) {
             return Some(GPG_AGENT.to_owned());
         }
         let groups = process::groups().ok()?;
@@ -205,5 +317,26 @@ impl UserAgent {
     /// Names this agent in an error of a talk with it.
     pub fn broken(&self, source: AgentError) -> AgentProblem {
         AgentProblem::Broken { path: self.path.clone(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn an_agent_that_is_forwarded_guarded_is_known_by_all_its_certificates() {
+        let (_, certificate) = trial().unwrap();
+        let key = PrivateKey::generate_ed25519().unwrap().public_key();
+        let identity = |blob: &[u8], comment: &str| Identity { blob: blob.to_vec(), comment: comment.into() };
+        let guarded = identity(certificate.blob(), "ussh alice serial 1 challenge@ussh");
+        let plain = identity(certificate.blob(), "ussh alice serial 1");
+        let bare = identity(key.blob(), "alice@laptop");
+        let agent = UserAgent::at("/nowhere".into());
+        assert!(agent.is_guarded_by(&[guarded.clone(), bare.clone()]));
+        for listed in [vec![], vec![bare], vec![guarded, plain]] {
+            assert!(!agent.is_guarded_by(&listed), "{listed:?}");
+        }
     }
 }

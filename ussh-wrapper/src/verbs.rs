@@ -49,12 +49,14 @@ pub enum Operands {
     Nothing,
     /// Exactly these, by the names that people are shown.
     Named(&'static [&'static str]),
-    /// All that follows is ssh's, and is not looked at: no options of ours then. Whether it may be nothing.
+    /// All that follows is ssh's, but for so many words before, and is not looked at: no options of ours then.
     ForSsh {
         /// What people are shown.
         shown: &'static str,
         /// At least one argument.
         needed: bool,
+        /// How many of the first are not ssh's.
+        ours: usize,
     },
 }
 
@@ -64,6 +66,7 @@ pub enum Operands {
 pub enum Which {
     Login,
     Force,
+    Reason,
     Check,
     Status,
     Logout,
@@ -95,6 +98,20 @@ const CA: VerbOption = VerbOption { name: "--ca", value: "CA", does: "the CA, wh
 const SYSTEM: VerbOption = VerbOption { name: "--system", value: "", does: "for everybody on this machine" };
 const DRY_RUN: VerbOption =
     VerbOption { name: "--dry-run", value: "", does: "show what would change, and change nothing" };
+const REASON: VerbOption = VerbOption {
+    name: "--reason",
+    value: "TEXT",
+    does: "what for, where the CA wants to know; it keeps that in its inventory",
+};
+const FOR: VerbOption =
+    VerbOption {
+        name: "--for", value: "TIME", does: "a certificate for 30m, 8h, …: as far as the CA's policy allows"
+    };
+const PRINCIPALS: VerbOption = VerbOption {
+    name: "--principals",
+    value: "NAMES",
+    does: "for these only of those that you may have, with commas between",
+};
 const EVERYWHERE: VerbOption =
     VerbOption { name: "--everywhere", value: "", does: "and have the CA revoke them: no copy is good any more" };
 const SERVE: VerbOption = VerbOption { name: "--serve", value: "", does: "" };
@@ -105,10 +122,17 @@ const fn verb(name: &'static str, which: Which, does: &'static str) -> Verb {
 
 /// All our verbs.
 pub const VERBS: &[Verb] = &[
-    verb("--login", Which::Login, "log in at the CA now, whatever the agent holds"),
     Verb {
-        operands: Operands::ForSsh { shown: "[ssh arguments…]", needed: false },
-        ..verb("--force", Which::Force, "the same, then run ssh")
+        options: &[REASON, FOR, PRINCIPALS],
+        ..verb("--login", Which::Login, "log in at the CA now, whatever the agent holds")
+    },
+    Verb {
+        operands: Operands::ForSsh { shown: "[ssh arguments…]", needed: false, ours: 0 },
+        ..verb("--force", Which::Force, "log in at the CA now, then run ssh")
+    },
+    Verb {
+        operands: Operands::ForSsh { shown: "TEXT [ssh arguments…]", needed: true, ours: 1 },
+        ..verb("--reason", Which::Reason, "log in at the CA now, and say what for; then run ssh, if more follows")
     },
     Verb {
         options: &[AGENT],
@@ -198,7 +222,7 @@ impl Verb {
     pub fn read(&'static self, following: Vec<OsString>) -> Result<Following, UsageError> {
         let mut read = Following { options: Vec::new(), operands: Vec::new() };
         let (most, needed): (usize, &[&str]) = match self.operands {
-            Operands::ForSsh { needed: true, shown } if following.is_empty() => {
+            Operands::ForSsh { needed: true, shown, .. } if following.is_empty() => {
                 return Err(UsageError::Missing { verb: self.name, wanted: shown.to_owned() });
             }
             Operands::ForSsh { .. } => {

@@ -94,7 +94,15 @@ impl Report {
                 return Err(Fault::new(behind.to_string(), "set this machine's clock"));
             }
             self.ca(&config, &judge, sources.uid)?;
-            let place = if keeper.agent().is_some() { "the agent" } else { "the files" };
+            let place = match &keeper {
+                Keeper::Agent(agent) => {
+                    // A locked one lists nothing.
+                    agent.try_out()?;
+                    "the agent"
+                }
+                Keeper::Files(_) => "the files",
+                Keeper::OwnKey(_) => "the file for your own key",
+            };
             return Err(no_good_certificate(&host, &held, &listed, place, now));
         };
         self.login(&host, &good.certificate, &keeper, listed.len())
@@ -145,7 +153,14 @@ impl Report {
                 let listed = keeper.list()?;
                 Ok((keeper, listed))
             }
-            keeper @ (Keeper::Agent(_) | Keeper::Files(_)) => Ok((keeper, listed)),
+            Keeper::Agent(agent) => {
+                agent.takes_certificates()?;
+                if agent.is_guarded_by(&listed) {
+                    return Err(AgentProblem::Guarded { path: agent.path().to_path_buf() }.into());
+                }
+                Ok((Keeper::Agent(agent), listed))
+            }
+            keeper @ Keeper::Files(_) => Ok((keeper, listed)),
         }
     }
 
@@ -244,7 +259,11 @@ fn no_good_certificate(host: &Host, held: &[Held], listed: &[Identity], place: &
                 ),
                 "get the CA's key anew from your administrator, or run ussh, if that certificate is of another CA",
             ),
-            None => Fault::new(format!("there is no certificate in {place}"), "run ussh: it gets one"),
+            // The CA's clock is not seen from here, and a certificate that is judged by a wrong one would not be taken.
+            None => Fault::new(
+                format!("there is no certificate in {place}"),
+                format!("run ussh: it gets one, if this machine's clock is right, which says {now}"),
+            ),
         };
     }
     if held.iter().any(|held| held.standing == Standing::EndsSoon) {

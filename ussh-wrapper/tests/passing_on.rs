@@ -302,7 +302,10 @@ fn what_is_said_after_a_failed_login_fits_who_refused() {
     for (code, wanted) in [
         (
             255,
-            ["the login at the CA ca.example.com as alice failed (exit status: 255)", "there is no terminal to ask on"],
+            [
+                "the login at the CA ca.example.com as alice failed: ssh has ended without a word",
+                "there is no terminal to ask on",
+            ],
         ),
         (1, ["the CA ca.example.com let alice in, but gave no certificate", "see what it said above"]),
         (0, ["but no good certificate has come", "check `user_ca_file`"]),

@@ -1,7 +1,11 @@
 # ussh: its own verbs, and otherwise what ssh completes.
 complete -c ussh --wraps ssh
 complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l login -d 'log in at the CA now, whatever the agent holds'
-complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l force -d 'the same, then run ssh'
+complete -c ussh -n 'contains -- --login (commandline -opc)[2]' -x -l reason -d 'what for, where the CA wants to know; it keeps that in its inventory'
+complete -c ussh -n 'contains -- --login (commandline -opc)[2]' -x -l for -d 'a certificate for 30m, 8h, …: as far as the CA\'s policy allows'
+complete -c ussh -n 'contains -- --login (commandline -opc)[2]' -x -l principals -d 'for these only of those that you may have, with commas between'
+complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l force -d 'log in at the CA now, then run ssh'
+complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l reason -d 'log in at the CA now, and say what for; then run ssh, if more follows'
 complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l check -d 'exit 0 if there is a good certificate, else 1; prints nothing'
 complete -c ussh -n 'contains -- --check (commandline -opc)[2]' -l agent -d 'and see to it that the guarded agent runs where ssh_config looks for it'
 complete -c ussh -n 'test (count (commandline -opc)) -eq 1' -l status -d 'agent, CA, certificates and the time they have left; exits as --check'

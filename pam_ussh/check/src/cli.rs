@@ -52,6 +52,8 @@ Rules:
                      /etc/pam.d, unless --installed)
   group              a group that the options name does not exist (a note as
                      for files)
+  no-records         bind_session=yes, and sshd has no session line of ours:
+                     nobody's login is known
   no-revocation      note: a line without revoked_keys=
   service-table      [service.NAME] in the file of options, and no stack of that
                      name: a warning, or a note for sudo, su, doas and sshd

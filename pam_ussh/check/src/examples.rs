@@ -4,7 +4,7 @@
 type Example = (&'static str, &'static str, &'static str);
 
 /// Every option.
-pub const EXAMPLES: [Example; 19] = [
+pub const EXAMPLES: [Example; 20] = [
     ("ca_file", "/etc/ssh/trusted_user_ca", "\"/etc/ssh/trusted_user_ca\""),
     ("revoked_keys", "/etc/ssh/revoked_keys", "\"/etc/ssh/revoked_keys\""),
     ("krl_max_age", "1d", "86400"),
@@ -20,6 +20,7 @@ pub const EXAMPLES: [Example; 19] = [
     ("cue_prompt", "Touch the key", "\"Touch the key\""),
     ("agent_socket", "/run/agent.sock", "\"/run/agent.sock\""),
     ("agent_search", "yes", "true"),
+    ("bind_session", "yes", "true"),
     ("account_exempt_group", "automation", "\"automation\""),
     ("spool_failure", "refuse", "\"refuse\""),
     ("debug", "", "true"),

@@ -79,7 +79,8 @@ pub fn place(service: &str, facility: Facility) -> Result<(), Wrong> {
 
 /// Options on the line that only the talk with an agent has a use for, where none is asked: sshd's `auth` judges the certificate of the login.
 pub fn idle(service: &str, facility: Facility, arguments: Option<&[String]>) -> Option<Wrong> {
-    const OF_THE_AGENT: [&str; 6] = ["agent_search", "agent_socket", "cue", "cue_prompt", "timeout", "touch_timeout"];
+    const OF_THE_AGENT: [&str; 7] =
+        ["agent_search", "agent_socket", "bind_session", "cue", "cue_prompt", "timeout", "touch_timeout"];
     if service != "sshd" || facility != Facility::Auth {
         return None;
     }
@@ -181,6 +182,7 @@ fn wrong(problem: &Problem, file: Option<String>, arguments: Option<&[String]>) 
             None => format!("{name}: {what}"),
         },
         Problem::Contradiction { name, .. } => consistent(name).into(),
+        Problem::NotHere { name, .. } => format!("take {name} out of here"),
         Problem::File(_) if unreadable => "run this as root".into(),
         // They say it themselves.
         Problem::NotText | Problem::Repeated { .. } | Problem::File(_) => String::new(),
@@ -195,6 +197,7 @@ fn consistent(name: &str) -> &'static str {
     match name {
         "require_user_principal" => "require_user_principal=no authorized_principals=ops,oncall",
         "krl_max_age" => "revoked_keys=/etc/ssh/revoked_keys krl_max_age=1d",
+        "bind_session" => "bind_session=yes, without agent_socket=",
         "agent_search" => "agent_socket=/run/agent.sock, without agent_search=yes",
         "authorized_principals" => "authorized_principals=ops,oncall, without authorized_principals_file=",
         _ => "keep one of them, or add what is lacking",

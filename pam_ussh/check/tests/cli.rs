@@ -31,6 +31,7 @@ fn a_line_is_judged_as_the_module_would() {
             1,
             "the certificate cannot be seen there",
         ),
+        (&["--options", "bind_session=yes", "--service", "sshd"], 1, "instead: take bind_session out of here"),
         (&["--options", "config=/nonexistent/file"], 1, "/nonexistent/file"),
     ] {
         let (got, said) = check(arguments);
@@ -45,6 +46,7 @@ fn what_is_wrong_with_a_line_comes_with_something_to_paste() {
         ("krl_max_age=1d", "revoked_keys=/etc/ssh/revoked_keys krl_max_age=1d"),
         ("require_user_principal=no", "require_user_principal=no authorized_principals=ops,oncall"),
         ("agent_search=yes agent_socket=/a", "agent_socket=/run/agent.sock, without agent_search=yes"),
+        ("bind_session=yes agent_socket=/a", "bind_session=yes, without agent_socket="),
         ("ca_file=user_ca", "for example ca_file=/etc/ssh/trusted_user_ca"),
         ("timeout=301", "for example timeout=5s"),
         ("group=", "group=admins, or leave it out"),
@@ -181,6 +183,7 @@ fn help_and_manual_name_every_rule_option_and_status() {
         "not-asked",
         "exemption",
         "companion",
+        "no-records",
     ];
     // Where a rule is a literal behind its severity, it is one of these.
     for found in source.split("Severity::").skip(1).filter_map(|rest| rest.split_once('"')) {

@@ -385,9 +385,9 @@ fn a_stack_by_a_relative_name_is_judged_as_by_its_whole_name() {
 #[test]
 fn what_asks_for_no_agent_has_no_use_for_its_options() {
     let Some(world) = World::new() else { return };
-    let options = format!("{} agent_search=yes cue max_age=8h", world.good());
+    let options = format!("{} agent_search=yes cue bind_session=no max_age=8h", world.good());
     let (status, found) = world.found("option", &["--service", "sshd", "--options", &options]);
-    let what = "no agent is asked in sshd: agent_search, cue has no use there";
+    let what = "no agent is asked in sshd: agent_search, cue, bind_session has no use there";
     assert_eq!((status, found[0][0].as_str(), found[0][1].as_str()), (0, "note", what));
     assert_eq!(world.found("option", &["--options", &options]).1.len(), 0);
 }

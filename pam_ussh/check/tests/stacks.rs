@@ -590,6 +590,27 @@ fn the_other_service_of_a_program_is_looked_at() {
 }
 
 #[test]
+fn a_line_that_binds_to_logins_needs_their_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let (sudo, sshd) = (folder.path().join("sudo"), folder.path().join("sshd"));
+    let found = || {
+        let (status, findings) = findings(&["--stack", sudo.to_str().unwrap()]);
+        let found = findings.into_iter().filter(|finding| finding["rule"] == "no-records");
+        (status, found.map(|finding| finding["line"].as_u64().unwrap()).collect::<Vec<_>>())
+    };
+    fs::write(&sudo, "auth required pam_ussh.so bind_session=yes\naccount required pam_ussh.so bind_session=yes\n")
+        .unwrap();
+    assert_eq!(found(), (0, vec![]), "nothing is known of sshd here");
+    fs::write(&sshd, "auth required pam_unix.so\nsession required pam_unix.so\n").unwrap();
+    assert_eq!(found(), (1, vec![1, 2]));
+    fs::write(&sshd, "auth required pam_unix.so\nsession requisite pam_ussh.so\n").unwrap();
+    assert_eq!(found(), (0, vec![]));
+    fs::write(&sshd, "session required pam_unix.so\n").unwrap();
+    fs::write(&sudo, "auth required pam_ussh.so\naccount required pam_ussh.so bind_session=no\n").unwrap();
+    assert_eq!(found(), (0, vec![]));
+}
+
+#[test]
 fn another_name_can_be_given_for_the_service() {
     let folder = tempfile::tempdir().unwrap();
     let stack = folder.path().join("new-stack");

@@ -48,6 +48,8 @@ pub struct AuthOptions {
     pub agent_socket: Option<PathBuf>,
     /// Whether another live socket is looked for where SSH_AUTH_SOCK is dead. Never with `agent_socket`.
     pub agent_search: bool,
+    /// Whether certificate and agent must be those of the login that the caller's process descends from. Never with `agent_socket`, nor in sshd.
+    pub bind_session: bool,
     /// More in the log.
     pub debug: bool,
 }
@@ -80,6 +82,7 @@ impl Facet for AuthOptions {
             cue: cue(given)?,
             agent_search: agent_search.unwrap_or(agent_socket.is_none()),
             agent_socket,
+            bind_session: given.yes_or_no("bind_session")?.unwrap_or(false),
             debug: given.flag("debug").unwrap_or(false),
         };
         options.check().map(|()| options)
@@ -102,6 +105,12 @@ impl AuthOptions {
             return contradiction(
                 "agent_search",
                 "agent_search=yes and agent_socket= exclude each other: keep one of them",
+            );
+        }
+        if self.bind_session && self.agent_socket.is_some() {
+            return contradiction(
+                "bind_session",
+                "bind_session=yes and agent_socket= exclude each other: the agent must be that of the caller's own login",
             );
         }
         Ok(())

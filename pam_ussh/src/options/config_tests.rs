@@ -116,6 +116,20 @@ fn what_the_line_lacks_may_stand_in_the_file_and_the_other_way_round() {
 }
 
 #[test]
+fn what_binds_all_services_does_not_shut_sshd() {
+    let all = "[default]\nbind_session = true\n[service.su]\nbind_session = false\n";
+    let binds = |text: &str, service: &str| auth(text, service, &[]).map(|options| options.bind_session);
+    assert_eq!((binds(all, "sudo"), binds(all, "su"), binds(all, "sshd")), (Ok(true), Ok(false), Ok(false)));
+    assert!(SessionOptions::parse_with("sshd", Some(&[]), Some(&parse(all).unwrap())).is_ok());
+    let sshd = "[service.sshd]\nbind_session = true\n";
+    let refused = binds(sshd, "sshd").unwrap_err().to_string();
+    assert!(refused.starts_with(&format!("{FILE} [service.sshd]: bind_session=yes in sshd: ")), "{refused}");
+    assert_eq!(parse(sshd).unwrap().check().unwrap_err().to_string(), refused, "a tool says so before sshd does");
+    let both = auth("[default]\nagent_socket = \"/a\"\n", "sudo", &["bind_session=yes"]).unwrap_err().to_string();
+    assert!(both.starts_with("bind_session=yes and agent_socket= exclude each other"), "{both}");
+}
+
+#[test]
 fn refuses_what_is_no_option_wherever_it_stands() {
     for (text, complaint) in [
         ("ca_file = \"/a\"", ": unknown option ca_file; write it below [default] or [service.NAME]"),

@@ -76,6 +76,14 @@ pub enum Problem {
         /// The sentence.
         text: &'static str,
     },
+    /// An option that cannot be had in this service.
+    #[error("{text}")]
+    NotHere {
+        /// The option.
+        name: &'static str,
+        /// The sentence.
+        text: &'static str,
+    },
     /// The file is not there, is not trusted, or is not TOML.
     #[error("{0}")]
     File(String),
@@ -91,9 +99,10 @@ impl Problem {
             | Problem::NoValue(name)
             | Problem::NeedlessValue(name)
             | Problem::Value(name, _) => Some(name),
-            Problem::Repeated { name } | Problem::WrongFacility { name, .. } | Problem::Contradiction { name, .. } => {
-                Some(name)
-            }
+            Problem::Repeated { name }
+            | Problem::WrongFacility { name, .. }
+            | Problem::Contradiction { name, .. }
+            | Problem::NotHere { name, .. } => Some(name),
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::config::{Config, DEFAULT_CONFIG};
 use super::table::{Kind, OPTIONS, Spec};
 use super::{Facility, OptionError, Origin, Problem};
+use crate::sshd::SERVICE;
 
 /// A value as a line writes it (a flag's: `yes` or `no`), and where it stood.
 #[derive(Clone, Debug)]
@@ -89,6 +90,7 @@ impl Options {
         for table in config.iter().flat_map(|config| config.tables_of(service)) {
             options.add_below(facility, table);
         }
+        options.demand_a_session_to_bind_to(service)?;
         Ok(options)
     }
 
@@ -107,6 +109,18 @@ impl Options {
             }
         }
         Ok(Options(options))
+    }
+
+    /// sshd judges the certificate of the login that it opens: there is no older one. What stands in the file for all services is meant for those that can.
+    fn demand_a_session_to_bind_to(&mut self, service: &str) -> Result<(), OptionError> {
+        let Some(given) = self.0.get("bind_session").filter(|given| service == SERVICE && given.value == "yes") else {
+            return Ok(());
+        };
+        if !matches!(&given.origin, Origin::File { table, .. } if table == "default") {
+            return Err(OptionError { origin: given.origin.clone(), problem: NO_SESSION });
+        }
+        self.0.remove("bind_session");
+        Ok(())
     }
 
     /// What is given already wins. The two ways to a list of principals are one option in this.
@@ -192,6 +206,11 @@ impl Given {
         OptionError { origin: self.origin.clone(), problem: Problem::Value(name.into(), what) }
     }
 }
+
+const NO_SESSION: Problem = Problem::NotHere {
+    name: "bind_session",
+    text: "bind_session=yes in sshd: the login is opened there, and asks no agent; its place is auth and account of sudo and su",
+};
 
 /// The value of a flag that is there.
 const FLAG: &str = "yes";

@@ -62,7 +62,7 @@ const fn spec(name: &'static str, kind: Kind, facilities: &'static [Facility]) -
     Spec { name, kind, facilities, in_file: true }
 }
 
-pub(super) const OPTIONS: [Spec; 19] = [
+pub(super) const OPTIONS: [Spec; 20] = [
     spec("ca_file", Kind::Text, CERTIFICATE),
     spec("revoked_keys", Kind::Text, CERTIFICATE),
     spec("krl_max_age", Kind::Time, CERTIFICATE),
@@ -78,6 +78,7 @@ pub(super) const OPTIONS: [Spec; 19] = [
     spec("cue_prompt", Kind::Text, CERTIFICATE),
     spec("agent_socket", Kind::Text, CERTIFICATE),
     spec("agent_search", Kind::YesNo, CERTIFICATE),
+    spec("bind_session", Kind::YesNo, CERTIFICATE),
     spec("account_exempt_group", Kind::Text, ACCOUNT),
     spec("spool_failure", Kind::Text, SESSION),
     spec("debug", Kind::Flag, ANY),

@@ -43,12 +43,13 @@ fn defaults() -> AuthOptions {
         cue: None,
         agent_socket: None,
         agent_search: true,
+        bind_session: false,
         debug: false,
     }
 }
 
 /// Every option that a line of `auth` or `account` may hold, with a good value.
-const EVERYTHING: [&str; 14] = [
+const EVERYTHING: [&str; 15] = [
     "ca_file=/etc/ca",
     "group=admins",
     "authorized_principals=ops,root",
@@ -62,6 +63,7 @@ const EVERYTHING: [&str; 14] = [
     "cue_prompt=Touch the key, please",
     "agent_socket=/run/agent",
     "agent_search=no",
+    "bind_session=no",
     "debug",
 ];
 
@@ -80,6 +82,7 @@ fn everything() -> AuthOptions {
         cue: Some("Touch the key, please".into()),
         agent_socket: Some("/run/agent".into()),
         agent_search: false,
+        bind_session: false,
         debug: true,
     }
 }
@@ -108,7 +111,7 @@ fn refuses_unknown_options_by_name() {
     assert_eq!(complaint(&["grop=admins"]), "unknown option grop");
     assert_eq!(complaint(&["Debug"]), "unknown option Debug");
     assert_eq!(complaint(&["debug", ""]), "unknown option ");
-    assert_eq!(complaint(&["bind_session"]), "unknown option bind_session");
+    assert_eq!(complaint(&["wombat"]), "unknown option wombat");
     let error = auth(&["grop=admins"]).unwrap_err();
     assert_eq!((error.origin, error.problem.option()), (Origin::Line, Some("grop")));
 }
@@ -173,6 +176,10 @@ fn refuses_contradictions() {
             &["agent_search=yes", "agent_socket=/run/agent"],
             "agent_search=yes and agent_socket= exclude each other: keep one of them",
         ),
+        (
+            &["bind_session=yes", "agent_socket=/run/agent"],
+            "bind_session=yes and agent_socket= exclude each other: the agent must be that of the caller's own login",
+        ),
     ] {
         assert_eq!(complaint(line), text);
         assert_eq!(account(line).unwrap_err().to_string(), text);
@@ -190,6 +197,22 @@ fn a_socket_of_the_line_s_ends_the_search() {
 }
 
 #[test]
+fn a_session_is_bound_where_there_is_one_to_bind_to() {
+    assert!(auth(&["bind_session=yes"]).unwrap().bind_session);
+    assert!(account(&["bind_session=yes", "agent_search=no"]).unwrap().auth.bind_session);
+    let sshd = |line: &[&str]| {
+        let line: Vec<String> = line.iter().map(|argument| (*argument).to_owned()).collect();
+        AuthOptions::parse_with("sshd", Some(&line), None)
+    };
+    let refused = sshd(&["bind_session=yes"]).unwrap_err().to_string();
+    assert!(refused.starts_with("bind_session=yes in sshd: the login is opened there"), "{refused}");
+    assert!(!sshd(&["bind_session=no"]).unwrap().bind_session);
+    assert_eq!(sshd(&["bind_session=perhaps"]).unwrap_err().to_string(), "option bind_session must be yes or no");
+    let only = "option bind_session is for auth and account only";
+    assert_eq!(session(&["bind_session=yes"]).unwrap_err().to_string(), only);
+}
+
+#[test]
 fn refuses_values_that_are_none() {
     let time = "seconds above 0, or a number with s, m, h or d behind it";
     let pattern = "an absolute path, with no %-sequences but %u, %U and %%";
@@ -202,6 +225,7 @@ fn refuses_values_that_are_none() {
         ("config=pam_ussh.toml", "an absolute path"),
         ("require_user_principal=No", "yes or no"),
         ("agent_search=true", "yes or no"),
+        ("bind_session=1", "yes or no"),
         ("authorized_principals=a,,b", names),
         ("authorized_principals=a,", names),
         ("authorized_principals_file=p/%u", pattern),

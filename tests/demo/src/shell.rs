@@ -20,11 +20,14 @@ You are alice on laptop. Passwords: alice `PASSWORD_ALICE`, bob `PASSWORD_BOB`, 
   ussh --login                        log in again, whatever you hold
   ssh -A ca whoami                    the CA is an ssh server like any other
   ssh rogue                           a server without a certificate: refused, nobody is asked
-  ssh web1 doas id                    doas asks it too
-  ssh web1 su -c id                   su wants a certificate that names root: refused
-  ssh web1 pam-ussh-check --user alice
+  ussh web1 doas id                   doas asks it too
+  ussh web1 su -c id                  su wants a certificate that names root: refused
+  ussh web1 pam-ussh-check --user alice
                                       what pam_ussh thinks of each certificate that your agent holds
-  ssh -t web1 tmux                    leave it by C-b d; `ssh -t web1 tmux attach` comes back, and sudo in it finds the agent of the new connection
+  ussh -t web1 tmux                   leave it by C-b d; `ussh -t web1 tmux attach` comes back, and sudo in it finds the agent of the new connection
+  ussh --log                          who had your agent sign what: it is the guarded one that the hosts get
+  ussh --why rogue                    what is wrong with a login there, and the one thing to do
+  ussh --write-config                 from now on plain `ssh web1 sudo id` does all this, and so do git, scp and rsync; `ussh --remove-config` takes it back
   su - bob                            bob's certificates last 16 seconds: `ussh web1` there, and see his session end
 
 The administrators' side, as root. Each host's log is its /var/log/auth.log. If this machine has tmux, it gives you several terminals.
@@ -56,7 +59,8 @@ HostCertificate /etc/ssh/ssh_host_ed25519_key-cert.pub
 
 /// A shell for alice, until she leaves it.
 pub fn shell(world: &World) -> ExitCode {
-    if let Err(error) = open_the_cas_machine(world).and_then(|()| set_up_su_and_doas(world)) {
+    let set_up = open_the_cas_machine(world).and_then(|()| set_up_su_and_doas(world));
+    if let Err(error) = set_up.and_then(|()| world.guard_agents("web*")) {
         return not_set_up(&error);
     }
     let card = CARD.replace("PASSWORD_ALICE", world.password("alice")).replace("PASSWORD_BOB", world.password("bob"));

@@ -127,18 +127,23 @@ fn every_command_of_the_card_does_what_the_card_says() {
         ("ussh --status", "good, "),
         ("ssh -A ca whoami", "\nalice\r\n"),
         ("ussh --login", "is in your agent."),
-        ("ssh web1 doas id", "uid=0(root)"),
-        ("ssh web1 su -c id", "su: Authentication failure"),
-        ("ssh web1 pam-ussh-check", "for alice: accepted"),
+        ("ussh web1 doas id", "uid=0(root)"),
+        ("ussh web1 su -c id", "su: Authentication failure"),
+        ("ussh web1 pam-ussh-check", "for alice: accepted"),
+        ("ussh --log ", "signed   web1: doas as alice"),
+        ("ussh --why rogue", "Do:"),
+        ("ussh --write-config", "/.ssh/config"),
     ] {
         let seen = person.runs(command(&card, begin), &alices, LAPTOP);
         assert!(seen.contains(shown), "{begin}: {seen}");
     }
+    let seen = person.runs("ssh web1 sudo id", "never asked", LAPTOP);
+    assert!(seen.contains("uid=0(root)"), "{seen}");
     let rogue = person.runs(command(&card, "ssh rogue"), "never asked", LAPTOP);
     assert!(rogue.contains("Host key verification failed.") && !rogue.contains("assword"), "{rogue}");
 
     // tmux keeps the socket of a connection that goes; it needs a terminal that can do more than none.
-    let tmux = command(&card, "ssh -t web1 tmux");
+    let tmux = command(&card, "ussh -t web1 tmux");
     person.types(&format!("TERM=xterm {tmux}"));
     person.sees("alice@web1");
     person.hits("\u{2}d");
@@ -167,7 +172,7 @@ fn every_command_of_the_card_does_what_the_card_says() {
     person.runs("exit", "", LAPTOP);
 
     // … and brought to web1, whose session it ends.
-    person.runs(command(&card, "ussh -t web1"), "", WEB1);
+    person.runs(command(&card, "ussh -t web1 sudo"), "", WEB1);
     let seen = person.runs(command(&card, "ussh-hostd sessions"), "", WEB1);
     assert!(seen.contains(&format!("alice (serial {serial})")), "{seen}");
     let seen = person.runs(command(&card, "ussh-hostd status"), "", WEB1);

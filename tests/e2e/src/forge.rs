@@ -141,6 +141,11 @@ impl Forged {
         &self.public
     }
 
+    /// The certificate, one line as in OpenSSH's files.
+    pub fn certificate(&self) -> &[u8] {
+        &self.certificate
+    }
+
     /// Puts it on the laptop as `~/NAME`, `~/NAME.pub` and `~/NAME-cert.pub` of a person.
     ///
     /// # Errors

@@ -11,7 +11,9 @@ mod inventory;
 mod leftover;
 mod records;
 mod relay;
+mod stand_in;
 mod unattended;
+mod watcher;
 mod world;
 
 pub use agent::{PersonAgent, Shell, WAY_IN};
@@ -23,4 +25,5 @@ pub use leftover::Leftover;
 pub use records::SPOOL;
 pub use relay::{Connection, Relay, RelayPlan, SocketType};
 pub use ussh_lab as lab;
+pub use watcher::Watcher;
 pub use world::{AGENT, CA_DIR, FEED, POLICY, SSHD_WITH_CERTIFICATES, World, WorldPlan};

@@ -495,6 +495,17 @@ impl World {
         hostd.wait_for_output("Watching", SOON)
     }
 
+    /// The laptop as README sets it up: these hosts get the guarded agent, by a `[[host]]` table, and nothing lends them the whole one.
+    ///
+    /// # Errors
+    /// If the laptop's files cannot be read or written.
+    pub fn guard_agents(&self, pattern: &str) -> Result<()> {
+        let laptop = self.host("laptop");
+        let config = laptop.read_file("/etc/ussh/ussh.toml")?;
+        laptop.write_file("/etc/ussh/ussh.toml", 0o644, format!("{config}\n[[host]]\nmatch = [\"{pattern}\"]\n"))?;
+        laptop.run(["sed", "-i", "/ForwardAgent/d", "/etc/ssh/ssh_config.d/ussh.conf"])?.ok().map(drop)
+    }
+
     fn set_up_laptop(&self) -> Result<()> {
         let (ca, laptop) = (self.host("ca"), self.host("laptop"));
         let public = |name: &str| ca.read_bytes(&format!("{CA_DIR}/public/{name}"));

@@ -39,11 +39,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let known = world.host("ca").read_bytes(&format!("{CA_DIR}/public/known_hosts")).unwrap();
     web1.write_file("/etc/ssh/ssh_known_hosts", 0o644, known).unwrap();
     web1.script("ssh-keygen -q -t ed25519 -N '' -f /root/thief; cp /root/thief.pub /root/alice.pub").unwrap();
-    let laptop = world.host("laptop");
-    let config = laptop.read_file("/etc/ussh/ussh.toml").unwrap();
-    laptop.write_file("/etc/ussh/ussh.toml", 0o644, format!("{config}\n[[host]]\nmatch = [\"web1\"]\n")).unwrap();
-    // The ssh_config forwards the user's own agent, which would be a choice.
-    laptop.run(["sed", "-i", "/ForwardAgent/d", "/etc/ssh/ssh_config.d/ussh.conf"]).unwrap().ok().unwrap();
+    world.guard_agents("web1").unwrap();
     world
 });
 

@@ -12,12 +12,11 @@ use ussh_e2e::{World, WorldPlan};
 const SOON: Duration = Duration::from_secs(30);
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
-    let world = WorldPlan::new("confirm").without_servers().server("web1").people(3, "admins").start().unwrap();
+    let world = WorldPlan::new("confirm").without_servers().server("web1").people(4, "admins").start().unwrap();
     let laptop = world.host("laptop");
     let config = laptop.read_file("/etc/ussh/ussh.toml").unwrap();
-    let rules = "confirm = [\"sudo*\"]\n[[host]]\nmatch = [\"web*\"]\n";
-    laptop.write_file("/etc/ussh/ussh.toml", 0o644, format!("{config}\n{rules}")).unwrap();
-    laptop.run(["sed", "-i", "/ForwardAgent/d", "/etc/ssh/ssh_config.d/ussh.conf"]).unwrap().ok().unwrap();
+    laptop.write_file("/etc/ussh/ussh.toml", 0o644, format!("{config}\nconfirm = [\"sudo*\"]\n")).unwrap();
+    world.guard_agents("web*").unwrap();
     world
 });
 
@@ -78,6 +77,38 @@ fn it_asks_on_its_terminal_and_what_is_typed_there_decides() {
 }
 
 #[test]
+fn a_question_that_nobody_answers_holds_up_no_other_and_with_several_the_answer_says_to_which() {
+    let _watch = WORLD.lab().watch();
+    let user = somebody();
+    let here = confirming(&user);
+    let first = sudo(&user);
+    here.expect("1: web1: sudo as", SOON).unwrap();
+    here.expect("[y/N] ", SOON).unwrap();
+    let second = sudo(&user);
+    here.expect("2: web1: sudo as", SOON).unwrap();
+    here.expect("(1, 2 wait for an answer: say to which, as \"1 y\" or \"1 n\") ", SOON).unwrap();
+    // Meant for whichever of them: nobody knows.
+    here.send("y\n").unwrap();
+    here.expect("that is no answer to what is asked", SOON).unwrap();
+    here.send("2 y\n").unwrap();
+    here.expect("signed\r\n", SOON).unwrap();
+    assert_eq!(second.expect_exit(SOON).unwrap().code(), 0, "{}", second.transcript());
+    here.expect("1: [y/N] ", SOON).unwrap();
+    // One that came and went: its answer, come late, is none to the other.
+    let third = sudo(&user);
+    here.expect("3: web1: sudo as", SOON).unwrap();
+    drop(third);
+    here.expect("(3: nobody waits for the answer any more, after ", SOON).unwrap();
+    here.expect("1: [y/N] ", SOON).unwrap();
+    here.send("3 y\n").unwrap();
+    here.expect("that is no answer to what is asked", SOON).unwrap();
+    here.expect("1: [y/N] ", SOON).unwrap();
+    here.send("n\n").unwrap();
+    here.expect("refused\r\n", SOON).unwrap();
+    assert_eq!(first.expect_exit(SOON).unwrap().code(), 1, "{}", first.transcript());
+}
+
+#[test]
 fn a_question_for_which_nobody_waits_any_more_is_withdrawn() {
     let _watch = WORLD.lab().watch();
     let user = somebody();
@@ -85,7 +116,7 @@ fn a_question_for_which_nobody_waits_any_more_is_withdrawn() {
     let there = sudo(&user);
     here.expect("[y/N] ", SOON).unwrap();
     WORLD.host("laptop").run(["pkill", "-KILL", "-u", &user, "-x", "ssh"]).unwrap().ok().unwrap();
-    here.expect("(nobody waits for the answer any more, after ", SOON).unwrap();
+    here.expect("(1: nobody waits for the answer any more, after ", SOON).unwrap();
     drop(there);
     let there = sudo(&user);
     here.expect("[y/N] ", SOON).unwrap();

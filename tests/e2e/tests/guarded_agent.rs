@@ -15,12 +15,7 @@ const SOON: Duration = Duration::from_secs(20);
 static WORLD: LazyLock<World> = LazyLock::new(|| {
     let plan = WorldPlan::new("guarded").without_servers().server("web1").server_on("web13", trixie_root().unwrap());
     let world = plan.people(12, "admins").start().unwrap();
-    let laptop = world.host("laptop");
-    let config = laptop.read_file("/etc/ussh/ussh.toml").unwrap();
-    let rules = "[[host]]\nmatch = [\"web*\"]\n";
-    laptop.write_file("/etc/ussh/ussh.toml", 0o644, format!("{config}\n{rules}")).unwrap();
-    // Its ssh_config forwards the user's own agent there, which would be a choice.
-    laptop.run(["sed", "-i", "/ForwardAgent/d", "/etc/ssh/ssh_config.d/ussh.conf"]).unwrap().ok().unwrap();
+    world.guard_agents("web*").unwrap();
     // sudo-rs does not know the other settings, and says so each time.
     let sudoers = "Defaults timestamp_timeout=0, passwd_tries=1\n%admins ALL=(ALL) ALL\n";
     world.host("web13").write_file("/etc/sudoers.d/ussh", 0o440, sudoers).unwrap();

@@ -1,10 +1,12 @@
-//! ussh-hostd's children are users for a connect() each, several at a time. None of these users may get at the daemon's memory by them.
+//! ussh-hostd's memory: its children are users for a connect() each, several at a time, and none of these users may get at it by them; and a thousand sessions take little of it, and none of
+//! the processor's time while nothing happens.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use ussh_e2e::lab::wait_for;
-use ussh_e2e::{Forgery, WorldPlan};
+use ussh_e2e::lab::{rounds, wait_for};
+use ussh_e2e::{Forgery, World, WorldPlan};
 
 const HOSTD: &str = "warn_before_seconds = 3\nlook_before_seconds = 4\nagent_timeout_seconds = 2\ngrace_seconds = 4\n\n[sync]\nsource = \"file:/srv/ussh-feed\"\n";
 /// Longest wait for anything.
@@ -37,9 +39,52 @@ while (time < $end && ($most < 2 || @listeners || children())) {
 print "children at a time: $most, memory opened: $opened\n";
 "##;
 
+/// As packaged, but for the feed.
+const IDLE: &str = "[sync]\nsource = \"file:/srv/ussh-feed\"\n";
+/// How many sessions cost how little, in KiB, without the program and its libraries: as installed, those take less than 4 MiB (`make bench` has all of it), and more as they are tried here.
+const SESSIONS: usize = 1000;
+const MOST: u64 = 6 * 1024;
+
+static WORLD: LazyLock<World> = LazyLock::new(|| {
+    WorldPlan::new("hostd-memory").without_servers().server("web1").server("web2").people(1, "admins").start().unwrap()
+});
+
+#[test]
+fn a_thousand_sessions_cost_six_mebibytes_at_most_and_no_wake_up_while_nothing_happens() {
+    let _watch = WORLD.lab().watch();
+    let host = WORLD.host("web2");
+    host.stop_service("ussh-hostd").unwrap();
+    host.write_file("/etc/ussh/hostd.toml", 0o644, IDLE).unwrap();
+    let _crowd = WORLD.stand_in_sessions("web2", "alice", SESSIONS).unwrap();
+
+    let daemon = host.command(["ussh-hostd", "run"]).service("ussh-hostd").unwrap();
+    daemon.wait_for_output(&format!("Watching {SESSIONS} sessions in "), SOON).unwrap();
+    // The next scan that nothing has asked for comes a minute after the first.
+    let seconds = rounds(5, 30).to_string();
+    let pid = daemon.pid().to_string();
+    let strace = ["timeout", "-s", "INT", &seconds, "strace", "-f", "-qq", "-o", "/srv/trace", "-p", &pid];
+    host.command(strace).timeout(SOON * 2).run().unwrap();
+    let trace = host.read_file("/srv/trace").unwrap();
+    let waits = trace.lines().filter(|line| line.contains("ppoll(")).count();
+    assert!(
+        (1..=2).contains(&waits),
+        "{waits} times it went to sleep in {seconds} s, of which the first is strace's: {trace}"
+    );
+    let status = host.read_file(&format!("/proc/{pid}/status")).unwrap();
+    let kib = |key: &str| -> u64 {
+        let value = status.lines().find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB"));
+        value.unwrap().parse().unwrap()
+    };
+    let (resident, program) = (kib("VmRSS:"), kib("RssFile:"));
+    println!(
+        "{SESSIONS} sessions: {resident} KiB resident, {program} of them its program and libraries; {waits} waits begun in {seconds} s"
+    );
+    assert!(resident - program <= MOST, "{resident} KiB, {program} of them its program and libraries");
+}
+
 #[test]
 fn users_whom_its_children_are_cannot_open_their_memory_which_is_the_daemons() {
-    let world = WorldPlan::new("hostd-memory").without_servers().server("web1").people(1, "admins").start().unwrap();
+    let world = &*WORLD;
     let web1 = world.host("web1");
     web1.write_file("/etc/ussh/hostd.toml", 0o644, HOSTD).unwrap();
     web1.command(["ussh-hostd", "run"]).service("ussh-hostd").unwrap().wait_for_output("Watching ", SOON).unwrap();

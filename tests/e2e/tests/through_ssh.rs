@@ -19,11 +19,8 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let config = web1.read_file("/etc/ssh/sshd_config").unwrap();
     web1.stop_service("sshd").unwrap();
     web1.start_sshd(&format!("MaxStartups 200\n{config}")).unwrap();
+    world.guard_agents("web*").unwrap();
     let laptop = world.host("laptop");
-    let config = laptop.read_file("/etc/ussh/ussh.toml").unwrap();
-    laptop.write_file("/etc/ussh/ussh.toml", 0o644, format!("{config}\n[[host]]\nmatch = [\"web*\"]\n")).unwrap();
-    // The system's ssh_config chooses nothing.
-    laptop.run(["sed", "-i", "/ForwardAgent/d", "/etc/ssh/ssh_config.d/ussh.conf"]).unwrap().ok().unwrap();
     laptop.script("mkdir -p -m 755 /srv/as-ssh && ln -s /usr/bin/ussh /srv/as-ssh/ssh").unwrap();
     laptop.write_file("/srv/counted", 0o755, COUNTED).unwrap();
     laptop.script("chmod 1777 /srv").unwrap().ok().unwrap();

@@ -9,7 +9,8 @@ use clap_mangen::roff::{Roff, bold, roman};
 use crate::Made;
 
 /// Paragraphs of the closing help text that become sections of their own.
-const SECTIONS: [&str; 5] = ["Rules", "Examples", "Exit status", "Files", "Environment"];
+const SECTIONS: [&str; 7] =
+    ["Rules", "Examples", "Exit status", "Files", "Keys of ussh.toml", "Environment", "See also"];
 
 /// Those of them that are lists of terms with what they mean, both too long for columns.
 const LISTS: [&str; 2] = ["Rules", "Examples"];

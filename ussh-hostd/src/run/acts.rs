@@ -8,6 +8,7 @@ use ussh_core::challenge::ChallengeContext;
 use ussh_core::clock::UnixTime;
 
 use super::Daemon;
+use crate::begun::{Begun, End};
 use crate::connection::Connection;
 use crate::look::{Look, NotRenewed};
 use crate::report::{Severity, on_terminal, span};
@@ -46,7 +47,7 @@ impl Daemon {
             Err(why) => return self.take_answer(id, Err(why)),
         };
         let Some(held) = self.held.get(&id) else { return };
-        let (Some(current), Some(terms)) = (held.current.clone(), held.terms.clone()) else {
+        let (Some(current), Some(terms)) = (held.current.as_deref().cloned(), held.terms.clone()) else {
             return self.take_answer(id, Err(NotRenewed::NothingNewer));
         };
         let context = ChallengeContext {
@@ -65,17 +66,10 @@ impl Daemon {
     fn warn(&self, id: ConnectionId, left: Duration) {
         let left = left.max(Duration::from_secs(1));
         let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
-        let text = format!(
-            "your certificate runs out in {}, and this session with it. To go on, run `ussh --login` on your own machine now.",
-            span(left)
-        );
+        let (sentence, reason) = time_left(left, self.config.timing.end_after);
+        let text = format!("{sentence} To go on, run `ussh --login` on your own machine now.");
         let told = held.connection.tell(Some(held.record.uid), &on_terminal(&text));
-        let detail = format!(
-            "{}: runs out in {} and is not renewed; terminals told: {}",
-            held.who(),
-            span(left),
-            told.terminals()
-        );
+        let detail = format!("{}: {reason} and is not renewed; terminals told: {}", held.who(), told.terminals());
         self.report.certificate(Severity::Info, "Warning session of", certificate, &detail);
     }
 
@@ -134,13 +128,27 @@ impl Daemon {
             Some(certificate) => self.report.certificate(Severity::Notice, "Ending session of", certificate, &detail),
             None => self.report.line(Severity::Notice, &format!("Ending session of {detail}")),
         }
+        // Of many that end at once, one without a terminal does not wait for the others to be told.
+        self.pass_last_word_on(id);
     }
 
     fn terminate(&mut self, id: ConnectionId) {
+        let now = self.now();
         let Some(held) = self.held.get_mut(&id) else { return };
         held.last_word = None;
+        held.ending_since.get_or_insert(now.elapsed);
         // Held before the monitor ends: afterwards they are nobody's children.
         held.connection.hold_programs();
+        // And remembered before the record may go. What comes next is SIGKILL.
+        let grace = held.session.wake_in(now).unwrap_or_default();
+        let begun = Begun {
+            boot_id: self.boot_id.clone(),
+            end: Some(End::new(grace, held.connection.programs().ids())),
+            frozen: held.frozen.as_ref().map(|frozen| frozen.cell.path().into()),
+        };
+        if let Err(e) = self.spool.set_begun(id, &begun) {
+            self.report.line(Severity::Error, &format!("The end of {id} is not remembered over a restart: {e}"));
+        }
         if let Err(e) = held.connection.terminate() {
             self.report.line(Severity::Error, &format!("Cannot end {}: {e}", held.who()));
         }
@@ -159,6 +167,41 @@ impl Daemon {
         self.report.line(Severity::Warning, &format!("Killing what {after} has not ended: {}", held.who()));
         if let Err(e) = result {
             self.report.line(Severity::Error, &format!("Cannot end {}: {e}", held.who()));
+        }
+    }
+}
+
+/// What the terminals and the log are told of a session that has `left`, of which `end_after` lie past its certificate's end.
+fn time_left(left: Duration, end_after: Duration) -> (String, String) {
+    let of_certificate = left.saturating_sub(end_after);
+    if end_after.is_zero() {
+        let sentence = format!("your certificate runs out in {}, and this session with it.", span(left));
+        (sentence, format!("runs out in {}", span(left)))
+    } else if of_certificate.is_zero() {
+        let sentence = format!("your certificate has run out; a new one still counts for {}.", span(left));
+        (sentence, format!("has run out, has {} left", span(left)))
+    } else {
+        let (until, after) = (span(of_certificate), span(end_after));
+        let sentence = format!("your certificate runs out in {until}; a new one still counts for {after} after that.");
+        (sentence, format!("runs out in {until}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_told_by_both_ends() {
+        let secs = Duration::from_secs;
+        for (left, end_after, sentence, reason) in [
+            (60, 0, "runs out in 1 min, and this session with it.", "runs out in 1 min"),
+            (60, 60, "has run out; a new one still counts for 1 min.", "has run out, has 1 min left"),
+            (90, 60, "runs out in 30 s; a new one still counts for 1 min after that.", "runs out in 30 s"),
+        ] {
+            let told = time_left(secs(left), secs(end_after));
+            assert_eq!(told, (format!("your certificate {sentence}"), reason.to_owned()));
         }
     }
 }

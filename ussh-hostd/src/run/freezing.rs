@@ -10,6 +10,7 @@ use ussh_os::sshd_connection::listeners;
 use ussh_os::sshd_forwards::{forward_of, servers};
 
 use super::{Daemon, Held};
+use crate::begun::Begun;
 use crate::cell::{Cell, Stopped};
 use crate::config::AtEnd;
 use crate::report::{Severity, on_terminal, span};
@@ -37,6 +38,9 @@ impl Daemon {
         if let Ok(Some(cell)) = Cell::find(id)
             && cell.is_frozen()
         {
+            if let Err(e) = cell.free_sshd() {
+                self.report.line(Severity::Error, &format!("Cannot thaw sshd of {}: cgroup: {e}", held.who()));
+            }
             held.cell = Some(cell.clone());
             held.frozen = Some(Frozen { cell, since: now.elapsed });
             if held.session.stays_frozen(now) {
@@ -87,6 +91,8 @@ impl Daemon {
         }
         let cell = Cell::find_or_make(id).map_err(|e| format!("cgroup: {e}"))?;
         held.cell = Some(cell.clone());
+        let begun = Begun { boot_id: self.boot_id.clone(), end: None, frozen: Some(cell.path().into()) };
+        self.spool.set_begun(id, &begun).map_err(|e| format!("{}: {e}", self.spool.folder().display()))?;
         self.hold_still(id)?;
         let stopped = cell.freeze(&sshd_of(id)).map_err(|e| format!("cgroup: {e}"))?;
         if let Some(held) = self.held.get_mut(&id) {
@@ -133,7 +139,7 @@ impl Daemon {
         let Some(held) = self.held.get_mut(&id) else { return };
         let Some(frozen) = held.frozen.take() else { return };
         held.births.iter_mut().for_each(Births::release);
-        let thawed = frozen.cell.thaw();
+        let thawed = frozen.cell.thaw().and_then(|()| self.spool.clear_begun(id));
         let told = held.connection.tell(Some(held.record.uid), &on_terminal(GOES_ON));
         let time = span(elapsed.saturating_sub(frozen.since));
         match thawed {
@@ -165,15 +171,8 @@ impl Daemon {
     pub(super) fn leave_cell(&mut self, id: ConnectionId) {
         let Some(held) = self.held.get_mut(&id) else { return };
         if let Some(frozen) = held.frozen.take() {
-            let count = frozen.cell.count();
-            if let Err(e) = frozen.cell.kill() {
-                self.report.line(Severity::Error, &format!("Cannot end what is frozen of {}: {e}", held.who()));
-            }
-            if count > 0 {
-                let detail = format!("Ended {count} frozen processes, whose connection is gone: {}", held.who());
-                self.report.line(Severity::Notice, &detail);
-            }
-            frozen.cell.leave(true);
+            let who = held.who();
+            self.end_frozen(&frozen.cell, &who);
         } else if let Some(cell) = &held.cell {
             cell.leave(false);
         }

@@ -1,6 +1,7 @@
 //! Which hosts are ours, what is forwarded to them, and which challenges ask first: the `[[host]]` tables and `confirm`.
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 /// Most patterns in one list.
 const MAX_PATTERNS: usize = 256;
@@ -23,11 +24,20 @@ pub enum Forward {
 #[serde(deny_unknown_fields)]
 pub struct HostRule {
     /// Which: the name that ssh connects to in the end, as `ssh -G` has it.
-    #[serde(rename = "match")]
+    #[serde(rename = "match", deserialize_with = "at_least_one")]
     patterns: Patterns,
     /// What they get, where neither the command line nor ssh_config says it.
     #[serde(default)]
     forward: Forward,
+}
+
+/// A table for no host would leave every host to ssh alone.
+fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Patterns, D::Error> {
+    let patterns = Patterns::deserialize(deserializer)?;
+    if patterns.is_empty() {
+        return Err(D::Error::custom("`match` names no host: take the table out, or write [\"*\"] for all"));
+    }
+    Ok(patterns)
 }
 
 impl HostRule {

@@ -80,6 +80,7 @@ fn the_environment_overrides_both_files() {
     let config = load(Some("ca = \"ca1\""), Some("ca = \"ca2\""), Some("ca3:23, ca4")).unwrap();
     assert_eq!(config.cas, [ca("ca3", 23), ca("ca4", 22)]);
     assert!(matches!(load(Some("ca = \"ca1\""), None, Some("-oProxyCommand=id")), Err(ConfigError::Environment(_))));
+    assert_eq!(load(Some("ca = \"ca1\""), None, Some("")).unwrap().cas, [ca("ca1", 22)], "empty is not set");
 }
 
 #[test]
@@ -208,6 +209,7 @@ fn a_wrong_host_table_is_refused() {
         ("[[host]]\nmatch = [\"a\"]\nforward = \"yes\"", "unknown variant `yes`"),
         ("[[host]]\nmatch = [\"a\"]\nforwrad = \"full\"", "unknown field `forwrad`"),
         ("[[host]]\nmatch = [\"!a\"]", "match nothing"),
+        ("[[host]]\nmatch = []", "`match` names no host"),
         ("[[host]]\nmatch = [\"a b\"]", "is not a pattern"),
         ("confirm = \"sudo\"", "invalid type"),
     ] {
@@ -236,6 +238,12 @@ fn a_locked_key_is_the_systems_and_says_who_was_passed_over() {
             && told[0].contains("/ussh.toml has it locked")
     );
     assert!(told[1].starts_with("`ca` of USSH_CA does not count: "));
+    let wrong = load(Some(system), None, Some("-bad")).unwrap();
+    assert_eq!(
+        (wrong.cas, wrong.locks.passed_over().len()),
+        (vec![ca("ca1", 22)], 1),
+        "nobody asks whether it is right"
+    );
     let silent = load(Some(system), Some("ca_user = \"bob\""), None).unwrap();
     assert_eq!(silent.locks.passed_over(), []);
 }
@@ -255,5 +263,22 @@ fn locks_count_in_the_systems_file_only_and_only_if_root_alone_can_change_it() {
         assert!(matches!(Config::load(&sources), Err(ConfigError::Locks(TrustedFileError::BadOwnership { .. }))));
         std::fs::write(&system, "ca = \"ca\"").unwrap();
         assert!(Config::load(&sources).is_ok(), "without locks it is as good as the user's");
+    }
+}
+
+#[test]
+fn help_and_the_documentation_name_every_key() {
+    let (_, message) = complaint("colour = 1");
+    let (_, names) = message.split_once("expected one of ").unwrap();
+    let names: Vec<&str> = names.split('`').skip(1).step_by(2).collect();
+    assert!(names.contains(&"ca") && names.contains(&"host") && names.len() > 10, "{message}");
+    let documentation = include_str!("../../../docs/ussh_toml.md");
+    for name in names {
+        let (in_help, in_table) = match name {
+            "host" => ("\n  [[host]] ".to_owned(), "| `[[host]]` |".to_owned()),
+            _ => (format!("\n  {name} = "), format!("\n| `{name}` |")),
+        };
+        assert!(crate::help::help().contains(&in_help), "{name}: help");
+        assert!(documentation.contains(&in_table), "{name}: docs/ussh_toml.md");
     }
 }

@@ -7,15 +7,18 @@ use ussh_core::certificate::{Certificate, CertificateParseError};
 use ussh_core::clock::{Clock, UnixTime};
 use ussh_core::{login_proof, sshsig};
 
+use super::host_side::FLAGS;
 use super::lifetime::at_most;
 use crate::certificates::{Judge, NotGood, readable_certificate};
 use crate::files::{Files, FilesError};
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, is_copy};
 use crate::login::Skew;
 use crate::user_agent::{AgentProblem, PATIENCE, UserAgent};
 
 /// Most requests that are looked at in one login; a CA needs a handful.
 const MAX_REQUESTS: u32 = 256;
+/// Most proofs of the user's own key in one login: a CA needs one. Each may take a person a touch.
+const MAX_PROOFS: u32 = 3;
 /// Most keys that one login may add.
 const MAX_ADDED: usize = 16;
 /// Longest comment that an added key may carry, in bytes: it is shown by `ssh-add -l`.
@@ -29,6 +32,8 @@ pub struct CaSide {
     added: Vec<Identity>,
     requests: u32,
     refused: u32,
+    /// Of the user's own key, asked for.
+    proofs: u32,
     last_not_added: Option<NotAdded>,
     skew: Option<Skew>,
 }
@@ -72,6 +77,7 @@ impl CaSide {
             added: Vec::new(),
             requests: 0,
             refused: 0,
+            proofs: 0,
             last_not_added: None,
             skew: None,
         }
@@ -115,8 +121,12 @@ impl CaSide {
                 Some(frame::identities(&[Identity { blob: own.key.blob().to_vec(), comment: b"client_key".to_vec() }]))
             }
             (Request::Sign { blob, data, flags }, Keeper::OwnKey(own))
-                if blob == own.key.blob() && is_login_proof(&data) =>
+                if blob == own.key.blob()
+                    && is_login_proof(&data)
+                    && FLAGS.contains(&flags)
+                    && self.proofs < MAX_PROOFS =>
             {
+                self.proofs += 1;
                 let mut agent = own.agent.connect().ok()?;
                 agent.set_deadline(Instant::now() + SIGN_PATIENCE);
                 let signature = agent.sign_waiting(&blob, &data, flags, &While(is_wanted)).ok()?;
@@ -170,7 +180,10 @@ impl CaSide {
                     .ok_or(NotAdded::Agent(AgentError::Malformed))?;
                 parse_success(&agent.connect()?.pass_on(&limited)?)?;
             }
-            Keeper::Files(files) => put(files, &certificate, &comment, constraints, payload)?,
+            Keeper::Files(files) => {
+                put(files, &certificate, &comment, constraints, payload)?;
+                remove_copies(files);
+            }
             // Nothing is added there.
             Keeper::OwnKey(_) => return Err(NotAdded::KeyKind),
         }
@@ -242,6 +255,17 @@ fn put(
     }
     let key = added_key(payload).ok_or(NotAdded::KeyKind)?;
     Ok(files.put(&key, certificate, &String::from_utf8_lossy(comment))?)
+}
+
+/// Where ssh_config has ssh add keys to the agent, it has done that with those of the files too, without a lifetime: after some logins ssh would try nothing else. Those that still lie there an ssh may be about to use.
+fn remove_copies(files: &Files) {
+    let Ok(agent) = UserAgent::named_by_environment() else { return };
+    let Ok(mut agent) = agent.connect() else { return };
+    for copy in agent.list().unwrap_or_default() {
+        if is_copy(&copy) && !files.has_key(&copy.blob) && agent.remove(&copy.blob).is_err() {
+            return;
+        }
+    }
 }
 
 fn is_printable(comment: &[u8]) -> bool {

@@ -34,7 +34,7 @@ const MAX_SKEW: u64 = 600;
 /// How long the user's agent may take to sign: a person may have to touch a key. pam_ussh waits a minute by default.
 const SIGN_PATIENCE: Duration = Duration::from_secs(120);
 /// Sign flags that a request may carry: none, SSH_AGENT_RSA_SHA2_256, SSH_AGENT_RSA_SHA2_512.
-const FLAGS: [u32; 3] = [0, 2, 4];
+pub(super) const FLAGS: [u32; 3] = [0, 2, 4];
 /// Longest foreign name in the log, bytes: as in the sentence ([`ChallengeMessage`]), so that no host makes its lines long.
 const MAX_SHOWN: usize = 64;
 /// What is noted of a challenge that came as an SSHSIG.
@@ -318,13 +318,8 @@ impl<'a> Talk<'a> {
                 Ok(agent.sign_waiting(own.key.blob(), data, flags, &WhileWanted(client))?)
             }
             Keeper::Files(files) => {
-                let key = files.private_key()?;
-                // They may be a newer login's by now.
-                if !files.certificate().is_some_and(|certificate| {
-                    certificate.blob() == blob && *certificate.public_key() == key.public_key()
-                }) {
-                    return Err(Declined::Replaced);
-                }
+                // What was listed a moment ago may be the one before the newest by now: that is still there.
+                let key = files.key_of(blob).ok_or(Declined::Replaced)?;
                 Ok(key.sign(data).map_err(FilesError::from)?)
             }
         }

@@ -5,16 +5,20 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use serde::{Deserialize, Serialize};
+use ussh_os::account::Account;
+use ussh_os::process;
 
 use super::shares::Shares;
 
+/// The file, below the home folder.
+const LOG: &str = ".local/state/ussh/agent.log";
 /// Size at which the file becomes the predecessor, bytes.
 pub const MAX_SIZE: u64 = 4 * 1024 * 1024;
 
@@ -107,11 +111,13 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// The user's. Without a home folder nothing is noted.
+    /// The user's, below HOME if that folder is the user's own (root may run with somebody else's), else below the account's. Without one nothing is noted.
     pub fn of_this_user() -> Self {
-        let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
-        Journal { path: state.map(|state| state.join("ussh/agent.log")), shares: Mutex::default() }
+        let uid = process::real_uid();
+        let account = || Account::by_uid(uid).ok().flatten().map(|account| account.home);
+        let named = std::env::var_os("HOME").map(PathBuf::from);
+        let home = named.filter(|home| is_own(home, uid)).or_else(|| account().filter(|home| is_own(home, uid)));
+        Journal { path: home.map(|home| home.join(LOG)), shares: Mutex::default() }
     }
     /// This file.
     pub fn at(path: PathBuf) -> Self {
@@ -167,17 +173,34 @@ impl Journal {
     }
 }
 
+fn is_own(home: &Path, uid: u32) -> bool {
+    home.is_absolute() && home.metadata().is_ok_and(|home| home.uid() == uid)
+}
+
 fn predecessor(path: &Path) -> PathBuf {
     path.with_extension("log.1")
 }
 
 fn append(path: &Path, line: &[u8]) -> io::Result<()> {
     let mut file = locked(path)?;
-    if file.metadata()?.len() >= MAX_SIZE {
+    let mut length = file.metadata()?.len();
+    if length >= MAX_SIZE {
         std::fs::rename(path, predecessor(path))?;
         file = locked(path)?;
+        length = file.metadata()?.len();
+    }
+    // What a full disk let in of a line before is not to swallow this one.
+    if ends_within_a_line(&file, length)? {
+        file.write_all(b"\n")?;
     }
     file.write_all(line)
+}
+
+fn ends_within_a_line(file: &File, length: u64) -> io::Result<bool> {
+    let Some(last) = length.checked_sub(1) else { return Ok(false) };
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, last)?;
+    Ok(byte != *b"\n")
 }
 
 /// The file that is under the name when the lock is had: another process may have put it aside meanwhile.
@@ -196,7 +219,12 @@ fn locked(path: &Path) -> io::Result<Flock<File>> {
 
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o600).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits());
+    options
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits());
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let folder = path.parent().ok_or(io::ErrorKind::NotFound)?;
@@ -330,6 +358,27 @@ mod tests {
         assert_eq!(different, 99);
         assert!(signed(1, 3960, "sudo on 3"), "one that was noted this hour");
         assert!(signed(1, 7200, "sudo on 150"), "the next hour");
+    }
+
+    #[test]
+    fn a_line_that_was_torn_takes_no_other_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.log");
+        let journal = Journal::at(path.clone());
+        let wanted = [entry(0, Outcome::Signed, "before"), entry(90, Outcome::Signed, "behind")];
+        journal.note(wanted[0].clone());
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"time\":1,\"outc").unwrap();
+        journal.note(wanted[1].clone());
+        assert_eq!(journal.read().unwrap(), wanted);
+    }
+
+    #[test]
+    fn somebody_elses_home_folder_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let uid = process::real_uid();
+        assert!(is_own(folder.path(), uid));
+        assert!(!is_own(folder.path(), uid + 1));
+        assert!(!is_own(&folder.path().join("missing"), uid) && !is_own(Path::new("."), uid));
     }
 
     #[test]

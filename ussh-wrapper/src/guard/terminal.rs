@@ -22,6 +22,8 @@ use super::home::{Home, HomeError};
 
 /// Name of the socket, in the folder of the guarded agent.
 const SOCKET: &str = "confirm";
+/// Most questions at a time: each ssh process has one. More wait.
+const MAX_OPEN: usize = 16;
 /// Longest question, bytes.
 const MAX_QUESTION: u64 = 4096;
 /// How long the question may take to come, or the answer to go: it is the same machine.
@@ -83,67 +85,191 @@ pub fn serve() -> Result<(), TerminalError> {
         terminal,
         "ussh: what hosts ask the guarded agent for, and `confirm` names, is asked here. End with Ctrl-C."
     )?;
-    loop {
-        if !wait(&terminal, &listener)? {
+    let mut questions = Questions { terminal, open: Vec::new(), last: 0 };
+    while let Some(happened) = questions.wait(&listener)? {
+        questions.withdraw(&happened.gone)?;
+        if happened.was_typed && !questions.answer()? {
+            break;
+        }
+        if happened.is_asked {
+            let (stream, _) = listener.accept()?;
+            if peer_of(&stream).is_ok_and(|peer| peer.uid == uid) {
+                questions.put(stream)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is asked on the terminal at the moment. One that nobody answers holds up no other: with several, the answer names the number.
+struct Questions {
+    terminal: File,
+    open: Vec<Open>,
+    /// The number that was given last; none is given twice, so that an answer that comes late is none to another question.
+    last: u32,
+}
+
+struct Open {
+    number: u32,
+    stream: UnixStream,
+    began: Instant,
+}
+
+struct Happened {
+    was_typed: bool,
+    is_asked: bool,
+    /// Numbers of those that hung up.
+    gone: Vec<u32>,
+}
+
+impl Questions {
+    /// Until something happens; `None`: the terminal is gone. What is typed while nothing is asked is nobody's answer.
+    fn wait(&self, listener: &UnixListener) -> io::Result<Option<Happened>> {
+        let when = |asks: bool| if asks { PollFlags::POLLIN } else { PollFlags::empty() };
+        let mut polled = vec![
+            PollFd::new(self.terminal.as_fd(), when(!self.open.is_empty())),
+            PollFd::new(listener.as_fd(), when(self.open.len() < MAX_OPEN)),
+        ];
+        polled.extend(self.open.iter().map(|open| PollFd::new(open.stream.as_fd(), PollFlags::empty())));
+        while let Err(errno) = poll(&mut polled, PollTimeout::NONE) {
+            if errno != Errno::EINTR {
+                return Err(errno.into());
+            }
+        }
+        let mut happened = polled.iter().map(|fd| fd.any().unwrap_or(true));
+        let (was_typed, is_asked) = (happened.next().unwrap_or(true), happened.next().unwrap_or(true));
+        if was_typed && self.open.is_empty() {
+            return Ok(None);
+        }
+        let gone = self.open.iter().zip(happened).filter_map(|(open, is_gone)| is_gone.then_some(open.number));
+        Ok(Some(Happened { was_typed, is_asked, gone: gone.collect() }))
+    }
+
+    /// Shows one more.
+    fn put(&mut self, stream: UnixStream) -> io::Result<()> {
+        stream.set_read_timeout(Some(PROMPT))?;
+        stream.set_write_timeout(Some(PROMPT))?;
+        let mut question = String::new();
+        // Whoever breaks off is told nothing.
+        let read = (&stream).take(MAX_QUESTION).read_to_string(&mut question);
+        if read.is_err() || question.is_empty() {
             return Ok(());
         }
-        let (stream, _) = listener.accept()?;
-        if peer_of(&stream).is_ok_and(|peer| peer.uid == uid) && !ask(&mut terminal, stream)? {
-            return Ok(());
+        let lines = question.lines().filter(|line| !line.is_empty());
+        let shown = lines.map(|line| escape(line.as_bytes(), 512)).collect::<Vec<_>>().join("\n");
+        self.last = self.last.wrapping_add(1);
+        self.open.push(Open { number: self.last, stream, began: Instant::now() });
+        write!(self.terminal, "\n{}: {shown}", self.last)?;
+        self.prompt()
+    }
+
+    /// What can be said now.
+    fn prompt(&mut self) -> io::Result<()> {
+        match self.open.as_slice() {
+            [] => Ok(()),
+            [_] => {
+                // What was typed before it was read is no answer to it.
+                let _ = tcflush(self.terminal.as_fd(), FlushArg::TCIFLUSH);
+                write!(self.terminal, " [y/N] ")
+            }
+            [first, ..] => {
+                let numbers = self.open.iter().map(|open| open.number.to_string()).collect::<Vec<_>>().join(", ");
+                write!(
+                    self.terminal,
+                    "\n({numbers} wait for an answer: say to which, as \"{0} y\" or \"{0} n\") ",
+                    first.number
+                )
+            }
+        }?;
+        self.terminal.flush()
+    }
+
+    /// Those for whose answer nobody waits any more: the other side hangs up then.
+    fn withdraw(&mut self, gone: &[u32]) -> io::Result<()> {
+        for number in gone {
+            let Some(open) = self.take(*number) else { continue };
+            let after = open.began.elapsed().as_secs();
+            writeln!(self.terminal, "\n({number}: nobody waits for the answer any more, after {after} s)")?;
+            self.remind()?;
         }
+        Ok(())
+    }
+
+    /// What is left to be answered.
+    fn remind(&mut self) -> io::Result<()> {
+        if let [open] = self.open.as_slice() {
+            write!(self.terminal, "{}:", open.number)?;
+        }
+        self.prompt()
+    }
+
+    fn take(&mut self, number: u32) -> Option<Open> {
+        let at = self.open.iter().position(|open| open.number == number)?;
+        Some(self.open.remove(at))
+    }
+
+    /// Reads what was typed. `false`: the terminal is gone.
+    fn answer(&mut self) -> io::Result<bool> {
+        // All that asked have hung up meanwhile: it is still there, and is taken away before the next one is shown.
+        if self.open.is_empty() {
+            return Ok(true);
+        }
+        let mut line = [0; 64];
+        let read = self.terminal.read(&mut line)?;
+        if read == 0 {
+            return Ok(false);
+        }
+        let said = String::from_utf8_lossy(line.get(..read).unwrap_or_default());
+        let alone = if let [open] = self.open.as_slice() { Some(open.number) } else { None };
+        let open = meant(said.trim(), alone).and_then(|(number, is_yes)| Some((self.take(number)?, is_yes)));
+        match open {
+            Some((mut open, is_yes)) => {
+                // One that has gone meanwhile gets nothing.
+                let _ = open.stream.write_all(if is_yes { b"y" } else { b"n" });
+                writeln!(self.terminal, "{}", if is_yes { "signed" } else { "refused" })?;
+            }
+            None => writeln!(self.terminal, "that is no answer to what is asked")?,
+        }
+        self.remind()?;
+        Ok(true)
     }
 }
 
-/// Until somebody connects; `false`: the terminal is gone. What is typed meanwhile is nobody's answer.
-fn wait(terminal: &File, listener: &UnixListener) -> io::Result<bool> {
-    loop {
-        let mut polled =
-            [PollFd::new(terminal.as_fd(), PollFlags::empty()), PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut polled, PollTimeout::NONE) {
-            Err(Errno::EINTR) => continue,
-            Err(errno) => return Err(errno.into()),
-            Ok(_) => {}
-        }
-        let [gone, _] = polled.map(|fd| fd.any().unwrap_or(true));
-        return Ok(!gone);
-    }
+/// Which question is answered how: `7 y`; without a number it is `alone`, the only one. All but `y` and `yes` is a no. `None`: it does not say which.
+fn meant(said: &str, alone: Option<u32>) -> Option<(u32, bool)> {
+    let (number, answer) = said.split_once(char::is_whitespace).unwrap_or((said, ""));
+    let (number, answer) = match number.trim_end_matches([':', '.']).parse() {
+        Ok(number) => (number, answer.trim()),
+        Err(_) => (alone?, said),
+    };
+    Some((number, answer.eq_ignore_ascii_case("y") || answer.eq_ignore_ascii_case("yes")))
 }
 
-/// `false`: the terminal is gone.
-fn ask(terminal: &mut File, mut stream: UnixStream) -> io::Result<bool> {
-    stream.set_read_timeout(Some(PROMPT))?;
-    stream.set_write_timeout(Some(PROMPT))?;
-    let mut question = String::new();
-    // Whoever is somebody else's, or breaks off, is told nothing.
-    let read = (&stream).take(MAX_QUESTION).read_to_string(&mut question);
-    if read.is_err() || question.is_empty() {
-        return Ok(true);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_to_the_only_question_or_names_its_number() {
+        for (said, alone, wanted) in [
+            ("y", Some(3), Some((3, true))),
+            ("Yes", Some(3), Some((3, true))),
+            ("", Some(3), Some((3, false))),
+            ("no", Some(3), Some((3, false))),
+            ("yep", Some(3), Some((3, false))),
+            ("y", None, None),
+            ("", None, None),
+            ("3 y", None, Some((3, true))),
+            ("3:  yes", None, Some((3, true))),
+            ("3 n", None, Some((3, false))),
+            ("3", None, Some((3, false))),
+            ("3 4 y", None, Some((3, false))),
+            // To one that was withdrawn: no answer to this one.
+            ("2 y", Some(3), Some((2, true))),
+            ("y 3", None, None),
+            ("-3 y", None, None),
+        ] {
+            assert_eq!(meant(said, alone), wanted, "{said:?} {alone:?}");
+        }
     }
-    let lines = question.lines().filter(|line| !line.is_empty());
-    let shown = lines.map(|line| escape(line.as_bytes(), 512)).collect::<Vec<_>>().join("\n");
-    // What was typed before it was read is no answer to it.
-    let _ = tcflush(terminal.as_fd(), FlushArg::TCIFLUSH);
-    write!(terminal, "\n{shown} [y/N] ")?;
-    terminal.flush()?;
-    let began = Instant::now();
-    // The other side hangs up when nobody waits for the answer any more.
-    let mut polled =
-        [PollFd::new(terminal.as_fd(), PollFlags::POLLIN), PollFd::new(stream.as_fd(), PollFlags::empty())];
-    while poll(&mut polled, PollTimeout::NONE).is_err_and(|errno| errno == Errno::EINTR) {}
-    let [typed, gone] = polled.map(|fd| fd.any().unwrap_or(false));
-    if gone {
-        writeln!(terminal, "\n(nobody waits for the answer any more, after {} s)", began.elapsed().as_secs())?;
-        return Ok(true);
-    }
-    let mut line = [0; 64];
-    let read = if typed { terminal.read(&mut line)? } else { 0 };
-    if read == 0 {
-        return Ok(false);
-    }
-    let said = line.get(..read).unwrap_or_default().trim_ascii();
-    let is_yes = said.eq_ignore_ascii_case(b"y") || said.eq_ignore_ascii_case(b"yes");
-    // One that has gone meanwhile gets nothing.
-    let _ = stream.write_all(if is_yes { b"y" } else { b"n" });
-    writeln!(terminal, "{}", if is_yes { "signed" } else { "refused" })?;
-    Ok(true)
 }

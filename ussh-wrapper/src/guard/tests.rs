@@ -538,9 +538,24 @@ fn a_key_of_the_users_own_proves_itself_to_the_ca_and_signs_nothing_else() {
     }
     let pair = ca.issue_now("alice");
     let add = frame::add_certificate(&pair.certificate, &pair.key, "", &lifetime(60)).unwrap();
-    for request in [&add[4..], &frame::remove(key.blob())[4..], &[19], &[9], &[22, 0, 0, 0, 0], &[27, 0, 0, 0, 0], &[]]
-    {
+    for request in [
+        &add[4..],
+        &frame::remove(key.blob())[4..],
+        &frame::sign(key.blob(), &proof, 1)[4..],
+        &[19],
+        &[9],
+        &[22, 0, 0, 0, 0],
+        &[27, 0, 0, 0, 0],
+        &[],
+    ] {
         assert_eq!(side.answer(request), frame::failure(), "{request:?}");
     }
     assert_eq!(real.blobs().len(), 2);
+
+    // A CA needs one; the first was above.
+    for count in [2, 3] {
+        let again = parse_signature(&side.answer(&frame::sign(key.blob(), &proof, 0)[4..])[4..]);
+        key.verify(&proof, &again.unwrap(), FidoDemand::Presence).unwrap_or_else(|error| panic!("{count}: {error}"));
+    }
+    assert_eq!(side.answer(&frame::sign(key.blob(), &proof, 0)[4..]), frame::failure(), "the fourth");
 }

@@ -11,11 +11,26 @@ fn options(verb: &Verb) -> Vec<&'static str> {
     shown(verb).map(|option| option.name).collect()
 }
 
-/// Verbs with options, and verbs behind which stands what stands behind ssh.
-fn groups() -> (Vec<&'static Verb>, Vec<&'static str>) {
+/// Verbs with options; and verbs behind which stands what stands behind ssh, with the number of words that are ours before it.
+fn groups() -> (Vec<&'static Verb>, Vec<(&'static str, usize)>) {
     let with_options = VERBS.iter().filter(|verb| shown(verb).next().is_some()).collect();
-    let hosts = VERBS.iter().filter(|verb| verb.operands != Operands::Nothing).map(|verb| verb.name).collect();
-    (with_options, hosts)
+    let words = |verb: &Verb| match verb.operands {
+        Operands::Nothing => None,
+        Operands::Named(_) => Some((verb.name, 1)),
+        Operands::ForSsh { ours, .. } => Some((verb.name, 1 + ours)),
+    };
+    (with_options, VERBS.iter().filter_map(words).collect())
+}
+
+/// As a shell's pattern.
+fn before_hosts(hosts: &[(&'static str, usize)]) -> String {
+    hosts.iter().map(|(name, _)| *name).collect::<Vec<_>>().join("|")
+}
+
+/// A shell's lines that set `variable` where there is more than one.
+fn several(hosts: &[(&'static str, usize)], variable: &str) -> String {
+    let set = |(name, count): &(&str, usize)| format!("      {name}) {variable}={count} ;;\n");
+    hosts.iter().filter(|(_, count)| *count > 1).map(set).collect()
 }
 
 /// bash-completion's function for ssh is called by the one or the other name.
@@ -26,11 +41,11 @@ pub(super) fn bash() -> String {
         .iter()
         .map(|verb| format!("      {}) options=\"{}\" ;;\n", verb.name, options(verb).join(" ")))
         .collect();
-    let before_hosts = hosts.join("|");
+    let (before_hosts, several) = (before_hosts(&hosts), several(&hosts, "ours"));
     format!(
         r#"# ussh: its own verbs, and otherwise what ssh completes.
 _ussh() {{
-  local verb=${{COMP_WORDS[1]}} options=
+  local verb=${{COMP_WORDS[1]}} options= ours=1 word
   if [[ $COMP_CWORD -eq 1 && $2 == --* ]]; then
     COMPREPLY=($(compgen -W "{names}" -- "$2"))
     return
@@ -43,12 +58,17 @@ _ussh() {{
       return
     fi
     case $verb in
+{several}    esac
+    case $verb in
       {before_hosts})
+        [[ $COMP_CWORD -gt $ours ]] || return
         # For ssh's completion the verb is not there.
-        COMP_LINE=${{COMP_LINE/ "$verb"/}}
-        COMP_POINT=$((COMP_POINT - ${{#verb}} - 1))
-        COMP_WORDS=("${{COMP_WORDS[0]}}" "${{COMP_WORDS[@]:2}}")
-        COMP_CWORD=$((COMP_CWORD - 1))
+        for word in "${{COMP_WORDS[@]:1:ours}}"; do
+          COMP_LINE=${{COMP_LINE/ "$word"/}}
+          COMP_POINT=$((COMP_POINT - ${{#word}} - 1))
+        done
+        COMP_WORDS=("${{COMP_WORDS[0]}}" "${{COMP_WORDS[@]:ours+1}}")
+        COMP_CWORD=$((COMP_CWORD - ours))
         ;;
       --*) return ;;
     esac
@@ -86,6 +106,7 @@ pub(super) fn zsh() -> String {
         r#"#compdef ussh
 # ussh: its own verbs, and otherwise what ssh completes.
 local -a verbs options
+local -i ours=1
 if (( CURRENT == 2 )) && [[ $PREFIX == --* ]]; then
   verbs=(
 {verbs}  )
@@ -100,13 +121,18 @@ if (( CURRENT > 2 )); then
     return
   fi
   case $words[2] in
-    ({hosts}) words[1,2]=(ssh); (( CURRENT-- )) ;;
+{several}  esac
+  case $words[2] in
+    ({hosts})
+      (( CURRENT > ours + 1 )) || return
+      words[1,ours+1]=(ssh); (( CURRENT -= ours )) ;;
     (--*) return ;;
   esac
 fi
 _dispatch ssh ssh
 "#,
-        hosts = hosts.join("|"),
+        hosts = before_hosts(&hosts),
+        several = several(&hosts, "ours"),
     )
 }
 

@@ -21,7 +21,7 @@ fn help_tells_of_every_verb_in_columns() {
         let (before, _) = help.split_once(verb.does).unwrap();
         assert_eq!(before.rsplit('\n').next().unwrap().chars().count(), 28, "{}", verb.name);
     }
-    assert!(help.starts_with("ussh - ssh, with a fresh certificate\n") && help.ends_with("78 wrong configuration.\n"));
+    assert!(help.starts_with("ussh - ssh, with a fresh certificate\n") && help.ends_with(" beside README.md.\n"));
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn parsed() -> Told {
         VERBS.iter().flat_map(|verb| verb.options.iter().filter(|o| o.is_shown()).map(|o| o.name)).collect();
     let taken = |verb: &Verb, option: &str| {
         // A value, for those that want one; a verb's own operands are no matter here.
-        [vec![verb.name, option], vec![verb.name, option, "x"]].into_iter().any(|line| {
+        [vec![verb.name, option], vec![verb.name, option, "1"]].into_iter().any(|line| {
             let read = Invocation::classify(line.into_iter().map(OsString::from).collect());
             read.is_ok() || matches!(&read, Err(UsageError::Missing { wanted, .. }) if !wanted.starts_with("--"))
         })
@@ -211,6 +211,8 @@ fn bash_leaves_to_sshs_completion_what_is_not_ours_and_takes_our_verb_away_befor
     assert_eq!(offered(&["ussh", "-v", "--lo"]), ["as-ssh", "2", "ussh -v --lo", "ussh -v --lo", "12"]);
     assert_eq!(offered(&["ussh", "--force", "-l", "a"]), ["as-ssh", "2", "ussh -l a", "ussh -l a", "9"]);
     assert_eq!(offered(&["ussh", "--login", "--j"]), [""; 0]);
+    assert_eq!(offered(&["ussh", "--reason", "we"]), [""; 0]);
+    assert_eq!(offered(&["ussh", "--reason", "disk", "-l", "a"]), ["as-ssh", "2", "ussh -l a", "ussh -l a", "9"]);
     assert_eq!(offered(&["ussh", "--login", "we"]), [""; 0]);
 }
 
@@ -226,5 +228,7 @@ fn host_names_come_from_sshs_own_completion() {
     }
     assert_eq!(zsh_offers(&["ussh", "web1"]), ["as-ssh", "2", "ussh web1"]);
     assert_eq!(zsh_offers(&["ussh", "--force", "-v", "web1"]), ["as-ssh", "3", "ssh -v web1"]);
+    assert_eq!(zsh_offers(&["ussh", "--reason", "disk", "-v", "web1"]), ["as-ssh", "3", "ssh -v web1"]);
+    assert_eq!(zsh_offers(&["ussh", "--reason", "web1"]), [""; 0]);
     assert_eq!(zsh_offers(&["ussh", "--login", "web1"]), [""; 0]);
 }

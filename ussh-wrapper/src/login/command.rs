@@ -20,35 +20,73 @@ pub enum Prompting {
     /// An askpass program.
     ByProgram,
     /// ssh would answer the CA's questions with nothing, and a wrong password would be counted.
-    Impossible,
+    Impossible(Missing),
+}
+
+/// What is missing beside a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// SSH_ASKPASS is not set.
+    Program,
+    /// It is, and ssh does not use it: there is no display, and SSH_ASKPASS_REQUIRE does not say that none is needed.
+    Display,
+    /// SSH_ASKPASS_REQUIRE forbids it.
+    Never,
+}
+
+impl Missing {
+    /// What to do.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Missing::Program => {
+                "there is no terminal to ask on: run `ussh` in one, or set SSH_ASKPASS to a program that asks (and, without a display, SSH_ASKPASS_REQUIRE=force)"
+            }
+            Missing::Display => {
+                "there is no terminal to ask on, and SSH_ASKPASS counts only where DISPLAY is set: run `ussh` in a terminal, or set SSH_ASKPASS_REQUIRE=force"
+            }
+            Missing::Never => {
+                "there is no terminal to ask on, and SSH_ASKPASS_REQUIRE=never forbids SSH_ASKPASS: run `ussh` in a terminal, or set it to force"
+            }
+        }
+    }
 }
 
 impl Prompting {
-    /// As `ssh` decides it (readpass.c): the controlling terminal, else SSH_ASKPASS with a display or by force.
+    /// As `ssh` decides it (readpass.c `read_passphrase`): the controlling terminal, else SSH_ASKPASS with a display or by force.
     pub fn of_this_process() -> Self {
-        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let required = std::env::var_os("SSH_ASKPASS_REQUIRE").unwrap_or_default();
-        let askpass = set("SSH_ASKPASS") && (set("DISPLAY") || set("WAYLAND_DISPLAY"));
+        let terminal = || OpenOptions::new().read(true).write(true).open("/dev/tty").is_ok();
+        Self::of(&|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()), &required(), terminal)
+    }
+    fn of(is_set: &dyn Fn(&str) -> bool, required: &str, terminal: impl FnOnce() -> bool) -> Self {
+        let display = is_set("DISPLAY") || is_set("WAYLAND_DISPLAY");
+        let askpass = is_set("SSH_ASKPASS") && display && required != "never";
         if required == "force" || (required == "prefer" && askpass) {
             return Prompting::ByProgram;
         }
-        match OpenOptions::new().read(true).write(true).open("/dev/tty") {
-            Ok(_) => Prompting::Possible,
-            Err(_) if askpass => Prompting::ByProgram,
-            Err(_) => Prompting::Impossible,
+        match (terminal(), askpass) {
+            (true, _) => Prompting::Possible,
+            (false, true) => Prompting::ByProgram,
+            (false, false) if !is_set("SSH_ASKPASS") => Prompting::Impossible(Missing::Program),
+            (false, false) if required == "never" => Prompting::Impossible(Missing::Never),
+            (false, false) => Prompting::Impossible(Missing::Display),
         }
     }
     /// Whether somebody can be asked at all.
     pub fn can_ask(self) -> bool {
-        self != Prompting::Impossible
+        !matches!(self, Prompting::Impossible(_))
     }
     /// How often in one login. A program has one answer: given three times it would count as three wrong ones.
     fn tries(self) -> &'static str {
         match self {
             Prompting::Possible => "3",
-            Prompting::ByProgram | Prompting::Impossible => "1",
+            Prompting::ByProgram | Prompting::Impossible(_) => "1",
         }
     }
+}
+
+/// ssh compares it without regard to case.
+fn required() -> String {
+    std::env::var("SSH_ASKPASS_REQUIRE").unwrap_or_default().to_ascii_lowercase()
 }
 
 /// The whole argument list. `known_hosts` is the real path of what was checked, `guarded` the socket of the guarded agent; all values are such that ssh takes them as they stand.
@@ -121,4 +159,34 @@ fn options(config: &Config, known_hosts: &str, guarded: &Path, prompting: Prompt
     // In batch mode ssh offers no keyboard-interactive: a CA that asks nothing still lets us in.
     let batch = if prompting.can_ask() { "no" } else { "yes" };
     fixed.into_iter().chain([("BatchMode", batch.to_owned())]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_can_be_asked_and_what_is_missing_is_seen_as_ssh_sees_it() {
+        let missing = Prompting::Impossible;
+        for (set, required, terminal, wanted) in [
+            (&[][..], "", true, Prompting::Possible),
+            (&["SSH_ASKPASS", "DISPLAY"], "", true, Prompting::Possible),
+            (&["SSH_ASKPASS", "DISPLAY"], "prefer", true, Prompting::ByProgram),
+            (&["SSH_ASKPASS", "DISPLAY"], "", false, Prompting::ByProgram),
+            (&["SSH_ASKPASS"], "force", false, Prompting::ByProgram),
+            (&[], "force", true, Prompting::ByProgram),
+            (&[], "", false, missing(Missing::Program)),
+            (&["DISPLAY"], "", false, missing(Missing::Program)),
+            (&["SSH_ASKPASS"], "", false, missing(Missing::Display)),
+            (&["SSH_ASKPASS"], "prefer", false, missing(Missing::Display)),
+            (&["SSH_ASKPASS", "DISPLAY"], "never", false, missing(Missing::Never)),
+            (&["SSH_ASKPASS", "DISPLAY"], "never", true, Prompting::Possible),
+        ] {
+            assert_eq!(
+                Prompting::of(&|name| set.contains(&name), required, || terminal),
+                wanted,
+                "{set:?} {required} {terminal}"
+            );
+        }
+    }
 }

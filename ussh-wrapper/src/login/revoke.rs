@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::heard::{Cause, Ear};
-use super::{LoginError, Prompting, known_hosts, login_arguments};
+use super::{LoginError, Prompting, ended, known_hosts, login_arguments};
 use crate::certificates::Judge;
 use crate::config::{CaAddress, Config};
 use crate::exec::{ExecError, find_ssh};
@@ -58,6 +58,5 @@ fn revoke_at(config: &Config, ca: &CaAddress, judge: &Judge, known_hosts: &str) 
             None => {}
         }
     }
-    let user = user.as_str().to_owned();
-    Err(LoginError::Failed { ca: ca.clone(), user, status: status.to_string(), prompting })
+    Err(ended(ca, user, prompting, status, &said))
 }

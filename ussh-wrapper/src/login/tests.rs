@@ -69,7 +69,7 @@ fn ssh_reads_the_arguments_as_they_are_meant() {
 
 #[test]
 fn without_anybody_to_ask_ssh_does_not_guess() {
-    assert_eq!(as_ssh_reads_them(Prompting::Impossible)["batchmode"], "yes");
+    assert_eq!(as_ssh_reads_them(Prompting::Impossible(Missing::Program))["batchmode"], "yes");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::{CaAddress, Config, Forward, HostRule, KeepIn};
-use crate::files::{IN_SSH_CONFIG as KEY_IN_SSH_CONFIG, OWN_IN_SSH_CONFIG};
+use crate::files::{IN_SSH_CONFIG as KEYS_IN_SSH_CONFIG, OWN_IN_SSH_CONFIG};
 use crate::guard::link::IN_SSH_CONFIG;
 
 /// Its first line.
@@ -38,8 +38,12 @@ pub fn text(rules: &[HostRule], program: &Path, kept: Kept, defaults: &[&str]) -
     let keys = match kept {
         Kept::InAgent => String::new(),
         Kept::InFiles => {
-            let all = std::iter::once(&KEY_IN_SSH_CONFIG).chain(defaults);
-            all.map(|key| format!("  IdentityFile {key}\n")).collect()
+            let keys = || KEYS_IN_SSH_CONFIG.iter().chain(defaults);
+            // Named by themselves they are what ssh tries first, before all that an agent holds; and those beside keys are left out once one is named.
+            let mut lines: String = keys().map(|key| format!("  CertificateFile {key}-cert.pub\n")).collect();
+            lines.extend(keys().map(|key| format!("  IdentityFile {key}\n")));
+            // ssh would give our key to whatever agent runs, for ever.
+            lines + "  AddKeysToAgent no\n"
         }
         Kept::OwnKey => format!("  CertificateFile {OWN_IN_SSH_CONFIG}\n"),
     };

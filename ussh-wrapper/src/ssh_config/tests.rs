@@ -199,3 +199,34 @@ fn without_a_host_or_with_a_file_cut_into_nothing_is_written() {
     assert!(matches!(refused, Err(WriteError::Replace(ReplaceError::HardLinks(_)))), "{refused:?}");
     assert!(!places.central.exists() && !places.settings.exists(), "found out before the first is written");
 }
+
+#[test]
+fn a_line_that_has_ssh_add_keys_to_an_agent_is_found() {
+    for (text, wanted) in [
+        ("Host *\n  AddKeysToAgent yes\n", Some(2)),
+        ("addkeystoagent=\"confirm\"\r\n", Some(1)),
+        ("AddKeysToAgent 1h", Some(1)),
+        ("AddKeysToAgent no\nHost x\n\tAddKeysToAgent ask\n", Some(3)),
+        ("# AddKeysToAgent yes\nAddKeysToAgent\nAddKeysToAgent no\n", None),
+        ("", None),
+    ] {
+        assert_eq!(adds_keys(text.as_bytes()), wanted, "{text:?}");
+    }
+}
+
+#[test]
+fn keys_in_files_are_named_both_and_given_to_no_agent() {
+    let folder = own_folder();
+    let places = places(folder.path());
+    fs::create_dir(folder.path().join("ussh")).unwrap();
+    fs::write(&places.settings, "keep_in = \"files\"\n[[host]]\nmatch = [\"web*\"]\n").unwrap();
+    write(&places, &wishes(&["--system"]), &sources(folder.path())).unwrap();
+    let read = as_ssh_reads_it(&places.ssh_config, "web1");
+    let mut named = read.lines().filter_map(|line| line.strip_prefix("identityfile "));
+    for name in ["id", "id2"] {
+        assert!(named.next().is_some_and(|file| file.contains(&format!("/.local/state/ussh/keys/{name}."))), "{read}");
+    }
+    assert_eq!(named.collect::<Vec<_>>(), DEFAULT_KEYS, "for everybody: whoever has which");
+    assert_eq!(read.matches("certificatefile ").count(), 9, "{read}");
+    assert!(read.contains("\naddkeystoagent false\n"), "{read}");
+}

@@ -26,12 +26,18 @@ pub(super) struct Host {
 impl Host {
     /// What ssh says of it, if it is nothing good.
     pub(super) fn resolve(given: &OsStr) -> Result<Self, String> {
+        if given.is_empty() {
+            return Err("it is empty".to_owned());
+        }
         let ssh = find_ssh().map_err(|error| error.to_string())?;
         let output = Command::new(ssh).args(["-G", "--"]).arg(given).stdin(Stdio::null()).output();
         let output = output.map_err(|error| error.to_string())?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            return Err(escape(said.lines().last().unwrap_or("it does not say why").as_bytes(), MAX_SHOWN));
+            // All that ssh says of some names is how it is to be called.
+            let last =
+                said.lines().last().filter(|_| !said.starts_with("usage: ")).unwrap_or("it is no name of a host");
+            return Err(escape(last.as_bytes(), MAX_SHOWN));
         }
         let text = String::from_utf8_lossy(&output.stdout);
         let options: Vec<(String, String)> = text

@@ -71,7 +71,7 @@ async fn certify(job: &Job, wish: &Wish, kind: Option<Makes>) -> Result<String, 
     let serial = issued.certificate.serial();
     if let Err(e) = agent.add(&issued.certificate, &key, &issued.comment, &issued.constraints).await {
         note(job, serial, Delivery::Refused(e.to_string())).await;
-        return Err(NoAnswer(text::AGENT_REFUSED.to_owned()));
+        return Err(NoAnswer(text::not_taken(job.keeps).to_owned()));
     }
     // Not needed any more: the agent has it.
     drop(key);
@@ -81,7 +81,7 @@ async fn certify(job: &Job, wish: &Wish, kind: Option<Makes>) -> Result<String, 
     if tidied.is_err() {
         say("old certificates were left in the agent");
     }
-    Ok(text::delivered(&issued.certificate, &issued.rule, &job.ca_name, SystemClock.now()))
+    Ok(text::delivered(&issued.certificate, &issued.rule, &job.ca_name, job.keeps, SystemClock.now()))
 }
 
 /// The forwarded agent is of no use: what is told.

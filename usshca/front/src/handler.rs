@@ -183,12 +183,14 @@ impl Handler {
         let passed = self.login.passed()?.clone();
         let session = self.session_on(channel).filter(|s| !s.started)?;
         session.started = true;
-        let (has_pty, forwards_agent, input) = (session.has_pty, session.forwards_agent, session.input.take());
+        let (has_pty, forwards_agent, keeps) = (session.has_pty, session.forwards_agent, session.keeps);
+        let input = session.input.take();
         Some(Job {
             handle: ssh.handle(),
             channel,
             has_pty,
             forwards_agent,
+            keeps,
             command: command.to_vec(),
             input,
             passed,
@@ -346,11 +348,17 @@ impl russh::server::Handler for Handler {
     async fn env_request(
         &mut self,
         channel: ChannelId,
-        _name: &str,
-        _value: &str,
+        name: &str,
+        value: &str,
         ssh: &mut russh::server::Session,
     ) -> Result<(), Self::Error> {
-        ssh.channel_failure(channel)
+        match (text::Keeps::parse(name, value), self.session_on(channel).filter(|s| !s.started)) {
+            (Some(keeps), Some(session)) => {
+                session.keeps = Some(keeps);
+                ssh.channel_success(channel)
+            }
+            _ => ssh.channel_failure(channel),
+        }
     }
 
     async fn subsystem_request(

@@ -15,7 +15,7 @@ use crate::mine::{self, Form};
 use crate::say;
 use crate::sign;
 use crate::signer::{NoAnswer, Signer};
-use crate::text;
+use crate::text::{self, Keeps};
 use crate::wish::{self, Order};
 
 /// SSH_EXTENDED_DATA_STDERR (RFC 4254 §5.2).
@@ -42,6 +42,8 @@ pub struct Session {
     pub has_pty: bool,
     /// Agent forwarding was asked for.
     pub forwards_agent: bool,
+    /// It is `ussh`, and this is where it keeps what it gets. It chooses words, and nothing else.
+    pub keeps: Option<Keeps>,
     /// Shell or command was asked for.
     pub started: bool,
     /// Where standard input goes, until its end.
@@ -57,7 +59,7 @@ impl Session {
     pub fn new(channel: ChannelId) -> Self {
         let (sender, input) = unbounded_channel();
         let (sender, input) = (Some(sender), Some(input));
-        Session { channel, has_pty: false, forwards_agent: false, started: false, sender, input, came: 0 }
+        Session { channel, has_pty: false, forwards_agent: false, keeps: None, started: false, sender, input, came: 0 }
     }
 }
 
@@ -71,6 +73,8 @@ pub struct Job {
     pub has_pty: bool,
     /// See [`Session`].
     pub forwards_agent: bool,
+    /// See [`Session`].
+    pub keeps: Option<Keeps>,
     /// As the client sent it; empty for a shell.
     pub command: Vec<u8>,
     /// Standard input, once.

@@ -78,7 +78,7 @@ async fn sign(job: &Job, wish: &Wish, key: &PublicKey) -> Result<String, NoAnswe
     let printed = job.print_bytes(format!("{line}\n").into_bytes()).await;
     let delivery = if printed { Delivery::Delivered } else { Delivery::Refused("the client has gone".to_owned()) };
     certify::note(job, serial, delivery).await;
-    Ok(text::signed(&certificate, &rule, &job.ca_name, SystemClock.now()))
+    Ok(text::signed(&certificate, &rule, &job.ca_name, job.keeps, SystemClock.now()))
 }
 
 /// One line of standard input, with what is wrong about it.

@@ -25,6 +25,8 @@ pub const AGENT_SILENT: &str = "The forwarded agent does not answer, so there is
 pub const AGENT_REFUSED: &str = "The forwarded agent did not take the certificate. Is it locked (ssh-add -X), or did you decline? Then try again.\n\
      Or is it PuTTY's Pageant, which takes no key with a lifetime? Then use an ssh-agent.\n\
      Or does `ussh` on your side know another CA key (its user_ca_file)? Ask the CA's administrators for theirs, user_ca.pub.";
+/// The same to `ussh`, which knows why, and says it.
+pub const USSH_REFUSED: &str = "Your side did not take the certificate:";
 /// The certificate did not fit the key: nothing that a user can mend.
 pub const BROKEN: &str =
     "The CA made a certificate that does not fit the key, and threw it away. Please tell the CA's administrators.";
@@ -101,14 +103,53 @@ pub fn wrong_key(why: &str) -> String {
     format!("usshca: sign wants one public key on standard input: {why}\n  ssh -A CA sign < KEY.pub > KEY-cert.pub\n")
 }
 
+/// Name of the environment variable by which `ussh` says what it is; its value is one of [`Keeps`]. Any client may set it: it only chooses words. (One that sets nothing is stock `ssh`, or an `ussh` from before.)
+pub const CLIENT_VARIABLE: &str = "USSH";
+
+/// Where `ussh` keeps what it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// `agent`: in the user's agent.
+    Agent,
+    /// `files`: key and certificate in files.
+    Files,
+    /// `certificate`: the certificate of the user's own key in a file.
+    Certificate,
+}
+
+impl Keeps {
+    /// By a variable of the environment.
+    pub fn parse(name: &str, value: &str) -> Option<Self> {
+        match (name, value) {
+            (CLIENT_VARIABLE, "agent") => Some(Keeps::Agent),
+            (CLIENT_VARIABLE, "files") => Some(Keeps::Files),
+            (CLIENT_VARIABLE, "certificate") => Some(Keeps::Certificate),
+            _ => None,
+        }
+    }
+}
+
+/// The agent, or `ussh` in its place, did not take key and certificate.
+pub fn not_taken(keeps: Option<Keeps>) -> &'static str {
+    if keeps.is_some() { USSH_REFUSED } else { AGENT_REFUSED }
+}
+
 /// A certificate for the user's own key.
-pub fn signed(certificate: &Certificate, rule: &str, ca_name: &str, now: UnixTime) -> String {
-    about("is yours: put it beside the key, as KEY-cert.pub.", certificate, rule, ca_name, now)
+pub fn signed(certificate: &Certificate, rule: &str, ca_name: &str, keeps: Option<Keeps>, now: UnixTime) -> String {
+    let where_it_is = match keeps {
+        Some(Keeps::Certificate) => "is kept by `ussh`, for your own key.",
+        Some(Keeps::Agent | Keeps::Files) | None => "is yours: put it beside the key, as KEY-cert.pub.",
+    };
+    about(where_it_is, certificate, rule, ca_name, now)
 }
 
 /// What was delivered.
-pub fn delivered(certificate: &Certificate, rule: &str, ca_name: &str, now: UnixTime) -> String {
-    about("is in your agent.", certificate, rule, ca_name, now)
+pub fn delivered(certificate: &Certificate, rule: &str, ca_name: &str, keeps: Option<Keeps>, now: UnixTime) -> String {
+    let where_it_is = match keeps {
+        Some(Keeps::Files) => "is in your files.",
+        Some(Keeps::Agent | Keeps::Certificate) | None => "is in your agent.",
+    };
+    about(where_it_is, certificate, rule, ca_name, now)
 }
 
 fn about(where_it_is: &str, certificate: &Certificate, rule: &str, ca_name: &str, now: UnixTime) -> String {

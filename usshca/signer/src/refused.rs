@@ -135,7 +135,7 @@ fn for_user(refusal: &PolicyRefusal) -> String {
             format!("The CA's policy does not certify your keys of the type {kind}.")
         }
         PolicyRefusal::Reason { .. } => {
-            "The CA's policy wants a reason from you. Say it so: ssh -A CA reason=\"what for\"".to_owned()
+            "The CA's policy wants a reason from you. Say it so: ssh -A CA reason=\"what for\"; or: ussh --reason \"what for\"".to_owned()
         }
         PolicyRefusal::Validity { most, .. } => {
             let most = humantime::format_duration(Duration::from_secs(*most));

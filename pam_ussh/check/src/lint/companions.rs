@@ -1,6 +1,7 @@
 //! Stacks that lie beside this one and belong to it: sudo and sudo-i, su and su-l; and login, which must stay without us.
 
 use super::{OUR_SERVICES, Subject, finding};
+use crate::line_check;
 use crate::modules::is_ours;
 use crate::pam::stack::{Facility, Place};
 use crate::report::{Finding, Severity};
@@ -57,7 +58,34 @@ pub fn lint(subject: &Subject) -> Vec<Finding> {
     if service != "login" {
         findings.extend(reaches_login(subject));
     }
+    findings.extend(binds_to_nothing(subject));
     findings
+}
+
+/// Lines with `bind_session=yes` where no login is recorded.
+fn binds_to_nothing(subject: &Subject) -> Vec<Finding> {
+    let Some(sshd) = subject.beside("sshd") else { return Vec::new() };
+    if sshd.given_up.is_some() || sshd.hidden.is_some() || sshd.chain(Facility::Session).iter().any(is_ours) {
+        return Vec::new();
+    }
+    let service = subject.stack.service.as_str();
+    let both = [Facility::Auth, Facility::Account].into_iter();
+    let lines = both.flat_map(|facility| subject.ours(facility).map(move |line| (facility, line)));
+    let binds = lines.filter(|(facility, line)| {
+        let options = line_check::options(service, *facility, line.text_arguments().as_deref());
+        options.is_ok_and(|options| options.auth().is_some_and(|auth| auth.bind_session))
+    });
+    let found = binds.map(|(_, line)| {
+        finding(
+            &line.at,
+            Severity::Error,
+            "no-records",
+            "bind_session=yes, and sshd has no session line of pam_ussh",
+            "no login is recorded then, and everybody is refused",
+            "session requisite pam_ussh.so in sshd, before any pam_env with user_readenv=1",
+        )
+    });
+    found.collect()
 }
 
 /// A line of ours in a file that login includes too.

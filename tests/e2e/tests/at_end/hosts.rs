@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use ussh_e2e::lab::{SSHD_CONFIG, trixie_root};
+use ussh_e2e::lab::{Host, SSHD_CONFIG, trixie_root};
 use ussh_e2e::{SSHD_WITH_CERTIFICATES, World, WorldPlan};
 
 use crate::SOON;
@@ -45,21 +45,27 @@ fn set_up(world: &World, server: &str) {
     host.stop_service("ussh-hostd").unwrap();
     host.command(["ussh-hostd", "run"]).service("ussh-hostd").unwrap().wait_for_output("Watching ", SOON).unwrap();
     host.stop_service("sshd").unwrap();
-    host.start_sshd(&format!("{SSHD_CONFIG}{SSHD_WITH_CERTIFICATES}PermitRootLogin yes\nMaxStartups 100\n")).unwrap();
-    if !host.exists("/usr/bin/tmux") {
-        // Debian 13's root has none: this machine's, with what it loads.
-        let loads = std::process::Command::new("ldd").arg("/usr/bin/tmux").output().unwrap();
-        let text = String::from_utf8(loads.stdout).unwrap();
-        let libraries =
-            text.lines().filter_map(|line| line.split_whitespace().nth(2)).filter(|path| path.starts_with('/'));
-        for library in libraries.filter(|path| !path.contains("/libc.so")) {
-            let name = Path::new(library).file_name().unwrap().to_str().unwrap();
-            host.write_file(&format!("/usr/local/lib/tmux/{name}"), 0o644, std::fs::read(library).unwrap()).unwrap();
-        }
-        host.write_file("/usr/local/lib/tmux/tmux", 0o755, std::fs::read("/usr/bin/tmux").unwrap()).unwrap();
-        let wrapper = "#!/bin/sh\nLD_LIBRARY_PATH=/usr/local/lib/tmux exec /usr/local/lib/tmux/tmux \"$@\"\n";
-        host.write_file("/usr/local/bin/tmux", 0o755, wrapper).unwrap();
+    for program in ["tmux", "xauth"] {
+        install(&host, program);
     }
+    let config = "PermitRootLogin yes\nMaxStartups 100\nX11Forwarding yes\nXAuthLocation /usr/local/bin/xauth\n";
+    host.start_sshd(&format!("{SSHD_CONFIG}{SSHD_WITH_CERTIFICATES}{config}")).unwrap();
+}
+
+/// This machine's program as `/usr/local/bin/NAME`: with what it loads, for Debian 13's root has neither.
+fn install(host: &Host, name: &str) {
+    let program = format!("/usr/bin/{name}");
+    let folder = format!("/usr/local/lib/{name}");
+    let loads = std::process::Command::new("ldd").arg(&program).output().unwrap();
+    let text = String::from_utf8(loads.stdout).unwrap();
+    let libraries = text.lines().filter_map(|line| line.split_whitespace().nth(2)).filter(|path| path.starts_with('/'));
+    for library in libraries.filter(|path| !path.contains("/libc.so")) {
+        let file = Path::new(library).file_name().unwrap().to_str().unwrap();
+        host.write_file(&format!("{folder}/{file}"), 0o644, std::fs::read(library).unwrap()).unwrap();
+    }
+    host.write_file(&format!("{folder}/{name}"), 0o755, std::fs::read(&program).unwrap()).unwrap();
+    let wrapper = format!("#!/bin/sh\nLD_LIBRARY_PATH={folder} exec {folder}/{name} \"$@\"\n");
+    host.write_file(&format!("/usr/local/bin/{name}"), 0o755, wrapper).unwrap();
 }
 
 /// Where a column is tried.

@@ -30,7 +30,7 @@ const MASTER: &str = "ssh -A -M -S ~/master-HOST HOST 'BEAT1' & until [ -S ~/mas
     for n in 2 3 4 5; do ssh -S ~/master-HOST HOST \"${beat/-N/-$n}\" & done; wait";
 
 /// In the manual's order.
-pub const WAYS: [Way; 15] = [
+pub const WAYS: [Way; 16] = [
     file("a shell on a terminal", "ssh -A -tt HOST 'BEAT1'"),
     file("a command", "ssh -A HOST 'BEAT1' < /dev/null"),
     // A file grows as slowly as it is sent.
@@ -42,6 +42,8 @@ pub const WAYS: [Way; 15] = [
     Way { what: "`ssh -N -R`", script: "ssh -A -N -R 127.0.0.1:PORT:HOST:22 HOST", pulse: Pulse::PortOnServer },
     Way { what: "`ssh -N -D`", script: "ssh -A -N -D 127.0.0.1:PORT HOST", pulse: Pulse::Socks },
     file("a command, with `-R`", "ssh -A -R 127.0.0.1:PORT:HOST:22 HOST 'BEAT1' < /dev/null"),
+    // Debian's ssh trusts what it forwards of X11, and so needs no X server to begin with.
+    file("a command, with `-X`", "DISPLAY=:9 ssh -A -X HOST 'test \"$DISPLAY\" && BEAT1' < /dev/null"),
     Way { what: "a ControlMaster with five sessions", script: MASTER, pulse: Pulse::Files(5) },
     file("tmux inside", "TERM=vt100 ssh -A -tt HOST \"tmux -u new-session 'BEAT1'\""),
     file("`sudo -i` inside", "ssh -A -tt HOST \"sudo -i sh -c 'BEAT1'\""),

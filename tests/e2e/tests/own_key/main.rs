@@ -101,6 +101,9 @@ fn a_key_in_the_agent_is_certified_logs_in_and_answers_sudo() {
         assert_eq!(ok(&user, "ussh --logout"), "1 certificate removed\n");
         assert_eq!(run(&user, "ussh --check").status.code(), 1);
         assert_eq!(ok(&user, "ssh-add -L"), before, "the key is the user's to remove");
+        let told = run(&user, "ussh --login --reason 'own key' --for 1h").stderr;
+        assert!(told.contains(&format!(" for {user} is kept by `ussh`, for your own key.\n")), "{told}");
+        assert!(told.contains(" (1h)\n"), "{told}");
     }
 }
 
@@ -114,6 +117,10 @@ fn plain_ssh_gets_there_by_the_written_ssh_config_and_default_keys_stay() {
     }
     assert_eq!(WORLD.rows_of(&user).unwrap().len(), 1);
     assert!(ok(&user, "ssh -G web1").contains("identityfile ~/.ssh/id_ed25519\n"));
+    // So is what the documentation says of it.
+    let only = "-o BatchMode=yes -o IdentitiesOnly=yes";
+    assert_eq!(run(&user, &format!("ssh {only} web1 true")).status.code(), 255);
+    ok(&user, &format!("ssh {only} -o IdentityFile=~/.ssh/mine.pub web1 true"));
 }
 
 #[test]
@@ -201,13 +208,22 @@ fn what_is_wrong_with_the_key_is_said_before_a_password_is_asked() {
         ),
         (
             "echo 'client_key = \"~/.ssh/mine\"' > .config/ussh/ussh.toml; ussh --login",
-            69,
+            78,
             vec!["ussh: `client_key`: ", "ussh: name the file that ends in .pub there"],
         ),
         (
             "echo 'client_key = \"~/.ssh/none.pub\"' > .config/ussh/ussh.toml; ussh --login",
-            69,
+            78,
             vec!["none.pub", "ussh: name the file"],
+        ),
+        (
+            "echo 'client_key = \"~/.ssh/mine.pub\"' > .config/ussh/ussh.toml; ssh-add -q .ssh/mine; mkdir -p .local/state/ussh/keys; \
+                chmod 755 .local/state/ussh/keys; ussh --login",
+            69,
+            vec![
+                "/keys: not a folder of yours alone (mode 0700)\n",
+                "ussh: see to it that ~/.local/state/ussh/keys is",
+            ],
         ),
         (
             "printf 'client_key = \"~/.ssh/mine.pub\"\\nkeep_in = \"files\"\\n' > .config/ussh/ussh.toml; ussh --login",

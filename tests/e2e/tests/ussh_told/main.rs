@@ -15,7 +15,7 @@ use self::row::{Row, try_row};
 
 const KEY: &str = "/etc/ssh/ssh_host_ed25519_key";
 
-/// `opal` may use its certificate from elsewhere only.
+/// `opal` may use its certificate from elsewhere only, `rita` is to say what for.
 const POLICY: &str = r#"
 [[rule]]
 name = "admins"
@@ -29,6 +29,13 @@ groups = ["elsewhere"]
 validity_seconds = 28800
 principals = ["%u"]
 source_address = ["192.0.2.0/24"]
+
+[[rule]]
+name = "reasoned"
+groups = ["reasoned"]
+validity_seconds = 28800
+principals = ["%u"]
+reason_required = true
 "#;
 
 /// sshds of `rogue`: port, and what its host certificate is like. 22 has none.
@@ -45,6 +52,7 @@ fn plan(name: &str, rows: &[Row]) -> WorldPlan {
         .policy(POLICY)
         .people(rows.len(), "admins")
         .person("opal", "secret", &["elsewhere"])
+        .person("rita", "secret", &["reasoned"])
         .bare("rogue")
 }
 

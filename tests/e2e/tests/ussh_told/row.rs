@@ -42,6 +42,8 @@ pub(crate) struct Row {
     never: Vec<String>,
     /// As the person, on the laptop: succeeds, if what happened after is right.
     after: Option<String>,
+    /// The same as root on the CA.
+    after_ca: Option<String>,
     /// Takes the fault away, as `plant` does.
     undo: Option<String>,
     undo_ca: Option<String>,
@@ -59,7 +61,7 @@ impl Row {
     }
     /// Whether it does without programs that a Debian 13 root of the lab lacks.
     pub(crate) fn needs_nothing_special(&self) -> bool {
-        !["python3", "faketime"].iter().any(|program| self.run.contains(program))
+        !["python3", "faketime", "gpg-agent"].iter().any(|program| self.run.contains(program))
     }
 }
 
@@ -121,6 +123,8 @@ fn judge(world: &World, row: &Row, user: &str) -> Result<(), String> {
     if let Some(words) = row.never.iter().find(|words| said.contains(words.as_str())) {
         return Err(format!("says {words:?}: {said}"));
     }
+    as_root(world, "ca", user, row.after_ca.as_deref())
+        .map_err(|wrong| format!("at the CA: {wrong}\nit had said: {said}"))?;
     let Some(after) = &row.after else { return Ok(()) };
     let after = world.sh("laptop", user, &format!("export U={user} H=/home/{user}; {after}")).unwrap();
     if after.success() { Ok(()) } else { Err(format!("after that: {after}\nit had said: {said}")) }

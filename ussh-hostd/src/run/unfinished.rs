@@ -1,0 +1,105 @@
+//! What an earlier run of this daemon had begun with a session whose record is gone by now: it is finished here.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ussh_os::process::ProcessHandle;
+
+use super::Daemon;
+use crate::cell::Cell;
+use crate::connection::{Connection, has_ended};
+use crate::programs::Programs;
+use crate::report::Severity;
+use crate::spool::ConnectionId;
+
+/// A session that is left over.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    /// sshd's own process, if it has not ended yet.
+    pub(super) connection: Option<Connection>,
+    /// What it had running.
+    pub(super) programs: Programs,
+    /// When its grace is over (elapsed); `None`: SIGKILL was sent.
+    pub(super) kill_at: Option<Duration>,
+}
+
+impl Unfinished {
+    /// What of it lives, to poll on.
+    pub(super) fn processes(&self) -> impl Iterator<Item = &ProcessHandle> {
+        let connection = self.connection.iter();
+        let monitor = connection.clone().map(Connection::monitor).filter(|monitor| !has_ended(monitor));
+        monitor.chain(connection.flat_map(Connection::children)).chain(self.programs.living())
+    }
+}
+
+impl Daemon {
+    /// If an earlier run had begun to end this session: what it had running is held again, and what is left of its grace given.
+    pub(super) fn end_begun(&mut self, id: ConnectionId) -> Option<Duration> {
+        let (begun, ago) = self.spool.begun(id).filter(|(begun, _)| begun.boot_id == self.boot_id)?;
+        let (end, held) = (begun.end?, self.held.get_mut(&id)?);
+        held.connection.hold_again(end.programs());
+        self.report.line(Severity::Notice, &format!("Going on with the end of a session: {}", held.who()));
+        Some(end.grace_left(ago))
+    }
+
+    /// Those of `begun` that nobody holds: they have no record any more.
+    pub(super) fn take_up_unfinished(&mut self, begun: &BTreeSet<ConnectionId>) {
+        for id in begun {
+            if self.held.contains_key(id) || self.unfinished.contains_key(id) {
+                continue;
+            }
+            let Some((begun, ago)) = self.spool.begun(*id).filter(|(begun, _)| begun.boot_id == self.boot_id) else {
+                self.forget_files(*id);
+                continue;
+            };
+            // Its client has gone meanwhile, or its sshd: nothing could thaw it any more.
+            if let Some(cell) = begun.frozen.and_then(|path| Cell::left_behind(*id, &path)) {
+                self.end_frozen(&cell, &id.to_string());
+            }
+            let mut programs = Programs::default();
+            let mut left = Duration::ZERO;
+            if let Some(end) = begun.end {
+                left = end.grace_left(ago);
+                programs.hold_again(end.programs());
+            }
+            let kill_at = Some(self.started.elapsed().saturating_add(left));
+            let unfinished = Unfinished { connection: Connection::open(*id).ok(), programs, kill_at };
+            self.unfinished.insert(*id, unfinished);
+        }
+    }
+
+    /// Sends what is due to them, and forgets those that are gone.
+    pub(super) fn finish(&mut self) {
+        let now = self.started.elapsed();
+        let mut gone = Vec::new();
+        for (id, unfinished) in &mut self.unfinished {
+            if unfinished.processes().next().is_none() {
+                gone.push(*id);
+            } else if unfinished.kill_at.take_if(|at| *at <= now).is_some() {
+                let detail = format!("Killing what is left of a session whose end an earlier run had begun: {id}");
+                self.report.line(Severity::Warning, &detail);
+                unfinished.programs.kill();
+                if let Some(Err(e)) = unfinished.connection.as_mut().map(Connection::kill) {
+                    self.report.line(Severity::Error, &format!("Cannot end {id}: {e}"));
+                }
+            }
+        }
+        for id in gone {
+            self.unfinished.remove(&id);
+            self.forget_files(id);
+        }
+    }
+
+    /// SIGKILL to what stands still, and the group away.
+    pub(super) fn end_frozen(&self, cell: &Cell, who: &str) {
+        let count = cell.count();
+        if let Err(e) = cell.kill() {
+            self.report.line(Severity::Error, &format!("Cannot end what is frozen of {who}: {e}"));
+        }
+        if count > 0 {
+            let detail = format!("Ended {count} frozen processes, whose connection is gone: {who}");
+            self.report.line(Severity::Notice, &detail);
+        }
+        cell.leave(true);
+    }
+}
