@@ -62,6 +62,7 @@ Files: /etc/ussh/hostd.toml   configuration (TOML; unknown keys are refused)
          grace_seconds         from SIGTERM to SIGKILL at the end of a session [2]
          at_end                \"end\"; \"warn\": a session whose certificate runs out goes on, and is told so; \"freeze\": its programs
                                stand still until its agent has a newer certificate (cgroup v2) [\"end\"]
+         kill_user_processes   true: what had left a session (setsid, tmux, daemons) ends with it (cgroup v2) [false]
          [sync] source         \"ssh:\" (the CA that this host is enrolled with), \"file:/PATH\" (a feed, or a folder with one),
                                \"exec:/PROGRAM ARGUMENTS\" (what it prints; run as nobody, no shell) [\"ssh:\" if enrolled]
          [sync] feed_key       file with the feed key, for a host that is not enrolled [none: the source must be a folder of

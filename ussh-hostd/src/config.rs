@@ -75,6 +75,7 @@ struct Raw {
     grace_seconds: u64,
     end_after_seconds: u64,
     at_end: AtEnd,
+    kill_user_processes: bool,
     sync: Option<RawSync>,
 }
 
@@ -127,6 +128,7 @@ impl Default for Raw {
             grace_seconds: 2,
             end_after_seconds: 0,
             at_end: AtEnd::End,
+            kill_user_processes: false,
             sync: None,
         }
     }
@@ -145,6 +147,8 @@ pub struct Config {
     pub state: PathBuf,
     /// When and how long.
     pub timing: Timing,
+    /// Whether all that a session has started ends with it, also what had left it before by a double fork.
+    pub kill_user_processes: bool,
     /// Where `sync` gets trust from.
     pub sync: Option<SyncConfig>,
 }
@@ -261,6 +265,7 @@ impl Config {
             spool: check.spool(raw.spool)?,
             state: check.absolute("state", raw.state)?,
             timing,
+            kill_user_processes: raw.kill_user_processes,
             sync: raw.sync.map(|s| check.sync(s)).transpose()?,
         })
     }
@@ -497,6 +502,7 @@ mod tests {
             ("end_after_seconds = 3601", "0 to 3600"),
             ("end_after_seconds = -1", "invalid"),
             ("at_end = 'thaw'", "expected one of `end`, `warn`, `freeze`"),
+            ("kill_user_processes = 'root'", "expected a boolean"),
             ("grace_seconds = -1", "invalid"),
             ("agent_timeout_seconds = 61", "1 to 60"),
             ("look_before_seconds = 0", "1 to"),

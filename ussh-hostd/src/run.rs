@@ -28,7 +28,7 @@ use ussh_os::process;
 
 use self::freezing::Frozen;
 use self::unfinished::Unfinished;
-use crate::cell::Cell;
+use crate::cell::{Cell, Killed};
 use crate::chores::Chores;
 use crate::config::Config;
 use crate::connection::{Connection, Told};
@@ -213,7 +213,8 @@ impl Daemon {
         for (id, held) in &self.held {
             let before = fds.len();
             if held.is_closed {
-                let left = held.connection.children().chain(held.connection.programs().living());
+                // One program at a time: they may be thousands.
+                let left = held.connection.children().chain(held.connection.programs().last());
                 fds.extend(left.map(|process| PollFd::new(process.as_fd(), PollFlags::POLLIN)));
                 if fds.len() == before {
                     ended.insert(*id);
@@ -467,17 +468,16 @@ impl Daemon {
                 }
                 continue;
             }
-            if held.connection.programs().living().next().is_some() {
+            if held.connection.program_to_wait_for().is_some() {
                 // Hung up on, and killed after the grace.
                 continue;
             }
-            if let Some(since) = held.ending_since {
-                let took = self.started.elapsed().saturating_sub(since).as_millis();
-                let programs = ended_with_it(held.connection.programs().count(), held.frozen.is_some());
+            let took = held.ending_since.map(|since| self.started.elapsed().saturating_sub(since).as_millis());
+            let killed = self.leave_cell(id);
+            if let Some((held, took)) = self.held.remove(&id).zip(took) {
+                let programs = ended_with_it(held.connection.programs().count(), killed);
                 self.report.line(Severity::Info, &format!("Session ended after {took} ms, {programs}: {}", held.who()));
             }
-            self.leave_cell(id);
-            self.held.remove(&id);
             self.forget_files(id);
         }
     }
@@ -493,13 +493,17 @@ impl Daemon {
 }
 
 /// Of a session whose processes have all ended, as far as they were its own when its end was begun.
-fn ended_with_it(programs: usize, was_frozen: bool) -> String {
+fn ended_with_it(programs: usize, killed: Killed) -> String {
     let many = match programs {
         0 => "no process".to_owned(),
         1 => "1 process".to_owned(),
         n => format!("{n} processes"),
     };
-    let left = if was_frozen { "and all that was frozen" } else { "programs that had left it before are not touched" };
+    let left = match killed {
+        Killed::All => "and all that had left it",
+        Killed::Frozen => "and all that was frozen",
+        Killed::Nothing => "programs that had left it before are not touched",
+    };
     format!("{many} with it; {left}")
 }
 

@@ -114,17 +114,34 @@ impl Daemon {
             Some(certificate) => self.report.certificate(Severity::Notice, "Ending session of", certificate, &detail),
             None => self.report.line(Severity::Notice, &format!("Ending session of {detail}")),
         }
+        // Its client may close the connection as soon as it is told; what does not heed a SIGHUP would be nobody's child then. Why not all can be found is said later.
+        let _ = self.hold_all(id);
         // Of many that end at once, one without a terminal does not wait for the others to be told.
         self.pass_last_word_on(id);
     }
 
+    /// Finds what is to end with the session, and holds it.
+    fn hold_all(&mut self, id: ConnectionId) -> Result<(), String> {
+        let whole = self.whole_cell(id);
+        let Some(held) = self.held.get_mut(&id) else { return Ok(()) };
+        held.connection.hold_programs();
+        match whole? {
+            Some(cell) => held.connection.hold_all_in(cell.group()).map_err(|e| format!("cgroup: {e}")),
+            None => Ok(()),
+        }
+    }
+
     fn terminate(&mut self, id: ConnectionId) {
+        // Held before the monitor ends: afterwards they are nobody's children.
+        let all_held = self.hold_all(id);
         let now = self.now();
         let Some(held) = self.held.get_mut(&id) else { return };
         held.last_word = None;
         held.ending_since.get_or_insert(now.elapsed);
-        // Held before the monitor ends: afterwards they are nobody's children.
-        held.connection.hold_programs();
+        if let Err(why) = all_held {
+            let detail = format!("What had left the session goes on: {}: {why}", held.who());
+            self.report.line(Severity::Warning, &detail);
+        }
         // And remembered before the record may go. What comes next is SIGKILL.
         let grace = held.session.wake_in(now).unwrap_or_default();
         let begun = Begun {
