@@ -86,7 +86,7 @@ impl Cell {
             if outside.is_empty() {
                 break;
             }
-            outside.into_iter().try_for_each(|pid| cell.group.take(pid))?;
+            cell.group.take_all(outside)?;
         }
         // What was taken by its number was this session's if that still lives.
         if id.lives() { Ok(cell) } else { Err(io::ErrorKind::NotFound.into()) }
@@ -158,8 +158,9 @@ impl Cell {
         self.group.freeze()?;
         let gathered = self.group.wait_frozen(STILL).and_then(|_| {
             let free = self.free(sshd)?;
-            free.iter().try_for_each(|pid| self.inner.take(*pid))?;
-            Ok(free.len())
+            let count = free.len();
+            self.inner.take_all(free)?;
+            Ok(count)
         });
         self.group.thaw()?;
         gathered
@@ -419,6 +420,36 @@ mod tests {
         cell.leave(Killed::All);
         assert!(!cell.group.exists());
         cell.kill_all().unwrap();
+    }
+
+    /// A tenth of what one account may have elsewhere.
+    #[test]
+    fn thousands_stand_still_at_once() {
+        if !is_root() {
+            return;
+        }
+        let script = "$| = 1; for (1 .. 3000) { defined(my $pid = fork) or die $!; unless ($pid) { sleep 600; exit } } print \"ready\\n\"; sleep 600";
+        let mut monitor = Command::new("perl").args(["-e", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let mut output = BufReader::new(monitor.stdout.take().unwrap());
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        let id = ConnectionId::of(monitor.id()).unwrap();
+        let cell = Cell::find_or_make(id).unwrap();
+        let began = Instant::now();
+        let stopped = cell.freeze(&BTreeSet::from([id.pid])).unwrap();
+        let froze = began.elapsed();
+        assert_eq!((stopped.processes, stopped.all), (3000, true));
+        let mut connection = crate::connection::Connection::open(id).unwrap();
+        let began = Instant::now();
+        connection.hold_programs();
+        let held = began.elapsed();
+        println!("3000 processes: frozen in {froze:?}, held in {held:?}");
+        // Nobody else's end comes meanwhile. Both take a fraction of it on a machine that has nothing else to do.
+        assert!(froze < Duration::from_secs(1) && held < Duration::from_secs(2), "{froze:?} {held:?}");
+        cell.kill_all().unwrap();
+        monitor.wait().unwrap();
+        cell.leave(Killed::All);
     }
 
     /// As logind leaves it: the monitor and all that it started in a scope, the sshd that listens elsewhere.

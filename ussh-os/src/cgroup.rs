@@ -177,10 +177,18 @@ impl Cgroup {
     /// # Errors
     /// As the kernel says.
     pub fn take(&self, pid: u32) -> io::Result<()> {
-        match self.write("cgroup.procs", &pid.to_string()) {
+        self.take_all([pid])
+    }
+
+    /// The same for many, which are brought one after the other; it is left at the first error.
+    /// # Errors
+    /// As the kernel says.
+    pub fn take_all(&self, pids: impl IntoIterator<Item = u32>) -> io::Result<()> {
+        let mut list = std::fs::OpenOptions::new().write(true).open(self.path.join("cgroup.procs"))?;
+        pids.into_iter().try_for_each(|pid| match list.write_all(pid.to_string().as_bytes()) {
             Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             other => other,
-        }
+        })
     }
 
     /// Stops all that is in it and that comes to it, soon: see [`Cgroup::wait_frozen`].
