@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use ussh_e2e::lab::{Process, wait_until};
-use ussh_e2e::{Forgery, PersonAgent, World, WorldPlan};
+use ussh_e2e::{Forgery, PersonAgent, World, WorldPlan, confined};
 
 /// Longest wait for anything.
 const SOON: Duration = Duration::from_secs(30);
@@ -30,7 +30,11 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let world = WorldPlan::new("warned").without_servers().server("web1").people(8, "admins").start().unwrap();
     let host = world.host("web1");
     host.write_file("/etc/ussh/hostd.toml", 0o644, HOSTD).unwrap();
-    host.command(["ussh-hostd", "run"]).service("ussh-hostd").unwrap().wait_for_output("Watching ", SOON).unwrap();
+    host.command(confined(&["ussh-hostd", "run"]))
+        .service("ussh-hostd")
+        .unwrap()
+        .wait_for_output("Watching ", SOON)
+        .unwrap();
     world
 });
 
