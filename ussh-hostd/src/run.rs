@@ -245,18 +245,20 @@ impl Daemon {
         if self.chores.pass_time(now, &self.report) {
             self.chores.look(now, &self.report);
         }
-        let is_due = |held: &Held| held.last_word.is_some() || held.session.wake_in(now) == Some(Duration::ZERO);
+        let is_due = |held: &Held| held.session.wake_in(now) == Some(Duration::ZERO);
         let due: Vec<ConnectionId> = self.held.iter().filter(|(_, held)| is_due(held)).map(|(id, _)| *id).collect();
         for id in due {
-            self.pass_last_word_on(id);
             self.happened(id, Event::Time);
         }
+        self.pass_last_words_on();
     }
 
-    /// Goes on with a session whose last message is out.
-    fn pass_last_word_on(&mut self, id: ConnectionId) {
+    /// Goes on with the sessions whose last message is out. After all that is due: one may be the client of another one that ends now too, whose programs are held before it hangs up.
+    fn pass_last_words_on(&mut self) {
         let is_out = |held: &mut Held| held.last_word.take_if(|told| told.is_out()).is_some();
-        if self.held.get_mut(&id).is_some_and(is_out) {
+        let out: Vec<ConnectionId> =
+            self.held.iter_mut().filter_map(|(id, held)| is_out(held).then_some(*id)).collect();
+        for id in out {
             self.happened(id, Event::LastWordOut);
         }
     }
