@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ussh_os::cgroup::Cgroup;
 use ussh_os::process_tree::parent_of;
+use ussh_os::sshd_connection::{effective_uid_of, sshd_children};
 
 use crate::programs::descendants_of;
 use crate::spool::ConnectionId;
@@ -19,6 +20,8 @@ use crate::spool::ConnectionId;
 const FOLDER: &str = "ussh-sessions";
 /// In a session's group: what stands still, or has done so before.
 const INNER: &str = "ussh-frozen";
+/// sshd's programs of one connection and the one that listens (OpenSSH 10 has one of each kind).
+const SSHD: [&str; 3] = ["sshd", "sshd-session", "sshd-auth"];
 /// Longest wait for processes to stand still, or to be gone: they do it on their way out of the kernel, where some sleep long.
 const STILL: Duration = Duration::from_millis(250);
 /// How often what a session forks meanwhile is looked for while it is brought in.
@@ -29,6 +32,17 @@ const ROUNDS: usize = 16;
 pub struct Cell {
     group: Cgroup,
     inner: Cgroup,
+}
+
+/// What of it was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Killed {
+    /// It goes on.
+    Nothing,
+    /// What stood still.
+    Frozen,
+    /// All of it.
+    All,
 }
 
 /// What came of stopping it.
@@ -72,7 +86,7 @@ impl Cell {
             if outside.is_empty() {
                 break;
             }
-            outside.into_iter().try_for_each(|pid| cell.group.take(pid))?;
+            cell.group.take_all(outside)?;
         }
         // What was taken by its number was this session's if that still lives.
         if id.lives() { Ok(cell) } else { Err(io::ErrorKind::NotFound.into()) }
@@ -99,6 +113,22 @@ impl Cell {
     /// Whether it was told to stand still.
     pub fn is_frozen(&self) -> bool {
         self.inner.is_told_to_stop()
+    }
+
+    /// The whole of it.
+    pub fn group(&self) -> &Cgroup {
+        &self.group
+    }
+
+    /// One in it that is not the session's, if there is any: an sshd of root's that somebody started anew from the session, with all that came over it since, or this very process.
+    /// Stopping or ending all of it would lock everybody out.
+    /// # Errors
+    /// As the kernel says.
+    pub fn stranger(&self, id: ConnectionId) -> io::Result<Option<u32>> {
+        let own: BTreeSet<u32> = sshd_children(id.pid).into_iter().chain([id]).map(|process| process.pid).collect();
+        let others = self.group.processes()?.into_iter().filter(|pid| !own.contains(pid));
+        let is_stranger = |pid: &u32| *pid == std::process::id() || is_sshd_of_root(*pid);
+        Ok(others.into_iter().find(is_stranger))
     }
 
     /// Stops all that is in it but for `sshd`.
@@ -128,8 +158,9 @@ impl Cell {
         self.group.freeze()?;
         let gathered = self.group.wait_frozen(STILL).and_then(|_| {
             let free = self.free(sshd)?;
-            free.iter().try_for_each(|pid| self.inner.take(*pid))?;
-            Ok(free.len())
+            let count = free.len();
+            self.inner.take_all(free)?;
+            Ok(count)
         });
         self.group.thaw()?;
         gathered
@@ -162,17 +193,30 @@ impl Cell {
         self.inner.kill()
     }
 
+    /// SIGKILL to all that is in it; sshd has ended.
+    /// # Errors
+    /// As the kernel says.
+    pub fn kill_all(&self) -> io::Result<()> {
+        match self.group.kill() {
+            // Nobody was in it any more, and it was taken away.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
     /// How many stand still.
     pub fn count(&self) -> usize {
         self.inner.processes().map_or(0, |all| all.len())
     }
 
-    /// Takes it away once sshd has ended, unless somebody lives in it: what the session has left behind stays where it is, until it ends too.
-    pub fn leave(&self, has_killed: bool) {
-        if has_killed {
-            // What does not end by SIGKILL within it sleeps in the kernel.
-            let _ = self.inner.wait_empty(STILL);
-        }
+    /// Takes it away once sshd has ended, unless somebody lives in it: what the session has left behind stays where it is, until it ends too. What was killed is waited for.
+    pub fn leave(&self, killed: Killed) {
+        // What does not end by SIGKILL within it sleeps in the kernel.
+        let _ = match killed {
+            Killed::Nothing => Ok(true),
+            Killed::Frozen => self.inner.wait_empty(STILL),
+            Killed::All => self.group.wait_empty(STILL),
+        };
         // Removed with the next one that is made beside it, if not now.
         let _ = self.inner.remove();
         if !is_scope(&self.group) {
@@ -196,6 +240,13 @@ fn is_shared(group: &Cgroup, id: ConnectionId) -> bool {
     parent_of(id.pid).is_none_or(|listener| Cgroup::of(listener).is_ok_and(|its| its == *group))
 }
 
+/// By its file's name: after an upgrade the one that runs and the one that listens may be two files.
+fn is_sshd_of_root(pid: u32) -> bool {
+    let program = std::fs::read_link(format!("/proc/{pid}/exe"));
+    let name = program.as_ref().ok().and_then(|program| program.file_name()?.to_str()).unwrap_or_default();
+    SSHD.contains(&name.trim_end_matches(" (deleted)")) && effective_uid_of(pid) == Some(0)
+}
+
 fn remove_abandoned(folder: &Cgroup) {
     for group in folder.children() {
         if ConnectionId::parse(group.name()).is_some_and(|id| !id.lives()) {
@@ -209,6 +260,7 @@ fn remove_abandoned(folder: &Cgroup) {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use std::io::{BufRead, BufReader};
+    use std::os::unix::process::CommandExt;
     use std::process::{Child, Command, Stdio};
     use std::sync::mpsc::{Receiver, channel};
     use std::time::Instant;
@@ -323,10 +375,81 @@ mod tests {
         assert_eq!(Cell::left_behind(other, cell.path()), None);
         let left = Cell::left_behind(id, cell.path()).unwrap();
         left.kill().unwrap();
-        left.leave(true);
+        left.leave(Killed::Frozen);
         assert!(!session.says("left", PATIENCE), "its end of the pipe is closed");
         assert!(!cell.group.exists());
         assert!(Cell::find(id).is_err());
+    }
+
+    #[test]
+    fn all_of_a_group_is_held_and_killed_but_not_where_an_sshd_of_roots_is_in_it() {
+        if !is_root() {
+            return;
+        }
+        let mut session = Counting::start();
+        let id = session.id();
+        let cell = Cell::find_or_make(id).unwrap();
+        drop(session.0.stdin.take());
+        assert!(session.all_say());
+        let mut connection = crate::connection::Connection::open(id).unwrap();
+        connection.hold_programs();
+        let by_descent = connection.programs().count();
+        connection.hold_all_in(cell.group()).unwrap();
+        assert_eq!((by_descent, connection.programs().count()), (0, 1), "the one that had left it");
+        connection.hold_all_in(cell.group()).unwrap();
+        assert_eq!(connection.programs().count(), 1, "each once, and sshd never");
+        assert_eq!(cell.stranger(id).unwrap(), None);
+
+        // Somebody started sshd anew from the session.
+        let folder = crate::test_support::trusted_folder();
+        let program = folder.path().join("sshd");
+        std::fs::copy("/bin/sleep", &program).unwrap();
+        let start = |command: &mut Command| command.arg("60").spawn().unwrap();
+        let (mut of_root, mut of_nobody) =
+            (start(&mut Command::new(&program)), start(Command::new(&program).uid(65534).gid(65534).current_dir("/")));
+        cell.group.take(of_nobody.id()).unwrap();
+        assert_eq!(cell.stranger(id).unwrap(), None, "anybody can call a program so");
+        cell.group.take(of_root.id()).unwrap();
+        assert_eq!(cell.stranger(id).unwrap(), Some(of_root.id()));
+        std::fs::remove_file(&program).unwrap();
+        assert_eq!(cell.stranger(id).unwrap(), Some(of_root.id()), "upgraded beneath");
+        cell.kill_all().unwrap();
+        of_root.wait().unwrap();
+        of_nobody.wait().unwrap();
+        session.0.wait().unwrap();
+        cell.leave(Killed::All);
+        assert!(!cell.group.exists());
+        cell.kill_all().unwrap();
+    }
+
+    /// A tenth of what one account may have elsewhere.
+    #[test]
+    fn thousands_stand_still_at_once() {
+        if !is_root() {
+            return;
+        }
+        let script = "$| = 1; for (1 .. 3000) { defined(my $pid = fork) or die $!; unless ($pid) { sleep 600; exit } } print \"ready\\n\"; sleep 600";
+        let mut monitor = Command::new("perl").args(["-e", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let mut output = BufReader::new(monitor.stdout.take().unwrap());
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        let id = ConnectionId::of(monitor.id()).unwrap();
+        let cell = Cell::find_or_make(id).unwrap();
+        let began = Instant::now();
+        let stopped = cell.freeze(&BTreeSet::from([id.pid])).unwrap();
+        let froze = began.elapsed();
+        assert_eq!((stopped.processes, stopped.all), (3000, true));
+        let mut connection = crate::connection::Connection::open(id).unwrap();
+        let began = Instant::now();
+        connection.hold_programs();
+        let held = began.elapsed();
+        println!("3000 processes: frozen in {froze:?}, held in {held:?}");
+        // Nobody else's end comes meanwhile. Both take a fraction of it on a machine that has nothing else to do.
+        assert!(froze < Duration::from_secs(1) && held < Duration::from_secs(2), "{froze:?} {held:?}");
+        cell.kill_all().unwrap();
+        monitor.wait().unwrap();
+        cell.leave(Killed::All);
     }
 
     /// As logind leaves it: the monitor and all that it started in a scope, the sshd that listens elsewhere.
@@ -356,7 +479,7 @@ mod tests {
         cell.freeze(&sshd).unwrap();
         cell.kill().unwrap();
         drop(session);
-        cell.leave(true);
+        cell.leave(Killed::Frozen);
         assert!(scope.exists(), "it is logind's to remove");
         scope.remove().unwrap();
     }

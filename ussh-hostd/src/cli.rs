@@ -62,6 +62,7 @@ Files: /etc/ussh/hostd.toml   configuration (TOML; unknown keys are refused)
          grace_seconds         from SIGTERM to SIGKILL at the end of a session [2]
          at_end                \"end\"; \"warn\": a session whose certificate runs out goes on, and is told so; \"freeze\": its programs
                                stand still until its agent has a newer certificate (cgroup v2) [\"end\"]
+         kill_user_processes   true: what had left a session (setsid, tmux, daemons) ends with it (cgroup v2) [false]
          without_certificate_limit_seconds  what a session without a certificate may last [as long as it likes]
          break_glass_ca_file   key of the break-glass CA, whose certificates always open the door [\"/etc/ussh/break_glass_ca.pub\"]
          break_glass_limit_seconds  what a session by one may last [3600]

@@ -75,6 +75,7 @@ struct Raw {
     grace_seconds: u64,
     end_after_seconds: u64,
     at_end: AtEnd,
+    kill_user_processes: bool,
     without_certificate_limit_seconds: Option<u64>,
     break_glass_ca_file: PathBuf,
     break_glass_limit_seconds: u64,
@@ -132,6 +133,7 @@ impl Default for Raw {
             grace_seconds: 2,
             end_after_seconds: 0,
             at_end: AtEnd::End,
+            kill_user_processes: false,
             without_certificate_limit_seconds: None,
             break_glass_ca_file: ussh_core::break_glass::CA_FILE.into(),
             break_glass_limit_seconds: 3600,
@@ -155,6 +157,8 @@ pub struct Config {
     pub state: PathBuf,
     /// When and how long.
     pub timing: Timing,
+    /// Whether all that a session has started ends with it, also what had left it before by a double fork.
+    pub kill_user_processes: bool,
     /// What those that came without a certificate may last; `None`: as long as they like.
     pub without_certificate_limit: Option<Duration>,
     /// Certificates that always open a door.
@@ -288,6 +292,7 @@ impl Config {
             spool: check.spool(raw.spool)?,
             state: check.absolute("state", raw.state)?,
             timing,
+            kill_user_processes: raw.kill_user_processes,
             without_certificate_limit: raw
                 .without_certificate_limit_seconds
                 .map(|s| check.seconds("without_certificate_limit_seconds", s, MAX_AHEAD_SECONDS))
@@ -564,6 +569,7 @@ mod tests {
             ("end_after_seconds = 3601", "0 to 3600"),
             ("end_after_seconds = -1", "invalid"),
             ("at_end = 'thaw'", "expected one of `end`, `warn`, `freeze`"),
+            ("kill_user_processes = 'root'", "expected a boolean"),
             ("grace_seconds = -1", "invalid"),
             ("agent_timeout_seconds = 61", "1 to 60"),
             ("look_before_seconds = 0", "1 to"),

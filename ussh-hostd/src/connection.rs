@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
+use ussh_os::cgroup::Cgroup;
 use ussh_os::process::ProcessHandle;
 use ussh_os::process_tree::parent_of;
 use ussh_os::sshd_connection::sshd_children;
@@ -73,6 +74,11 @@ impl Connection {
         &self.programs
     }
 
+    /// The next program to be waited for; see [`Programs::let_go`].
+    pub fn program_to_wait_for(&mut self) -> Option<&ProcessHandle> {
+        self.programs.let_go()
+    }
+
     /// Holds everything that descends from the monitor but sshd's own children. To be called before the monitor ends: afterwards they are nobody's children.
     pub fn hold_programs(&mut self) {
         self.hold_children();
@@ -83,6 +89,14 @@ impl Connection {
     /// Holds what an earlier run of this daemon held: it may have left its parents since.
     pub fn hold_again(&mut self, programs: impl Iterator<Item = ConnectionId>) {
         self.programs.hold_again(programs);
+    }
+
+    /// Holds all that is in the session's group, too, whoever its parent is.
+    /// # Errors
+    /// The group cannot be read.
+    pub fn hold_all_in(&mut self, group: &Cgroup) -> io::Result<()> {
+        let sshd: Vec<ConnectionId> = self.children.iter().map(|(id, _)| *id).chain([self.id]).collect();
+        self.programs.hold_all_in(group, &sshd)
     }
 
     /// SIGTERM to the monitor: it closes the PAM session, the terminal and the forwards.

@@ -4,13 +4,15 @@ use std::time::{Duration, Instant};
 
 use ussh_core::escape::escape;
 use ussh_core::record::SessionRecord;
+use ussh_os::cgroup::Cgroup;
 use ussh_os::process;
 
-use crate::cell::Cell;
+use crate::cell::{Cell, Killed};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::report::{Report, Severity, on_terminal};
 use crate::session::LAST_WORD;
+use crate::show::daemon_pid;
 use crate::spool::{ConnectionId, Found, Spool};
 
 const SENTENCE: &str = "an administrator of this host ends this session now.";
@@ -46,9 +48,16 @@ pub fn end(config: &Config, name: &str) -> Result<String, EndError> {
     let report = Report::quiet();
     let told = connection.tell(record.as_ref().map(|record| record.uid), &on_terminal(SENTENCE));
     report.line(Severity::Notice, &format!("Ending session by hand: {who}; terminals told: {}", told.terminals()));
+    let cell = Cell::find(id).ok().flatten();
+    let whole = cell.clone().filter(|cell| config.kill_user_processes && is_whole(cell, id, config));
+    // Once before the client may close the connection, and once for what has come since.
+    connection.hold_programs();
     wait(&connection, LAST_WORD, |_| told.is_out());
     connection.hold_programs();
-    let frozen = Cell::find(id).ok().flatten().filter(Cell::is_frozen);
+    if let Some(cell) = &whole {
+        connection.hold_all_in(cell.group())?;
+    }
+    let frozen = cell.filter(Cell::is_frozen);
     connection.terminate()?;
     connection.programs().hang_up();
     if let Some(cell) = frozen {
@@ -64,8 +73,20 @@ pub fn end(config: &Config, name: &str) -> Result<String, EndError> {
             return Err(EndError::Lives);
         }
     }
+    if let Some(cell) = whole {
+        // What has come since, and what is beyond the number that is held. The daemon, if it runs, may have taken the group away.
+        cell.kill_all()?;
+        cell.leave(Killed::All);
+    }
     let programs = connection.programs().count();
     Ok(format!("ended: {}, with {programs} of its processes", escape(who.as_bytes(), 256)))
+}
+
+/// Whether nobody is in the session's group who must not end with it.
+fn is_whole(cell: &Cell, id: ConnectionId, config: &Config) -> bool {
+    let daemon = daemon_pid(&config.lock_file());
+    let is_in_it = |pid: u32| Cgroup::of(pid).is_ok_and(|its| its == *cell.group());
+    matches!(cell.stranger(id), Ok(None)) && !daemon.is_some_and(is_in_it)
 }
 
 fn is_gone(connection: &Connection) -> bool {

@@ -117,6 +117,14 @@ impl Health {
         {
             alarm("freeze", format!("at_end = \"freeze\": no session can be frozen here, and each ends instead: {e}"));
         }
+        if config.kill_user_processes
+            && let Err(e) = can_freeze()
+        {
+            alarm(
+                "kill",
+                format!("kill_user_processes: what has left a session cannot be found here, and goes on: {e}"),
+            );
+        }
 
         let sync = sync::wanted(config).ok().flatten();
         let pin = FeedPin::remembered(&config.state).unwrap_or_else(|e| {

@@ -1,52 +1,85 @@
 //! What a session had running when its end was begun: everything that descends from its sshd processes at that moment.
 //!
 //! sshd ends only itself and its terminals; a program without a terminal would go on. A program that has left the session before (forked twice, so that init is
-//! its parent: daemons, tmux, `at`, the user's service manager) is not found by its parents, and goes on. See docs/sessions.md.
+//! its parent: daemons, tmux, `at`, the user's service manager) is not found by its parents, and goes on, unless the session's group says whose it is (`kill_user_processes`).
+//! See docs/sessions.md.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use nix::libc::{SIGCONT, SIGHUP, SIGKILL, SIGSTOP};
-use ussh_os::process::ProcessHandle;
+use nix::sys::resource::{Resource, getrlimit};
+use ussh_os::cgroup::Cgroup;
+use ussh_os::process::{ProcessHandle, Stat};
 use ussh_os::process_tree::children_of;
 
 use crate::connection::has_ended;
 use crate::spool::ConnectionId;
 
-/// Most that are held for one session; each costs a descriptor.
-const MAX_HELD: usize = 1024;
+/// Most that are held for one session, each of which costs a descriptor, and what part of all descriptors.
+const MAX_HELD: u64 = 8192;
+const PART_OF_DESCRIPTORS: u64 = 8;
+/// How often all that is stopped is looked through for children that were on their way.
+const SWEEPS: usize = 16;
 
 /// Processes held by pidfd.
 #[derive(Debug, Default)]
 pub struct Programs {
     held: Vec<(ConnectionId, ProcessHandle)>,
+    /// Held before, and let go since they have ended.
+    ended: usize,
 }
 
 impl Programs {
     /// Finds and holds what descends from `root`, which is held as `handle`, but for those `left_out`; this very process is never among them.
     pub fn hold(&mut self, root: ConnectionId, handle: &ProcessHandle, left_out: &[ConnectionId]) {
-        let found = descendants_of(root.pid).into_iter();
-        let found = found.filter_map(|pid| ConnectionId::of(pid).ok());
-        let mut opened = Vec::new();
-        for id in found {
-            let known = left_out.contains(&id) || self.held.iter().any(|(held, _)| *held == id);
-            if known || id.pid == std::process::id() || self.held.len() + opened.len() >= MAX_HELD {
-                continue;
-            }
-            if let Ok(handle) = ProcessHandle::open(id.pid, id.start_time) {
-                opened.push((id, handle));
+        let mut children: BTreeMap<u32, Vec<Opened>> = BTreeMap::new();
+        for opened in self.open(descendants_of(root.pid), left_out) {
+            children.entry(opened.parent).or_default().push(opened);
+        }
+        if has_ended(handle) {
+            return;
+        }
+        // A number may have gone to another process before it was opened. Who lives now, was asked for its parent while it was held, and descends so from those of the session that live, always did.
+        let sshd = left_out.iter().filter(|id| id.lives()).map(|id| id.pid);
+        let held = self.living_ids().map(|id| id.pid);
+        let mut parents: Vec<u32> = std::iter::once(root.pid).chain(sshd).chain(held).collect();
+        while let Some(parent) = parents.pop() {
+            for opened in children.remove(&parent).unwrap_or_default() {
+                parents.push(opened.id.pid);
+                self.held.push((opened.id, opened.handle));
             }
         }
-        // A number may have gone to another process before it was opened: whoever is held now and still descends from a living root always did.
-        let still = descendants_of(root.pid);
-        if !has_ended(handle) {
-            self.held.extend(opened.into_iter().filter(|(id, _)| still.contains(&id.pid)));
-        }
+    }
+
+    /// Finds and holds what is in a group that is the session's, but for those `left_out`.
+    /// # Errors
+    /// The group cannot be read.
+    pub fn hold_all_in(&mut self, group: &Cgroup, left_out: &[ConnectionId]) -> io::Result<()> {
+        let opened = self.open(group.processes()?, left_out);
+        // Nobody comes to a group but by birth: who lives and is in it has been there all along.
+        let still = group.processes()?;
+        let own = opened.into_iter().filter(|opened| still.contains(&opened.id.pid));
+        self.held.extend(own.map(|opened| (opened.id, opened.handle)));
+        Ok(())
+    }
+
+    /// Those that are not held yet; whose they are is still to be seen.
+    fn open(&self, found: impl IntoIterator<Item = u32>, left_out: &[ConnectionId]) -> Vec<Opened> {
+        let known = self.living_ids().chain(left_out.iter().copied().filter(|id| id.lives())).map(|id| id.pid);
+        let known: BTreeSet<u32> = known.chain([std::process::id()]).collect();
+        let room = most_held().saturating_sub(self.held.len());
+        let strangers = found.into_iter().filter(|pid| !known.contains(pid));
+        strangers.filter_map(Opened::new).take(room).collect()
+    }
+
+    fn living_ids(&self) -> impl Iterator<Item = ConnectionId> {
+        self.held.iter().filter(|(_, handle)| !has_ended(handle)).map(|(id, _)| *id)
     }
 
     /// Holds what an earlier run of this daemon held, as far as it lives still.
     pub fn hold_again(&mut self, programs: impl Iterator<Item = ConnectionId>) {
-        for id in programs.take(MAX_HELD) {
+        for id in programs.take(most_held()) {
             let is_known = id.pid == std::process::id() || self.held.iter().any(|(held, _)| *held == id);
             if let Some(handle) = (!is_known).then(|| ProcessHandle::open(id.pid, id.start_time).ok()).flatten() {
                 self.held.push((id, handle));
@@ -61,7 +94,20 @@ impl Programs {
 
     /// How many were held.
     pub fn count(&self) -> usize {
-        self.held.len()
+        self.ended + self.held.len()
+    }
+
+    /// Lets go of those that have ended, as far as the next one that lives, and gives that: as long as there is one, nobody need look at the others.
+    pub fn let_go(&mut self) -> Option<&ProcessHandle> {
+        while self.held.pop_if(|(_, handle)| has_ended(handle)).is_some() {
+            self.ended += 1;
+        }
+        self.last()
+    }
+
+    /// The one that is waited for.
+    pub fn last(&self) -> Option<&ProcessHandle> {
+        self.held.last().map(|(_, handle)| handle)
     }
 
     /// Those that still live.
@@ -79,21 +125,50 @@ impl Programs {
 
     /// SIGKILL to what lives still, and to what it has started since.
     pub fn kill(&mut self) {
-        let mut position = 0;
-        while let Some((id, handle)) = self.held.get(position) {
-            if !has_ended(handle) {
-                // Stopped, so that nothing new is started behind the look.
-                signal(handle, SIGSTOP);
-                let known: Vec<ConnectionId> = self.held.iter().map(|(id, _)| *id).collect();
-                let mut young = Programs::default();
-                young.hold(*id, handle, &known);
-                young.held.truncate(MAX_HELD.saturating_sub(known.len()));
-                self.held.extend(young.held);
+        let (mut from, mut sweeps) = (0, 0);
+        while sweeps < SWEEPS {
+            let so_far = self.held.len();
+            let news = self.held.get(from..).unwrap_or_default();
+            // Stopped, so that nothing new is started behind the look.
+            news.iter().for_each(|(_, handle)| signal(handle, SIGSTOP));
+            let parents = || news.iter().filter(|(_, handle)| !has_ended(handle)).map(|(id, _)| id.pid);
+            let young = self.open(parents().flat_map(children_of), &[]);
+            // A child of one that is held and lives: it was this session's all along.
+            let parents: BTreeSet<u32> = parents().collect();
+            let own = young.into_iter().filter(|opened| parents.contains(&opened.parent));
+            let own: Vec<_> = own.map(|opened| (opened.id, opened.handle)).collect();
+            self.held.extend(own);
+            let found = self.held.len() > so_far;
+            if !found && from == 0 {
+                break;
             }
-            position += 1;
+            // Each generation in turn; then all of them again, for who was about to be born.
+            from = if found { so_far } else { 0 };
+            sweeps += usize::from(from == 0);
         }
         self.living().for_each(|program| signal(program, SIGKILL));
     }
+}
+
+/// A process that is held before anybody knows whose it is.
+struct Opened {
+    id: ConnectionId,
+    parent: u32,
+    handle: ProcessHandle,
+}
+
+impl Opened {
+    /// `None`: it has ended.
+    fn new(pid: u32) -> Option<Self> {
+        let handle = ProcessHandle::open_any(pid).ok()?;
+        let Stat { parent, start_time } = Stat::of(pid).ok()?;
+        (!has_ended(&handle)).then_some(Opened { id: ConnectionId { pid, start_time }, parent, handle })
+    }
+}
+
+fn most_held() -> usize {
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(now, _)| now);
+    usize::try_from((descriptors / PART_OF_DESCRIPTORS).min(MAX_HELD)).unwrap_or(0)
 }
 
 /// One that ends meanwhile, or that the kernel does not let us reach, is seen by the caller: it counts as living or not.

@@ -30,7 +30,7 @@ use ussh_os::process;
 
 use self::freezing::Frozen;
 use self::unfinished::Unfinished;
-use crate::cell::Cell;
+use crate::cell::{Cell, Killed};
 use crate::chores::Chores;
 use crate::config::Config;
 use crate::connection::{Connection, Told};
@@ -219,7 +219,8 @@ impl Daemon {
         for (id, held) in &self.held {
             let before = fds.len();
             if held.is_closed {
-                let left = held.connection.children().chain(held.connection.programs().living());
+                // One program at a time: they may be thousands.
+                let left = held.connection.children().chain(held.connection.programs().last());
                 fds.extend(left.map(|process| PollFd::new(process.as_fd(), PollFlags::POLLIN)));
                 if fds.len() == before {
                     ended.insert(*id);
@@ -250,18 +251,20 @@ impl Daemon {
         if self.chores.pass_time(now, &self.report) {
             self.chores.look(now, &self.report);
         }
-        let is_due = |held: &Held| held.last_word.is_some() || held.session.wake_in(now) == Some(Duration::ZERO);
+        let is_due = |held: &Held| held.session.wake_in(now) == Some(Duration::ZERO);
         let due: Vec<ConnectionId> = self.held.iter().filter(|(_, held)| is_due(held)).map(|(id, _)| *id).collect();
         for id in due {
-            self.pass_last_word_on(id);
             self.happened(id, Event::Time);
         }
+        self.pass_last_words_on();
     }
 
-    /// Goes on with a session whose last message is out.
-    fn pass_last_word_on(&mut self, id: ConnectionId) {
+    /// Goes on with the sessions whose last message is out. After all that is due: one may be the client of another one that ends now too, whose programs are held before it hangs up.
+    fn pass_last_words_on(&mut self) {
         let is_out = |held: &mut Held| held.last_word.take_if(|told| told.is_out()).is_some();
-        if self.held.get_mut(&id).is_some_and(is_out) {
+        let out: Vec<ConnectionId> =
+            self.held.iter_mut().filter_map(|(id, held)| is_out(held).then_some(*id)).collect();
+        for id in out {
             self.happened(id, Event::LastWordOut);
         }
     }
@@ -484,17 +487,16 @@ impl Daemon {
                 }
                 continue;
             }
-            if held.connection.programs().living().next().is_some() {
+            if held.connection.program_to_wait_for().is_some() {
                 // Hung up on, and killed after the grace.
                 continue;
             }
-            if let Some(since) = held.ending_since {
-                let took = self.started.elapsed().saturating_sub(since).as_millis();
-                let programs = ended_with_it(held.connection.programs().count(), held.frozen.is_some());
+            let took = held.ending_since.map(|since| self.started.elapsed().saturating_sub(since).as_millis());
+            let killed = self.leave_cell(id);
+            if let Some((held, took)) = self.held.remove(&id).zip(took) {
+                let programs = ended_with_it(held.connection.programs().count(), killed);
                 self.report.line(Severity::Info, &format!("Session ended after {took} ms, {programs}: {}", held.who()));
             }
-            self.leave_cell(id);
-            self.held.remove(&id);
             self.forget_files(id);
         }
     }
@@ -510,13 +512,17 @@ impl Daemon {
 }
 
 /// Of a session whose processes have all ended, as far as they were its own when its end was begun.
-fn ended_with_it(programs: usize, was_frozen: bool) -> String {
+fn ended_with_it(programs: usize, killed: Killed) -> String {
     let many = match programs {
         0 => "no process".to_owned(),
         1 => "1 process".to_owned(),
         n => format!("{n} processes"),
     };
-    let left = if was_frozen { "and all that was frozen" } else { "programs that had left it before are not touched" };
+    let left = match killed {
+        Killed::All => "and all that had left it",
+        Killed::Frozen => "and all that was frozen",
+        Killed::Nothing => "programs that had left it before are not touched",
+    };
     format!("{many} with it; {left}")
 }
 

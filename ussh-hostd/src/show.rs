@@ -373,7 +373,7 @@ impl Status {
 }
 
 /// The process that wrote the lock, if it is still there.
-fn daemon_pid(lock: &Path) -> Option<u32> {
+pub fn daemon_pid(lock: &Path) -> Option<u32> {
     let text = std::fs::read_to_string(lock).ok()?;
     ConnectionId::parse(text.trim_end()).filter(|id| id.lives()).map(|id| id.pid)
 }

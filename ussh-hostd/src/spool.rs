@@ -21,6 +21,8 @@ use crate::begun::Begun;
 
 /// Largest sidecar, bytes: a certificate in base64, or the numbers of a session's programs.
 const MAX_SIDECAR: usize = 64 * 1024;
+/// Largest note of an end that was begun, bytes: it names up to 8192 processes.
+const MAX_BEGUN: usize = 1024 * 1024;
 
 /// What a file in the spool is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,7 +194,7 @@ impl Spool {
     /// What is under way with a connection, and for how long; `None`: nothing, or nothing that can be read.
     pub fn begun(&self, id: ConnectionId) -> Option<(Begun, Duration)> {
         let file = self.folder.join(format!("{}.begun", id.stem()));
-        let begun = serde_json::from_slice(&read_trusted(&file, MAX_SIDECAR).ok()?).ok()?;
+        let begun = serde_json::from_slice(&read_trusted(&file, MAX_BEGUN).ok()?).ok()?;
         let written = std::fs::metadata(&file).and_then(|m| m.modified()).ok()?;
         Some((begun, SystemTime::now().duration_since(written).unwrap_or_default()))
     }

@@ -26,13 +26,14 @@ pub struct Cgroup {
 /// # Errors
 /// `Unsupported`: nowhere.
 pub fn mount_point() -> io::Result<PathBuf> {
-    find_mount(&std::fs::read_to_string("/proc/self/mountinfo")?)
+    find_mount(&std::fs::read("/proc/self/mountinfo")?)
         .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "no cgroup v2 tree is mounted"))
 }
 
 /// proc_pid_mountinfo(5): the fourth field is the root of the mount, the fifth its place, and the type comes behind a dash.
-fn find_mount(mountinfo: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
+fn find_mount(mountinfo: &[u8]) -> Option<PathBuf> {
+    // A mount's place may be any bytes, and with FUSE anybody's choice.
+    String::from_utf8_lossy(mountinfo).lines().find_map(|line| {
         let (before, after) = line.split_once(" - ")?;
         let mut fields = before.split(' ').skip(3);
         let (root, place) = (fields.next()?, fields.next()?);
@@ -176,10 +177,18 @@ impl Cgroup {
     /// # Errors
     /// As the kernel says.
     pub fn take(&self, pid: u32) -> io::Result<()> {
-        match self.write("cgroup.procs", &pid.to_string()) {
+        self.take_all([pid])
+    }
+
+    /// The same for many, which are brought one after the other; it is left at the first error.
+    /// # Errors
+    /// As the kernel says.
+    pub fn take_all(&self, pids: impl IntoIterator<Item = u32>) -> io::Result<()> {
+        let mut list = std::fs::OpenOptions::new().write(true).open(self.path.join("cgroup.procs"))?;
+        pids.into_iter().try_for_each(|pid| match list.write_all(pid.to_string().as_bytes()) {
             Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             other => other,
-        }
+        })
     }
 
     /// Stops all that is in it and that comes to it, soon: see [`Cgroup::wait_frozen`].
@@ -279,12 +288,13 @@ mod tests {
 
     #[test]
     fn finds_the_tree_wherever_it_is_and_no_part_of_it() {
-        let text = "24 1 0:22 / /proc rw - proc proc rw\n\
+        let text = b"24 1 0:22 / /proc rw - proc proc rw\n\
+            28 1 0:39 / /home/a/\xff rw - fuse.cgroup2 cgroup2 rw\n\
             30 1 0:27 /lxc/a /mnt rw,relatime shared:4 - cgroup2 cgroup2 rw\n\
             31 1 0:26 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
         assert_eq!(find_mount(text), Some("/sys/fs/cgroup/unified".into()));
-        assert_eq!(find_mount("31 1 0:26 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n"), None);
-        assert_eq!(find_mount("31 1 0:26 / /with\\040blank rw - cgroup2 cgroup2 rw\n"), None);
+        assert_eq!(find_mount(b"31 1 0:26 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n"), None);
+        assert_eq!(find_mount(b"31 1 0:26 / /with\\040blank rw - cgroup2 cgroup2 rw\n"), None);
     }
 
     #[test]

@@ -65,13 +65,40 @@ pub fn host_name() -> String {
 /// # Errors
 /// No such process.
 pub fn start_time(pid: u32) -> io::Result<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|error| match error.raw_os_error() {
-        // It ended while we read.
-        Some(libc::ESRCH) => io::ErrorKind::NotFound.into(),
-        _ => error,
-    })?;
-    parse_start_time(&stat)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected form of /proc/PID/stat"))
+    Stat::of(pid).map(|stat| stat.start_time)
+}
+
+/// What /proc/PID/stat says of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Process ID of its parent; 0: none, or none that can be seen from here.
+    pub parent: u32,
+    /// Clock ticks since boot.
+    pub start_time: u64,
+}
+
+impl Stat {
+    /// At this moment.
+    /// # Errors
+    /// NotFound: no such process.
+    pub fn of(pid: u32) -> io::Result<Self> {
+        let stat = std::fs::read(format!("/proc/{pid}/stat")).map_err(|error| match error.raw_os_error() {
+            // It ended while we read.
+            Some(libc::ESRCH) => io::ErrorKind::NotFound.into(),
+            _ => error,
+        })?;
+        Stat::parse(&stat)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected form of /proc/PID/stat"))
+    }
+
+    /// Field 2 is the command in parentheses, and may hold any bytes, parentheses too: count from the last one (proc(5)).
+    fn parse(stat: &[u8]) -> Option<Self> {
+        let after_command = stat.rsplit(|byte| *byte == b')').next().filter(|rest| rest.len() < stat.len())?;
+        let mut fields = std::str::from_utf8(after_command).ok()?.split_ascii_whitespace().skip(4 - 3);
+        let parent = fields.next()?.parse().ok()?;
+        let start_time = fields.nth(22 - 5)?.parse().ok()?;
+        Some(Stat { parent, start_time })
+    }
 }
 
 /// /proc/sys/kernel/random/boot_id.
@@ -86,12 +113,6 @@ pub fn boot_id() -> io::Result<String> {
     Ok(id.to_owned())
 }
 
-/// Field 2 is the command in parentheses, and may hold spaces and parentheses of its own: count from the last one (proc(5)).
-fn parse_start_time(stat: &str) -> Option<u64> {
-    let (_, after_command) = stat.rsplit_once(')')?;
-    after_command.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
-}
-
 /// A process held by its pidfd: never another one that got the same number.
 #[derive(Debug)]
 pub struct ProcessHandle {
@@ -103,6 +124,18 @@ impl ProcessHandle {
     /// # Errors
     /// NotFound and others.
     pub fn open(pid: u32, start_time: u64) -> io::Result<Self> {
+        let handle = ProcessHandle::open_any(pid)?;
+        // After the pidfd: were the number reused between the two, the start time would be a later one.
+        if self::start_time(pid)? != start_time {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(handle)
+    }
+
+    /// Whoever has the number now. What is asked about the number afterwards is about this process if it still lives after the answer.
+    /// # Errors
+    /// NotFound and others.
+    pub fn open_any(pid: u32) -> io::Result<Self> {
         let number = libc::pid_t::try_from(pid).map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
         // SAFETY: a system call on plain values (pidfd_open(2)).
         let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, number, 0) };
@@ -112,10 +145,6 @@ impl ProcessHandle {
             _ if Errno::last() == Errno::ESRCH => return Err(io::ErrorKind::NotFound.into()),
             _ => return Err(io::Error::last_os_error()),
         };
-        // After the pidfd: were the number reused between the two, the start time would be a later one.
-        if self::start_time(pid)? != start_time {
-            return Err(io::ErrorKind::NotFound.into());
-        }
         Ok(ProcessHandle { fd })
     }
 
@@ -350,11 +379,26 @@ mod tests {
     #[test]
     fn start_time_is_found_behind_an_ugly_command_name() {
         let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
-        assert_eq!(parse_start_time(stat), Some(987_654));
-        assert_eq!(parse_start_time("42 (a) S 1"), None);
-        assert_eq!(parse_start_time(""), None);
+        let expected = Some(Stat { parent: 1, start_time: 987_654 });
+        assert_eq!(Stat::parse(stat.as_bytes()), expected);
+        // No text at all, and a line's end.
+        let ugly = [b"42 (\xff) 7 (\n" as &[u8], stat.as_bytes()].concat();
+        assert_eq!(Stat::parse(&ugly), expected);
+        assert_eq!(Stat::parse(b"42 (a) S 1"), None);
+        assert_eq!(Stat::parse(b""), None);
         assert!(start_time(std::process::id()).unwrap() > 0);
         assert_eq!(start_time(u32::MAX).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_process_is_found_whatever_bytes_it_is_called() {
+        let script = r#"$0 = "\xff) S 1\n(\xfe"; $| = 1; print "named\n"; sleep 60"#;
+        let mut child = Command::new("perl").args(["-e", script]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut [0; 6]).unwrap();
+        let stat = Stat::of(child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(stat.unwrap().parent, std::process::id());
     }
 
     #[test]

@@ -150,7 +150,14 @@ pub(crate) fn looks_like_agent(path: &Path) -> bool {
 
 /// Effective uid, gid and the groups of a process, from /proc/PID/status.
 fn identity_of(pid: u32) -> Option<Identity> {
-    parse_identity(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+    // The program's name in it may be any bytes.
+    parse_identity(&String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/status")).ok()?))
+}
+
+/// As whom a process acts; `None`: it is gone.
+#[must_use]
+pub fn effective_uid_of(pid: u32) -> Option<u32> {
+    identity_of(pid).map(|identity| identity.uid)
 }
 
 fn parse_identity(status: &str) -> Option<Identity> {

@@ -146,6 +146,15 @@ impl Forged {
         &self.certificate
     }
 
+    /// Private key, public key and certificate as they are called beside a private key of this name.
+    pub fn files(&self, name: &str) -> [(String, &[u8]); 3] {
+        [
+            (name.to_owned(), &self.private),
+            (format!("{name}.pub"), &self.public),
+            (format!("{name}-cert.pub"), &self.certificate),
+        ]
+    }
+
     /// Puts it on the laptop as `~/NAME`, `~/NAME.pub` and `~/NAME-cert.pub` of a person.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ mod records;
 mod relay;
 mod stand_in;
 mod unattended;
+mod unit;
 mod watcher;
 mod world;
 
@@ -24,6 +25,7 @@ pub use inventory::Row;
 pub use leftover::Leftover;
 pub use records::SPOOL;
 pub use relay::{Connection, Relay, RelayPlan, SocketType};
+pub use unit::{capabilities_of_hostd, confined};
 pub use ussh_lab as lab;
 pub use watcher::Watcher;
 pub use world::{AGENT, CA_DIR, FEED, POLICY, SSHD_WITH_CERTIFICATES, World, WorldPlan};

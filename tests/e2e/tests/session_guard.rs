@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use ussh_e2e::lab::{Signal, wait_for, wait_until};
-use ussh_e2e::{CA_DIR, FEED, Forgery, PersonAgent, Shell, WAY_IN, World, WorldPlan};
+use ussh_e2e::{CA_DIR, FEED, Forgery, PersonAgent, Shell, WAY_IN, World, WorldPlan, confined};
 
 /// Longest wait for anything.
 const SOON: Duration = Duration::from_secs(20);
@@ -46,7 +46,11 @@ fn quicken(world: &World, host: &str) {
 
 fn start_hostd(world: &World, host: &str) {
     let host = world.host(host);
-    host.command(["ussh-hostd", "run"]).service("ussh-hostd").unwrap().wait_for_output("Watching ", SOON).unwrap();
+    host.command(confined(&["ussh-hostd", "run"]))
+        .service("ussh-hostd")
+        .unwrap()
+        .wait_for_output("Watching ", SOON)
+        .unwrap();
 }
 
 /// Somebody else each time, with an empty agent.

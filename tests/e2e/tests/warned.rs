@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use ussh_e2e::lab::{Process, wait_until};
-use ussh_e2e::{Forgery, PersonAgent, World, WorldPlan};
+use ussh_e2e::{Forgery, PersonAgent, World, WorldPlan, confined};
 
 /// Longest wait for anything.
 const SOON: Duration = Duration::from_secs(30);
@@ -15,6 +15,7 @@ warn_before_seconds = [10, 9, 8, 7, 6, 5]
 look_before_seconds = 1
 agent_timeout_seconds = 1
 grace_seconds = 1
+at_end = \"AT_END\"
 
 [sync]
 source = \"file:/srv/ussh-feed\"
@@ -27,12 +28,19 @@ const WHAT_TO_DO: &str = " s, and this session with it. To go on, run `ussh --lo
 const HAS_ENDED: &str = "ussh: your certificate has run out: this session ends now.";
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
-    let world = WorldPlan::new("warned").without_servers().server("web1").people(8, "admins").start().unwrap();
-    let host = world.host("web1");
-    host.write_file("/etc/ussh/hostd.toml", 0o644, HOSTD).unwrap();
-    host.command(["ussh-hostd", "run"]).service("ussh-hostd").unwrap().wait_for_output("Watching ", SOON).unwrap();
+    let world =
+        WorldPlan::new("warned").without_servers().server("web1").server("web2").people(10, "admins").start().unwrap();
+    configure(&world, "web1", "end");
     world
 });
+
+/// Starts ussh-hostd anew with this `at_end`.
+fn configure(world: &World, server: &str, at_end: &str) {
+    let host = world.host(server);
+    host.write_file("/etc/ussh/hostd.toml", 0o644, HOSTD.replace("AT_END", at_end)).unwrap();
+    let hostd = host.command(confined(&["ussh-hostd", "run"])).service("ussh-hostd").unwrap();
+    hostd.wait_for_output("Watching ", SOON).unwrap();
+}
 
 fn somebody(validity: &str) -> PersonAgent<'static> {
     let agent = WORLD.new_agent(&WORLD.somebody().unwrap()).unwrap();
@@ -145,4 +153,30 @@ fn a_terminal_that_takes_nothing_delays_nobody() {
     }
     assert!(!stopped_shell.terminal().transcript().contains("y\ny\n"), "it was stopped");
     full_shell.terminal().signal(ussh_e2e::lab::Signal::SIGCONT).unwrap();
+}
+
+#[test]
+fn the_warning_says_what_comes_at_the_end_by_the_configuration_and_so_it_comes() {
+    let _watch = WORLD.lab().watch();
+    let then = [
+        (
+            "freeze",
+            " s, and this session stands still then. To go on, run `ussh --login` on your own machine now.",
+            "ussh: your certificate has run out: this session stands still.",
+        ),
+        (
+            "warn",
+            " s; this session goes on, but the log says that it has none. For a new one run `ussh --login` on your own machine now.",
+            "ussh: your certificate has run out. This session goes on, and the log says so.",
+        ),
+    ];
+    for (at_end, warning, end) in then {
+        configure(&WORLD, "web2", at_end);
+        let agent = somebody(SHORT);
+        let shell = agent.shell("ssh -A web2").unwrap();
+        shell.terminal().expect(&format!("{ENDS_IN}5{warning}"), SOON).unwrap();
+        shell.terminal().expect(end, SOON).unwrap();
+        assert!(!shell.terminal().transcript().contains("this session with it"), "{at_end}");
+        shell.terminal().signal(ussh_e2e::lab::Signal::SIGKILL).unwrap();
+    }
 }

@@ -9,6 +9,7 @@ use ussh_core::clock::UnixTime;
 
 use super::Daemon;
 use crate::begun::{Begun, End};
+use crate::config::{AtEnd, Timing};
 use crate::connection::Connection;
 use crate::look::{Look, NotRenewed};
 use crate::report::{Severity, on_terminal, span};
@@ -66,8 +67,8 @@ impl Daemon {
     fn warn(&self, id: ConnectionId, left: Duration) {
         let left = left.max(Duration::from_secs(1));
         let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
-        let (sentence, reason) = time_left(left, self.config.timing.end_after);
-        let text = format!("{sentence} To go on, run `ussh --login` on your own machine now.");
+        let (sentence, reason) = time_left(left, &self.config.timing);
+        let text = format!("{sentence} {}", what_to_do(&self.config.timing));
         let told = held.connection.tell(Some(held.record.uid), &on_terminal(&text));
         let detail = format!("{}: {reason} and is not renewed; terminals told: {}", held.who(), told.terminals());
         self.report.certificate(Severity::Info, "Warning session of", certificate, &detail);
@@ -128,17 +129,32 @@ impl Daemon {
             Some(certificate) => self.report.certificate(Severity::Notice, "Ending session of", certificate, &detail),
             None => self.report.line(Severity::Notice, &format!("Ending session of {detail}")),
         }
-        // Of many that end at once, one without a terminal does not wait for the others to be told.
-        self.pass_last_word_on(id);
+        // Its client may close the connection as soon as it is told; what does not heed a SIGHUP would be nobody's child then. Why not all can be found is said later.
+        let _ = self.hold_all(id);
+    }
+
+    /// Finds what is to end with the session, and holds it.
+    fn hold_all(&mut self, id: ConnectionId) -> Result<(), String> {
+        let whole = self.whole_cell(id);
+        let Some(held) = self.held.get_mut(&id) else { return Ok(()) };
+        held.connection.hold_programs();
+        match whole? {
+            Some(cell) => held.connection.hold_all_in(cell.group()).map_err(|e| format!("cgroup: {e}")),
+            None => Ok(()),
+        }
     }
 
     fn terminate(&mut self, id: ConnectionId) {
+        // Held before the monitor ends: afterwards they are nobody's children.
+        let all_held = self.hold_all(id);
         let now = self.now();
         let Some(held) = self.held.get_mut(&id) else { return };
         held.last_word = None;
         held.ending_since.get_or_insert(now.elapsed);
-        // Held before the monitor ends: afterwards they are nobody's children.
-        held.connection.hold_programs();
+        if let Err(why) = all_held {
+            let detail = format!("What had left the session goes on: {}: {why}", held.who());
+            self.report.line(Severity::Warning, &detail);
+        }
         // And remembered before the record may go. What comes next is SIGKILL.
         let grace = held.session.wake_in(now).unwrap_or_default();
         let begun = Begun {
@@ -171,19 +187,30 @@ impl Daemon {
     }
 }
 
-/// What the terminals and the log are told of a session that has `left`, of which `end_after` lie past its certificate's end.
-fn time_left(left: Duration, end_after: Duration) -> (String, String) {
-    let of_certificate = left.saturating_sub(end_after);
-    if end_after.is_zero() {
-        let sentence = format!("your certificate runs out in {}, and this session with it.", span(left));
-        (sentence, format!("runs out in {}", span(left)))
-    } else if of_certificate.is_zero() {
-        let sentence = format!("your certificate has run out; a new one still counts for {}.", span(left));
-        (sentence, format!("has run out, has {} left", span(left)))
-    } else {
-        let (until, after) = (span(of_certificate), span(end_after));
-        let sentence = format!("your certificate runs out in {until}; a new one still counts for {after} after that.");
-        (sentence, format!("runs out in {until}"))
+/// What the terminals and the log are told of a session that has `left`, of which `end_after` may lie past its certificate's end.
+fn time_left(left: Duration, timing: &Timing) -> (String, String) {
+    let of_certificate = left.saturating_sub(timing.end_after);
+    let (until, after) = (span(of_certificate), span(timing.end_after.min(left)));
+    let has_run_out = of_certificate.is_zero();
+    let runs_out = if has_run_out { "has run out".to_owned() } else { format!("runs out in {until}") };
+    let then = match (timing.at_end, timing.end_after.is_zero(), has_run_out) {
+        (AtEnd::End, true, _) => ", and this session with it".to_owned(),
+        (AtEnd::End, false, true) => format!("; a new one still counts for {after}"),
+        (AtEnd::End, false, false) => format!("; a new one still counts for {after} after that"),
+        (AtEnd::Freeze, true, _) => ", and this session stands still then".to_owned(),
+        (AtEnd::Freeze, false, true) => format!(", and this session stands still in {after}"),
+        (AtEnd::Freeze, false, false) => format!(", and this session stands still {after} after that"),
+        (AtEnd::Warn, ..) => "; this session goes on, but the log says that it has none".to_owned(),
+    };
+    let reason = if has_run_out { format!("has run out, has {after} left") } else { runs_out.clone() };
+    (format!("your certificate {runs_out}{then}."), reason)
+}
+
+/// What to do about it.
+fn what_to_do(timing: &Timing) -> &'static str {
+    match timing.at_end {
+        AtEnd::End | AtEnd::Freeze => "To go on, run `ussh --login` on your own machine now.",
+        AtEnd::Warn => "For a new one run `ussh --login` on your own machine now.",
     }
 }
 
@@ -191,16 +218,45 @@ fn time_left(left: Duration, end_after: Duration) -> (String, String) {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
+    use crate::config::Config;
 
     #[test]
-    fn what_is_left_is_told_by_both_ends() {
+    fn what_is_left_is_told_by_both_ends_and_by_what_comes_then() {
         let secs = Duration::from_secs;
-        for (left, end_after, sentence, reason) in [
-            (60, 0, "runs out in 1 min, and this session with it.", "runs out in 1 min"),
-            (60, 60, "has run out; a new one still counts for 1 min.", "has run out, has 1 min left"),
-            (90, 60, "runs out in 30 s; a new one still counts for 1 min after that.", "runs out in 30 s"),
+        for (at_end, left, end_after, sentence, reason) in [
+            (AtEnd::End, 60, 0, "runs out in 1 min, and this session with it.", "runs out in 1 min"),
+            (AtEnd::End, 60, 60, "has run out; a new one still counts for 1 min.", "has run out, has 1 min left"),
+            (AtEnd::End, 90, 60, "runs out in 30 s; a new one still counts for 1 min after that.", "runs out in 30 s"),
+            (AtEnd::Freeze, 60, 0, "runs out in 1 min, and this session stands still then.", "runs out in 1 min"),
+            (AtEnd::Freeze, 9, 60, "has run out, and this session stands still in 9 s.", "has run out, has 9 s left"),
+            (
+                AtEnd::Freeze,
+                90,
+                60,
+                "runs out in 30 s, and this session stands still 1 min after that.",
+                "runs out in 30 s",
+            ),
+            (
+                AtEnd::Warn,
+                60,
+                0,
+                "runs out in 1 min; this session goes on, but the log says that it has none.",
+                "runs out in 1 min",
+            ),
+            (
+                AtEnd::Warn,
+                60,
+                60,
+                "has run out; this session goes on, but the log says that it has none.",
+                "has run out, has 1 min left",
+            ),
         ] {
-            let told = time_left(secs(left), secs(end_after));
+            let timing = Timing {
+                at_end,
+                end_after: secs(end_after),
+                ..Config::parse("", std::path::Path::new("x")).unwrap().timing
+            };
+            let told = time_left(secs(left), &timing);
             assert_eq!(told, (format!("your certificate {sentence}"), reason.to_owned()));
         }
     }

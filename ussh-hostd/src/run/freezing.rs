@@ -11,7 +11,7 @@ use ussh_os::sshd_forwards::{forward_of, servers};
 
 use super::{Daemon, Held};
 use crate::begun::Begun;
-use crate::cell::{Cell, Stopped};
+use crate::cell::{Cell, Killed, Stopped};
 use crate::config::AtEnd;
 use crate::report::{Severity, on_terminal, span};
 use crate::session::Event;
@@ -53,7 +53,8 @@ impl Daemon {
             }
             return;
         }
-        let is_wanted = self.config.timing.at_end == AtEnd::Freeze && held.login.is_some();
+        let freezes = self.config.timing.at_end == AtEnd::Freeze && held.login.is_some();
+        let is_wanted = freezes || self.config.kill_user_processes;
         if is_wanted && !std::path::Path::new(SYSTEMD).exists() {
             match Cell::find_or_make(id) {
                 Ok(cell) => held.cell = Some(cell),
@@ -90,6 +91,9 @@ impl Daemon {
             return Err("it has no forwarded agent, which alone could thaw it".into());
         }
         let cell = Cell::find_or_make(id).map_err(|e| format!("cgroup: {e}"))?;
+        if let Some(pid) = cell.stranger(id).map_err(|e| format!("cgroup: {e}"))? {
+            return Err(strange(pid));
+        }
         held.cell = Some(cell.clone());
         let begun = Begun { boot_id: self.boot_id.clone(), end: None, frozen: Some(cell.path().into()) };
         self.spool.set_begun(id, &begun).map_err(|e| format!("{}: {e}", self.spool.folder().display()))?;
@@ -167,15 +171,44 @@ impl Daemon {
         }
     }
 
-    /// A connection that is gone: what stood still could never go on.
-    pub(super) fn leave_cell(&mut self, id: ConnectionId) {
-        let Some(held) = self.held.get_mut(&id) else { return };
-        if let Some(frozen) = held.frozen.take() {
-            let who = held.who();
-            self.end_frozen(&frozen.cell, &who);
-        } else if let Some(cell) = &held.cell {
-            cell.leave(false);
+    /// The group of a session that is to end with all that is in it; `None`: that is not wanted. The error is why it cannot be.
+    pub(super) fn whole_cell(&self, id: ConnectionId) -> Result<Option<Cell>, String> {
+        let held = self.held.get(&id).filter(|held| self.config.kill_user_processes && held.ending_since.is_some());
+        let Some(held) = held else { return Ok(None) };
+        let failed = |e: std::io::Error| format!("cgroup: {e}");
+        let cell = match &held.cell {
+            Some(cell) => cell.clone(),
+            None => Cell::find(id).map_err(failed)?.ok_or("it has no cgroup of its own")?,
+        };
+        cell.stranger(id).map_err(failed)?.map_or(Ok(Some(cell)), |pid| Err(strange(pid)))
+    }
+
+    /// A connection that is gone: what stood still could never go on, and what had left it is not to if the configuration says so. What was killed.
+    pub(super) fn leave_cell(&mut self, id: ConnectionId) -> Killed {
+        // Why not was said when its end was begun.
+        let whole = self.whole_cell(id).ok().flatten();
+        let Some(held) = self.held.get_mut(&id) else { return Killed::Nothing };
+        let (frozen, rest) = (held.frozen.take(), held.cell.take());
+        let (cell, killed) = match (whole, frozen.map(|frozen| frozen.cell), rest) {
+            (Some(cell), ..) => (cell, Killed::All),
+            (None, Some(cell), _) => (cell, Killed::Frozen),
+            (None, None, Some(cell)) => (cell, Killed::Nothing),
+            (None, None, None) => return Killed::Nothing,
+        };
+        let (count, what, result) = match killed {
+            Killed::All => (cell.group().processes().map_or(0, |all| all.len()), "remaining", cell.kill_all()),
+            Killed::Frozen => (cell.count(), "frozen", cell.kill()),
+            Killed::Nothing => (0, "", Ok(())),
+        };
+        if let Err(e) = result {
+            self.report.line(Severity::Error, &format!("Cannot end what is {what} of {}: {e}", held.who()));
         }
+        if count > 0 {
+            let detail = format!("Ended {count} {what} processes, whose connection is gone: {}", held.who());
+            self.report.line(Severity::Notice, &detail);
+        }
+        cell.leave(killed);
+        killed
     }
 
     /// What is said last.
@@ -187,6 +220,10 @@ impl Daemon {
             n => format!("Stopped; sessions go on, and {n} that are frozen stay so"),
         }
     }
+}
+
+fn strange(pid: u32) -> String {
+    format!("process {pid} in its cgroup is a daemon's that others need")
 }
 
 /// sshd's own processes of a connection, which go on.

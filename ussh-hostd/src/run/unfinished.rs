@@ -6,7 +6,7 @@ use std::time::Duration;
 use ussh_os::process::ProcessHandle;
 
 use super::Daemon;
-use crate::cell::Cell;
+use crate::cell::{Cell, Killed};
 use crate::connection::{Connection, has_ended};
 use crate::programs::Programs;
 use crate::report::Severity;
@@ -100,6 +100,6 @@ impl Daemon {
             let detail = format!("Ended {count} frozen processes, whose connection is gone: {who}");
             self.report.line(Severity::Notice, &detail);
         }
-        cell.leave(true);
+        cell.leave(Killed::Frozen);
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use ussh_e2e::lab::{trixie_root, wait_for, wait_until};
-use ussh_e2e::{Forgery, PersonAgent, Shell, World, WorldPlan};
+use ussh_e2e::{Forgery, PersonAgent, Shell, World, WorldPlan, confined};
 
 /// Longest wait for anything.
 pub const SOON: Duration = Duration::from_secs(30);
@@ -46,7 +46,11 @@ pub fn configure(world: &World, server: &str, hostd: &str) {
 
 pub fn start_hostd(world: &World, server: &str) {
     let host = world.host(server);
-    host.command(["ussh-hostd", "run"]).service("ussh-hostd").unwrap().wait_for_output("Watching ", SOON).unwrap();
+    host.command(confined(&["ussh-hostd", "run"]))
+        .service("ussh-hostd")
+        .unwrap()
+        .wait_for_output("Watching ", SOON)
+        .unwrap();
 }
 
 /// A session, with the shell at its prompt.
