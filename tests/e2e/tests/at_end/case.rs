@@ -30,6 +30,8 @@ pub struct Case {
     agent: PersonAgent<'static>,
     client: Pty,
     port: u16,
+    /// Of the certificate that it was opened with.
+    pub end: SystemTime,
 }
 
 impl Case {
@@ -49,9 +51,9 @@ impl Case {
             .replace("NAME", agent.user())
             .replace("PORT", &port.to_string());
         let client = agent.terminal(&format!("beat='{beat}'; {script}")).unwrap();
-        let case = Case { way, server, agent, client, port };
+        let case = Case { way, server, agent, client, port, end };
         let alive = wait_until(SOON, "a sign of life", || case.row().is_some() && case.moves());
-        assert!(alive.is_ok(), "{} on {server}: {}", way.what, case.seen());
+        assert!(alive.is_ok() && SystemTime::now() < end, "{} on {server}: {}", way.what, case.seen());
         if column == Column::Renewed {
             add(&case.agent, "-5m:+1h");
         }

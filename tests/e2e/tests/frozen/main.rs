@@ -17,24 +17,33 @@ use crate::seat::{GOES_ON, HOSTD, LONG, SERVERS, SHORT, SOON, STANDS_STILL, Seat
 /// How soon after the end of the certificate everything must stand still.
 const IN_TIME: Duration = Duration::from_secs(1);
 
-/// How often a session is frozen and thawed.
-fn cycles() -> usize {
-    if std::env::var_os("USSH_SOAK").is_some() { 100 } else { 2 }
+/// How many sessions of each server are frozen and thawed, and how often each.
+fn sessions_and_cycles() -> (usize, usize) {
+    if std::env::var_os("USSH_SOAK").is_some() { (5, 20) } else { (1, 2) }
 }
 
 #[test]
 fn all_that_a_session_runs_stands_still_within_a_second_and_goes_on_with_a_new_certificate_and_loses_nothing() {
     let _watch = WORLD.lab().watch();
+    let (sessions, cycles) = sessions_and_cycles();
     std::thread::scope(|scope| {
-        SERVERS.map(|server| scope.spawn(move || freeze_and_thaw(server))).map(|one| one.join().unwrap())
+        let all = SERVERS.iter().flat_map(|server| (0..sessions).map(move |_| server));
+        let begun: Vec<_> = all.map(|server| scope.spawn(move || freeze_and_thaw(server, cycles))).collect();
+        let latest = begun.into_iter().map(|one| one.join().unwrap()).max().unwrap();
+        println!(
+            "{sessions} sessions of each of {} servers, each frozen {} times: the last program of one stopped {latest:?} after the end at the latest",
+            SERVERS.len(),
+            cycles + 1
+        );
     });
 }
 
-fn freeze_and_thaw(server: &str) {
+/// How long after an end the last one stopped, at the latest.
+fn freeze_and_thaw(server: &str, cycles: usize) -> Duration {
     let seat = Seat::take(&WORLD, server, SHORT, "ssh -A");
     count::start(&seat);
     let mut ends = vec![seat.end()];
-    for _ in 0..cycles() {
+    for _ in 0..cycles {
         seat.shell.terminal().expect(STANDS_STILL, SOON).unwrap();
         seat.wait_until_frozen();
         ends.push(seat.renew(SHORT));
@@ -51,6 +60,7 @@ fn freeze_and_thaw(server: &str) {
     })
     .unwrap();
 
+    let mut latest = Duration::ZERO;
     for name in NAMES {
         let stops = stops(&counted(&seat, name), Duration::from_millis(700));
         assert_eq!(stops.len(), ends.len(), "{server}: {name}: {stops:?} {ends:?}");
@@ -63,6 +73,7 @@ fn freeze_and_thaw(server: &str) {
             );
             assert!(*from < end + IN_TIME, "{server}: {name} stopped {:?} after its end", *from - end);
             assert!(to > from);
+            latest = latest.max(from.saturating_sub(end));
         }
     }
     count::assert_shown(&seat);
@@ -79,6 +90,7 @@ fn freeze_and_thaw(server: &str) {
         .ok()
         .unwrap();
     seat.shell.exit().unwrap();
+    latest
 }
 
 #[test]
