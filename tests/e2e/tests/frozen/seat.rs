@@ -128,10 +128,10 @@ impl<'world> Seat<'world> {
         assert!(ending.contains(why), "{why}: {ending}");
     }
 
-    /// What runs in the session's cgroup, whoever its parent is: PIDs.
+    /// What runs in the session's cgroup, whoever its parent is: PIDs. Others' groups may go while they are looked at.
     pub fn in_its_cgroup(&self) -> Vec<String> {
         let found = self.world().host(&self.server).script(&format!(
-            "find /sys/fs/cgroup -path '*/ussh-frozen/cgroup.procs' -exec cat {{}} + | xargs -r ps -o pid=,user= -p | awk '$2 == \"{0}\" {{ print $1 }}'",
+            "{{ find /sys/fs/cgroup -path '*/ussh-frozen/cgroup.procs' -exec cat {{}} + || true; }} | {{ xargs -r ps -o pid=,user= -p || true; }} | awk '$2 == \"{0}\" {{ print $1 }}'",
             self.user()
         ));
         found.unwrap().stdout.lines().map(str::to_owned).collect()
