@@ -25,7 +25,7 @@ const SOON: Duration = Duration::from_secs(40);
 const LATE: Duration = Duration::from_secs(4);
 /// Of each certificate: what it is for is open by then, on a machine that is busy.
 const LIFE: Duration = Duration::from_secs(25);
-/// How many are at work at opening those of one column.
+/// How many are at work at one column.
 const HANDS: usize = 3;
 
 #[test]
@@ -51,23 +51,28 @@ fn each_way_to_be_in_a_host_ends_goes_on_or_freezes_as_the_manual_says() {
 
 /// What becomes of one column, in the order of the rows. Each has a certificate of its own, which runs out while others are still being opened.
 fn go_all(server: &'static str, column: Column) -> Vec<String> {
-    let (to_do, cases) = (Mutex::new(WAYS.iter().enumerate()), Mutex::new(BTreeMap::new()));
+    let cases = by_hands(&WAYS, |way| Case::open(way, server, column, SystemTime::now() + LIFE));
+    let last = cases.iter().map(|case| case.end).max().unwrap();
+    wait_until(LIFE * 2, "the end of the certificates", || SystemTime::now() > last + LATE).unwrap();
+    by_hands(&cases, Case::outcome)
+}
+
+/// Does this with each of them, [`HANDS`] at a time; in their order.
+fn by_hands<'all, Part: Sync, T: Send>(all: &'all [Part], work: impl Fn(&'all Part) -> T + Sync) -> Vec<T> {
+    let (to_do, done) = (Mutex::new(all.iter().enumerate()), Mutex::new(BTreeMap::new()));
     std::thread::scope(|scope| {
         for _ in 0..HANDS {
             scope.spawn(|| {
                 loop {
                     let next = to_do.lock().unwrap().next();
-                    let Some((row, way)) = next else { return };
-                    let case = Case::open(way, server, column, SystemTime::now() + LIFE);
-                    cases.lock().unwrap().insert(row, case);
+                    let Some((place, part)) = next else { return };
+                    let result = work(part);
+                    done.lock().unwrap().insert(place, result);
                 }
             });
         }
     });
-    let cases: Vec<Case> = cases.into_inner().unwrap().into_values().collect();
-    let last = cases.iter().map(|case| case.end).max().unwrap();
-    wait_until(LIFE * 2, "the end of the certificates", || SystemTime::now() > last + LATE).unwrap();
-    cases.iter().map(Case::outcome).collect()
+    done.into_inner().unwrap().into_values().collect()
 }
 
 fn at_once<Part: Send, T: Send, const N: usize>(parts: [Part; N], work: impl Fn(Part) -> T + Sync) -> [T; N] {
