@@ -5,13 +5,13 @@ use std::sync::Once;
 
 use super::*;
 
-const PROVIDER: &str = "/usr/lib/sk-software.so";
-const NOTES: &str = "/var/lib/ussh-hostd/break-glass";
-const TRUSTED: &str = "/etc/ssh/trusted_user_ca";
+pub(super) const PROVIDER: &str = "/usr/lib/sk-software.so";
+pub(super) const NOTES: &str = "/var/lib/ussh-hostd/break-glass";
+pub(super) const TRUSTED: &str = "/etc/ssh/trusted_user_ca";
 /// What a session may last here, seconds.
-const LIMIT: u64 = 12;
+pub(super) const LIMIT: u64 = 12;
 
-const CONFIG: &str = "\
+pub(super) const CONFIG: &str = "\
 break_glass_limit_seconds = 12
 break_glass_hook = [\"/usr/local/sbin/hook\"]
 break_glass_hook_user = \"nobody\"
@@ -33,7 +33,7 @@ auth     required  pam_ussh.so ca_file=/etc/ssh/trusted_user_ca revoked_keys=/et
 ";
 
 /// What stands on the laptop: a security key, a plain one, and the CA with what it signed.
-fn laptop(script: &str) -> Output {
+pub(super) fn laptop(script: &str) -> Output {
     static MADE: Once = Once::new();
     let run = |script: &str| WORLD.sh("laptop", "alice", &format!("cd; {script}")).unwrap();
     MADE.call_once(|| {
@@ -56,19 +56,19 @@ fn laptop(script: &str) -> Output {
     run(script)
 }
 
-fn ssh(key: &str, options: &str, host: &str, command: &str) -> String {
+pub(super) fn ssh(key: &str, options: &str, host: &str, command: &str) -> String {
     format!(
         "ssh -F none -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o IdentitiesOnly=yes \
          -o SecurityKeyProvider={PROVIDER} -i bg/{key} {options} {host} {command}"
     )
 }
 
-fn log_in(key: &str, host: &str) -> Output {
+pub(super) fn log_in(key: &str, host: &str) -> Output {
     laptop(&ssh(key, "-o IdentityAgent=none", host, "id -un"))
 }
 
 /// An enrolled host whose way to the CA is cut, and which was given the break-glass CA only then.
-fn cut_off(name: &str) -> Host {
+pub(super) fn cut_off(name: &str) -> Host {
     let host = prepare(name);
     host.write_file("/etc/pam.d/sshd", 0o644, SSHD_PAM).unwrap();
     host.write_file("/etc/pam.d/sudo", 0o644, SUDO_PAM).unwrap();
@@ -100,7 +100,7 @@ fn cut_off(name: &str) -> Host {
     host
 }
 
-fn notes(host: &Host) -> Vec<String> {
+pub(super) fn notes(host: &Host) -> Vec<String> {
     let names = host.list_folder(NOTES).unwrap_or_default();
     let mut ends: Vec<String> = names.iter().filter_map(|name| Some(name.rsplit_once('.')?.1.to_owned())).collect();
     ends.sort();
