@@ -46,10 +46,11 @@ pub(super) fn laptop(script: &str) -> Output {
         std::fs::remove_file(built).unwrap();
         let make = format!(
             "mkdir -m 700 bg && cd bg && ssh-keygen -q -t ed25519 -N '' -C bg -f ca && ssh-keygen -q -t ed25519 -N '' -f soft
-             for key in good lazy gone; do ssh-keygen -q -t ed25519-sk -w {PROVIDER} -N '' -f $key; done
+             for key in good lazy gone nobody; do ssh-keygen -q -t ed25519-sk -w {PROVIDER} -N '' -f $key; done
              sign() {{ ssh-keygen -q -s ca -n alice -V -5m:+52w \"$@\"; }}
              sign -I alice@break-glass -z 5 good.pub && sign -I soft@break-glass -z 6 soft.pub
-             sign -I gone@break-glass -z 8 gone.pub && sign -I lazy@break-glass -z 7 -O no-touch-required lazy.pub"
+             sign -I gone@break-glass -z 8 gone.pub && sign -I lazy@break-glass -z 7 -O no-touch-required lazy.pub
+             sign -I '' -z 10 nobody.pub"
         );
         run(&make).ok().unwrap();
     });
@@ -176,6 +177,7 @@ fn what_is_against_the_rules_of_break_glass_gets_nowhere_and_a_full_disk_keeps_n
     };
     refused("soft", "break-glass certificate: its key is no security key");
     refused("lazy", "break-glass certificate: it does without a touch");
+    refused("nobody", "break-glass certificate: its key ID names nobody");
     let gone = laptop("cat bg/gone.pub").ok().unwrap().stdout;
     host.write_file("/root/gone.pub", 0o644, &gone).unwrap();
     host.run(["ssh-keygen", "-q", "-k", "-u", "-f", "/etc/ssh/revoked_keys", "/root/gone.pub"]).unwrap().ok().unwrap();
