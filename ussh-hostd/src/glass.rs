@@ -104,6 +104,10 @@ pub enum ReportError {
 /// # Errors
 /// [`ReportError`]; what is not done stays to be done.
 pub fn report(config: &Config) -> Result<Vec<String>, ReportError> {
+    report_within(config, HOOK)
+}
+
+fn report_within(config: &Config, hook: Bounds) -> Result<Vec<String>, ReportError> {
     let folder = config.break_glass_folder();
     let failed = |e| ReportError::Folder(folder.clone(), e);
     let lock = match File::open(&folder) {
@@ -111,7 +115,7 @@ pub fn report(config: &Config) -> Result<Vec<String>, ReportError> {
         other => other.map_err(failed)?,
     };
     lock.try_lock().map_err(|_| ReportError::Busy)?;
-    let mut queue = Queue { config, folder: folder.clone(), told: Vec::new(), problems: Vec::new() };
+    let mut queue = Queue { config, hook, folder: folder.clone(), told: Vec::new(), problems: Vec::new() };
     let all = notes(&folder).map_err(failed)?;
     queue
         .problems
@@ -136,6 +140,7 @@ pub fn report(config: &Config) -> Result<Vec<String>, ReportError> {
 
 struct Queue<'c> {
     config: &'c Config,
+    hook: Bounds,
     folder: PathBuf,
     told: Vec<String>,
     problems: Vec<String>,
@@ -185,7 +190,7 @@ impl Queue<'_> {
             if self.knows(note, "hook") {
                 continue;
             }
-            match self.hook(note) {
+            match self.run_hook(note) {
                 Ok(()) => {
                     self.told.push(format!("{}: the hook has run", note.id));
                     self.mark(note, "hook");
@@ -195,7 +200,7 @@ impl Queue<'_> {
         }
     }
 
-    fn hook(&self, note: &Note) -> Result<(), String> {
+    fn run_hook(&self, note: &Note) -> Result<(), String> {
         let user = &self.config.break_glass.hook_user;
         let account = Account::by_name(user).map_err(|e| format!("account {user}: {e}"))?;
         let account = account.ok_or_else(|| format!("no account {user}"))?;
@@ -217,7 +222,7 @@ impl Queue<'_> {
         ] {
             command.env(name, value);
         }
-        run(&mut command, HOOK).and_then(|ended| ended.ok()).map(|_| ()).map_err(|e| e.to_string())
+        run(&mut command, self.hook).and_then(|ended| ended.ok()).map(|_| ()).map_err(|e| e.to_string())
     }
 
     fn reports(&mut self, notes: &[Note]) {

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 use std::os::unix::fs::PermissionsExt;
+use std::time::Instant;
 
 use super::*;
 use crate::test_support::{Ca, from_now, record_of, this_process, trusted_folder};
@@ -93,4 +94,26 @@ fn what_is_done_is_forgotten_with_its_session_and_a_torn_note_is_named() {
     std::fs::set_permissions(file("torn-1-2.json"), PermissionsExt::from_mode(0o600)).unwrap();
     assert_eq!(report(&config).unwrap_err().to_string(), "torn-1-2.json: cannot be read");
     assert!(Waiting::read(&config).unwrap().is_late(from_now(0)));
+}
+
+#[test]
+fn a_hook_that_hangs_with_all_its_children_is_killed_in_time_and_keeps_the_ca_from_nothing() {
+    let folder = trusted_folder();
+    let pids = folder.path().join("pids");
+    let script = format!("trap '' TERM HUP; sleep 600 & echo $! $$ > {}; sleep 600", pids.display());
+    let config = config(folder.path(), &format!("'/bin/sh', '-c', \"{script}\""));
+    noted(&config);
+    let bounds = Bounds { time: Duration::from_secs(1), ..HOOK };
+    let left = report_within(&config, bounds).unwrap_err().to_string();
+    assert!(left.starts_with("break_glass_hook: /bin/sh took longer than 1 s; the CA does not have it: "), "{left}");
+    assert_eq!(ends(&config), ["json", "wall"]);
+    for pid in std::fs::read_to_string(pids).unwrap().split_whitespace() {
+        // SIGKILL is on its way; whose child it has become may not have looked yet.
+        let lives = || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+        let until = Instant::now() + Duration::from_secs(10);
+        while lives() {
+            assert!(Instant::now() < until, "{pid} lives");
+            std::thread::yield_now();
+        }
+    }
 }

@@ -5,13 +5,13 @@ use std::sync::Once;
 
 use super::*;
 
-const PROVIDER: &str = "/usr/lib/sk-software.so";
-const NOTES: &str = "/var/lib/ussh-hostd/break-glass";
-const TRUSTED: &str = "/etc/ssh/trusted_user_ca";
+pub(super) const PROVIDER: &str = "/usr/lib/sk-software.so";
+pub(super) const NOTES: &str = "/var/lib/ussh-hostd/break-glass";
+pub(super) const TRUSTED: &str = "/etc/ssh/trusted_user_ca";
 /// What a session may last here, seconds.
-const LIMIT: u64 = 12;
+pub(super) const LIMIT: u64 = 12;
 
-const CONFIG: &str = "\
+pub(super) const CONFIG: &str = "\
 break_glass_limit_seconds = 12
 break_glass_hook = [\"/usr/local/sbin/hook\"]
 break_glass_hook_user = \"nobody\"
@@ -33,7 +33,7 @@ auth     required  pam_ussh.so ca_file=/etc/ssh/trusted_user_ca revoked_keys=/et
 ";
 
 /// What stands on the laptop: a security key, a plain one, and the CA with what it signed.
-fn laptop(script: &str) -> Output {
+pub(super) fn laptop(script: &str) -> Output {
     static MADE: Once = Once::new();
     let run = |script: &str| WORLD.sh("laptop", "alice", &format!("cd; {script}")).unwrap();
     MADE.call_once(|| {
@@ -46,29 +46,30 @@ fn laptop(script: &str) -> Output {
         std::fs::remove_file(built).unwrap();
         let make = format!(
             "mkdir -m 700 bg && cd bg && ssh-keygen -q -t ed25519 -N '' -C bg -f ca && ssh-keygen -q -t ed25519 -N '' -f soft
-             for key in good lazy gone; do ssh-keygen -q -t ed25519-sk -w {PROVIDER} -N '' -f $key; done
+             for key in good lazy gone nobody; do ssh-keygen -q -t ed25519-sk -w {PROVIDER} -N '' -f $key; done
              sign() {{ ssh-keygen -q -s ca -n alice -V -5m:+52w \"$@\"; }}
              sign -I alice@break-glass -z 5 good.pub && sign -I soft@break-glass -z 6 soft.pub
-             sign -I gone@break-glass -z 8 gone.pub && sign -I lazy@break-glass -z 7 -O no-touch-required lazy.pub"
+             sign -I gone@break-glass -z 8 gone.pub && sign -I lazy@break-glass -z 7 -O no-touch-required lazy.pub
+             sign -I '' -z 10 nobody.pub"
         );
         run(&make).ok().unwrap();
     });
     run(script)
 }
 
-fn ssh(key: &str, options: &str, host: &str, command: &str) -> String {
+pub(super) fn ssh(key: &str, options: &str, host: &str, command: &str) -> String {
     format!(
         "ssh -F none -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o IdentitiesOnly=yes \
          -o SecurityKeyProvider={PROVIDER} -i bg/{key} {options} {host} {command}"
     )
 }
 
-fn log_in(key: &str, host: &str) -> Output {
+pub(super) fn log_in(key: &str, host: &str) -> Output {
     laptop(&ssh(key, "-o IdentityAgent=none", host, "id -un"))
 }
 
 /// An enrolled host whose way to the CA is cut, and which was given the break-glass CA only then.
-fn cut_off(name: &str) -> Host {
+pub(super) fn cut_off(name: &str) -> Host {
     let host = prepare(name);
     host.write_file("/etc/pam.d/sshd", 0o644, SSHD_PAM).unwrap();
     host.write_file("/etc/pam.d/sudo", 0o644, SUDO_PAM).unwrap();
@@ -100,7 +101,7 @@ fn cut_off(name: &str) -> Host {
     host
 }
 
-fn notes(host: &Host) -> Vec<String> {
+pub(super) fn notes(host: &Host) -> Vec<String> {
     let names = host.list_folder(NOTES).unwrap_or_default();
     let mut ends: Vec<String> = names.iter().filter_map(|name| Some(name.rsplit_once('.')?.1.to_owned())).collect();
     ends.sort();
@@ -176,6 +177,7 @@ fn what_is_against_the_rules_of_break_glass_gets_nowhere_and_a_full_disk_keeps_n
     };
     refused("soft", "break-glass certificate: its key is no security key");
     refused("lazy", "break-glass certificate: it does without a touch");
+    refused("nobody", "break-glass certificate: its key ID names nobody");
     let gone = laptop("cat bg/gone.pub").ok().unwrap().stdout;
     host.write_file("/root/gone.pub", 0o644, &gone).unwrap();
     host.run(["ssh-keygen", "-q", "-k", "-u", "-f", "/etc/ssh/revoked_keys", "/root/gone.pub"]).unwrap().ok().unwrap();

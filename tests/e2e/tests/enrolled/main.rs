@@ -5,6 +5,8 @@
 
 mod fed;
 mod glass;
+mod glass_forged;
+mod glass_limit;
 mod refused;
 mod renewed;
 
@@ -22,13 +24,13 @@ const INCLUDE: &str = "Include /etc/ssh/sshd_config.d/*.conf\n";
 const ED25519: &str = "/etc/ssh/ssh_host_ed25519_key";
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
-    let hosts =
-        ["new1", "new2", "new3", "new4", "new5", "new6", "new7", "new8", "new9", "new10", "twin", "glass1", "glass2"];
+    let hosts = ["new1", "new2", "new3", "new4", "new5", "new6", "new7", "new8", "new9", "new10", "twin"];
+    let hosts = hosts.map(str::to_owned).into_iter().chain((1..=8).map(|n| format!("glass{n}")));
     let plan = WorldPlan::new("enrolled")
         .without_servers()
         .installed_on("new13", trixie_root().unwrap())
         .installed_on("glass13", trixie_root().unwrap());
-    hosts.iter().fold(plan, |plan, host| plan.installed(host)).start().unwrap()
+    hosts.fold(plan, |plan, host| plan.installed(&host)).start().unwrap()
 });
 
 /// A host with sshd as Debian has it, and nothing of ours set up.

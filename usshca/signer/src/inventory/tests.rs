@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+use ussh_core::break_glass::Note;
 use usshca_ipc::admin::Revoke;
 
 use super::*;
@@ -251,6 +252,26 @@ fn a_database_of_an_earlier_form_keeps_its_rows() {
     assert_eq!((rows.len(), rows[0].serial, rows[0].key_id.as_str()), (1, 7_696_581_394_433, "alice"));
     assert_eq!(inventory.count_good("alice", NOW).unwrap(), 1);
     assert_eq!(reserve(&mut inventory), 7_696_581_394_434);
+}
+
+/// Form 7: the last one that knew nothing of break-glass.
+#[test]
+fn a_database_from_before_break_glass_keeps_its_hosts_and_takes_uses() {
+    let (dir, mut inventory) = new();
+    inventory
+        .connection
+        .execute_batch("DROP TABLE break_glass; INSERT INTO host (name, enrolled, enrolled_by) VALUES ('web1', 1, 'admin'); PRAGMA user_version = 7;")
+        .unwrap();
+    let serial = reserve(&mut inventory);
+    drop(inventory);
+    let mut inventory = open(&dir.path().join("inventory.db")).unwrap();
+    assert_eq!(schema::version(&inventory.connection).unwrap(), schema::FORM);
+    assert_eq!(inventory.list(u64::MAX, 10).unwrap()[0].serial, serial);
+    let text = r#"{"version":1,"id":"b-1-2","user":"root","from":"","key_id":"alice","serial":"7","key":"k","ca":"c","opened":5}"#;
+    let note = Note::parse(text.as_bytes()).unwrap();
+    assert_eq!(inventory.add_break_glass("web1", std::slice::from_ref(&note), NOW).unwrap(), [&note]);
+    assert_eq!(inventory.add_break_glass("web1", std::slice::from_ref(&note), NOW).unwrap(), [&note; 0]);
+    assert_eq!(inventory.host("web1").unwrap().unwrap().break_glass.len(), 1);
 }
 
 #[test]
