@@ -7,6 +7,7 @@
 //! *Towards hosts* it lists the user's certificates of our CA and signs pam-ussh challenges with them, and nothing else: whoever is root on a host can let the user prove that he still holds
 //! his certificate, and cannot log in anywhere with it. Process: `ussh --agent --serve`, one for each agent of the user's, started when it is needed.
 
+mod board;
 mod ca_side;
 mod connection;
 mod directory;
@@ -21,6 +22,7 @@ mod refused_words;
 mod serve;
 mod shares;
 mod terminal;
+mod withdrawn;
 
 pub use ca_side::{CaSide, NotAdded};
 pub use directory::{PrivateDirectory, is_private};

@@ -43,25 +43,43 @@ fn confirming(user: &str) -> Pty {
     terminal
 }
 
+/// Types the answer until it is taken for one: nobody reads a question in its first half second.
+fn answer(here: &Pty, line: &str, wanted: &str) {
+    loop {
+        here.send(&format!("{line}\n")).unwrap();
+        let (which, _) =
+            here.expect_any(&["has only just been asked: read it, and say it again", wanted], SOON).unwrap();
+        if which == 1 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// What is typed is none.
+fn no_answer(here: &Pty, line: &str) {
+    answer(here, line, "that is no answer to what is asked");
+}
+
 #[test]
 fn it_asks_on_its_terminal_and_what_is_typed_there_decides() {
     let _watch = WORLD.lab().watch();
     let user = somebody();
     let here = confirming(&user);
     // Nobody's answer: it was typed before there was a question.
-    here.send("n\n").unwrap();
-    for (typed, code, outcome, shown) in [
-        ("y", 0, "signed", "signed"),
-        ("yes", 0, "signed", "signed"),
-        ("n", 1, "refused", "refused"),
-        ("", 1, "refused", "refused"),
-        ("yep", 1, "refused", "refused"),
-    ] {
+    here.send("10 n\n").unwrap();
+    for (number, typed, code, outcome) in
+        [(10, "y", 0, "signed"), (11, "yes", 0, "signed"), (12, "n", 1, "refused"), (13, "No", 1, "refused")]
+    {
         let there = sudo(&user);
-        here.expect(&format!("web1: sudo as {user}"), SOON).unwrap();
-        here.expect(&format!("Sign with the certificate of {user}? [y/N] "), SOON).unwrap();
-        here.send(&format!("{typed}\n")).unwrap();
-        here.expect(&format!("{shown}\r\n"), SOON).unwrap();
+        here.expect(&format!("{number}: web1: sudo as {user}"), SOON).unwrap();
+        here.expect("asked over the connection to SHA256:", SOON).unwrap();
+        here.expect(&format!("Sign with the certificate of {user}?"), SOON).unwrap();
+        here.expect(&format!("(\"{number} y\" signs, \"{number} n\" refuses) "), SOON).unwrap();
+        for unnumbered in ["y", "n", "yes", ""] {
+            no_answer(&here, unnumbered);
+        }
+        answer(&here, &format!("{number} {typed}"), &format!("{number}: {outcome}\r\n"));
         let status = there.expect_exit(SOON).unwrap();
         assert_eq!(status.code(), code, "{typed:?}: {}", there.transcript());
         let entry = last_entry(&user);
@@ -77,34 +95,33 @@ fn it_asks_on_its_terminal_and_what_is_typed_there_decides() {
 }
 
 #[test]
-fn a_question_that_nobody_answers_holds_up_no_other_and_with_several_the_answer_says_to_which() {
+fn a_question_that_nobody_answers_holds_up_no_other_and_an_answer_half_typed_comes_to_be_none_to_another() {
     let _watch = WORLD.lab().watch();
     let user = somebody();
     let here = confirming(&user);
     let first = sudo(&user);
-    here.expect("1: web1: sudo as", SOON).unwrap();
-    here.expect("[y/N] ", SOON).unwrap();
+    here.expect("10: web1: sudo as", SOON).unwrap();
+    here.expect("(\"10 y\" signs, \"10 n\" refuses) ", SOON).unwrap();
     let second = sudo(&user);
-    here.expect("2: web1: sudo as", SOON).unwrap();
-    here.expect("(1, 2 wait for an answer: say to which, as \"1 y\" or \"1 n\") ", SOON).unwrap();
-    // Meant for whichever of them: nobody knows.
-    here.send("y\n").unwrap();
-    here.expect("that is no answer to what is asked", SOON).unwrap();
-    here.send("2 y\n").unwrap();
-    here.expect("signed\r\n", SOON).unwrap();
+    here.expect("11: web1: sudo as", SOON).unwrap();
+    here.expect("(10, 11 wait for an answer: \"10 y\" signs, \"10 n\" refuses) ", SOON).unwrap();
+    answer(&here, "11 y", "11: signed");
     assert_eq!(second.expect_exit(SOON).unwrap().code(), 0, "{}", second.transcript());
-    here.expect("1: [y/N] ", SOON).unwrap();
-    // One that came and went: its answer, come late, is none to the other.
-    let third = sudo(&user);
-    here.expect("3: web1: sudo as", SOON).unwrap();
-    drop(third);
-    here.expect("(3: nobody waits for the answer any more, after ", SOON).unwrap();
-    here.expect("1: [y/N] ", SOON).unwrap();
-    here.send("3 y\n").unwrap();
-    here.expect("that is no answer to what is asked", SOON).unwrap();
-    here.expect("1: [y/N] ", SOON).unwrap();
-    here.send("n\n").unwrap();
-    here.expect("refused\r\n", SOON).unwrap();
+    here.expect("(\"10 y\" signs, \"10 n\" refuses) ", SOON).unwrap();
+    // One that goes while it is answered: neither the rest of the line nor the whole is an answer to the one that is left.
+    for (number, typed, rest) in [(12, "12 ", "y"), (13, "1", "3 y"), (14, "14", " y")] {
+        let passing = sudo(&user);
+        here.expect(&format!("{number}: web1: sudo as"), SOON).unwrap();
+        here.expect(&format!("(10, {number} wait for an answer"), SOON).unwrap();
+        here.send(typed).unwrap();
+        here.expect(typed, SOON).unwrap();
+        drop(passing);
+        here.expect(&format!("({number}: nobody waits for the answer any more, after "), SOON).unwrap();
+        here.expect("(\"10 y\" signs, \"10 n\" refuses) ", SOON).unwrap();
+        here.send(&format!("{rest}\n")).unwrap();
+        here.expect("that is no answer to what is asked", SOON).unwrap();
+    }
+    answer(&here, "10 n", "10: refused");
     assert_eq!(first.expect_exit(SOON).unwrap().code(), 1, "{}", first.transcript());
 }
 
@@ -114,13 +131,13 @@ fn a_question_for_which_nobody_waits_any_more_is_withdrawn() {
     let user = somebody();
     let here = confirming(&user);
     let there = sudo(&user);
-    here.expect("[y/N] ", SOON).unwrap();
+    here.expect("\"10 n\" refuses) ", SOON).unwrap();
     WORLD.host("laptop").run(["pkill", "-KILL", "-u", &user, "-x", "ssh"]).unwrap().ok().unwrap();
-    here.expect("(1: nobody waits for the answer any more, after ", SOON).unwrap();
+    here.expect("(10: nobody waits for the answer any more, after ", SOON).unwrap();
     drop(there);
     let there = sudo(&user);
-    here.expect("[y/N] ", SOON).unwrap();
-    here.send("y\n").unwrap();
+    here.expect("\"11 n\" refuses) ", SOON).unwrap();
+    answer(&here, "11 y", "11: signed");
     assert_eq!(there.expect_exit(SOON).unwrap().code(), 0);
 }
 
@@ -138,8 +155,8 @@ fn with_nowhere_to_ask_it_is_a_no_and_the_log_says_what_to_do() {
     refused();
     let here = confirming(&user);
     let there = sudo(&user);
-    here.expect("[y/N] ", SOON).unwrap();
-    here.send("y\n").unwrap();
+    here.expect("\"10 n\" refuses) ", SOON).unwrap();
+    answer(&here, "10 y", "10: signed");
     assert_eq!(there.expect_exit(SOON).unwrap().code(), 0);
     here.send("\x03").unwrap();
     here.expect_exit(SOON).unwrap();

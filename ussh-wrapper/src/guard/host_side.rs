@@ -2,7 +2,6 @@
 //!
 //! Nothing that passes for a login, nothing in another namespace, nothing by another key. Untrusted: every byte that comes, which is the host's, or root's there.
 
-use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -21,6 +20,7 @@ use super::journal::{Entry, Journal, Outcome, Told};
 use super::question::{Answer, ask};
 use super::refused_words::{request_name, what_it_is};
 use super::shares::{MAX_DIFFERENT, MAX_SIGNED};
+use super::withdrawn::{Askers, MAX_WITHDRAWN, NotPut, WITHIN};
 use crate::certificates::{Judge, NotGood, readable_certificate};
 use crate::config::Patterns;
 use crate::files::FilesError;
@@ -60,7 +60,7 @@ pub struct HostSide {
     clock: Box<dyn Clock + Send + Sync>,
     journal: Journal,
     /// The ssh processes over which a question is open: one each, or a host could bury the person in them.
-    asking: Mutex<HashSet<i32>>,
+    asking: Mutex<Askers>,
     /// Those of the last listing that counted: the CA's signature under them is not checked again on each connection, everything else is.
     verified: Mutex<Vec<VerifiedCertificate>>,
 }
@@ -103,6 +103,11 @@ enum Declined {
     Nowhere,
     #[error("another question over the same connection is open")]
     Asking,
+    #[error(
+        "{MAX_WITHDRAWN} questions over the same connection were withdrawn within {} s: none is asked for as long",
+        WITHIN.as_secs()
+    )]
+    Withdrawn,
     #[error("{0}")]
     NoAgent(#[from] AgentProblem),
     #[error("ssh-agent: {0}")]
@@ -288,18 +293,27 @@ impl<'a> Talk<'a> {
 
     fn confirm(&self, message: &ChallengeMessage, certificate: &Certificate) -> Result<(), Declined> {
         let locked = || self.side.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        if !locked().insert(self.process) {
-            return Err(Declined::Asking);
-        }
-        let question =
-            format!("{message}\n\nSign with the certificate of {}?", escape(certificate.key_id(), MAX_SHOWN));
-        let answer = ask(&question, &|| self.client.as_ref().is_some_and(has_hung_up));
-        locked().remove(&self.process);
+        locked().begin(self.process, Instant::now()).map_err(|not_put| match not_put {
+            NotPut::Open => Declined::Asking,
+            NotPut::Withdrawn => Declined::Withdrawn,
+        })?;
+        let has_hung_up = || self.client.as_ref().is_some_and(has_hung_up);
+        let answer = ask(&self.question(message, certificate), &has_hung_up);
+        locked().end(self.process, answer == Answer::No && has_hung_up(), Instant::now());
         match answer {
             Answer::Yes => Ok(()),
             Answer::No => Err(Declined::SaidNo),
             Answer::Nowhere => Err(Declined::Nowhere),
         }
+    }
+
+    /// The host's own words, and below them what is known by ours: over which connection they came. A challenge of another machine that is passed on says that other one's name.
+    fn question(&self, message: &ChallengeMessage, certificate: &Certificate) -> String {
+        let over = match &self.host_key {
+            Some(host_key) => format!("asked over the connection to {host_key}"),
+            None => "asked over a connection that did not say whose it is".to_owned(),
+        };
+        format!("{message}\n{over}\n\nSign with the certificate of {}?", escape(certificate.key_id(), MAX_SHOWN))
     }
 
     fn sign(&mut self, blob: &[u8], data: &[u8], flags: u32) -> Result<Vec<u8>, Declined> {

@@ -3,13 +3,15 @@
 //! Foreign words are escaped and cut before they are written. The file is the user's alone and at most twice [`MAX_SIZE`] long, its predecessor included; each ssh process has its share
 //! of it, so that a host that asks all day can neither wash away what it was given nor hide what another asked for.
 
+use std::collections::VecDeque;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use serde::{Deserialize, Serialize};
 use ussh_os::account::Account;
@@ -21,6 +23,18 @@ use super::shares::Shares;
 const LOG: &str = ".local/state/ussh/agent.log";
 /// Size at which the file becomes the predecessor, bytes.
 pub const MAX_SIZE: u64 = 4 * 1024 * 1024;
+/// Most that is read of one file, bytes, of its end: more than any has that was written here.
+const MAX_READ: u64 = MAX_SIZE + 1024 * 1024;
+/// How long another process may hold the file's lock before its lines are kept for later. The lock is had for one line; but the file may be on a server, and its holder a machine that sleeps.
+const LOCK_PATIENCE: Duration = Duration::from_millis(200);
+/// How often the lock is tried for meanwhile.
+const TRY_EVERY: Duration = Duration::from_millis(10);
+/// How long after that in vain nobody waits for it again.
+const TRIED_LATELY: Duration = Duration::from_secs(5);
+/// No link is followed, and nothing that is no file waited for.
+const FLAGS: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK);
+/// Most lines that are kept for later. Those beyond are lost.
+const MAX_KEPT: usize = 1024;
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +122,15 @@ impl Entry {
 pub struct Journal {
     path: Option<PathBuf>,
     shares: Mutex<Shares>,
+    kept: Mutex<Kept>,
+}
+
+/// Lines that are not written yet, the oldest first.
+#[derive(Debug, Default)]
+struct Kept {
+    lines: VecDeque<Vec<u8>>,
+    /// When the lock was waited for in vain.
+    tried: Option<Instant>,
 }
 
 impl Journal {
@@ -117,11 +140,11 @@ impl Journal {
         let account = || Account::by_uid(uid).ok().flatten().map(|account| account.home);
         let named = std::env::var_os("HOME").map(PathBuf::from);
         let home = named.filter(|home| is_own(home, uid)).or_else(|| account().filter(|home| is_own(home, uid)));
-        Journal { path: home.map(|home| home.join(LOG)), shares: Mutex::default() }
+        Journal { path: home.map(|home| home.join(LOG)), shares: Mutex::default(), kept: Mutex::default() }
     }
     /// This file.
     pub fn at(path: PathBuf) -> Self {
-        Journal { path: Some(path), shares: Mutex::default() }
+        Journal { path: Some(path), shares: Mutex::default(), kept: Mutex::default() }
     }
 
     /// Whether one more challenge that is noted as `text` may be signed over this ssh: what would be too much to note is too much to sign. Counted if so.
@@ -129,7 +152,8 @@ impl Journal {
         self.shares().may_sign(process, time, text)
     }
 
-    /// Notes it. Whatever keeps it from being written keeps nobody from his work: a full disk is no reason to be locked out of sudo.
+    /// Notes it. Whatever keeps it from being written keeps nobody from his work: a full disk is no reason to be locked out of sudo. While another process holds the file's lock it is kept for
+    /// later.
     pub fn note(&self, entry: Entry) {
         let admitted = self.shares().admit(entry);
         self.write(admitted);
@@ -147,22 +171,41 @@ impl Journal {
 
     fn write(&self, entries: impl IntoIterator<Item = Entry>) {
         let Some(path) = &self.path else { return };
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         for entry in entries {
             // Strings and numbers: nothing in it can fail to be written.
             let Ok(mut line) = serde_json::to_vec(&entry) else { return };
             line.push(b'\n');
-            let _ = append(path, &line);
+            if kept.lines.len() < MAX_KEPT {
+                kept.lines.push_back(line);
+            }
+        }
+        while let Some(line) = kept.lines.front() {
+            let was_tried = kept.tried.is_some_and(|tried| tried.elapsed() < TRIED_LATELY);
+            let patience = if was_tried { Duration::ZERO } else { LOCK_PATIENCE };
+            match append(path, line, patience) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !was_tried {
+                        kept.tried = Some(Instant::now());
+                    }
+                    return;
+                }
+                Ok(()) | Err(_) => {
+                    kept.tried = None;
+                    kept.lines.pop_front();
+                }
+            }
         }
     }
 
     /// All of it, oldest first. A line that is none of ours is passed over.
     /// # Errors
-    /// A file is there and cannot be read.
+    /// A file is there and cannot be read, or is none.
     pub fn read(&self) -> io::Result<Vec<Entry>> {
         let Some(path) = &self.path else { return Ok(Vec::new()) };
         let mut entries = Vec::new();
         for path in [&predecessor(path), path] {
-            match std::fs::read(path) {
+            match read_end(path) {
                 Ok(data) => entries
                     .extend(data.split(|byte| *byte == b'\n').filter_map(|l| serde_json::from_slice::<Entry>(l).ok())),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -181,12 +224,34 @@ fn predecessor(path: &Path) -> PathBuf {
     path.with_extension("log.1")
 }
 
-fn append(path: &Path, line: &[u8]) -> io::Result<()> {
-    let mut file = locked(path)?;
+/// The last [`MAX_READ`] bytes: the first line of a longer one is torn, and passed over.
+fn read_end(path: &Path) -> io::Result<Vec<u8>> {
+    // Opening a named pipe would wait for its other end.
+    let mut file = OpenOptions::new().read(true).custom_flags(FLAGS.bits()).open(path)?;
+    let length = regular(&file, path)?;
+    file.seek(SeekFrom::Start(length.saturating_sub(MAX_READ)))?;
+    let mut data = Vec::new();
+    file.take(MAX_READ).read_to_end(&mut data)?;
+    Ok(data)
+}
+
+/// Its length, if it is a file.
+fn regular(file: &File, path: &Path) -> io::Result<u64> {
+    let metadata = file.metadata()?;
+    if metadata.is_file() {
+        return Ok(metadata.len());
+    }
+    Err(io::Error::other(format!("{} is no regular file", path.display())))
+}
+
+/// [`io::ErrorKind::WouldBlock`]: another has had the lock for all of `patience`.
+fn append(path: &Path, line: &[u8], patience: Duration) -> io::Result<()> {
+    let until = Instant::now() + patience;
+    let mut file = locked(path, until)?;
     let mut length = file.metadata()?.len();
     if length >= MAX_SIZE {
         std::fs::rename(path, predecessor(path))?;
-        file = locked(path)?;
+        file = locked(path, until)?;
         length = file.metadata()?.len();
     }
     // What a full disk let in of a line before is not to swallow this one.
@@ -204,10 +269,18 @@ fn ends_within_a_line(file: &File, length: u64) -> io::Result<bool> {
 }
 
 /// The file that is under the name when the lock is had: another process may have put it aside meanwhile.
-fn locked(path: &Path) -> io::Result<Flock<File>> {
+fn locked(path: &Path, until: Instant) -> io::Result<Flock<File>> {
     loop {
-        let file = open(path)?;
-        let file = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| io::Error::from(errno))?;
+        let mut file = open(path)?;
+        regular(&file, path)?;
+        let file = loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(locked) => break locked,
+                Err((again, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < until => file = again,
+                Err((_, errno)) => return Err(errno.into()),
+            }
+            std::thread::sleep(TRY_EVERY);
+        };
         if path
             .symlink_metadata()
             .is_ok_and(|now| file.metadata().is_ok_and(|m| (m.dev(), m.ino()) == (now.dev(), now.ino())))
@@ -219,12 +292,7 @@ fn locked(path: &Path) -> io::Result<Flock<File>> {
 
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits());
+    options.read(true).append(true).create(true).mode(0o600).custom_flags(FLAGS.bits());
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let folder = path.parent().ok_or(io::ErrorKind::NotFound)?;
@@ -370,6 +438,51 @@ mod tests {
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"time\":1,\"outc").unwrap();
         journal.note(wanted[1].clone());
         assert_eq!(journal.read().unwrap(), wanted);
+    }
+
+    #[test]
+    fn while_another_holds_the_lock_nobody_waits_long_and_what_was_noted_meanwhile_is_written_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.log");
+        let journal = Journal::at(path.clone());
+        let wanted: Vec<Entry> = (0..20).map(|time| entry(time, Outcome::Signed, &format!("{time}"))).collect();
+        journal.note(wanted[0].clone());
+        let held = Flock::lock(File::open(&path).unwrap(), FlockArg::LockExclusive).unwrap();
+        let begun = Instant::now();
+        wanted[1..].iter().for_each(|entry| journal.note(entry.clone()));
+        journal.note_rest(Some(0));
+        let took = begun.elapsed();
+        assert!((LOCK_PATIENCE..LOCK_PATIENCE * 5).contains(&took), "{took:?}");
+        assert_eq!(journal.read().unwrap(), wanted[..1]);
+        drop(held);
+        journal.note_rest(Some(0));
+        assert_eq!(journal.read().unwrap(), wanted);
+    }
+
+    #[test]
+    fn of_what_is_no_file_nothing_is_read_and_to_it_nothing_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.log");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let journal = Journal::at(path.clone());
+        let error = journal.read().unwrap_err().to_string();
+        assert_eq!(error, format!("{} is no regular file", path.display()));
+        // More than the pipe holds.
+        for time in 0..100 {
+            journal.note(entry(time, Outcome::Signed, &"x".repeat(4096)));
+        }
+    }
+
+    #[test]
+    fn of_a_file_that_somebody_made_huge_the_end_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.log");
+        let file = File::create(&path).unwrap();
+        file.set_len(1 << 40).unwrap();
+        let wanted = entry(7, Outcome::Signed, "sudo");
+        let line = [&b"\n"[..], &serde_json::to_vec(&wanted).unwrap(), b"\n"].concat();
+        file.write_all_at(&line, 1 << 40).unwrap();
+        assert_eq!(Journal::at(path).read().unwrap(), [wanted]);
     }
 
     #[test]

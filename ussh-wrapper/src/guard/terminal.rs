@@ -3,27 +3,32 @@
 //! Not on the terminal of the `ssh` over which the request came: the host writes on that one, and could paint another question over ours; and ssh reads what is typed there.
 //! Process: `ussh --confirm`, in front of the user, until it is interrupted; it listens beside the guarded agent. Untrusted: nothing, but names in a question come from hosts.
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::termios::{FlushArg, tcflush};
 use ussh_core::escape::escape;
 use ussh_os::agent_socket::{connect_as, peer_of};
 use ussh_os::process;
 
+use super::board::{Board, Lines, Said, Shown};
 use super::home::{Home, HomeError};
 
 /// Name of the socket, in the folder of the guarded agent.
 const SOCKET: &str = "confirm";
-/// Most questions at a time: each ssh process has one. More wait.
-const MAX_OPEN: usize = 16;
+/// Most that wait until there is room on the board: more than the guarded agent has connections.
+const MAX_WAITING: usize = 256;
+/// Most that is read of the terminal before it is looked what else has happened, in lines.
+const MAX_READS: usize = 64;
 /// Longest question, bytes.
 const MAX_QUESTION: u64 = 4096;
 /// How long the question may take to come, or the answer to go: it is the same machine.
@@ -69,7 +74,11 @@ pub fn put(question: &str) -> Option<UnixStream> {
 /// # Errors
 /// [`TerminalError`]
 pub fn serve() -> Result<(), TerminalError> {
-    let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(TerminalError::NoTerminal)?;
+    let mut terminal = OpenOptions::new().write(true).open("/dev/tty").map_err(TerminalError::NoTerminal)?;
+    // Opened for itself: that reading does not wait is nobody else's concern then.
+    let mut without_waiting = OpenOptions::new();
+    without_waiting.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
+    let keyboard = without_waiting.open("/dev/tty").map_err(TerminalError::NoTerminal)?;
     let uid = process::real_uid();
     let (home, path) = socket(uid)?;
     let listener = {
@@ -85,34 +94,51 @@ pub fn serve() -> Result<(), TerminalError> {
         terminal,
         "ussh: what hosts ask the guarded agent for, and `confirm` names, is asked here. End with Ctrl-C."
     )?;
-    let mut questions = Questions { terminal, open: Vec::new(), last: 0 };
-    while let Some(happened) = questions.wait(&listener)? {
+    let (board, waiting, lines) = (Board::new(), VecDeque::new(), Lines::default());
+    let mut questions = Questions { terminal, keyboard, lines, board, waiting };
+    loop {
+        let happened = questions.wait(&listener)?;
         questions.withdraw(&happened.gone)?;
-        if happened.was_typed && !questions.answer()? {
-            break;
+        // Before anything new is shown: what was typed by then is no answer to it.
+        if happened.was_typed && !questions.read()? {
+            return Ok(());
         }
         if happened.is_asked {
             let (stream, _) = listener.accept()?;
             if peer_of(&stream).is_ok_and(|peer| peer.uid == uid) {
-                questions.put(stream)?;
+                questions.waiting.extend(Waiting::of(stream));
             }
         }
+        questions.show_waiting()?;
     }
-    Ok(())
 }
 
-/// What is asked on the terminal at the moment. One that nobody answers holds up no other: with several, the answer names the number.
+/// What is asked on the terminal at the moment.
 struct Questions {
     terminal: File,
-    open: Vec<Open>,
-    /// The number that was given last; none is given twice, so that an answer that comes late is none to another question.
-    last: u32,
+    keyboard: File,
+    lines: Lines,
+    board: Board<UnixStream>,
+    /// Those for which there is no room.
+    waiting: VecDeque<Waiting>,
 }
 
-struct Open {
-    number: u32,
+/// A question that is not shown yet.
+struct Waiting {
     stream: UnixStream,
-    began: Instant,
+    text: String,
+}
+
+impl Waiting {
+    /// Whoever breaks off is told nothing.
+    fn of(stream: UnixStream) -> Option<Self> {
+        stream.set_read_timeout(Some(PROMPT)).and_then(|()| stream.set_write_timeout(Some(PROMPT))).ok()?;
+        let mut question = String::new();
+        (&stream).take(MAX_QUESTION).read_to_string(&mut question).ok()?;
+        let lines = question.lines().filter(|line| !line.is_empty());
+        let text = lines.map(|line| escape(line.as_bytes(), 512)).collect::<Vec<_>>().join("\n");
+        (!text.is_empty()).then_some(Waiting { stream, text })
+    }
 }
 
 struct Happened {
@@ -123,153 +149,116 @@ struct Happened {
 }
 
 impl Questions {
-    /// Until something happens; `None`: the terminal is gone. What is typed while nothing is asked is nobody's answer.
-    fn wait(&self, listener: &UnixListener) -> io::Result<Option<Happened>> {
-        let when = |asks: bool| if asks { PollFlags::POLLIN } else { PollFlags::empty() };
-        let mut polled = vec![
-            PollFd::new(self.terminal.as_fd(), when(!self.open.is_empty())),
-            PollFd::new(listener.as_fd(), when(self.open.len() < MAX_OPEN)),
-        ];
-        polled.extend(self.open.iter().map(|open| PollFd::new(open.stream.as_fd(), PollFlags::empty())));
+    /// Until something happens. Of those that only wait, those that hung up are forgotten here.
+    fn wait(&mut self, listener: &UnixListener) -> io::Result<Happened> {
+        let accepts = if self.waiting.len() < MAX_WAITING { PollFlags::POLLIN } else { PollFlags::empty() };
+        let mut polled =
+            vec![PollFd::new(self.keyboard.as_fd(), PollFlags::POLLIN), PollFd::new(listener.as_fd(), accepts)];
+        let streams = self.board.shown().iter().map(|shown| &shown.by);
+        let all = streams.chain(self.waiting.iter().map(|waiting| &waiting.stream));
+        polled.extend(all.map(|stream| PollFd::new(stream.as_fd(), PollFlags::empty())));
         while let Err(errno) = poll(&mut polled, PollTimeout::NONE) {
             if errno != Errno::EINTR {
                 return Err(errno.into());
             }
         }
-        let mut happened = polled.iter().map(|fd| fd.any().unwrap_or(true));
+        let happened: Vec<bool> = polled.iter().map(|fd| fd.any().unwrap_or(true)).collect();
+        let mut happened = happened.into_iter();
         let (was_typed, is_asked) = (happened.next().unwrap_or(true), happened.next().unwrap_or(true));
-        if was_typed && self.open.is_empty() {
-            return Ok(None);
-        }
-        let gone = self.open.iter().zip(happened).filter_map(|(open, is_gone)| is_gone.then_some(open.number));
-        Ok(Some(Happened { was_typed, is_asked, gone: gone.collect() }))
+        let shown = self.board.shown().iter().zip(happened.by_ref().take(self.board.shown().len()));
+        let gone = shown.filter_map(|(shown, is_gone)| is_gone.then_some(shown.number)).collect();
+        self.waiting.retain(|_| !happened.next().unwrap_or(false));
+        Ok(Happened { was_typed, is_asked, gone })
     }
 
-    /// Shows one more.
-    fn put(&mut self, stream: UnixStream) -> io::Result<()> {
-        stream.set_read_timeout(Some(PROMPT))?;
-        stream.set_write_timeout(Some(PROMPT))?;
-        let mut question = String::new();
-        // Whoever breaks off is told nothing.
-        let read = (&stream).take(MAX_QUESTION).read_to_string(&mut question);
-        if read.is_err() || question.is_empty() {
-            return Ok(());
+    /// Shows what there is room for.
+    fn show_waiting(&mut self) -> io::Result<()> {
+        while self.board.has_room() {
+            let Some(Waiting { stream, text }) = self.waiting.pop_front() else { break };
+            let number = self.board.next_number();
+            write!(self.terminal, "\n{number}: {text}")?;
+            self.board.put(stream, Instant::now());
+            self.prompt()?;
         }
-        let lines = question.lines().filter(|line| !line.is_empty());
-        let shown = lines.map(|line| escape(line.as_bytes(), 512)).collect::<Vec<_>>().join("\n");
-        self.last = self.last.wrapping_add(1);
-        self.open.push(Open { number: self.last, stream, began: Instant::now() });
-        write!(self.terminal, "\n{}: {shown}", self.last)?;
-        self.prompt()
+        Ok(())
     }
 
     /// What can be said now.
     fn prompt(&mut self) -> io::Result<()> {
-        match self.open.as_slice() {
-            [] => Ok(()),
-            [_] => {
-                // What was typed before it was read is no answer to it.
-                let _ = tcflush(self.terminal.as_fd(), FlushArg::TCIFLUSH);
-                write!(self.terminal, " [y/N] ")
-            }
-            [first, ..] => {
-                let numbers = self.open.iter().map(|open| open.number.to_string()).collect::<Vec<_>>().join(", ");
-                write!(
-                    self.terminal,
-                    "\n({numbers} wait for an answer: say to which, as \"{0} y\" or \"{0} n\") ",
-                    first.number
-                )
-            }
-        }?;
+        let [first, others @ ..] = self.board.shown() else { return Ok(()) };
+        let say = format!("\"{0} y\" signs, \"{0} n\" refuses", first.number);
+        if others.is_empty() {
+            write!(self.terminal, "\n({say}) ")?;
+        } else {
+            let numbers = self.board.shown().iter().map(|shown| shown.number.to_string()).collect::<Vec<_>>();
+            let more = match self.waiting.len() {
+                0 => String::new(),
+                more => format!(", and {more} more that are not shown yet"),
+            };
+            write!(self.terminal, "\n({} wait for an answer{more}: {say}) ", numbers.join(", "))?;
+        }
         self.terminal.flush()
     }
 
     /// Those for whose answer nobody waits any more: the other side hangs up then.
     fn withdraw(&mut self, gone: &[u32]) -> io::Result<()> {
         for number in gone {
-            let Some(open) = self.take(*number) else { continue };
-            let after = open.began.elapsed().as_secs();
-            writeln!(self.terminal, "\n({number}: nobody waits for the answer any more, after {after} s)")?;
-            self.remind()?;
+            let Some(shown) = self.board.take(*number) else { continue };
+            self.tell_gone(&shown)?;
+            self.prompt()?;
         }
         Ok(())
     }
 
-    /// What is left to be answered.
-    fn remind(&mut self) -> io::Result<()> {
-        if let [open] = self.open.as_slice() {
-            write!(self.terminal, "{}:", open.number)?;
-        }
-        self.prompt()
+    fn tell_gone(&mut self, shown: &Shown<UnixStream>) -> io::Result<()> {
+        let after = shown.since.elapsed().as_secs();
+        write!(self.terminal, "\n({}: nobody waits for the answer any more, after {after} s)", shown.number)
     }
 
-    fn take(&mut self, number: u32) -> Option<Open> {
-        let at = self.open.iter().position(|open| open.number == number)?;
-        Some(self.open.remove(at))
-    }
-
-    /// Reads what was typed. `false`: the terminal is gone.
-    fn answer(&mut self) -> io::Result<bool> {
-        // All that asked have hung up meanwhile: it is still there, and is taken away before the next one is shown.
-        if self.open.is_empty() {
-            return Ok(true);
-        }
-        let mut line = [0; 64];
-        let read = self.terminal.read(&mut line)?;
-        if read == 0 {
-            return Ok(false);
-        }
-        let said = String::from_utf8_lossy(line.get(..read).unwrap_or_default());
-        let alone = if let [open] = self.open.as_slice() { Some(open.number) } else { None };
-        let open = meant(said.trim(), alone).and_then(|(number, is_yes)| Some((self.take(number)?, is_yes)));
-        match open {
-            Some((mut open, is_yes)) => {
-                // One that has gone meanwhile gets nothing.
-                let _ = open.stream.write_all(if is_yes { b"y" } else { b"n" });
-                writeln!(self.terminal, "{}", if is_yes { "signed" } else { "refused" })?;
+    /// Reads what was typed, without waiting for more. `false`: the terminal is gone, or Ctrl-D was typed.
+    fn read(&mut self) -> io::Result<bool> {
+        for _ in 0..MAX_READS {
+            let mut came = [0; 4096];
+            match self.keyboard.read(&mut came) {
+                Ok(0) => return Ok(false),
+                Ok(read) => {
+                    for line in self.lines.add(came.get(..read).unwrap_or_default()) {
+                        self.hear(&line)?;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                // Hung up.
+                Err(error) if error.raw_os_error() == Some(Errno::EIO as i32) => return Ok(false),
+                Err(error) => return Err(error),
             }
-            None => writeln!(self.terminal, "that is no answer to what is asked")?,
         }
-        self.remind()?;
         Ok(true)
     }
-}
 
-/// Which question is answered how: `7 y`; without a number it is `alone`, the only one. All but `y` and `yes` is a no. `None`: it does not say which.
-fn meant(said: &str, alone: Option<u32>) -> Option<(u32, bool)> {
-    let (number, answer) = said.split_once(char::is_whitespace).unwrap_or((said, ""));
-    let (number, answer) = match number.trim_end_matches([':', '.']).parse() {
-        Ok(number) => (number, answer.trim()),
-        Err(_) => (alone?, said),
-    };
-    Some((number, answer.eq_ignore_ascii_case("y") || answer.eq_ignore_ascii_case("yes")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_is_to_the_only_question_or_names_its_number() {
-        for (said, alone, wanted) in [
-            ("y", Some(3), Some((3, true))),
-            ("Yes", Some(3), Some((3, true))),
-            ("", Some(3), Some((3, false))),
-            ("no", Some(3), Some((3, false))),
-            ("yep", Some(3), Some((3, false))),
-            ("y", None, None),
-            ("", None, None),
-            ("3 y", None, Some((3, true))),
-            ("3:  yes", None, Some((3, true))),
-            ("3 n", None, Some((3, false))),
-            ("3", None, Some((3, false))),
-            ("3 4 y", None, Some((3, false))),
-            // To one that was withdrawn: no answer to this one.
-            ("2 y", Some(3), Some((2, true))),
-            ("y 3", None, None),
-            ("-3 y", None, None),
-        ] {
-            assert_eq!(meant(said, alone), wanted, "{said:?} {alone:?}");
+    fn hear(&mut self, line: &str) -> io::Result<()> {
+        let (shown, answer, word) = match self.board.hear(line, Instant::now()) {
+            Said::Yes(shown) => (shown, b"y", "signed"),
+            Said::No(shown) => (shown, b"n", "refused"),
+            Said::TooSoon(number) => {
+                write!(self.terminal, "{number} has only just been asked: read it, and say it again")?;
+                return self.prompt();
+            }
+            // Nobody's answer.
+            Said::Nothing if self.board.shown().is_empty() => return Ok(()),
+            Said::Nothing => {
+                write!(self.terminal, "that is no answer to what is asked")?;
+                return self.prompt();
+            }
+        };
+        if (&shown.by).write_all(answer).is_ok() {
+            write!(self.terminal, "{}: {word}", shown.number)?;
+        } else {
+            self.tell_gone(&shown)?;
         }
+        if self.board.shown().is_empty() {
+            writeln!(self.terminal)?;
+        }
+        self.prompt()
     }
 }

@@ -40,7 +40,8 @@ fn where_confirm_says_so_the_person_is_asked_with_the_text_that_is_signed() {
     answer("1");
     assert_eq!(asked(&socket, &clear(pair.blob(), challenge.message())), DECLINED);
     let shown = ChallengeMessage::parse(challenge.message()).unwrap().to_string();
-    assert_eq!(question().unwrap(), format!("confirm|{shown}\n\nSign with the certificate of alice?"));
+    let over = "asked over a connection that did not say whose it is";
+    assert_eq!(question().unwrap(), format!("confirm|{shown}\n{over}\n\nSign with the certificate of alice?"));
     assert_eq!(user.log().pop().unwrap()["what"], format!("{shown}: you said no, or nothing"));
 
     answer("0");
@@ -146,6 +147,47 @@ fn a_question_that_nobody_waits_for_ends_with_the_dialog_that_a_script_started()
     });
     let log = user.log();
     assert!(log[0]["what"].as_str().unwrap().ends_with("you said no, or nothing"), "{log:?}");
+}
+
+#[test]
+fn over_an_ssh_that_asks_and_hangs_up_nobody_is_asked_any_more() {
+    let user = User::new();
+    let pair = user.good();
+    let socket = asking(&user, |_| {});
+    let script = format!("#!/bin/sh\ntouch '{0}/asked'\nsleep 300\n", user.home.path().display());
+    std::fs::write(user.path("askpass"), script).unwrap();
+    let request = frame::wrap(&clear(pair.blob(), pair.challenge().message()));
+    for count in 1..=3 {
+        let mut gone = UnixStream::connect(&socket).unwrap();
+        gone.write_all(&request).unwrap();
+        until("it is asked", || user.path("asked").exists());
+        drop(gone);
+        until("it is over", || user.log().len() == count);
+        std::fs::remove_file(user.path("asked")).unwrap();
+    }
+    assert_eq!(asked(&socket, &clear(pair.blob(), pair.challenge().message())), DECLINED);
+    let log = user.log().pop().unwrap();
+    let what = "3 questions over the same connection were withdrawn within 60 s: none is asked for as long";
+    assert!(log["what"].as_str().unwrap().ends_with(what), "{log}");
+    assert!(!user.path("asked").exists());
+}
+
+#[test]
+fn the_question_names_the_host_key_of_the_connection_over_which_it_came() {
+    let user = User::new();
+    let pair = user.good();
+    let socket = asking(&user, |_| {});
+    std::fs::write(user.path("answer"), "0").unwrap();
+    let host = PrivateKey::generate_ed25519().unwrap().public_key();
+    let mut agent = connect(&socket);
+    let mut bind = strings(27, &[b"session-bind@openssh.com", &host.to_blob(), &[1; 32], b"signature"]);
+    bind.push(1);
+    agent.pass_on(&bind).unwrap();
+    let answer = agent.sign_clear(pair.blob(), pair.challenge().message(), 0, &Patiently).unwrap();
+    assert!(matches!(answer, ClearAnswer::Signature(_)));
+    let question = std::fs::read_to_string(user.path("question")).unwrap();
+    let over = format!("\nasked over the connection to {}\n\nSign with", host.fingerprint());
+    assert!(question.contains(&over), "{question}");
 }
 
 #[test]
