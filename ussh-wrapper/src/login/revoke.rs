@@ -7,18 +7,17 @@ use std::process::{Command, Stdio};
 
 use super::heard::{Cause, Ear};
 use super::{LoginError, Prompting, ended, known_hosts, login_arguments};
-use crate::certificates::Judge;
-use crate::config::{CaAddress, Config};
+use crate::config::{CaAddress, CaUser, Config};
 use crate::exec::{ExecError, find_ssh};
 
 /// Has the first CA that answers revoke all certificates of this user; it says which on stderr.
 /// # Errors
 /// [`LoginError`]
-pub fn revoke_all(config: &Config, judge: &Judge, uid: u32) -> Result<(), LoginError> {
+pub fn revoke_all(config: &Config, user: &CaUser, uid: u32) -> Result<(), LoginError> {
     let known_hosts = known_hosts::check(&config.known_hosts, uid)?;
     let mut last = LoginError::NoCa;
     for ca in &config.cas {
-        match revoke_at(config, ca, judge, &known_hosts) {
+        match revoke_at(config, ca, user, &known_hosts) {
             Err(error) if error.is_ca_failure() => {
                 if config.cas.len() > 1 {
                     eprintln!("ussh: {error}");
@@ -31,8 +30,8 @@ pub fn revoke_all(config: &Config, judge: &Judge, uid: u32) -> Result<(), LoginE
     Err(last)
 }
 
-fn revoke_at(config: &Config, ca: &CaAddress, judge: &Judge, known_hosts: &str) -> Result<(), LoginError> {
-    let (user, prompting) = (judge.user(), Prompting::of_this_process());
+fn revoke_at(config: &Config, ca: &CaAddress, user: &CaUser, known_hosts: &str) -> Result<(), LoginError> {
+    let prompting = Prompting::of_this_process();
     eprintln!("ussh: revoking the certificates of {} at {ca}", user.as_str());
     // ssh wants it to be there, though it is not used. Of two values of a keyword the first counts.
     let login = login_arguments(config, ca, user, known_hosts, Path::new("/dev/null"), prompting);
