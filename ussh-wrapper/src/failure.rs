@@ -14,7 +14,7 @@ use crate::config::{ConfigError, NoUserName};
 use crate::exec::ExecError;
 use crate::files::FilesError;
 use crate::guard::{HomeError, ServeError, TerminalError};
-use crate::login::{HostKeyTrouble, LoginError, OrderError, Prompting, REASON_VARIABLE};
+use crate::login::{HostKeyTrouble, LoginError, Prompting};
 use crate::proxy::ProxyError;
 use crate::ssh_config::WriteError;
 use crate::user_agent::AgentProblem;
@@ -50,9 +50,6 @@ pub enum Failure {
     /// `--revoke`.
     #[error("{0}")]
     NotRevoked(Box<NotRevoked>),
-    /// The environment's part of what the CA is asked for.
-    #[error("environment variable {REASON_VARIABLE}: {0}")]
-    Order(#[from] OrderError),
     /// Running ssh.
     #[error("{0}")]
     Exec(#[from] ExecError),
@@ -148,7 +145,6 @@ impl Failure {
             | Failure::NoUserName(_)
             | Failure::NotRevoked(_)
             | Failure::NothingSeen { .. }
-            | Failure::Order(_)
             | Failure::Exec(_)
             | Failure::Serve(_)
             | Failure::Terminal(_)
@@ -190,7 +186,6 @@ impl Failure {
                 | WriteError::Locked(_),
             )
             | Failure::NoUserName(_)
-            | Failure::Order(_)
             | Failure::Agent(AgentProblem::ClientKey(_))
             | Failure::Login(
                 LoginError::NoCa | LoginError::KnownHosts(_) | LoginError::Agent(AgentProblem::ClientKey(_)),
@@ -293,7 +288,6 @@ impl Failure {
             Failure::Home(_) | Failure::Login(LoginError::Line(_) | LoginError::Guard(_)) => {
                 Some("see to it that XDG_RUNTIME_DIR (or /tmp/ussh-UID) is a folder of yours with room in it")
             }
-            Failure::Order(_) => Some("unset it, or set it to what the login is for"),
             Failure::Config(_)
             | Failure::Proxy(_)
             | Failure::Write(_)

@@ -553,16 +553,18 @@ fn spawn(ssh: &Path, arguments: &[String], has_input: bool) -> Result<Child, Log
     command.spawn().map_err(|source| ExecError::Failed { path: ssh.to_path_buf(), source }.into())
 }
 
-/// Looks again: only what this login brought counts, and only if it is really there now.
+/// Looks again: only what is really there now counts. What this login brought, or what another brought in its place meanwhile.
 /// However short its life is: asking the same CA again would bring no better one.
 fn good_among(added: &[Identity], keeper: &Keeper, judge: &Judge) -> Result<Option<Certificate>, LoginError> {
-    let listed = keeper.list()?;
     let now = SystemClock.now();
-    let came = |certificate: &Certificate| added.iter().any(|identity| identity.blob == certificate.blob());
-    Ok(listed
-        .iter()
-        .filter_map(readable_certificate)
-        .find(|certificate| came(certificate) && judge.verify(certificate, now).is_ok()))
+    let came: Vec<_> = added.iter().filter_map(readable_certificate).collect();
+    let is_as_new = |there: &Certificate| {
+        came.iter().any(|came| came.same_lineage(there) && came.login_time() <= there.login_time())
+    };
+    let listed = keeper.list()?;
+    let good = listed.iter().filter_map(readable_certificate);
+    let good = good.filter(|there| is_as_new(there) && judge.verify(there, now).is_ok());
+    Ok(good.max_by_key(|there| came.iter().any(|came| came.blob() == there.blob())))
 }
 
 fn explain(

@@ -207,14 +207,14 @@ impl Context {
         self.swept.iter().for_each(|swept| eprintln!("ussh: {swept}"));
         // Better now than after the password.
         let keeper = self.keeper_for_login()?;
-        let order = self.order.clone().or_of_environment()?;
+        let (order, is_exact) = (self.order.clone().or_of_environment(), self.order != Order::default());
         let alone = |error: &HomeError| {
             eprintln!("ussh: each asks for itself: {error}");
             let certificate = log_in(&self.config, &keeper, &self.judge, &order, effort)?;
             Ok(Got { certificate, by_another: false })
         };
         let line = match Home::open(self.uid) {
-            Ok(home) => Line::of(&home, &keeper.place(), &self.config.cas, self.judge.user(), &order),
+            Ok(home) => Line::of(&home, &keeper.place(), &self.config.cas, self.judge.user(), &order, is_exact),
             Err(error) => return alone(&error),
         };
         let (mut began, prompting) = (self.began, Prompting::of_this_process());
