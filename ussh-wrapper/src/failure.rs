@@ -236,7 +236,7 @@ impl Failure {
             Failure::Login(LoginError::Failed { denied: true, .. }) => Some(
                 "try again; if the answers were right, the account may be locked or expired there: ask the CA's administrators",
             ),
-            Failure::Login(LoginError::Failed { .. }) => {
+            Failure::Login(LoginError::Failed { .. } | LoginError::Silent { .. }) => {
                 Some("try again; if it stays so, tell the CA's administrators")
             }
             Failure::Login(LoginError::NotGiven { wants_reason: true, .. }) => Some(

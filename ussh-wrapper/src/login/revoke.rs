@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::heard::{Cause, Ear};
+use super::heard::{Cause, Ear, LIMITS};
 use super::{LoginError, Prompting, ended, known_hosts, login_arguments};
 use crate::config::{CaAddress, CaUser, Config};
 use crate::exec::{ExecError, find_ssh};
@@ -41,15 +41,18 @@ fn revoke_at(config: &Config, ca: &CaAddress, user: &CaUser, known_hosts: &str) 
     command.args(["-o", "ForwardAgent=no", "-o", "IdentityAgent=none"]).args(login).arg("revoke-mine");
     command.env_remove("SSH_AUTH_SOCK").stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|source| ExecError::Failed { path: program, source })?;
-    let ear = child.stderr.take().map(Ear::listen);
+    let ear = Ear::listen(&mut child, ca, LIMITS);
     let status = child.wait();
-    let said = ear.map(Ear::heard).unwrap_or_default();
+    let heard = ear.map(Ear::heard).unwrap_or_default();
     let status = status?;
     if status.success() {
         return Ok(());
     }
+    if heard.was_given_up {
+        return Err(LoginError::Silent { ca: ca.clone() });
+    }
     if status.code() == Some(255) {
-        match Cause::find(&said) {
+        match heard.cause() {
             Some(Cause::NoAnswer(reason)) => return Err(LoginError::NoAnswer { ca: ca.clone(), reason }),
             Some(Cause::NotProven(trouble)) => {
                 return Err(LoginError::NotProven { ca: ca.clone(), trouble, known_hosts: config.known_hosts.clone() });
@@ -57,5 +60,5 @@ fn revoke_at(config: &Config, ca: &CaAddress, user: &CaUser, known_hosts: &str) 
             None => {}
         }
     }
-    Err(ended(ca, user, prompting, status, &said))
+    Err(ended(ca, user, prompting, status, &heard))
 }
