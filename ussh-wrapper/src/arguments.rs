@@ -109,7 +109,7 @@ const MOST_SLIPS: usize = 2;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UsageError {
     /// A verb of ours with an argument it does not take.
-    #[error("{verb} does not take the argument {argument:?}")]
+    #[error("{verb} does not take the argument {argument:?}{}", of_login(verb, argument))]
     Surplus {
         /// The verb.
         verb: &'static str,
@@ -123,6 +123,14 @@ pub enum UsageError {
         verb: &'static str,
         /// What is missing, as help has it.
         wanted: String,
+    },
+    /// One value too many: which of them counts nobody should have to guess.
+    #[error("{verb} takes {option} once")]
+    Twice {
+        /// The verb.
+        verb: &'static str,
+        /// The option.
+        option: &'static str,
     },
     /// Behind `--write-config` or `--remove-config`.
     #[error("{verb}: {error}")]
@@ -141,11 +149,28 @@ pub enum UsageError {
         error: OrderError,
     },
     /// A long option that is no verb; ssh has none.
-    #[error("no such verb: {argument:?}{}", nearest(argument).map(|verb| format!("; did you mean {verb}?")).unwrap_or_default())]
+    #[error("no such verb: {argument:?}{}", meant(argument))]
     Unknown {
         /// As it was given.
         argument: OsString,
     },
+}
+
+fn meant(argument: &OsStr) -> String {
+    match of_login("", argument) {
+        of_login if !of_login.is_empty() => of_login,
+        _ => nearest(argument).map(|verb| format!("; did you mean {verb}?")).unwrap_or_default(),
+    }
+}
+
+/// What is right where it does not stand: many a user puts `--for 1h` in front of the host.
+fn of_login(verb: &str, argument: &OsStr) -> String {
+    let name = argument.to_str().and_then(|argument| argument.split('=').next());
+    let option = ["--for", "--principals", "--reason"].into_iter().find(|option| Some(*option) == name);
+    match option {
+        Some(option) if verb != "--login" => format!(": {option} stands behind --login, and `ussh HOST` follows that"),
+        _ => String::new(),
+    }
 }
 
 /// The verb that was meant, perhaps.
@@ -180,6 +205,11 @@ impl Invocation {
         let ordered = |error| UsageError::Order { verb: verb.name, error };
         Ok(match verb.which {
             Which::Login => {
+                for option in ["--reason", "--for", "--principals"] {
+                    if following.values(option).count() > 1 {
+                        return Err(UsageError::Twice { verb: verb.name, option });
+                    }
+                }
                 let mut order = Order::default();
                 for reason in following.values("--reason") {
                     order = order.with_reason(reason).map_err(ordered)?;
@@ -422,8 +452,29 @@ mod tests {
             "--why -l",
             "--why web1 web2",
             "--status --json --prompt",
+            "--reason disk --logout",
+            "--reason disk --login",
         ] {
             assert!(Invocation::classify(words(line)).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_the_ca_is_asked_for_is_said_once_and_behind_login() {
+        let behind = "stands behind --login, and `ussh HOST` follows that";
+        for (line, wanted) in [
+            ("--login --for 1m --for 2m", "--login takes --for once".to_owned()),
+            ("--login --reason a --reason=b", "--login takes --reason once".to_owned()),
+            ("--login --principals a --for 1m --principals a", "--login takes --principals once".to_owned()),
+            ("--reason disk --for 1h web1", format!("--reason does not take the argument \"--for\": --for {behind}")),
+            (
+                "--force --reason disk web1",
+                format!("--force does not take the argument \"--reason\": --reason {behind}"),
+            ),
+            ("--for=1h web1", format!("no such verb: \"--for=1h\": --for {behind}")),
+        ] {
+            let said = Invocation::classify(words(line)).map_err(|error| error.to_string());
+            assert_eq!(said, Err(wanted), "{line}");
         }
     }
 

@@ -1,9 +1,11 @@
 //! How a run ends that did not become `ssh`: one sentence on what is wrong, one on what to try, and the exit status (sysexits(3)).
 
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use nix::sys::signal::{Signal, raise};
+use ussh_core::agent::AgentError;
 use ussh_core::clock::{Clock, SystemClock, UnixTime};
 use ussh_os::agent_socket::ConnectError;
 
@@ -12,7 +14,7 @@ use crate::config::{ConfigError, NoUserName};
 use crate::exec::ExecError;
 use crate::files::FilesError;
 use crate::guard::{HomeError, ServeError, TerminalError};
-use crate::login::{HostKeyTrouble, LoginError, OrderError, Prompting, REASON_VARIABLE};
+use crate::login::{HostKeyTrouble, LoginError, Prompting};
 use crate::proxy::ProxyError;
 use crate::ssh_config::WriteError;
 use crate::user_agent::AgentProblem;
@@ -48,9 +50,6 @@ pub enum Failure {
     /// `--revoke`.
     #[error("{0}")]
     NotRevoked(Box<NotRevoked>),
-    /// The environment's part of what the CA is asked for.
-    #[error("environment variable {REASON_VARIABLE}: {0}")]
-    Order(#[from] OrderError),
     /// Running ssh.
     #[error("{0}")]
     Exec(#[from] ExecError),
@@ -72,6 +71,16 @@ pub enum Failure {
     /// The log of the guarded agent.
     #[error("the log of the guarded agent cannot be read: {0}")]
     Log(std::io::Error),
+    /// `--logout`: the agent shows nothing, and may have something.
+    #[error(
+        "the agent at SSH_AUTH_SOCK={path} lists nothing, and takes nothing either ({source}): if it is locked, your certificates are still in it"
+    )]
+    NothingSeen {
+        /// Its socket.
+        path: PathBuf,
+        /// What it said.
+        source: AgentError,
+    },
     /// Standard output.
     #[error("what was to be shown cannot be written: {0}")]
     Output(std::io::Error),
@@ -82,20 +91,27 @@ pub enum Failure {
 #[error("{}", self.to_text())]
 pub struct NotRevoked {
     /// Why not.
-    pub source: LoginError,
+    pub source: Failure,
     /// How many certificates were removed here.
     pub removed: usize,
     /// When the last of these ends.
     pub until: Option<UnixTime>,
+    /// Something is still here.
+    pub is_left: bool,
 }
 
 impl NotRevoked {
+    /// Whether nobody could be asked, for that reason.
+    fn is_for_the_configuration(&self) -> bool {
+        matches!(self.source, Failure::Config(_) | Failure::NoUserName(_))
+    }
     /// First of all what is still dangerous.
     fn to_text(&self) -> String {
-        let what = if self.source.is_before_the_session() {
-            "nothing was revoked"
-        } else {
+        let is_unsure = matches!(&self.source, Failure::Login(error) if !error.is_before_the_session());
+        let what = if is_unsure {
             "the CA has not said that anything was revoked: take it that nothing was"
+        } else {
+            "nothing was revoked"
         };
         let copies = match self.until.filter(|end| *end > SystemClock.now()) {
             Some(UnixTime::FOREVER) => "a copy of the certificate that was here is good for ever".to_owned(),
@@ -103,7 +119,9 @@ impl NotRevoked {
             None => "copies of your certificates are good until they end".to_owned(),
         };
         let here = match self.removed {
+            0 if self.is_left => "none was removed here: see above".to_owned(),
             0 => "none was here to remove".to_owned(),
+            count if self.is_left => format!("of those here {count} went, and not all: see above"),
             1 => "1 certificate was removed here".to_owned(),
             count => format!("{count} certificates were removed here"),
         };
@@ -126,7 +144,7 @@ impl Failure {
             | Failure::Config(_)
             | Failure::NoUserName(_)
             | Failure::NotRevoked(_)
-            | Failure::Order(_)
+            | Failure::NothingSeen { .. }
             | Failure::Exec(_)
             | Failure::Serve(_)
             | Failure::Terminal(_)
@@ -156,6 +174,7 @@ impl Failure {
     /// Exit status, as documented in `ussh --help`.
     pub fn exit_status(&self) -> u8 {
         match self {
+            Failure::NotRevoked(not_revoked) if not_revoked.is_for_the_configuration() => CONFIG,
             Failure::Usage(_)
             | Failure::Proxy(ProxyError::Host(_) | ProxyError::Port(_))
             | Failure::Write(WriteError::NoHosts) => USAGE,
@@ -167,7 +186,6 @@ impl Failure {
                 | WriteError::Locked(_),
             )
             | Failure::NoUserName(_)
-            | Failure::Order(_)
             | Failure::Agent(AgentProblem::ClientKey(_))
             | Failure::Login(
                 LoginError::NoCa | LoginError::KnownHosts(_) | LoginError::Agent(AgentProblem::ClientKey(_)),
@@ -176,6 +194,7 @@ impl Failure {
             | Failure::Files(_)
             | Failure::Login(_)
             | Failure::NotRevoked(_)
+            | Failure::NothingSeen { .. }
             | Failure::Exec(_)
             | Failure::Home(_)
             | Failure::Serve(_)
@@ -204,6 +223,10 @@ impl Failure {
             Failure::Login(LoginError::KnownHosts(_)) => {
                 Some("install the CA's known_hosts file as your administrator gives it out")
             }
+            Failure::NotRevoked(not_revoked) if not_revoked.is_for_the_configuration() => Some(
+                "mend that, and run `ussh --revoke` again; without it: ssh CA revoke-mine, or have the CA's administrators do it (usshca revoke --user YOU)",
+            ),
+            Failure::NothingSeen { .. } => Some("unlock it (ssh-add -X), and log out again"),
             Failure::NotRevoked(_) => Some(
                 "run `ussh --revoke` again; and if that does not help at once, have the CA's administrators do it (usshca revoke --user YOU)",
             ),
@@ -213,7 +236,7 @@ impl Failure {
             Failure::Login(LoginError::Failed { denied: true, .. }) => Some(
                 "try again; if the answers were right, the account may be locked or expired there: ask the CA's administrators",
             ),
-            Failure::Login(LoginError::Failed { .. }) => {
+            Failure::Login(LoginError::Failed { .. } | LoginError::Silent { .. }) => {
                 Some("try again; if it stays so, tell the CA's administrators")
             }
             Failure::Login(LoginError::NotGiven { wants_reason: true, .. }) => Some(
@@ -265,7 +288,6 @@ impl Failure {
             Failure::Home(_) | Failure::Login(LoginError::Line(_) | LoginError::Guard(_)) => {
                 Some("see to it that XDG_RUNTIME_DIR (or /tmp/ussh-UID) is a folder of yours with room in it")
             }
-            Failure::Order(_) => Some("unset it, or set it to what the login is for"),
             Failure::Config(_)
             | Failure::Proxy(_)
             | Failure::Write(_)
@@ -348,7 +370,9 @@ mod tests {
 
     #[test]
     fn a_revocation_that_failed_says_first_what_is_still_good() {
-        let said = |source, removed, until| NotRevoked { source, removed, until }.to_string();
+        let said = |source: LoginError, removed, until| {
+            NotRevoked { source: source.into(), removed, until, is_left: false }.to_string()
+        };
         let hour = UnixTime(SystemClock.now().0 + 3600);
         let before = said(LoginError::NoneAnswers("ca: not there".into()), 2, Some(hour));
         let wanted = format!(
@@ -373,5 +397,22 @@ mod tests {
         };
         let late = said(cut, 1, Some(UnixTime::FOREVER));
         assert!(late.starts_with("the CA has not said that anything was revoked: take it that nothing was, and a copy of the certificate that was here is good for ever (1 "), "{late}");
+        // It is never said that nothing was here where something is.
+        for (removed, wanted) in
+            [(0, "(none was removed here: see above): "), (2, "(of those here 2 went, and not all: see above): ")]
+        {
+            let left = NotRevoked { source: LoginError::NoCa.into(), removed, until: None, is_left: true };
+            assert!(left.to_string().contains(wanted), "{left}");
+        }
+        let unknown = Failure::NotRevoked(Box::new(NotRevoked {
+            source: ConfigError::Environment("x".into()).into(),
+            removed: 0,
+            until: None,
+            is_left: false,
+        }));
+        assert!(
+            unknown.to_string().starts_with("nothing was revoked, and ") && unknown.exit_status() == CONFIG,
+            "{unknown}"
+        );
     }
 }

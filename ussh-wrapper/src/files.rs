@@ -6,12 +6,13 @@
 
 mod new;
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use ussh_core::certificate::Certificate;
 use ussh_core::clock::UnixTime;
@@ -34,6 +35,11 @@ pub const OWN_IN_SSH_CONFIG: &str = "~/.local/state/ussh/keys/own.%L-cert.pub";
 pub const MAX_FILE: u64 = 384 * 1024;
 /// How long the older pair stays beside the newer one: sshd lets nobody take longer for a login than two minutes by default (sshd_config(5), LoginGraceTime).
 const OVERLAP: Duration = Duration::from_secs(300);
+/// How long another `ussh` may take with the files, and how often it is looked whether it is done. It writes a few kilobytes.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+const LOCK_AGAIN: Duration = Duration::from_millis(10);
+/// Who waits longer than this is told what for.
+const UNNOTICED: Duration = Duration::from_secs(1);
 /// Bytes for which there must be room before a certificate is asked for: what a usual one, or a key, takes on disk.
 const ROOM: u64 = 4096;
 /// File systems that count in seconds, or in two of them, still tell one certificate from the one after it.
@@ -57,6 +63,15 @@ struct Pair {
     certificate: Certificate,
     /// When it was put there, or a little later: it is what orders them.
     put: SystemTime,
+}
+
+/// What [`Files::remove`] has removed.
+#[derive(Debug, Default)]
+pub struct Gone {
+    /// One for each file that held one; none where it could not be read.
+    pub certificates: Vec<Option<Certificate>>,
+    /// Why not all of it.
+    pub failure: Option<FilesError>,
 }
 
 /// What lay there last has ended.
@@ -202,15 +217,24 @@ impl Files {
     /// [`FilesError`]
     pub fn make_room(&self) -> Result<(), FilesError> {
         self.make_folder()?;
-        let _one_at_a_time = self.lock(FlockArg::LockExclusive);
-        let place = self.place();
+        let _one_at_a_time = self.lock(LOCK_PATIENCE);
+        let place = self.next_place();
         let certificate = certificate_beside(&place);
+        if let Some(path) = in_the_way(&place) {
+            return Err(FilesError::Io { path, source: io::ErrorKind::IsADirectory.into() });
+        }
         // As large as the last one; it is there no more at the end of this.
         let last = self.keys().filter_map(|key| certificate_beside(&key).metadata().ok()).map(|m| m.len()).max();
         let size = |bytes: u64| vec![0; usize::try_from(bytes.min(MAX_FILE)).unwrap_or_default()];
         let _certificate = New::write(&certificate, &size(last.unwrap_or_default().max(ROOM)))?;
         let _key = if self.is_bare { None } else { Some(New::write(&place, &size(ROOM))?) };
         Ok(())
+    }
+    /// Where the next pair goes: not in place of the one that counts, nor where it cannot.
+    fn next_place(&self) -> PathBuf {
+        let current = self.current();
+        let is_free = |place: &PathBuf| self.is_bare || current.as_ref().is_none_or(|current| current.key != *place);
+        self.keys().filter(is_free).min_by_key(|place| in_the_way(place).is_some()).unwrap_or_else(|| self.place())
     }
     /// Puts a pair there, in place of the older one: whoever is about to use the newer one still can.
     /// # Errors
@@ -220,10 +244,8 @@ impl Files {
             return Err(KeyError::Malformed.into());
         }
         self.make_folder()?;
-        let _one_at_a_time = self.lock(FlockArg::LockExclusive);
-        let current = self.current();
-        let is_free = |place: &PathBuf| current.as_ref().is_none_or(|current| current.key != *place);
-        let place = self.keys().find(is_free).unwrap_or_else(|| self.place());
+        let _one_at_a_time = self.lock(LOCK_PATIENCE);
+        let (current, place) = (self.current(), self.next_place());
         // All of it before anything is taken away.
         let key = New::write(&place, key.to_openssh(comment)?.as_bytes())?;
         let certificate = New::write(&certificate_beside(&place), &as_line(certificate, comment))?;
@@ -241,28 +263,35 @@ impl Files {
     /// [`FilesError`]
     pub fn put_certificate(&self, certificate: &Certificate, comment: &str) -> Result<(), FilesError> {
         self.make_folder()?;
-        let _one_at_a_time = self.lock(FlockArg::LockExclusive);
+        let _one_at_a_time = self.lock(LOCK_PATIENCE);
         New::write(&self.own_certificate_file(), &as_line(certificate, comment))?.put()
     }
-    /// Removes all of it; whether there was a certificate.
-    /// # Errors
-    /// [`FilesError::Io`]
-    pub fn remove(&self) -> Result<bool, FilesError> {
-        let _one_at_a_time = self.lock(FlockArg::LockExclusive);
-        let mut result = new::left(&self.folder, self.keys()).try_for_each(|path| remove_file(&path).map(drop));
-        let mut was_there = false;
-        for key in self.keys() {
-            let removed = remove_pair(&key);
-            was_there |= *removed.as_ref().unwrap_or(&false);
-            result = result.and(removed.map(drop));
+    /// Removes all of it, as far as that can be done.
+    pub fn remove(&self) -> Gone {
+        let _one_at_a_time = self.lock(LOCK_PATIENCE);
+        let mut gone = Gone::default();
+        for path in new::left(&self.folder, self.keys()) {
+            gone.failure = remove_file(&path).err().or(gone.failure);
         }
-        result.map(|()| was_there)
+        for key in self.keys() {
+            // When it ends is to be said, whoever else could have changed it.
+            let certificate = read_plain(&certificate_beside(&key)).ok();
+            let certificate = certificate.and_then(|(text, _)| Certificate::from_openssh(text.trim()).ok());
+            // A key that stays is no reason to leave the certificate, which alone is good for nothing else; nor the other way round.
+            gone.failure = remove_file(&key).err().or(gone.failure);
+            match remove_file(&certificate_beside(&key)) {
+                Ok(true) => gone.certificates.push(certificate),
+                Ok(false) => {}
+                Err(error) => gone.failure = Some(error),
+            }
+        }
+        gone
     }
     /// Removes the pair of this certificate; whether it was there.
     /// # Errors
     /// [`FilesError::Io`]
     pub fn remove_one(&self, blob: &[u8]) -> Result<bool, FilesError> {
-        let _one_at_a_time = self.lock(FlockArg::LockExclusive);
+        let _one_at_a_time = self.lock(LOCK_PATIENCE);
         let is_named = |key: &PathBuf| self.certificate_at(key).is_some_and(|(there, _)| there.blob() == blob);
         self.keys().find(is_named).map_or(Ok(false), |key| remove_pair(&key))
     }
@@ -272,7 +301,7 @@ impl Files {
             return None;
         }
         // Whoever puts a pair there, which looks like half of one for a moment, has it meanwhile.
-        let _one_at_a_time = self.lock(FlockArg::LockExclusiveNonblock)?;
+        let _one_at_a_time = self.lock(Duration::ZERO)?;
         let mut ended = None;
         for (path, end) in self.over(now) {
             if remove_file(&path).is_ok_and(|was_there| was_there) {
@@ -299,12 +328,33 @@ impl Files {
         all.filter(|(path, _)| is_there(path)).collect()
     }
 
-    /// Held while files change. None where it cannot be had, or not now.
-    fn lock(&self, how: FlockArg) -> Option<Flock<File>> {
-        let folder = OpenOptions::new().read(true).custom_flags(OFlag::O_CLOEXEC.bits()).open(&self.folder).ok()?;
-        Flock::lock(folder, how).ok()
+    /// Held while files change. None where it cannot be had, or not in this time: whoever is stopped while he has it keeps nobody from his work for ever.
+    fn lock(&self, patience: Duration) -> Option<Flock<File>> {
+        let open = OpenOptions::new().read(true).custom_flags(OFlag::O_CLOEXEC.bits()).open(&self.folder);
+        let (mut file, begun, mut is_told) = (open.ok()?, Instant::now(), false);
+        loop {
+            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(locked) => return Some(locked),
+                Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) if begun.elapsed() < patience => file,
+                Err(_) => return None,
+            };
+            if !is_told && begun.elapsed() > UNNOTICED {
+                is_told = true;
+                eprintln!(
+                    "ussh: another process has {} locked: waiting for it, {} seconds at most",
+                    self.folder.display(),
+                    patience.as_secs()
+                );
+            }
+            // flock(2) has no timeout.
+            std::thread::sleep(LOCK_AGAIN);
+        }
     }
     fn make_folder(&self) -> Result<(), FilesError> {
+        if let Some(parent) = self.folder.parent() {
+            let failed = |source| FilesError::Io { path: parent.to_path_buf(), source };
+            DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
+        }
         own_parents(&self.home, &self.folder, self.uid).map_err(FilesError::Parent)?;
         Home::at(self.folder.clone(), self.uid)?;
         Ok(())
@@ -314,21 +364,29 @@ impl Files {
     }
 
     fn read(&self, path: &Path) -> io::Result<(Zeroizing<String>, Metadata)> {
-        if !self.is_the_users() {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).bits();
-        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() || metadata.len() > MAX_FILE {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        // Made in one piece: a string that grows leaves copies of the key behind.
-        let length = usize::try_from(metadata.len()).unwrap_or_default();
-        let mut text = Zeroizing::new(String::with_capacity(length + 1));
-        Read::by_ref(&mut file).take(MAX_FILE).read_to_string(&mut text)?;
-        Ok((text, metadata))
+        if self.is_the_users() { read_plain(path) } else { Err(io::ErrorKind::NotFound.into()) }
     }
+}
+
+/// What cannot be replaced by a key or its certificate: a folder.
+fn in_the_way(key: &Path) -> Option<PathBuf> {
+    let is_folder = |path: &PathBuf| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+    [key.to_path_buf(), certificate_beside(key)].into_iter().find(is_folder)
+}
+
+/// A file, and no other thing, of no more than [`MAX_FILE`].
+fn read_plain(path: &Path) -> io::Result<(Zeroizing<String>, Metadata)> {
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).bits();
+    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() > MAX_FILE {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    // Made in one piece: a string that grows leaves copies of the key behind.
+    let length = usize::try_from(metadata.len()).unwrap_or_default();
+    let mut text = Zeroizing::new(String::with_capacity(length + 1));
+    Read::by_ref(&mut file).take(MAX_FILE).read_to_string(&mut text)?;
+    Ok((text, metadata))
 }
 
 /// Where ssh looks for it.

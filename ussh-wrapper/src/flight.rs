@@ -1,6 +1,6 @@
 //! One login at a time: of all `ussh` that find no good certificate at the same moment one asks, and the others wait for what becomes of it.
 //!
-//! What they wait for is flock(2) on a file, one for each agent and list of CAs, in a folder that is the user's alone ([`Home`]). The kernel lets go of it with the process that holds it,
+//! What they wait for is flock(2) on a file, one for each agent (or place of files) and list of CAs, whatever is asked of the CA beyond a certificate, in a folder that is the user's alone ([`Home`]). The kernel lets go of it with the process that holds it,
 //! however that ends, so nothing is ever left over. Who has come to an end writes it into the file first; who was interrupted or killed writes nothing, and the next in line asks.
 
 use std::fs::{File, OpenOptions};
@@ -45,10 +45,31 @@ impl Moment {
     }
 }
 
-/// Where those who want the same wait.
+/// Where those who want a certificate in the same place wait.
 #[derive(Debug)]
 pub struct Line {
     path: PathBuf,
+    want: Want,
+}
+
+/// What one asks the CA for, and whether nothing else will do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Want {
+    /// Of the order's words.
+    digest: String,
+    /// It was asked for on the command line. (The environment's reason is for the CA's row only: a certificate that came for another one is as good.)
+    is_exact: bool,
+}
+
+impl Want {
+    fn of(order: &Order, is_exact: bool) -> Self {
+        Want { digest: short_digest(order.words().join("\0").as_bytes()), is_exact }
+    }
+}
+
+/// 16 hex digits.
+fn short_digest(of: &[u8]) -> String {
+    sha256(of).iter().take(8).fold(String::new(), |name, byte| name + &format!("{byte:02x}"))
 }
 
 /// Whose it was to ask.
@@ -76,19 +97,19 @@ pub enum Outcome {
 pub struct Flight {
     file: Flock<File>,
     prompting: Prompting,
+    want: Want,
 }
 
 impl Line {
-    /// The one for this agent, these CAs, this user's name there, and what is asked of them.
-    pub fn of(home: &Home, agent: &Path, cas: &[CaAddress], user: &CaUser, order: &Order) -> Self {
+    /// The one for this agent, these CAs and this user's name there. What is asked of them: `is_exact`, and no other certificate will do.
+    pub fn of(home: &Home, agent: &Path, cas: &[CaAddress], user: &CaUser, order: &Order, is_exact: bool) -> Self {
         let mut wanted = agent.as_os_str().as_bytes().to_vec();
-        for word in cas.iter().map(ToString::to_string).chain([user.as_str().to_owned()]).chain(order.words()) {
+        for word in cas.iter().map(ToString::to_string).chain([user.as_str().to_owned()]) {
             wanted.push(0);
             wanted.extend(word.as_bytes());
         }
-        let name =
-            sha256(&wanted).iter().take(8).fold(String::from("login."), |name, byte| name + &format!("{byte:02x}"));
-        Line { path: home.folder().join(name) }
+        let path = home.folder().join(format!("login.{}", short_digest(&wanted)));
+        Line { path, want: Want::of(order, is_exact) }
     }
 
     /// Waits for one's turn. `began`: who has failed or succeeded since then has done it for us. `notice` is called once, after a second.
@@ -101,10 +122,11 @@ impl Line {
         // What cannot be read or understood says nothing.
         let _ = Read::by_ref(&mut *file).take(MAX_RECORD).read_to_string(&mut text);
         let boot = boot_id().unwrap_or_default();
-        let shared = Record::parse(&text).filter(|record| record.is_for(&boot, began, Moment::now(), prompting));
+        let shared =
+            Record::parse(&text).filter(|record| record.is_for(&boot, began, Moment::now(), prompting, &self.want));
         Ok(match shared {
             Some(record) => Turn::Theirs(record.outcome),
-            None => Turn::Ours(Flight { file, prompting }),
+            None => Turn::Ours(Flight { file, prompting, want: self.want.clone() }),
         })
     }
 
@@ -167,7 +189,9 @@ impl Flight {
             Err(_) => return,
         };
         let Ok(boot) = boot_id() else { return };
-        let record = Record { boot, ended: Moment::now(), asked: self.prompting.can_ask(), outcome };
+        let (asked, order) = (self.prompting.can_ask(), self.want.digest.clone());
+        let is_about_order = matches!(result, Err(LoginError::NotGiven { .. }));
+        let record = Record { boot, ended: Moment::now(), asked, order, is_about_order, outcome };
         // A full disk costs those who wait a question each.
         let file = &mut *self.file;
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(record.to_text().as_bytes()));
@@ -182,14 +206,25 @@ struct Record {
     ended: Moment,
     /// Whether somebody could be asked.
     asked: bool,
+    /// What was asked for ([`Want::digest`]).
+    order: String,
+    /// It failed for that, perhaps.
+    is_about_order: bool,
     outcome: Outcome,
 }
 
 impl Record {
-    /// Whether it ended while we were there; and where nobody could be asked, whether it would be the same with us.
-    fn is_for(&self, boot: &str, began: Moment, now: Moment, prompting: Prompting) -> bool {
+    /// Whether it ended while we were there; and where nobody could be asked, or something else was asked for, whether it would be the same with us.
+    fn is_for(&self, boot: &str, began: Moment, now: Moment, prompting: Prompting, want: &Want) -> bool {
         let as_able = self.asked || !prompting.can_ask();
-        self.boot == boot && (began..=now).contains(&self.ended) && (as_able || self.outcome == Outcome::Came)
+        let is_the_same = self.order == want.digest;
+        let as_wanted = match &self.outcome {
+            Outcome::Came => is_the_same || !want.is_exact,
+            Outcome::Failed(_) => is_the_same || !(want.is_exact || self.is_about_order),
+            Outcome::CaFailed(_) => true,
+        };
+        let has_ended = self.boot == boot && (began..=now).contains(&self.ended);
+        has_ended && (as_able || self.outcome == Outcome::Came) && as_wanted
     }
 
     fn to_text(&self) -> String {
@@ -199,15 +234,22 @@ impl Record {
             Outcome::CaFailed(reason) => ("ca-failed", reason.as_str()),
         };
         let asked = if self.asked { "asked" } else { "unasked" };
-        format!("{} {} {asked} {word} {reason}\n", self.boot, self.ended.0)
+        let about = if self.is_about_order { "order" } else { "any" };
+        format!("{} {} {asked} {} {about} {word} {reason}\n", self.boot, self.ended.0, self.order)
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let mut words = text.strip_suffix('\n')?.splitn(5, ' ');
+        let mut words = text.strip_suffix('\n')?.splitn(7, ' ');
         let (boot, ended) = (words.next()?.to_owned(), Moment(words.next()?.parse().ok()?));
         let asked = match words.next()? {
             "asked" => true,
             "unasked" => false,
+            _ => return None,
+        };
+        let order = words.next()?.to_owned();
+        let is_about_order = match words.next()? {
+            "order" => true,
+            "any" => false,
             _ => return None,
         };
         let outcome = match (words.next()?, words.next()?) {
@@ -216,7 +258,7 @@ impl Record {
             ("ca-failed", reason) => Outcome::CaFailed(reason.to_owned()),
             _ => return None,
         };
-        Some(Record { boot, ended, asked, outcome })
+        Some(Record { boot, ended, asked, order, is_about_order, outcome })
     }
 }
 
@@ -241,7 +283,12 @@ mod tests {
             &[ca],
             &CaUser::try_from("alice".to_owned()).unwrap(),
             &Order::default(),
+            false,
         )
+    }
+
+    fn reason(text: &str) -> Order {
+        Order::default().with_reason(text.as_ref()).unwrap()
     }
 
     fn unreachable() -> Result<(), LoginError> {
@@ -340,26 +387,66 @@ mod tests {
 
     #[test]
     fn a_record_of_another_boot_of_the_future_or_torn_says_nothing() {
-        let record =
-            Record { boot: "b".into(), ended: Moment(50), asked: true, outcome: Outcome::Failed("why not".into()) };
+        let want = Want::of(&Order::default(), false);
+        let record = Record {
+            boot: "b".into(),
+            ended: Moment(50),
+            asked: true,
+            order: want.digest.clone(),
+            is_about_order: false,
+            outcome: Outcome::Failed("why not".into()),
+        };
         assert_eq!(Record::parse(&record.to_text()), Some(record.clone()));
         for (boot, began, now, wanted) in
             [("b", 40, 60, true), ("b", 50, 50, true), ("c", 40, 60, false), ("b", 51, 60, false), ("b", 40, 49, false)]
         {
-            assert_eq!(record.is_for(boot, Moment(began), Moment(now), ASKS), wanted, "{boot} {began} {now}");
+            assert_eq!(record.is_for(boot, Moment(began), Moment(now), ASKS, &want), wanted, "{boot} {began} {now}");
         }
-        for text in ["", "b 50 asked came", "b 50 asked came x\n", "b 50 maybe came \n", "b x asked came \n", "\n"] {
+        for text in [
+            "",
+            "b 50 asked o any came",
+            "b 50 asked o any came x\n",
+            "b 50 maybe o any came \n",
+            "b x asked o any came \n",
+            "b 5 asked o none came \n",
+            "\n",
+        ] {
             assert_eq!(Record::parse(text), None, "{text:?}");
         }
     }
 
     #[test]
-    fn each_agent_ca_name_and_order_has_a_line_of_its_own_and_no_link_is_followed() {
+    fn what_came_for_another_reason_is_as_good_unless_it_was_asked_for_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |order: &Order, is_exact| Line { want: Want::of(order, is_exact), ..line(folder.path()) };
+        let (one, other) = (reason("one"), reason("other"));
+        let refused = LoginError::NotGiven {
+            ca: CaAddress::try_from("ca".to_owned()).unwrap(),
+            user: "alice".into(),
+            wants_reason: true,
+        };
+        for (result, order, is_exact, is_theirs) in [
+            (Ok(()), &other, false, true),
+            (Ok(()), &Order::default(), false, true),
+            (Ok(()), &other, true, false),
+            (Ok(()), &one, true, true),
+            (Err(refused), &other, false, false),
+            (unreachable(), &other, true, true),
+        ] {
+            let began = Moment::now();
+            ours(&at(&one, true), began).land(&result);
+            let turn = turn(&at(order, is_exact), began, ASKS);
+            assert_eq!(matches!(turn, Turn::Theirs(_)), is_theirs, "{result:?} {order:?} {is_exact}");
+        }
+    }
+
+    #[test]
+    fn each_agent_ca_and_name_has_a_line_of_its_own_whatever_the_order_and_no_link_is_followed() {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::at(folder.path().join("ussh"), nix::unistd::getuid().as_raw()).unwrap();
         let of_order = |agent: &str, ca: &str, user: &str, order: &Order| {
             let ca = CaAddress::try_from(ca.to_owned()).unwrap();
-            Line::of(&home, Path::new(agent), &[ca], &CaUser::try_from(user.to_owned()).unwrap(), order).path
+            Line::of(&home, Path::new(agent), &[ca], &CaUser::try_from(user.to_owned()).unwrap(), order, true).path
         };
         let of = |agent: &str, ca: &str, user: &str| of_order(agent, ca, user, &Order::default());
         let one = of("/a", "ca", "alice");
@@ -369,10 +456,12 @@ mod tests {
         {
             assert_ne!(one, other);
         }
-        // A certificate that came without it is none with that reason.
-        let order = Order::default().with_reason("what for".as_ref()).unwrap();
-        assert_ne!(one, of_order("/a", "ca", "alice", &order));
+        // What one puts there the next would take away again.
+        assert_eq!(one, of_order("/a", "ca", "alice", &reason("what for")));
         std::os::unix::fs::symlink("/etc/passwd", &one).unwrap();
-        assert!(matches!(Line { path: one }.wait(Moment::now(), ASKS, &|| ()), Err(LoginError::Line(_))));
+        assert!(matches!(
+            Line { path: one, want: Want::of(&Order::default(), false) }.wait(Moment::now(), ASKS, &|| ()),
+            Err(LoginError::Line(_))
+        ));
     }
 }

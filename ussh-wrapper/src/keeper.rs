@@ -128,7 +128,9 @@ impl Keeper {
                 let mut connection = agent.connect()?;
                 blobs.iter().try_for_each(|blob| connection.remove(blob)).map_err(|error| agent.broken(error))
             }
-            Keeper::OwnKey(own) => own.files.remove().map_err(|error| AgentProblem::Files(error.to_string())).map(drop),
+            Keeper::OwnKey(own) => {
+                own.files.remove().failure.map_or(Ok(()), |error| Err(AgentProblem::Files(error.to_string())))
+            }
             Keeper::Files(files) => {
                 let mut removed = blobs.iter().map(|blob| files.remove_one(blob).map(drop));
                 removed.try_for_each(|removed| removed.map_err(|error| AgentProblem::Files(error.to_string())))

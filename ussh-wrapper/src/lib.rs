@@ -19,6 +19,7 @@ pub mod guard;
 pub mod help;
 pub mod keeper;
 pub mod login;
+pub mod logout;
 pub mod proxy;
 pub mod run;
 pub mod ssh_config;

@@ -39,7 +39,7 @@ use crate::keeper::{Keeper, OwnKey};
 use crate::status::duration;
 use crate::user_agent::{AgentProblem, UserAgent};
 use down::Down;
-use heard::Ear;
+use heard::{Ear, Heard, LIMITS};
 use signals::Signals;
 
 /// Why there is no new certificate.
@@ -58,6 +58,12 @@ pub enum LoginError {
         ca: CaAddress,
         /// In ssh's words.
         reason: String,
+    },
+    /// It took the connection, and then was silent for too long.
+    #[error("the CA {ca} was silent for {}, and is not waited for any longer", duration(LIMITS.silence.as_secs()))]
+    Silent {
+        /// The CA.
+        ca: CaAddress,
     },
     /// The same of several.
     #[error("none of the CAs answers: {0}")]
@@ -192,6 +198,7 @@ impl LoginError {
     pub fn concerns_all(&self) -> bool {
         match self {
             LoginError::NoAnswer { .. }
+            | LoginError::Silent { .. }
             | LoginError::NoneAnswers(_)
             | LoginError::NotProven { .. }
             | LoginError::Failed { .. }
@@ -215,7 +222,7 @@ impl LoginError {
     }
     /// Whether the login came to no session at the CA, so that nothing was done there.
     pub fn is_before_the_session(&self) -> bool {
-        self.is_ca_failure()
+        (self.is_ca_failure() && !matches!(self, LoginError::Silent { .. }))
             || matches!(
                 self,
                 LoginError::NoCa
@@ -235,6 +242,7 @@ impl LoginError {
             LoginError::NoCa
             | LoginError::KnownHosts(_)
             | LoginError::NoAnswer { .. }
+            | LoginError::Silent { .. }
             | LoginError::NoneAnswers(_)
             | LoginError::LeftAlone { .. }
             | LoginError::NotProven { .. }
@@ -254,6 +262,7 @@ impl LoginError {
         matches!(
             self,
             LoginError::NoAnswer { .. }
+                | LoginError::Silent { .. }
                 | LoginError::NoneAnswers(_)
                 | LoginError::LeftAlone { .. }
                 | LoginError::NotProven { .. }
@@ -272,9 +281,11 @@ fn failed(denied: bool, prompting: Prompting, said: &str) -> String {
 }
 
 /// How ssh has failed in a session, or before one, that was none of [`Cause`]s.
-fn ended(ca: &CaAddress, user: &CaUser, prompting: Prompting, status: ExitStatus, said: &str) -> LoginError {
-    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
-    let denied = status.code() == Some(255) && lines().any(|line| line.contains(": Permission denied ("));
+fn ended(ca: &CaAddress, user: &CaUser, prompting: Prompting, status: ExitStatus, heard: &Heard) -> LoginError {
+    let lines = || heard.said.lines().map(str::trim).filter(|line| !line.is_empty());
+    // In a session it would be the CA's own word.
+    let denied =
+        status.code() == Some(255) && !heard.is_in && lines().any(|line| line.contains(": Permission denied ("));
     let said = match (status.code(), lines().next_back()) {
         (Some(255), Some(line)) => escape(line.as_bytes(), MAX_SAID),
         (Some(255), None) => "ssh has ended without a word".to_owned(),
@@ -316,6 +327,10 @@ pub fn log_in(
             Err(LoginError::NoAnswer { ca, reason }) => {
                 down.note(&ca, SystemClock.now());
                 failures.push(LoginError::NoAnswer { ca, reason });
+            }
+            Err(error @ LoginError::Silent { .. }) => {
+                down.note(ca, SystemClock.now());
+                failures.push(error);
             }
             Err(error @ LoginError::NotProven { .. }) => {
                 if position + 1 < count {
@@ -386,7 +401,7 @@ impl Ways<'_> {
         };
         // What the CA says then fits (usshca-front, text.rs `Keeps`); one from before pays no heed.
         arguments.splice(..0, ["-o".to_owned(), format!("SetEnv=USSH={keeps}")]);
-        let Ended { status, said, side, printed } = run(&self.ssh, &arguments, input.as_deref(), guard)?;
+        let Ended { status, heard, side, printed } = run(&self.ssh, &arguments, input.as_deref(), guard, ca)?;
         if std::env::var_os("USSH_DEBUG").is_some() {
             let (requests, refused) = side.counts();
             eprintln!("ussh: debug: the CA asked the guarded agent {requests} times, {refused} refused");
@@ -405,9 +420,12 @@ impl Ways<'_> {
             }
             return Ok(certificate);
         }
+        if heard.was_given_up {
+            return Err(LoginError::Silent { ca: ca.clone() });
+        }
         // ssh's own exit status: a CA that let the user in has said the rest itself.
         if status.as_ref().is_ok_and(|status| status.code() == Some(255)) {
-            match Cause::find(&said) {
+            match heard.cause() {
                 Some(Cause::NoAnswer(reason)) => return Err(LoginError::NoAnswer { ca: ca.clone(), reason }),
                 Some(Cause::NotProven(trouble)) => {
                     let known_hosts = self.config.known_hosts.clone();
@@ -416,7 +434,7 @@ impl Ways<'_> {
                 None => {}
             }
         }
-        Err(explain(ca, self.keeper, user, prompting, status, &said, &side))
+        Err(explain(ca, self.keeper, user, prompting, status, &heard, &side))
     }
 }
 
@@ -485,14 +503,20 @@ const MAX_PRINTED: u64 = crate::files::MAX_FILE;
 /// How ssh ended.
 struct Ended {
     status: io::Result<ExitStatus>,
-    said: String,
+    heard: Heard,
     side: CaSide,
     /// On standard output, where it was given something on standard input.
     printed: Vec<u8>,
 }
 
 /// Runs ssh and serves the guarded agent to it until it ends.
-fn run(ssh: &Path, arguments: &[String], input: Option<&str>, mut guard: Guard) -> Result<Ended, LoginError> {
+fn run(
+    ssh: &Path,
+    arguments: &[String],
+    input: Option<&str>,
+    mut guard: Guard,
+    ca: &CaAddress,
+) -> Result<Ended, LoginError> {
     // Private keys pass through this process. ssh is dumpable again by its exec.
     nix::sys::prctl::set_dumpable(false).map_err(io::Error::from)?;
     let mut child = spawn(ssh, arguments, input.is_some())?;
@@ -509,20 +533,20 @@ fn run(ssh: &Path, arguments: &[String], input: Option<&str>, mut guard: Guard) 
             printed
         })
     });
-    let ear = child.stderr.take().map(Ear::listen);
+    let ear = Ear::listen(&mut child, ca, LIMITS);
     let attended = attend(&child, &mut guard);
     if attended.is_err() {
         // Without its agent it would only ask for a password in vain.
         let _ = child.kill();
     }
     let status = child.wait();
-    let said = ear.map(Ear::heard).unwrap_or_default();
+    let heard = ear.map(Ear::heard).unwrap_or_default();
     let printed = printed.and_then(|reader| reader.join().ok()).unwrap_or_default();
     // The socket and its folder go before a signal can end us.
     let side = guard.into_side();
     match attended?.end()? {
         Some(signal) => Err(LoginError::Interrupted(signal)),
-        None => Ok(Ended { status, said, side, printed }),
+        None => Ok(Ended { status, heard, side, printed }),
     }
 }
 
@@ -553,16 +577,18 @@ fn spawn(ssh: &Path, arguments: &[String], has_input: bool) -> Result<Child, Log
     command.spawn().map_err(|source| ExecError::Failed { path: ssh.to_path_buf(), source }.into())
 }
 
-/// Looks again: only what this login brought counts, and only if it is really there now.
+/// Looks again: only what is really there now counts. What this login brought, or what another brought in its place meanwhile.
 /// However short its life is: asking the same CA again would bring no better one.
 fn good_among(added: &[Identity], keeper: &Keeper, judge: &Judge) -> Result<Option<Certificate>, LoginError> {
-    let listed = keeper.list()?;
     let now = SystemClock.now();
-    let came = |certificate: &Certificate| added.iter().any(|identity| identity.blob == certificate.blob());
-    Ok(listed
-        .iter()
-        .filter_map(readable_certificate)
-        .find(|certificate| came(certificate) && judge.verify(certificate, now).is_ok()))
+    let came: Vec<_> = added.iter().filter_map(readable_certificate).collect();
+    let is_as_new = |there: &Certificate| {
+        came.iter().any(|came| came.same_lineage(there) && came.login_time() <= there.login_time())
+    };
+    let listed = keeper.list()?;
+    let good = listed.iter().filter_map(readable_certificate);
+    let good = good.filter(|there| is_as_new(there) && judge.verify(there, now).is_ok());
+    Ok(good.max_by_key(|there| came.iter().any(|came| came.blob() == there.blob())))
 }
 
 fn explain(
@@ -571,7 +597,7 @@ fn explain(
     user: &CaUser,
     prompting: Prompting,
     status: io::Result<ExitStatus>,
-    said: &str,
+    heard: &Heard,
     side: &CaSide,
 ) -> LoginError {
     let ca = ca.clone();
@@ -594,10 +620,10 @@ fn explain(
         // 255 is ssh's own, anything else comes from the session at the CA.
         (Ok(status), None) if status.code().is_some_and(|code| !matches!(code, 0 | 255)) => {
             // As the CA says it (usshca's signer, `refused`).
-            let wants_reason = said.contains("wants a reason");
+            let wants_reason = heard.said.contains("wants a reason");
             LoginError::NotGiven { ca, user: user.as_str().to_owned(), wants_reason }
         }
-        (Ok(status), None) if !status.success() => ended(&ca, user, prompting, status, said),
+        (Ok(status), None) if !status.success() => ended(&ca, user, prompting, status, heard),
         (_, None) => LoginError::NothingCame { ca, reason: String::new(), somebody_elses: false, skew: None },
     }
 }

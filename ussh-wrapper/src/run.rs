@@ -13,15 +13,16 @@ use crate::arguments::{AgentChoice, Invocation, LogForm, Purpose, StatusForm};
 use crate::certificates::{self, Held, Judge, Standing};
 use crate::config::{Config, Forward, HostRule, KeepIn, OnCaFailure, Sources};
 use crate::exec::{become_ssh, become_ssh_with};
-use crate::failure::{Failure, NotRevoked};
+use crate::failure::Failure;
 use crate::files::{Files, Swept};
 use crate::flight::{Line, Moment, Outcome, Turn};
 use crate::forward::{self, Destination};
 use crate::guard::journal::Journal;
 use crate::guard::{Home, HomeError, confirm_here, link, serve_hosts};
 use crate::help;
-use crate::keeper::{Keeper, is_copy};
-use crate::login::{Effort, LoginError, Order, Prompting, log_in, revoke_all};
+use crate::keeper::Keeper;
+use crate::login::{Effort, LoginError, Order, Prompting, log_in};
+use crate::logout::{logout, logout_everywhere};
 use crate::proxy::{Target, hand_over};
 use crate::ssh_config::{self, Places, Wishes};
 use crate::status::{Status, duration};
@@ -40,7 +41,7 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
         Invocation::Force(_) => log_in_now(Order::default()),
         Invocation::Login(order) | Invocation::ForReason { order, .. } => log_in_now(order),
         Invocation::Ensure => ensure(),
-        Invocation::Logout => logout(&Context::load()?),
+        Invocation::Logout => logout(),
         Invocation::LogoutEverywhere => logout_everywhere(),
         Invocation::Check => check(),
         Invocation::CheckAndForward => check_and_forward(),
@@ -106,8 +107,6 @@ struct Context {
     judge: Judge,
     uid: u32,
     began: Moment,
-    /// Of this user; whether or not they are what the configuration means.
-    files: Vec<Files>,
     /// What the command line asks of the CA.
     order: Order,
     /// What of these has ended, and is removed.
@@ -127,9 +126,10 @@ impl Context {
         let sources = Sources::of_this_process();
         let config = Config::load(&sources)?;
         let judge = Judge::load(&config, config.user_at_ca(sources.uid)?, sources.uid)?;
+        // Whether or not they are what the configuration means.
         let files = Files::of_user(sources.uid).map_or(Vec::new(), |files| vec![files.for_own_key(), files]);
         let swept = files.iter().filter_map(|files| files.sweep(SystemClock.now())).collect();
-        Ok(Context { config, judge, uid: sources.uid, began, files, swept, order: Order::default() })
+        Ok(Context { config, judge, uid: sources.uid, began, swept, order: Order::default() })
     }
     fn keeper(&self) -> Result<Keeper, AgentProblem> {
         Keeper::of(&self.config, self.uid, UserAgent::from_environment)
@@ -207,14 +207,14 @@ impl Context {
         self.swept.iter().for_each(|swept| eprintln!("ussh: {swept}"));
         // Better now than after the password.
         let keeper = self.keeper_for_login()?;
-        let order = self.order.clone().or_of_environment()?;
+        let (order, is_exact) = (self.order.clone().or_of_environment(), self.order != Order::default());
         let alone = |error: &HomeError| {
             eprintln!("ussh: each asks for itself: {error}");
             let certificate = log_in(&self.config, &keeper, &self.judge, &order, effort)?;
             Ok(Got { certificate, by_another: false })
         };
         let line = match Home::open(self.uid) {
-            Ok(home) => Line::of(&home, &keeper.place(), &self.config.cas, self.judge.user(), &order),
+            Ok(home) => Line::of(&home, &keeper.place(), &self.config.cas, self.judge.user(), &order, is_exact),
             Err(error) => return alone(&error),
         };
         let (mut began, prompting) = (self.began, Prompting::of_this_process());
@@ -289,93 +289,6 @@ fn log(form: LogForm) -> Result<ExitCode, Failure> {
         LogForm::Json => serde_json::to_string(&entry).unwrap_or_default() + "\n",
     });
     print(&lines.collect::<String>())
-}
-
-/// Here first: that needs nobody else. What cannot be removed here is no reason to leave copies of it good.
-fn logout_everywhere() -> Result<ExitCode, Failure> {
-    let context = Context::load()?;
-    let mut removed = Removed::default();
-    let here = context.remove_all(&mut removed);
-    context.tell_passed_over();
-    revoke_all(&context.config, &context.judge, context.uid).map_err(|source| {
-        Failure::NotRevoked(Box::new(NotRevoked { source, removed: removed.count, until: removed.until }))
-    })?;
-    print(&removed.to_text())?;
-    here.or_else(|failure| if failure.is_no_agent() { Ok(()) } else { Err(failure) })?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn logout(context: &Context) -> Result<ExitCode, Failure> {
-    let mut removed = Removed::default();
-    let done = context.remove_all(&mut removed);
-    if done.is_ok() || removed.count > 0 {
-        print(&removed.to_text())?;
-    }
-    done.map(|()| ExitCode::SUCCESS)
-}
-
-/// What `--logout` has removed.
-#[derive(Default)]
-struct Removed {
-    count: usize,
-    /// When the last of it ends.
-    until: Option<UnixTime>,
-}
-
-impl Removed {
-    fn note(&mut self, certificate: &Certificate) {
-        self.count += 1;
-        self.until = self.until.max(Some(certificate.valid_before()));
-    }
-    fn to_text(&self) -> String {
-        format!("{} certificate{} removed\n", self.count, if self.count == 1 { "" } else { "s" })
-    }
-}
-
-impl Context {
-    /// Whatever the configuration says by now: what was put into files or the agent goes.
-    fn remove_all(&self, removed: &mut Removed) -> Result<(), Failure> {
-        for files in &self.files {
-            if let Some(certificate) = files.certificate() {
-                removed.note(&certificate);
-            }
-            files.remove()?;
-        }
-        let home = Home::open(self.uid).ok();
-        // What it stood for is gone; the next `ussh HOST` starts it anew.
-        if let (Some(home), Ok(files)) = (&home, Files::of_user(self.uid)) {
-            home.dismiss(&Keeper::Files(files));
-        }
-        match self.remove_from_agent(removed) {
-            Err(problem) if problem.is_no_agent() && (removed.count > 0 || self.keeps_in_files()) => Ok(()),
-            // Nothing of ours was put there; `keep_in` names no agent.
-            Err(AgentProblem::WrongUser { .. }) if self.keeps_in_files() => Ok(()),
-            result => Ok(result?),
-        }
-    }
-    fn remove_from_agent(&self, removed: &mut Removed) -> Result<(), AgentProblem> {
-        let agent = UserAgent::from_environment()?;
-        let mut connection = agent.connect()?;
-        let listed = connection.list().map_err(|error| agent.broken(error))?;
-        // What the user added, of a key of the user's own, is the user's to remove where the agent is not what `ussh` keeps them in.
-        let all = !self.keeps_in_files() && self.config.client_key.is_none();
-        for identity in &listed {
-            let held = certificates::of_listed(std::slice::from_ref(identity), &self.judge, SystemClock.now());
-            if let Some(Held { certificate, .. }) = held.first()
-                && (all || identity.was_injected(certificate))
-            {
-                connection.remove(&identity.blob).map_err(|error| agent.broken(error))?;
-                removed.note(certificate);
-            }
-            if is_copy(identity) {
-                connection.remove(&identity.blob).map_err(|error| agent.broken(error))?;
-            }
-        }
-        if let Ok(home) = Home::open(self.uid) {
-            home.dismiss(&agent.into());
-        }
-        Ok(())
-    }
 }
 
 /// No agent is an answer here, not a failure; a broken configuration is one.
@@ -484,7 +397,9 @@ fn announce(certificate: &Certificate) -> Result<ExitCode, Failure> {
 }
 
 /// Whoever closes our stdout does not want to read it; on a full disk it is missed.
-fn print(text: &str) -> Result<ExitCode, Failure> {
+/// # Errors
+/// [`Failure::Output`]
+pub fn print(text: &str) -> Result<ExitCode, Failure> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Output(error)),

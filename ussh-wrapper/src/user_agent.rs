@@ -199,6 +199,14 @@ impl UserAgent {
         }
         others().find(|agent| agent.connect().is_ok()).map_or(named, Ok)
     }
+    /// Those that the user has beside this one, if they answer: the one that `ussh` has started for this login, or systemd's.
+    pub fn others_than(this: Option<&Self>) -> Vec<Self> {
+        let real = |agent: &UserAgent| agent.path.canonicalize().unwrap_or_else(|_| agent.path.clone());
+        let known = this.map(real);
+        let mut all: Vec<_> = others().filter(|agent| Some(real(agent)) != known && agent.connect().is_ok()).collect();
+        all.dedup_by_key(|agent| real(agent));
+        all
+    }
     /// The system's ssh-agent, started now, once for this login: later ones find it by [`UserAgent::from_environment`].
     /// # Errors
     /// [`AgentProblem::NotStarted`]

@@ -115,6 +115,33 @@ fn fifty_at_once_with_an_answer_at_once_ask_one_question_too() {
     assert_eq!((questions(&user), conversations(&user)), (1, 1));
 }
 
+/// A reason is for the CA's row only: it is none to wait for nobody, nor to log in again.
+#[test]
+fn eight_at_once_with_eight_reasons_are_one_question_and_all_go_on_in_agent_and_files() {
+    let _watch = WORLD.lab().watch();
+    for files in [false, true] {
+        let user = somebody();
+        let password = WORLD.password(&user);
+        if files {
+            let place = format!("/home/{user}/.config/ussh/ussh.toml");
+            WORLD.host("laptop").write_file_as(&user, &place, 0o600, "keep_in = \"files\"\n").unwrap();
+        }
+        let each = |number| format!("env USSH_REASON=r{number} ussh web1 id -un");
+        let all: Vec<Process> = (0..8).map(|n| start(&user, password, "/srv/counted", &each(n))).collect();
+        for ended in ends(&all) {
+            assert_eq!((ended.status.code(), ended.stdout.trim()), (0, user.as_str()), "{files} {ended}");
+        }
+        assert_eq!((questions(&user), conversations(&user)), (1, 1), "{files}");
+        // Whoever asks for one by name has it, one after the other.
+        let by_name = |number| format!("ussh --login --reason n{number}");
+        let all: Vec<Process> = (0..3).map(|n| start(&user, password, "/srv/counted", &by_name(n))).collect();
+        for ended in ends(&all) {
+            assert_eq!(ended.status.code(), 0, "{files} {ended}");
+        }
+        assert_eq!((questions(&user), conversations(&user)), (4, 4), "{files}");
+    }
+}
+
 #[test]
 fn a_wrong_password_fails_once_for_all_fifty_and_a_later_start_asks_again() {
     let _watch = WORLD.lab().watch();

@@ -127,7 +127,7 @@ fn a_key_that_ssh_would_not_take_or_that_is_another_ones_is_no_pair() {
         assert!(files.key_of(certificate.blob()).is_none(), "{what}");
         files.put(&key, &certificate, "").unwrap();
         assert!(files.certificate().is_some(), "{what}: the next login mends it");
-        files.remove().unwrap();
+        assert!(files.remove().failure.is_none());
     }
 }
 
@@ -159,10 +159,11 @@ fn they_go_when_the_certificate_has_ended_and_not_before_and_the_last_one_is_tol
     let wanted = "id.HOST-cert.pub has ended at 1970-01-01T00:33:20Z by this machine's clock, which says 1970-01-02T01:00:00Z: removed";
     assert!(told.ends_with(&wanted.replace("HOST", &files.host)), "{told}");
     assert_eq!(names(&files), [""; 0]);
-    assert!(!files.remove().unwrap());
+    assert!(files.remove().certificates.is_empty());
     let (key, certificate) = pair(false, 1000);
     files.put(&key, &certificate, "").unwrap();
-    assert!(files.remove().unwrap() && names(&files).is_empty());
+    assert_eq!(files.remove().certificates, [Some(certificate)]);
+    assert_eq!(names(&files), [""; 0]);
 }
 
 #[test]
@@ -181,7 +182,7 @@ fn what_a_killed_login_left_goes_with_the_next_ussh_and_what_a_living_one_writes
     for name in ["id.elsewhere.17", "id.elsewhere", "notes.17"] {
         fs::write(files.folder.join(name), "x").unwrap();
     }
-    let writing = files.lock(FlockArg::LockExclusive).unwrap();
+    let writing = files.lock(Duration::ZERO).unwrap();
     assert_eq!(files.sweep(UnixTime(5)), None);
     assert_eq!(names(&files).len(), 8, "somebody is at it");
     drop(writing);
@@ -190,7 +191,7 @@ fn what_a_killed_login_left_goes_with_the_next_ussh_and_what_a_living_one_writes
     assert_eq!(names(&files), all);
     left("id2");
     fs::write(files.folder.join(format!("id.{}.17", files.host)), &text).unwrap();
-    files.remove().unwrap();
+    assert!(files.remove().failure.is_none());
     assert_eq!(names(&files), &all[2..], "a logout takes all of it");
     fs::write(certificate_beside(&path(&files, "id")), "ssh-ed25519-cert-v01@openssh.com AAAA").unwrap();
     files.sweep(UnixTime(5));
@@ -259,4 +260,61 @@ fn they_lie_where_ssh_looks() {
     };
     assert_eq!(files.keys().collect::<Vec<_>>(), IN_SSH_CONFIG.map(as_ssh));
     assert_eq!(files.for_own_key().own_certificate_file(), as_ssh(OWN_IN_SSH_CONFIG));
+}
+
+#[test]
+fn what_cannot_be_removed_keeps_nothing_else_there_and_is_not_counted() {
+    let home = new_folder();
+    let files = Files::below(home.path(), own_uid()).unwrap();
+    let (key, certificate) = pair(false, 1000);
+    files.put(&key, &certificate, "").unwrap();
+    fs::create_dir(path(&files, "id2")).unwrap();
+    fs::create_dir(certificate_beside(&path(&files, "id2"))).unwrap();
+    let gone = files.remove();
+    assert_eq!(gone.certificates, [Some(certificate)]);
+    assert!(
+        matches!(gone.failure, Some(FilesError::Io { source, .. }) if source.kind() == io::ErrorKind::IsADirectory)
+    );
+    assert_eq!(names(&files), ["id2", "id2-cert.pub"]);
+}
+
+#[test]
+fn a_folder_in_the_way_is_gone_around_or_told_before_the_password() {
+    let home = new_folder();
+    let files = Files::below(home.path(), own_uid()).unwrap();
+    files.make_room().unwrap();
+    fs::create_dir(path(&files, "id")).unwrap();
+    files.make_room().unwrap();
+    let (key, certificate) = pair(false, 1000);
+    files.put(&key, &certificate, "").unwrap();
+    assert_eq!(files.key(), Some(path(&files, "id2")));
+    // The only place that is left is not free.
+    let told = files.make_room().unwrap_err().to_string();
+    assert!(told.ends_with(&format!("/id.{}: is a directory", files.host)), "{told}");
+    let own = files.for_own_key();
+    own.make_room().unwrap();
+    fs::create_dir(own.own_certificate_file()).unwrap();
+    assert!(matches!(own.make_room(), Err(FilesError::Io { path, .. }) if path == own.own_certificate_file()));
+}
+
+#[test]
+fn one_who_is_stopped_with_the_files_locked_keeps_nobody_from_them_for_ever() {
+    let home = new_folder();
+    let files = Files::below(home.path(), own_uid()).unwrap();
+    let (key, certificate) = pair(false, 1000);
+    files.put(&key, &certificate, "").unwrap();
+    let held = files.lock(Duration::ZERO).unwrap();
+    let begun = Instant::now();
+    assert_eq!(files.remove().certificates, [Some(certificate)]);
+    assert!((LOCK_PATIENCE..LOCK_PATIENCE * 3).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    drop(held);
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_told_in_the_systems_words() {
+    let home = new_folder();
+    fs::write(home.path().join(".local"), "").unwrap();
+    let files = Files::below(home.path(), own_uid()).unwrap();
+    let told = files.make_room().unwrap_err().to_string();
+    assert!(told.contains("/.local/state/ussh: Not a directory"), "{told}");
 }

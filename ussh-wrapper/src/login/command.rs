@@ -153,8 +153,8 @@ fn options(config: &Config, known_hosts: &str, guarded: &Path, prompting: Prompt
         ("ConnectTimeout", config.connect_timeout_seconds.to_string()),
         ("ServerAliveInterval", "10".to_owned()),
         ("ServerAliveCountMax", "3".to_owned()),
-        // PAM's messages arrive at this level (sshconnect2.c input_userauth_info_req).
-        ("LogLevel", "INFO".to_owned()),
+        // Its account of the login is for us alone (heard.rs).
+        ("LogLevel", "DEBUG3".to_owned()),
     ];
     // In batch mode ssh offers no keyboard-interactive: a CA that asks nothing still lets us in.
     let batch = if prompting.can_ask() { "no" } else { "yes" };

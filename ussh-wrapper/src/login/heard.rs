@@ -1,65 +1,171 @@
 //! What `ssh` to the CA says on stderr: passed on as it comes, and its end kept, for the cause of a failure stands nowhere else.
 //!
-//! ssh translates none of its messages. What the CA itself says comes over the same pipe, but not before it has proved itself: at worst such a CA is taken for one that is down.
+//! ssh translates none of its messages, and runs with LogLevel DEBUG3: its own account of the login is not shown, and tells what no CA can say in its place: whether it has proved itself, whether it let us in ([`Watch`]), and for how long it has been silent.
+//! What the CA itself says comes over the same pipe, but not before it has proved itself.
+
+mod watch;
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::process::ChildStderr;
+use std::process::{Child, ChildStderr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
+use ussh_os::process::{ProcessHandle, start_time};
+
+use self::watch::{Filter, Watch};
+use crate::config::CaAddress;
 
 /// How much of the end is kept, in bytes.
 const MAX_KEPT: usize = 16 * 1024;
 /// How long the pipe may stay open when ssh has ended: an askpass program may still hold it.
 const LINGER: Duration = Duration::from_millis(500);
+/// How long ssh may take to end when it is told to.
+const TO_END: Duration = Duration::from_secs(2);
+
+/// How long a CA may be silent while nobody is asked anything.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Whoever waits longer is told what for.
+    pub(super) unnoticed: Duration,
+    /// Then ssh is ended: a push to a phone takes less, and usshca itself leaves no login open for longer (two and a half minutes at most, unless it is configured so).
+    pub(super) silence: Duration,
+}
+
+pub(super) const LIMITS: Limits = Limits { unnoticed: Duration::from_secs(10), silence: Duration::from_secs(180) };
+
+/// What was heard.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// The end of it; without ssh's account.
+    pub(super) said: String,
+    /// The CA has proved itself: from there on it has a say in what is heard.
+    pub(super) is_proven: bool,
+    /// It has let us in.
+    pub(super) is_in: bool,
+    /// It was silent for too long, and ssh was ended.
+    pub(super) was_given_up: bool,
+}
+
+impl Heard {
+    /// Why the login did not begin. That of one who has proved himself has begun, whatever he says.
+    pub(super) fn cause(&self) -> Option<Cause> {
+        if self.is_proven { None } else { Cause::find(&self.said) }
+    }
+}
 
 /// Listens until ssh has said all.
 pub(super) struct Ear {
-    listener: JoinHandle<Vec<u8>>,
+    listener: JoinHandle<Heard>,
     ended: Arc<AtomicBool>,
 }
 
 impl Ear {
-    pub(super) fn listen(pipe: ChildStderr) -> Self {
-        let ended = Arc::new(AtomicBool::new(false));
+    /// To this ssh, which was started with its stderr a pipe.
+    pub(super) fn listen(ssh: &mut Child, ca: &CaAddress, limits: Limits) -> Option<Self> {
+        let pipe = ssh.stderr.take()?;
+        // One that has ended needs no end.
+        let process = start_time(ssh.id()).and_then(|start| ProcessHandle::open(ssh.id(), start)).ok();
+        let (ended, ca) = (Arc::new(AtomicBool::new(false)), ca.to_string());
         let flag = Arc::clone(&ended);
         // Signals are the other thread's, which passes them on: one that is delivered here would end us at once. A thread begins with the mask of who starts it.
         let mask = SigSet::thread_get_mask();
         let _ = SigSet::all().thread_block();
-        let listener = std::thread::spawn(move || listen(pipe, &flag));
+        let listener = std::thread::spawn(move || {
+            let mut listener = Listener::new(process, ca, limits);
+            listener.listen(pipe, &flag);
+            listener.heard()
+        });
         let _ = mask.map(|mask| mask.thread_set_mask());
-        Ear { listener, ended }
+        Some(Ear { listener, ended })
     }
     /// All of it that is kept; ssh has ended. This process has one thread less then, as those want it who start others.
-    pub(super) fn heard(self) -> String {
+    pub(super) fn heard(self) -> Heard {
         self.ended.store(true, Ordering::Relaxed);
-        String::from_utf8_lossy(&self.listener.join().unwrap_or_default()).into_owned()
+        self.listener.join().unwrap_or_default()
     }
 }
 
-fn listen(mut pipe: ChildStderr, ended: &AtomicBool) -> Vec<u8> {
-    let (mut kept, mut buffer) = (Vec::new(), [0; 4096]);
-    let linger = PollTimeout::try_from(LINGER).unwrap_or(PollTimeout::ZERO);
-    loop {
-        let ready = poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], linger);
-        if ready == Ok(0) && ended.load(Ordering::Relaxed) {
-            return kept;
+struct Listener {
+    process: Option<ProcessHandle>,
+    ca: String,
+    limits: Limits,
+    kept: Vec<u8>,
+    filter: Filter,
+    watch: Watch,
+    is_told: bool,
+    /// When ssh was told to end.
+    given_up: Option<Instant>,
+}
+
+impl Listener {
+    fn new(process: Option<ProcessHandle>, ca: String, limits: Limits) -> Self {
+        let filter = Filter::new(std::env::var_os("USSH_DEBUG").is_some());
+        let watch = Watch::new(Instant::now());
+        Listener { process, ca, limits, kept: Vec::new(), filter, watch, is_told: false, given_up: None }
+    }
+    fn listen(&mut self, mut pipe: ChildStderr, ended: &AtomicBool) {
+        let mut buffer = [0; 4096];
+        let linger = PollTimeout::try_from(LINGER.min(self.limits.silence)).unwrap_or(PollTimeout::ZERO);
+        loop {
+            let ready = poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], linger);
+            let has_ended = ended.load(Ordering::Relaxed);
+            if ready == Ok(0) && has_ended {
+                break;
+            }
+            if !has_ended {
+                self.look_at_the_clock(Instant::now());
+            }
+            if !ready.is_ok_and(|count| count > 0) {
+                continue;
+            }
+            let Ok(count @ 1..) = pipe.read(&mut buffer) else { break };
+            let now = Instant::now();
+            let Listener { filter, watch, .. } = self;
+            let said = filter.pass(buffer.get(..count).unwrap_or_default(), &mut |line| watch.note(line, now));
+            self.keep(&said, now);
         }
-        if !ready.is_ok_and(|count| count > 0) {
-            continue;
+        let rest = self.filter.rest();
+        self.keep(&rest, Instant::now());
+    }
+    fn keep(&mut self, said: &[u8], now: Instant) {
+        if said.is_empty() {
+            return;
         }
-        let Ok(count @ 1..) = pipe.read(&mut buffer) else { return kept };
-        let said = buffer.get(..count).unwrap_or_default();
+        self.watch.heard(now);
         // Whoever closed our stderr does not want to read it.
         let _ = std::io::stderr().write_all(said);
-        kept.extend_from_slice(said);
-        let surplus = kept.len().saturating_sub(MAX_KEPT);
-        kept.drain(..surplus);
+        self.kept.extend_from_slice(said);
+        let surplus = self.kept.len().saturating_sub(MAX_KEPT);
+        self.kept.drain(..surplus);
+    }
+    fn look_at_the_clock(&mut self, now: Instant) {
+        let silence = self.watch.silence(now);
+        if silence >= self.limits.unnoticed && !self.is_told {
+            self.is_told = true;
+            eprintln!("ussh: waiting for the CA {}", self.ca);
+        }
+        let Some(process) = &self.process else { return };
+        match self.given_up {
+            None if silence >= self.limits.silence => {
+                self.given_up = Some(now);
+                let _ = process.signal(Signal::SIGTERM as i32);
+            }
+            Some(since) if now.duration_since(since) >= TO_END => drop(process.signal(Signal::SIGKILL as i32)),
+            None | Some(_) => {}
+        }
+    }
+    fn heard(self) -> Heard {
+        Heard {
+            said: String::from_utf8_lossy(&self.kept).into_owned(),
+            is_proven: self.watch.is_proven(),
+            is_in: self.watch.is_in(),
+            was_given_up: self.given_up.is_some(),
+        }
     }
 }
 
@@ -130,7 +236,51 @@ impl Cause {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use std::process::{Command, Stdio};
+
     use super::*;
+
+    /// What is heard of a program that says this, as ssh would.
+    fn heard_of(script: &str) -> Heard {
+        let mut child = Command::new("sh").args(["-c", script]).stderr(Stdio::piped()).spawn().unwrap();
+        let limits = Limits { unnoticed: Duration::from_millis(50), silence: Duration::from_millis(200) };
+        let ca = CaAddress::try_from("ca".to_owned()).unwrap();
+        let ear = Ear::listen(&mut child, &ca, limits).unwrap();
+        let _ = child.wait().unwrap();
+        ear.heard()
+    }
+
+    #[test]
+    fn one_that_has_proved_itself_cannot_say_that_it_has_not() {
+        let proven = "printf 'debug1: SSH2_MSG_NEWKEYS received\\r\\n' >&2;";
+        for said in ["Host key verification failed.", "ssh: connect to host ca port 22: Connection refused"] {
+            let before = heard_of(&format!("printf '{said}\\r\\n' >&2"));
+            assert!(before.cause().is_some(), "{before:?}");
+            let after = heard_of(&format!("{proven} printf '{said}\\r\\n' >&2"));
+            assert!(after.cause().is_none() && after.said == format!("{said}\r\n"), "{after:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_is_silent_for_too_long_is_given_up_but_not_while_a_person_is_asked() {
+        for (script, wanted) in [
+            ("exec sleep 60", true),
+            ("echo 'debug3: send packet: type 50' >&2; exec sleep 60", true),
+            // The answer has been given.
+            ("printf 'debug3: receive packet: type 60\\ndebug3: send packet: type 61\\n' >&2; exec sleep 60", true),
+            ("echo 'debug3: receive packet: type 60' >&2; exec sleep 1", false),
+            ("for _ in 1 2 3 4 5 6; do sleep 0.1; echo still here >&2; done", false),
+            // What ssh does by itself is no life of the CA's.
+            (
+                "while true; do sleep 0.05; printf 'debug3: send packet: type 80\\ndebug3: receive packet: type 82\\n' >&2; done",
+                true,
+            ),
+        ] {
+            let heard = heard_of(script);
+            assert_eq!(heard.was_given_up, wanted, "{script}: {heard:?}");
+        }
+    }
 
     #[test]
     fn the_cause_is_found_in_what_ssh_says() {

@@ -82,13 +82,23 @@ impl Order {
         }
         Ok(Order { principals: Some(names.to_owned()), ..self })
     }
-    /// With the environment's reason, where none was given. An empty one is none.
-    /// # Errors
-    /// As [`Order::with_reason`]
-    pub fn or_of_environment(self) -> Result<Self, OrderError> {
-        match std::env::var_os(REASON_VARIABLE) {
-            Some(reason) if self.reason.is_none() && !reason.is_empty() => self.with_reason(&reason),
-            _ => Ok(self),
+    /// With the environment's reason, where none was given. A blank one is none. One that the CA would not take is passed over, and said to be: it was set for all logins, perhaps by somebody else, and is to keep nobody out.
+    pub fn or_of_environment(self) -> Self {
+        let value = std::env::var_os(REASON_VARIABLE).unwrap_or_default();
+        let (order, wrong) = self.or_of(&value);
+        if let Some(wrong) = wrong {
+            eprintln!("ussh: environment variable {REASON_VARIABLE} is passed over: {wrong}");
+        }
+        order
+    }
+    fn or_of(self, value: &OsStr) -> (Self, Option<OrderError>) {
+        let is_blank = value.to_str().is_some_and(|text| text.trim().is_empty());
+        if self.reason.is_some() || is_blank {
+            return (self, None);
+        }
+        match self.clone().with_reason(value) {
+            Ok(order) => (order, None),
+            Err(wrong) => (self, Some(wrong)),
         }
     }
     /// The command's words. A reason stands last, in quotes that the CA takes off again: it may have some of its own.
@@ -115,6 +125,26 @@ mod tests {
         let order = order.with_validity(OsStr::new("90m")).unwrap().with_principals(OsStr::new("web,db")).unwrap();
         assert_eq!(order.words(), ["for=90m", "principals=web,db", "reason=\"INC-17: \"disk\" is full\""]);
         assert_eq!(Order::default().words(), [""; 0]);
+    }
+
+    #[test]
+    fn the_environments_reason_counts_where_it_can_and_is_passed_over_where_it_cannot() {
+        let none = || Order::default();
+        let of = |order: Order, text: &str| {
+            let (order, wrong) = order.or_of(OsStr::new(text));
+            (order.words(), wrong)
+        };
+        assert_eq!(of(none(), "INC-17"), (vec!["reason=\"INC-17\"".to_owned()], None));
+        for blank in ["", "   ", "\t\n"] {
+            assert_eq!(of(none(), blank), (vec![], None), "{blank:?}");
+        }
+        for (text, why) in
+            [("a\nb", OrderError::Reason), ("see key=x", OrderError::ReasonWord), ("-x", OrderError::ReasonMissing)]
+        {
+            assert_eq!(of(none(), text), (vec![], Some(why)), "{text:?}");
+        }
+        let given = none().with_reason(OsStr::new("given")).unwrap();
+        assert_eq!(of(given.clone(), "a\nb"), (given.words(), None));
     }
 
     #[test]
