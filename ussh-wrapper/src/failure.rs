@@ -12,7 +12,7 @@ use crate::config::{ConfigError, NoUserName};
 use crate::exec::ExecError;
 use crate::files::FilesError;
 use crate::guard::{HomeError, ServeError, TerminalError};
-use crate::login::{HostKeyTrouble, LoginError, OrderError, Prompting, REASON_VARIABLE};
+use crate::login::{HostKeyTrouble, LoginError, Missing, OrderError, Prompting, REASON_VARIABLE};
 use crate::proxy::ProxyError;
 use crate::ssh_config::WriteError;
 use crate::user_agent::AgentProblem;
@@ -204,12 +204,18 @@ impl Failure {
             Failure::Login(LoginError::KnownHosts(_)) => {
                 Some("install the CA's known_hosts file as your administrator gives it out")
             }
+            Failure::NotRevoked(failed) if failed.source.missing().is_some() => {
+                failed.source.missing().map(Missing::advice)
+            }
             Failure::NotRevoked(_) => Some(
                 "run `ussh --revoke` again; and if that does not help at once, have the CA's administrators do it (usshca revoke --user YOU)",
             ),
             Failure::Login(LoginError::Failed { prompting: Prompting::Impossible(missing), .. }) => {
                 Some(missing.advice())
             }
+            Failure::Login(LoginError::Failed { denied: true, prompting: Prompting::ByProgram, .. }) => Some(
+                "try again; a program that asks nobody gives no answer, which counts as a wrong one; if the answers were right, the account may be locked or expired there: ask the CA's administrators",
+            ),
             Failure::Login(LoginError::Failed { denied: true, .. }) => Some(
                 "try again; if the answers were right, the account may be locked or expired there: ask the CA's administrators",
             ),
@@ -316,6 +322,7 @@ fn agent_advice(problem: &AgentProblem) -> &'static str {
         AgentProblem::NotSet | AgentProblem::Unreachable { .. } | AgentProblem::NotStarted(_) => {
             "start one: eval \"$(ssh-agent)\""
         }
+        AgentProblem::Locked { .. } => "unlock it (ssh-add -X), and run this again",
         AgentProblem::TakesNoKey { program, .. } => refusing_advice(program),
         AgentProblem::Guarded { .. } => {
             "set SSH_AUTH_SOCK to your own ssh-agent (`SSH_AUTH_SOCK= ussh` starts one, or finds it)"
@@ -324,7 +331,7 @@ fn agent_advice(problem: &AgentProblem) -> &'static str {
             "put `keep_in = \"files\"` into ~/.config/ussh/ussh.toml (or use OpenSSH's agent: `SSH_AUTH_SOCK= ussh` starts one)"
         }
         AgentProblem::Files(_) => {
-            "see to it that ~/.local/state/ussh/keys is yours alone (chmod 700), and that there is room"
+            "see to it that ~/.local/state/ussh/keys is yours alone (chmod 700), and a folder, that nobody else can write those above it (chmod go-w), and that there is room"
         }
         AgentProblem::ClientKey(_) => "name the file that ends in .pub there",
         AgentProblem::KeyMissing { .. } => "add it (ssh-add), and try again",

@@ -39,7 +39,7 @@ use crate::keeper::{Keeper, OwnKey};
 use crate::status::duration;
 use crate::user_agent::{AgentProblem, UserAgent};
 use down::Down;
-use heard::Ear;
+use heard::{Ear, Heard, TELL_MORE};
 use signals::Signals;
 
 /// Why there is no new certificate.
@@ -80,7 +80,7 @@ pub enum LoginError {
         /// The file by which the CA is known.
         known_hosts: PathBuf,
     },
-    /// What answers has a host certificate, and is another program. Only [`probe()`] looks.
+    /// What answers has a host certificate, and is another program.
     #[error("what answers as the CA {ca} is no CA: it announces itself as {program}, and not as usshca")]
     NoUsshca {
         /// The CA.
@@ -194,13 +194,13 @@ impl LoginError {
             LoginError::NoAnswer { .. }
             | LoginError::NoneAnswers(_)
             | LoginError::NotProven { .. }
+            | LoginError::NoUsshca { .. }
             | LoginError::Failed { .. }
             | LoginError::NotGiven { .. }
             | LoginError::NothingCame { .. }
             | LoginError::AgentRefused { .. }
             | LoginError::NotKept { .. } => true,
             LoginError::NoCa
-            | LoginError::NoUsshca { .. }
             | LoginError::KnownHosts(_)
             | LoginError::LeftAlone { .. }
             | LoginError::Ssh(_)
@@ -211,6 +211,14 @@ impl LoginError {
             | LoginError::WaitedInVain(_)
             | LoginError::Line(_)
             | LoginError::Interrupted(_) => false,
+        }
+    }
+    /// What is missing to ask anybody, if that is why.
+    pub fn missing(&self) -> Option<Missing> {
+        if let LoginError::Failed { prompting: Prompting::Impossible(missing), .. } = self {
+            Some(*missing)
+        } else {
+            None
         }
     }
     /// Whether the login came to no session at the CA, so that nothing was done there.
@@ -257,6 +265,7 @@ impl LoginError {
                 | LoginError::NoneAnswers(_)
                 | LoginError::LeftAlone { .. }
                 | LoginError::NotProven { .. }
+                | LoginError::NoUsshca { .. }
                 | LoginError::SharedCaFailure(_)
         )
     }
@@ -264,9 +273,12 @@ impl LoginError {
 
 /// ssh's exit status says nothing to a person.
 fn failed(denied: bool, prompting: Prompting, said: &str) -> String {
-    match (denied, prompting.can_ask()) {
-        (true, true) => "it did not take the answers (wrong password or code)".to_owned(),
-        (true, false) => "it has questions, and nobody can be asked".to_owned(),
+    match (denied, prompting) {
+        (true, Prompting::Possible) => "it did not take the answers (wrong password or code)".to_owned(),
+        (true, Prompting::ByProgram) => {
+            "it did not take the answers (wrong password or code) of the program that asks (SSH_ASKPASS)".to_owned()
+        }
+        (true, Prompting::Impossible(_)) => "it has questions, and nobody can be asked".to_owned(),
         (false, _) => said.to_owned(),
     }
 }
@@ -317,7 +329,7 @@ pub fn log_in(
                 down.note(&ca, SystemClock.now());
                 failures.push(LoginError::NoAnswer { ca, reason });
             }
-            Err(error @ LoginError::NotProven { .. }) => {
+            Err(error @ (LoginError::NotProven { .. } | LoginError::NoUsshca { .. })) => {
                 if position + 1 < count {
                     eprintln!("ussh: {error}");
                 }
@@ -332,15 +344,18 @@ pub fn log_in(
     Err(without_any(failures, left_alone.first().and_then(|ca| Some(((*ca).clone(), down.since(ca)?))), now))
 }
 
-/// Nobody proved to be a CA. One that is somebody else is worse than one that is down.
+/// Nobody proved to be a CA. One that is somebody else is worse than one that is down, and than one that is a host of ours.
 fn without_any(failures: Vec<LoginError>, left_alone: Option<(CaAddress, UnixTime)>, now: UnixTime) -> LoginError {
     let several = failures.iter().map(|failure| {
         if let LoginError::NoAnswer { ca, reason } = failure { format!("{ca}: {reason}") } else { failure.to_string() }
     });
     let several = several.collect::<Vec<_>>().join(", ");
     let count = failures.len();
-    match failures.into_iter().max_by_key(|failure| matches!(failure, LoginError::NotProven { .. })) {
-        Some(failure) if count == 1 || matches!(failure, LoginError::NotProven { .. }) => failure,
+    let badness = |failure: &LoginError| {
+        (matches!(failure, LoginError::NotProven { .. }), matches!(failure, LoginError::NoUsshca { .. }))
+    };
+    match failures.into_iter().max_by_key(badness) {
+        Some(failure) if count == 1 || badness(&failure) > (false, false) => failure,
         Some(_) => LoginError::NoneAnswers(several),
         None => match left_alone {
             Some((ca, since)) => LoginError::LeftAlone { ca, ago: now.0.saturating_sub(since.0) },
@@ -384,9 +399,14 @@ impl Ways<'_> {
             Keeper::Files(_) => "files",
             Keeper::OwnKey(_) => "certificate",
         };
+        arguments.splice(..0, TELL_MORE.map(str::to_owned));
         // What the CA says then fits (usshca-front, text.rs `Keeps`); one from before pays no heed.
         arguments.splice(..0, ["-o".to_owned(), format!("SetEnv=USSH={keeps}")]);
-        let Ended { status, said, side, printed } = run(&self.ssh, &arguments, input.as_deref(), guard)?;
+        let Ended { status, heard, side, printed } = run(&self.ssh, &arguments, input.as_deref(), prompting, guard)?;
+        let Heard { said, no_ca } = heard;
+        if let Some(program) = no_ca {
+            return Err(LoginError::NoUsshca { ca: ca.clone(), program });
+        }
         if std::env::var_os("USSH_DEBUG").is_some() {
             let (requests, refused) = side.counts();
             eprintln!("ussh: debug: the CA asked the guarded agent {requests} times, {refused} refused");
@@ -485,17 +505,23 @@ const MAX_PRINTED: u64 = crate::files::MAX_FILE;
 /// How ssh ended.
 struct Ended {
     status: io::Result<ExitStatus>,
-    said: String,
+    heard: Heard,
     side: CaSide,
     /// On standard output, where it was given something on standard input.
     printed: Vec<u8>,
 }
 
 /// Runs ssh and serves the guarded agent to it until it ends.
-fn run(ssh: &Path, arguments: &[String], input: Option<&str>, mut guard: Guard) -> Result<Ended, LoginError> {
+fn run(
+    ssh: &Path,
+    arguments: &[String],
+    input: Option<&str>,
+    prompting: Prompting,
+    mut guard: Guard,
+) -> Result<Ended, LoginError> {
     // Private keys pass through this process. ssh is dumpable again by its exec.
     nix::sys::prctl::set_dumpable(false).map_err(io::Error::from)?;
-    let mut child = spawn(ssh, arguments, input.is_some())?;
+    let mut child = spawn(ssh, arguments, input.is_some(), prompting)?;
     if let (Some(mut pipe), Some(input)) = (child.stdin.take(), input) {
         // A line fits into the pipe. An ssh that has gone says itself why.
         let _ = pipe.write_all(input.as_bytes());
@@ -509,20 +535,20 @@ fn run(ssh: &Path, arguments: &[String], input: Option<&str>, mut guard: Guard) 
             printed
         })
     });
-    let ear = child.stderr.take().map(Ear::listen);
+    let ear = Ear::of(&mut child);
     let attended = attend(&child, &mut guard);
     if attended.is_err() {
         // Without its agent it would only ask for a password in vain.
         let _ = child.kill();
     }
     let status = child.wait();
-    let said = ear.map(Ear::heard).unwrap_or_default();
+    let heard = ear.map(Ear::heard).unwrap_or_default();
     let printed = printed.and_then(|reader| reader.join().ok()).unwrap_or_default();
     // The socket and its folder go before a signal can end us.
     let side = guard.into_side();
     match attended?.end()? {
         Some(signal) => Err(LoginError::Interrupted(signal)),
-        None => Ok(Ended { status, said, side, printed }),
+        None => Ok(Ended { status, heard, side, printed }),
     }
 }
 
@@ -542,11 +568,12 @@ fn attend(child: &Child, guard: &mut Guard) -> Result<Signals, LoginError> {
     Ok(signals)
 }
 
-fn spawn(ssh: &Path, arguments: &[String], has_input: bool) -> Result<Child, LoginError> {
+fn spawn(ssh: &Path, arguments: &[String], has_input: bool, prompting: Prompting) -> Result<Child, LoginError> {
     // The CA's words must not get into the output of the command that the user is running.
     let output = || Ok::<_, io::Error>(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?));
     let (input, output) = if has_input { (Stdio::piped(), Stdio::piped()) } else { (Stdio::null(), output()?) };
     let mut command = Command::new(ssh);
+    prompting.tell(&mut command);
     command.args(arguments).env_remove("SSH_AUTH_SOCK").stdin(input).stdout(output).stderr(Stdio::piped());
     // Left alone it would go on asking at the terminal, with nobody to take a certificate, while the next in line asks too. By this signal it gives the terminal back as it was.
     process::end_with_parent(&mut command, Signal::SIGTERM as i32);

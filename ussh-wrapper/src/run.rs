@@ -359,6 +359,9 @@ impl Context {
         let listed = connection.list().map_err(|error| agent.broken(error))?;
         // What the user added, of a key of the user's own, is the user's to remove where the agent is not what `ussh` keeps them in.
         let all = !self.keeps_in_files() && self.config.client_key.is_none();
+        if all {
+            agent.check_unlocked(&listed)?;
+        }
         for identity in &listed {
             let held = certificates::of_listed(std::slice::from_ref(identity), &self.judge, SystemClock.now());
             if let Some(Held { certificate, .. }) = held.first()
@@ -447,6 +450,13 @@ fn status(form: StatusForm) -> Result<ExitCode, Failure> {
             && agent.is_guarded_by(&listed)
         {
             return Err(AgentProblem::Guarded { path: agent.path().to_path_buf() });
+        }
+        // What a login would find out, found out the same way; a prompt is shown all the time.
+        match &keeper {
+            Keeper::Agent(_) | Keeper::Files(_) | Keeper::OwnKey(_) if matches!(form, StatusForm::Prompt) => {}
+            Keeper::Agent(agent) => agent.check_unlocked(&listed)?,
+            Keeper::Files(_) | Keeper::OwnKey(_) if listed.is_empty() => keeper.make_room()?,
+            Keeper::Files(_) | Keeper::OwnKey(_) => {}
         }
         let held = certificates::of_listed(&listed, &context.judge, now);
         Ok((keeper, held))

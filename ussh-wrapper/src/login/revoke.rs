@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::heard::{Cause, Ear};
+use super::heard::{Cause, Ear, Heard, TELL_MORE};
 use super::{LoginError, Prompting, ended, known_hosts, login_arguments};
 use crate::certificates::Judge;
 use crate::config::{CaAddress, Config};
@@ -39,13 +39,17 @@ fn revoke_at(config: &Config, ca: &CaAddress, judge: &Judge, known_hosts: &str) 
     let program = find_ssh()?;
     let output = Stdio::from(io::stderr().as_fd().try_clone_to_owned()?);
     let mut command = Command::new(&program);
-    command.args(["-o", "ForwardAgent=no", "-o", "IdentityAgent=none"]).args(login).arg("revoke-mine");
+    command.args(["-o", "ForwardAgent=no", "-o", "IdentityAgent=none"]).args(TELL_MORE).args(login).arg("revoke-mine");
     command.env_remove("SSH_AUTH_SOCK").stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
+    prompting.tell(&mut command);
     let mut child = command.spawn().map_err(|source| ExecError::Failed { path: program, source })?;
-    let ear = child.stderr.take().map(Ear::listen);
+    let ear = Ear::of(&mut child);
     let status = child.wait();
-    let said = ear.map(Ear::heard).unwrap_or_default();
+    let Heard { said, no_ca } = ear.map(Ear::heard).unwrap_or_default();
     let status = status?;
+    if let Some(program) = no_ca {
+        return Err(LoginError::NoUsshca { ca: ca.clone(), program });
+    }
     if status.success() {
         return Ok(());
     }
