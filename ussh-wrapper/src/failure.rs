@@ -14,7 +14,7 @@ use crate::config::{ConfigError, NoUserName};
 use crate::exec::ExecError;
 use crate::files::FilesError;
 use crate::guard::{HomeError, ServeError, TerminalError};
-use crate::login::{HostKeyTrouble, LoginError, Prompting};
+use crate::login::{HostKeyTrouble, LoginError, Missing, Prompting};
 use crate::proxy::ProxyError;
 use crate::ssh_config::WriteError;
 use crate::user_agent::AgentProblem;
@@ -104,6 +104,10 @@ impl NotRevoked {
     /// Whether nobody could be asked, for that reason.
     fn is_for_the_configuration(&self) -> bool {
         matches!(self.source, Failure::Config(_) | Failure::NoUserName(_))
+    }
+    /// What is missing to ask anybody, if that is why.
+    fn missing(&self) -> Option<Missing> {
+        if let Failure::Login(error) = &self.source { error.missing() } else { None }
     }
     /// First of all what is still dangerous.
     fn to_text(&self) -> String {
@@ -227,12 +231,18 @@ impl Failure {
                 "mend that, and run `ussh --revoke` again; without it: ssh CA revoke-mine, or have the CA's administrators do it (usshca revoke --user YOU)",
             ),
             Failure::NothingSeen { .. } => Some("unlock it (ssh-add -X), and log out again"),
+            Failure::NotRevoked(not_revoked) if not_revoked.missing().is_some() => {
+                not_revoked.missing().map(Missing::advice)
+            }
             Failure::NotRevoked(_) => Some(
                 "run `ussh --revoke` again; and if that does not help at once, have the CA's administrators do it (usshca revoke --user YOU)",
             ),
             Failure::Login(LoginError::Failed { prompting: Prompting::Impossible(missing), .. }) => {
                 Some(missing.advice())
             }
+            Failure::Login(LoginError::Failed { denied: true, prompting: Prompting::ByProgram, .. }) => Some(
+                "try again; a program that asks nobody gives no answer, which counts as a wrong one; if the answers were right, the account may be locked or expired there: ask the CA's administrators",
+            ),
             Failure::Login(LoginError::Failed { denied: true, .. }) => Some(
                 "try again; if the answers were right, the account may be locked or expired there: ask the CA's administrators",
             ),
@@ -338,6 +348,7 @@ fn agent_advice(problem: &AgentProblem) -> &'static str {
         AgentProblem::NotSet | AgentProblem::Unreachable { .. } | AgentProblem::NotStarted(_) => {
             "start one: eval \"$(ssh-agent)\""
         }
+        AgentProblem::Locked { .. } => "unlock it (ssh-add -X), and run this again",
         AgentProblem::TakesNoKey { program, .. } => refusing_advice(program),
         AgentProblem::Guarded { .. } => {
             "set SSH_AUTH_SOCK to your own ssh-agent (`SSH_AUTH_SOCK= ussh` starts one, or finds it)"
@@ -346,7 +357,7 @@ fn agent_advice(problem: &AgentProblem) -> &'static str {
             "put `keep_in = \"files\"` into ~/.config/ussh/ussh.toml (or use OpenSSH's agent: `SSH_AUTH_SOCK= ussh` starts one)"
         }
         AgentProblem::Files(_) => {
-            "see to it that ~/.local/state/ussh/keys is yours alone (chmod 700), and that there is room"
+            "see to it that ~/.local/state/ussh/keys is yours alone (chmod 700), and a folder, that nobody else can write those above it (chmod go-w), and that there is room"
         }
         AgentProblem::ClientKey(_) => "name the file that ends in .pub there",
         AgentProblem::KeyMissing { .. } => "add it (ssh-add), and try again",

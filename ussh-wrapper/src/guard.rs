@@ -29,6 +29,7 @@ pub use directory::{PrivateDirectory, is_private};
 pub use home::{Home, HomeError, own_parents};
 pub use host_serve::{ServeError, serve_hosts};
 pub use host_side::{HostSide, Rules, Talk};
+pub use question::DEFAULT_ASKPASS;
 pub use serve::{Guard, GuardError};
 pub use terminal::{TerminalError, serve as confirm_here};
 

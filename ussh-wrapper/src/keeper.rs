@@ -44,6 +44,7 @@ impl OwnKey {
     /// [`AgentProblem`]
     pub fn is_there(&self) -> Result<bool, AgentProblem> {
         let listed = self.agent.connect()?.list().map_err(|error| self.agent.broken(error))?;
+        self.agent.check_unlocked(&listed)?;
         Ok(listed.iter().any(|identity| identity.blob == self.key.blob()))
     }
 }

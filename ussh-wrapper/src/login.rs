@@ -86,7 +86,7 @@ pub enum LoginError {
         /// The file by which the CA is known.
         known_hosts: PathBuf,
     },
-    /// What answers has a host certificate, and is another program. Only [`probe()`] looks.
+    /// What answers has a host certificate, and is another program.
     #[error("what answers as the CA {ca} is no CA: it announces itself as {program}, and not as usshca")]
     NoUsshca {
         /// The CA.
@@ -201,13 +201,13 @@ impl LoginError {
             | LoginError::Silent { .. }
             | LoginError::NoneAnswers(_)
             | LoginError::NotProven { .. }
+            | LoginError::NoUsshca { .. }
             | LoginError::Failed { .. }
             | LoginError::NotGiven { .. }
             | LoginError::NothingCame { .. }
             | LoginError::AgentRefused { .. }
             | LoginError::NotKept { .. } => true,
             LoginError::NoCa
-            | LoginError::NoUsshca { .. }
             | LoginError::KnownHosts(_)
             | LoginError::LeftAlone { .. }
             | LoginError::Ssh(_)
@@ -218,6 +218,14 @@ impl LoginError {
             | LoginError::WaitedInVain(_)
             | LoginError::Line(_)
             | LoginError::Interrupted(_) => false,
+        }
+    }
+    /// What is missing to ask anybody, if that is why.
+    pub fn missing(&self) -> Option<Missing> {
+        if let LoginError::Failed { prompting: Prompting::Impossible(missing), .. } = self {
+            Some(*missing)
+        } else {
+            None
         }
     }
     /// Whether the login came to no session at the CA, so that nothing was done there.
@@ -266,6 +274,7 @@ impl LoginError {
                 | LoginError::NoneAnswers(_)
                 | LoginError::LeftAlone { .. }
                 | LoginError::NotProven { .. }
+                | LoginError::NoUsshca { .. }
                 | LoginError::SharedCaFailure(_)
         )
     }
@@ -273,9 +282,12 @@ impl LoginError {
 
 /// ssh's exit status says nothing to a person.
 fn failed(denied: bool, prompting: Prompting, said: &str) -> String {
-    match (denied, prompting.can_ask()) {
-        (true, true) => "it did not take the answers (wrong password or code)".to_owned(),
-        (true, false) => "it has questions, and nobody can be asked".to_owned(),
+    match (denied, prompting) {
+        (true, Prompting::Possible) => "it did not take the answers (wrong password or code)".to_owned(),
+        (true, Prompting::ByProgram) => {
+            "it did not take the answers (wrong password or code) of the program that asks (SSH_ASKPASS)".to_owned()
+        }
+        (true, Prompting::Impossible(_)) => "it has questions, and nobody can be asked".to_owned(),
         (false, _) => said.to_owned(),
     }
 }
@@ -332,7 +344,7 @@ pub fn log_in(
                 down.note(ca, SystemClock.now());
                 failures.push(error);
             }
-            Err(error @ LoginError::NotProven { .. }) => {
+            Err(error @ (LoginError::NotProven { .. } | LoginError::NoUsshca { .. })) => {
                 if position + 1 < count {
                     eprintln!("ussh: {error}");
                 }
@@ -347,15 +359,18 @@ pub fn log_in(
     Err(without_any(failures, left_alone.first().and_then(|ca| Some(((*ca).clone(), down.since(ca)?))), now))
 }
 
-/// Nobody proved to be a CA. One that is somebody else is worse than one that is down.
+/// Nobody proved to be a CA. One that is somebody else is worse than one that is down, and than one that is a host of ours.
 fn without_any(failures: Vec<LoginError>, left_alone: Option<(CaAddress, UnixTime)>, now: UnixTime) -> LoginError {
     let several = failures.iter().map(|failure| {
         if let LoginError::NoAnswer { ca, reason } = failure { format!("{ca}: {reason}") } else { failure.to_string() }
     });
     let several = several.collect::<Vec<_>>().join(", ");
     let count = failures.len();
-    match failures.into_iter().max_by_key(|failure| matches!(failure, LoginError::NotProven { .. })) {
-        Some(failure) if count == 1 || matches!(failure, LoginError::NotProven { .. }) => failure,
+    let badness = |failure: &LoginError| {
+        (matches!(failure, LoginError::NotProven { .. }), matches!(failure, LoginError::NoUsshca { .. }))
+    };
+    match failures.into_iter().max_by_key(badness) {
+        Some(failure) if count == 1 || badness(&failure) > (false, false) => failure,
         Some(_) => LoginError::NoneAnswers(several),
         None => match left_alone {
             Some((ca, since)) => LoginError::LeftAlone { ca, ago: now.0.saturating_sub(since.0) },
@@ -401,7 +416,11 @@ impl Ways<'_> {
         };
         // What the CA says then fits (usshca-front, text.rs `Keeps`); one from before pays no heed.
         arguments.splice(..0, ["-o".to_owned(), format!("SetEnv=USSH={keeps}")]);
-        let Ended { status, heard, side, printed } = run(&self.ssh, &arguments, input.as_deref(), guard, ca)?;
+        let Ended { status, heard, side, printed } =
+            run(&self.ssh, &arguments, input.as_deref(), prompting, guard, ca)?;
+        if let Some(program) = heard.no_ca {
+            return Err(LoginError::NoUsshca { ca: ca.clone(), program });
+        }
         if std::env::var_os("USSH_DEBUG").is_some() {
             let (requests, refused) = side.counts();
             eprintln!("ussh: debug: the CA asked the guarded agent {requests} times, {refused} refused");
@@ -514,12 +533,13 @@ fn run(
     ssh: &Path,
     arguments: &[String],
     input: Option<&str>,
+    prompting: Prompting,
     mut guard: Guard,
     ca: &CaAddress,
 ) -> Result<Ended, LoginError> {
     // Private keys pass through this process. ssh is dumpable again by its exec.
     nix::sys::prctl::set_dumpable(false).map_err(io::Error::from)?;
-    let mut child = spawn(ssh, arguments, input.is_some())?;
+    let mut child = spawn(ssh, arguments, input.is_some(), prompting)?;
     if let (Some(mut pipe), Some(input)) = (child.stdin.take(), input) {
         // A line fits into the pipe. An ssh that has gone says itself why.
         let _ = pipe.write_all(input.as_bytes());
@@ -566,11 +586,12 @@ fn attend(child: &Child, guard: &mut Guard) -> Result<Signals, LoginError> {
     Ok(signals)
 }
 
-fn spawn(ssh: &Path, arguments: &[String], has_input: bool) -> Result<Child, LoginError> {
+fn spawn(ssh: &Path, arguments: &[String], has_input: bool, prompting: Prompting) -> Result<Child, LoginError> {
     // The CA's words must not get into the output of the command that the user is running.
     let output = || Ok::<_, io::Error>(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?));
     let (input, output) = if has_input { (Stdio::piped(), Stdio::piped()) } else { (Stdio::null(), output()?) };
     let mut command = Command::new(ssh);
+    prompting.tell(&mut command);
     command.args(arguments).env_remove("SSH_AUTH_SOCK").stdin(input).stdout(output).stderr(Stdio::piped());
     // Left alone it would go on asking at the terminal, with nobody to take a certificate, while the next in line asks too. By this signal it gives the terminal back as it was.
     process::end_with_parent(&mut command, Signal::SIGTERM as i32);

@@ -361,6 +361,13 @@ fn status(form: StatusForm) -> Result<ExitCode, Failure> {
         {
             return Err(AgentProblem::Guarded { path: agent.path().to_path_buf() });
         }
+        // What a login would find out, found out the same way; a prompt is shown all the time.
+        match &keeper {
+            Keeper::Agent(_) | Keeper::Files(_) | Keeper::OwnKey(_) if matches!(form, StatusForm::Prompt) => {}
+            Keeper::Agent(agent) => agent.check_unlocked(&listed)?,
+            Keeper::Files(_) | Keeper::OwnKey(_) if listed.is_empty() => keeper.make_room()?,
+            Keeper::Files(_) | Keeper::OwnKey(_) => {}
+        }
         let held = certificates::of_listed(&listed, &context.judge, now);
         Ok((keeper, held))
     });

@@ -33,6 +33,9 @@ pub struct Status {
     locked: Vec<Lockable>,
     /// What has been said of them elsewhere.
     passed_over: Vec<String>,
+    /// What is wrong is wrong with files.
+    #[serde(skip)]
+    in_files: bool,
 }
 
 /// One certificate, escaped for a terminal.
@@ -55,6 +58,7 @@ struct Shown {
 impl Status {
     /// Of what the agent holds, or why it could not be asked.
     pub fn new(config: &Config, held: Result<(Keeper, Vec<Held>), AgentProblem>, now: UnixTime) -> Self {
+        let in_files = matches!(held, Err(AgentProblem::Files(_)));
         let (keeper, agent_problem, held) = match held {
             Ok((keeper, held)) => (Some(keeper), None, held),
             Err(problem) => (None, Some(problem.to_string()), Vec::new()),
@@ -78,6 +82,7 @@ impl Status {
             certificates: held.iter().map(|held| Shown::new(held, now)).collect(),
             locked: config.locks.locked().to_vec(),
             passed_over: config.locks.passed_over().iter().map(ToString::to_string).collect(),
+            in_files,
         }
     }
     /// Whether there is a good certificate.
@@ -108,7 +113,10 @@ impl Status {
         let mut text = String::new();
         let (label, place) = match &self.files {
             Some(files) => ("files", files.as_str()),
-            None => ("agent", self.agent.as_deref().or(self.agent_problem.as_deref()).unwrap_or_default()),
+            None => (
+                if self.in_files { "files" } else { "agent" },
+                self.agent.as_deref().or(self.agent_problem.as_deref()).unwrap_or_default(),
+            ),
         };
         let beside = self.agent_problem.as_ref().filter(|_| self.agent.is_some());
         let ca = if self.ca.is_empty() { "none configured".to_owned() } else { self.ca.join(", ") };
@@ -218,7 +226,8 @@ mod tests {
             let ca = ca.iter().map(|&ca| ca.to_owned()).collect();
             let (locked, passed_over) = (Vec::new(), Vec::new());
             let (agent, files, agent_problem) = (None, None, None);
-            Status { good: false, agent, files, agent_problem, ca, certificates, locked, passed_over }.to_prompt()
+            Status { good: false, agent, files, agent_problem, ca, certificates, locked, passed_over, in_files: false }
+                .to_prompt()
         };
         assert_eq!(prompt(&["ca"], vec![shown("refused", Some(0)), shown("good", Some(3600))]), "1h0m\n");
         assert_eq!(prompt(&["ca"], vec![shown("ends soon", Some(240))]), "4m!\n");

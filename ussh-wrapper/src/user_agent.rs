@@ -69,6 +69,12 @@ pub enum AgentProblem {
         /// What it said.
         source: AgentError,
     },
+    /// It lists nothing and takes nothing.
+    #[error("the agent at SSH_AUTH_SOCK={path} is locked: what is in it can be neither seen nor removed")]
+    Locked {
+        /// Value of the variable.
+        path: PathBuf,
+    },
     /// The guarded agent itself, which is for hosts.
     #[error(
         "SSH_AUTH_SOCK={path} is the guarded agent of `ussh`, which is for hosts: it signs no login and takes no key"
@@ -114,6 +120,7 @@ impl AgentProblem {
             | AgentProblem::NotStarted(_)
             | AgentProblem::TakesNone { .. }
             | AgentProblem::TakesNoKey { .. }
+            | AgentProblem::Locked { .. }
             | AgentProblem::Guarded { .. }
             | AgentProblem::Files(_)
             | AgentProblem::ClientKey(_)
@@ -130,6 +137,7 @@ impl AgentProblem {
             AgentProblem::NotStarted(_)
             | AgentProblem::TakesNone { .. }
             | AgentProblem::TakesNoKey { .. }
+            | AgentProblem::Locked { .. }
             | AgentProblem::Guarded { .. }
             | AgentProblem::Files(_)
             | AgentProblem::KeyMissing { .. }
@@ -280,6 +288,23 @@ impl UserAgent {
         // It goes by itself as well.
         let _ = agent.remove(certificate.blob());
         Ok(())
+    }
+    /// Whether what it has listed is all that is in it: a locked one lists nothing (ssh-agent.c `process_message`), and takes no key.
+    /// # Errors
+    /// [`AgentProblem::Locked`]
+    pub fn check_unlocked(&self, listed: &[Identity]) -> Result<(), AgentProblem> {
+        if !listed.is_empty() {
+            return Ok(());
+        }
+        match self.try_out() {
+            // One of another program may just take no certificates: then none is in it.
+            Err(AgentProblem::TakesNoKey { path, program, source: AgentError::Refused })
+                if ["ssh-agent", "unknown"].contains(&program.as_str()) =>
+            {
+                Err(AgentProblem::Locked { path })
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
     /// Who listens there: the program's name, as the kernel has it. GnuPG's has become another process since it began to listen, or is still to be started: it is known by its socket's name.
     pub fn program(&self) -> Option<String> {

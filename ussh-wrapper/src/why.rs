@@ -1,6 +1,6 @@
 //! `ussh --why HOST`: walks the way of a login from the configuration to the host, and stops at the first thing that is wrong: what comes behind it only follows.
 //!
-//! Nothing is changed, and nobody is asked for a password. At the end it tries ssh itself, without forwarding anything, and compares the clocks.
+//! Nothing is changed, and nobody is asked for a password; an agent, or a folder for keys, is tried with one that is good for nothing, which is taken away again. At the end it tries ssh itself, without forwarding anything, and compares the clocks.
 
 mod host;
 mod trial;
@@ -93,6 +93,7 @@ impl Report {
             if let Some(behind) = skews.filter(|skew| matches!(skew, Skew::Behind(_))).max_by_key(Skew::seconds) {
                 return Err(Fault::new(behind.to_string(), "set this machine's clock"));
             }
+            keeper.make_room()?;
             self.ca(&config, &judge, sources.uid)?;
             let place = match &keeper {
                 Keeper::Agent(agent) => {
@@ -283,7 +284,7 @@ fn no_good_certificate(host: &Host, held: &[Held], listed: &[Identity], place: &
                 "the certificate ended {} ago, if this machine's clock is right",
                 duration(now.0.saturating_sub(valid_before.0))
             ),
-            NEW,
+            format!("{NEW}, if that is so: it says {now}"),
         ),
         Some(Standing::Refused(reason)) => Fault::new(format!("the certificate is not good: {reason}"), NEW),
         Some(Standing::Good | Standing::EndsSoon) | None => Fault::new("there is no good certificate", NEW),

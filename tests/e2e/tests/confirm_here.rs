@@ -149,7 +149,7 @@ fn with_nowhere_to_ask_it_is_a_no_and_the_log_says_what_to_do() {
         let there = sudo(&user);
         assert_eq!(there.expect_exit(SOON).unwrap().code(), 1, "{}", there.transcript());
         let entry = last_entry(&user);
-        let what = "there is nowhere to ask you: run `ussh --confirm` in a terminal, or set SSH_ASKPASS";
+        let what = "there is nowhere to ask you: run `ussh --confirm` in a terminal, or set SSH_ASKPASS before this agent is started (`ussh --logout` ends it)";
         assert!(entry["outcome"] == "refused" && entry["what"].as_str().unwrap().ends_with(what), "{entry}");
     };
     refused();

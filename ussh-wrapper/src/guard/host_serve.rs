@@ -75,10 +75,9 @@ pub fn serve_hosts() -> Result<(), ServeError> {
         return Err(ServeError::NoListener);
     }
     let sources = Sources::of_this_process();
-    let upstream = Keeper::of(&Config::load(&sources)?, sources.uid, UserAgent::named_by_environment)?;
     let address = listener.local_addr()?;
     let socket = address.as_pathname().ok_or(ServeError::NoListener)?.to_path_buf();
-    let (files, rules) = Files::read(sources)?;
+    let (files, Found { upstream, rules }) = Files::read(sources)?;
     let watch = Watch::new(socket, upstream.clone());
     let side = HostSide::new(upstream, rules, Box::new(SystemClock), Journal::of_this_user());
     let guard = HostGuard { listener, side: Arc::new(side), uid: files.sources.uid, crowd: Arc::default() };
@@ -87,6 +86,12 @@ pub fn serve_hosts() -> Result<(), ServeError> {
     guard.run(files, watch);
     guard.side.note_rest(true);
     Ok(())
+}
+
+/// What the configuration makes of it.
+struct Found {
+    upstream: Keeper,
+    rules: Rules,
 }
 
 /// The configuration's files, and how they were when they were read last.
@@ -98,32 +103,34 @@ struct Files {
 
 impl Files {
     /// No stamps yet: the first look reads them once more, so that no change in between is lost.
-    fn read(sources: Sources) -> Result<(Self, Rules), ServeError> {
+    fn read(sources: Sources) -> Result<(Self, Found), ServeError> {
         let mut files = Files { sources, paths: Vec::new(), stamps: Vec::new() };
-        let rules = files.rules()?;
-        Ok((files, rules))
+        let found = files.found()?;
+        Ok((files, found))
     }
     fn look(&self) -> Vec<Option<(u64, u64, Option<SystemTime>)>> {
         let stamp = |path: &PathBuf| path.metadata().ok().map(|m| (m.ino(), m.len(), m.modified().ok()));
         self.paths.iter().map(stamp).collect()
     }
-    /// The CA's file may be another one now.
-    fn rules(&mut self) -> Result<Rules, ServeError> {
+    /// The CA's file may be another one now, and so may the user's own key.
+    fn found(&mut self) -> Result<Found, ServeError> {
         let config = Config::load(&self.sources)?;
         let user = self.sources.home.as_ref().map(|home| home.join(USER_FILE));
-        let files = [Some(PathBuf::from(SYSTEM_FILE)), user, Some(config.user_ca_file.clone())];
+        let files =
+            [Some(PathBuf::from(SYSTEM_FILE)), user, Some(config.user_ca_file.clone()), config.client_key.clone()];
         self.paths = files.into_iter().flatten().collect();
         let judge = Judge::load(&config, config.user_at_ca(self.sources.uid)?, self.sources.uid)?;
-        Ok(Rules { judge, confirm: config.confirm })
+        let upstream = Keeper::of(&config, self.sources.uid, UserAgent::named_by_environment)?;
+        Ok(Found { upstream, rules: Rules { judge, confirm: config.confirm } })
     }
-    /// New rules if a file has changed. What is wrong with them is for `ussh` to say: until it is mended those before hold.
-    fn changed_rules(&mut self) -> Option<Rules> {
+    /// What is found if a file has changed. What is wrong with it is for `ussh` to say: until it is mended what was before holds.
+    fn changed(&mut self) -> Option<Found> {
         let stamps = self.look();
         if stamps == self.stamps {
             return None;
         }
         self.stamps = stamps;
-        self.rules().ok()
+        self.found().ok()
     }
 }
 
@@ -215,8 +222,12 @@ impl HostGuard {
                     return;
                 }
                 self.side.note_rest(false);
-                if let Some(rules) = files.changed_rules() {
+                if let Some(Found { upstream, rules }) = files.changed() {
                     self.side.set_rules(rules);
+                    // In front of the same agent, by another key perhaps. What lies elsewhere has a socket of its own, and another in front of it.
+                    if upstream.place() == self.side.upstream().place() {
+                        self.side.set_upstream(upstream);
+                    }
                 }
                 look_at = Instant::now() + LOOK_EVERY;
             }

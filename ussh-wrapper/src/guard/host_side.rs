@@ -55,7 +55,7 @@ pub struct Rules {
 
 /// The rules towards hosts, for all their connections.
 pub struct HostSide {
-    upstream: Keeper,
+    upstream: RwLock<Keeper>,
     rules: RwLock<Arc<Rules>>,
     clock: Box<dyn Clock + Send + Sync>,
     journal: Journal,
@@ -99,7 +99,9 @@ enum Declined {
     Odd,
     #[error("you said no, or nothing")]
     SaidNo,
-    #[error("there is nowhere to ask you: run `ussh --confirm` in a terminal, or set SSH_ASKPASS")]
+    #[error(
+        "there is nowhere to ask you: run `ussh --confirm` in a terminal, or set SSH_ASKPASS before this agent is started (`ussh --logout` ends it)"
+    )]
     Nowhere,
     #[error("another question over the same connection is open")]
     Asking,
@@ -127,8 +129,16 @@ impl HostSide {
         journal: Journal,
     ) -> Self {
         let rules = RwLock::new(Arc::new(rules));
-        let (upstream, asking, verified) = (upstream.into(), Mutex::default(), Mutex::default());
+        let (upstream, asking, verified) = (RwLock::new(upstream.into()), Mutex::default(), Mutex::default());
         HostSide { upstream, rules, clock, journal, asking, verified }
+    }
+    /// What it is in front of.
+    pub fn upstream(&self) -> Keeper {
+        self.upstream.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    /// From now on in front of this.
+    pub fn set_upstream(&self, upstream: Keeper) {
+        *self.upstream.write().unwrap_or_else(PoisonError::into_inner) = upstream;
     }
     /// From now on these.
     pub fn set_rules(&self, rules: Rules) {
@@ -221,7 +231,7 @@ impl<'a> Talk<'a> {
     }
 
     fn list(&mut self) -> Result<Vec<Identity>, Declined> {
-        let listed = match &self.side.upstream {
+        let listed = match &self.side.upstream() {
             Keeper::Agent(upstream) => self.agent(upstream, PATIENCE)?.list()?,
             other @ (Keeper::Files(_) | Keeper::OwnKey(_)) => other.list()?,
         };
@@ -318,7 +328,7 @@ impl<'a> Talk<'a> {
 
     fn sign(&mut self, blob: &[u8], data: &[u8], flags: u32) -> Result<Vec<u8>, Declined> {
         let client = self.client.as_ref().and_then(|client| client.try_clone().ok());
-        match &self.side.upstream {
+        match &self.side.upstream() {
             Keeper::Agent(upstream) => {
                 let agent = self.agent(upstream, SIGN_PATIENCE)?;
                 Ok(agent.sign_waiting(blob, data, flags, &WhileWanted(client))?)

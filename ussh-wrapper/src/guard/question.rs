@@ -16,7 +16,8 @@ use ussh_os::process::{self, ProcessHandle};
 use super::terminal;
 
 /// Where the askpass program is if SSH_ASKPASS does not say (pathnames.h `_PATH_SSH_ASKPASS_DEFAULT` as Debian has it).
-const DEFAULT_ASKPASS: &str = "/usr/bin/ssh-askpass";
+/// The program that asks where SSH_ASKPASS names none (Debian's ssh: pathnames.h `_PATH_SSH_ASKPASS_DEFAULT`).
+pub const DEFAULT_ASKPASS: &str = "/usr/bin/ssh-askpass";
 /// How long the person may take: as long as pam_ussh waits for a touch.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked whether anybody still waits for the answer.

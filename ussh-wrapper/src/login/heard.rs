@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
+use ussh_core::escape::escape;
 use ussh_os::process::{ProcessHandle, start_time};
 
 use self::watch::{Filter, Watch};
@@ -49,6 +50,8 @@ pub(super) struct Heard {
     pub(super) is_in: bool,
     /// It was silent for too long, and ssh was ended.
     pub(super) was_given_up: bool,
+    /// What has proved itself to be one of our hosts, as it has announced itself, if it is no CA. ssh was ended then, before it could ask for a password.
+    pub(super) no_ca: Option<String>,
 }
 
 impl Heard {
@@ -128,6 +131,10 @@ impl Listener {
             let Listener { filter, watch, .. } = self;
             let said = filter.pass(buffer.get(..count).unwrap_or_default(), &mut |line| watch.note(line, now));
             self.keep(&said, now);
+            // Before it can ask for a password.
+            if self.given_up.is_none() && self.watch.no_ca().is_some() {
+                self.end(now);
+            }
         }
         let rest = self.filter.rest();
         self.keep(&rest, Instant::now());
@@ -149,24 +156,32 @@ impl Listener {
             self.is_told = true;
             eprintln!("ussh: waiting for the CA {}", self.ca);
         }
-        let Some(process) = &self.process else { return };
-        match self.given_up {
-            None if silence >= self.limits.silence => {
-                self.given_up = Some(now);
-                let _ = process.signal(Signal::SIGTERM as i32);
+        match (self.given_up, &self.process) {
+            (None, Some(_)) if silence >= self.limits.silence => self.end(now),
+            (Some(since), Some(process)) if now.duration_since(since) >= TO_END => {
+                drop(process.signal(Signal::SIGKILL as i32));
             }
-            Some(since) if now.duration_since(since) >= TO_END => drop(process.signal(Signal::SIGKILL as i32)),
-            None | Some(_) => {}
+            _ => {}
         }
+    }
+    fn end(&mut self, now: Instant) {
+        self.given_up = Some(now);
+        let _ = self.process.as_ref().map(|process| process.signal(Signal::SIGTERM as i32));
     }
     fn heard(self) -> Heard {
         Heard {
             said: String::from_utf8_lossy(&self.kept).into_owned(),
             is_proven: self.watch.is_proven(),
             is_in: self.watch.is_in(),
-            was_given_up: self.given_up.is_some(),
+            was_given_up: self.given_up.is_some() && self.watch.no_ca().is_none(),
+            no_ca: self.watch.no_ca().map(str::to_owned),
         }
     }
+}
+
+/// What announces itself so, if it is no CA; to be shown.
+pub(super) fn no_usshca(announced: &str) -> Option<String> {
+    (!announced.starts_with("usshca")).then(|| escape(announced.as_bytes(), 64))
 }
 
 /// Why the login did not begin, in ssh's words.

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use ussh_core::escape::escape;
 
-use super::heard::Cause;
+use super::heard::{Cause, no_usshca};
 use super::{LoginError, known_hosts};
 use crate::certificates::Judge;
 use crate::config::{CaAddress, Config};
@@ -55,8 +55,7 @@ pub fn probe(config: &Config, ca: &CaAddress, judge: &Judge, uid: u32) -> Result
 fn program(said: &str) -> Option<String> {
     let announced =
         said.lines().find_map(|line| line.split_once("remote software version ").map(|(_, program)| program))?;
-    let announced = announced.trim_end_matches('\r');
-    (!announced.starts_with("usshca")).then(|| escape(announced.as_bytes(), 64))
+    no_usshca(announced.trim_end_matches('\r'))
 }
 
 #[cfg(test)]

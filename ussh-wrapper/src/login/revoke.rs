@@ -40,11 +40,15 @@ fn revoke_at(config: &Config, ca: &CaAddress, user: &CaUser, known_hosts: &str) 
     let mut command = Command::new(&program);
     command.args(["-o", "ForwardAgent=no", "-o", "IdentityAgent=none"]).args(login).arg("revoke-mine");
     command.env_remove("SSH_AUTH_SOCK").stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
+    prompting.tell(&mut command);
     let mut child = command.spawn().map_err(|source| ExecError::Failed { path: program, source })?;
     let ear = Ear::listen(&mut child, ca, LIMITS);
     let status = child.wait();
     let heard = ear.map(Ear::heard).unwrap_or_default();
     let status = status?;
+    if let Some(program) = heard.no_ca {
+        return Err(LoginError::NoUsshca { ca: ca.clone(), program });
+    }
     if status.success() {
         return Ok(());
     }

@@ -71,7 +71,7 @@ fn where_nobody_can_be_asked_nothing_is_signed() {
         log["what"]
             .as_str()
             .unwrap()
-            .ends_with("there is nowhere to ask you: run `ussh --confirm` in a terminal, or set SSH_ASKPASS"),
+            .ends_with("there is nowhere to ask you: run `ussh --confirm` in a terminal, or set SSH_ASKPASS before this agent is started (`ussh --logout` ends it)"),
         "{log}"
     );
 }

@@ -192,7 +192,8 @@ pub async fn end(handle: &Handle, channel: ChannelId, status: u32) {
 
 impl Job {
     async fn report(&self, report: Report) -> u32 {
-        self.print_to_stderr(&report.text).await;
+        let text = if report.status == 0 { report.text } else { text::in_its_words(&report.text, self.keeps) };
+        self.print_to_stderr(&text).await;
         report.status
     }
 

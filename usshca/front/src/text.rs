@@ -134,6 +134,25 @@ pub fn not_taken(keeps: Option<Keeps>) -> &'static str {
     if keeps.is_some() { USSH_REFUSED } else { AGENT_REFUSED }
 }
 
+/// What refusals advise to those who come by stock `ssh` (usshca's signer, `refused`), and the same for `ussh`.
+const ADVICE: [(&str, &str); 6] = [
+    (
+        "Try: ssh-add KEY, then ssh -A CA sign < KEY.pub > KEY-cert.pub",
+        "Try: ssh-add KEY, and `client_key = \"~/.ssh/KEY.pub\"` in ~/.config/ussh/ussh.toml",
+    ),
+    ("Try: ssh -A CA", "Try: without `client_key` in ussh.toml"),
+    ("Ask for less: for=…", "Ask for less: --for …"),
+    ("or leave principals= out", "or leave --principals out"),
+    ("Say it so: ssh -A CA reason=\"what for\"; or: ussh --reason", "Say it so: ussh --reason"),
+    ("revoke them all: ssh -A CA revoke-mine", "revoke them all: ussh --revoke"),
+];
+
+/// A refusal, in the words of the program that the user has run.
+pub fn in_its_words(refusal: &str, keeps: Option<Keeps>) -> String {
+    let advice = ADVICE.iter().filter(|_| keeps.is_some());
+    advice.fold(refusal.to_owned(), |text, (by_ssh, by_ussh)| text.replace(by_ssh, by_ussh))
+}
+
 /// A certificate for the user's own key.
 pub fn signed(certificate: &Certificate, rule: &str, ca_name: &str, keeps: Option<Keeps>, now: UnixTime) -> String {
     let where_it_is = match keeps {
@@ -204,6 +223,17 @@ mod tests {
         );
         assert_eq!(validity(before, UnixTime(1_778_346_000 - 90)), "valid until 2026-05-09 17:00:00 UTC (1m 30s)");
         assert_eq!(validity(UnixTime::FOREVER, UnixTime(0)), "valid for ever");
+    }
+
+    #[test]
+    fn ussh_is_advised_in_its_own_words_and_stock_ssh_in_the_cas() {
+        let refusal = "It wants a key of your own. Try: ssh-add KEY, then ssh -A CA sign < KEY.pub > KEY-cert.pub";
+        assert_eq!(in_its_words(refusal, None), refusal);
+        let told = in_its_words(refusal, Some(Keeps::Agent));
+        assert!(
+            told.ends_with("own. Try: ssh-add KEY, and `client_key = \"~/.ssh/KEY.pub\"` in ~/.config/ussh/ussh.toml"),
+            "{told}"
+        );
     }
 
     #[test]

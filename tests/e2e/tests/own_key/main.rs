@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use ussh_e2e::lab::{Output, trixie_root};
+use ussh_e2e::lab::{Output, trixie_root, wait_until};
 use ussh_e2e::{World, WorldPlan};
 
 /// Longest wait for anything.
@@ -17,6 +17,20 @@ name = "own keys"
 groups = ["admins"]
 modes = ["client-key"]
 key_types = ["ed25519", "ecdsa", "rsa", "ed25519-sk"]
+validity_seconds = 3600
+principals = ["%u"]
+
+[[rule]]
+name = "either"
+modes = ["inject", "client-key"]
+groups = ["either"]
+validity_seconds = 3600
+principals = ["%u"]
+
+[[rule]]
+name = "made"
+groups = ["made"]
+modes = ["inject"]
 validity_seconds = 3600
 principals = ["%u"]
 "#;
@@ -33,7 +47,8 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     assert!(cc.status().unwrap().success());
     let plan = WorldPlan::new("ownkey").policy(POLICY).without_servers();
     let plan = plan.server("web1").server_on("web13", trixie_root().unwrap());
-    let world = plan.people(12, "admins").start().unwrap();
+    let plan = plan.person("eve", "secret", &["either"]).person("mona", "secret", &["made"]);
+    let world = plan.people(14, "admins").start().unwrap();
     let laptop = world.host("laptop");
     laptop.write_file(PROVIDER, 0o755, std::fs::read(&built).unwrap()).unwrap();
     std::fs::remove_file(built).unwrap();
@@ -239,4 +254,70 @@ fn what_is_wrong_with_the_key_is_said_before_a_password_is_asked() {
         }
     }
     assert_eq!(WORLD.rows_of(&user).unwrap(), [], "the CA was not asked");
+}
+
+#[test]
+fn a_guarded_agent_that_runs_takes_the_key_up_when_it_is_named() {
+    let _watch = WORLD.lab().watch();
+    let user = "eve";
+    ok(
+        user,
+        "mkdir -p -m 700 .ssh .config/ussh; for key in one two; do ssh-keygen -q -t ed25519 -N '' -f .ssh/$key; done; ssh-add -q .ssh/one .ssh/two",
+    );
+    let shown = || ok(user, "ussh web1 ssh-add -l 2>&1; true");
+    assert!(shown().contains("(ED25519-CERT)"), "it runs, in front of the agent");
+    for key in ["one", "two"] {
+        ok(user, &format!("echo 'client_key = \"~/.ssh/{key}.pub\"' > .config/ussh/ussh.toml; ussh --login"));
+        let fingerprint = ok(user, &format!("ssh-keygen -lf .ssh/{key}.pub | cut -d' ' -f2"));
+        // It looks every five seconds.
+        wait_until(Duration::from_secs(12), key, || shown().contains(fingerprint.trim())).unwrap();
+    }
+    ok(user, "rm .config/ussh/ussh.toml; ussh --login");
+    let own = ok(user, "ssh-keygen -lf .ssh/two.pub | cut -d' ' -f2");
+    wait_until(Duration::from_secs(12), "the agent again", || !shown().contains(own.trim())).unwrap();
+    assert!(shown().contains("(ED25519-CERT)"), "{}", shown());
+}
+
+#[test]
+fn what_the_ca_refuses_it_explains_in_the_words_of_ussh() {
+    let _watch = WORLD.lab().watch();
+    let (mine, none) = (somebody("-t ed25519"), WORLD.somebody().unwrap());
+    ok(&mine, "ssh-add -q .ssh/mine");
+    ok(
+        "mona",
+        "mkdir -p -m 700 .ssh .config/ussh; ssh-keygen -q -t ed25519 -N '' -f .ssh/mine; ssh-add -q .ssh/mine; echo 'client_key = \"~/.ssh/mine.pub\"' > .config/ussh/ussh.toml",
+    );
+    for (user, script, said) in [
+        (
+            none.as_str(),
+            "ussh --login",
+            "wants a key of your own. Try: ssh-add KEY, and `client_key = \"~/.ssh/KEY.pub\"` in ~/.config/ussh/ussh.toml\n",
+        ),
+        (
+            "mona",
+            "ussh --login",
+            "certifies no key of your own: the CA makes one for you. Try: without `client_key` in ussh.toml\n",
+        ),
+        (&mine, "ussh --login --for 30h", "Ask for less: --for …\n"),
+        (&mine, "ussh --login --principals root", "Ask for fewer, or leave --principals out.\n"),
+    ] {
+        let output = run(user, script);
+        assert!(output.status.code() == 69 && output.stderr.contains(said), "{said}: {output}");
+    }
+}
+
+#[test]
+fn a_locked_agent_is_named_and_not_the_key_in_it() {
+    let _watch = WORLD.lab().watch();
+    let user = somebody("-t ed25519");
+    ok(&user, "ssh-add -q .ssh/mine; ssh-add -x");
+    for (script, code) in [("ussh --login", 69), ("ussh --why web1", 1), ("ussh --status", 1)] {
+        let output = run(&user, script);
+        let said = output.stdout.clone() + &output.stderr;
+        assert!(output.status.code() == code && !said.contains("not in the agent"), "{script}: {output}");
+        assert!(
+            said.contains("/.agent.sock is locked: what is in it can be neither seen nor removed"),
+            "{script}: {output}"
+        );
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::no_usshca;
+
 /// How lines of it begin. The last three are ssh's at LogLevel VERBOSE (ssh.c `ssh_session2_setup`, clientloop.c `client_loop`), and have no mark.
 const ACCOUNT: [&[u8]; 6] =
     [b"debug1: ", b"debug2: ", b"debug3: ", b"Authenticated to ", b"Transferred: sent ", b"Bytes per second: sent "];
@@ -68,11 +70,19 @@ pub(super) struct Watch {
     is_asking: bool,
     is_proven: bool,
     is_in: bool,
+    /// It has said what it is; later lines that look so are its own.
+    is_announced: bool,
+    /// As what, if that is no CA.
+    announced: Option<String>,
 }
 
 impl Watch {
     pub(super) fn new(now: Instant) -> Self {
-        Watch { since: now, is_asking: false, is_proven: false, is_in: false }
+        Watch { since: now, is_asking: false, is_proven: false, is_in: false, is_announced: false, announced: None }
+    }
+    /// What is there, if it has proved itself and is no CA.
+    pub(super) fn no_ca(&self) -> Option<&str> {
+        self.announced.as_deref().filter(|_| self.is_proven)
     }
     pub(super) fn is_proven(&self) -> bool {
         self.is_proven
@@ -103,6 +113,11 @@ impl Watch {
             self.is_proven = true;
         } else if line.starts_with("Authenticated to ") {
             self.is_in = true;
+        } else if let Some((_, program)) =
+            line.split_once("debug1: Remote protocol version 2.0, remote software version ")
+            && !std::mem::replace(&mut self.is_announced, true)
+        {
+            self.announced = no_usshca(program);
         }
     }
     /// For how long the CA has been silent. Not while a person is asked.
@@ -114,6 +129,22 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_ca_is_known_once_it_has_proved_itself() {
+        let announced = |who: &str| format!("debug1: Remote protocol version 2.0, remote software version {who}");
+        const PROVEN: &str = "debug1: SSH2_MSG_NEWKEYS received";
+        for (lines, no_ca) in [
+            (vec![announced("OpenSSH_9.2p1"), PROVEN.to_owned()], Some("OpenSSH_9.2p1")),
+            (vec![announced("OpenSSH_9.2p1")], None),
+            (vec![announced("usshca"), PROVEN.to_owned(), announced("OpenSSH_9.2p1")], None),
+            (vec![PROVEN.to_owned()], None),
+        ] {
+            let mut watch = Watch::new(Instant::now());
+            lines.iter().for_each(|line| watch.note(line, Instant::now()));
+            assert_eq!(watch.no_ca(), no_ca, "{lines:?}");
+        }
+    }
 
     #[test]
     fn the_account_is_taken_out_wherever_the_pieces_end() {
