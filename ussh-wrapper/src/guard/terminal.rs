@@ -109,7 +109,12 @@ pub fn serve() -> Result<(), TerminalError> {
                 questions.waiting.extend(Waiting::of(stream));
             }
         }
+        let before = questions.waiting.len();
         questions.show_waiting()?;
+        // There was no room for it: that it waits is said.
+        if happened.is_asked && before > 0 && questions.waiting.len() == before {
+            questions.prompt()?;
+        }
     }
 }
 
