@@ -222,7 +222,7 @@ impl Failure {
             Failure::Agent(problem) => Some(agent_advice(problem)),
             Failure::Login(LoginError::Agent(problem)) => Some(agent_advice(problem)),
             Failure::Login(LoginError::NoCa) => Some(
-                "put `ca = \"ca.example.com\"` into that file (or your own, ~/.config/ussh/ussh.toml, which overrides it)",
+                "put `ca = \"ca.example.com\"` into that file (or your own, ~/.config/ussh/ussh.toml, which overrides it); a USSH_CA that names none overrides both",
             ),
             Failure::Login(LoginError::KnownHosts(_)) => {
                 Some("install the CA's known_hosts file as your administrator gives it out")
