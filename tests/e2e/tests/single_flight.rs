@@ -20,7 +20,7 @@ const GATED: &str =
 const COUNTED: &str = "#!/bin/sh\necho asked >> /srv/asked.$USER\nprintf '%s\\n' \"$LAB_PASSWORD\"\n";
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
-    let world = WorldPlan::new("flight").without_servers().server("web1").people(8, "admins").start().unwrap();
+    let world = WorldPlan::new("flight").without_servers().server("web1").people(10, "admins").start().unwrap();
     // By default sshd drops the eleventh connection that has not logged in yet.
     let web1 = world.host("web1");
     let config = web1.read_file("/etc/ssh/sshd_config").unwrap();
