@@ -1,11 +1,9 @@
 //! How a run ends that did not become `ssh`: one sentence on what is wrong, one on what to try, and the exit status (sysexits(3)).
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use nix::sys::signal::{Signal, raise};
-use ussh_core::agent::AgentError;
 use ussh_core::clock::{Clock, SystemClock, UnixTime};
 use ussh_os::agent_socket::ConnectError;
 
@@ -71,16 +69,6 @@ pub enum Failure {
     /// The log of the guarded agent.
     #[error("the log of the guarded agent cannot be read: {0}")]
     Log(std::io::Error),
-    /// `--logout`: the agent shows nothing, and may have something.
-    #[error(
-        "the agent at SSH_AUTH_SOCK={path} lists nothing, and takes nothing either ({source}): if it is locked, your certificates are still in it"
-    )]
-    NothingSeen {
-        /// Its socket.
-        path: PathBuf,
-        /// What it said.
-        source: AgentError,
-    },
     /// Standard output.
     #[error("what was to be shown cannot be written: {0}")]
     Output(std::io::Error),
@@ -148,7 +136,6 @@ impl Failure {
             | Failure::Config(_)
             | Failure::NoUserName(_)
             | Failure::NotRevoked(_)
-            | Failure::NothingSeen { .. }
             | Failure::Exec(_)
             | Failure::Serve(_)
             | Failure::Terminal(_)
@@ -198,7 +185,6 @@ impl Failure {
             | Failure::Files(_)
             | Failure::Login(_)
             | Failure::NotRevoked(_)
-            | Failure::NothingSeen { .. }
             | Failure::Exec(_)
             | Failure::Home(_)
             | Failure::Serve(_)
@@ -230,7 +216,6 @@ impl Failure {
             Failure::NotRevoked(not_revoked) if not_revoked.is_for_the_configuration() => Some(
                 "mend that, and run `ussh --revoke` again; without it: ssh CA revoke-mine, or have the CA's administrators do it (usshca revoke --user YOU)",
             ),
-            Failure::NothingSeen { .. } => Some("unlock it (ssh-add -X), and log out again"),
             Failure::NotRevoked(not_revoked) if not_revoked.missing().is_some() => {
                 not_revoked.missing().map(Missing::advice)
             }

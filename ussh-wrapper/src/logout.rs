@@ -162,11 +162,8 @@ impl Known {
         let listed = connection.list().map_err(|error| agent.broken(error))?;
         // What the user added, of a key of the user's own, is the user's to remove where the agent is not what `ussh` keeps them in.
         let all = is_named && self.keep_in() == Some(KeepIn::Agent) && !self.has_own_key();
-        if listed.is_empty() && is_named && self.keep_in() != Some(KeepIn::Files) {
-            // Locked, it lists nothing, and takes nothing either.
-            if let Err(AgentProblem::TakesNoKey { path, source, .. }) = agent.try_out() {
-                removed.failures.push(Failure::NothingSeen { path, source });
-            }
+        if is_named && self.keep_in() != Some(KeepIn::Files) {
+            removed.failures.extend(agent.check_unlocked(&listed).err().map(Failure::from));
         }
         let mut result = Ok(());
         for identity in &listed {
