@@ -57,9 +57,6 @@ lab: release ## a shell on the laptop of a running lab, with a card of things to
 
 # ---- judging ---------------------------------------------------------------------------------------------------
 
-# Most tests wait for hosts most of the time: more of them than there are cores run at once.
-test soak asan: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
-
 .PHONY: test
 test: build trixie ## every test
 	$(CARGO) test --locked --workspace --no-fail-fast

@@ -296,8 +296,11 @@ fn failed(denied: bool, prompting: Prompting, said: &str) -> String {
 fn ended(ca: &CaAddress, user: &CaUser, prompting: Prompting, status: ExitStatus, heard: &Heard) -> LoginError {
     let lines = || heard.said.lines().map(str::trim).filter(|line| !line.is_empty());
     // In a session it would be the CA's own word.
-    let denied =
-        status.code() == Some(255) && !heard.is_in && lines().any(|line| line.contains(": Permission denied ("));
+    let was_asked = heard.was_asked || matches!(prompting, Prompting::Impossible(_));
+    let denied = status.code() == Some(255)
+        && was_asked
+        && !heard.is_in
+        && lines().any(|line| line.contains(": Permission denied ("));
     let said = match (status.code(), lines().next_back()) {
         (Some(255), Some(line)) => escape(line.as_bytes(), MAX_SAID),
         (Some(255), None) => "ssh has ended without a word".to_owned(),

@@ -1,7 +1,7 @@
 //! `ssh ca admin …` with the stock client: the verbs of the CA's machine for those whom policy names, by a login through PAM, and for nobody else.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -46,6 +46,9 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     }
     plan.start().unwrap()
 });
+
+/// Held by those who revoke, and by those who look whether anybody has.
+static REVOCATIONS: Mutex<()> = Mutex::new(());
 
 /// What `ssh ca admin WORDS` gives: exit code, standard output, and what the terminal showed.
 fn admin(user: &str, words: &str) -> (i32, String, String) {
@@ -118,6 +121,7 @@ fn an_administrator_sees_over_ssh_what_is_seen_at_the_machine() {
 #[test]
 fn an_administrator_revokes_and_undoes_and_the_inventory_says_who_and_from_where() {
     let _watch = WORLD.lab().watch();
+    let _alone = REVOCATIONS.lock().unwrap_or_else(PoisonError::into_inner);
     let serial = serial_of("peop2");
     let done = json(&good("root2", &format!("revoke {serial} --reason 'laptop lost' --json")));
     assert_eq!((&done["serial"], &done["already"]), (&serial.as_str().into(), &false.into()));
@@ -220,6 +224,7 @@ fn statuses_and_words_are_those_of_the_machine_and_what_is_about_it_is_refused()
 #[test]
 fn nobody_else_administers_and_nobody_by_a_key_or_a_borrowed_agent() {
     let _watch = WORLD.lab().watch();
+    let _alone = REVOCATIONS.lock().unwrap_or_else(PoisonError::into_inner);
     let position = WORLD.log_position("ca");
     let before = here("revocations --json").stdout;
     let (code, out, seen) = admin("peop3", "revoke --user root5");

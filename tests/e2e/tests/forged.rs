@@ -26,6 +26,9 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let plan = people.iter().fold(plan, |plan, name| plan.person(name, &format!("password of {name}"), &["admins"]));
     let world = plan.start().unwrap();
     world.sign_host("evil").unwrap();
+    // It announces itself as the CA does: `ussh` tells nobody else a password.
+    let disguise = "perl -pe 's/OpenSSH_(?=[0-9.]+p[0-9])/usshca__/g' /usr/sbin/sshd > /run/sshd-as-ca && chmod 755 /run/sshd-as-ca && mount --bind /run/sshd-as-ca /usr/sbin/sshd";
+    world.host("evil").script(disguise).unwrap().ok().unwrap();
     let asks = SSHD_CONFIG.replace("KbdInteractiveAuthentication no", "KbdInteractiveAuthentication yes");
     world.host("evil").start_sshd(&format!("{asks}{EVIL_SSHD}")).unwrap();
     world

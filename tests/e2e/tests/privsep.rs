@@ -166,9 +166,10 @@ fn the_signer_has_no_network_and_no_internet_socket() {
     assert!(links.contains(": lo: <LOOPBACK> ") && links.contains("state DOWN"), "{links}");
     assert_eq!(internet_sockets(signer, None), BTreeSet::new());
 
+    // Control, admins, the way to the log, and for each of two connections a front and a worker, which it is told of one after the other.
+    let all = wait_until(SOON, "all sockets of the signer", || sockets(signer).len() == 7);
     let held = sockets(signer);
-    // Control, admins, the way to the log, and for each of two connections a front and a worker.
-    assert_eq!(held.len(), 7, "{held:?}");
+    assert!(all.is_ok(), "{held:?}");
     // The way to the log was made where the signer is, the others by the supervisor.
     let own = shell(&format!("tail -n +2 /proc/{signer}/net/unix"));
     let own: BTreeSet<String> = own.lines().map(|line| line.split_whitespace().nth(6).unwrap().to_owned()).collect();

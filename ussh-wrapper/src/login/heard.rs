@@ -48,6 +48,8 @@ pub(super) struct Heard {
     pub(super) is_proven: bool,
     /// It has let us in.
     pub(super) is_in: bool,
+    /// It has put a question.
+    pub(super) was_asked: bool,
     /// It was silent for too long, and ssh was ended.
     pub(super) was_given_up: bool,
     /// What has proved itself to be one of our hosts, as it has announced itself, if it is no CA. ssh was ended then, before it could ask for a password.
@@ -173,6 +175,7 @@ impl Listener {
             said: String::from_utf8_lossy(&self.kept).into_owned(),
             is_proven: self.watch.is_proven(),
             is_in: self.watch.is_in(),
+            was_asked: self.watch.was_asked(),
             was_given_up: self.given_up.is_some() && self.watch.no_ca().is_none(),
             no_ca: self.watch.no_ca().map(str::to_owned),
         }

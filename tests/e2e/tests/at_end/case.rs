@@ -14,6 +14,8 @@ use crate::{LATE, SOON};
 
 /// From one look at a pulse to the next, when it is to stand still.
 const STILL: Duration = Duration::from_secs(1);
+/// Longest time from one pulse of what moves to the next, on a machine that is busy.
+const PULSE: Duration = Duration::from_secs(20);
 
 /// It lives by a newer certificate, and is of use.
 const GOES_ON: &str = "goes on";
@@ -111,7 +113,8 @@ impl Case {
         let before = self.sizes();
         let grow = || self.sizes().iter().zip(&before).all(|(now, before)| now > before);
         match self.way.pulse {
-            Pulse::Files(_) => wait_until(Duration::from_secs(5), "a pulse", grow).is_ok(),
+            // With a limit scp sends in bursts.
+            Pulse::Files(_) => wait_until(PULSE, "a pulse", grow).is_ok(),
             Pulse::Port | Pulse::Socks | Pulse::PortOnServer => self.connects(),
         }
     }

@@ -70,6 +70,7 @@ pub(super) struct Watch {
     is_asking: bool,
     is_proven: bool,
     is_in: bool,
+    was_asked: bool,
     /// It has said what it is; later lines that look so are its own.
     is_announced: bool,
     /// As what, if that is no CA.
@@ -78,7 +79,15 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(now: Instant) -> Self {
-        Watch { since: now, is_asking: false, is_proven: false, is_in: false, is_announced: false, announced: None }
+        Watch {
+            since: now,
+            is_asking: false,
+            is_proven: false,
+            is_in: false,
+            was_asked: false,
+            is_announced: false,
+            announced: None,
+        }
     }
     /// What is there, if it has proved itself and is no CA.
     pub(super) fn no_ca(&self) -> Option<&str> {
@@ -89,6 +98,9 @@ impl Watch {
     }
     pub(super) fn is_in(&self) -> bool {
         self.is_in
+    }
+    pub(super) fn was_asked(&self) -> bool {
+        self.was_asked
     }
     /// Something was said that is none of the account's.
     pub(super) fn heard(&mut self, now: Instant) {
@@ -108,6 +120,9 @@ impl Watch {
             if matches!(sent, 50 | 61) {
                 (self.since, self.is_asking) = (now, false);
             }
+        } else if let Some((_, prompts)) = line.split_once("input_userauth_info_req: num_prompts ") {
+            // Some are only to be read (sshconnect2.c `input_userauth_info_req`).
+            self.was_asked |= prompts.parse().is_ok_and(|prompts: u32| prompts > 0);
         } else if line == "debug1: SSH2_MSG_NEWKEYS received" {
             // Its signature over the key exchange has been verified before (kexgen.c `input_kex_gen_reply`).
             self.is_proven = true;
@@ -144,6 +159,15 @@ mod tests {
             lines.iter().for_each(|line| watch.note(line, Instant::now()));
             assert_eq!(watch.no_ca(), no_ca, "{lines:?}");
         }
+    }
+
+    #[test]
+    fn what_is_only_to_be_read_is_no_question() {
+        let mut watch = Watch::new(Instant::now());
+        watch.note("debug2: input_userauth_info_req: num_prompts 0", Instant::now());
+        assert!(!watch.was_asked());
+        watch.note("debug2: input_userauth_info_req: num_prompts 1", Instant::now());
+        assert!(watch.was_asked());
     }
 
     #[test]
