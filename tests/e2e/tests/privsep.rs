@@ -10,7 +10,13 @@ use ussh_e2e::{CA_DIR, World, WorldPlan};
 
 const SOON: Duration = Duration::from_secs(30);
 
-static WORLD: LazyLock<World> = LazyLock::new(|| WorldPlan::new("privsep").without_servers().start().unwrap());
+static WORLD: LazyLock<World> = LazyLock::new(|| {
+    let world = WorldPlan::new("privsep").without_servers().start().unwrap();
+    // The signer opens its way to the log when it first has something to say.
+    let (code, seen) = world.log_in("alice", "--login").unwrap();
+    assert_eq!(code, 0, "{seen}");
+    world
+});
 /// One test at a time holds people at the prompt, so that the processes can be counted.
 static PROMPTS: Mutex<()> = Mutex::new(());
 
