@@ -5,7 +5,6 @@ use std::os::unix::net::UnixStream;
 use ussh_core::ca_file::TrustedCas;
 use ussh_core::certificate::CertificateKind;
 use ussh_core::clock::UnixTime;
-use ussh_core::issue::CertificateTemplate;
 use ussh_core::keys::PrivateKey;
 use ussh_core::verdict::{CriticalOptions, Demand, PrincipalDemand, verify};
 use ussh_os::agent_socket::peer_of;
@@ -14,7 +13,7 @@ use ussh_os::unix_diag::inode_of;
 
 use super::*;
 use crate::options::FromLine;
-use crate::testing::{Folder, SshAgent, Sshd, certificate_without_key_id, is_root, record};
+use crate::testing::{Folder, SshAgent, Sshd, certificate_without_key_id, is_root, issued, record};
 
 /// The process that has started this one: it stands for a monitor.
 fn parent() -> ProcessId {
@@ -28,22 +27,6 @@ fn find(folder: &Folder) -> Result<Login, Denial> {
 /// What the log would say.
 fn reason(folder: &Folder) -> String {
     find(folder).unwrap_err().reason()
-}
-
-/// A key with a certificate of this key ID.
-fn issued(ca: &PrivateKey, key_id: &str) -> Certificate {
-    let template = CertificateTemplate {
-        public_key: PrivateKey::generate_ed25519().unwrap().public_key(),
-        serial: 1,
-        kind: CertificateKind::User,
-        key_id: key_id.into(),
-        principals: vec!["alice".into()],
-        valid_after: UnixTime(0),
-        valid_before: UnixTime(1000),
-        critical_options: vec![],
-        extensions: vec![],
-    };
-    template.sign(ca).unwrap()
 }
 
 fn verified(certificate: &Certificate) -> VerifiedCertificate {

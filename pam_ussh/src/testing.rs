@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ussh_core::certificate::CertificateKind;
+use ussh_core::certificate::{Certificate, CertificateKind};
 use ussh_core::clock::UnixTime;
 use ussh_core::issue::CertificateTemplate;
 use ussh_core::keys::PrivateKey;
@@ -55,8 +55,8 @@ impl Drop for Folder {
     }
 }
 
-/// A certificate of `key_id`, as a record has it.
-pub fn certificate(key_id: &str) -> String {
+/// A key with a certificate of `key_id`, by this CA.
+pub fn issued(ca: &PrivateKey, key_id: &str) -> Certificate {
     let template = CertificateTemplate {
         public_key: PrivateKey::generate_ed25519().unwrap().public_key(),
         serial: 1,
@@ -68,7 +68,12 @@ pub fn certificate(key_id: &str) -> String {
         critical_options: vec![],
         extensions: vec![],
     };
-    template.sign(&PrivateKey::generate_ed25519().unwrap()).unwrap().to_openssh("")
+    template.sign(ca).unwrap()
+}
+
+/// One of `key_id`, as a record has it.
+pub fn certificate(key_id: &str) -> String {
+    issued(&PrivateKey::generate_ed25519().unwrap(), key_id).to_openssh("")
 }
 
 /// The same with an empty key ID, which only ssh-keygen makes.
