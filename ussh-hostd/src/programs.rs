@@ -161,7 +161,7 @@ impl Opened {
     /// `None`: it has ended.
     fn new(pid: u32) -> Option<Self> {
         let handle = ProcessHandle::open_any(pid).ok()?;
-        let Stat { parent, start_time } = Stat::of(pid).ok()?;
+        let Stat { parent, start_time, .. } = Stat::of(pid).ok()?;
         (!has_ended(&handle)).then_some(Opened { id: ConnectionId { pid, start_time }, parent, handle })
     }
 }

@@ -82,6 +82,8 @@ struct Held {
     ending_since: Option<Duration>,
     /// The last message on its terminals, until it is passed on.
     last_word: Option<Told>,
+    /// What is to end with it is held and remembered: the signals may go out.
+    is_end_prepared: bool,
     /// Why the last look found nothing: reported when it changes.
     last_reason: Option<NotRenewed>,
     /// Its cgroup, if it has got one.
@@ -264,6 +266,10 @@ impl Daemon {
         let is_out = |held: &mut Held| held.last_word.take_if(|told| told.is_out()).is_some();
         let out: Vec<ConnectionId> =
             self.held.iter_mut().filter_map(|(id, held)| is_out(held).then_some(*id)).collect();
+        // What takes time before the first signal: each session that closes takes part of the processors from those that still wait for theirs.
+        for id in &out {
+            self.prepare_end(*id);
+        }
         for id in out {
             self.happened(id, Event::LastWordOut);
         }
@@ -389,6 +395,7 @@ impl Daemon {
             session,
             ending_since: None,
             last_word: None,
+            is_end_prepared: false,
             last_reason: None,
             cell: None,
             frozen: None,

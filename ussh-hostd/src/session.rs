@@ -262,6 +262,19 @@ impl Session {
         matches!(self.phase, Phase::Announced { .. } | Phase::Terminated { .. } | Phase::Killed { .. })
     }
 
+    /// From SIGTERM to SIGKILL: what is left of it; before SIGTERM all of it.
+    pub fn grace_left(&self, now: Now) -> Duration {
+        match self.phase {
+            Phase::Announced { grace, .. } => grace,
+            Phase::Terminated { kill_at } => kill_at.saturating_sub(now.elapsed),
+            Phase::Live
+            | Phase::LastLook { .. }
+            | Phase::Overdue { .. }
+            | Phase::Frozen { .. }
+            | Phase::Killed { .. } => Duration::ZERO,
+        }
+    }
+
     /// Until the end by whichever clock is nearer; zero: reached.
     fn left(&self, now: Now) -> Option<Duration> {
         Some(self.end?.left(now))

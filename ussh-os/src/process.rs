@@ -1,6 +1,7 @@
 //! Processes: credentials, pidfds, start times, and starting children with a chosen identity and descriptors.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -71,33 +72,54 @@ pub fn start_time(pid: u32) -> io::Result<u64> {
 /// What /proc/PID/stat says of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
+    /// Process ID, in the pid namespace that /proc is of.
+    pub pid: u32,
     /// Process ID of its parent; 0: none, or none that can be seen from here.
     pub parent: u32,
     /// Clock ticks since boot.
     pub start_time: u64,
 }
 
+/// Longer than /proc/PID/stat can be: 52 fields, all but the command (64 bytes) of at most 20 digits and a sign (fs/proc/array.c, do_task_stat).
+const STAT_LENGTH: usize = 2048;
+
 impl Stat {
     /// At this moment.
     /// # Errors
     /// NotFound: no such process.
     pub fn of(pid: u32) -> io::Result<Self> {
-        let stat = std::fs::read(format!("/proc/{pid}/stat")).map_err(|error| match error.raw_os_error() {
+        Stat::read(&format!("/proc/{pid}/stat"))
+    }
+
+    /// Of this process.
+    /// # Errors
+    /// NotFound: /proc is of a pid namespace that this process is not in.
+    pub fn of_self() -> io::Result<Self> {
+        Stat::read("/proc/self/stat")
+    }
+
+    fn read(path: &str) -> io::Result<Self> {
+        let mut stat = [0; STAT_LENGTH];
+        // The kernel gives all of it at once (fs/seq_file.c): a file without a size would be read in growing pieces.
+        let length = File::open(path).and_then(|mut file| file.read(&mut stat)).map_err(|error| {
             // It ended while we read.
-            Some(libc::ESRCH) => io::ErrorKind::NotFound.into(),
-            _ => error,
+            if error.raw_os_error() == Some(libc::ESRCH) { io::ErrorKind::NotFound.into() } else { error }
         })?;
-        Stat::parse(&stat)
+        stat.get(..length)
+            .and_then(Stat::parse)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected form of /proc/PID/stat"))
     }
 
-    /// Field 2 is the command in parentheses, and may hold any bytes, parentheses too: count from the last one (proc(5)).
+    /// The command, in brackets, may hold anything: what counts comes before the first bracket and after the last (proc(5)).
     fn parse(stat: &[u8]) -> Option<Self> {
-        let after_command = stat.rsplit(|byte| *byte == b')').next().filter(|rest| rest.len() < stat.len())?;
-        let mut fields = std::str::from_utf8(after_command).ok()?.split_ascii_whitespace().skip(4 - 3);
-        let parent = fields.next()?.parse().ok()?;
-        let start_time = fields.nth(22 - 5)?.parse().ok()?;
-        Some(Stat { parent, start_time })
+        let before = stat.get(..stat.iter().position(|byte| *byte == b'(')?)?;
+        let after = stat.get(stat.iter().rposition(|byte| *byte == b')')?..)?;
+        let pid = std::str::from_utf8(before).ok()?.trim_end().parse().ok()?;
+        // The bracket itself stands for field 2.
+        let mut fields = std::str::from_utf8(after).ok()?.split_ascii_whitespace();
+        let parent = fields.nth(4 - 2)?.parse().ok()?;
+        let start_time = fields.nth(22 - 4 - 1)?.parse().ok()?;
+        Some(Stat { pid, parent, start_time })
     }
 }
 
@@ -377,16 +399,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn start_time_is_found_behind_an_ugly_command_name() {
-        let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
-        let expected = Some(Stat { parent: 1, start_time: 987_654 });
-        assert_eq!(Stat::parse(stat.as_bytes()), expected);
+    fn reads_what_an_ugly_command_name_may_hide() {
+        let stat = b"7 (a) b) 1 (c) 9) S 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 9 9\n";
+        let expected = Some(Stat { pid: 7, parent: 3, start_time: 4242 });
+        assert_eq!(Stat::parse(stat), expected);
         // No text at all, and a line's end.
-        let ugly = [b"42 (\xff) 7 (\n" as &[u8], stat.as_bytes()].concat();
-        assert_eq!(Stat::parse(&ugly), expected);
-        assert_eq!(Stat::parse(b"42 (a) S 1"), None);
-        assert_eq!(Stat::parse(b""), None);
-        assert!(start_time(std::process::id()).unwrap() > 0);
+        assert_eq!(Stat::parse(&[b"7 (\xff) 7 (\n" as &[u8], stat].concat()), expected);
+        for junk in [&b""[..], b"7 (x", b"7 (x) S", b"x (y) S 3 7", b"7 (x) S 3 1 2 3 4 5 6 7 8", b"42 (a) S 1"] {
+            assert_eq!(Stat::parse(junk), None, "{}", String::from_utf8_lossy(junk));
+        }
+        let me = Stat::of_self().unwrap();
+        assert_eq!((me.pid, me.parent), (std::process::id(), std::os::unix::process::parent_id()));
+        assert_eq!(Stat::of(me.pid).unwrap(), me);
+        assert!(me.start_time > 0);
         assert_eq!(start_time(u32::MAX).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use crate::process::{ProcessHandle, start_time};
+use crate::process::{ProcessHandle, Stat, start_time};
 
 /// Names a process: unique within one boot. A connection of sshd's is named by the process that ran open_session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,14 +110,14 @@ pub enum NoAncestors {
 pub fn find_ancestor<T, E: From<NoAncestors>>(
     what: impl FnMut(ProcessId) -> Result<Option<T>, E>,
 ) -> Result<Option<(ProcessId, T)>, E> {
-    let me = Stat::read("self").map_err(|error| match error.kind() == io::ErrorKind::NotFound {
+    let me = Stat::of_self().map_err(|error| match error.kind() == io::ErrorKind::NotFound {
         true => NoAncestors::OtherNamespace,
         false => NoAncestors::Unreadable(error),
     })?;
-    if me.id.pid != std::process::id() {
+    if me.pid != std::process::id() {
         return Err(NoAncestors::OtherNamespace.into());
     }
-    find_above(me.id.pid, what)
+    find_above(me.pid, what)
 }
 
 /// The same of a process that lives all the while.
@@ -130,7 +130,8 @@ fn find_above<T, E: From<NoAncestors>>(
         let first = walk_up(pid, |stat| {
             // Itself is none of its ancestors.
             if !seen.is_empty() {
-                found = what(stat.id)?.map(|what| (stat.id, what));
+                let id = ProcessId { pid: stat.pid, start_time: stat.start_time };
+                found = what(id)?.map(|what| (id, what));
             }
             seen.push(stat);
             Ok::<bool, E>(found.is_none())
@@ -164,7 +165,7 @@ enum Stop<E> {
 fn walk_up<E>(pid: u32, mut goes_on: impl FnMut(Stat) -> Result<bool, E>) -> Result<bool, Stop<E>> {
     let mut next = pid;
     for _ in 0..=MAX_ANCESTORS {
-        let stat = match Stat::read(&next.to_string()) {
+        let stat = match Stat::of(next) {
             Ok(stat) => stat,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(Stop::No(NoAncestors::Unreadable(error))),
@@ -175,38 +176,6 @@ fn walk_up<E>(pid: u32, mut goes_on: impl FnMut(Stat) -> Result<bool, E>) -> Res
         }
     }
     Err(Stop::No(NoAncestors::TooMany))
-}
-
-/// What /proc/PID/stat says of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stat {
-    id: ProcessId,
-    /// 0: it has none that can be seen here.
-    parent: u32,
-}
-
-impl Stat {
-    fn read(process: &str) -> io::Result<Self> {
-        let stat = std::fs::read(format!("/proc/{process}/stat")).map_err(|error| match error.raw_os_error() {
-            // It ended while we read.
-            Some(libc::ESRCH) => io::ErrorKind::NotFound.into(),
-            _ => error,
-        })?;
-        Self::parse(&stat)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected form of /proc/PID/stat"))
-    }
-
-    /// The program's name, in brackets, may hold anything: what counts comes before the first bracket and after the last.
-    fn parse(stat: &[u8]) -> Option<Self> {
-        let before = stat.get(..stat.iter().position(|b| *b == b'(')?)?;
-        let after = stat.get(stat.iter().rposition(|b| *b == b')')?..)?;
-        let pid = std::str::from_utf8(before).ok()?.trim_end().parse().ok()?;
-        // The bracket itself stands for field 2 (proc(5)).
-        let mut fields = std::str::from_utf8(after).ok()?.split_ascii_whitespace();
-        let parent = fields.nth(4 - 2)?.parse().ok()?;
-        let start_time = fields.nth(22 - 4 - 1)?.parse().ok()?;
-        Some(Stat { id: ProcessId { pid, start_time }, parent })
-    }
 }
 
 /// Children of `pid` at this moment.
@@ -234,7 +203,7 @@ fn all_processes() -> impl Iterator<Item = u32> {
 
 /// Parent of `pid` at this moment.
 pub fn parent_of(pid: u32) -> Option<u32> {
-    Some(Stat::read(&pid.to_string()).ok()?.parent)
+    Some(Stat::of(pid).ok()?.parent)
 }
 
 /// Whether a process is of the same pid namespace as this one, so that numbers mean the same to both.
@@ -367,43 +336,5 @@ mod tests {
             "f() {{ if [ $1 -le {MAX_ANCESTORS} ]; then (f $(($1+1)); true); else exec sh -c 'echo $$; read x'; fi; }}; f 0"
         );
         assert!(matches!(above(Script::start(&deep).1), Err(NoAncestors::TooMany)));
-    }
-
-    #[test]
-    fn reads_what_a_name_may_hide() {
-        let stat = b"7 (a) b) 1 (c) 9) S 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 9 9\n";
-        assert_eq!(Stat::parse(stat), Some(Stat { id: ProcessId { pid: 7, start_time: 4242 }, parent: 3 }));
-        for junk in [&b""[..], b"7 (x", b"7 (x) S", b"x (y) S 3 7", b"7 (x) S 3 1 2 3 4 5 6 7 8"] {
-            assert_eq!(Stat::parse(junk), None, "{}", String::from_utf8_lossy(junk));
-        }
-        let me = ProcessId::of(std::process::id()).unwrap();
-        assert_eq!(Stat::read("self").unwrap(), Stat { id: me, parent: std::os::unix::process::parent_id() });
-        assert!(shares_pid_namespace(me.pid).unwrap());
-    }
-
-    #[test]
-    fn a_process_that_is_held_is_told_from_the_next_with_its_number() {
-        let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
-        let id = ProcessId::of(child.id()).unwrap();
-        let held = HeldProcess::open(id).unwrap();
-        assert!(!held.has_ended());
-        assert!(HeldProcess::open(ProcessId { start_time: id.start_time + 1, ..id }).is_err());
-        held.handle().signal(libc::SIGKILL).unwrap();
-        child.wait().unwrap();
-        assert!(held.has_ended() && HeldProcess::open(id).is_err());
-    }
-
-    #[test]
-    fn knows_a_child_its_parent_and_what_it_runs() {
-        let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
-        let (me, pid) = (std::process::id(), child.id());
-        let (parent, listed, same) = (parent_of(pid), children_of(me).contains(&pid), run_same_program(me, pid));
-        assert!(all_processes().any(|p| p == pid));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert_eq!(parent, Some(me));
-        assert!(listed);
-        assert!(!same && run_same_program(me, me));
-        assert!(!run_same_program(pid, pid), "what has ended runs nothing");
     }
 }

@@ -144,27 +144,37 @@ impl Daemon {
         }
     }
 
-    fn terminate(&mut self, id: ConnectionId) {
+    /// Holds what is to end with the session, and remembers it.
+    pub(super) fn prepare_end(&mut self, id: ConnectionId) {
         // Held before the monitor ends: afterwards they are nobody's children.
         let all_held = self.hold_all(id);
         let now = self.now();
         let Some(held) = self.held.get_mut(&id) else { return };
-        held.last_word = None;
-        held.ending_since.get_or_insert(now.elapsed);
+        held.is_end_prepared = true;
         if let Err(why) = all_held {
             let detail = format!("What had left the session goes on: {}: {why}", held.who());
             self.report.line(Severity::Warning, &detail);
         }
         // And remembered before the record may go. What comes next is SIGKILL.
-        let grace = held.session.wake_in(now).unwrap_or_default();
         let begun = Begun {
             boot_id: self.boot_id.clone(),
-            end: Some(End::new(grace, held.connection.programs().ids())),
+            end: Some(End::new(held.session.grace_left(now), held.connection.programs().ids())),
             frozen: held.frozen.as_ref().map(|frozen| frozen.cell.path().into()),
         };
         if let Err(e) = self.spool.set_begun(id, &begun) {
             self.report.line(Severity::Error, &format!("The end of {id} is not remembered over a restart: {e}"));
         }
+    }
+
+    fn terminate(&mut self, id: ConnectionId) {
+        if !self.held.get(&id).is_some_and(|held| held.is_end_prepared) {
+            self.prepare_end(id);
+        }
+        let elapsed = self.started.elapsed();
+        let Some(held) = self.held.get_mut(&id) else { return };
+        held.last_word = None;
+        held.is_end_prepared = false;
+        held.ending_since.get_or_insert(elapsed);
         if let Err(e) = held.connection.terminate() {
             self.report.line(Severity::Error, &format!("Cannot end {}: {e}", held.who()));
         }
