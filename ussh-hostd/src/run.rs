@@ -270,8 +270,10 @@ impl Daemon {
         for id in &out {
             self.prepare_end(*id);
         }
+        // Whoever is signalled together is killed together.
+        let now = self.now();
         for id in out {
-            self.happened(id, Event::LastWordOut);
+            self.happened_at(now, id, Event::LastWordOut);
         }
     }
 
@@ -510,7 +512,10 @@ impl Daemon {
 
     /// Feeds one event to one session, and does what it says.
     fn happened(&mut self, id: ConnectionId, event: Event) {
-        let now = self.now();
+        self.happened_at(self.now(), id, event);
+    }
+
+    fn happened_at(&mut self, now: Now, id: ConnectionId, event: Event) {
         let Some(held) = self.held.get_mut(&id) else { return };
         for action in held.session.on(now, event) {
             self.act(id, action);

@@ -124,13 +124,16 @@ impl Daemon {
         };
         let told = held.connection.tell(Some(held.record.uid), &on_terminal(sentence));
         let detail = format!("{}: {reason}; terminals told: {}", held.who(), told.terminals());
+        let is_told = told.terminals() > 0;
         held.last_word = Some(told);
         match &held.current {
             Some(certificate) => self.report.certificate(Severity::Notice, "Ending session of", certificate, &detail),
             None => self.report.line(Severity::Notice, &format!("Ending session of {detail}")),
         }
-        // Its client may close the connection as soon as it is told; what does not heed a SIGHUP would be nobody's child then. Why not all can be found is said later.
-        let _ = self.hold_all(id);
+        // A client that is told may close the connection at once; what does not heed a SIGHUP would be nobody's child then. Why not all can be found is said later.
+        if is_told {
+            let _ = self.hold_all(id);
+        }
     }
 
     /// Finds what is to end with the session, and holds it.
