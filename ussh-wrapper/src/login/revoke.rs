@@ -5,8 +5,9 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::explained::ended;
 use super::heard::{Cause, Ear, LIMITS};
-use super::{LoginError, Prompting, ended, known_hosts, login_arguments};
+use super::{LoginError, Prompting, known_hosts, login_arguments};
 use crate::config::{CaAddress, CaUser, Config};
 use crate::exec::{ExecError, find_ssh};
 

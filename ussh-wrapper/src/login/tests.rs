@@ -1,10 +1,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 use super::*;
-use crate::config::OnCaFailure;
+use crate::config::{CaUser, OnCaFailure};
 use crate::test_support::own_folder;
 use crate::user_file::UserFileError;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn config() -> Config {
     Config {
