@@ -4,12 +4,18 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ussh_core::certificate::CertificateKind;
 use ussh_core::keys::PrivateKey;
+use ussh_core::revoked::RevokedKeys;
+use usshca_ipc::admin::{self, Revoke};
+use usshca_ipc::front::Wish;
 use usshca_ipc::signer::PolicyText;
 
+use super::revoking::revocation_line;
+use super::users::issued_detail;
 use super::*;
-use crate::inventory::KRL_MARGIN;
-use crate::policy::MAX_HOST_VALIDITY;
+use crate::inventory::{KRL_MARGIN, Outcome, Revocation};
+use crate::policy::{MAX_HOST_VALIDITY, Mode, Proofs};
 
 const POLICY: &str = r#"
 [[rule]]

@@ -13,7 +13,8 @@ use ussh_core::keys::{PublicKey, SigningKey};
 use usshca_ipc::admin::Revoke;
 use usshca_ipc::host::Token;
 
-use super::{Ca, log_refusal, record_refusal, subject_key, warn_of};
+use super::decision::subject_key;
+use super::{Ca, log_refusal, record_refusal, warn_of};
 use crate::counts;
 use crate::inventory::{
     Asked, InventoryError, KeyOf, KeyState, Kind, Removal, Revocation, TokenFound, TokenRevocation,
