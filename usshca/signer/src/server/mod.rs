@@ -11,6 +11,7 @@ mod proofs;
 mod refused_logins;
 mod remote_admins;
 mod turn;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -26,9 +27,10 @@ use usshca_ipc::channel::{Channel, ChannelError, decode};
 use usshca_ipc::signer::{Control, FromSignerControl, PolicyText, SignerSetup};
 
 use self::admins::Admin;
-use self::fronts::{Announced, Front, Trust, Worker};
+use self::fronts::Front;
 use self::refused_logins::RefusedLogins;
 use self::turn::Turn;
+use self::workers::{Announced, Trust, Worker};
 use crate::MAX_SETUP;
 use crate::ca::Ca;
 use crate::counts;
