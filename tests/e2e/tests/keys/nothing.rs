@@ -1,11 +1,15 @@
 //! Logins that prove nothing: from the networks that policy names, and from no others. A world of its own: where such a rule is about an address, accounts are looked up for all that come from there.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
-use ussh_e2e::lab::Output;
+use ussh_e2e::lab::{Output, wait_until};
 use ussh_e2e::{Row, World, WorldPlan};
 
 use super::assert_denied;
+
+/// Longest wait for a row.
+const SOON: Duration = Duration::from_secs(10);
 
 const POLICY: &str = r#"
 [[rule]]
@@ -77,6 +81,8 @@ fn nobody_else_gets_in_with_nothing() {
         ("over", "PAM: account refused"),
     ] {
         assert_denied(&as_whom(account, ""), "publickey,keyboard-interactive");
+        // It is known that nothing else comes when the connection has ended.
+        wait_until(SOON, "the row", || !rows(account).is_empty()).unwrap();
         let rows = rows(account);
         assert_eq!(rows.len(), 1, "{account}: {rows:?}");
         let row = &rows[0];
