@@ -30,6 +30,18 @@ pub struct End {
     pub grace_ms: u64,
     /// What it had running, as `PID-STARTTIME`.
     pub programs: Vec<String>,
+    /// Where all that is in it is to end (`kill_user_processes`).
+    pub whole: Option<Whole>,
+}
+
+/// A session's cgroup, with all that is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Whole {
+    /// Its folder.
+    pub group: PathBuf,
+    /// The folder's: a name may be given again.
+    pub inode: u64,
 }
 
 impl End {
@@ -38,7 +50,14 @@ impl End {
         End {
             grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
             programs: programs.map(ConnectionId::stem).collect(),
+            whole: None,
         }
+    }
+
+    /// The same, of all that is in the session's cgroup.
+    #[must_use]
+    pub fn of_all_in(self, whole: Option<Whole>) -> Self {
+        End { whole, ..self }
     }
 
     /// What it had running.

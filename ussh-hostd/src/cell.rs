@@ -10,9 +10,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use ussh_os::cgroup::Cgroup;
-use ussh_os::process_tree::parent_of;
-use ussh_os::sshd_connection::{effective_uid_of, sshd_children};
+use ussh_os::process_tree::{parent_of, with_mere_forks};
+use ussh_os::sshd_connection::effective_uid_of;
 
+use crate::begun::Whole;
 use crate::programs::descendants_of;
 use crate::spool::ConnectionId;
 
@@ -98,6 +99,20 @@ impl Cell {
         ((is_own(&cell.group, id) || is_scope(&cell.group)) && cell.is_frozen()).then_some(cell)
     }
 
+    /// The one that was noted, if that very group is there still: logind may have given its scope's name to another session since.
+    pub fn noted(id: ConnectionId, whole: &Whole) -> Option<Self> {
+        let group = Cgroup::at(&whole.group).ok()?;
+        let is_its = is_own(&group, id) || is_scope(&group);
+        (is_its && group.inode().ok() == Some(whole.inode)).then(|| Cell::new(group))
+    }
+
+    /// All of it, to be noted.
+    /// # Errors
+    /// It is not there.
+    pub fn whole(&self) -> io::Result<Whole> {
+        Ok(Whole { group: self.path().into(), inode: self.group.inode()? })
+    }
+
     /// Its folder.
     pub fn path(&self) -> &Path {
         self.group.path()
@@ -121,12 +136,13 @@ impl Cell {
     }
 
     /// One in it that is not the session's, if there is any: an sshd of root's that somebody started anew from the session, with all that came over it since, or this very process.
-    /// Stopping or ending all of it would lock everybody out.
+    /// Stopping or ending all of it would lock everybody out. What the session's own sshd has forked is its own as long as it executes nothing: a program on its way, and `internal-sftp`, which is root's in a session of root's.
     /// # Errors
     /// As the kernel says.
     pub fn stranger(&self, id: ConnectionId) -> io::Result<Option<u32>> {
-        let own: BTreeSet<u32> = sshd_children(id.pid).into_iter().chain([id]).map(|process| process.pid).collect();
-        let others = self.group.processes()?.into_iter().filter(|pid| !own.contains(pid));
+        let inside = self.group.processes()?;
+        let own = with_mere_forks(id);
+        let others = inside.into_iter().filter(|pid| !own.contains(pid));
         let is_stranger = |pid: &u32| *pid == std::process::id() || is_sshd_of_root(*pid);
         Ok(others.into_iter().find(is_stranger))
     }
@@ -420,6 +436,62 @@ mod tests {
         cell.leave(Killed::All);
         assert!(!cell.group.exists());
         cell.kill_all().unwrap();
+    }
+
+    /// As in a session of root's on OpenSSH 10: its sshd has forked one that serves the connection, and that one an `internal-sftp`.
+    #[test]
+    fn what_a_sessions_sshd_has_forked_is_no_stranger_until_it_executes_a_program() {
+        if !is_root() {
+            return;
+        }
+        let folder = crate::test_support::trusted_folder();
+        let program = folder.path().join("sshd");
+        std::fs::copy("/usr/bin/perl", &program).unwrap();
+        // The last one, and no other, becomes an sshd when a line comes.
+        let script = "$| = 1; for (1 .. 2) { next unless my $pid = fork; waitpid $pid, 0; exit } print \"$$\\n\"; <STDIN>; exec @ARGV";
+        let listens = "$| = 1; print \"listens\\n\"; sleep 60";
+        let mut monitor = Command::new(&program)
+            .args(["-e", script])
+            .args([program.as_os_str(), "-e".as_ref(), listens.as_ref()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(monitor.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let last: u32 = lines.next().unwrap().parse().unwrap();
+        let id = ConnectionId::of(monitor.id()).unwrap();
+        let cell = Cell::find_or_make(id).unwrap();
+        assert!(cell.group.processes().unwrap().contains(&last));
+        assert_eq!(cell.stranger(id).unwrap(), None);
+        let other = ConnectionId { start_time: id.start_time + 1, ..id };
+        assert!(cell.stranger(other).unwrap().is_some(), "another connection's");
+        drop(monitor.stdin.take());
+        assert_eq!(lines.next().unwrap(), "listens");
+        assert_eq!(cell.stranger(id).unwrap(), Some(last), "it is for others");
+        cell.kill_all().unwrap();
+        monitor.wait().unwrap();
+        cell.leave(Killed::All);
+    }
+
+    #[test]
+    fn a_group_that_was_noted_is_not_another_one_of_its_name() {
+        if !is_root() {
+            return;
+        }
+        let mut session = Counting::start();
+        let id = session.id();
+        let cell = Cell::find_or_make(id).unwrap();
+        let whole = cell.whole().unwrap();
+        assert_eq!(Cell::noted(id, &whole), Some(cell.clone()));
+        let other = ConnectionId { start_time: id.start_time + 1, ..id };
+        assert_eq!(Cell::noted(other, &whole), None);
+        cell.kill_all().unwrap();
+        session.0.wait().unwrap();
+        cell.leave(Killed::All);
+        assert_eq!(Cell::noted(id, &whole), None);
+        cell.group.make().unwrap();
+        assert_eq!(Cell::noted(id, &whole), None, "made anew");
+        cell.leave(Killed::Nothing);
     }
 
     /// A tenth of what one account may have elsewhere.

@@ -2,7 +2,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::begun::End;
+use crate::begun::{End, Whole};
 use crate::test_support::{Ca, record_of, this_process, trusted_folder};
 
 /// A process number that no living process has, with a start time.
@@ -75,7 +75,8 @@ fn what_was_begun_outlives_its_connection_and_goes_with_its_files() {
     let (_folder, spool) = spool();
     let gone = ConnectionId::parse(GONE).unwrap();
     assert_eq!(spool.begun(gone), None);
-    let end = End::new(Duration::from_secs(2), [this_process()].into_iter());
+    let whole = Whole { group: "/sys/fs/cgroup/x".into(), inode: 7 };
+    let end = End::new(Duration::from_secs(2), [this_process()].into_iter()).of_all_in(Some(whole));
     let begun = Begun { boot_id: boot(), end: Some(end), frozen: Some("/sys/fs/cgroup/x".into()) };
     spool.set_begun(gone, &begun).unwrap();
     let listing = spool.list_and_clean().unwrap();

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -108,6 +109,13 @@ impl Cgroup {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What tells it from one of the same name that was there before.
+    /// # Errors
+    /// It is not there.
+    pub fn inode(&self) -> io::Result<u64> {
+        Ok(std::fs::metadata(&self.path)?.ino())
     }
 
     /// Whether it is there.

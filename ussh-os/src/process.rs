@@ -78,7 +78,12 @@ pub struct Stat {
     pub parent: u32,
     /// Clock ticks since boot.
     pub start_time: u64,
+    /// It has executed no program since it was forked.
+    pub is_mere_fork: bool,
 }
+
+/// PF_FORKNOEXEC (include/linux/sched.h): each fork has it until it executes a program.
+const FORKED_NOT_EXECUTED: u32 = 0x40;
 
 /// Longer than /proc/PID/stat can be: 52 fields, all but the command (64 bytes) of at most 20 digits and a sign (fs/proc/array.c, do_task_stat).
 const STAT_LENGTH: usize = 2048;
@@ -118,8 +123,9 @@ impl Stat {
         // The bracket itself stands for field 2.
         let mut fields = std::str::from_utf8(after).ok()?.split_ascii_whitespace();
         let parent = fields.nth(4 - 2)?.parse().ok()?;
-        let start_time = fields.nth(22 - 4 - 1)?.parse().ok()?;
-        Some(Stat { pid, parent, start_time })
+        let flags: u32 = fields.nth(9 - 4 - 1)?.parse().ok()?;
+        let start_time = fields.nth(22 - 9 - 1)?.parse().ok()?;
+        Some(Stat { pid, parent, start_time, is_mere_fork: flags & FORKED_NOT_EXECUTED != 0 })
     }
 }
 
@@ -401,7 +407,7 @@ mod tests {
     #[test]
     fn reads_what_an_ugly_command_name_may_hide() {
         let stat = b"7 (a) b) 1 (c) 9) S 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 9 9\n";
-        let expected = Some(Stat { pid: 7, parent: 3, start_time: 4242 });
+        let expected = Some(Stat { pid: 7, parent: 3, start_time: 4242, is_mere_fork: false });
         assert_eq!(Stat::parse(stat), expected);
         // No text at all, and a line's end.
         assert_eq!(Stat::parse(&[b"7 (\xff) 7 (\n" as &[u8], stat].concat()), expected);

@@ -2,6 +2,7 @@
 //!
 //! A process number alone means little: it may have been given to another process since. [`ProcessId`] adds the start time.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -194,6 +195,18 @@ pub fn children_of(pid: u32) -> Vec<u32> {
         }
     }
     children
+}
+
+/// A process with all those below it that run its own image still: forked, and nothing executed since, neither by them nor by those in between.
+pub fn with_mere_forks(process: ProcessId) -> BTreeSet<u32> {
+    let mut found = BTreeSet::from([process.pid]);
+    let mut to_ask = vec![process.pid];
+    while let Some(pid) = to_ask.pop() {
+        let forks = children_of(pid).into_iter().filter(|child| Stat::of(*child).is_ok_and(|stat| stat.is_mere_fork));
+        to_ask.extend(forks.filter(|child| found.insert(*child)));
+    }
+    // The number may have been somebody else's.
+    if process.lives() { found } else { BTreeSet::new() }
 }
 
 fn all_processes() -> impl Iterator<Item = u32> {

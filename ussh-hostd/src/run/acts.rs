@@ -9,6 +9,7 @@ use ussh_core::clock::UnixTime;
 
 use super::Daemon;
 use crate::begun::{Begun, End};
+use crate::cell::Cell;
 use crate::config::{AtEnd, Timing};
 use crate::connection::Connection;
 use crate::look::{Look, NotRenewed};
@@ -136,15 +137,14 @@ impl Daemon {
         }
     }
 
-    /// Finds what is to end with the session, and holds it.
-    fn hold_all(&mut self, id: ConnectionId) -> Result<(), String> {
+    /// Finds what is to end with the session, and holds it. Its group, if that is all that is in it.
+    fn hold_all(&mut self, id: ConnectionId) -> Result<Option<Cell>, String> {
         let whole = self.whole_cell(id);
-        let Some(held) = self.held.get_mut(&id) else { return Ok(()) };
+        let Some(held) = self.held.get_mut(&id) else { return Ok(None) };
         held.connection.hold_programs();
-        match whole? {
-            Some(cell) => held.connection.hold_all_in(cell.group()).map_err(|e| format!("cgroup: {e}")),
-            None => Ok(()),
-        }
+        let Some(cell) = whole? else { return Ok(None) };
+        held.connection.hold_all_in(cell.group()).map_err(|e| format!("cgroup: {e}"))?;
+        Ok(Some(cell))
     }
 
     /// Holds what is to end with the session, and remembers it.
@@ -154,14 +154,16 @@ impl Daemon {
         let now = self.now();
         let Some(held) = self.held.get_mut(&id) else { return };
         held.is_end_prepared = true;
-        if let Err(why) = all_held {
+        let whole = all_held.unwrap_or_else(|why| {
             let detail = format!("What had left the session goes on: {}: {why}", held.who());
             self.report.line(Severity::Warning, &detail);
-        }
+            None
+        });
+        let end = End::new(held.session.grace_left(now), held.connection.programs().ids());
         // And remembered before the record may go. What comes next is SIGKILL.
         let begun = Begun {
             boot_id: self.boot_id.clone(),
-            end: Some(End::new(held.session.grace_left(now), held.connection.programs().ids())),
+            end: Some(end.of_all_in(whole.and_then(|cell| cell.whole().ok()))),
             frozen: held.frozen.as_ref().map(|frozen| frozen.cell.path().into()),
         };
         if let Err(e) = self.spool.set_begun(id, &begun) {

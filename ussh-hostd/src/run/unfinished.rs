@@ -1,11 +1,13 @@
 //! What an earlier run of this daemon had begun with a session whose record is gone by now: it is finished here.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
 use ussh_os::process::ProcessHandle;
 
 use super::Daemon;
+use crate::begun::Whole;
 use crate::cell::{Cell, Killed};
 use crate::connection::{Connection, has_ended};
 use crate::programs::Programs;
@@ -21,6 +23,8 @@ pub(super) struct Unfinished {
     pub(super) programs: Programs,
     /// When its grace is over (elapsed); `None`: SIGKILL was sent.
     pub(super) kill_at: Option<Duration>,
+    /// Where all that is in it is to end.
+    pub(super) whole: Option<Whole>,
 }
 
 impl Unfinished {
@@ -38,6 +42,7 @@ impl Daemon {
         let (begun, ago) = self.spool.begun(id).filter(|(begun, _)| begun.boot_id == self.boot_id)?;
         let (end, held) = (begun.end?, self.held.get_mut(&id)?);
         held.connection.hold_again(end.programs());
+        held.ending_since = Some(self.started.elapsed());
         self.report.line(Severity::Notice, &format!("Going on with the end of a session: {}", held.who()));
         Some(end.grace_left(ago))
     }
@@ -57,13 +62,14 @@ impl Daemon {
                 self.end_frozen(&cell, &id.to_string());
             }
             let mut programs = Programs::default();
-            let mut left = Duration::ZERO;
+            let (mut left, mut whole) = (Duration::ZERO, None);
             if let Some(end) = begun.end {
                 left = end.grace_left(ago);
                 programs.hold_again(end.programs());
+                whole = end.whole.filter(|_| self.config.kill_user_processes);
             }
             let kill_at = Some(self.started.elapsed().saturating_add(left));
-            let unfinished = Unfinished { connection: Connection::open(*id).ok(), programs, kill_at };
+            let unfinished = Unfinished { connection: Connection::open(*id).ok(), programs, kill_at, whole };
             self.unfinished.insert(*id, unfinished);
         }
     }
@@ -85,9 +91,39 @@ impl Daemon {
             }
         }
         for id in gone {
-            self.unfinished.remove(&id);
+            if let Some(whole) = self.unfinished.remove(&id).and_then(|unfinished| unfinished.whole) {
+                self.end_whole(id, &whole);
+            }
             self.forget_files(id);
         }
+    }
+
+    /// SIGKILL to all that had left a session and lives on, sshd and what was held having ended; and the group away.
+    fn end_whole(&self, id: ConnectionId, whole: &Whole) {
+        let Some(cell) = Cell::noted(id, whole) else { return };
+        let ended = match cell.stranger(id) {
+            Ok(None) => {
+                let count = cell.group().processes().map_or(0, |all| all.len());
+                cell.kill_all().map(|()| count).map_err(|e| format!("cgroup: {e}"))
+            }
+            Ok(Some(pid)) => Err(format!("process {pid} in its cgroup is a daemon's that others need")),
+            // Nobody was in it any more, and it was taken away.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return,
+            Err(e) => Err(format!("cgroup: {e}")),
+        };
+        match ended {
+            Ok(0) => {}
+            Ok(count) => {
+                let detail = format!("Ended {count} remaining processes, whose connection is gone: {id}");
+                self.report.line(Severity::Notice, &detail);
+            }
+            Err(why) => {
+                let detail = format!("What had left the session goes on: {id}: {why}");
+                self.report.line(Severity::Warning, &detail);
+                return cell.leave(Killed::Nothing);
+            }
+        }
+        cell.leave(Killed::All);
     }
 
     /// SIGKILL to what stands still, and the group away.

@@ -45,14 +45,20 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         .without_servers()
         .server("end")
         .server("freeze")
-        .people(PEOPLE + SEATS + 2, "admins");
+        .server("whole")
+        .people(PEOPLE + SEATS + 3, "admins");
     let world = plan.start().unwrap();
     let laptop = world.host("laptop");
     // Hosts are called otherwise here than where the laptop forwards agents of itself.
     laptop.write_file("/etc/ssh/ssh_config.d/ussh.conf", 0o644, "Host *\n  StrictHostKeyChecking yes\n").unwrap();
-    for server in ["end", "freeze"] {
+    let whole = HOSTD.replace("AT_END", "end").replace("grace_seconds = 1", "grace_seconds = 4");
+    for (server, hostd) in [
+        ("end", HOSTD.replace("AT_END", "end")),
+        ("freeze", HOSTD.replace("AT_END", "freeze")),
+        ("whole", format!("kill_user_processes = true\n{whole}")),
+    ] {
         let host = world.host(server);
-        host.write_file("/etc/ussh/hostd.toml", 0o644, HOSTD.replace("AT_END", server)).unwrap();
+        host.write_file("/etc/ussh/hostd.toml", 0o644, hostd).unwrap();
         host.stop_service("sshd").unwrap();
         host.start_sshd(&format!("{SSHD_CONFIG}{SSHD_WITH_CERTIFICATES}MaxStartups 1000\n")).unwrap();
         start(&host);
@@ -161,6 +167,43 @@ fn killed_at_random_moments_it_knows_every_session_again_and_ends_those_and_only
     assert_eq!(alive, format!("{0}\n{0}\n", standing + renewed.len()), "theirs, and no others");
     let left = host.list_folder(ussh_e2e::SPOOL).unwrap();
     assert!(!left.iter().any(|name| name.ends_with(".begun")), "nothing is left to be done: {left:?}");
+}
+
+/// Whoever is held of it has ended when it is signalled: each of its processes lives for some milliseconds, and init is their parent.
+const HOPPER: &str = "$SIG{$_} = 'IGNORE' for qw(HUP TERM); fork and exit; $0 = 'hopper'; while (1) { fork and exit; select undef, undef, undef, 0.003 }";
+
+#[test]
+fn killed_while_it_ends_all_that_was_started_in_a_session_it_ends_what_had_left_it_when_it_is_back_and_nobody_elses() {
+    let world: &'static World = &WORLD;
+    let _watch = world.lab().watch();
+    let host = world.host("whole");
+    host.write_file("/srv/hopper", 0o644, HOPPER).unwrap();
+    let name = world.somebody().unwrap();
+    // Two sessions of one account: the other one goes on.
+    let mut other = Guest::new(world, &name, now() + 3600.0);
+    other.connect("whole", "(setsid sleep 4718 > /dev/null 2>&1 &); sleep 4719");
+    let mut ending = Guest::new(world, &name, now() + 6.0);
+    ending.connect(
+        "whole",
+        "(setsid perl /srv/hopper > /dev/null 2>&1 < /dev/null &); nohup sleep 4714 > /dev/null 2>&1 & trap '' HUP; sleep 4715; true",
+    );
+    let runs = |what: &str| host.run(["pgrep", "-f", what]).unwrap().success();
+    wait_until(SOON, "all to run", || ["^hopper", "^sleep 4714", "^sleep 4718"].iter().all(|what| runs(what))).unwrap();
+    wait_for_sessions(world, "whole", 2);
+    let is_begun = || host.list_folder(ussh_e2e::SPOOL).unwrap().iter().any(|name| name.ends_with(".begun"));
+    // sshd closes it and takes the record away; one that does not heed its SIGHUP has its grace.
+    wait_until(SOON, "its record to go", || pids(world, "whole", ending.serial).is_empty()).unwrap();
+    kill(&host);
+    assert!(is_begun());
+    // Seen now and then: it may have forked behind the look.
+    wait_until(SOON, "a look at what had left it", || runs("^hopper")).unwrap();
+    start(&host);
+    wait_until(SOON, "the end to be over", || !is_begun()).unwrap();
+    let groups = host.script("find /sys/fs/cgroup -path '*/ussh-sessions/*-*' -prune | wc -l").unwrap();
+    assert_eq!(groups.stdout.trim(), "1", "the other session's: nobody is left in its own, which has gone");
+    assert!(!runs("^hopper") && !runs("^sleep 471[45]"), "nothing is left of it");
+    assert!(host.log().contains(" remaining processes, whose connection is gone: pid "));
+    assert!(other.is_connected() && runs("^sleep 4718") && runs("^sleep 4719"), "the other session goes on");
 }
 
 /// When the program of a session wrote a line.
