@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::births::Call;
 use crate::process_tree::ProcessId;
 use crate::sshd_connection::{looks_like_agent, socket_inodes, sshd_children};
 use crate::unix_diag::{Use, use_of};
@@ -76,6 +77,48 @@ pub fn forward_of(monitor: ProcessId) -> io::Result<Option<Forward>> {
     Ok(None)
 }
 
+/// The forward that a serving process of the connection is about to begin, if its call is none for the agent or a service.
+/// # Errors
+/// As [`forward_of`].
+pub fn forward_by(monitor: ProcessId, call: &Call) -> io::Result<Option<Forward>> {
+    match call {
+        Call::Connect(address) => Ok(forward_to(address)),
+        // Of a listener that is there, and is the agent's or a forward.
+        Call::Accept => forward_of(monitor),
+        Call::Tunnel => Ok(Some(Forward::Tunnel)),
+    }
+}
+
+fn forward_to(address: &[u8]) -> Option<Forward> {
+    let Some((family, name)) = address.split_first_chunk() else { return Some(Forward::Network) };
+    if i32::from(u16::from_ne_bytes(*family)) != nix::libc::AF_UNIX {
+        return Some(Forward::Network);
+    }
+    let end = name.iter().skip(1).position(|byte| *byte == 0).map_or(name.len(), |end| end + 1);
+    let path = name.get(..end).unwrap_or_default();
+    (!is_service(path) || !is_of_root(path)).then(|| Forward::Unix(path_of(path)))
+}
+
+/// A client names the path here: it must not lead elsewhere. Nobody else can put one there that is not there yet.
+fn is_of_root(path: &[u8]) -> bool {
+    let path = Path::new(std::ffi::OsStr::from_bytes(path));
+    let is_plain = !path.components().any(|part| part == std::path::Component::ParentDir);
+    is_plain
+        && match std::fs::metadata(path) {
+            Ok(found) => std::os::unix::fs::MetadataExt::uid(&found) == 0,
+            Err(e) => e.kind() == io::ErrorKind::NotFound,
+        }
+}
+
+fn is_service(path: &[u8]) -> bool {
+    SERVICES.iter().any(|service| path.starts_with(service))
+}
+
+fn path_of(name: &[u8]) -> PathBuf {
+    let name = name.split(|byte| *byte == 0).find(|part| !part.is_empty()).unwrap_or_default();
+    PathBuf::from(std::ffi::OsStr::from_bytes(name))
+}
+
 fn first_forward(pid: u32, of_nobody: &BTreeSet<u32>) -> io::Result<Option<Forward>> {
     if holds_tunnel(pid) {
         return Ok(Some(Forward::Tunnel));
@@ -98,21 +141,16 @@ fn first_forward(pid: u32, of_nobody: &BTreeSet<u32>) -> io::Result<Option<Forwa
 
 /// `None`: it is something else.
 fn path_of_forward(socket: &Use, agent: &mut Option<PathBuf>) -> Option<PathBuf> {
-    let path = |name: &[u8]| {
-        let name = name.split(|byte| *byte == 0).find(|part| !part.is_empty()).unwrap_or_default();
-        PathBuf::from(std::ffi::OsStr::from_bytes(name))
-    };
     if !socket.is_stream || (socket.name.is_empty() && socket.peer_name.is_empty()) {
         // A pair, to one of its own programs.
         return None;
     }
     if socket.name.is_empty() {
         // sshd is the one that connected.
-        let is_service = SERVICES.iter().any(|service| socket.peer_name.starts_with(service));
-        return (!is_service).then(|| path(&socket.peer_name));
+        return (!is_service(&socket.peer_name)).then(|| path_of(&socket.peer_name));
     }
     // It listens there, or accepted what came.
-    let here = path(&socket.name);
+    let here = path_of(&socket.name);
     let is_agent = looks_like_agent(&here) && agent.get_or_insert_with(|| here.clone()) == &here;
     (!is_agent).then_some(here)
 }

@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ussh_os::births::Births;
+use ussh_os::births::{Births, Call};
 use ussh_os::sshd_connection::listeners;
-use ussh_os::sshd_forwards::{forward_of, servers};
+use ussh_os::sshd_forwards::{forward_by, forward_of, servers};
 
 use super::{Daemon, Held};
 use crate::begun::Begun;
@@ -18,6 +18,7 @@ use crate::session::Event;
 use crate::spool::ConnectionId;
 
 const STANDS_STILL: &str = "your certificate has run out: this session stands still. Run `ussh` on your own machine, and it goes on by itself.";
+const TOO_BUSY: &str = "its connection keeps sshd busy";
 const GOES_ON: &str = "this session goes on.";
 /// systemd's own sign that it runs (sd_booted(3)): its logind makes a scope of a session, after our record is written.
 const SYSTEMD: &str = "/run/systemd/system";
@@ -120,8 +121,11 @@ impl Daemon {
 
     /// What sshd could do for its user in spite of it is looked for.
     pub(super) fn watch_frozen(&mut self, id: ConnectionId) {
-        let Some(held) = self.held.get(&id) else { return };
+        let Some(held) = self.held.get_mut(&id) else { return };
         let Some(frozen) = &held.frozen else { return };
+        for births in &mut held.births {
+            births.count_anew();
+        }
         let watched = match forward_of(id) {
             Ok(Some(forward)) => Err(format!("it has {forward}")),
             Ok(None) => frozen.cell.gather(&sshd_of(id)).map_err(|e| format!("cgroup: {e}")),
@@ -155,19 +159,39 @@ impl Daemon {
         }
     }
 
-    /// Answers every sshd process that is seen to and waits.
+    /// Answers every sshd process that is seen to and waits. One that would carry a forward for a frozen session, or keeps us busy, ends that.
     pub(super) fn attend_births(&mut self) {
-        for Held { births, frozen, record, .. } in self.held.values_mut() {
+        let mut ended = Vec::new();
+        for (id, Held { births, frozen, record, .. }) in &mut self.held {
+            let mut why = None;
             for births in births.iter_mut() {
-                births.attend(|pid| {
+                let see_to = |pid| {
                     // Let go while it is thawed, it is any program of the session's.
                     if let Some(Err(e)) = frozen.as_ref().map(|frozen| frozen.cell.take_newborn(pid)) {
                         let detail = format!("Cannot freeze process {pid} of user {}: {e}", record.user);
                         self.report.line(Severity::Error, &detail);
                     }
-                });
+                };
+                let allows = |call: &Call| {
+                    let found = if frozen.is_some() { forward_by(*id, call) } else { Ok(None) };
+                    let refusal = match found {
+                        Ok(forward) => forward.map(|forward| format!("it has {forward}")),
+                        Err(e) => Some(format!("sock_diag: {e}")),
+                    };
+                    let is_allowed = refusal.is_none();
+                    why = why.take().or(refusal);
+                    is_allowed
+                };
+                births.attend(see_to, allows);
+                if births.stands() {
+                    why = why.take().or_else(|| Some(TOO_BUSY.into()));
+                }
             }
             births.retain(|births| !births.is_over());
+            ended.extend(why.map(|why| (*id, why)));
+        }
+        for (id, why) in ended {
+            self.happened(id, Event::NotFrozen(why));
         }
     }
 

@@ -156,8 +156,23 @@ fn a_connection_that_carries_a_forward_or_has_no_agent_ends_instead() {
             "ssh -S ~/master -O forward -L 7002:127.0.0.1:22 {server}; (exec 3<>/dev/tcp/127.0.0.1/7002; cat <&3)"
         );
         let used = later.agent.sh(&forward).unwrap();
-        assert!(used.stdout.starts_with("SSH-2.0-"), "{server}: it was of use: {used}");
+        assert_eq!(used.stdout, "", "{server}: not one byte: {used}");
         later.ends_because("cannot be frozen: it has a forwarded port; ");
+    }
+}
+
+#[test]
+fn not_even_a_short_forward_is_carried_for_a_frozen_session() {
+    const SHORT_FORWARDS: &str = r#"ssh -S ~/m -O forward -D 7003 $1; n=0; end=$((SECONDS+10)); while [ $SECONDS -lt $end ]; do
+        timeout 1 bash -c 'exec 3<>/dev/tcp/127.0.0.1/7003 || exit; printf "\x05\x01\x00" >&3; head -c 2 <&3 >/dev/null; printf "\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x16" >&3; head -c 10 <&3 >/dev/null; [ "$(head -c 4 <&3)" = SSH- ]' 2>/dev/null && n=$((n+1));
+        sleep 0.25; done; echo USED $n"#;
+    let _watch = WORLD.lab().watch();
+    for server in SERVERS {
+        let seat = Seat::take(&WORLD, server, SHORT, "ssh -A -M -S ~/m");
+        seat.wait_until_frozen();
+        let said = seat.agent.sh(&format!("set -- {server}; {SHORT_FORWARDS}")).unwrap();
+        assert!(said.stdout.ends_with("USED 0\n"), "{server}: {said}");
+        seat.ends_because("cannot be frozen: it has a forwarded port; ");
     }
 }
 
