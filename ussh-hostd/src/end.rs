@@ -57,6 +57,9 @@ pub fn end(config: &Config, name: &str) -> Result<String, EndError> {
     if let Some(cell) = &whole {
         connection.hold_all_in(cell.group())?;
     }
+    if let Some(cell) = &cell {
+        cell.free_sshd()?;
+    }
     let frozen = cell.filter(Cell::is_frozen);
     connection.terminate()?;
     connection.programs().hang_up();
@@ -169,6 +172,24 @@ mod tests {
             let _ = self.0.kill();
             let _ = self.0.wait();
         }
+    }
+
+    #[test]
+    fn sshd_that_a_killed_daemon_has_left_stopped_closes_the_session_itself() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let folder = trusted_folder();
+        let config = config(folder.path());
+        let mut sshd = Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let id = ConnectionId::of(sshd.id()).unwrap();
+        record(&config, id);
+        let cell = Cell::find_or_make(id).unwrap();
+        cell.group().freeze().unwrap();
+        let reaper = std::thread::spawn(move || sshd.wait().unwrap());
+        end(&config, &id.stem()).unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&reaper.join().unwrap()), Some(15));
+        cell.leave(Killed::Nothing);
     }
 
     #[test]
