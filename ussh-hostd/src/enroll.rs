@@ -3,7 +3,7 @@
 //! Process: its own short run as root. Trusted input: the token, the files that root alone can change. Untrusted: all that comes from the CA's side, until the token's own signature on it is checked.
 //!
 //! The order: sshd's configuration is good as it is → keys are read, or made in memory → the CA grants → the KRL → everything is put in place → `sshd -t`, and `sshd -T` says that sshd goes by it → sshd
-//! reads it anew → the CA is told. Up to there everything is undone if anything fails.
+//! reads it anew → the CA is told. Up to there everything is undone if anything fails; by the next one, if this one is killed (`cut_short`).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,11 +21,12 @@ use ussh_core::trusted_file::{TrustedFileError, read_trusted};
 use crate::ca_ssh::{CaError, CaServer, Known};
 use crate::child::{Bounds, ChildError, program, run};
 use crate::config::Config;
+use crate::cut_short;
 use crate::enrolment::{Enrolment, EnrolmentError};
 use crate::glass::with_pinned;
 use crate::host_key::{DEFAULT_KEYS, certificate_file, public_file};
 use crate::pinned::FeedPin;
-use crate::place::{self, NewFile, PlaceError, Placed};
+use crate::place::{NewFile, PlaceError, Placed, put_with_journal, sweep_beside};
 use crate::sshd::{self, SshdError};
 use crate::sync::{SyncError, check_pinned, lock};
 
@@ -132,6 +133,7 @@ struct Key {
 pub fn enroll(config: &Config, wish: Wish) -> Result<Vec<String>, EnrollError> {
     let Wish { ca, port, token, names, keys, new_keys, known_hosts, same_machine } = wish;
     let _lock = lock(config)?;
+    sweep(config);
     refuse_a_copy(config, new_keys || same_machine)?;
     let keys = take_keys(keys, new_keys)?;
     if keys.iter().any(|key| key.path.exists()) {
@@ -165,7 +167,7 @@ pub fn enroll(config: &Config, wish: Wish) -> Result<Vec<String>, EnrollError> {
     files.push(NewFile::public(DROP_IN, drop_in(config, &paths)));
 
     let mut told = told_of(granted);
-    let placed = place::put(files)?;
+    let placed = put_with_journal(files, &cut_short::journal(config))?;
     told.push(match take_up(placed, config, &paths)? {
         true => "sshd has read it".to_owned(),
         false => "sshd does not run: it goes by it when it is started".to_owned(),
@@ -200,6 +202,14 @@ fn refuse_a_copy(config: &Config, is_meant: bool) -> Result<(), EnrollError> {
     }
 }
 
+/// Takes away what one that was killed has left where the files of this one do not lie: private keys may be among it.
+fn sweep(config: &Config) {
+    for key in Enrolment::read(&config.state).map(|before| before.keys).unwrap_or_default() {
+        sweep_beside(&key);
+    }
+    Scratch::sweep();
+}
+
 /// Each beside its key.
 pub fn certificate_files(keys: &[PathBuf], certificates: &[Certificate]) -> Vec<NewFile> {
     let both = keys.iter().zip(certificates);
@@ -222,7 +232,7 @@ fn take_up(placed: Placed, config: &Config, keys: &[PathBuf]) -> Result<bool, En
     });
     match judged {
         Ok(runs) => {
-            placed.keep();
+            placed.complete()?;
             Ok(runs)
         }
         Err(problem) => Err(match placed.undo() {
@@ -324,9 +334,24 @@ fn generate(path: &Path, kind: &str) -> Result<Vec<NewFile>, EnrollError> {
 struct Scratch(PathBuf);
 
 impl Scratch {
+    /// Behind it the process's number.
+    const PREFIX: &str = "/run/ussh-hostd.";
+
+    /// Those of processes that are no more, or were before this one under its number.
+    fn sweep() {
+        for entry in std::fs::read_dir("/run").into_iter().flatten().flatten() {
+            let path = entry.path();
+            let process = path.to_str().and_then(|path| path.strip_prefix(Self::PREFIX)?.parse::<u32>().ok());
+            let is_over = |pid| pid == std::process::id() || ussh_os::process::start_time(pid).is_err();
+            if process.is_some_and(is_over) && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                let _ = std::fs::remove_dir_all(path);
+            }
+        }
+    }
+
     fn new() -> Result<Self, EnrollError> {
         use std::os::unix::fs::DirBuilderExt;
-        let path = PathBuf::from(format!("/run/ussh-hostd.{}", std::process::id()));
+        let path = PathBuf::from(format!("{}{}", Self::PREFIX, std::process::id()));
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
         made.map_err(|e| EnrollError::Make(format!("{}: {e}", path.display())))?;
         Ok(Scratch(path))

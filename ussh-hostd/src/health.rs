@@ -12,6 +12,7 @@ use ussh_core::trusted_file::read_trusted;
 use ussh_os::{cgroup, process};
 
 use crate::config::{AtEnd, Config, Stale, SyncConfig};
+use crate::cut_short;
 use crate::enrolment::{Enrolment, EnrolmentError};
 use crate::glass::Waiting;
 use crate::host_key::HostKey;
@@ -83,6 +84,9 @@ impl Health {
     pub fn read(config: &Config, now: UnixTime) -> Self {
         let mut alarms = Vec::new();
         let mut alarm = |kind: &str, text: String| alarms.push(Alarm { kind: kind.to_owned(), text });
+        if let Some(text) = cut_short::problem(config) {
+            alarm("cut short", text);
+        }
         let enrolment = Enrolment::read(&config.state);
         let (keys, host) = match &enrolment {
             Ok(enrolment) => {

@@ -56,6 +56,8 @@ mod sync;
 
 mod enroll;
 
+mod cut_short;
+
 mod renew;
 
 mod glass;

@@ -1,15 +1,25 @@
 //! Puts several files in place, all or none: each lies ready beside the one that it replaces before the first one is renamed, and what was replaced is kept
 //! until the caller says that all is well.
 //!
-//! Undone, every file is what it was: the same one, with its times and modes, by the hard link that was kept of it.
+//! Undone, every file is what it was: the same one, with its times and modes, by the hard link that was kept of it. A file that somebody else has changed meanwhile is left alone.
+//! With a journal, what was begun is on disk before the first rename: whoever finds the journal undoes it by the same function.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+use ussh_core::digest::sha256;
 use ussh_core::trusted_file::{TrustedFileError, read_trusted};
 
+use self::journal::Journal;
+
+pub mod journal;
+
+/// Ends of the names beside a target: what lies ready, and what is kept of before.
+const NEW: &str = ".ussh-hostd-new";
+const BEFORE: &str = ".ussh-hostd-before";
 /// Largest file, bytes.
 const MAX_FILE: usize = crate::trust::MAX_REVOKED;
 
@@ -62,24 +72,15 @@ pub enum PlaceError {
     },
 }
 
-/// A file that lies ready.
-#[derive(Debug)]
+/// A file that lies ready, or is in place. What became of it is seen on disk, so that it is the same thing read from a journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Ready {
     target: PathBuf,
-    temporary: PathBuf,
-    /// Another name of what is replaced.
-    kept: PathBuf,
-    /// Something is replaced.
+    /// Something is replaced, of which another name is kept.
     replaces: bool,
-    in_place: bool,
-}
-
-impl Drop for Ready {
-    fn drop(&mut self) {
-        // After the rename there is nothing of the first name; of the second only what was kept. The next run takes away what stays.
-        let _ = std::fs::remove_file(&self.temporary);
-        let _ = std::fs::remove_file(&self.kept);
-    }
+    /// Of the new contents, in hexadecimal.
+    sha256: String,
 }
 
 /// Files that are in place, and what they replaced. Dropped without [`Placed::keep`], they are undone as far as can be.
@@ -90,19 +91,46 @@ pub struct Placed {
     /// Made for them, outermost first.
     folders: Vec<PathBuf>,
     changed: Vec<PathBuf>,
+    /// On disk until they are kept or undone.
+    journal: Option<PathBuf>,
 }
 
 /// Puts all of them in place, in this order. Files that are what they are to be are left alone.
 /// # Errors
 /// [`PlaceError`]; all is as it was then, but for `Mixed`.
 pub fn put(files: Vec<NewFile>) -> Result<Placed, PlaceError> {
-    let mut placed = Placed { files: Vec::new(), folders: Vec::new(), changed: Vec::new() };
+    put_in_place(begin(files, None)?)
+}
+
+/// The same, and what is begun is in a journal until it is kept or undone.
+/// # Errors
+/// [`PlaceError`]; all is as it was then, but for `Mixed`.
+pub fn put_with_journal(files: Vec<NewFile>, journal: &Path) -> Result<Placed, PlaceError> {
+    put_in_place(begin(files, Some(journal))?)
+}
+
+/// All lie ready.
+fn begin(files: Vec<NewFile>, journal: Option<&Path>) -> Result<Placed, PlaceError> {
+    let mut placed = Placed { files: Vec::new(), folders: Vec::new(), changed: Vec::new(), journal: None };
+    for path in files.iter().map(|file| file.path.as_path()).chain(journal) {
+        placed.make_folder_of(path)?;
+        sweep_beside(&real(path));
+    }
     for file in files {
-        placed.make_folder_of(&file.path)?;
         placed.files.extend(prepare(file)?);
     }
+    if let Some(path) = journal {
+        // Known before it is there: half written, it goes as well.
+        placed.journal = Some(path.into());
+        let written = Journal::new(placed.files.clone(), placed.folders.clone()).write(path);
+        written.map_err(|source| PlaceError::Write { path: path.into(), source })?;
+    }
+    Ok(placed)
+}
+
+fn put_in_place(mut placed: Placed) -> Result<Placed, PlaceError> {
     for position in 0..placed.files.len() {
-        let Some(file) = placed.files.get_mut(position) else { break };
+        let Some(file) = placed.files.get(position) else { break };
         if let Err(source) = file.put_in_place() {
             let path = file.target.clone();
             return match placed.undo() {
@@ -121,32 +149,60 @@ impl Placed {
         &self.changed
     }
 
-    /// All is well: what was replaced is forgotten.
-    pub fn keep(mut self) {
-        self.files.clear();
+    /// All is well: what was replaced is forgotten. With a journal: [`Placed::complete`].
+    pub fn keep(self) {
+        // Without a journal nothing fails.
+        let _ = self.complete();
+    }
+
+    /// The same, and the journal is gone.
+    /// # Errors
+    /// It stays, and so everything is undone.
+    pub fn complete(mut self) -> Result<(), PlaceError> {
+        // First: with it, and without what it speaks of, nothing could be undone as a whole.
+        if let Some(path) = &self.journal {
+            remove_durably(path).map_err(|source| PlaceError::Write { path: path.clone(), source })?;
+        }
+        self.journal = None;
         self.folders.clear();
+        for file in self.files.drain(..) {
+            // The next run takes away what stays.
+            let _ = remove_if_there(&file.kept());
+        }
+        Ok(())
     }
 
     /// Puts everything back, the last one first.
     /// # Errors
     /// The first file that could not be put back; the others are.
     pub fn undo(mut self) -> Result<(), PathBuf> {
-        self.put_back()
+        self.put_back().map(drop)
     }
 
-    fn put_back(&mut self) -> Result<(), PathBuf> {
-        let mut mixed = None;
-        for file in self.files.iter_mut().rev() {
-            if file.put_back().is_err() {
-                mixed = Some(file.target.clone());
+    /// Files of somebody else's that were left alone.
+    fn put_back(&mut self) -> Result<Vec<PathBuf>, PathBuf> {
+        let (mut mixed, mut left) = (None, Vec::new());
+        for file in self.files.drain(..).rev() {
+            match file.put_back() {
+                Ok(Back::AsBefore) => {}
+                Ok(Back::SomebodyElses) => left.push(file.target),
+                Err(_) => mixed = Some(file.target),
             }
         }
-        self.files.clear();
+        if let Some(mixed) = mixed {
+            // The journal stays on disk: the next one tries again.
+            self.journal = None;
+            self.folders.clear();
+            return Err(mixed);
+        }
+        if let Some(path) = self.journal.take() {
+            remove_durably(&path).map_err(|_| path)?;
+        }
         for folder in self.folders.drain(..).rev() {
             // Something else may lie in it by now.
             let _ = std::fs::remove_dir(folder);
         }
-        mixed.map_or(Ok(()), Err)
+        Ok(left)
     }
 
     fn make_folder_of(&mut self, path: &Path) -> Result<(), PlaceError> {
@@ -166,30 +222,122 @@ impl Drop for Placed {
     }
 }
 
+/// What undoing has come to.
+enum Back {
+    AsBefore,
+    /// It is no more what was put there, and stays.
+    SomebodyElses,
+}
+
 impl Ready {
-    fn put_in_place(&mut self) -> io::Result<()> {
+    fn temporary(&self) -> PathBuf {
+        beside(&self.target, NEW)
+    }
+
+    /// Another name of what is replaced.
+    fn kept(&self) -> PathBuf {
+        beside(&self.target, BEFORE)
+    }
+
+    fn put_in_place(&self) -> io::Result<()> {
         if self.replaces {
-            std::fs::hard_link(&self.target, &self.kept)?;
+            std::fs::hard_link(&self.target, self.kept())?;
+            // On disk before there is no other name of it.
+            sync_folder_of(&self.target)?;
         }
-        std::fs::rename(&self.temporary, &self.target)?;
-        self.in_place = true;
+        std::fs::rename(self.temporary(), &self.target)?;
         sync_folder_of(&self.target)
     }
 
-    fn put_back(&mut self) -> io::Result<()> {
-        if !std::mem::take(&mut self.in_place) {
-            return Ok(());
-        }
-        match self.replaces {
-            true => std::fs::rename(&self.kept, &self.target)?,
-            false => std::fs::remove_file(&self.target)?,
-        }
-        sync_folder_of(&self.target)
+    /// However far it had come; done again, it does nothing.
+    fn put_back(&self) -> io::Result<Back> {
+        remove_if_there(&self.temporary())?;
+        let is_ours = self.is_in_place()?;
+        let kept = self.kept();
+        let back = match (number(&kept)?, is_ours) {
+            (Some(before), _) if number(&self.target)? == Some(before) => {
+                remove_if_there(&kept)?;
+                Back::AsBefore
+            }
+            (Some(_), true) => {
+                std::fs::rename(&kept, &self.target)?;
+                Back::AsBefore
+            }
+            (Some(_), false) => {
+                // Nor is what was there before lost.
+                let saved = saved(&self.target);
+                if number(&saved)? != number(&kept)? {
+                    std::fs::hard_link(&kept, saved)?;
+                }
+                remove_if_there(&kept)?;
+                Back::SomebodyElses
+            }
+            (None, true) if !self.replaces => {
+                std::fs::remove_file(&self.target)?;
+                Back::AsBefore
+            }
+            (None, false) if !self.replaces && number(&self.target)?.is_some() => Back::SomebodyElses,
+            (None, _) => Back::AsBefore,
+        };
+        sync_folder_of(&self.target)?;
+        Ok(back)
     }
+
+    fn is_in_place(&self) -> io::Result<bool> {
+        match read_trusted(&self.target, MAX_FILE) {
+            Ok(data) => Ok(hexadecimal(&data) == self.sha256),
+            Err(TrustedFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(io::Error::other(e)),
+        }
+    }
+}
+
+fn hexadecimal(data: &[u8]) -> String {
+    sha256(data).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The inode; `None`: nothing is there.
+fn number(path: &Path) -> io::Result<Option<u64>> {
+    match std::fs::symlink_metadata(path) {
+        Ok(m) => Ok(Some(m.ino())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn remove_durably(path: &Path) -> io::Result<()> {
+    remove_if_there(path)?;
+    sync_folder_of(path)
 }
 
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+/// Takes away what one that was killed has left in the folder of a file, by the names that are given here alone. For whoever holds the lock.
+pub fn sweep_beside(path: &Path) {
+    let entries = path.parent().and_then(|folder| std::fs::read_dir(folder).ok());
+    for entry in entries.into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.as_encoded_bytes();
+        let is_ours = name.starts_with(b".") && [NEW, BEFORE].iter().any(|end| name.ends_with(end.as_bytes()));
+        if is_ours && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            // What stays is no trouble but to whoever looks.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// A symbolic link stays one: what it points to is replaced.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.into())
 }
 
 /// What is there now; a file that others could change is an error rather than something to be quietly replaced.
@@ -203,32 +351,44 @@ fn present(target: &Path) -> Result<Option<Vec<u8>>, PlaceError> {
 
 /// `None`: it is there already.
 fn prepare(file: NewFile) -> Result<Option<Ready>, PlaceError> {
-    // A symbolic link stays one: what it points to is replaced.
-    let target = file.path.canonicalize().unwrap_or_else(|_| file.path.clone());
-    let [temporary, kept] = ["new", "before"].map(|end| beside(&target, end));
-    // Of one that was killed. That there is none is no error.
-    let _ = std::fs::remove_file(&temporary);
-    let _ = std::fs::remove_file(&kept);
+    let target = real(&file.path);
     let before = present(&file.path)?;
     let mode = std::fs::metadata(&target).map(|m| m.permissions().mode() & 0o7777);
     if before.as_deref() == Some(file.data.as_slice()) && mode.is_ok_and(|mode| mode == file.mode) {
         return Ok(None);
     }
-    let ready = Ready { target, temporary, kept, replaces: before.is_some(), in_place: false };
-    let failed = |source| PlaceError::Write { path: ready.target.clone(), source };
-    write_durably(&ready.temporary, &file.data, file.mode).map_err(failed)?;
-    // As it will be read: a folder that others can change is found out before anything is replaced.
-    if read_trusted(&ready.temporary, MAX_FILE)? != file.data {
-        return Err(failed(io::Error::other("does not read back")));
+    let ready = Ready { target, replaces: before.is_some(), sha256: hexadecimal(&file.data) };
+    match lay_ready(&ready, &file) {
+        Ok(()) => Ok(Some(ready)),
+        Err(e) => {
+            let _ = remove_if_there(&ready.temporary());
+            Err(e)
+        }
     }
-    Ok(Some(ready))
 }
 
-/// The name is the same each time, since a lock lets in one at a time: what one that was killed leaves behind, the next one takes away.
+fn lay_ready(ready: &Ready, file: &NewFile) -> Result<(), PlaceError> {
+    let (temporary, failed) = (ready.temporary(), |source| PlaceError::Write { path: ready.target.clone(), source });
+    write_durably(&temporary, &file.data, file.mode).map_err(failed)?;
+    // As it will be read: a folder that others can change is found out before anything is replaced.
+    if read_trusted(&temporary, MAX_FILE)? != file.data {
+        return Err(failed(io::Error::other("does not read back")));
+    }
+    Ok(())
+}
+
+/// The name is the same each time, since a lock lets in one at a time.
 fn beside(target: &Path, end: &str) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(target.file_name().unwrap_or_default());
-    name.push(format!(".ussh-hostd-{end}"));
+    name.push(end);
+    target.with_file_name(name)
+}
+
+/// Where people find what was there before somebody else changed it. No name that sshd includes.
+fn saved(target: &Path) -> PathBuf {
+    let mut name = target.file_name().unwrap_or_default().to_owned();
+    name.push(".before-enroll");
     target.with_file_name(name)
 }
 
@@ -242,8 +402,6 @@ fn write_durably(path: &Path, data: &[u8], mode: u32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
     use crate::test_support::trusted_folder;
 
@@ -333,13 +491,8 @@ mod tests {
     #[test]
     fn a_rename_that_fails_takes_back_the_ones_that_did_not() {
         let (folder, before) = some();
-        let files = new(&folder);
-        let mut placed = Placed { files: Vec::new(), folders: Vec::new(), changed: Vec::new() };
-        for file in files {
-            placed.make_folder_of(&file.path).unwrap();
-            placed.files.extend(prepare(file).unwrap());
-        }
-        std::fs::remove_file(&placed.files[2].temporary).unwrap();
+        let placed = begin(new(&folder), None).unwrap();
+        std::fs::remove_file(placed.files[2].temporary()).unwrap();
         assert!(placed.files[0].put_in_place().is_ok() && placed.files[1].put_in_place().is_ok());
         assert!(placed.files[2].put_in_place().is_err());
         placed.undo().unwrap();
@@ -349,10 +502,117 @@ mod tests {
     #[test]
     fn what_one_that_was_killed_left_behind_is_taken_away() {
         let (folder, before) = some();
-        for name in [".one.ussh-hostd-new", ".one.ussh-hostd-before"] {
+        // Of a file that is none of this run's as well.
+        for name in [".one.ussh-hostd-new", ".one.ussh-hostd-before", ".key.ussh-hostd-before"] {
             std::fs::write(folder.path().join(name), "half").unwrap();
         }
         drop(put(new(&folder)).unwrap());
         assert_eq!(tree(folder.path()), before);
+        // And nothing but that.
+        for name in ["one.ussh-hostd-new", ".one.ussh-hostd-newer", ".one.old"] {
+            std::fs::write(folder.path().join(name), "somebody's").unwrap();
+        }
+        let before = tree(folder.path());
+        drop(put(new(&folder)).unwrap());
+        assert_eq!(tree(folder.path()), before);
+    }
+
+    /// Files in place of a run that ends here without a word, as by SIGKILL.
+    fn killed_after(folder: &tempfile::TempDir, journal: &Path, in_place: usize) {
+        let placed = begin(new(folder), Some(journal)).unwrap();
+        for file in &placed.files[..in_place] {
+            file.put_in_place().unwrap();
+        }
+        std::mem::forget(placed);
+    }
+
+    fn undone(journal: &Path) -> Vec<PathBuf> {
+        Journal::read(journal).unwrap().unwrap().undo(journal).unwrap()
+    }
+
+    #[test]
+    fn what_was_killed_after_any_file_is_undone_by_its_journal() {
+        for in_place in 0..=3 {
+            let (folder, before) = some();
+            let journal = folder.path().join("state/enrolling.json");
+            killed_after(&folder, &journal, in_place);
+            assert_eq!(journal.metadata().unwrap().mode() & 0o777, 0o600);
+            assert_ne!(tree(folder.path()), before);
+            assert_eq!(undone(&journal), Vec::<PathBuf>::new());
+            assert_eq!(tree(folder.path()), before, "{in_place}");
+            assert!(Journal::read(&journal).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn what_was_killed_between_the_second_name_and_the_rename_is_undone() {
+        let (folder, before) = some();
+        let journal = folder.path().join("enrolling.json");
+        let placed = begin(new(&folder), Some(&journal)).unwrap();
+        std::fs::hard_link(&placed.files[0].target, placed.files[0].kept()).unwrap();
+        std::mem::forget(placed);
+        undone(&journal);
+        assert_eq!(tree(folder.path()), before);
+    }
+
+    #[test]
+    fn undoing_that_was_killed_is_done_by_the_next_one() {
+        for put_back in 0..=3 {
+            let (folder, before) = some();
+            let journal = folder.path().join("enrolling.json");
+            killed_after(&folder, &journal, 3);
+            let Journal { files, .. } = Journal::read(&journal).unwrap().unwrap();
+            for file in files.iter().rev().take(put_back) {
+                assert!(matches!(file.put_back(), Ok(Back::AsBefore)));
+            }
+            undone(&journal);
+            assert_eq!(tree(folder.path()), before, "{put_back}");
+        }
+    }
+
+    #[test]
+    fn what_somebody_has_written_meanwhile_stays_and_so_does_what_was_there_before() {
+        let (folder, _) = some();
+        let at = |name: &str| folder.path().join(name);
+        let journal = at("enrolling.json");
+        killed_after(&folder, &journal, 3);
+        for name in ["one", "a/b/two"] {
+            std::fs::write(at(name), "somebody's").unwrap();
+        }
+        assert_eq!(undone(&journal), [at("a/b/two"), at("one")]);
+        let found = ["one", "one.before-enroll", "real", "a/b/two"].map(|name| std::fs::read(at(name)).unwrap());
+        assert_eq!(found, [&b"somebody's"[..], b"old", b"old", b"somebody's"]);
+        assert!(!at(".one.ussh-hostd-before").exists());
+        // A file that was taken away is not brought back either.
+        std::fs::remove_file(at("one.before-enroll")).unwrap();
+        killed_after(&folder, &journal, 3);
+        std::fs::remove_file(at("one")).unwrap();
+        assert_eq!(undone(&journal), [at("one")]);
+        assert_eq!(
+            (at("one").exists(), std::fs::read(at("one.before-enroll")).unwrap()),
+            (false, b"somebody's".into())
+        );
+    }
+
+    #[test]
+    fn what_is_kept_or_undone_has_no_journal_any_more_and_one_that_cannot_be_undone_has() {
+        let (folder, before) = some();
+        let journal = folder.path().join("enrolling.json");
+        put_with_journal(new(&folder), &journal).unwrap().undo().unwrap();
+        assert_eq!(tree(folder.path()), before);
+        let placed = put_with_journal(new(&folder), &journal).unwrap();
+        assert!(journal.exists());
+        // Nobody can tell whose it is.
+        let one = folder.path().join("one");
+        std::fs::remove_file(&one).unwrap();
+        std::fs::create_dir(&one).unwrap();
+        assert_eq!(placed.undo().unwrap_err(), one);
+        assert!(journal.exists() && folder.path().join(".one.ussh-hostd-before").exists());
+        std::fs::remove_dir(&one).unwrap();
+        std::fs::write(&one, "new").unwrap();
+        undone(&journal);
+        assert_eq!(tree(folder.path()), before);
+        put_with_journal(new(&folder), &journal).unwrap().complete().unwrap();
+        assert!(!journal.exists() && tree(folder.path()).iter().filter(|f| f.4 == b"new").count() == 3);
     }
 }

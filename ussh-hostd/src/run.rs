@@ -34,11 +34,12 @@ use crate::cell::{Cell, Killed};
 use crate::chores::Chores;
 use crate::config::Config;
 use crate::connection::{Connection, Told};
+use crate::cut_short;
 use crate::look::{Answer, Lookers, NotRenewed};
 use crate::report::{Report, Severity, span};
 use crate::session::{Event, Now, Session};
 use crate::spool::{ConnectionId, Found, Spool};
-use crate::start::{RunError, lock, raise_descriptor_limit};
+use crate::start::{RunError, lock, raise_descriptor_limit, tell_ready};
 use crate::terms::LoginTerms;
 use crate::trust::{Reload, TrustStore};
 use crate::trust_note;
@@ -60,7 +61,11 @@ pub fn run(config: &Config, path: Option<&Path>) -> Result<(), RunError> {
     spool.make().map_err(|source| RunError::File { path: config.spool.clone(), source })?;
     let _lock = lock(&config.lock_file())?;
     raise_descriptor_limit();
-    Daemon::new(config, path, spool)?.serve(&signals)
+    // sshd waits for it at boot.
+    cut_short::undo_at_start(config, &Report::new());
+    let mut daemon = Daemon::new(config, path, spool)?;
+    tell_ready();
+    daemon.serve(&signals)
 }
 
 /// A connection that is held.

@@ -20,9 +20,11 @@ use ussh_core::revoked::{RevokedError, RevokedKeys};
 use ussh_core::trusted_file::{TrustedFileError, read_trusted};
 
 use crate::config::{Config, DEFAULT_PATH, Source, SyncConfig};
+use crate::cut_short;
 use crate::enrolment::{Enrolment, EnrolmentError};
 use crate::glass::with_pinned;
 use crate::pinned::{FeedPin, PinnedError};
+use crate::place::journal::JournalError;
 use crate::place::{self, NewFile, PlaceError};
 use crate::source::{SourceError, fetch};
 use crate::trust::{MAX_CA_FILE, MAX_REVOKED};
@@ -119,6 +121,14 @@ pub enum SyncError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// What an enrolment has left that was killed cannot be undone.
+    #[error("an enrolment was cut short, and cannot be undone: {problem}. Put right what it names, or remove {}; nothing was changed", journal.display())]
+    CutShort {
+        /// Why not.
+        problem: JournalError,
+        /// Its journal.
+        journal: PathBuf,
     },
     /// Nothing is in place of the old files.
     #[error("{0}")]
@@ -292,19 +302,21 @@ pub fn check_pinned(pinned: &[PublicKey], cas: &TrustedCas, revoked: Option<&Rev
     }
 }
 
-/// Held by whoever replaces trusted files or host certificates.
+/// Held by whoever replaces trusted files or host certificates. An enrolment that was cut short is undone then.
 /// # Errors
-/// [`SyncError::Busy`], [`SyncError::Lock`]
+/// [`SyncError::Busy`], [`SyncError::Lock`], [`SyncError::CutShort`]
 pub fn lock(config: &Config) -> Result<File, SyncError> {
     let path = config.sync_lock_file();
     let failed = |source| SyncError::Lock { path: path.clone(), source };
     crate::spool::Spool::new(&config.spool).make().map_err(failed)?;
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(SyncError::Busy(path)),
-        Err(std::fs::TryLockError::Error(e)) => Err(failed(e)),
+        Ok(()) => {}
+        Err(std::fs::TryLockError::WouldBlock) => return Err(SyncError::Busy(path)),
+        Err(std::fs::TryLockError::Error(e)) => return Err(failed(e)),
     }
+    cut_short::undo(config).map_err(|problem| SyncError::CutShort { problem, journal: cut_short::journal(config) })?;
+    Ok(file)
 }
 
 fn check_user_ca(folder: &Path, target: &Path) -> Result<Checked, SyncError> {

@@ -3,6 +3,7 @@
 //! One world for all: each test has hosts of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod cut_short;
 mod fed;
 mod glass;
 mod glass_forged;
@@ -24,7 +25,9 @@ const INCLUDE: &str = "Include /etc/ssh/sshd_config.d/*.conf\n";
 const ED25519: &str = "/etc/ssh/ssh_host_ed25519_key";
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
-    let hosts = ["new1", "new2", "new3", "new4", "new5", "new6", "new7", "new8", "new9", "new10", "twin"];
+    let hosts = [
+        "new1", "new2", "new3", "new4", "new5", "new6", "new7", "new8", "new9", "new10", "twin", "cut1", "cut2", "cut3",
+    ];
     let hosts = hosts.map(str::to_owned).into_iter().chain((1..=8).map(|n| format!("glass{n}")));
     let plan = WorldPlan::new("enrolled")
         .without_servers()

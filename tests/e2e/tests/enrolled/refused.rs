@@ -5,7 +5,7 @@ use ussh_e2e::lab::{Host, SSHD_CONFIG};
 use super::{DROP_IN, ED25519, INCLUDE, WORLD, enroll, hostd, outcomes, prepare, token};
 
 /// Every file that an enrolment could have to do with, with its contents, its mode and its own times, and every folder; but for our folder in /run, which a package makes.
-fn tree(host: &Host) -> String {
+pub fn tree(host: &Host) -> String {
     let script = "cd /; mkdir -p var/lib/ussh-hostd; { find etc root run var/lib/ussh-hostd -xdev -path run/ussh-hostd -prune -o -type d -printf '%p %M %U %G\\n' -o -printf '%p %M %U %G %s %i %T@ %l\\n'; \
                   find etc root var/lib/ussh-hostd -xdev -type f -print0 | xargs -0 sha256sum; } | sort";
     host.script(script).unwrap().stdout
