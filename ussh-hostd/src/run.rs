@@ -26,6 +26,7 @@ use ussh_core::clock::UnixTime;
 use ussh_core::decision::Accepted;
 use ussh_core::record::SessionRecord;
 use ussh_os::births::Births;
+use ussh_os::notify::Notify;
 use ussh_os::process;
 
 use self::freezing::Frozen;
@@ -39,7 +40,7 @@ use crate::look::{Answer, Lookers, NotRenewed};
 use crate::report::{Report, Severity, span};
 use crate::session::{Event, Now, Session};
 use crate::spool::{ConnectionId, Found, Spool};
-use crate::start::{RunError, lock, raise_descriptor_limit, tell_ready};
+use crate::start::{RunError, lock, raise_descriptor_limit};
 use crate::terms::LoginTerms;
 use crate::trust::{Reload, TrustStore};
 use crate::trust_note;
@@ -64,7 +65,7 @@ pub fn run(config: &Config, path: Option<&Path>) -> Result<(), RunError> {
     // sshd waits for it at boot.
     cut_short::undo_at_start(config, &Report::new());
     let mut daemon = Daemon::new(config, path, spool)?;
-    tell_ready();
+    daemon.notify.ready();
     daemon.serve(&signals)
 }
 
@@ -129,6 +130,8 @@ struct Daemon {
     unreadable: BTreeSet<ConnectionId>,
     foreign: BTreeSet<String>,
     next_scan: Duration,
+    /// The service manager, which starts anew what does not come round.
+    notify: Notify,
 }
 
 impl Daemon {
@@ -151,6 +154,7 @@ impl Daemon {
             unreadable: BTreeSet::new(),
             foreign: BTreeSet::new(),
             next_scan: Duration::ZERO,
+            notify: Notify::new(None),
             spool,
         })
     }
@@ -168,10 +172,12 @@ impl Daemon {
         }
         loop {
             self.pass_time();
+            self.notify.alive(Instant::now());
             let ready = self.wait(signals)?;
             while let Some(asked) = signals.next() {
                 match asked {
                     Asked::Stop => {
+                        self.notify.stopping();
                         self.report.line(Severity::Info, &self.farewell());
                         return Ok(());
                     }
@@ -208,6 +214,9 @@ impl Daemon {
         let mut timeout = due.map_or(scan, |d| d.min(scan)).min(chore);
         if self.held.values().any(|h| h.last_word.is_some()) {
             timeout = timeout.min(LAST_WORD_EVERY);
+        }
+        if let Some(next) = self.notify.next_instant() {
+            timeout = timeout.min(next.saturating_duration_since(Instant::now()));
         }
         for kill_at in self.unfinished.values().filter_map(|u| u.kill_at) {
             timeout = timeout.min(kill_at.saturating_sub(now.elapsed));

@@ -2,10 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -62,17 +59,6 @@ pub fn lock(path: &Path) -> Result<File, RunError> {
     let id = format!("{pid}-{}\n", process::start_time(pid).map_err(failed)?);
     file.set_len(0).and_then(|()| file.write_all(id.as_bytes())).map_err(failed)?;
     Ok(file)
-}
-
-/// Tells the service manager, if one waits for it, that the daemon is ready (sd_notify(3)).
-pub fn tell_ready() {
-    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let address = match name.as_bytes().strip_prefix(b"@") {
-        Some(name) => SocketAddr::from_abstract_name(name),
-        None => SocketAddr::from_pathname(&name),
-    };
-    // Nobody there: the manager says so when it has waited long enough.
-    let _ = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address));
 }
 
 /// Every connection costs a descriptor or a few.

@@ -12,6 +12,7 @@ pub mod detached;
 pub mod file_size;
 pub mod interrupt;
 pub mod locked;
+pub mod notify;
 #[cfg(any(feature = "pam-application", feature = "pam-module"))]
 mod pam_abi;
 #[cfg(feature = "pam-application")]

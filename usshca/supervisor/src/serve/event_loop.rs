@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use ussh_os::notify::Notify;
 
 use crate::admin::utc;
 use crate::child::LogPipe;
@@ -21,7 +22,6 @@ use crate::serve::connection::Connection;
 use crate::serve::counters::Counters;
 use crate::serve::desk::Desk;
 use crate::serve::doors::Throttling;
-use crate::serve::notify::Notify;
 use crate::serve::penalties::Penalties;
 use crate::serve::publisher::Publisher;
 use crate::serve::signer::Signer;

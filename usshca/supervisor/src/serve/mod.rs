@@ -13,7 +13,6 @@ mod event_loop;
 mod exposition;
 mod liveness;
 pub mod max_startups;
-mod notify;
 mod own_socket;
 pub mod penalties;
 mod publisher;
@@ -27,6 +26,7 @@ mod worker;
 use std::net::TcpListener;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use ussh_os::notify::Notify;
 use ussh_os::process;
 use ussh_os::resident::give_back_start_up;
 use ussh_os::seqpacket::SeqPacketListener;
@@ -40,7 +40,6 @@ use crate::prepare::{Base, HostIdentity};
 
 use self::desk::Desk;
 use self::event_loop::EventLoop;
-use self::notify::Notify;
 use self::signer::Signer;
 
 /// Mode of the admin socket: its owner alone may connect (and the signer asks the kernel who did).

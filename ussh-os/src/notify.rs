@@ -18,7 +18,8 @@ pub struct Notify {
 }
 
 impl Notify {
-    /// By the environment that it gave us.
+    /// By the environment that it gave us; `ready_fd` gets the newline.
+    #[must_use]
     pub fn new(ready_fd: Option<OwnedFd>) -> Self {
         let manager = std::env::var_os("NOTIFY_SOCKET").and_then(|name| address(name.as_bytes()));
         let pid = std::env::var("WATCHDOG_PID").ok();
@@ -27,7 +28,7 @@ impl Notify {
         Notify { ready_fd, manager, watchdog: every.map(|every| (every, Instant::now())) }
     }
 
-    /// The CA serves.
+    /// All is there.
     pub fn ready(&mut self) {
         if let Some(descriptor) = self.ready_fd.take() {
             // One who waits no longer is nobody's concern.
@@ -36,17 +37,18 @@ impl Notify {
         self.say("READY=1");
     }
 
-    /// It reads its policy again; [`Self::ready`] follows.
+    /// It reads its configuration again; [`Self::ready`] follows.
     pub fn reloading(&self) {
         self.say("RELOADING=1");
     }
 
-    /// It lets nobody in any more.
+    /// It is about to end.
     pub fn stopping(&self) {
         self.say("STOPPING=1");
     }
 
     /// When [`Self::alive`] has to be called.
+    #[must_use]
     pub fn next_instant(&self) -> Option<Instant> {
         self.watchdog.map(|(_, next)| next)
     }
@@ -100,8 +102,7 @@ mod tests {
 
     #[test]
     fn the_manager_hears_each_state_and_life_no_more_often_than_it_asked() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
+        let path = std::env::temp_dir().join(format!("ussh-os-notify-{}", std::process::id()));
         let manager = UnixDatagram::bind(&path).unwrap();
         manager.set_nonblocking(true).unwrap();
         let hear = || {
@@ -110,6 +111,7 @@ mod tests {
         };
         let (start, every) = (Instant::now(), Duration::from_secs(5));
         let manager_address = address(path.as_os_str().as_bytes());
+        assert!(manager_address.is_some());
         let mut notify = Notify { ready_fd: None, manager: manager_address, watchdog: Some((every, start)) };
         notify.ready();
         notify.reloading();
@@ -121,5 +123,6 @@ mod tests {
             notify.alive(start + Duration::from_secs(at));
             assert_eq!(hear().is_some(), alive, "{at}");
         }
+        std::fs::remove_file(&path).unwrap();
     }
 }
