@@ -1,14 +1,14 @@
 //! Break-glass on this host: what sshd trusts, and telling everybody of each use: terminals, the hook, the CA.
 //!
 //! Each use is a file `ID.json` (`ussh_core::break_glass`) until all know of it, then `ID.done` for as long as its session lives. `ID.wall`, `ID.hook` and `ID.ca` say who knows already, so that nobody is told twice
-//! by a run that was killed, unless between the telling and its mark; the CA takes one use once. Process: `ussh-hostd report`, a run of its own, which waits for hook and network in the daemon's place.
+//! by a run that was killed, unless between the telling and its mark; the CA takes one use once. `ID.hook-failed` and `ID.ca-failed` say who could not be told, and when: such a use comes behind those that were not tried yet. Process: `ussh-hostd report`, a run of its own, which waits for hook and network in the daemon's place.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use ussh_core::break_glass::{MARK, MAX_NOTE, Note, is_id};
 use ussh_core::ca_file::is_marked;
@@ -19,7 +19,7 @@ use ussh_core::trusted_file::read_trusted;
 use ussh_os::account::Account;
 use ussh_os::process;
 
-use crate::ca_ssh::CaServer;
+use crate::ca_ssh::{CaError, CaServer};
 use crate::child::{Bounds, program, run};
 use crate::config::Config;
 use crate::connection::Connection;
@@ -30,8 +30,12 @@ use crate::spool::{ConnectionId, Found, Spool};
 
 /// How long the hook may take, and most that it may say, bytes.
 const HOOK: Bounds = Bounds { time: Duration::from_secs(60), bytes: 64 * 1024 };
+/// How long a run begins hooks, and then tells the CA of uses one by one: the last of each may go on for its own bound.
+const RUN: Duration = Duration::from_secs(180);
 /// From when on a use that somebody does not know of is an alarm, seconds.
 const LATE: u64 = 600;
+/// How far a use may lie ahead of the clock, seconds: further, it was noted by a clock that was wrong.
+const AHEAD: u64 = 60;
 
 /// The text of a CA file with the pinned keys behind, marked, and without any that was marked before.
 pub fn with_pinned(data: &[u8], pinned: &[PublicKey]) -> Vec<u8> {
@@ -53,22 +57,38 @@ pub struct Waiting {
     pub since: Option<UnixTime>,
     /// How many uses.
     pub count: usize,
+    /// When the newest of them was opened.
+    newest: Option<UnixTime>,
+    /// How long the oldest has waited by the clock since boot, at least.
+    age: Duration,
 }
 
 impl Waiting {
     /// Looks.
     pub fn read(config: &Config) -> io::Result<Self> {
         let notes = notes(&config.break_glass_folder())?;
+        let boot_id = process::boot_id().unwrap_or_default();
+        let opened = || notes.iter().filter_map(|(_, note)| Some(note.as_ref()?.opened));
         Ok(Waiting {
-            since: notes.iter().filter_map(|(_, note)| Some(note.as_ref()?.opened)).min(),
+            since: opened().min(),
             count: notes.len(),
+            newest: opened().max(),
+            age: notes.iter().map(|(id, _)| waited(id, &boot_id)).max().unwrap_or_default(),
         })
     }
 
-    /// Whether somebody must hear of it.
+    /// Whether somebody must hear of it: by the wall clock, which may have been wrong then or now, or by the one since boot.
     pub fn is_late(&self, now: UnixTime) -> bool {
-        self.count > 0 && self.since.is_none_or(|since| now.0.saturating_sub(since.0) >= LATE)
+        let is_old = self.since.is_none_or(|since| now.0.saturating_sub(since.0) >= LATE);
+        let is_ahead = self.newest.is_some_and(|newest| newest.0.saturating_sub(now.0) > AHEAD);
+        self.count > 0 && (is_old || is_ahead || self.age.as_secs() >= LATE)
     }
+}
+
+/// How long ago the connection of a use began, at least: since this boot, if it was before.
+fn waited(id: &str, boot_id: &str) -> Duration {
+    let connection = id.strip_prefix(boot_id).and_then(|rest| ConnectionId::parse(rest.strip_prefix('-')?));
+    process::age(connection.map_or(0, |connection| connection.start_time)).unwrap_or_default()
 }
 
 /// By name; `None`: it does not read.
@@ -100,14 +120,14 @@ pub enum ReportError {
     Left(Vec<String>),
 }
 
-/// Tells whoever does not know. What it did, for people.
+/// Tells whoever does not know, within some eight minutes. What it did, for people.
 /// # Errors
 /// [`ReportError`]; what is not done stays to be done.
 pub fn report(config: &Config) -> Result<Vec<String>, ReportError> {
-    report_within(config, HOOK)
+    report_within(config, HOOK, RUN)
 }
 
-fn report_within(config: &Config, hook: Bounds) -> Result<Vec<String>, ReportError> {
+fn report_within(config: &Config, hook: Bounds, time: Duration) -> Result<Vec<String>, ReportError> {
     let folder = config.break_glass_folder();
     let failed = |e| ReportError::Folder(folder.clone(), e);
     let lock = match File::open(&folder) {
@@ -115,7 +135,7 @@ fn report_within(config: &Config, hook: Bounds) -> Result<Vec<String>, ReportErr
         other => other.map_err(failed)?,
     };
     lock.try_lock().map_err(|_| ReportError::Busy)?;
-    let mut queue = Queue { config, hook, folder: folder.clone(), told: Vec::new(), problems: Vec::new() };
+    let mut queue = Queue { config, hook, time, folder: folder.clone(), told: Vec::new(), problems: Vec::new() };
     let all = notes(&folder).map_err(failed)?;
     queue
         .problems
@@ -138,9 +158,30 @@ fn report_within(config: &Config, hook: Bounds) -> Result<Vec<String>, ReportErr
     if queue.problems.is_empty() { Ok(queue.told) } else { Err(ReportError::Left(queue.problems)) }
 }
 
+/// Why the CA does not know of some uses.
+#[derive(Debug, thiserror::Error)]
+enum Untold {
+    /// It may be about these uses.
+    #[error("{0}")]
+    Refused(String),
+    /// It is most likely about no use.
+    #[error("{0}")]
+    NoWay(String),
+}
+
+fn report_to(enrolment: &Enrolment, known_hosts: &Path, notes: Vec<String>) -> Result<(), Untold> {
+    let keys = enrolment.keys.iter().map(|path| read_private(path)).collect::<Result<Vec<_>, _>>();
+    let keys = keys.map_err(|e| Untold::NoWay(e.to_string()))?;
+    CaServer::of(enrolment, known_hosts).report(Exchange::break_glass(notes, keys)).map_err(|e| match e {
+        CaError::Exchange(_) => Untold::Refused(e.to_string()),
+        CaError::Ssh(_) | CaError::NoWay(_) => Untold::NoWay(e.to_string()),
+    })
+}
+
 struct Queue<'c> {
     config: &'c Config,
     hook: Bounds,
+    time: Duration,
     folder: PathBuf,
     told: Vec<String>,
     problems: Vec<String>,
@@ -181,21 +222,41 @@ impl Queue<'_> {
         self.mark(note, "wall");
     }
 
-    /// One that fails keeps the others from theirs until the next run: it may take a minute each.
+    /// Those that somebody does not know of: first those that were not tried, the oldest first; then those that failed, what failed longest ago first.
+    fn waiting<'n>(&self, notes: &'n [Note], whom: &str) -> Vec<&'n Note> {
+        let mut waiting: Vec<&Note> = notes.iter().filter(|note| !self.knows(note, whom)).collect();
+        waiting.sort_by_key(|note| (self.failed(note, whom), note.opened.0));
+        waiting
+    }
+
+    /// When somebody could not be told; `None`: that was not tried, or went well.
+    fn failed(&self, note: &Note, whom: &str) -> Option<SystemTime> {
+        self.file(&note.id, &format!("{whom}-failed")).metadata().and_then(|mark| mark.modified()).ok()
+    }
+
+    /// Each is tried, whatever became of the one before, as long as there is time: one may take a minute.
     fn hooks(&mut self, notes: &[Note]) {
         if self.config.break_glass.hook.is_empty() {
             return;
         }
-        for note in notes {
-            if self.knows(note, "hook") {
-                continue;
+        let begun = Instant::now();
+        let waiting = self.waiting(notes, "hook");
+        for (done, note) in waiting.iter().enumerate() {
+            if begun.elapsed() >= self.time {
+                let left = waiting.len() - done;
+                return self
+                    .problems
+                    .push(format!("break_glass_hook: no time for {left} uses, which come first in the next run"));
             }
             match self.run_hook(note) {
                 Ok(()) => {
                     self.told.push(format!("{}: the hook has run", note.id));
                     self.mark(note, "hook");
                 }
-                Err(why) => return self.problems.push(format!("break_glass_hook: {why}")),
+                Err(why) => {
+                    self.problems.push(format!("break_glass_hook: {why}"));
+                    self.mark(note, "hook-failed");
+                }
             }
         }
     }
@@ -226,27 +287,47 @@ impl Queue<'_> {
     }
 
     fn reports(&mut self, notes: &[Note]) {
-        let open: Vec<&Note> = notes.iter().filter(|note| !self.knows(note, "ca")).collect();
-        for part in open.chunks(MAX_NOTES) {
-            match self.tell_ca(part) {
+        let waiting = self.waiting(notes, "ca");
+        if waiting.is_empty() {
+            return;
+        }
+        let file = known_hosts(&self.config.state);
+        match Enrolment::read(&self.config.state) {
+            Ok(enrolment) => self.tell_ca(&waiting, |notes| report_to(&enrolment, &file, notes)),
+            Err(why) => self.problems.push(format!("the CA does not have it: {why}")),
+        }
+    }
+
+    /// Many at once; those of a report that failed, one by one. Where there is no way to the CA no more is tried: the next run begins with others, in case it was about these.
+    fn tell_ca(&mut self, notes: &[&Note], mut report: impl FnMut(Vec<String>) -> Result<(), Untold>) {
+        let begun = Instant::now();
+        let (failed, new): (Vec<&Note>, Vec<&Note>) = notes.iter().partition(|note| self.failed(note, "ca").is_some());
+        let mut parts: VecDeque<Vec<&Note>> = new.chunks(MAX_NOTES).map(<[_]>::to_vec).collect();
+        parts.extend(failed.into_iter().map(|note| vec![note]));
+        while let Some(part) = parts.pop_front() {
+            if begun.elapsed() >= self.time {
+                let left = part.len() + parts.iter().map(Vec::len).sum::<usize>();
+                return self.problems.push(format!("the CA: no time for {left} uses"));
+            }
+            match report(part.iter().map(|note| note.to_json()).collect()) {
                 Ok(()) => {
                     for note in part {
                         self.told.push(format!("{}: the CA has it", note.id));
                         self.mark(note, "ca");
                     }
                 }
-                Err(why) => return self.problems.push(format!("the CA does not have it: {why}")),
+                Err(Untold::Refused(_)) if part.len() > 1 => parts.extend(part.into_iter().map(|note| vec![note])),
+                Err(why) => {
+                    self.problems.push(format!("the CA does not have it: {why}"));
+                    for note in part {
+                        self.mark(note, "ca-failed");
+                    }
+                    if matches!(why, Untold::NoWay(_)) {
+                        return;
+                    }
+                }
             }
         }
-    }
-
-    fn tell_ca(&self, notes: &[&Note]) -> Result<(), String> {
-        let enrolment = Enrolment::read(&self.config.state).map_err(|e| e.to_string())?;
-        let keys = enrolment.keys.iter().map(|path| read_private(path));
-        let keys = keys.collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
-        let file = known_hosts(&self.config.state);
-        let notes = notes.iter().map(|note| note.to_json()).collect();
-        CaServer::of(&enrolment, &file).report(Exchange::break_glass(notes, keys)).map_err(|e| e.to_string())
     }
 
     /// What is done is remembered while its session lives: ussh-hostd would take it for new.
@@ -260,7 +341,7 @@ impl Queue<'_> {
                     .strip_prefix(&format!("{boot_id}-"))
                     .and_then(ConnectionId::parse)
                     .is_some_and(|connection| connection.lives()),
-                "wall" | "hook" | "ca" => !names.contains(&format!("{id}.json")),
+                "wall" | "hook" | "ca" | "hook-failed" | "ca-failed" => !names.contains(&format!("{id}.json")),
                 _ => false,
             };
             if is_over {

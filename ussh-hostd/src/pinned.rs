@@ -107,7 +107,10 @@ impl FeedPin {
     pub fn remembered(state: &Path) -> Result<Option<Self>, PinnedError> {
         let path = state.join(FILE);
         let data = match read_trusted(&path, MAX_FILE) {
-            Err(TrustedFileError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            // A symbolic link to nowhere is not none: a key was pinned once.
+            Err(TrustedFileError::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound && path.symlink_metadata().is_err() =>
+            {
                 return Ok(None);
             }
             other => other?,
@@ -178,6 +181,10 @@ mod tests {
         assert_eq!(FeedPin::read(folder.path(), &sync).unwrap().unwrap(), pin);
         std::fs::write(folder.path().join(FILE), "{}").unwrap();
         assert!(FeedPin::read(folder.path(), &sync).is_err(), "torn is not the same as none");
+        std::fs::remove_file(folder.path().join(FILE)).unwrap();
+        std::os::unix::fs::symlink("/nonexistent", folder.path().join(FILE)).unwrap();
+        let error = FeedPin::read(folder.path(), &sync).unwrap_err().to_string();
+        assert!(error.contains(FILE), "a link to nowhere is not the same as none: {error}");
     }
 
     #[test]

@@ -13,6 +13,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, sysconf};
 
 use crate::seqpacket::wait_readable;
 
@@ -67,6 +69,18 @@ pub fn host_name() -> String {
 /// No such process.
 pub fn start_time(pid: u32) -> io::Result<u64> {
     Stat::of(pid).map(|stat| stat.start_time)
+}
+
+/// How long ago a process with this start time (field 22 of /proc/PID/stat) was started: by the clock that counts since boot, sleep included, which nobody sets.
+/// # Errors
+/// The system does not say how long a tick is.
+pub fn age(start_time: u64) -> io::Result<Duration> {
+    let per_second =
+        sysconf(SysconfVar::CLK_TCK)?.and_then(|ticks| u64::try_from(ticks).ok()).filter(|ticks| *ticks > 0);
+    let per_second = per_second.ok_or(io::ErrorKind::Unsupported)?;
+    let since_boot = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME)?);
+    let started = Duration::from_millis(start_time.saturating_mul(1000) / per_second);
+    Ok(since_boot.saturating_sub(started))
 }
 
 /// What /proc/PID/stat says of a process.

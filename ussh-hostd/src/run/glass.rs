@@ -5,6 +5,7 @@ use std::time::Duration;
 use ussh_core::break_glass::{Note, read_keys};
 use ussh_core::certificate::Certificate;
 use ussh_core::record::SessionRecord;
+use ussh_os::process;
 
 use super::Daemon;
 use crate::report::Severity;
@@ -44,7 +45,37 @@ impl Daemon {
             Some(login) => Some(self.config.break_glass.limit).filter(|_| self.is_break_glass(login)),
             None => self.config.without_certificate_limit.filter(|_| record.certificate.is_none()),
         }?;
-        // One that was opened in the future has just been opened.
-        Some(whole.saturating_sub(self.now().wall.saturating_sub(Duration::from_secs(record.opened.0))))
+        Some(left(whole, record, self.now().wall))
+    }
+}
+
+/// What is left of a limit. A session is as old as the wall clock says or, if that is more, as its connection is by the clock since boot: whoever sets the wall clock back has no more of it after a restart of ours.
+fn left(whole: Duration, record: &SessionRecord, now: Duration) -> Duration {
+    let by_wall = now.saturating_sub(Duration::from_secs(record.opened.0));
+    // Without that clock there is the other one alone.
+    let since_boot = process::age(record.start_time).unwrap_or_default();
+    whole.saturating_sub(by_wall.max(since_boot))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use ussh_core::clock::UnixTime;
+
+    use super::*;
+    use crate::test_support::{from_now, record_of, this_process};
+
+    #[test]
+    fn a_session_that_was_opened_by_a_clock_that_was_ahead_is_as_old_as_its_connection() {
+        let (now, ahead) = (Duration::from_secs(from_now(0).0), from_now(1_000_000));
+        // Started with the machine, which has been up for longer than this.
+        let old = SessionRecord { start_time: 0, opened: ahead, ..record_of(this_process(), None) };
+        assert_eq!(left(Duration::from_secs(1), &old, now), Duration::ZERO);
+        let new = SessionRecord { opened: ahead, ..record_of(this_process(), None) };
+        let whole = Duration::from_secs(1_000_000);
+        assert!((whole / 2..=whole).contains(&left(whole, &new, now)));
+        // The wall clock counts too: it may have gone on while the machine was another one's image.
+        let opened = UnixTime(from_now(0).0 - 600_000);
+        assert!(left(whole, &SessionRecord { opened, ..new }, now) <= Duration::from_secs(400_000));
     }
 }

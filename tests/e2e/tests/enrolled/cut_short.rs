@@ -133,7 +133,7 @@ fn killed_before_sshd_says_no_it_does_not_keep_sshd_from_starting_for_good() {
 }
 
 #[test]
-fn the_service_manager_is_told_when_what_was_cut_short_is_undone() {
+fn the_service_manager_is_told_when_what_was_cut_short_is_undone_and_that_the_daemon_comes_round() {
     const LISTENER: &str = "use Socket; $| = 1; socket(my $s, PF_UNIX, SOCK_DGRAM, 0) or die; bind($s, sockaddr_un($ARGV[0])) or die; \
                             print \"bound\\n\"; recv($s, my $said, 4096, 0); print $said, -e $ARGV[1] ? ' too early' : ' in time', \"\\n\";";
     let _watch = WORLD.lab().watch();
@@ -143,7 +143,10 @@ fn the_service_manager_is_told_when_what_was_cut_short_is_undone() {
     let manager = host.command(["perl", "-e", LISTENER, "/run/notify.sock", JOURNAL]).spawn().unwrap();
     manager.wait_for_output("bound", SOON).unwrap();
     let daemon = confined(&["ussh-hostd", "run"]);
-    host.command(daemon).env("NOTIFY_SOCKET", "/run/notify.sock").service("ussh-hostd").unwrap();
+    // Microseconds: it has to be heard of twice in them.
+    let daemon = host.command(daemon).env("NOTIFY_SOCKET", "/run/notify.sock").env("WATCHDOG_USEC", "1000000");
+    daemon.service("ussh-hostd").unwrap();
     manager.wait_for_output("READY=1 in time", SOON).unwrap();
+    manager.wait_for_output("WATCHDOG=1 no. 3", SOON).unwrap();
     host.stop_service("ussh-hostd").unwrap();
 }

@@ -26,7 +26,8 @@ const ED25519: &str = "/etc/ssh/ssh_host_ed25519_key";
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
     let hosts = [
-        "new1", "new2", "new3", "new4", "new5", "new6", "new7", "new8", "new9", "new10", "twin", "cut1", "cut2", "cut3",
+        "new1", "new2", "new3", "new4", "new5", "new6", "new7", "new8", "new9", "new10", "back", "twin", "cut1",
+        "cut2", "cut3",
     ];
     let hosts = hosts.map(str::to_owned).into_iter().chain((1..=8).map(|n| format!("glass{n}")));
     let plan = WorldPlan::new("enrolled")
@@ -286,4 +287,35 @@ fn a_session_is_listed_as_it_comes_and_ends_when_an_administrator_says_so() {
     assert!(going_on.run("echo still here").unwrap().contains("still here"));
     let metrics = hostd(&host, "status --metrics").ok().unwrap().stdout;
     assert!(metrics.contains("ussh_hostd_sessions{state=\"live\"} 1\n"), "{metrics}");
+}
+
+#[test]
+fn the_way_back_leaves_an_enrolled_host_to_plain_keys_even_without_the_revocation_list() {
+    let _watch = WORLD.lab().watch();
+    let readme = include_str!("../../../../README.md");
+    let way_back = readme.split_once("**The way back,** for all of it:").unwrap().1;
+    let removals: Vec<&str> =
+        way_back.lines().skip(2).take_while(|line| line.starts_with("    ")).map(str::trim).collect();
+    let removals: Vec<&str> = removals.into_iter().filter(|line| line.starts_with("rm ")).collect();
+    let host = prepare("back");
+    WORLD.make_way_in("alice", "back").unwrap();
+    enroll(&host, "", &token("back")).ok().unwrap();
+    let agent = WORLD.new_agent("alice").unwrap();
+    // Without its certificate the host is one that nobody knows.
+    let options = "-o BatchMode=yes -o StrictHostKeyChecking=accept-new";
+    let gets_in = || agent.sh(&format!("{} {options} back id -un </dev/null", ussh_e2e::WAY_IN)).unwrap();
+    assert_eq!(gets_in().stdout, "alice\n");
+    let lists = "/etc/ssh/trusted_user_ca /etc/ssh/revoked_keys";
+    host.script(&format!("mkdir /root/kept && mv {lists} /root/kept")).unwrap();
+    assert!(!gets_in().status.success(), "the list may be gone while sshd is told of it");
+    host.script("mv /root/kept/* /etc/ssh").unwrap();
+    host.script(&format!("set -e\n{}\nsshd -t\nkill -HUP $(cat /run/sshd.pid)", removals.join("\n"))).unwrap();
+    host.script(&format!("rm {lists} /etc/ssh/ssh_host_*_key-cert.pub && sshd -t")).unwrap();
+    let mut said = String::new();
+    let is_in = || {
+        let output = gets_in();
+        said = output.stderr;
+        output.stdout == "alice\n"
+    };
+    wait_until(SOON, "the plain key to get in", is_in).unwrap_or_else(|e| panic!("{e}: {said}"));
 }
