@@ -134,8 +134,9 @@ fn killed_before_sshd_says_no_it_does_not_keep_sshd_from_starting_for_good() {
 
 #[test]
 fn the_service_manager_is_told_when_what_was_cut_short_is_undone_and_that_the_daemon_comes_round() {
-    const LISTENER: &str = "use Socket; $| = 1; socket(my $s, PF_UNIX, SOCK_DGRAM, 0) or die; bind($s, sockaddr_un($ARGV[0])) or die; \
-                            print \"bound\\n\"; recv($s, my $said, 4096, 0); print $said, -e $ARGV[1] ? ' too early' : ' in time', \"\\n\";";
+    const LISTENER: &str = r#"use Socket; $| = 1; socket(my $s, PF_UNIX, SOCK_DGRAM, 0) or die; bind($s, sockaddr_un($ARGV[0])) or die;
+        print "bound\n"; recv($s, my $said, 4096, 0); print $said, -e $ARGV[1] ? " too early" : " in time", "\n";
+        for (1 .. 3) { recv($s, $said, 4096, 0); print "$said no. $_\n" }"#;
     let _watch = WORLD.lab().watch();
     let host = prepare("cut3");
     host.write_file("/etc/ssh/sshd_config", 0o644, usual()).unwrap();
