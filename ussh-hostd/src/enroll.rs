@@ -28,6 +28,8 @@ use crate::pinned::FeedPin;
 use crate::place::{self, NewFile, PlaceError, Placed};
 use crate::sshd::{self, SshdError};
 use crate::sync::{SyncError, check_pinned, lock};
+use crate::undisturbed::Undisturbed;
+use crate::unread;
 
 /// Where sshd is told of it.
 pub const DROP_IN: &str = "/etc/ssh/sshd_config.d/ussh-host.conf";
@@ -135,7 +137,8 @@ pub fn enroll(config: &Config, wish: Wish) -> Result<Vec<String>, EnrollError> {
     refuse_a_copy(config, new_keys || same_machine)?;
     let keys = take_keys(keys, new_keys)?;
     if keys.iter().any(|key| key.path.exists()) {
-        sshd::test().map_err(|e| EnrollError::Before(Box::new(e)))?;
+        let found = sshd::test().and_then(|()| sshd::effective()).and_then(|effective| effective.running());
+        found.map_err(|e| EnrollError::Before(Box::new(e)))?;
     }
 
     let private = || keys.iter().map(|key| copy_of(&key.private)).collect::<Result<Vec<_>, _>>();
@@ -165,11 +168,14 @@ pub fn enroll(config: &Config, wish: Wish) -> Result<Vec<String>, EnrollError> {
     files.push(NewFile::public(DROP_IN, drop_in(config, &paths)));
 
     let mut told = told_of(granted);
+    let undisturbed = Undisturbed::begin();
     let placed = place::put(files)?;
     told.push(match take_up(placed, config, &paths)? {
         true => "sshd has read it".to_owned(),
         false => "sshd does not run: it goes by it when it is started".to_owned(),
     });
+    drop(undisturbed);
+    unread::clear(&config.state);
     if let Err(e) = pending.confirm() {
         told.push(format!("the CA was not told that all is in place, and says so in its inventory: {e}"));
     }

@@ -11,9 +11,11 @@ use crate::config::Config;
 use crate::enroll::{EnrollError, certificate_files, read_private};
 use crate::enrolment::{Enrolment, EnrolmentError, known_hosts, machine_id};
 use crate::host_key::HostKey;
-use crate::place::{self, PlaceError};
+use crate::place::{self, NewFile, PlaceError, Placed};
 use crate::sshd::{self, SshdError};
 use crate::sync::{SyncError, lock};
+use crate::undisturbed::Undisturbed;
+use crate::unread;
 
 /// Why the old certificates are still there.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,9 @@ pub enum RenewError {
         /// The file.
         mixed: PathBuf,
     },
+    /// They are in place, and sshd is not known to have read them.
+    #[error("the new certificates are in place, but sshd has yet to read them: {0}")]
+    Unread(Box<SshdError>),
     /// Something else is at work.
     #[error("{0}")]
     Busy(#[from] SyncError),
@@ -62,6 +67,8 @@ pub enum RenewError {
 /// [`RenewError`]
 pub fn renew(config: &Config, same_machine: bool) -> Result<Vec<String>, RenewError> {
     let _lock = lock(config)?;
+    // What came before is to be read even if nothing new comes now. That it is not stays an alarm.
+    let _ = unread::settle(config);
     let mut enrolment = Enrolment::read(&config.state)?;
     if enrolment.is_a_copy() && !same_machine {
         return Err(RenewError::Copy(escape(enrolment.host.as_bytes(), 256)));
@@ -93,18 +100,64 @@ pub fn renew(config: &Config, same_machine: bool) -> Result<Vec<String>, RenewEr
         enrolment.machine = machine_id();
         files.extend(enrolment.files(&config.state)?);
     }
-    let placed = place::put(files)?;
-    match sshd::test().and_then(|()| sshd::effective()).and_then(|effective| effective.reload()) {
-        Ok(_runs) => placed.keep(),
-        Err(problem) => {
-            return Err(match placed.undo() {
-                Ok(()) => RenewError::Sshd(Box::new(problem)),
-                Err(mixed) => RenewError::Mixed { problem: Box::new(problem), mixed },
-            });
-        }
-    }
-    if let Err(e) = pending.confirm() {
+    let undisturbed = Undisturbed::begin();
+    let taken_up = take_up(config, files);
+    drop(undisturbed);
+    if let Ok(()) | Err(RenewError::Unread(_)) = taken_up
+        && let Err(e) = pending.confirm()
+    {
         told.push(format!("the CA was not told that all is in place, and says so in its inventory: {e}"));
     }
-    Ok(told)
+    taken_up.map(|()| told)
+}
+
+/// Has sshd read what a renewal before this one has put in place.
+/// # Errors
+/// [`RenewError::Busy`], [`RenewError::Unread`]
+pub fn reload(config: &Config) -> Result<(), RenewError> {
+    let _lock = lock(config)?;
+    unread::settle(config).map_err(|problem| RenewError::Unread(Box::new(problem)))
+}
+
+/// Puts them in place and has sshd read them. The mark is there for as long as sshd may have other ones than the disk.
+fn take_up(config: &Config, files: Vec<NewFile>) -> Result<(), RenewError> {
+    let was_behind = unread::is_marked(&config.state);
+    // Nothing has changed: what was to be read before still is.
+    let forget = || {
+        if !was_behind {
+            unread::clear(&config.state)
+        }
+    };
+    unread::mark(&config.state)?;
+    let placed = place::put(files).inspect_err(|e| {
+        if !matches!(e, PlaceError::Mixed { .. }) {
+            forget();
+        }
+    })?;
+    let undo = |placed: Placed, problem: SshdError| match placed.undo() {
+        Ok(()) => RenewError::Sshd(Box::new(problem)),
+        Err(mixed) => RenewError::Mixed { problem: Box::new(problem), mixed },
+    };
+    let effective = match sshd::test().and_then(|()| sshd::effective()) {
+        Ok(effective) => effective,
+        Err(problem) => {
+            let undone = undo(placed, problem);
+            if matches!(undone, RenewError::Sshd(_)) {
+                forget();
+            }
+            return Err(undone);
+        }
+    };
+    match effective.reload() {
+        Ok(_runs) => placed.keep(),
+        // It reads them when it is started anew, and OpenSSH before 9.8 with the next connection.
+        Err(problem @ SshdError::Unclear(_)) => {
+            placed.keep();
+            return Err(RenewError::Unread(Box::new(problem)));
+        }
+        // It was told, and which ones it has read is not known.
+        Err(problem) => return Err(undo(placed, problem)),
+    }
+    unread::clear(&config.state);
+    Ok(())
 }
