@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
 use ussh_core::certificate::{Certificate, CertificateKind};
+use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::digest::sha256;
 use ussh_core::enroll::{Exchange, ExchangeError, Granted, HostToken};
 use ussh_core::feed::MAX_FEED;
@@ -86,7 +87,7 @@ impl CaServer<'_> {
     /// [`CaError`]
     pub fn certificates(&self, mut exchange: Exchange) -> Result<Pending, CaError> {
         let (ssh, answer) = self.exchange(&mut exchange, PATIENCE)?;
-        Ok(Pending { ssh, taken: exchange.taken(), granted: exchange.granted(&answer)? })
+        Ok(Pending { ssh, taken: exchange.taken(), granted: exchange.granted(&answer, SystemClock.now())? })
     }
 
     /// `krl`: as trustworthy as the connection.

@@ -35,7 +35,8 @@ struct Running {
 /// One of them.
 #[derive(Debug)]
 struct Chore {
-    verb: &'static str,
+    /// The verb and its options.
+    words: &'static [&'static str],
     running: Option<Running>,
     /// Elapsed; `None`: not by itself.
     due: Option<Duration>,
@@ -44,8 +45,8 @@ struct Chore {
 }
 
 impl Chore {
-    fn new(verb: &'static str) -> Self {
-        Chore { verb, running: None, due: None, failures: 0 }
+    fn new(words: &'static [&'static str]) -> Self {
+        Chore { words, running: None, due: None, failures: 0 }
     }
 
     fn wake_in(&self, elapsed: Duration) -> Option<Duration> {
@@ -62,7 +63,7 @@ impl Chore {
         if let Some(path) = config {
             command.arg("--config").arg(path);
         }
-        command.arg(self.verb).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(self.words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn()?;
         let handle = start_time(child.id()).and_then(|start| ProcessHandle::open(child.id(), start));
         match handle {
@@ -92,6 +93,8 @@ pub struct Chores {
     path: Option<PathBuf>,
     sync: Chore,
     renew: Chore,
+    /// Of an sshd that has yet to read what was renewed.
+    reload: Chore,
     /// Of break-glass uses.
     tell: Chore,
     /// When each alarm was told (elapsed).
@@ -108,9 +111,10 @@ impl Chores {
         Chores {
             config: config.clone(),
             path: path.map(Path::to_owned),
-            sync: Chore::new("sync"),
-            renew: Chore::new("renew"),
-            tell: Chore::new("report"),
+            sync: Chore::new(&["sync"]),
+            renew: Chore::new(&["renew"]),
+            reload: Chore::new(&["renew", "--reload"]),
+            tell: Chore::new(&["report"]),
             told: BTreeMap::new(),
             stale_from: None,
             stale_refuses: false,
@@ -125,7 +129,7 @@ impl Chores {
 
     /// To poll on: readable when one has ended.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        [&self.sync, &self.renew, &self.tell]
+        [&self.sync, &self.renew, &self.reload, &self.tell]
             .into_iter()
             .filter_map(|chore| chore.running.as_ref())
             .map(|running| running.handle.as_fd())
@@ -140,9 +144,10 @@ impl Chores {
         // One that has been stale for long is no news.
         let stale = stale.filter(|left| !left.is_zero());
         // While one runs the other waits for its end.
-        let is_busy = self.sync.running.is_some() || self.renew.running.is_some();
-        let [sync, renew] = [&self.sync, &self.renew].map(|chore| chore.wake_in(now.elapsed).filter(|_| !is_busy));
-        [sync, renew, stale, self.tell.wake_in(now.elapsed)].into_iter().flatten().min()
+        let one_at_a_time = [&self.reload, &self.renew, &self.sync];
+        let is_busy = self.replaces();
+        let [reload, renew, sync] = one_at_a_time.map(|chore| chore.wake_in(now.elapsed).filter(|_| !is_busy));
+        [reload, renew, sync, stale, self.tell.wake_in(now.elapsed)].into_iter().flatten().min()
     }
 
     /// Looks at the files anew: what is due when, and what somebody must hear of.
@@ -167,6 +172,7 @@ impl Chores {
             }
         }
         self.plan_renewal(now, health.renewal);
+        self.reload.due = health.sshd_is_behind.then(|| self.reload.due.unwrap_or(now.elapsed));
         self.plan_sync(now);
         if self.tell.due.is_none() && health.break_glass_waiting > 0 {
             self.tell.due = Some(now.elapsed);
@@ -189,6 +195,11 @@ impl Chores {
             (Some(due), Some(next)) if waits => Some(due.max(next)),
             (due, _) => due,
         };
+    }
+
+    /// Whether one of those runs that replace trusted files, or have sshd read them.
+    fn replaces(&self) -> bool {
+        [&self.reload, &self.renew, &self.sync].iter().any(|chore| chore.running.is_some())
     }
 
     fn plan_sync(&mut self, now: Now) {
@@ -225,12 +236,21 @@ impl Chores {
             self.renew.due = Some(now.elapsed.saturating_add(again));
             look = true;
         }
-        // One at a time: both replace trusted files. Renewal first, since it has an end.
-        if self.renew.running.is_none() && self.renew.is_due(now.elapsed) && self.sync.running.is_none() {
+        if self.reload.ended().is_some() {
+            let again = self.again(self.reload.failures);
+            self.reload.due = Some(now.elapsed.saturating_add(again));
+            look = true;
+        }
+        // One at a time: they share a lock. Certificates that are there already first, then the renewal, since it has an end.
+        if !self.replaces() && self.reload.is_due(now.elapsed) {
+            self.reload.due = None;
+            begin(&mut self.reload, self.path.as_deref(), report);
+        }
+        if !self.replaces() && self.renew.is_due(now.elapsed) {
             self.renew.due = Some(now.elapsed.saturating_add(*RENEW_AGAIN.end()));
             begin(&mut self.renew, self.path.as_deref(), report);
         }
-        if self.renew.running.is_none() && self.sync.is_due(now.elapsed) {
+        if !self.replaces() && self.sync.is_due(now.elapsed) {
             let every = sync::wanted(&self.config).ok().flatten().unwrap_or_default().every;
             self.sync.due = Some(now.elapsed.saturating_add(self.jittered(every)));
             begin(&mut self.sync, self.path.as_deref(), report);
@@ -261,7 +281,7 @@ impl Chores {
 
 fn begin(chore: &mut Chore, config: Option<&Path>, report: &Report) {
     if let Err(e) = chore.start(config) {
-        report.line(Severity::Error, &format!("Cannot run {}: {e}", chore.verb));
+        report.line(Severity::Error, &format!("Cannot run {}: {e}", chore.words.join(" ")));
     }
 }
 
@@ -287,6 +307,21 @@ mod tests {
         let (_folder, mut chores) = chores("");
         chores.look(at(1000, 0), &Report::quiet());
         assert_eq!(chores.wake_in(at(1000, 0)), None);
+    }
+
+    #[test]
+    fn an_sshd_that_has_yet_to_read_what_was_renewed_is_seen_to_at_once_and_no_longer_than_that() {
+        let (folder, mut chores) = chores("");
+        let mark = folder.path().join("state/sshd_unread.json");
+        std::fs::create_dir_all(folder.path().join("state")).unwrap();
+        std::fs::write(&mark, "{\"by\":[0,0],\"sshds\":[]}").unwrap();
+        chores.look(at(1000, 0), &Report::quiet());
+        assert_eq!(chores.wake_in(at(1000, 0)), Some(Duration::ZERO));
+        chores.look(at(1010, 10), &Report::quiet());
+        assert_eq!(chores.wake_in(at(1010, 10)), Some(Duration::ZERO));
+        std::fs::remove_file(&mark).unwrap();
+        chores.look(at(1020, 20), &Report::quiet());
+        assert_eq!(chores.wake_in(at(1020, 20)), None);
     }
 
     #[test]

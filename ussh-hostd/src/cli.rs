@@ -96,6 +96,9 @@ enum Verb {
         /// This is the machine that was enrolled, although its machine ID is another one
         #[arg(long)]
         same_machine: bool,
+        /// Ask the CA for nothing: only have sshd read what a renewal that was ended has put in place
+        #[arg(long, conflicts_with = "same_machine")]
+        reload: bool,
     },
     /// Take the CA keys and the revocation list from the feed, all or nothing
     ///
@@ -211,7 +214,8 @@ pub fn main() -> ExitCode {
     match cli.verb {
         Verb::Run => run::run(&config, path).map_or_else(|e| fail(FAILED, &e.to_string()), |()| ExitCode::SUCCESS),
         Verb::Enroll(arguments) => do_enroll(&config, arguments),
-        Verb::Renew { same_machine } => do_renew(&config, same_machine),
+        Verb::Renew { reload: true, .. } => do_reload(&config),
+        Verb::Renew { same_machine, reload: false } => do_renew(&config, same_machine),
         Verb::Sync => do_sync(&config),
         Verb::Report => do_report(&config),
         Verb::Sessions { format, watch: false } => sessions(&config, format),
@@ -326,10 +330,23 @@ fn do_renew(config: &Config, same_machine: bool) -> ExitCode {
             print(&(told.join("\n") + "\n"))
         }
         Err(e) => {
-            if !matches!(e, RenewError::Busy(_)) {
+            if matches!(e, RenewError::Unread(_)) {
+                // Renewed it is; what is left to do has a mark of its own.
+                note(&config.renew_note(), None);
+            } else if !matches!(e, RenewError::Busy(_)) {
                 note(&config.renew_note(), Some(&e.to_string()));
             }
             report.line(Severity::Error, &format!("Not renewed: {e}"));
+            fail(FAILED, &format!("renew: {e}"))
+        }
+    }
+}
+
+fn do_reload(config: &Config) -> ExitCode {
+    match renew::reload(config) {
+        Ok(()) => print("sshd has read all\n"),
+        Err(e) => {
+            Report::quiet().line(Severity::Error, &format!("Not reloaded: {e}"));
             fail(FAILED, &format!("renew: {e}"))
         }
     }

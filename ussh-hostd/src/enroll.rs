@@ -29,6 +29,8 @@ use crate::pinned::FeedPin;
 use crate::place::{NewFile, PlaceError, Placed, put_with_journal, sweep_beside};
 use crate::sshd::{self, SshdError};
 use crate::sync::{SyncError, check_pinned, lock};
+use crate::undisturbed::Undisturbed;
+use crate::unread;
 
 /// Where sshd is told of it.
 pub const DROP_IN: &str = "/etc/ssh/sshd_config.d/ussh-host.conf";
@@ -137,7 +139,8 @@ pub fn enroll(config: &Config, wish: Wish) -> Result<Vec<String>, EnrollError> {
     refuse_a_copy(config, new_keys || same_machine)?;
     let keys = take_keys(keys, new_keys)?;
     if keys.iter().any(|key| key.path.exists()) {
-        sshd::test().map_err(|e| EnrollError::Before(Box::new(e)))?;
+        let found = sshd::test().and_then(|()| sshd::effective()).and_then(|effective| effective.running());
+        found.map_err(|e| EnrollError::Before(Box::new(e)))?;
     }
 
     let private = || keys.iter().map(|key| copy_of(&key.private)).collect::<Result<Vec<_>, _>>();
@@ -167,11 +170,14 @@ pub fn enroll(config: &Config, wish: Wish) -> Result<Vec<String>, EnrollError> {
     files.push(NewFile::public(DROP_IN, drop_in(config, &paths)));
 
     let mut told = told_of(granted);
+    let undisturbed = Undisturbed::begin();
     let placed = put_with_journal(files, &cut_short::journal(config))?;
     told.push(match take_up(placed, config, &paths)? {
         true => "sshd has read it".to_owned(),
         false => "sshd does not run: it goes by it when it is started".to_owned(),
     });
+    drop(undisturbed);
+    unread::clear(&config.state);
     if let Err(e) = pending.confirm() {
         told.push(format!("the CA was not told that all is in place, and says so in its inventory: {e}"));
     }

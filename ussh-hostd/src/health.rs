@@ -19,7 +19,7 @@ use crate::host_key::HostKey;
 use crate::pinned::FeedPin;
 use crate::report::span;
 use crate::trust::MAX_CA_FILE;
-use crate::{sync, trust_note};
+use crate::{sync, trust_note, unread};
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +67,8 @@ pub struct Health {
     pub host_certificates: Vec<HostCertificateRow>,
     /// When the first of them is to be renewed; `None`: this host renews none.
     pub renewal: Option<UnixTime>,
+    /// sshd has yet to read host certificates, and nobody is about to have it do so.
+    pub sshd_is_behind: bool,
     /// The feed.
     pub feed: Option<FeedRow>,
     /// From when on it is stale.
@@ -114,6 +116,12 @@ impl Health {
         }
         if let Some(problem) = trust_note::read(&config.renew_note()) {
             alarm("renew", format!("the last renewal failed: {problem}"));
+        }
+
+        let behind = unread::alarm(&config.state);
+        let sshd_is_behind = behind.is_some();
+        if let Some(text) = behind {
+            alarm("sshd", text);
         }
 
         if config.timing.at_end == AtEnd::Freeze
@@ -183,6 +191,7 @@ impl Health {
             host_certificates: keys.iter().map(|key| row(key, renews)).collect(),
             stale_from: last.map(|last| last.stale_from(&policy)),
             host,
+            sshd_is_behind,
             feed,
             stale_refuses,
             break_glass_waiting: waiting,

@@ -75,6 +75,9 @@ impl HostKey {
             Ok(certificate) => certificate,
             Err(problem) => return Some(format!("the host key {name} has no certificate: {problem}")),
         };
+        if let Some(why) = useless(certificate) {
+            return Some(format!("the host certificate of {name} {why}: `ussh-hostd renew`, or have it signed anew"));
+        }
         let (from, to) = (certificate.valid_after(), certificate.valid_before());
         if to == UnixTime::FOREVER {
             return None;
@@ -94,6 +97,17 @@ impl HostKey {
             format!("the host certificate of {name} runs out in {} and is not renewed", span(Duration::from_secs(left)))
         })
     }
+}
+
+/// What is wrong with it at any time. No critical option of host certificates is defined (PROTOCOL.certkeys), and clients refuse what they do not know.
+pub fn useless(certificate: &Certificate) -> Option<&'static str> {
+    if !certificate.critical_options().is_empty() {
+        return Some("has critical options, and no client takes a host certificate with any");
+    }
+    certificate
+        .principals()
+        .is_empty()
+        .then_some("is for no name: some clients take it for every host, others for none")
 }
 
 fn read_certificate(key: &Path) -> Result<Certificate, String> {
@@ -161,6 +175,44 @@ mod tests {
         }
         let none = HostKey { key: "/k".into(), certificate: Err("/k-cert.pub is missing".into()) };
         assert_eq!(none.alarm(from_now(0)).unwrap(), "the host key /k has no certificate: /k-cert.pub is missing");
+    }
+
+    #[test]
+    fn a_certificate_that_clients_refuse_or_take_for_every_host_is_an_alarm_at_any_time() {
+        let ca = Ca::new();
+        for (principals, options, said) in [
+            (["web1"].as_slice(), ["force-command"].as_slice(), Some("has critical options")),
+            (&[], &[], Some("is for no name")),
+            (&["web1"], &[], None),
+        ] {
+            let key = HostKey { key: "/k".into(), certificate: Ok(signed_by_hand(&ca, principals, options)) };
+            let alarm = key.alarm(from_now(0));
+            assert_eq!(alarm.is_some(), said.is_some(), "{alarm:?}");
+            assert!(alarm.is_none_or(|alarm| alarm.contains(said.unwrap())), "{said:?}");
+        }
+    }
+
+    /// By ssh-keygen, which makes what we do not.
+    fn signed_by_hand(ca: &Ca, principals: &[&str], options: &[&str]) -> Certificate {
+        let folder = trusted_folder();
+        let at = |name: &str| folder.path().join(name);
+        let write = |name: &str, text: &str| {
+            std::fs::write(at(name), text).unwrap();
+            let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            std::fs::set_permissions(at(name), private).unwrap();
+        };
+        write("ca", &ca.0.to_openssh("").unwrap());
+        write("key.pub", &Ca::new().line());
+        let mut command = std::process::Command::new("ssh-keygen");
+        command.args(["-q", "-h", "-I", "web1", "-s"]).arg(at("ca"));
+        if !principals.is_empty() {
+            command.args(["-n", &principals.join(",")]);
+        }
+        for option in options {
+            command.args(["-O", &format!("critical:{option}=x")]);
+        }
+        assert!(command.arg(at("key.pub")).status().unwrap().success());
+        Certificate::from_openssh(std::fs::read_to_string(at("key-cert.pub")).unwrap().trim_end()).unwrap()
     }
 
     #[test]

@@ -46,7 +46,13 @@ mod ca_ssh;
 
 mod host_key;
 
+mod sshd_processes;
+
 mod sshd;
+
+mod unread;
+
+mod undisturbed;
 
 mod pinned;
 

@@ -5,15 +5,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ussh_core::escape::escape;
-use ussh_os::process::{ProcessHandle, start_time};
 
 use crate::child::{Bounds, ChildError, program, run};
+use crate::sshd_processes::{self, Sshd};
 
 const SSHD: &str = "/usr/sbin/sshd";
 const BOUNDS: Bounds = Bounds { time: Duration::from_secs(30), bytes: 1 << 20 };
 /// How long sshd may take to listen again.
 const RELOAD: Duration = Duration::from_secs(20);
-/// From one look at its pid file to the next.
+/// How long one may be looked for that is just becoming itself anew.
+const FIND: Duration = Duration::from_secs(3);
+/// From one look at it to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// What is wrong with sshd.
@@ -42,9 +44,19 @@ pub enum SshdError {
     /// It does not come back.
     #[error("sshd does not listen again after {} s", RELOAD.as_secs())]
     Hangs,
+    /// One runs, by process ID and start time, but which of its files are its own is not known.
+    #[error(
+        "sshd runs (process {}), but neither does its pid file name it nor does it listen on a port of its configuration, so that it cannot be reloaded with certainty: restart it, or set `PidFile` and `Port` in sshd_config to what it was started with",
+        pids(_0)
+    )]
+    Unclear(Vec<(u32, u64)>),
     /// It could not be told.
     #[error("sshd cannot be told: {0}")]
     Signal(std::io::Error),
+}
+
+fn pids(processes: &[(u32, u64)]) -> String {
+    processes.iter().map(|(pid, _)| pid.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// Its configuration as a whole, by `sshd -T`.
@@ -92,21 +104,72 @@ impl Effective {
         })
     }
 
-    /// Has a running sshd read its configuration and its certificates anew, and waits until it listens again. False: none runs (one that is started for each connection needs nothing).
+    /// Has each running sshd of this configuration read it and its certificates anew, and waits until it listens again. False: none runs (one that is started for each connection needs nothing).
     /// # Errors
     /// [`SshdError`]
     pub fn reload(&self) -> Result<bool, SshdError> {
-        let Some(file) = self.values("pidfile").next().map(Path::new) else { return Ok(false) };
-        let Some((pid, process)) = running(file) else { return Ok(false) };
-        let before = written(file);
-        process.signal(nix::libc::SIGHUP).map_err(SshdError::Signal)?;
-        // It becomes itself anew under the same number, and writes the file when it listens (sshd.c, sighup_restart and main).
+        let sshds = self.running()?;
+        for sshd in &sshds {
+            self.reload_one(sshd)?;
+        }
+        Ok(!sshds.is_empty())
+    }
+
+    /// The one that the pid file names, and those that listen on a port of this configuration.
+    /// # Errors
+    /// [`SshdError::Unclear`]: one runs, and is neither.
+    pub fn running(&self) -> Result<Vec<Sshd>, SshdError> {
+        let deadline = Instant::now() + FIND;
+        loop {
+            let (ours, others) = self.look();
+            if !ours.is_empty() || others.is_empty() {
+                return Ok(ours);
+            }
+            // One that becomes itself anew has neither a file nor a socket for a moment.
+            if Instant::now() >= deadline {
+                return Err(SshdError::Unclear(others.iter().map(|sshd| (sshd.pid, sshd.start_time)).collect()));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    fn look(&self) -> (Vec<Sshd>, Vec<Sshd>) {
+        let named = self.pid_file().and_then(running);
+        let (mut ours, others): (Vec<Sshd>, Vec<Sshd>) = sshd_processes::all()
+            .into_iter()
+            .filter(|sshd| named.as_ref().is_none_or(|named| named.pid != sshd.pid))
+            .partition(|sshd| self.listens(sshd));
+        ours.extend(named);
+        (ours, others)
+    }
+
+    fn listens(&self, sshd: &Sshd) -> bool {
+        let addresses = self.values("listenaddress").filter_map(|address| Some(address.rsplit_once(':')?.1));
+        let ports: Vec<u16> = self.values("port").chain(addresses).filter_map(|port| port.parse().ok()).collect();
+        sshd.sockets().is_ok_and(|sockets| sockets.iter().any(|socket| ports.contains(&socket.port)))
+    }
+
+    /// `None`: it writes none.
+    fn pid_file(&self) -> Option<&Path> {
+        self.values("pidfile").next().filter(|file| *file != "none").map(Path::new)
+    }
+
+    fn reload_one(&self, sshd: &Sshd) -> Result<(), SshdError> {
+        let names_it = |file: &Path| running(file).is_some_and(|named| named.pid == sshd.pid);
+        let file = self.pid_file().filter(|file| names_it(file)).map(|file| (file, written(file)));
+        let sockets = sshd.sockets().unwrap_or_default();
+        sshd.handle.signal(nix::libc::SIGHUP).map_err(SshdError::Signal)?;
+        // It becomes itself anew under the same number, listens on sockets of its own, and then writes the file (sshd.c, sighup_restart and main).
+        let is_anew = || match file {
+            Some((file, before)) => written(file) != before && names_it(file),
+            None => sshd.sockets().is_ok_and(|now| !now.is_empty() && now.is_disjoint(&sockets)),
+        };
         let deadline = Instant::now() + RELOAD;
         while Instant::now() < deadline {
-            if written(file) != before && running(file).is_some_and(|(again, _)| again == pid) {
-                return Ok(true);
+            if is_anew() {
+                return Ok(());
             }
-            if process.wait_end(LOOK_EVERY).map_err(SshdError::Signal)? {
+            if sshd.handle.wait_end(LOOK_EVERY).map_err(SshdError::Signal)? {
                 return Err(SshdError::Died);
             }
         }
@@ -120,13 +183,8 @@ fn written(file: &Path) -> Option<(u64, i64, i64)> {
 }
 
 /// The sshd of a pid file, if it lives and is one.
-fn running(file: &Path) -> Option<(u32, ProcessHandle)> {
-    let pid: u32 = std::fs::read_to_string(file).ok()?.trim().parse().ok()?;
-    let handle = ProcessHandle::open(pid, start_time(pid).ok()?).ok()?;
-    let program = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    let name = program.file_name()?.to_string_lossy().into_owned();
-    // " (deleted)": it was upgraded beneath.
-    (name == "sshd" || name == "sshd (deleted)").then_some((pid, handle))
+fn running(file: &Path) -> Option<Sshd> {
+    Sshd::of(std::fs::read_to_string(file).ok()?.trim().parse().ok()?)
 }
 
 #[cfg(test)]

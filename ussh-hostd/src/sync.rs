@@ -28,6 +28,7 @@ use crate::place::journal::JournalError;
 use crate::place::{self, NewFile, PlaceError};
 use crate::source::{SourceError, fetch};
 use crate::trust::{MAX_CA_FILE, MAX_REVOKED};
+use crate::unread;
 
 /// The feed's files.
 const USER_CA: &str = "user_ca.pub";
@@ -201,6 +202,8 @@ pub fn wanted(config: &Config) -> Result<Option<SyncConfig>, EnrolmentError> {
 /// [`SyncError`]; all files are as they were then.
 pub fn sync(config: &Config) -> Result<Outcome, SyncError> {
     let _lock = lock(config)?;
+    // Of a renewal that was ended. That it is not read stays an alarm.
+    let _ = unread::settle(config);
     // First, since it takes no feed.
     let pinned = read_keys(&config.break_glass.ca_file)?;
     trust_pinned(config, &pinned)?;

@@ -49,6 +49,7 @@ complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand enroll" -l same-ma
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand enroll" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand renew" -l config -d 'Configuration file [default: /etc/ussh/hostd.toml, or the defaults if it is missing]' -r -F
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand renew" -l same-machine -d 'This is the machine that was enrolled, although its machine ID is another one'
+complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand renew" -l reload -d 'Ask the CA for nothing: only have sshd read what a renewal that was ended has put in place'
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand renew" -s h -l help -d 'Print help'
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand sync" -l config -d 'Configuration file [default: /etc/ussh/hostd.toml, or the defaults if it is missing]' -r -F
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand sync" -s h -l help -d 'Print help (see more with \'--help\')'

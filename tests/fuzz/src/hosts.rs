@@ -28,7 +28,7 @@ pub fn hosts(data: &[u8]) {
     let _ = renewal.prove(data);
     renewal.prove(hello(Verb::Renew, &NONCE).as_bytes()).unwrap();
     // Nobody has signed for this CA.
-    assert!(renewal.granted(data).is_err());
+    assert!(renewal.granted(data, ussh_core::clock::UnixTime(0)).is_err());
     let _ = renewal.reported(data);
     let _ = renewal.received_krl(data);
 }

@@ -3,10 +3,14 @@
 use super::line::{self, Answer, MAX_LINE, TAKEN};
 use super::{Claims, Grant, HostToken, NONCE_LEN, Verb};
 use crate::certificate::{Certificate, CertificateKind};
+use crate::clock::UnixTime;
 use crate::keys::{FidoDemand, KeyError, PrivateKey, PublicKey};
 
 /// Longest answer of which a host reads on, in bytes with its end: a KRL of some hundred thousand serials.
 const MAX_ANSWER: usize = 64 << 20;
+
+/// How far ahead of this host's clock a certificate may begin, seconds: clocks differ by minutes.
+const MAX_SKEW: u64 = 300;
 
 /// Why a host has nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,12 +126,12 @@ impl Exchange {
         line.ok_or(ExchangeError::Malformed("the proof is too long"))
     }
 
-    /// Reads the answer to [`Self::enroll`] and [`Self::renew`]. Send [`TAKEN`] when it is where it belongs.
+    /// Reads the answer to [`Self::enroll`] and [`Self::renew`], which must be good at this time. Send [`TAKEN`] when it is where it belongs.
     /// # Errors
     /// [`ExchangeError`]
-    pub fn granted(&self, answer: &[u8]) -> Result<Granted, ExchangeError> {
+    pub fn granted(&self, answer: &[u8], now: UnixTime) -> Result<Granted, ExchangeError> {
         match self.read(answer)? {
-            Answer::Granted(grant) => self.check(&grant),
+            Answer::Granted(grant) => self.check(&grant, now),
             Answer::Refused(_) | Answer::Reported { .. } | Answer::Krl(_) => {
                 Err(ExchangeError::Malformed("no certificates"))
             }
@@ -173,7 +177,7 @@ impl Exchange {
         }
     }
 
-    fn check(&self, grant: &Grant) -> Result<Granted, ExchangeError> {
+    fn check(&self, grant: &Grant, now: UnixTime) -> Result<Granted, ExchangeError> {
         let nonce = self.nonce.ok_or(ExchangeError::Malformed("nothing was proved yet"))?;
         let bad = ExchangeError::Bad;
         let read = |line: &String| Certificate::from_openssh(line).map_err(|_| bad("a certificate does not read"));
@@ -199,6 +203,9 @@ impl Exchange {
         if certificates.len() != self.keys.len() || !certificates.iter().zip(keys).all(fits) {
             return Err(bad("a certificate is not for this host's key"));
         }
+        for certificate in &certificates {
+            self.judge(certificate, now)?;
+        }
         let key = |line: &String| PublicKey::from_openssh(line).map_err(|_| bad("a CA key does not read"));
         let user_ca: Vec<PublicKey> = grant.user_ca.iter().map(key).collect::<Result<_, _>>()?;
         if user_ca.is_empty() || user_ca.contains(&host_ca) {
@@ -212,6 +219,29 @@ impl Exchange {
             feed_key: grant.feed_key.as_ref().map(key).transpose()?,
             certificates,
         })
+    }
+
+    /// Whether clients will take it, now and for the names that were asked for: what they would not take must not replace one that they do.
+    fn judge(&self, certificate: &Certificate, now: UnixTime) -> Result<(), ExchangeError> {
+        let bad = |problem| Err(ExchangeError::Bad(problem));
+        if certificate.valid_before() <= now {
+            return bad("a certificate has run out already: are the clocks of the CA and of this host right?");
+        }
+        if certificate.valid_after().0 > now.0.saturating_add(MAX_SKEW) {
+            return bad("a certificate is not valid yet: are the clocks of the CA and of this host right?");
+        }
+        if !certificate.critical_options().is_empty() {
+            return bad("a certificate has critical options, and no client takes a host certificate with any");
+        }
+        if certificate.principals().is_empty() {
+            return bad("a certificate is for no name");
+        }
+        let is_for = |name: &String| certificate.principals().iter().any(|p| p.eq_ignore_ascii_case(name.as_bytes()));
+        // A renewal is for what the inventory says.
+        if self.verb == Verb::Enroll && !self.names.iter().all(is_for) {
+            return bad("a certificate is not for all names that were asked for");
+        }
+        Ok(())
     }
 }
 

@@ -7,6 +7,8 @@ use crate::keys::{KeyError, PrivateKey, PublicKey};
 use crate::testing::Keygen;
 
 const NONCE: [u8; NONCE_LEN] = [7; NONCE_LEN];
+/// Amid the life of the certificates here.
+const NOW: UnixTime = UnixTime(1500);
 
 fn key() -> PrivateKey {
     PrivateKey::generate_ed25519().unwrap()
@@ -104,7 +106,7 @@ fn a_host_that_proves_itself_is_given_certificates_that_it_can_check() {
     assert_eq!(proven.token(), Some(world.token.key().unwrap().public_key().fingerprint().as_str()));
     assert_eq!((proven.names(), proven.keys()), (&names(&["web1"])[..], &[world.host.public_key()][..]));
     let grant = world.grant();
-    let granted = exchange.granted(world.signed(grant.clone(), &world.host_ca).as_bytes()).unwrap();
+    let granted = exchange.granted(world.signed(grant.clone(), &world.host_ca).as_bytes(), NOW).unwrap();
     assert_eq!(granted.host_ca, world.host_ca.public_key());
     assert_eq!(granted.user_ca, [world.user_ca.public_key()]);
     assert_eq!(granted.certificates[0].public_key(), &world.host.public_key());
@@ -194,7 +196,7 @@ fn a_host_takes_nothing_that_its_ca_did_not_sign_for_it_in_this_exchange() {
     let refused = |line: String| {
         let mut exchange = world.exchange();
         proof(&mut exchange);
-        exchange.granted(line.as_bytes()).unwrap_err()
+        exchange.granted(line.as_bytes(), NOW).unwrap_err()
     };
     let by_the_ca = |change: &dyn Fn(&mut Grant)| {
         let mut grant = world.grant();
@@ -237,6 +239,52 @@ fn a_host_takes_nothing_that_its_ca_did_not_sign_for_it_in_this_exchange() {
     assert_eq!(refused(refusal("no\x1b")), ExchangeError::Refused("no\x1b".into()));
     assert_eq!(refused("junk\n".into()), ExchangeError::Malformed("no answer"));
     assert_eq!(refused(answer(Answer::Krl(vec![1]))), ExchangeError::Malformed("no certificates"));
+}
+
+#[test]
+fn a_host_takes_no_certificate_that_no_client_would_take() {
+    let world = world();
+    let good = || CertificateTemplate {
+        public_key: world.host.public_key(),
+        serial: 7,
+        kind: CertificateKind::Host,
+        key_id: "web1".into(),
+        principals: names(&["WEB1", "web1.example.com"]),
+        valid_after: UnixTime(1000),
+        valid_before: UnixTime(2000),
+        critical_options: vec![],
+        extensions: vec![],
+    };
+    let taken_at = |now: u64, template: CertificateTemplate| {
+        let mut exchange = world.exchange();
+        proof(&mut exchange);
+        let mut grant = world.grant();
+        grant.certificates = vec![template.sign(&world.host_ca).unwrap().to_openssh("")];
+        match exchange.granted(world.signed(grant, &world.host_ca).as_bytes(), UnixTime(now)) {
+            Ok(_) => "taken",
+            Err(ExchangeError::Bad(why)) => why,
+            Err(e) => panic!("{e}"),
+        }
+    };
+    // The CA's clock may be some minutes ahead.
+    for now in [700, 1000, 1999] {
+        assert_eq!(taken_at(now, good()), "taken", "{now}");
+    }
+    for now in [2000, 1 << 40] {
+        assert!(taken_at(now, good()).starts_with("a certificate has run out already"), "{now}");
+    }
+    for now in [0, 699] {
+        assert!(taken_at(now, good()).starts_with("a certificate is not valid yet"), "{now}");
+    }
+    for name in ["force-command", "x@example.com"] {
+        let critical_options = vec![crate::certificate::CertificateOption::string(name, "x")];
+        let why = taken_at(1500, CertificateTemplate { critical_options, ..good() });
+        assert!(why.starts_with("a certificate has critical options"), "{name}: {why}");
+    }
+    assert_eq!(
+        taken_at(1500, CertificateTemplate { principals: names(&["db1"]), ..good() }),
+        "a certificate is not for all names that were asked for"
+    );
 }
 
 #[test]

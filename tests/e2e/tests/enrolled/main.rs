@@ -10,6 +10,7 @@ mod glass_forged;
 mod glass_limit;
 mod refused;
 mod renewed;
+mod unread;
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -33,6 +34,8 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let plan = WorldPlan::new("enrolled")
         .without_servers()
         .installed_on("new13", trixie_root().unwrap())
+        .installed_on("new14", trixie_root().unwrap())
+        .installed_on("new15", trixie_root().unwrap())
         .installed_on("glass13", trixie_root().unwrap());
     hosts.fold(plan, |plan, host| plan.installed(&host)).start().unwrap()
 });

@@ -1,5 +1,6 @@
 //! What hosts, and those who would be hosts, are refused.
 
+use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::enroll::{Exchange, ExchangeError, HostToken};
 use ussh_core::keys::PrivateKey;
 use ussh_e2e::lab::wait_until;
@@ -116,7 +117,7 @@ fn a_proof_is_good_once_and_for_its_verb() {
     assert_eq!(thief.end().code, 1);
     assert_eq!(rows("new7"), []);
     talk.say(&proof);
-    first.granted(talk.line(1).as_bytes()).unwrap();
+    first.granted(talk.line(1).as_bytes(), SystemClock.now()).unwrap();
     talk.say(first.taken());
     assert_eq!(talk.end().code, 0);
 }

@@ -1,5 +1,6 @@
 //! A new host's half of the protocol, over the stock ssh client of that host.
 
+use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::enroll::{Exchange, ExchangeError, Granted, HostToken};
 use ussh_core::keys::{PrivateKey, PublicKey};
 use ussh_e2e::lab::{Host, Process, wait_until};
@@ -92,7 +93,7 @@ pub fn host_ca() -> PublicKey {
 pub fn exchange(host: &Host, mut exchange: Exchange, takes: bool) -> (Result<Granted, ExchangeError>, i32) {
     let talk = Talk::begin(host, exchange.verb().name());
     talk.say(&exchange.prove(talk.line(0).as_bytes()).unwrap());
-    let granted = exchange.granted(talk.line(1).as_bytes());
+    let granted = exchange.granted(talk.line(1).as_bytes(), SystemClock.now());
     if granted.is_ok() {
         talk.say(if takes { exchange.taken() } else { "{\"taken\":false}\n" });
     }

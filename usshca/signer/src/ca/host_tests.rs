@@ -96,7 +96,8 @@ impl World {
                 .noted;
             assert!(noted.iter().all(Result::is_ok), "{noted:?}");
         }
-        Ok(exchange.granted(answer(ussh_core::enroll::Answer::Granted(granted.grant)).as_bytes()).unwrap())
+        let line = answer(ussh_core::enroll::Answer::Granted(granted.grant));
+        Ok(exchange.granted(line.as_bytes(), self.clock.now()).unwrap())
     }
 
     fn enroll(&mut self, token: &str, asked: &[&str], keys: &[&PrivateKey]) -> Result<Granted, String> {
