@@ -3,7 +3,8 @@
 //! A session lives until its certificate's `valid_before`, and where the configuration says so for some time after it, in which a newer certificate still counts. The end is kept on two clocks, the wall clock and the time that has passed since the end was set; the
 //! earlier one counts, so that a clock set back prolongs nothing. Before each warning, and repeatedly in the last stretch, the session's own agent is looked at;
 //! only a look that found nothing warns. At the end nothing is waited for, but for one case: a session for whose agent no look was even begun before (this daemon was
-//! down, the clock jumped) gets one look first. A look that waits for its turn or for an answer at the end counts as a no.
+//! down, the clock jumped) gets one look first. A look that waits for its turn or for an answer at the end counts as a no. A clock that was ahead and is right
+//! again gives back what it took: a session that stands still, or is let go on, whose end is to come by both clocks lives as before.
 
 use std::time::Duration;
 
@@ -98,6 +99,8 @@ pub enum Action {
     Overdue,
     /// Stop the session's processes.
     Freeze,
+    /// Its end is still to come: the clock was ahead. What was stopped goes on, and the log is told.
+    GoOn,
     /// See that a frozen session is held by it: nothing runs, and sshd carries nothing.
     Watch,
     /// Tell the terminals and the log that this is the end.
@@ -223,6 +226,9 @@ impl Session {
     }
 
     fn wake_by_certificate_in(&self, now: Now) -> Option<Duration> {
+        if self.is_past_end() && self.is_good(now) {
+            return Some(Duration::ZERO);
+        }
         match self.phase {
             Phase::Live => {
                 let left = self.left(now)?;
@@ -255,6 +261,11 @@ impl Session {
     /// Whether its end is still to come.
     pub fn is_good(&self, now: Now) -> bool {
         !self.left(now).is_some_and(|left| left.is_zero())
+    }
+
+    /// Whether its end was reached, and not begun.
+    fn is_past_end(&self) -> bool {
+        matches!(self.phase, Phase::LastLook { .. } | Phase::Overdue { .. } | Phase::Frozen { .. })
     }
 
     /// Whether its end has been begun.
@@ -327,6 +338,28 @@ impl Session {
     }
 
     fn on_time_of_certificate(&mut self, now: Now) -> Vec<Action> {
+        let mut actions = self.take_back_end(now);
+        actions.extend(self.on_time_in_phase(now));
+        actions
+    }
+
+    /// The wall clock was ahead when the end was reached, and is right again. Where it was reached by the other clock too, nothing comes back.
+    fn take_back_end(&mut self, now: Now) -> Vec<Action> {
+        if !self.is_past_end() || !self.is_good(now) {
+            return Vec::new();
+        }
+        match std::mem::replace(&mut self.phase, Phase::Live) {
+            Phase::Overdue { .. } | Phase::Frozen { .. } => vec![Action::GoOn],
+            // Nobody was told.
+            Phase::LastLook { .. }
+            | Phase::Live
+            | Phase::Announced { .. }
+            | Phase::Terminated { .. }
+            | Phase::Killed { .. } => Vec::new(),
+        }
+    }
+
+    fn on_time_in_phase(&mut self, now: Now) -> Vec<Action> {
         match self.phase {
             Phase::Live => match self.left(now) {
                 None => Vec::new(),
@@ -415,9 +448,11 @@ impl Session {
         let left = self.left(now).unwrap_or(Duration::ZERO);
         self.next_look = now.elapsed.saturating_add((left / 5).clamp(*LOOK_EVERY.start(), *LOOK_EVERY.end()));
         match self.phase {
-            Phase::LastLook { .. } => self.expire(now),
+            Phase::LastLook { .. } if left.is_zero() => self.expire(now),
             Phase::Live if std::mem::take(&mut self.warning_due) => vec![Action::Warn { left }],
-            Phase::Live
+            // Of the first, time takes the end back.
+            Phase::LastLook { .. }
+            | Phase::Live
             | Phase::Overdue { .. }
             | Phase::Frozen { .. }
             | Phase::Announced { .. }

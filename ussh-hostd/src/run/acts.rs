@@ -27,6 +27,7 @@ impl Daemon {
             Action::Prolong => self.prolong(id),
             Action::Overdue => self.overdue(id),
             Action::Freeze => self.freeze(id),
+            Action::GoOn => self.go_on(id),
             Action::Watch => self.watch_frozen(id),
             Action::Announce(cause) => self.announce(id, &cause),
             Action::Terminate => self.terminate(id),
@@ -99,6 +100,16 @@ impl Daemon {
         let detail = format!("{}: it has run out and is not renewed; terminals told: {}", held.who(), told.terminals());
         self.report.certificate(Severity::Warning, "Letting go on a session of", certificate, &detail);
         // It was frozen under another configuration.
+        self.thaw(id);
+    }
+
+    /// Its end was not to come yet.
+    fn go_on(&mut self, id: ConnectionId) {
+        let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
+        let end = Duration::from_secs(certificate.valid_before().0).saturating_add(self.config.timing.end_after);
+        let left = span(end.saturating_sub(self.now().wall));
+        let detail = format!("{}: the clock was ahead, and the session's end is to come in {left}", held.who());
+        self.report.certificate(Severity::Notice, "Going on with session of", certificate, &detail);
         self.thaw(id);
     }
 
