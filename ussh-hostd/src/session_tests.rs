@@ -72,6 +72,34 @@ fn user_with_a_renewed_certificate_sees_no_warning() {
 }
 
 #[test]
+fn look_that_waits_for_its_turn_does_not_delay_the_warning() {
+    let mut session = hour();
+    assert_eq!(session.on(at(3300), Event::Time), [Action::Look]);
+    assert_eq!(session.wake_in(at(3300)), Some(secs(3)), "as long as an agent may take");
+    assert_eq!(session.on(at(3303), Event::Time), [Action::Warn { left: secs(297) }]);
+    assert_eq!(session.wake_in(at(3303)), Some(secs(237)));
+    assert!(session.on(at(3310), Event::NotRenewed).is_empty(), "warned once");
+    // Of a short one, with time to read it.
+    let mut session = Session::new(at(0), Some(until(10)), &timing());
+    assert_eq!(session.on(at(7), Event::Time), [Action::Look]);
+    let warned = Now { wall: secs(START) + Duration::from_millis(8500), elapsed: Duration::from_millis(8500) };
+    assert_eq!(session.wake_in(at(7)), Some(Duration::from_millis(1500)));
+    assert_eq!(session.on(warned, Event::Time), [Action::Warn { left: Duration::from_millis(1500) }]);
+}
+
+#[test]
+fn asks_for_its_end_until_that_has_come() {
+    let mut session = hour();
+    assert_eq!(session.asks_for_its_end_in(at(3000)), Some(secs(600)));
+    session = Session::new(at(0), Some(until(0)), &timing());
+    session.on(at(0), Event::Time);
+    assert_eq!(session.asks_for_its_end_in(at(0)), Some(Duration::ZERO), "its last look");
+    for session in [frozen(), let_go_on()] {
+        assert_eq!(session.asks_for_its_end_in(at(3600)), None);
+    }
+}
+
+#[test]
 fn asks_several_times_in_the_last_stretch_and_faster_towards_the_end() {
     let mut session = hour();
     let mut looks = Vec::new();
@@ -180,6 +208,7 @@ fn hanging_look_does_not_delay_the_end() {
 fn first_look_that_still_waits_at_the_end_does_not_delay_it() {
     let mut session = Session::new(at(0), Some(until(20)), &timing());
     assert_eq!(session.on(at(14), Event::Time), [Action::Look]);
+    assert_eq!(session.on(at(17), Event::Time), [Action::Warn { left: secs(3) }]);
     assert!(session.on(at(19), Event::Time).is_empty());
     assert_eq!(session.wake_in(at(19)), Some(secs(1)));
     assert_eq!(session.on(at(20), Event::Time), [Action::Announce(Cause::Expired)]);

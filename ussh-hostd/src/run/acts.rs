@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ussh_core::challenge::ChallengeContext;
 use ussh_core::clock::UnixTime;
@@ -53,16 +53,18 @@ impl Daemon {
         let (Some(current), Some(terms)) = (held.current.as_deref().cloned(), held.terms.clone()) else {
             return self.take_answer(id, Err(NotRenewed::NothingNewer));
         };
+        let now = self.now();
         let context = ChallengeContext {
             host: self.host.clone(),
             service: "ussh-hostd".into(),
             user: held.record.user.clone(),
             ruser: String::new(),
             tty: String::new(),
-            now: UnixTime(self.now().wall.as_secs()),
+            now: UnixTime(now.wall.as_secs()),
         };
         let (uid, timeout) = (held.record.uid, self.config.timing.agent_timeout);
-        let look = Look { id, uid, current, terms, trust, context, timeout };
+        let needed_by = held.session.asks_for_its_end_in(now).and_then(|left| Instant::now().checked_add(left));
+        let look = Look { id, uid, needed_by, current, terms, trust, context, timeout };
         self.lookers.begin(look);
     }
 
