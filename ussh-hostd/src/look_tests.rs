@@ -3,6 +3,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use ussh_core::ca_file::TrustedCas;
+use ussh_core::clock::UnixTime;
 use ussh_core::keys::PrivateKey;
 use ussh_os::process::effective_uid;
 
@@ -103,6 +104,17 @@ fn certificate_that_allows_less_than_the_login_renews_nothing_and_hides_no_good_
     assert!(matches!(&refused, NotRenewed::NotAccepted(why) if why.contains("source-address")), "{refused:?}");
     let accepted = ask(&look, vec![lesser(), ca.issue("alice", 4, 600)], honest).unwrap();
     assert_eq!(accepted.certificate.certificate().serial(), 4);
+}
+
+#[test]
+fn certificate_that_never_runs_out_renews_nothing_and_hides_no_good_one() {
+    let ca = Ca::new();
+    let look = look(&ca, &[]);
+    let for_ever = || ca.issue_until(UnixTime::FOREVER, "alice", 2, &["alice"], &[]);
+    let refused = ask(&look, vec![for_ever()], honest).unwrap_err();
+    assert!(matches!(&refused, NotRenewed::NotAccepted(why) if why.contains("never runs out")), "{refused:?}");
+    let accepted = ask(&look, vec![for_ever(), ca.issue("alice", 3, 600)], honest).unwrap();
+    assert_eq!(accepted.certificate.certificate().serial(), 3);
 }
 
 #[test]
