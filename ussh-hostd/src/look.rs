@@ -5,7 +5,7 @@
 //! Untrusted: everything at the other end. An agent that hangs counts as one that has nothing.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -28,6 +28,10 @@ use crate::trust::Trust;
 /// Most looks at one time, and most of them at one user's agents: one user's hanging agents never stop the looks at others'.
 const MAX_LOOKS: usize = 32;
 const MAX_LOOKS_PER_UID: usize = 4;
+/// Of them all, those that a user's second look may not take: they are kept for users at whose agents none is made.
+const KEPT_FOR_FIRST: usize = MAX_LOOKS / 2;
+/// And most for sessions that are past their end, which may be many, for as long as they like.
+const MAX_LOOKS_PAST_END: usize = MAX_LOOKS / 2;
 /// Most sockets of one connection that are asked (the user's own forwards are among them).
 const MAX_LISTENERS: usize = 8;
 /// Least part of the time that one socket gets.
@@ -42,6 +46,8 @@ pub struct Look {
     pub id: ConnectionId,
     /// Its user.
     pub uid: u32,
+    /// The session's end; `None`: that is past, and it stands still or is let go on.
+    pub needed_by: Option<Instant>,
     /// The certificate it lives by.
     pub current: Certificate,
     /// What a newer one must still allow.
@@ -77,13 +83,57 @@ pub enum NotRenewed {
 /// A look's answer.
 pub type Answer = Result<Box<Accepted>, NotRenewed>;
 
+/// What a look takes up while it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    uid: u32,
+    is_past_end: bool,
+}
+
+/// Those that are taken up.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Running {
+    by_uid: BTreeMap<u32, usize>,
+    past_end: usize,
+}
+
+impl Running {
+    fn all(&self) -> usize {
+        self.by_uid.values().sum()
+    }
+
+    fn of(&self, uid: u32) -> usize {
+        self.by_uid.get(&uid).copied().unwrap_or_default()
+    }
+
+    fn has_room_for(&self, place: Place) -> bool {
+        let (of_user, all) = (self.of(place.uid), self.all());
+        let most = if of_user == 0 { MAX_LOOKS } else { MAX_LOOKS - KEPT_FOR_FIRST };
+        all < most && of_user < MAX_LOOKS_PER_UID && (!place.is_past_end || self.past_end < MAX_LOOKS_PAST_END)
+    }
+
+    fn take(&mut self, place: Place) {
+        *self.by_uid.entry(place.uid).or_default() += 1;
+        self.past_end += usize::from(place.is_past_end);
+    }
+
+    fn leave(&mut self, place: Place) {
+        if let Some(n) = self.by_uid.get_mut(&place.uid) {
+            *n = n.saturating_sub(1);
+        }
+        self.by_uid.retain(|_, n| *n > 0);
+        self.past_end = self.past_end.saturating_sub(usize::from(place.is_past_end));
+    }
+}
+
 /// The workers.
 #[derive(Debug)]
 pub struct Lookers {
-    waiting: VecDeque<Look>,
-    running: BTreeMap<u32, usize>,
-    send: Sender<(ConnectionId, u32, Answer)>,
-    receive: Receiver<(ConnectionId, u32, Answer)>,
+    /// In the order in which they came.
+    waiting: Vec<Look>,
+    running: Running,
+    send: Sender<(ConnectionId, Place, Answer)>,
+    receive: Receiver<(ConnectionId, Place, Answer)>,
     bell: Arc<EventFd>,
 }
 
@@ -94,7 +144,7 @@ impl Lookers {
     pub fn new() -> std::io::Result<Self> {
         let (send, receive) = channel();
         let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
-        Ok(Lookers { waiting: VecDeque::new(), running: BTreeMap::new(), send, receive, bell })
+        Ok(Lookers { waiting: Vec::new(), running: Running::default(), send, receive, bell })
     }
 
     /// To poll on: readable when answers have come.
@@ -104,7 +154,7 @@ impl Lookers {
 
     /// Begins a look, or puts it in the queue. Each is answered exactly once, unless it is forgotten.
     pub fn begin(&mut self, look: Look) {
-        self.waiting.push_back(look);
+        self.waiting.push(look);
         self.start_waiting();
     }
 
@@ -118,34 +168,32 @@ impl Lookers {
         // EAGAIN: nothing has come; the channel is looked at all the same.
         let _ = self.bell.read();
         let mut answers = Vec::new();
-        while let Ok((id, uid, answer)) = self.receive.try_recv() {
-            if let Some(n) = self.running.get_mut(&uid) {
-                *n = n.saturating_sub(1);
-            }
+        while let Ok((id, place, answer)) = self.receive.try_recv() {
+            self.running.leave(place);
             answers.push((id, answer));
         }
-        self.running.retain(|_, n| *n > 0);
         self.start_waiting();
         answers
     }
 
     fn start_waiting(&mut self) {
-        let mut position = 0;
-        while self.running.values().sum::<usize>() < MAX_LOOKS {
-            let Some(look) = self.waiting.get(position) else { return };
-            if self.running.get(&look.uid).is_some_and(|n| *n >= MAX_LOOKS_PER_UID) {
-                position += 1;
-                continue;
-            }
-            let Some(look) = self.waiting.remove(position) else { return };
+        while let Some(position) = self.next() {
+            let look = self.waiting.remove(position);
             self.start(look);
         }
     }
 
+    /// Whose turn it is: sessions before their end come before those past it, then users with fewer looks under way, then the nearest end. `None`: there is no place for any.
+    fn next(&self) -> Option<usize> {
+        let turn = |look: &Look| (look.needed_by.is_none(), self.running.of(look.uid), look.needed_by);
+        let may = self.waiting.iter().enumerate().filter(|(_, look)| self.running.has_room_for(look.place()));
+        may.min_by_key(|(_, look)| turn(look)).map(|(position, _)| position)
+    }
+
     fn start(&mut self, look: Look) {
-        *self.running.entry(look.uid).or_default() += 1;
-        let reply =
-            Reply { to: self.send.clone(), bell: Arc::clone(&self.bell), id: look.id, uid: look.uid, answer: None };
+        let place = look.place();
+        self.running.take(place);
+        let reply = Reply { to: self.send.clone(), bell: Arc::clone(&self.bell), id: look.id, place, answer: None };
         // If no thread can be had, the closure is dropped, and `Reply` with it: that is the answer.
         let work = move || {
             let mut reply = reply;
@@ -158,10 +206,10 @@ impl Lookers {
 
 /// Sends the answer when it is dropped: also when the worker panics or was never started.
 struct Reply {
-    to: Sender<(ConnectionId, u32, Answer)>,
+    to: Sender<(ConnectionId, Place, Answer)>,
     bell: Arc<EventFd>,
     id: ConnectionId,
-    uid: u32,
+    place: Place,
     answer: Option<Answer>,
 }
 
@@ -169,12 +217,16 @@ impl Drop for Reply {
     fn drop(&mut self) {
         let answer = self.answer.take().unwrap_or_else(|| Err(NotRenewed::Failed("worker failed".into())));
         // The other end is only ever gone together with the daemon.
-        let _ = self.to.send((self.id, self.uid, answer));
+        let _ = self.to.send((self.id, self.place, answer));
         let _ = self.bell.write(1);
     }
 }
 
 impl Look {
+    fn place(&self) -> Place {
+        Place { uid: self.uid, is_past_end: self.needed_by.is_none() }
+    }
+
     /// Asks each of the connection's sockets in turn, each within its share of the time.
     fn make(self) -> Answer {
         let deadline = Instant::now() + self.timeout;

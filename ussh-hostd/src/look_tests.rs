@@ -3,6 +3,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use ussh_core::ca_file::TrustedCas;
+use ussh_core::clock::UnixTime;
 use ussh_core::keys::PrivateKey;
 use ussh_os::process::effective_uid;
 
@@ -16,6 +17,7 @@ fn look(ca: &Ca, revoked: &[u64]) -> Look {
         terms,
         id: this_process(),
         uid: effective_uid(),
+        needed_by: Instant::now().checked_add(Duration::from_secs(60)),
         current,
         trust: Arc::new(ca.trust(revoked)),
         context: ChallengeContext {
@@ -102,6 +104,17 @@ fn certificate_that_allows_less_than_the_login_renews_nothing_and_hides_no_good_
     assert!(matches!(&refused, NotRenewed::NotAccepted(why) if why.contains("source-address")), "{refused:?}");
     let accepted = ask(&look, vec![lesser(), ca.issue("alice", 4, 600)], honest).unwrap();
     assert_eq!(accepted.certificate.certificate().serial(), 4);
+}
+
+#[test]
+fn certificate_that_never_runs_out_renews_nothing_and_hides_no_good_one() {
+    let ca = Ca::new();
+    let look = look(&ca, &[]);
+    let for_ever = || ca.issue_until(UnixTime::FOREVER, "alice", 2, &["alice"], &[]);
+    let refused = ask(&look, vec![for_ever()], honest).unwrap_err();
+    assert!(matches!(&refused, NotRenewed::NotAccepted(why) if why.contains("never runs out")), "{refused:?}");
+    let accepted = ask(&look, vec![for_ever(), ca.issue("alice", 3, 600)], honest).unwrap();
+    assert_eq!(accepted.certificate.certificate().serial(), 3);
 }
 
 #[test]
@@ -201,6 +214,15 @@ fn asks_the_process_that_holds_the_socket_and_nobody_who_took_its_path() {
     assert_eq!(answer.unwrap_err(), NotRenewed::NoAnswer("another process listens at the agent's path".into()));
 }
 
+const BEFORE: Place = Place { uid: 7, is_past_end: false };
+
+/// So many looks at agents of that user's, before their sessions' ends, that never come to an end.
+fn occupy(lookers: &mut Lookers, uid: u32, looks: usize) {
+    for _ in 0..looks {
+        lookers.running.take(Place { uid, ..BEFORE });
+    }
+}
+
 fn nobody(ca: &Ca, uid: u32) -> Look {
     Look { id: ConnectionId { pid: u32::MAX, start_time: 1 }, uid, ..look(ca, &[]) }
 }
@@ -221,26 +243,79 @@ fn every_look_is_answered_once() {
     }
     assert_eq!(answers.len(), 100);
     assert!(answers.iter().all(|(_, answer)| matches!(answer, Err(NotRenewed::NoAgent))));
-    assert!(lookers.running.is_empty() && lookers.waiting.is_empty());
+    assert!(lookers.running == Running::default() && lookers.waiting.is_empty());
 }
 
 #[test]
 fn one_users_looks_leave_room_for_others() {
     let ca = Ca::new();
     let mut lookers = Lookers::new().unwrap();
-    lookers.running.insert(1000, MAX_LOOKS_PER_UID);
+    occupy(&mut lookers, 1000, MAX_LOOKS_PER_UID);
     lookers.begin(nobody(&ca, 1000));
     lookers.begin(nobody(&ca, 1001));
     assert_eq!(lookers.waiting.len(), 1);
     assert_eq!(lookers.waiting[0].uid, 1000);
-    assert!(lookers.running.contains_key(&1001));
+    assert!(lookers.running.of(1001) == 1);
+}
+
+#[test]
+fn many_users_whose_agents_hang_leave_room_for_one_who_is_asked_for_the_first_time() {
+    let ca = Ca::new();
+    let mut lookers = Lookers::new().unwrap();
+    // None of them is started in this test, which would come to an end.
+    let hanging = |uid| Place { uid, ..BEFORE };
+    for uid in (0..8).cycle().take(8 * 14) {
+        if lookers.running.has_room_for(hanging(uid)) {
+            lookers.running.take(hanging(uid));
+        }
+    }
+    assert_eq!(lookers.running.all(), MAX_LOOKS - KEPT_FOR_FIRST);
+    lookers.begin(nobody(&ca, 0));
+    lookers.begin(nobody(&ca, 1001));
+    assert_eq!(lookers.waiting.iter().map(|look| look.uid).collect::<Vec<_>>(), [0]);
+    assert_eq!(lookers.running.of(1001), 1, "it is asked at once");
+}
+
+#[test]
+fn looks_of_sessions_past_their_end_leave_room_for_those_before_it() {
+    let ca = Ca::new();
+    let mut lookers = Lookers::new().unwrap();
+    for uid in 0..MAX_LOOKS_PAST_END as u32 {
+        lookers.running.take(Place { uid, is_past_end: true });
+    }
+    lookers.begin(Look { needed_by: None, ..nobody(&ca, 1000) });
+    lookers.begin(nobody(&ca, 1001));
+    assert_eq!(lookers.waiting.iter().map(|look| look.uid).collect::<Vec<_>>(), [1000]);
+    assert_eq!(lookers.running.of(1001), 1);
+    lookers.running.leave(Place { uid: 0, is_past_end: true });
+    lookers.start_waiting();
+    assert!(lookers.waiting.is_empty(), "there is a place again");
+}
+
+#[test]
+fn nearest_end_comes_first_of_users_with_as_many_looks_and_what_is_past_it_last() {
+    let ca = Ca::new();
+    let mut lookers = Lookers::new().unwrap();
+    occupy(&mut lookers, 1, 2);
+    let now = Instant::now();
+    let ending_in = |uid, seconds: Option<u64>| {
+        let needed_by = seconds.map(|seconds| now + Duration::from_secs(seconds));
+        Look { needed_by, ..nobody(&ca, uid) }
+    };
+    let looks = [(2, None), (1, Some(1)), (3, Some(300)), (4, Some(5)), (5, None), (6, Some(60))];
+    lookers.waiting = looks.map(|(uid, seconds)| ending_in(uid, seconds)).into();
+    let mut turns = Vec::new();
+    while let Some(position) = lookers.next() {
+        turns.push(lookers.waiting.remove(position).uid);
+    }
+    assert_eq!(turns, [4, 6, 3, 1, 2, 5]);
 }
 
 #[test]
 fn look_of_an_ended_session_does_not_stand_before_others() {
     let ca = Ca::new();
     let mut lookers = Lookers::new().unwrap();
-    lookers.running.insert(1000, MAX_LOOKS_PER_UID);
+    occupy(&mut lookers, 1000, MAX_LOOKS_PER_UID);
     let other = Look { id: ConnectionId { pid: u32::MAX, start_time: 2 }, ..nobody(&ca, 1000) };
     let (ended, lives) = (nobody(&ca, 1000), other);
     let (gone, left) = (ended.id, lives.id);
@@ -254,8 +329,8 @@ fn look_of_an_ended_session_does_not_stand_before_others() {
 fn worker_that_dies_answers_all_the_same() {
     let lookers = Lookers::new().unwrap();
     let id = this_process();
-    drop(Reply { to: lookers.send.clone(), bell: Arc::clone(&lookers.bell), id, uid: 7, answer: None });
-    let (answered, uid, answer) = lookers.receive.try_recv().unwrap();
-    assert_eq!((answered, uid), (id, 7));
+    drop(Reply { to: lookers.send.clone(), bell: Arc::clone(&lookers.bell), id, place: BEFORE, answer: None });
+    let (answered, place, answer) = lookers.receive.try_recv().unwrap();
+    assert_eq!((answered, place), (id, BEFORE));
     assert!(matches!(answer, Err(NotRenewed::Failed(_))));
 }

@@ -2,8 +2,9 @@
 //!
 //! A session lives until its certificate's `valid_before`, and where the configuration says so for some time after it, in which a newer certificate still counts. The end is kept on two clocks, the wall clock and the time that has passed since the end was set; the
 //! earlier one counts, so that a clock set back prolongs nothing. Before each warning, and repeatedly in the last stretch, the session's own agent is looked at;
-//! only a look that found nothing warns. At the end nothing is waited for, but for one case: a session for whose agent no look was even begun before (this daemon was
-//! down, the clock jumped) gets one look first. A look that waits for its turn or for an answer at the end counts as a no.
+//! only a look that found nothing warns, or one that has no answer in the time that a look may take. At the end nothing is waited for, but for one case: a session for whose agent no look was even begun before (this daemon was
+//! down, the clock jumped) gets one look first. A look that waits for its turn or for an answer at the end counts as a no. A clock that was ahead and is right
+//! again gives back what it took: a session that stands still, or is let go on, whose end is to come by both clocks lives as before.
 
 use std::time::Duration;
 
@@ -98,6 +99,8 @@ pub enum Action {
     Overdue,
     /// Stop the session's processes.
     Freeze,
+    /// Its end is still to come: the clock was ahead. What was stopped goes on, and the log is told.
+    GoOn,
     /// See that a frozen session is held by it: nothing runs, and sshd carries nothing.
     Watch,
     /// Tell the terminals and the log that this is the end.
@@ -157,8 +160,8 @@ pub struct Session {
     phase: Phase,
     /// Warnings to come, longest first.
     warnings: Vec<Duration>,
-    /// A warning is due if the look that is under way finds nothing.
-    warning_due: bool,
+    /// A warning is due as soon as the look that is under way finds nothing, and then (elapsed) in any case: it may wait long for its turn.
+    warn_at: Option<Duration>,
     /// How long before the end the looks begin.
     window: Duration,
     /// A look is under way.
@@ -179,7 +182,7 @@ impl Session {
             limit_warnings: Vec::new(),
             phase: Phase::Live,
             warnings: Vec::new(),
-            warning_due: false,
+            warn_at: None,
             window: Duration::ZERO,
             looking: false,
             looked: false,
@@ -223,13 +226,17 @@ impl Session {
     }
 
     fn wake_by_certificate_in(&self, now: Now) -> Option<Duration> {
+        if self.is_past_end() && self.is_good(now) {
+            return Some(Duration::ZERO);
+        }
         match self.phase {
             Phase::Live => {
                 let left = self.left(now)?;
                 let warning = self.warnings.first().map(|w| left.saturating_sub(*w));
+                let warn = self.warn_at.map(|warn_at| warn_at.saturating_sub(now.elapsed));
                 let look = (!self.looking)
                     .then(|| left.saturating_sub(self.window).max(self.next_look.saturating_sub(now.elapsed)));
-                [Some(left), warning, look].into_iter().flatten().min()
+                [Some(left), warning, warn, look].into_iter().flatten().min()
             }
             Phase::LastLook { until } => Some(until.saturating_sub(now.elapsed)),
             Phase::Overdue { look_at, .. } => (!self.looking).then(|| look_at.saturating_sub(now.elapsed)),
@@ -255,6 +262,23 @@ impl Session {
     /// Whether its end is still to come.
     pub fn is_good(&self, now: Now) -> bool {
         !self.left(now).is_some_and(|left| left.is_zero())
+    }
+
+    /// Until its end, for whose sake its agent is asked; `None`: that is past, and it stands still or is let go on.
+    pub fn asks_for_its_end_in(&self, now: Now) -> Option<Duration> {
+        match self.phase {
+            Phase::Overdue { .. } | Phase::Frozen { .. } => None,
+            Phase::Live
+            | Phase::LastLook { .. }
+            | Phase::Announced { .. }
+            | Phase::Terminated { .. }
+            | Phase::Killed { .. } => self.left(now),
+        }
+    }
+
+    /// Whether its end was reached, and not begun.
+    fn is_past_end(&self) -> bool {
+        matches!(self.phase, Phase::LastLook { .. } | Phase::Overdue { .. } | Phase::Frozen { .. })
     }
 
     /// Whether its end has been begun.
@@ -292,7 +316,7 @@ impl Session {
     fn set_end(&mut self, now: Now, valid_before: UnixTime) {
         self.phase = Phase::Live;
         self.looked = false;
-        self.warning_due = false;
+        self.warn_at = None;
         self.next_look = now.elapsed;
         self.warnings.clear();
         if valid_before == UnixTime::FOREVER {
@@ -327,6 +351,28 @@ impl Session {
     }
 
     fn on_time_of_certificate(&mut self, now: Now) -> Vec<Action> {
+        let mut actions = self.take_back_end(now);
+        actions.extend(self.on_time_in_phase(now));
+        actions
+    }
+
+    /// The wall clock was ahead when the end was reached, and is right again. Where it was reached by the other clock too, nothing comes back.
+    fn take_back_end(&mut self, now: Now) -> Vec<Action> {
+        if !self.is_past_end() || !self.is_good(now) {
+            return Vec::new();
+        }
+        match std::mem::replace(&mut self.phase, Phase::Live) {
+            Phase::Overdue { .. } | Phase::Frozen { .. } => vec![Action::GoOn],
+            // Nobody was told.
+            Phase::LastLook { .. }
+            | Phase::Live
+            | Phase::Announced { .. }
+            | Phase::Terminated { .. }
+            | Phase::Killed { .. } => Vec::new(),
+        }
+    }
+
+    fn on_time_in_phase(&mut self, now: Now) -> Vec<Action> {
         match self.phase {
             Phase::Live => match self.left(now) {
                 None => Vec::new(),
@@ -361,9 +407,20 @@ impl Session {
         let before = self.warnings.len();
         self.warnings.retain(|w| *w < left);
         let warn = self.warnings.len() < before;
-        self.warning_due |= warn;
+        if warn {
+            // Half of what is left has to do for whoever is to read it.
+            let patience = self.timing.agent_timeout.min(left / 2);
+            self.warn_at.get_or_insert(now.elapsed.saturating_add(patience));
+        }
+        let mut actions = Vec::new();
+        if self.warn_at.take_if(|warn_at| now.elapsed >= *warn_at).is_some() {
+            actions.push(Action::Warn { left });
+        }
         let in_window = left <= self.window && now.elapsed >= self.next_look;
-        if (warn || in_window) && !self.looking { self.look() } else { Vec::new() }
+        if (warn || in_window) && !self.looking {
+            actions.extend(self.look());
+        }
+        actions
     }
 
     fn reach_end(&mut self, now: Now) -> Vec<Action> {
@@ -415,9 +472,11 @@ impl Session {
         let left = self.left(now).unwrap_or(Duration::ZERO);
         self.next_look = now.elapsed.saturating_add((left / 5).clamp(*LOOK_EVERY.start(), *LOOK_EVERY.end()));
         match self.phase {
-            Phase::LastLook { .. } => self.expire(now),
-            Phase::Live if std::mem::take(&mut self.warning_due) => vec![Action::Warn { left }],
-            Phase::Live
+            Phase::LastLook { .. } if left.is_zero() => self.expire(now),
+            Phase::Live if self.warn_at.take().is_some() => vec![Action::Warn { left }],
+            // Of the first, time takes the end back.
+            Phase::LastLook { .. }
+            | Phase::Live
             | Phase::Overdue { .. }
             | Phase::Frozen { .. }
             | Phase::Announced { .. }

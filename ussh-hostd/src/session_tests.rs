@@ -72,6 +72,34 @@ fn user_with_a_renewed_certificate_sees_no_warning() {
 }
 
 #[test]
+fn look_that_waits_for_its_turn_does_not_delay_the_warning() {
+    let mut session = hour();
+    assert_eq!(session.on(at(3300), Event::Time), [Action::Look]);
+    assert_eq!(session.wake_in(at(3300)), Some(secs(3)), "as long as an agent may take");
+    assert_eq!(session.on(at(3303), Event::Time), [Action::Warn { left: secs(297) }]);
+    assert_eq!(session.wake_in(at(3303)), Some(secs(237)));
+    assert!(session.on(at(3310), Event::NotRenewed).is_empty(), "warned once");
+    // Of a short one, with time to read it.
+    let mut session = Session::new(at(0), Some(until(10)), &timing());
+    assert_eq!(session.on(at(7), Event::Time), [Action::Look]);
+    let warned = Now { wall: secs(START) + Duration::from_millis(8500), elapsed: Duration::from_millis(8500) };
+    assert_eq!(session.wake_in(at(7)), Some(Duration::from_millis(1500)));
+    assert_eq!(session.on(warned, Event::Time), [Action::Warn { left: Duration::from_millis(1500) }]);
+}
+
+#[test]
+fn asks_for_its_end_until_that_has_come() {
+    let mut session = hour();
+    assert_eq!(session.asks_for_its_end_in(at(3000)), Some(secs(600)));
+    session = Session::new(at(0), Some(until(0)), &timing());
+    session.on(at(0), Event::Time);
+    assert_eq!(session.asks_for_its_end_in(at(0)), Some(Duration::ZERO), "its last look");
+    for session in [frozen(), let_go_on()] {
+        assert_eq!(session.asks_for_its_end_in(at(3600)), None);
+    }
+}
+
+#[test]
 fn asks_several_times_in_the_last_stretch_and_faster_towards_the_end() {
     let mut session = hour();
     let mut looks = Vec::new();
@@ -180,6 +208,7 @@ fn hanging_look_does_not_delay_the_end() {
 fn first_look_that_still_waits_at_the_end_does_not_delay_it() {
     let mut session = Session::new(at(0), Some(until(20)), &timing());
     assert_eq!(session.on(at(14), Event::Time), [Action::Look]);
+    assert_eq!(session.on(at(17), Event::Time), [Action::Warn { left: secs(3) }]);
     assert!(session.on(at(19), Event::Time).is_empty());
     assert_eq!(session.wake_in(at(19)), Some(secs(1)));
     assert_eq!(session.on(at(20), Event::Time), [Action::Announce(Cause::Expired)]);
@@ -369,6 +398,7 @@ fn always_wakes_while_anything_is_to_come() {
                 | Action::Prolong
                 | Action::Overdue
                 | Action::Freeze
+                | Action::GoOn
                 | Action::Watch
                 | Action::Terminate
                 | Action::Kill
@@ -498,6 +528,61 @@ fn one_that_was_frozen_before_stays_so_past_its_end_and_where_sessions_are_froze
     let mut ends = Session::new(at(0), Some(until(0)), &timing());
     assert!(!ends.stays_frozen(at(0)));
     assert_eq!(ends.on(at(0), Event::Time), [Action::Look], "and then it ends");
+}
+
+/// [`hour`] with that at its end, for which the clock is two hours ahead at 1000 s.
+fn clock_ahead(at_end: AtEnd) -> Session {
+    let mut session = Session::new(at(0), Some(until(3600)), &Timing { at_end, ..timing() });
+    assert_eq!(session.on(clocks(1000 + 7200, 1000), Event::Time), [Action::Look]);
+    session
+}
+
+#[test]
+fn one_that_stands_still_for_a_clock_that_was_ahead_goes_on_as_soon_as_that_is_right() {
+    for (at_end, reached) in [(AtEnd::Freeze, Action::Freeze), (AtEnd::Warn, Action::Overdue)] {
+        let mut session = clock_ahead(at_end);
+        assert_eq!(session.on(clocks(1001 + 7200, 1001), Event::NotRenewed), [reached]);
+        assert_ne!(session.wake_in(clocks(1002 + 7200, 1002)), Some(Duration::ZERO), "it is still ahead");
+        assert_eq!(session.wake_in(at(1004)), Some(Duration::ZERO));
+        assert_eq!(session.on(at(1004), Event::Time), [Action::GoOn]);
+        assert_eq!(session.wake_in(at(1004)), Some(secs(3300 - 1004)), "its warnings and its end are as they were");
+        assert_eq!(session.on(at(3300), Event::Time), [Action::Look]);
+        assert_eq!(session.on(at(3301), Event::NotRenewed), [Action::Warn { left: secs(299) }]);
+    }
+}
+
+#[test]
+fn one_whose_look_is_under_way_goes_on_when_the_clock_is_right_again() {
+    let mut session = clock_ahead(AtEnd::Freeze);
+    session.on(clocks(1003 + 7200, 1003), Event::Time);
+    assert_eq!(session.on(at(1004), Event::Time), [Action::GoOn]);
+    assert!(session.on(at(1005), Event::NotRenewed).is_empty());
+    assert_eq!(session.wake_in(at(1005)), Some(secs(3300 - 1005)));
+    for event in [Event::Time, Event::NotRenewed] {
+        let mut session = clock_ahead(AtEnd::End);
+        assert!(session.on(at(1001), event).is_empty(), "its last look is not its last");
+        session.on(at(1001), Event::Time);
+        assert_eq!(session.wake_in(at(1001)).map(|wait| wait >= secs(2000)), Some(true));
+    }
+}
+
+#[test]
+fn clock_that_is_set_back_after_the_end_thaws_nothing() {
+    for mut session in [frozen(), let_go_on()] {
+        for wall in [3599, 1000, 0] {
+            assert_ne!(session.wake_in(clocks(wall, 3601)), Some(Duration::ZERO));
+            assert!(session.on(clocks(wall, 3601), Event::Time).is_empty());
+        }
+    }
+}
+
+#[test]
+fn what_is_refused_while_the_clock_is_ahead_ends_and_does_not_go_on() {
+    let mut session = clock_ahead(AtEnd::Freeze);
+    session.on(clocks(1001 + 7200, 1001), Event::NotRenewed);
+    let cause = Cause::Refused(Refusal::Revoked);
+    assert_eq!(session.on(clocks(1002 + 7200, 1002), Event::Refused(Refusal::Revoked)), [Action::Announce(cause)]);
+    assert_eq!(session.on(at(1004), Event::Time), [Action::Terminate]);
 }
 
 /// A session whose certificate ends an hour from now, and which may last 1000 s.

@@ -168,9 +168,7 @@ fn row(
     let current = spool.current(id, &login);
     let good = |c: &Certificate| trust.map(|t| t.verdict_time_apart(c, now).is_ok());
     row.state = match (good(&login), good(&current)) {
-        (Some(true), Some(true)) if current.valid_before() > now => State::Live,
-        (Some(true), Some(true)) if is_frozen(id) => State::Frozen,
-        (Some(true), Some(true)) => State::Expired,
+        (Some(true), Some(true)) => state_of_good(is_frozen(id), current.valid_before() > now),
         (None, _) | (_, None) => State::Unjudged,
         (Some(_), Some(_)) => State::Refused,
     };
@@ -181,6 +179,15 @@ fn row(
         renewed: current != login,
     });
     Some(row)
+}
+
+/// Of a session whose certificate nothing speaks against but time. What stands still does so whatever the clock says: that may have been set meanwhile.
+fn state_of_good(is_frozen: bool, is_in_time: bool) -> State {
+    match (is_frozen, is_in_time) {
+        (true, _) => State::Frozen,
+        (false, true) => State::Live,
+        (false, false) => State::Expired,
+    }
 }
 
 fn is_frozen(id: ConnectionId) -> bool {
@@ -422,6 +429,18 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
     use crate::test_support::{Ca, from_now, trusted_folder};
+
+    #[test]
+    fn what_stands_still_is_frozen_whatever_the_clock_says() {
+        for (is_frozen, is_in_time, state) in [
+            (true, false, State::Frozen),
+            (true, true, State::Frozen),
+            (false, true, State::Live),
+            (false, false, State::Expired),
+        ] {
+            assert_eq!(state_of_good(is_frozen, is_in_time), state);
+        }
+    }
 
     #[test]
     fn serial_keeps_all_its_digits_in_json() {

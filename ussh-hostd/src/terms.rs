@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ussh_core::certificate::{Certificate, CertificateOption};
+use ussh_core::clock::UnixTime;
 use ussh_core::record::SessionRecord;
 use ussh_core::verdict::{Refusal, source_address_allows};
 
@@ -24,6 +25,9 @@ pub enum LesserRight {
     /// It would not let the client in from where it is.
     #[error("{0}")]
     SourceAddress(Refusal),
+    /// The session would be asked for no other one, and never end.
+    #[error("it never runs out, which would leave the session without an end")]
+    NoEnd,
 }
 
 /// The right by which one session was opened.
@@ -33,7 +37,8 @@ pub enum LesserRight {
 ///   every principal that the login's certificate named. Where sshd goes by a list although the certificate names the account, the list is not asked again;
 /// * its force-command is the login's to the byte, or both have none: what runs in the session was started by the rule of the login;
 /// * its source-address is the login's to the byte, or includes the address from which the session came, or there is none. A client that the record
-///   knows by name only (`UseDNS`) matches no network.
+///   knows by name only (`UseDNS`) matches no network;
+/// * it runs out: a session that has an end keeps one.
 ///
 /// verify-required is not compared: the proof by the newer certificate's own key is held to it.
 #[derive(Clone, Debug)]
@@ -58,6 +63,9 @@ impl LoginTerms {
         }
         if option(newer, FORCE_COMMAND) != option(&self.login, FORCE_COMMAND) {
             return Err(LesserRight::ForceCommand);
+        }
+        if newer.valid_before() == UnixTime::FOREVER {
+            return Err(LesserRight::NoEnd);
         }
         if option(newer, SOURCE_ADDRESS) == option(&self.login, SOURCE_ADDRESS) {
             return Ok(());
@@ -95,6 +103,15 @@ mod tests {
 
     fn newer(ca: &Ca, principals: &[&str], options: &[(&str, &str)]) -> Certificate {
         ca.issue_with("alice", 2, 600, principals, options).0
+    }
+
+    #[test]
+    fn session_that_has_an_end_keeps_one() {
+        let ca = Ca::new();
+        let terms = terms(&ca, "alice", &["alice"], &[]);
+        let until = |end| ca.issue_until(end, "alice", 2, &["alice"], &[]).0;
+        assert_eq!(terms.allow(&until(UnixTime::FOREVER)), Err(LesserRight::NoEnd));
+        assert_eq!(terms.allow(&until(UnixTime(u64::MAX - 1))), Ok(()), "how long is the CA's policy to say");
     }
 
     #[test]

@@ -48,6 +48,18 @@ impl Ca {
         principals: &[&str],
         options: &[(&str, &str)],
     ) -> (Certificate, PrivateKey) {
+        self.issue_until(from_now(seconds), key_id, serial, principals, options)
+    }
+
+    /// The same that is good until then.
+    pub fn issue_until(
+        &self,
+        valid_before: UnixTime,
+        key_id: &str,
+        serial: u64,
+        principals: &[&str],
+        options: &[(&str, &str)],
+    ) -> (Certificate, PrivateKey) {
         let key = PrivateKey::generate_ed25519().unwrap();
         let template = CertificateTemplate {
             public_key: key.public_key(),
@@ -56,7 +68,7 @@ impl Ca {
             key_id: key_id.into(),
             principals: principals.iter().map(|p| (*p).into()).collect(),
             valid_after: from_now(-3600),
-            valid_before: from_now(seconds),
+            valid_before,
             critical_options: options.iter().map(|(name, value)| CertificateOption::string(name, value)).collect(),
             extensions: Vec::new(),
         };

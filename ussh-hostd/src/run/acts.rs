@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ussh_core::challenge::ChallengeContext;
 use ussh_core::clock::UnixTime;
@@ -27,6 +27,7 @@ impl Daemon {
             Action::Prolong => self.prolong(id),
             Action::Overdue => self.overdue(id),
             Action::Freeze => self.freeze(id),
+            Action::GoOn => self.go_on(id),
             Action::Watch => self.watch_frozen(id),
             Action::Announce(cause) => self.announce(id, &cause),
             Action::Terminate => self.terminate(id),
@@ -52,16 +53,18 @@ impl Daemon {
         let (Some(current), Some(terms)) = (held.current.as_deref().cloned(), held.terms.clone()) else {
             return self.take_answer(id, Err(NotRenewed::NothingNewer));
         };
+        let now = self.now();
         let context = ChallengeContext {
             host: self.host.clone(),
             service: "ussh-hostd".into(),
             user: held.record.user.clone(),
             ruser: String::new(),
             tty: String::new(),
-            now: UnixTime(self.now().wall.as_secs()),
+            now: UnixTime(now.wall.as_secs()),
         };
         let (uid, timeout) = (held.record.uid, self.config.timing.agent_timeout);
-        let look = Look { id, uid, current, terms, trust, context, timeout };
+        let needed_by = held.session.asks_for_its_end_in(now).and_then(|left| Instant::now().checked_add(left));
+        let look = Look { id, uid, needed_by, current, terms, trust, context, timeout };
         self.lookers.begin(look);
     }
 
@@ -99,6 +102,16 @@ impl Daemon {
         let detail = format!("{}: it has run out and is not renewed; terminals told: {}", held.who(), told.terminals());
         self.report.certificate(Severity::Warning, "Letting go on a session of", certificate, &detail);
         // It was frozen under another configuration.
+        self.thaw(id);
+    }
+
+    /// Its end was not to come yet.
+    fn go_on(&mut self, id: ConnectionId) {
+        let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
+        let end = Duration::from_secs(certificate.valid_before().0).saturating_add(self.config.timing.end_after);
+        let left = span(end.saturating_sub(self.now().wall));
+        let detail = format!("{}: the clock was ahead, and the session's end is to come in {left}", held.who());
+        self.report.certificate(Severity::Notice, "Going on with session of", certificate, &detail);
         self.thaw(id);
     }
 
