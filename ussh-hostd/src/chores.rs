@@ -93,6 +93,10 @@ pub struct Chores {
     path: Option<PathBuf>,
     sync: Chore,
     renew: Chore,
+    /// It has ended well, and what it brought is still to be looked at.
+    renewed: bool,
+    /// How many in a row ended well and left a renewal that is due at once: a public key file that is missing or another's, a CA whose clock is behind.
+    in_vain: u32,
     /// Of an sshd that has yet to read what was renewed.
     reload: Chore,
     /// Of break-glass uses.
@@ -113,6 +117,8 @@ impl Chores {
             path: path.map(Path::to_owned),
             sync: Chore::new(&["sync"]),
             renew: Chore::new(&["renew"]),
+            renewed: false,
+            in_vain: 0,
             reload: Chore::new(&["renew", "--reload"]),
             tell: Chore::new(&["report"]),
             told: BTreeMap::new(),
@@ -189,8 +195,15 @@ impl Chores {
             let left = Duration::from_secs(at.0).saturating_sub(now.wall);
             now.elapsed.saturating_add(left)
         });
-        // After a failure it waits for its next try.
-        let waits = self.renew.failures > 0;
+        if std::mem::take(&mut self.renewed) {
+            let is_due_again = due.is_some_and(|due| due <= now.elapsed);
+            self.in_vain = if is_due_again { self.in_vain.saturating_add(1) } else { 0 };
+            if is_due_again {
+                self.renew.due = Some(now.elapsed.saturating_add(self.again(self.in_vain)));
+            }
+        }
+        // After a failure, and after one in vain, it waits for its next try.
+        let waits = self.renew.failures > 0 || self.in_vain > 0;
         self.renew.due = match (due, self.renew.due) {
             (Some(due), Some(next)) if waits => Some(due.max(next)),
             (due, _) => due,
@@ -231,7 +244,8 @@ impl Chores {
             self.tell.due = None;
             begin(&mut self.tell, self.path.as_deref(), report);
         }
-        if self.renew.ended().is_some() {
+        if let Some(good) = self.renew.ended() {
+            self.renewed = good;
             let again = self.again(self.renew.failures);
             self.renew.due = Some(now.elapsed.saturating_add(again));
             look = true;
@@ -322,6 +336,24 @@ mod tests {
         std::fs::remove_file(&mark).unwrap();
         chores.look(at(1020, 20), &Report::quiet());
         assert_eq!(chores.wake_in(at(1020, 20)), None);
+    }
+
+    #[test]
+    fn renewals_that_bring_what_is_due_at_once_come_with_longer_and_longer_pauses() {
+        let (_folder, mut chores) = chores("");
+        let (mut now, mut pauses) = (0, Vec::new());
+        for _ in 0..4 {
+            chores.renewed = true;
+            chores.plan_renewal(at(6000 + now, now), Some(UnixTime(0)));
+            let pause = chores.wake_in(at(6000 + now, now)).unwrap();
+            pauses.push(pause);
+            now += pause.as_secs() + 1;
+        }
+        assert!(pauses[0] >= Duration::from_secs(48) && pauses.windows(2).all(|two| two[1] > two[0]), "{pauses:?}");
+        // One that has helped.
+        chores.renewed = true;
+        chores.plan_renewal(at(9000, now), Some(UnixTime(9500)));
+        assert_eq!(chores.wake_in(at(9000, now)), Some(Duration::from_secs(500)));
     }
 
     #[test]
