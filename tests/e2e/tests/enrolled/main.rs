@@ -7,6 +7,7 @@ mod fed;
 mod glass;
 mod glass_forged;
 mod glass_limit;
+mod glass_sudo;
 mod refused;
 mod renewed;
 
@@ -25,7 +26,7 @@ const ED25519: &str = "/etc/ssh/ssh_host_ed25519_key";
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
     let hosts = ["new1", "new2", "new3", "new4", "new5", "new6", "new7", "new8", "new9", "new10", "twin"];
-    let hosts = hosts.map(str::to_owned).into_iter().chain((1..=8).map(|n| format!("glass{n}")));
+    let hosts = hosts.map(str::to_owned).into_iter().chain((1..=9).map(|n| format!("glass{n}")));
     let plan = WorldPlan::new("enrolled")
         .without_servers()
         .installed_on("new13", trixie_root().unwrap())
