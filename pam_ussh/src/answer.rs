@@ -13,6 +13,7 @@ use ussh_os::pam_module::{PamHandle, PamReturn};
 use ussh_os::syslog::Severity;
 
 use crate::account::Exempt;
+use crate::glass;
 use crate::kept::KeptProof;
 use crate::log::{self, Entry};
 use crate::login::{Bond, Login, Unbound};
@@ -54,6 +55,8 @@ pub struct Accepted {
     pub proof: Proof,
     /// Of the caller's own login, where the line asks for that.
     pub bond: Bond,
+    /// It was made just now, outside of a login, by a certificate for break-glass.
+    pub break_glass: Option<glass::Use>,
 }
 
 const NOT_GOOD: &str = "No certificate that is good for this: see \"ssh-add -l\", get a new one with \"ussh --login\" on your own machine, or log in again with \"ssh -A\".";
@@ -315,11 +318,14 @@ impl Accepted {
 
 /// The one success of `auth`, and of `account` with a proof.
 fn accept(subject: &Subject, accepted: &Accepted) -> PamReturn {
-    let Accepted { certificate, proof, bond } = accepted;
+    let Accepted { certificate, proof, bond, break_glass } = accepted;
     let shown = log::Certificates::One(certificate.certificate());
     if !accepted.is_whole() {
         entry("Refusing", Severity::Error, subject, shown, "proof of another certificate");
         return PamReturn::AuthErr;
+    }
+    if let Some(used) = break_glass {
+        glass::elsewhere(subject, used, certificate.certificate());
     }
     let kept = matches!(proof, Proof::Kept(_)).then(|| "proof made by auth".to_owned());
     let bound = bond.login().map(|login| format!("of its own login, {login}"));
@@ -377,13 +383,14 @@ pub fn session_refused(subject: &Subject, denial: &Denial) -> PamReturn {
     PamReturn::SessionErr
 }
 
-/// Somebody comes in by break-glass; `problem`: why no note of it could be left, or empty.
-pub fn break_glass(subject: &Subject, certificate: &Certificate, problem: &str) {
+/// Somebody comes in by break-glass, or uses it in `what`; `problem`: why no note of it could be left, or empty.
+pub fn break_glass(subject: &Subject, what: &str, certificate: &Certificate, problem: &str) {
     let reason = match problem {
         "" => String::new(),
         problem => format!("no note left for the CA: {}", escape(problem.as_bytes(), MAX_FIELD)),
     };
-    entry("BREAK-GLASS login by", Severity::Alert, subject, log::Certificates::One(certificate), &reason);
+    let what = format!("BREAK-GLASS {what} by");
+    entry(&what, Severity::Alert, subject, log::Certificates::One(certificate), &reason);
 }
 
 /// It cannot be told which certificates are for break-glass.

@@ -8,7 +8,7 @@ use ussh_core::challenge::ChallengeContext;
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::decision::{Asking, DecisionError, Patience, Tried, decide};
 use ussh_core::escape::{MAX_FIELD, escape_word};
-use ussh_core::verdict::{CriticalOptions, Demand};
+use ussh_core::verdict::{CriticalOptions, Demand, Origin};
 use ussh_os::account::Account;
 use ussh_os::pam_module::{PamHandle, PamReturn};
 use ussh_os::process;
@@ -16,6 +16,7 @@ use ussh_os::process;
 use crate::answer::{self, Accepted, Denial, Phase, Proof, Subject};
 use crate::attendant::{AtTheKey, Speaker};
 use crate::caller::{Caller, NoAnswer, Reached};
+use crate::glass::Use;
 use crate::inject;
 use crate::kept;
 use crate::login::Bond;
@@ -195,7 +196,10 @@ fn ask(
                     None => Bond::unless_demanded(options),
                 };
                 let bond = bond.map_err(NoAnswer::Denied)?;
-                Ok(Accepted { certificate, proof: Proof::Challenge(accepted.proof), bond })
+                let break_glass = trust
+                    .is_break_glass(&certificate)
+                    .then(|| Use { from: origin.address().map(|address| address.to_string()).unwrap_or_default() });
+                Ok(Accepted { certificate, proof: Proof::Challenge(accepted.proof), bond, break_glass })
             }
             Err(DecisionError::Agent(AgentError::Interrupted)) => Err(NoAnswer::Denied(Denial::Interrupted)),
             Err(DecisionError::Agent(error)) => Err(NoAnswer::Agent(error)),

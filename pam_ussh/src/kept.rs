@@ -85,7 +85,9 @@ impl Kept {
             Some(login) => login.bond_kept(&certificate, self.login)?,
             None => Bond::unless_demanded(options).ok()?,
         };
-        Some(Accepted { certificate, proof: Proof::Kept(KeptProof { certificate_digest: self.digest }), bond })
+        let proof = Proof::Kept(KeptProof { certificate_digest: self.digest });
+        // Of break-glass was told when the proof was made.
+        Some(Accepted { certificate, proof, bond, break_glass: None })
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! The modules in the order of the data: the hooks (`entry`), the line (`options`), what the line names (`trust`), who asks and through which agent (`caller`; `search` where it is
 //! not found at once, `origin` where it lies, both by the `records` of live sessions; `login` where nothing counts but the caller's own), the two ways to a proof (`auth`: agent challenge, with an `attendant` at the key, `sshd`: sshd's own) and the third where
-//! `account` finds what `auth` has proved (`account`, `kept`), the record of a session (`session`), and what PAM, the user (`answer`) and the log (`log`) are told. `inject` is there
+//! `account` finds what `auth` has proved (`account`, `kept`), the record of a session (`session`), what is told of break-glass (`glass`), and what PAM, the user (`answer`) and the log (`log`) are told. `inject` is there
 //! for tests.
 #![deny(unsafe_code)]
 
@@ -17,6 +17,7 @@ mod auth;
 mod caller;
 #[allow(unsafe_code)]
 mod entry;
+mod glass;
 mod inject;
 mod kept;
 mod log;

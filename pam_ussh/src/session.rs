@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use ussh_core::break_glass::{CA_FILE, FOLDER, Note, check, read_keys};
+use ussh_core::break_glass::{CA_FILE, check, read_keys};
 use ussh_core::certificate::Certificate;
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::decision::Tried;
@@ -16,6 +16,7 @@ use ussh_os::pam_module::{PamHandle, PamReturn};
 use ussh_os::process;
 
 use crate::answer::{self, Denial, Phase, Subject};
+use crate::glass;
 use crate::inject;
 use crate::options::{Facility, FromLine, SessionOptions, SpoolFailure};
 use crate::place;
@@ -49,7 +50,7 @@ pub fn open(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) -
     }
 }
 
-/// Holds a login by break-glass to its rules, and notes it where a restart of the machine leaves it. A disk that takes no note keeps nobody out: the log has it.
+/// Holds a login by break-glass to its rules, and notes it where a restart of the machine leaves it.
 fn break_glass(subject: &Subject, record: &SessionRecord) -> Result<(), Denial> {
     let pinned = match read_keys(Path::new(CA_FILE)) {
         Ok(pinned) => pinned,
@@ -65,13 +66,7 @@ fn break_glass(subject: &Subject, record: &SessionRecord) -> Result<(), Denial> 
     if let Err(refusal) = check(&certificate) {
         return Err(Denial::of_tried(vec![Tried { certificate: Some(certificate), reason: refusal.into() }]));
     }
-    let put = file_size::with_limit_as_error(|| Note::of(record, &certificate).put(Path::new(FOLDER)));
-    let problem = match put {
-        Ok(Ok(_)) => String::new(),
-        Ok(Err(error)) => error.to_string(),
-        Err(error) => error.to_string(),
-    };
-    answer::break_glass(subject, &certificate, &problem);
+    glass::login(subject, record, &certificate);
     Ok(())
 }
 

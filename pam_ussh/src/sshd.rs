@@ -51,7 +51,8 @@ pub fn judge(
             Ok(certificate) => match verify(&certificate, &demand) {
                 Ok(certificate) => {
                     let proof = LoginProof { certificate_digest: certificate.certificate().digest() };
-                    return Ok(Accepted { certificate, proof: Proof::Login(proof), bond });
+                    // Of break-glass here tells the session.
+                    return Ok(Accepted { certificate, proof: Proof::Login(proof), bond, break_glass: None });
                 }
                 Err(refusal) => Tried { certificate: Some(certificate), reason: refusal.into() },
             },

@@ -78,6 +78,11 @@ impl<'a> Trust<'a> {
 }
 
 impl Trust<'_> {
+    /// Whether everybody must hear of it.
+    pub fn is_break_glass(&self, certificate: &VerifiedCertificate) -> bool {
+        self.cas.is_break_glass(certificate.certificate().ca())
+    }
+
     /// By the revocation list as it is now, if it is another than the one that was read: a signature may have taken a minute, and the person who revokes does not know.
     /// # Errors
     /// [`Denial`]

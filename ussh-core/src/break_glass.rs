@@ -31,6 +31,8 @@ const MAX_CA_FILE: usize = 64 * 1024;
 pub const MAX_NOTE: usize = 4096;
 /// Longest name, key ID or address in a note, bytes.
 const MAX_WORD: usize = 256;
+/// Longest name of a service in an ID, bytes: with the rest it fits into 128.
+const MAX_SERVICE: usize = 32;
 /// Format that this version writes and reads.
 const VERSION: u32 = 1;
 
@@ -71,11 +73,11 @@ pub fn read_keys(path: &Path) -> Result<Vec<PublicKey>, RecordError> {
 pub struct Note {
     /// Format: 1.
     pub version: u32,
-    /// Of the connection, in all boots of the host: boot ID, process, start time.
+    /// Of the use, in all boots of the host: of a session as [`id`] says, of another one as [`Elsewhere`] does.
     pub id: String,
     /// The account; escaped, as all words here.
     pub user: String,
-    /// The client; empty: unknown.
+    /// The client; empty: unknown. Of a use outside of a login: the service too, and who asked it where.
     pub from: String,
     /// Of the certificate.
     pub key_id: String,
@@ -85,24 +87,83 @@ pub struct Note {
     pub key: String,
     /// Of its CA.
     pub ca: String,
-    /// When the session was opened, by the host's clock.
+    /// When the session was opened, or the service used, by the host's clock.
     pub opened: UnixTime,
+}
+
+/// A use that opens no session: in sudo and the like.
+#[derive(Clone, Debug)]
+pub struct Elsewhere<'a> {
+    /// PAM_SERVICE.
+    pub service: &'a str,
+    /// The account that it was asked for.
+    pub user: &'a str,
+    /// The one who asked; empty: unknown.
+    pub ruser: &'a str,
+    /// Where; empty: at no terminal.
+    pub tty: &'a str,
+    /// Where the agent that proved it is; empty: unknown.
+    pub from: &'a str,
+    /// Of the host's boot.
+    pub boot_id: &'a str,
+    /// The process that asked PAM.
+    pub pid: u32,
+    /// Of that process.
+    pub start_time: u64,
+    /// By the host's clock.
+    pub at: UnixTime,
+}
+
+impl Elsewhere<'_> {
+    /// `BOOT-PID-STARTTIME-SECONDS-SERVICE`: no session's, since those end in a number, and another one for each use of a process that asks PAM again and again.
+    fn id(&self) -> String {
+        let Elsewhere { boot_id, pid, start_time, at, .. } = self;
+        format!("{boot_id}-{pid}-{start_time}-{}-{}", at.0, service_word(self.service))
+    }
+
+    /// In the place of an address, so that whoever reads an address reads it too: `192.0.2.1 (sudo by alice on /dev/pts/3)`.
+    fn from(&self) -> String {
+        let from = if self.from.is_empty() { "an unknown address" } else { self.from };
+        let known = |name: &str, value: &str| if value.is_empty() { String::new() } else { format!(" {name} {value}") };
+        format!("{from} ({}{}{})", service_word(self.service), known("by", self.ruser), known("on", self.tty))
+    }
+}
+
+/// A service's name as it stands in an ID and in the log: letters and digits from its first letter on.
+pub fn service_word(service: &str) -> String {
+    let letters = service.chars().filter(char::is_ascii_alphanumeric).skip_while(|c| !c.is_ascii_alphabetic());
+    let word: String = letters.take(MAX_SERVICE).collect();
+    if word.is_empty() { "pam".to_owned() } else { word }
+}
+
+/// The service that a note's ID names; `None`: it is a session's.
+pub fn service_of(id: &str) -> Option<&str> {
+    id.rsplit('-').next().filter(|last| last.starts_with(|first: char| first.is_ascii_alphabetic()))
 }
 
 impl Note {
     /// Of a session and the certificate that opened it.
     pub fn of(record: &SessionRecord, certificate: &Certificate) -> Self {
+        Self::with(certificate, id(record), &record.user, &record.rhost, record.opened)
+    }
+
+    /// Of a use that opens no session.
+    pub fn elsewhere(used: &Elsewhere<'_>, certificate: &Certificate) -> Self {
+        Self::with(certificate, used.id(), used.user, &used.from(), used.at)
+    }
+
+    fn with(certificate: &Certificate, id: String, user: &str, from: &str, opened: UnixTime) -> Self {
         let word = |text: &[u8]| escape(text, MAX_WORD);
         Note {
             version: VERSION,
-            id: id(record),
-            user: word(record.user.as_bytes()),
-            from: word(record.rhost.as_bytes()),
+            id,
+            user: word(user.as_bytes()),
+            from: word(from.as_bytes()),
             key_id: word(certificate.key_id()),
             serial: certificate.serial().to_string(),
             key: certificate.public_key().fingerprint(),
             ca: certificate.ca().fingerprint(),
-            opened: record.opened,
+            opened,
         }
     }
 
@@ -125,7 +186,7 @@ impl Note {
     /// # Errors
     /// [`RecordError`]; nothing is left behind then.
     pub fn put(&self, folder: &Path) -> Result<bool, RecordError> {
-        make(folder)?;
+        make_folder(folder)?;
         let name = |end: &str| folder.join(format!("{}.{end}", self.id));
         if name("json").exists() || name("done").exists() {
             return Ok(false);
@@ -154,7 +215,9 @@ pub fn is_id(text: &str) -> bool {
 }
 
 /// The folder, 0700; whoever else can write to it could forge notes, or take them away.
-fn make(folder: &Path) -> Result<(), RecordError> {
+/// # Errors
+/// [`RecordError`]
+pub fn make_folder(folder: &Path) -> Result<(), RecordError> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let (_, metadata) = open_no_follow(folder)?;
     if !metadata.is_dir() {
@@ -248,6 +311,34 @@ mod tests {
         assert_eq!(names(), ["b-1-12-34.done"]);
         std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
         assert!(note.put(&folder).is_err(), "a folder that others can write to");
+    }
+
+    #[test]
+    fn a_use_in_sudo_has_an_id_of_its_own_and_says_where_it_was() {
+        let used = Elsewhere {
+            service: "sudo-i",
+            user: "alice",
+            ruser: "alice",
+            tty: "/dev/pts/3",
+            from: "192.0.2.1",
+            boot_id: "b-1",
+            pid: 12,
+            start_time: 34,
+            at: UnixTime(5),
+        };
+        let good = certificate(security_key(), "alice", &[]);
+        let note = Note::elsewhere(&used, &good);
+        assert_eq!((note.id.as_str(), service_of(&note.id)), ("b-1-12-34-5-sudoi", Some("sudoi")));
+        assert_eq!(note.from, "192.0.2.1 (sudoi by alice on /dev/pts/3)");
+        assert_eq!(Note::parse(note.to_json().as_bytes()), Some(note));
+        assert_eq!(service_of(&id(&record())), None, "a session's");
+        let bare = Elsewhere { service: "9\n", ruser: "", tty: "", from: "", ..used };
+        let bare = Note::elsewhere(&bare, &good);
+        assert_eq!((bare.id.as_str(), bare.from.as_str()), ("b-1-12-34-5-pam", "an unknown address (pam)"));
+        let boot_id = "01234567-0123-0123-0123-0123456789ab";
+        let (pid, start_time, at) = (u32::MAX, u64::MAX, UnixTime(99_999_999_999));
+        let long = Elsewhere { service: &"x".repeat(500), boot_id, pid, start_time, at, tty: &"t".repeat(500), ..used };
+        assert!(Note::parse(Note::elsewhere(&long, &good).to_json().as_bytes()).is_some());
     }
 
     #[test]

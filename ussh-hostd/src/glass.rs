@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use ussh_core::break_glass::{MARK, MAX_NOTE, Note, is_id};
+use ussh_core::break_glass::{MARK, MAX_NOTE, Note, is_id, service_of};
 use ussh_core::ca_file::is_marked;
 use ussh_core::clock::UnixTime;
 use ussh_core::enroll::{Exchange, MAX_NOTES};
@@ -205,8 +205,9 @@ impl Queue<'_> {
     /// On every terminal of every session that sshd has here, by the way of its warnings: never into what is no terminal.
     fn wall(&mut self, note: &Note) {
         let from = if note.from.is_empty() { "an unknown address" } else { &note.from };
+        let did = service_of(&note.id).map_or("logged in".to_owned(), |service| format!("used {service}"));
         let text = on_terminal(&format!(
-            "BREAK-GLASS: {} has logged in as {} from {from}, by a break-glass certificate (serial {}).",
+            "BREAK-GLASS: {} has {did} as {} from {from}, by a break-glass certificate (serial {}).",
             note.key_id, note.user, note.serial
         ));
         let spool = Spool::new(&self.config.spool);

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
+use ussh_core::break_glass::make_folder;
 use ussh_core::certificate::Certificate;
 use ussh_core::clock::UnixTime;
 use ussh_core::decision::Accepted;
@@ -137,7 +138,10 @@ struct Daemon {
 impl Daemon {
     fn new(config: &Config, path: Option<&Path>, spool: Spool) -> Result<Self, RunError> {
         let trust = TrustStore::new(config);
-        let files = FileWatch::new(spool.folder(), trust.watched());
+        let notes = config.break_glass_folder();
+        // One that cannot be made cannot be written to either, and pam_ussh says so when there is something to write.
+        let _ = make_folder(&notes);
+        let files = FileWatch::new(spool.folder(), trust.watched(), &notes);
         Ok(Daemon {
             config: config.clone(),
             report: Report::new(),
@@ -305,6 +309,9 @@ impl Daemon {
         }
         if changes.spool {
             self.scan();
+        }
+        if changes.glass {
+            self.chores.tell_now(self.now());
         }
     }
 

@@ -1,6 +1,7 @@
 //! What wakes the daemon: signals, changed files, a clock that was set. Ends of processes and answers of agents are polled on beside it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timer::{Expiration, TimerSetTimeFlags};
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
+use ussh_core::break_glass::service_of;
 
 /// Between two scans that nothing has asked for: a net under inotify (symbolic links to other folders, lost events).
 const SCAN_EVERY: Duration = Duration::from_secs(60);
@@ -110,17 +112,20 @@ pub struct Changes {
     pub spool: bool,
     /// Beside one of the trusted files.
     pub trust: bool,
+    /// Break-glass was used where no session was opened.
+    pub glass: bool,
 }
 
 impl Changes {
     /// Look at everything.
-    pub const ALL: Changes = Changes { spool: true, trust: true };
+    pub const ALL: Changes = Changes { spool: true, trust: true, glass: true };
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Spool,
     Trust,
+    Notes,
 }
 
 /// Changes of files, by inotify.
@@ -128,6 +133,7 @@ enum Role {
 pub struct FileWatch {
     spool: PathBuf,
     files: Vec<PathBuf>,
+    notes: PathBuf,
     inotify: Option<Inotify>,
     roles: BTreeMap<WatchDescriptor, Vec<Role>>,
     /// Every folder could be watched.
@@ -135,11 +141,12 @@ pub struct FileWatch {
 }
 
 impl FileWatch {
-    /// Watches the spool, and the folders of the trusted files.
-    pub fn new<'a>(spool: &Path, files: impl Iterator<Item = &'a Path>) -> Self {
+    /// Watches the spool, the folders of the trusted files, and the one of break-glass's notes.
+    pub fn new<'a>(spool: &Path, files: impl Iterator<Item = &'a Path>, notes: &Path) -> Self {
         let mut watch = FileWatch {
             spool: spool.into(),
             files: files.map(Path::to_owned).collect(),
+            notes: notes.into(),
             inotify: None,
             roles: BTreeMap::new(),
             complete: false,
@@ -182,6 +189,8 @@ impl FileWatch {
                             match role {
                                 Role::Spool => changes.spool = true,
                                 Role::Trust => changes.trust = true,
+                                // Of sessions the spool tells.
+                                Role::Notes => changes.glass |= event.name.as_deref().is_some_and(is_use_elsewhere),
                             }
                         }
                     }
@@ -224,10 +233,17 @@ impl FileWatch {
             }
         }
         self.complete = watched.iter().all(|(result, _)| result.is_ok());
+        // Where there never was break-glass it may be missing: a scan finds what comes then.
+        watched.push((inotify.add_watch(&self.notes, gone | AddWatchFlags::IN_MOVED_TO), Role::Notes));
         for (wd, role) in watched {
             if let Ok(wd) = wd {
                 self.roles.entry(wd).or_default().push(role);
             }
         }
     }
+}
+
+/// Whether this is the name of the note of a use that opened no session.
+fn is_use_elsewhere(name: &OsStr) -> bool {
+    name.to_str().and_then(|name| name.strip_suffix(".json")).is_some_and(|id| service_of(id).is_some())
 }

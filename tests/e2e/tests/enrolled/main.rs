@@ -8,6 +8,7 @@ mod fed;
 mod glass;
 mod glass_forged;
 mod glass_limit;
+mod glass_sudo;
 mod refused;
 mod renewed;
 mod unread;
@@ -30,7 +31,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         "new1", "new2", "new3", "new4", "new5", "new6", "new7", "new8", "new9", "new10", "back", "twin", "cut1",
         "cut2", "cut3",
     ];
-    let hosts = hosts.map(str::to_owned).into_iter().chain((1..=8).map(|n| format!("glass{n}")));
+    let hosts = hosts.map(str::to_owned).into_iter().chain((1..=9).map(|n| format!("glass{n}")));
     let plan = WorldPlan::new("enrolled")
         .without_servers()
         .installed_on("new13", trixie_root().unwrap())
