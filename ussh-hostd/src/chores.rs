@@ -180,7 +180,7 @@ impl Chores {
         self.plan_renewal(now, health.renewal);
         self.reload.due = health.sshd_is_behind.then(|| self.reload.due.unwrap_or(now.elapsed));
         self.plan_sync(now);
-        if self.tell.due.is_none() && health.break_glass_waiting > 0 {
+        if self.tell.due.is_none() && self.tell.running.is_none() && health.break_glass_waiting > 0 {
             self.tell.due = Some(now.elapsed);
         }
     }
@@ -354,6 +354,24 @@ mod tests {
         chores.renewed = true;
         chores.plan_renewal(at(9000, now), Some(UnixTime(9500)));
         assert_eq!(chores.wake_in(at(9000, now)), Some(Duration::from_secs(500)));
+    }
+
+    #[test]
+    fn a_look_while_break_glass_is_told_asks_for_no_second_run_and_one_that_has_failed_pauses() {
+        let (folder, mut chores) = chores("");
+        let notes = folder.path().join("state/break-glass");
+        std::fs::create_dir_all(&notes).unwrap();
+        std::fs::write(notes.join("boot-1-2.json"), "{}").unwrap();
+        chores.look(at(1000, 0), &Report::quiet());
+        assert_eq!(chores.wake_in(at(1000, 0)), Some(Duration::ZERO));
+        let child = Command::new("/bin/false").spawn().unwrap();
+        let handle = ProcessHandle::open(child.id(), start_time(child.id()).unwrap()).unwrap();
+        handle.wait_end(Duration::from_secs(10)).unwrap();
+        (chores.tell.running, chores.tell.due) = (Some(Running { child, handle }), None);
+        chores.look(at(1001, 1), &Report::quiet());
+        assert!(chores.pass_time(at(1002, 2), &Report::quiet()), "a look is due");
+        chores.look(at(1002, 2), &Report::quiet());
+        assert!(chores.wake_in(at(1002, 2)).unwrap() >= Duration::from_secs(48));
     }
 
     #[test]
