@@ -74,6 +74,11 @@ impl Connection {
         &self.programs
     }
 
+    #[cfg(test)]
+    pub(crate) fn programs_mut(&mut self) -> &mut Programs {
+        &mut self.programs
+    }
+
     /// The next program to be waited for; see [`Programs::let_go`].
     pub fn program_to_wait_for(&mut self) -> Option<&ProcessHandle> {
         self.programs.let_go()
@@ -84,6 +89,11 @@ impl Connection {
         self.hold_children();
         let sshd: Vec<ConnectionId> = self.children.iter().map(|(id, _)| *id).collect();
         self.programs.hold(self.id, &self.monitor, &sshd);
+    }
+
+    /// Whose it is: what is held for one account's sessions is counted together.
+    pub fn count_for(&mut self, account: u32) {
+        self.programs.count_for(account);
     }
 
     /// Holds what an earlier run of this daemon held: it may have left its parents since.

@@ -47,6 +47,9 @@ use crate::watch::{Asked, Changes, ClockChange, FileWatch, SCAN_EVERY_WHILE_BROK
 /// From one look to the next whether sshd has passed a last message on: it takes some 100 µs.
 const LAST_WORD_EVERY: Duration = Duration::from_millis(2);
 
+/// From one look to the next at programs none of which can be held, for want of a descriptor.
+const UNHELD_EVERY: Duration = Duration::from_millis(100);
+
 /// Runs until SIGTERM or SIGINT; `path` is the configuration's, if it is not the usual one.
 /// # Errors
 /// [`RunError`]
@@ -226,7 +229,9 @@ impl Daemon {
                 fds.extend(left.map(|process| PollFd::new(process.as_fd(), PollFlags::POLLIN)));
                 if fds.len() == before {
                     ended.insert(*id);
-                    timeout = Duration::ZERO;
+                    // Of those that are left none can be held to be waited for.
+                    let is_over = !held.connection.programs().are_left();
+                    timeout = timeout.min(if is_over { Duration::ZERO } else { UNHELD_EVERY });
                 }
             } else {
                 fds.push(PollFd::new(held.connection.monitor().as_fd(), PollFlags::POLLIN));
@@ -366,7 +371,10 @@ impl Daemon {
             Err(e) => return self.cannot_hold(id, &e.to_string()),
         };
         let connection = match Connection::open(id) {
-            Ok(connection) => connection,
+            Ok(mut connection) => {
+                connection.count_for(record.uid);
+                connection
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => return self.forget_files(id),
             Err(e) => return self.cannot_hold(id, &e.to_string()),
         };
@@ -496,7 +504,7 @@ impl Daemon {
                 }
                 continue;
             }
-            if held.connection.program_to_wait_for().is_some() {
+            if held.connection.program_to_wait_for().is_some() || held.connection.programs().are_left() {
                 // Hung up on, and killed after the grace.
                 continue;
             }

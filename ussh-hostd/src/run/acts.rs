@@ -159,6 +159,10 @@ impl Daemon {
             self.report.line(Severity::Warning, &detail);
             None
         });
+        if let Some(why) = held.connection.programs().not_held() {
+            let detail = format!("Ends without a descriptor for each of its programs: {}: {why}", held.who());
+            self.report.line(Severity::Warning, &detail);
+        }
         let end = End::new(held.session.grace_left(now), held.connection.programs().ids());
         // And remembered before the record may go. What comes next is SIGKILL.
         let begun = Begun {
