@@ -13,7 +13,7 @@ use ussh_os::sshd_connection::sshd_children;
 use ussh_os::terminal;
 
 use crate::last_word::LastWord;
-use crate::programs::Programs;
+use crate::programs::{Programs, nearest_descendants};
 use crate::spool::ConnectionId;
 
 /// A connection's processes.
@@ -89,6 +89,18 @@ impl Connection {
         self.hold_children();
         let sshd: Vec<ConnectionId> = self.children.iter().map(|(id, _)| *id).collect();
         self.programs.hold(self.id, &self.monitor, &sshd);
+    }
+
+    /// The same, but only so many of them, the nearest to the monitor.
+    pub fn hold_nearest_programs(&mut self, most: usize) {
+        self.hold_children();
+        let sshd: Vec<ConnectionId> = self.children.iter().map(|(id, _)| *id).collect();
+        self.programs.hold_nearest(most, self.id, &self.monitor, &sshd);
+    }
+
+    /// Whether more processes than this descend from the monitor.
+    pub fn has_more_than(&self, many: usize) -> bool {
+        nearest_descendants(self.id.pid, many.saturating_add(1)).len() > many
     }
 
     /// Whose it is: what is held for one account's sessions is counted together.

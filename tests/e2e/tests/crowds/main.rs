@@ -1,4 +1,4 @@
-//! Sessions that run very many programs: their ends cost nobody else his session, and leave nothing.
+//! Sessions that run very many programs: their ends cost nobody else his session, nor the moment of his own end, and leave nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 /// A session, with the shell at its prompt.
@@ -30,6 +30,9 @@ const DESCRIPTORS: &str = "--nofile=1024:1024";
 const SESSIONS: usize = 9;
 const HARDENED: &str = "trap '' HUP TERM; for i in $(seq 150); do sleep 4900 & done; wait";
 
+/// They heed what they are told.
+const CROWD: &str =
+    "exec perl -e '$SIG{HUP} = \"DEFAULT\"; for (1..4000) { fork or do { sleep 600; exit } } sleep 600'\n";
 /// They are there by then, on a machine that is busy.
 const ALL_THERE: Duration = Duration::from_secs(20);
 
@@ -72,4 +75,30 @@ fn an_accounts_programs_take_no_descriptor_that_anothers_session_needs_and_all_o
     assert_eq!(programs(), "0\n", "{:#?}", log());
     assert!(count("Ends without a descriptor for each of its programs") > 0, "{:#?}", log());
     drop(clients);
+}
+
+#[test]
+fn a_session_with_thousands_of_programs_keeps_nobody_waiting_who_ends_with_it() {
+    let world = WorldPlan::new("crowds").without_servers().server("web").people(4, "admins").start().unwrap();
+    seat::configure(&world, "web", HOSTD);
+    let (end, validity) = end_in(ALL_THERE);
+    let crowd = Seat::take(&world, "web", &validity, "ssh -A");
+    crowd.shell.terminal().send(CROWD).unwrap();
+    let others: Vec<Seat<'_>> = (0..3).map(|_| Seat::take(&world, "web", &validity, "ssh -A")).collect();
+    let programs =
+        || world.host("web").script(&format!("pgrep -c -u {} -x perl || true", crowd.user())).unwrap().stdout;
+    wait_until(SOON, "the programs", || programs() == "4001\n").unwrap();
+    let pids: Vec<u64> = others.iter().map(|other| other.row().unwrap()["pid"].as_u64().unwrap()).collect();
+    let watcher = world.watch_ends("web", &pids, SOON).unwrap();
+    assert!(SystemTime::now() < end, "too slow a machine");
+
+    let ends = watcher.ends(SOON).unwrap();
+    let end = end.duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let late = ends.values().map(|at| at - end).fold(0.0, f64::max);
+    let ended = |line: &String| line.split("Session ended after ").nth(1)?.split(' ').next()?.parse::<f64>().ok();
+    wait_until(SOON, "the crowd's end", || crowd.log().iter().find_map(ended).is_some()).unwrap();
+    let crowds = crowd.log().iter().find_map(ended).unwrap() / 1000.0;
+    println!("others' last process gone {late:.3} s after the end, the crowd {crowds:.3} s after it was told");
+    assert!(late < crowds / 3.0, "{late} s, the crowd itself {crowds} s: {:#?}", others[0].log());
+    assert_eq!(programs(), "0\n");
 }
