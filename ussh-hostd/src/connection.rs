@@ -13,7 +13,7 @@ use ussh_os::sshd_connection::sshd_children;
 use ussh_os::terminal;
 
 use crate::last_word::LastWord;
-use crate::programs::Programs;
+use crate::programs::{Programs, nearest_descendants};
 use crate::spool::ConnectionId;
 
 /// A connection's processes.
@@ -74,6 +74,11 @@ impl Connection {
         &self.programs
     }
 
+    #[cfg(test)]
+    pub(crate) fn programs_mut(&mut self) -> &mut Programs {
+        &mut self.programs
+    }
+
     /// The next program to be waited for; see [`Programs::let_go`].
     pub fn program_to_wait_for(&mut self) -> Option<&ProcessHandle> {
         self.programs.let_go()
@@ -84,6 +89,23 @@ impl Connection {
         self.hold_children();
         let sshd: Vec<ConnectionId> = self.children.iter().map(|(id, _)| *id).collect();
         self.programs.hold(self.id, &self.monitor, &sshd);
+    }
+
+    /// The same, but only so many of them, the nearest to the monitor.
+    pub fn hold_nearest_programs(&mut self, most: usize) {
+        self.hold_children();
+        let sshd: Vec<ConnectionId> = self.children.iter().map(|(id, _)| *id).collect();
+        self.programs.hold_nearest(most, self.id, &self.monitor, &sshd);
+    }
+
+    /// Whether more processes than this descend from the monitor.
+    pub fn has_more_than(&self, many: usize) -> bool {
+        nearest_descendants(self.id.pid, many.saturating_add(1)).len() > many
+    }
+
+    /// Whose it is: what is held for one account's sessions is counted together.
+    pub fn count_for(&mut self, account: u32) {
+        self.programs.count_for(account);
     }
 
     /// Holds what an earlier run of this daemon held: it may have left its parents since.

@@ -93,9 +93,7 @@ fn is_whole(cell: &Cell, id: ConnectionId, config: &Config) -> bool {
 }
 
 fn is_gone(connection: &Connection) -> bool {
-    connection.monitor_ended()
-        && connection.children().next().is_none()
-        && connection.programs().living().next().is_none()
+    connection.monitor_ended() && connection.children().next().is_none() && !connection.programs().any_lives()
 }
 
 /// Whether it came to be within this time.

@@ -290,14 +290,23 @@ fn connect_to(connection: ConnectionId, listener: &Listener, patience: Duration)
     let identity = &listener.identity;
     let (stream, peer) = connect_as(identity.uid, identity.gid, &identity.groups, &listener.path, patience)
         .map_err(|e| e.to_string())?;
-    let monitor = HeldProcess::open(connection).map_err(|_| NotCarried::Ended.to_string())?;
+    let monitor = HeldProcess::open(connection).map_err(|e| cannot_hold(&e))?;
     let mine = inode_of(&stream).map_err(|e| format!("fstat: {e}"))?;
     match carrier_of(&monitor, peer, mine) {
         Ok(_) => Ok(Agent::new(stream, deadline.saturating_duration_since(Instant::now()))),
-        Err(e @ (NotCarried::Ended | NotCarried::Unavailable(_))) => Err(e.to_string()),
+        Err(e @ (NotCarried::Ended | NotCarried::NotLookedAt(_) | NotCarried::Unavailable(_))) => Err(e.to_string()),
         Err(NotCarried::NotSeen | NotCarried::NotItsSshd(_) | NotCarried::NotHeld(_)) => {
             Err("another process listens at the agent's path".into())
         }
+    }
+}
+
+/// That there is no descriptor left does not mean that it has ended.
+fn cannot_hold(error: &std::io::Error) -> String {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        NotCarried::Ended.to_string()
+    } else {
+        format!("its sshd cannot be held: {error}")
     }
 }
 

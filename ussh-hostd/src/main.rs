@@ -20,6 +20,8 @@ mod terms;
 
 mod session;
 
+mod descriptors;
+
 mod programs;
 
 mod connection;

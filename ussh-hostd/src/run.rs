@@ -50,6 +50,9 @@ use crate::watch::{Asked, Changes, ClockChange, FileWatch, SCAN_EVERY_WHILE_BROK
 /// From one look to the next whether sshd has passed a last message on: it takes some 100 µs.
 const LAST_WORD_EVERY: Duration = Duration::from_millis(2);
 
+/// From one look to the next at programs none of which can be held, for want of a descriptor.
+const UNHELD_EVERY: Duration = Duration::from_millis(100);
+
 /// Runs until SIGTERM or SIGINT; `path` is the configuration's, if it is not the usual one.
 /// # Errors
 /// [`RunError`]
@@ -91,6 +94,8 @@ struct Held {
     last_word: Option<Told>,
     /// What is to end with it is held and remembered: the signals may go out.
     is_end_prepared: bool,
+    /// It has so many programs that others' ends come first.
+    is_crowd: bool,
     /// Why the last look found nothing: reported when it changes.
     last_reason: Option<NotRenewed>,
     /// Its cgroup, if it has got one.
@@ -244,7 +249,9 @@ impl Daemon {
                 fds.extend(left.map(|process| PollFd::new(process.as_fd(), PollFlags::POLLIN)));
                 if fds.len() == before {
                     ended.insert(*id);
-                    timeout = Duration::ZERO;
+                    // Of those that are left none can be held to be waited for.
+                    let is_over = !held.connection.programs().are_left();
+                    timeout = timeout.min(if is_over { Duration::ZERO } else { UNHELD_EVERY });
                 }
             } else {
                 fds.push(PollFd::new(held.connection.monitor().as_fd(), PollFlags::POLLIN));
@@ -273,15 +280,25 @@ impl Daemon {
         }
         let is_due = |held: &Held| held.session.wake_in(now) == Some(Duration::ZERO);
         let due: Vec<ConnectionId> = self.held.iter().filter(|(_, held)| is_due(held)).map(|(id, _)| *id).collect();
-        for id in due {
+        let (crowds, others): (Vec<_>, Vec<_>) = due.into_iter().partition(|id| self.is_crowd(*id));
+        for id in others {
             self.happened(id, Event::Time);
         }
         self.pass_last_words_on();
+        // One at a time, and last: what has come due meanwhile comes first again.
+        match crowds.first() {
+            Some(id) => self.happened(*id, Event::Time),
+            None => self.pass_last_word_of_a_crowd_on(),
+        }
+    }
+
+    fn is_crowd(&self, id: ConnectionId) -> bool {
+        self.held.get(&id).is_some_and(|held| held.is_crowd)
     }
 
     /// Goes on with the sessions whose last message is out. After all that is due: one may be the client of another one that ends now too, whose programs are held before it hangs up.
     fn pass_last_words_on(&mut self) {
-        let is_out = |held: &mut Held| held.last_word.take_if(|told| told.is_out()).is_some();
+        let is_out = |held: &mut Held| !held.is_crowd && held.last_word.take_if(|told| told.is_out()).is_some();
         let out: Vec<ConnectionId> =
             self.held.iter_mut().filter_map(|(id, held)| is_out(held).then_some(*id)).collect();
         // What takes time before the first signal: each session that closes takes part of the processors from those that still wait for theirs.
@@ -293,6 +310,21 @@ impl Daemon {
         for id in out {
             self.happened_at(now, id, Event::LastWordOut);
         }
+    }
+
+    /// One with so many programs that it would keep all others waiting: each of those gets its signals first, as long as this one may wait for its last message.
+    ///
+    /// What is given up: by then another session's end may have closed a client that ran in this one. Its nearest programs, shells and clients among them, are held since it was told, and what those
+    /// start is found when they are killed; only what a farther one leaves behind that ends by itself in between is not reached, and to leave a session is open to each program at any time.
+    /// All that descends from its own sshd is held, as with any other, before that is signalled.
+    fn pass_last_word_of_a_crowd_on(&mut self) {
+        if self.held.values().any(|held| !held.is_crowd && held.last_word.is_some()) {
+            return;
+        }
+        let is_out = |held: &Held| held.last_word.as_ref().is_some_and(Told::is_out);
+        let Some(id) = self.held.iter().find(|(_, held)| is_out(held)).map(|(id, _)| *id) else { return };
+        self.prepare_end(id);
+        self.happened(id, Event::LastWordOut);
     }
 
     fn take_changes(&mut self) {
@@ -387,7 +419,10 @@ impl Daemon {
             Err(e) => return self.cannot_hold(id, &e.to_string()),
         };
         let connection = match Connection::open(id) {
-            Ok(connection) => connection,
+            Ok(mut connection) => {
+                connection.count_for(record.uid);
+                connection
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => return self.forget_files(id),
             Err(e) => return self.cannot_hold(id, &e.to_string()),
         };
@@ -419,6 +454,7 @@ impl Daemon {
             ending_since: None,
             last_word: None,
             is_end_prepared: false,
+            is_crowd: false,
             last_reason: None,
             cell: None,
             frozen: None,
@@ -517,7 +553,7 @@ impl Daemon {
                 }
                 continue;
             }
-            if held.connection.program_to_wait_for().is_some() {
+            if held.connection.program_to_wait_for().is_some() || held.connection.programs().are_left() {
                 // Hung up on, and killed after the grace.
                 continue;
             }

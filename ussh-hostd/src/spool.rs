@@ -129,7 +129,7 @@ impl Spool {
                     listing.foreign.insert(name.to_string_lossy().into_owned());
                     continue;
                 }
-                Name::Record(id) if id.lives() => {
+                Name::Record(id) if id.may_live() => {
                     listing.connections.insert(id);
                     continue;
                 }
@@ -139,7 +139,7 @@ impl Spool {
                 }
                 Name::Record(id) | Name::Renewed(id) | Name::BeingWritten(id) => id,
             };
-            if clean && !id.lives() {
+            if clean && !id.may_live() {
                 match std::fs::remove_file(self.folder.join(&name)) {
                     Ok(()) => listing.removed += 1,
                     // The session's own close hook was quicker.

@@ -39,6 +39,11 @@ impl ProcessId {
         format!("{}-{}", self.pid, self.start_time)
     }
 
+    /// Whether it may still be there: it counts as gone only where the kernel says so, and not where it cannot be asked (no descriptor is left).
+    pub fn may_live(self) -> bool {
+        start_time(self.pid).map_or_else(|e| e.kind() != io::ErrorKind::NotFound, |t| t == self.start_time)
+    }
+
     /// Whether that very process is still there.
     pub fn lives(self) -> bool {
         start_time(self.pid).is_ok_and(|t| t == self.start_time)

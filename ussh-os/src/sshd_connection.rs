@@ -107,6 +107,9 @@ pub enum NotCarried {
     /// One of the two processes ended while it was looked at.
     #[error("the connection has ended")]
     Ended,
+    /// No descriptor is left to hold it by: whether it has ended, nobody knows.
+    #[error("the agent's process cannot be looked at: {0}")]
+    NotLookedAt(io::Error),
     /// The kernel cannot be asked.
     #[error("sock_diag: {0}")]
     Unavailable(io::Error),
@@ -118,8 +121,10 @@ pub enum NotCarried {
 /// [`NotCarried`]
 pub fn carrier_of(monitor: &HeldProcess, peer: Peer, mine: u32) -> Result<HeldProcess, NotCarried> {
     let pid = u32::try_from(peer.pid).ok().filter(|pid| *pid != 0).ok_or(NotCarried::NotSeen)?;
-    let sshd = ProcessId::of(pid).map_err(|_| NotCarried::NotSeen)?;
-    let sshd = HeldProcess::open(sshd).map_err(|_| NotCarried::Ended)?;
+    let unless_gone =
+        |gone| move |e: io::Error| if e.kind() == io::ErrorKind::NotFound { gone } else { NotCarried::NotLookedAt(e) };
+    let sshd = ProcessId::of(pid).map_err(unless_gone(NotCarried::NotSeen))?;
+    let sshd = HeldProcess::open(sshd).map_err(unless_gone(NotCarried::Ended))?;
     let is_its_sshd = || monitors_of(sshd.id).contains(&monitor.id);
     if !is_its_sshd() {
         return Err(if monitor.has_ended() { NotCarried::Ended } else { NotCarried::NotItsSshd(pid) });

@@ -18,6 +18,9 @@ use crate::session::{Action, Cause};
 use crate::spool::ConnectionId;
 use crate::trust::Trust;
 
+/// A session with more programs than this is prepared for its end after all others: to hold one takes some 20 to 100 µs.
+const CROWD: usize = 256;
+
 impl Daemon {
     pub(super) fn act(&mut self, id: ConnectionId, action: Action) {
         match action {
@@ -145,9 +148,23 @@ impl Daemon {
             None => self.report.line(Severity::Notice, &format!("Ending session of {detail}")),
         }
         // A client that is told may close the connection at once; what does not heed a SIGHUP would be nobody's child then. Why not all can be found is said later.
-        if is_told {
+        let is_crowd = self.runs_a_crowd(id);
+        let Some(held) = self.held.get_mut(&id) else { return };
+        held.is_crowd = is_crowd;
+        if is_told && is_crowd {
+            held.connection.hold_nearest_programs(CROWD);
+        } else if is_told {
             let _ = self.hold_all(id);
         }
+    }
+
+    /// Asked without looking at all of them.
+    fn runs_a_crowd(&self, id: ConnectionId) -> bool {
+        let Some(held) = self.held.get(&id) else { return false };
+        let is_crowded = |cell: &Cell| cell.group().processes().is_ok_and(|all| all.len() > CROWD);
+        let group = || held.cell.clone().or_else(|| Cell::find(id).ok().flatten());
+        held.connection.has_more_than(CROWD)
+            || self.config.kill_user_processes && group().is_some_and(|c| is_crowded(&c))
     }
 
     /// Finds what is to end with the session, and holds it. Its group, if that is all that is in it.
@@ -172,6 +189,10 @@ impl Daemon {
             self.report.line(Severity::Warning, &detail);
             None
         });
+        if let Some(why) = held.connection.programs().not_held() {
+            let detail = format!("Ends without a descriptor for each of its programs: {}: {why}", held.who());
+            self.report.line(Severity::Warning, &detail);
+        }
         let end = End::new(held.session.grace_left(now), held.connection.programs().ids());
         // And remembered before the record may go. What comes next is SIGKILL.
         let begun = Begun {
