@@ -187,9 +187,20 @@ fn whatever_a_hostile_user_does_a_frozen_session_stands_still_and_ends_when_it_i
     };
     wait_until(LATE, "all to be frozen", still).unwrap();
     let pulses = || cases.iter().map(Case::pulse).collect::<Vec<u64>>();
-    let (before, until) = (pulses(), Instant::now() + Duration::from_secs(1));
+    let pass = |time| {
+        let until = Instant::now() + time;
+        wait_until(SOON, "time to pass", || Instant::now() > until).unwrap();
+    };
+    // A session is called frozen as soon as it is told to stand still.
+    let mut before = pulses();
+    let stands = || {
+        pass(Duration::from_millis(100));
+        let last = std::mem::replace(&mut before, pulses());
+        last == before
+    };
+    wait_until(LATE, "all to stand still", stands).unwrap();
     assert!(before.iter().all(|pulse| *pulse > 0), "{before:?}");
-    wait_until(SOON, "time to pass", || Instant::now() > until).unwrap();
+    pass(Duration::from_secs(1));
     assert_eq!(pulses(), before, "{:?}", cases.iter().map(|case| case.trick.what).collect::<Vec<_>>());
 
     revoke("frost", cases.iter());
