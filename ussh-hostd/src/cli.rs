@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::enroll::{self, DROP_IN};
 use crate::renew::{self, RenewError};
 use crate::report::{Report, Severity};
+use crate::scratch::Scratch;
 use crate::show::{self, Status};
 use crate::sync::SyncError;
 use crate::{ca_ssh, end, glass, run, sync, trust_note, watching};
@@ -54,6 +55,8 @@ const EXIT_STATUS: &str = "Exit status: 0 done; 1 failed, or (check, status) som
 Files: /etc/ussh/hostd.toml   configuration (TOML; unknown keys are refused)
          ca_file               trusted CA keys [\"/etc/ssh/trusted_user_ca\"]
          revoked_keys          KRL or plain list, or \"none\" [\"/etc/ssh/revoked_keys\"]
+         revoked_here          what is revoked on this host besides, as `ssh-keygen -k` reads it; each sync adds it to revoked_keys
+                               [\"/etc/ussh/revoked_here\"; it may be missing]
          spool                 session records [\"/run/ussh-hostd/sessions\"]
          state                 enrolment, and the feed that was taken last [\"/var/lib/ussh-hostd\"]
          warn_before_seconds   a number or a list [[300, 60]]
@@ -103,7 +106,10 @@ enum Verb {
     /// Take the CA keys and the revocation list from the feed, all or nothing
     ///
     /// Everything in the feed is checked before anything is replaced: the signature by the pinned feed key, that it goes back in nothing, its age; at least one CA key, a KRL that reads to its end and is no older
-    /// than the installed one. On any error nothing has changed and the exit status is 1. A running daemon does it by itself, and notices the new files.
+    /// than the installed one. On any error nothing of the feed is in place and the exit status is 1. A running daemon does it by itself, and notices the new files.
+    ///
+    /// What needs no feed comes first and stays in place whatever becomes of it: the break-glass CA is put among the trusted ones, and what stands in revoked_here is added to the installed revocation list (and to every one that comes).
+    /// On a host that has no source and is not enrolled that is all there is to do.
     Sync,
     /// Tell of break-glass uses whoever does not know yet: terminals, the hook, the CA (the daemon does it by itself)
     Report,
@@ -359,6 +365,7 @@ fn note(path: &Path, problem: Option<&str>) {
 
 fn do_sync(config: &Config) -> ExitCode {
     let report = Report::quiet();
+    Scratch::sweep();
     match sync::sync(config) {
         Ok(outcome) => {
             if outcome.changed {

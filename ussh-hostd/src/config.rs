@@ -67,6 +67,7 @@ enum OneOrMany {
 struct Raw {
     ca_file: PathBuf,
     revoked_keys: PathBuf,
+    revoked_here: PathBuf,
     spool: PathBuf,
     state: PathBuf,
     warn_before_seconds: OneOrMany,
@@ -125,6 +126,7 @@ impl Default for Raw {
         Raw {
             ca_file: "/etc/ssh/trusted_user_ca".into(),
             revoked_keys: "/etc/ssh/revoked_keys".into(),
+            revoked_here: "/etc/ussh/revoked_here".into(),
             spool: ussh_core::record::SPOOL.into(),
             state: "/var/lib/ussh-hostd".into(),
             warn_before_seconds: OneOrMany::Many(vec![300, 60]),
@@ -151,6 +153,8 @@ pub struct Config {
     pub ca_file: PathBuf,
     /// KRL or plain list (sshd's RevokedKeys); `None`: the configuration says `none`.
     pub revoked_keys: Option<PathBuf>,
+    /// What is revoked on this host besides, whatever a feed says; it may be missing.
+    pub revoked_here: PathBuf,
     /// Where pam_ussh puts the session records.
     pub spool: PathBuf,
     /// What this host knows of its CA, and of the feed that it took last.
@@ -289,6 +293,7 @@ impl Config {
                 none if none.as_os_str() == "none" => None,
                 file => Some(check.absolute("revoked_keys", file)?),
             },
+            revoked_here: check.absolute("revoked_here", raw.revoked_here)?,
             spool: check.spool(raw.spool)?,
             state: check.absolute("state", raw.state)?,
             timing,

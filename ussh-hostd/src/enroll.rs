@@ -27,6 +27,8 @@ use crate::glass::with_pinned;
 use crate::host_key::{DEFAULT_KEYS, certificate_file, public_file};
 use crate::pinned::FeedPin;
 use crate::place::{NewFile, PlaceError, Placed, put_with_journal, sweep_beside};
+use crate::revoked_here::RevokedHere;
+use crate::scratch::Scratch;
 use crate::sshd::{self, SshdError};
 use crate::sync::{SyncError, check_pinned, lock};
 use crate::undisturbed::Undisturbed;
@@ -162,7 +164,11 @@ pub fn enroll(config: &Config, wish: Wish) -> Result<Vec<String>, EnrollError> {
     files.extend(certificate_files(&paths, &granted.certificates));
     let user_ca: String = granted.user_ca.iter().map(|key| key.to_openssh("") + "\n").collect();
     files.push(NewFile::public(&config.ca_file, with_pinned(user_ca.as_bytes(), &pinned)));
-    files.extend(config.revoked_keys.as_ref().map(|file| NewFile::public(file, krl)));
+    if let Some(file) = &config.revoked_keys {
+        let here = RevokedHere::read(config).map_err(SyncError::from)?;
+        let krl = here.map_or(Ok(krl.clone()), |here| here.added_to(&krl)).map_err(SyncError::from)?;
+        files.push(NewFile::public(file, krl));
+    }
     files.extend(enrolment.files(&config.state)?);
     if let Some(key) = &granted.feed_key {
         files.push(FeedPin::new(key.clone()).file(&config.state)?);
@@ -322,8 +328,8 @@ fn make(path: PathBuf) -> Result<Key, EnrollError> {
 
 /// A key pair by ssh-keygen, out of a folder that is gone afterwards.
 fn generate(path: &Path, kind: &str) -> Result<Vec<NewFile>, EnrollError> {
-    let folder = Scratch::new()?;
-    let file = folder.0.join("key");
+    let folder = Scratch::new().map_err(|e| EnrollError::Make(e.to_string()))?;
+    let file = folder.path().join("key");
     let comment = format!("root@{}", ussh_os::process::host_name());
     let mut command: Command = program(SSH_KEYGEN, ["-q", "-t", kind, "-N", "", "-C", &comment, "-f"]);
     let bounds = Bounds { time: std::time::Duration::from_secs(60), bytes: 4096 };
@@ -334,40 +340,6 @@ fn generate(path: &Path, kind: &str) -> Result<Vec<NewFile>, EnrollError> {
         NewFile::private(path, read_trusted(&file, MAX_KEY)?),
         NewFile::public(public_file(path), read_trusted(&public_file(&file), MAX_KEY)?),
     ])
-}
-
-/// A folder of root's in memory.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    /// Behind it the process's number.
-    const PREFIX: &str = "/run/ussh-hostd.";
-
-    /// Those of processes that are no more, or were before this one under its number.
-    fn sweep() {
-        for entry in std::fs::read_dir("/run").into_iter().flatten().flatten() {
-            let path = entry.path();
-            let process = path.to_str().and_then(|path| path.strip_prefix(Self::PREFIX)?.parse::<u32>().ok());
-            let is_over = |pid| pid == std::process::id() || ussh_os::process::start_time(pid).is_err();
-            if process.is_some_and(is_over) && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                let _ = std::fs::remove_dir_all(path);
-            }
-        }
-    }
-
-    fn new() -> Result<Self, EnrollError> {
-        use std::os::unix::fs::DirBuilderExt;
-        let path = PathBuf::from(format!("{}{}", Self::PREFIX, std::process::id()));
-        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
-        made.map_err(|e| EnrollError::Make(format!("{}: {e}", path.display())))?;
-        Ok(Scratch(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// An exchange takes its keys with it, and there are two.

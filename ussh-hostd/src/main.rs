@@ -41,6 +41,8 @@ mod run;
 mod child;
 
 mod place;
+mod revoked_here;
+mod scratch;
 
 mod enrolment;
 

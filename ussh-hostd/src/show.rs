@@ -16,7 +16,7 @@ use crate::health::{self, FeedRow, Health, HostCertificateRow};
 use crate::report::span;
 use crate::spool::{ConnectionId, Found, Spool};
 use crate::trust::{Trust, TrustError};
-use crate::{sync, trust_note};
+use crate::{revoked_here, sync, trust_note};
 
 /// Longest name or key ID in a table, bytes.
 const MAX_CELL: usize = 64;
@@ -419,6 +419,10 @@ pub fn problems(config: &Config, now: UnixTime) -> Vec<String> {
         Ok(None) => {}
         // Among the alarms.
         Err(_) => {}
+    }
+    // Others than root cannot try it out.
+    if ussh_os::process::effective_uid() == 0 {
+        problems.extend(revoked_here::problem(config));
     }
     problems.extend(Health::read(config, now).alarms.into_iter().map(|alarm| alarm.text));
     problems

@@ -26,6 +26,7 @@ use crate::glass::with_pinned;
 use crate::pinned::{FeedPin, PinnedError};
 use crate::place::journal::JournalError;
 use crate::place::{self, NewFile, PlaceError};
+use crate::revoked_here::{HereError, RevokedHere, oldest};
 use crate::source::{SourceError, fetch};
 use crate::trust::{MAX_CA_FILE, MAX_REVOKED};
 use crate::unread;
@@ -162,18 +163,28 @@ pub enum SyncError {
         "the revocation list revokes the break-glass CA {0}: take its key out of break_glass_ca_file if that is meant"
     )]
     RevokesBreakGlass(String),
+    /// What is revoked here cannot be added.
+    #[error("{0}")]
+    Here(#[from] HereError),
     /// What is to be remembered cannot be written.
     #[error("{0}")]
     Text(#[from] serde_json::Error),
 }
 
 /// What a sync did.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Sentences for people, one for each file.
     pub lines: Vec<String>,
     /// Any file is a new one now.
     pub changed: bool,
+}
+
+impl Outcome {
+    fn add(&mut self, other: Outcome) {
+        self.lines.extend(other.lines);
+        self.changed |= other.changed;
+    }
 }
 
 /// One file, checked, and where it goes.
@@ -206,22 +217,42 @@ pub fn sync(config: &Config) -> Result<Outcome, SyncError> {
     let _ = unread::settle(config);
     // First, since it takes no feed.
     let pinned = read_keys(&config.break_glass.ca_file)?;
-    trust_pinned(config, &pinned)?;
-    let sync = wanted(config).map_err(SyncError::Enrolment)?.ok_or(SyncError::NoSource)?;
+    let mut own = trust_pinned(config, &pinned)?;
+    let sync = wanted(config).map_err(SyncError::Enrolment)?;
+    let here = RevokedHere::read(config)?;
+    if let Some(here) = &here {
+        own.add(revoke_here(config, here, sync.is_some())?);
+    }
+    let Some(sync) = sync else {
+        return if own.lines.is_empty() { Err(SyncError::NoSource) } else { Ok(own) };
+    };
+    let mut outcome = take_feed(config, &sync, &pinned, here.as_ref())?;
+    outcome.add(own);
+    Ok(outcome)
+}
+
+/// What the source has, checked and then installed.
+fn take_feed(
+    config: &Config,
+    sync: &SyncConfig,
+    pinned: &[PublicKey],
+    here: Option<&RevokedHere>,
+) -> Result<Outcome, SyncError> {
     let revoked_keys = config.revoked_keys.as_ref().ok_or(SyncError::NoRevokedKeys)?;
-    if let Some(pin) = FeedPin::read(&config.state, &sync)? {
-        let feed = verify(&fetch(&sync, &config.state)?, &pin.pinned(), SystemClock.now())?;
-        return take(config, &sync, revoked_keys, &pin, (&feed, &pinned));
+    if let Some(pin) = FeedPin::read(&config.state, sync)? {
+        let feed = verify(&fetch(sync, &config.state)?, &pin.pinned(), SystemClock.now())?;
+        return take(config, sync, revoked_keys, &pin, (&feed, pinned, here));
     }
     let Source::File(folder) = &sync.source else { return Err(SyncError::NoFeedKey) };
     // The revocation list first: if the machine stops in between, the stricter half is in place.
     let mut checked = vec![check_krl(folder, revoked_keys)?, check_user_ca(folder, &config.ca_file)?];
     for file in &mut checked {
         if file.target == config.ca_file {
-            check_pinned(&pinned, &TrustedCas::parse(&file.data), None)?;
-            file.data = with_pinned(&file.data, &pinned);
+            check_pinned(pinned, &TrustedCas::parse(&file.data), None)?;
+            file.data = with_pinned(&file.data, pinned);
         } else if let Ok(list) = RevokedKeys::parse(&file.data) {
-            check_pinned(&pinned, &TrustedCas::default(), Some(&list))?;
+            check_pinned(pinned, &TrustedCas::default(), Some(&list))?;
+            file.data = with_here(&file.data, here)?;
         }
     }
     if let Some(target) = &sync.known_hosts {
@@ -236,7 +267,7 @@ fn take(
     sync: &SyncConfig,
     revoked_keys: &Path,
     pin: &FeedPin,
-    (feed, pinned): (&VerifiedFeed, &[PublicKey]),
+    (feed, pinned, here): (&VerifiedFeed, &[PublicKey], Option<&RevokedHere>),
 ) -> Result<Outcome, SyncError> {
     check_pinned(pinned, feed.cas(), Some(feed.revoked()))?;
     let after = FeedPin::after(feed);
@@ -244,7 +275,7 @@ fn take(
     let krl_line = check_order(Path::new(FEED), revoked_keys, krl)?;
     let count = |n: usize, one: &str, many: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {many}") };
     let mut checked = vec![
-        Checked { target: revoked_keys.into(), data: feed.krl().to_vec(), what: krl_line },
+        Checked { target: revoked_keys.into(), data: with_here(feed.krl(), here)?, what: krl_line },
         Checked {
             target: config.ca_file.clone(),
             data: with_pinned(feed.user_ca(), pinned),
@@ -273,23 +304,47 @@ fn take(
     Ok(outcome)
 }
 
+fn with_here(krl: &[u8], here: Option<&RevokedHere>) -> Result<Vec<u8>, SyncError> {
+    Ok(here.map_or_else(|| Ok(krl.to_vec()), |here| here.added_to(krl))?)
+}
+
+/// Adds what is revoked here to the installed list, whatever becomes of the feed; `has_source`: a feed may replace what is no KRL.
+fn revoke_here(config: &Config, here: &RevokedHere, has_source: bool) -> Result<Outcome, SyncError> {
+    let target = config.revoked_keys.as_ref().ok_or(SyncError::NoRevokedKeys)?;
+    let installed = match read_trusted(target, MAX_REVOKED) {
+        Err(TrustedFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => oldest(),
+        other => other?,
+    };
+    match RevokedKeys::parse(&installed) {
+        Ok(list) if list.version().is_some() => {}
+        Ok(_) if !has_source => return Err(SyncError::NotAKrl(target.clone())),
+        Err(source) if !has_source => return Err(SyncError::Krl { path: target.clone(), source }),
+        _ => return Ok(Outcome::default()),
+    }
+    let data = here.added_to(&installed)?;
+    install(Vec::new(), vec![Checked { target: target.clone(), data, what: here.told() }])
+}
+
 /// Has sshd trust the break-glass CA, and none that was one before, whatever becomes of the feed.
-fn trust_pinned(config: &Config, pinned: &[PublicKey]) -> Result<(), SyncError> {
+fn trust_pinned(config: &Config, pinned: &[PublicKey]) -> Result<Outcome, SyncError> {
     let data = match read_trusted(&config.ca_file, MAX_CA_FILE) {
         Err(TrustedFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && pinned.is_empty() => {
-            return Ok(());
+            return Ok(Outcome::default());
         }
         Err(TrustedFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
         other => other?,
     };
     if pinned.is_empty() && !lines(&data).any(|(_, line)| is_marked(line)) {
-        return Ok(());
+        return Ok(Outcome::default());
     }
     let unmarked: Vec<u8> =
         data.split_inclusive(|b| *b == b'\n').filter(|line| !is_marked(line)).flatten().copied().collect();
     check_pinned(pinned, &TrustedCas::parse(&unmarked), None)?;
-    place::put(vec![NewFile::public(&config.ca_file, with_pinned(&data, pinned))])?.keep();
-    Ok(())
+    let placed = place::put(vec![NewFile::public(&config.ca_file, with_pinned(&data, pinned))])?;
+    let changed = !placed.changed().is_empty();
+    placed.keep();
+    let lines = pinned.iter().map(|key| format!("break-glass CA {} is trusted", key.fingerprint())).collect();
+    Ok(Outcome { lines, changed })
 }
 
 /// The break-glass CA is one of its own, and no feed revokes it.

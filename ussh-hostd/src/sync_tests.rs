@@ -21,7 +21,7 @@ impl Host {
         let path = |name: &str| folder.path().join(name);
         std::fs::create_dir(path("feed")).unwrap();
         let text = format!(
-            "ca_file = '{0}/ca'\nrevoked_keys = '{0}/revoked'\nspool = '{0}/run/sessions'\nstate = '{0}/state'\n\
+            "ca_file = '{0}/ca'\nrevoked_keys = '{0}/revoked'\nrevoked_here = '{0}/here'\nbreak_glass_ca_file = '{0}/glass'\nspool = '{0}/run/sessions'\nstate = '{0}/state'\n\
              [sync]\nsource = 'file:{0}/feed'\nknown_hosts = '{0}/hosts'",
             folder.path().display()
         );
@@ -269,6 +269,91 @@ fn needs_a_source_and_a_place() {
     }
     let no_place = Config { revoked_keys: None, ..host.config.clone() };
     assert!(matches!(sync(&no_place), Err(SyncError::NoRevokedKeys)));
+}
+
+#[test]
+fn what_is_revoked_here_outlives_every_feed_until_its_line_is_gone() {
+    let host = Host::new();
+    let (gone, other) = (Ca::new(), Ca::new());
+    let revokes = |ca: &Ca| RevokedKeys::parse(&host.read("revoked").unwrap()).unwrap().revokes_key(&ca.0.public_key());
+    sync(&host.config).unwrap();
+    host.write("here", format!("# of 3 May\n\n{}", gone.line()));
+    assert!(crate::revoked_here::problem(&host.config).unwrap().contains("run `ussh-hostd sync`"));
+    // The feed is the same.
+    let outcome = sync(&host.config).unwrap();
+    assert!(outcome.changed && revokes(&gone), "{outcome:?}");
+    assert!(outcome.lines.last().unwrap().ends_with("/here added)"), "{outcome:?}");
+    assert!(outcome.lines.last().unwrap().contains("replaced (1 line of "), "{outcome:?}");
+    assert_eq!(crate::revoked_here::problem(&host.config), None);
+    // The version and the time are the feed's, so that nothing goes back and its age holds.
+    let age = |name: &str| {
+        let list = RevokedKeys::parse(&host.read(name).unwrap()).unwrap();
+        (list.version(), list.generated())
+    };
+    assert_eq!(age("revoked"), age("feed/krl"));
+    assert!(!sync(&host.config).unwrap().changed && revokes(&gone));
+    host.write("feed/krl", host.ca.krl(7, from_now(0), &[7, 8]));
+    assert!(sync(&host.config).unwrap().changed && revokes(&gone));
+    assert_eq!(age("revoked"), age("feed/krl"));
+    host.write("here", other.line());
+    sync(&host.config).unwrap();
+    assert!(revokes(&other) && !revokes(&gone));
+    std::fs::remove_file(host.path("here")).unwrap();
+    sync(&host.config).unwrap();
+    assert_eq!(host.read("revoked"), host.read("feed/krl"));
+}
+
+#[test]
+fn what_is_revoked_here_needs_neither_a_feed_nor_a_list() {
+    let host = Host::new();
+    let gone = Ca::new();
+    host.write("here", gone.line());
+    let revokes = || RevokedKeys::parse(&host.read("revoked").unwrap()).unwrap().revokes_key(&gone.0.public_key());
+    std::fs::rename(host.path("feed"), host.path("away")).unwrap();
+    sync(&host.config).unwrap_err();
+    assert!(revokes(), "the feed is away");
+    let no_source = Config { sync: None, ..host.config.clone() };
+    std::fs::remove_file(host.path("revoked")).unwrap();
+    assert!(sync(&no_source).unwrap().changed && revokes());
+    assert!(!sync(&no_source).unwrap().changed);
+    std::fs::rename(host.path("away"), host.path("feed")).unwrap();
+    sync(&host.config).unwrap();
+    assert!(revokes(), "any feed may follow");
+    host.write("revoked", gone.line());
+    assert!(sync(&no_source).unwrap_err().to_string().contains("a plain list"));
+    assert!(crate::revoked_here::problem(&no_source).unwrap().contains("write there"));
+}
+
+#[test]
+fn what_is_revoked_here_and_cannot_be_read_replaces_no_list() {
+    use std::os::unix::fs::symlink;
+    let host = Host::new();
+    for junk in ["junk\n".to_owned(), format!("{}serial: 5\n", Ca::new().line()), "sha256: SHA256:x\n".to_owned()] {
+        host.write("here", junk);
+        host.refuses("revoked_here: /usr/bin/ssh-keygen failed (exit status: 255): ");
+        assert!(crate::revoked_here::problem(&host.config).unwrap().contains("until then no list is replaced"));
+    }
+    host.write("here", "junk\n");
+    host.refuses(&format!("{}:1: invalid key", host.path("here").display()));
+    std::fs::set_permissions(host.path("here"), std::fs::Permissions::from_mode(0o666)).unwrap();
+    host.refuses("bad ownership or modes");
+    std::fs::remove_file(host.path("here")).unwrap();
+    symlink("/nonexistent", host.path("here")).unwrap();
+    host.refuses("revoked_here: ");
+    assert!(crate::revoked_here::problem(&host.config).is_some());
+}
+
+#[test]
+fn without_a_source_the_break_glass_ca_is_trusted_all_the_same() {
+    let host = Host::new();
+    let (glass, no_source) = (Ca::new(), Config { sync: None, ..host.config.clone() });
+    host.write("glass", glass.line());
+    let fingerprint = glass.0.public_key().fingerprint();
+    let told = [format!("break-glass CA {fingerprint} is trusted")];
+    assert_eq!(sync(&no_source).unwrap(), Outcome { lines: told.to_vec(), changed: true });
+    assert!(TrustedCas::parse(&host.read("ca").unwrap()).is_break_glass(&glass.0.public_key()));
+    assert_eq!(sync(&no_source).unwrap(), Outcome { lines: told.to_vec(), changed: false });
+    assert_eq!(sync(&host.config).unwrap().lines.last(), told.last(), "it is named beside a feed's CA keys too");
 }
 
 #[test]

@@ -195,6 +195,19 @@ fn what_is_against_the_rules_of_break_glass_gets_nowhere_and_a_full_disk_keeps_n
     let logged = WORLD.logged_since("glass2", position).unwrap();
     assert!(logged.contains("BREAK-GLASS login by") && logged.contains("no note left for the CA: "), "{logged}");
 
+    // Revoked on the host itself, it stays so whatever a feed brings.
+    host.script("cat /root/hosts.good > /etc/hosts; cat /root/gone.pub > /etc/ussh/revoked_here")
+        .unwrap()
+        .ok()
+        .unwrap();
+    for _ in 0..2 {
+        let synced = hostd(&host, "sync").ok().unwrap().stdout;
+        assert!(synced.contains("(1 line of /etc/ussh/revoked_here added)"), "{synced}");
+        refused("gone", "revoked");
+    }
+    let check = hostd(&host, "check");
+    assert!(!check.stderr.contains("revoked_here"), "{check:?}");
+
     // One key is not both CAs.
     let before = host.read_file(TRUSTED).unwrap();
     host.script(&format!("head -1 {TRUSTED} > /etc/ussh/break_glass_ca.pub")).unwrap();

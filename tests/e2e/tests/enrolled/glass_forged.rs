@@ -166,7 +166,7 @@ fn the_manuals_steps_lead_into_a_host_and_out_again() {
         laptop(&format!("cd manual && {env} && set -e\n{commands}"))
     };
     let blocks = documented();
-    let [make, install] = &blocks[..] else { panic!("{blocks:?}") };
+    let [make, install, take_back] = &blocks[..] else { panic!("{blocks:?}") };
     on_laptop(make).ok().unwrap();
     let ca = laptop("cat manual/break_glass_ca.pub").ok().unwrap().stdout;
     host.write_file("/root/break_glass_ca.pub", 0o644, ca).unwrap();
@@ -184,6 +184,8 @@ fn the_manuals_steps_lead_into_a_host_and_out_again() {
     assert!(logged.contains("BREAK-GLASS login by certificate ID \"alice@break-glass\" (serial 1)"), "{logged}");
     let public = laptop("cat manual/alice_break_glass.pub").ok().unwrap().stdout;
     host.write_file("/root/alice_break_glass.pub", 0o644, public).unwrap();
-    host.script(&format!("cd /root && {}", inline("ssh-keygen -k -u"))).unwrap().ok().unwrap();
+    host.script(&format!("cd /root && set -e\n{take_back}")).unwrap().ok().unwrap();
     assert_eq!(log_in().status.code(), 255, "taken back");
+    hostd(&host, "sync").ok().unwrap();
+    assert_eq!(log_in().status.code(), 255, "a sync gives nothing back");
 }
