@@ -79,7 +79,9 @@ impl Daemon {
         let now = self.started.elapsed();
         let mut gone = Vec::new();
         for (id, unfinished) in &mut self.unfinished {
-            if unfinished.processes().next().is_none() {
+            // One that there was no descriptor for is held as soon as it is the last.
+            unfinished.programs.let_go();
+            if !unfinished.programs.are_left() && unfinished.processes().next().is_none() {
                 gone.push(*id);
             } else if unfinished.kill_at.take_if(|at| *at <= now).is_some() {
                 let detail = format!("Killing what is left of a session whose end an earlier run had begun: {id}");
