@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use ussh_core::break_glass::{CA_FILE, check, read_keys};
+use ussh_core::break_glass::{CA_FILE, TRUSTED, check, read_keys_apart};
 use ussh_core::certificate::Certificate;
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::decision::Tried;
@@ -52,8 +52,15 @@ pub fn open(handle: &PamHandle, _silent: bool, arguments: Option<Vec<String>>) -
 
 /// Holds a login by break-glass to its rules, and notes it where a restart of the machine leaves it.
 fn break_glass(subject: &Subject, record: &SessionRecord) -> Result<(), Denial> {
-    let pinned = match read_keys(Path::new(CA_FILE)) {
-        Ok(pinned) => pinned,
+    let pinned = match read_keys_apart(Path::new(CA_FILE), Path::new(TRUSTED)) {
+        Ok((pinned, of_users)) => {
+            if let Some(key) = of_users.first() {
+                let problem =
+                    format!("{CA_FILE} holds the user CA's key {}, which stays the user CA's", key.fingerprint());
+                answer::break_glass_unknown(subject, &problem);
+            }
+            pinned
+        }
         Err(error) => {
             answer::break_glass_unknown(subject, &error.to_string());
             return Ok(());

@@ -21,12 +21,16 @@ use crate::verdict::Refusal;
 
 /// Where the CA's public key lies on a host; missing: there is no break-glass here.
 pub const CA_FILE: &str = "/etc/ussh/break_glass_ca.pub";
+/// Where the CAs lie that sshd trusts, unless a configuration says otherwise.
+pub const TRUSTED: &str = "/etc/ssh/trusted_user_ca";
 /// Where the notes lie.
 pub const FOLDER: &str = "/var/lib/ussh-hostd/break-glass";
 /// The comment of the CA's key in sshd's TrustedUserCAKeys, by which sudo's line knows it.
 pub const MARK: &str = "ussh-break-glass";
 /// Largest CA file, bytes.
 const MAX_CA_FILE: usize = 64 * 1024;
+/// Largest file of trusted CAs, bytes.
+const MAX_TRUSTED: usize = 1024 * 1024;
 /// Longest note, bytes.
 pub const MAX_NOTE: usize = 4096;
 /// Longest name, key ID or address in a note, bytes.
@@ -65,6 +69,14 @@ pub fn read_keys(path: &Path) -> Result<Vec<PublicKey>, RecordError> {
         Some(line) => Err(RecordError::Malformed(format!("{}: line {line} is no CA key", path.display()))),
         None => Ok(cas.keys().to_vec()),
     }
+}
+
+/// Those of the keys at `path` that are not in the trusted CA file at `trusted` without the mark, and those that are: user CAs, which stay that, and are an alarm. While that file cannot be read there are none of these.
+/// # Errors
+/// As [`read_keys`].
+pub fn read_keys_apart(path: &Path, trusted: &Path) -> Result<(Vec<PublicKey>, Vec<PublicKey>), RecordError> {
+    let cas = read_trusted(trusted, MAX_TRUSTED).map(|data| TrustedCas::parse(&data)).unwrap_or_default();
+    Ok(read_keys(path)?.into_iter().partition(|key| !cas.is_user_ca(key)))
 }
 
 /// One use.

@@ -9,6 +9,8 @@ use crate::keys::{KeyError, PublicKey};
 pub struct TrustedCas {
     keys: Vec<PublicKey>,
     break_glass: Vec<PublicKey>,
+    /// Without the mark.
+    of_users: Vec<PublicKey>,
     junk_at: Option<usize>,
 }
 
@@ -17,7 +19,7 @@ impl TrustedCas {
     ///
     /// A type that we do not take (ssh-dss) is junk, as it is for OpenSSH 10; an RSA key that is too short is skipped.
     pub fn parse(text: &[u8]) -> Self {
-        let (mut keys, mut break_glass) = (Vec::new(), Vec::new());
+        let (mut keys, mut break_glass, mut of_users) = (Vec::new(), Vec::new(), Vec::new());
         for (number, line) in text.split(|b| *b == b'\n').enumerate() {
             let indent = line.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
             if matches!(line.get(indent), None | Some(b'#')) {
@@ -25,22 +27,20 @@ impl TrustedCas {
             }
             match PublicKey::from_line(line) {
                 Ok(key) => {
-                    if is_marked(line) {
-                        break_glass.push(key.clone());
-                    }
+                    if is_marked(line) { &mut break_glass } else { &mut of_users }.push(key.clone());
                     keys.push(key);
                 }
                 Err(KeyError::TooShort(_)) => {}
                 Err(KeyError::IsCertificate) if Certificate::from_line(line).is_ok_and(|one| one.is_signed()) => {}
-                Err(_) => return TrustedCas { keys, break_glass, junk_at: Some(number + 1) },
+                Err(_) => return TrustedCas { keys, break_glass, of_users, junk_at: Some(number + 1) },
             }
         }
-        TrustedCas { keys, break_glass, junk_at: None }
+        TrustedCas { keys, break_glass, of_users, junk_at: None }
     }
 
     /// From keys at hand.
     pub fn from_keys(keys: Vec<PublicKey>) -> Self {
-        TrustedCas { keys, break_glass: Vec::new(), junk_at: None }
+        TrustedCas { of_users: keys.clone(), keys, break_glass: Vec::new(), junk_at: None }
     }
 
     /// These keys too are for break-glass, as far as they are trusted at all.
@@ -52,7 +52,12 @@ impl TrustedCas {
 
     /// Whether certificates by this key are for break-glass, and held to its rules ([`crate::break_glass::check`]).
     pub fn is_break_glass(&self, key: &PublicKey) -> bool {
-        self.break_glass.contains(key)
+        self.break_glass.contains(key) && !self.is_user_ca(key)
+    }
+
+    /// Whether it stands there without the mark: it is a user CA then, whatever else is said of it. A copy in the break-glass CA's file ends nobody's session and refuses nobody.
+    pub fn is_user_ca(&self, key: &PublicKey) -> bool {
+        self.of_users.contains(key)
     }
 
     /// In the file's order.

@@ -207,6 +207,13 @@ fn untrusted_break_glass(config: &Config) -> Option<String> {
         Err(e) => return Some(format!("break_glass_ca_file: {e}")),
     };
     let cas = read_trusted(&config.ca_file, MAX_CA_FILE).map(|data| TrustedCas::parse(&data)).unwrap_or_default();
+    if let Some(both) = pinned.iter().find(|key| cas.is_user_ca(key)) {
+        return Some(format!(
+            "{} holds the user CA's key {}, which stays the user CA's: put the break-glass CA's own key there",
+            config.break_glass.ca_file.display(),
+            both.fingerprint()
+        ));
+    }
     let missing = pinned.iter().find(|key| !cas.contains(key) || !cas.is_break_glass(key))?;
     Some(format!(
         "the break-glass CA {} is not trusted as such in {}: run `ussh-hostd sync`",

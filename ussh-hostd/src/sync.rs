@@ -156,7 +156,9 @@ pub enum SyncError {
     #[error("break_glass_ca_file: {0}")]
     BreakGlass(#[from] RecordError),
     /// One key would be two CAs.
-    #[error("{0}: the user CA's key is in break_glass_ca_file as well; break-glass needs a CA of its own")]
+    #[error(
+        "{0}: the user CA's key is in break_glass_ca_file as well; break-glass needs a CA of its own: put that one's key there"
+    )]
     OneCa(String),
     /// That would take break-glass away.
     #[error(

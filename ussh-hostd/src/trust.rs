@@ -273,11 +273,21 @@ mod tests {
         let mut files = Files::new();
         assert!(matches!(files.store.reload(), Reload::Changed));
         assert!(matches!(files.store.reload(), Reload::Unchanged));
-        let key = files.ca.0.public_key();
+        let (glass, user_ca) = (Ca::new(), files.ca.0.public_key());
+        let key = glass.0.public_key();
         assert!(!files.store.for_sessions().unwrap().cas().is_break_glass(&key));
-        files.put("glass", files.ca.line());
+        files.put("glass", glass.line());
         assert!(matches!(files.store.reload(), Reload::Changed));
         assert!(files.store.for_sessions().unwrap().cas().is_break_glass(&key));
+        // The wrong one of two files.
+        files.put("glass", files.ca.line());
+        assert!(matches!(files.store.reload(), Reload::Changed));
+        assert!(!files.store.for_sessions().unwrap().cas().is_break_glass(&user_ca), "a user CA stays one");
+        let (certificate, _) = files.ca.issue("alice", 1, 60);
+        assert!(
+            files.store.for_sessions().unwrap().verdict(&certificate, from_now(0)).is_ok(),
+            "and nobody ends for it"
+        );
         files.put("glass", "junk");
         assert!(matches!(files.store.reload(), Reload::Broken(_)));
     }

@@ -54,7 +54,7 @@ pub struct AuthOptions {
     pub debug: bool,
 }
 
-const CA_FILE: &str = "/etc/ssh/trusted_user_ca";
+const CA_FILE: &str = ussh_core::break_glass::TRUSTED;
 const TIMEOUT: Duration = Duration::from_secs(5);
 const TOUCH_TIMEOUT: Duration = Duration::from_secs(60);
 const CUE: &str = "Please touch your security key.";

@@ -87,3 +87,14 @@ fn never_holds_a_certificate_or_a_weak_key() {
     assert!(cas.keys().is_empty());
     assert!(!cas.contains(&k.second));
 }
+
+#[test]
+fn what_stands_there_without_the_mark_is_a_user_ca_whoever_else_names_it() {
+    let k = keys();
+    let text = format!("{}\n{}\n", k.first.to_openssh("ca"), k.second.to_openssh(MARK));
+    let cas = TrustedCas::parse(text.as_bytes()).with_break_glass(&[k.first.clone(), k.second.clone()]);
+    assert!(cas.is_user_ca(&k.first) && !cas.is_break_glass(&k.first));
+    assert!(!cas.is_user_ca(&k.second) && cas.is_break_glass(&k.second));
+    let both = format!("{}\n{}\n", k.first.to_openssh(MARK), k.first.to_openssh(""));
+    assert!(!TrustedCas::parse(both.as_bytes()).is_break_glass(&k.first));
+}

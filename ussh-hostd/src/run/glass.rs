@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ussh_core::break_glass::{Note, read_keys};
+use ussh_core::break_glass::{Note, read_keys_apart};
 use ussh_core::certificate::Certificate;
 use ussh_core::record::SessionRecord;
 use ussh_os::process;
@@ -12,10 +12,14 @@ use crate::report::Severity;
 use crate::session::Now;
 
 impl Daemon {
-    /// Whether it is by the break-glass CA, as far as the files have ever said; its own file alone does, while another one is broken.
+    /// Whether it is by the break-glass CA, as far as the files have ever said; its own file alone does, while another one is broken. A user CA's key in that file stays a user CA's.
     pub(super) fn is_break_glass(&self, login: &Certificate) -> bool {
-        let is_known = self.trust.for_sessions().is_some_and(|trust| trust.cas().is_break_glass(login.ca()));
-        is_known || read_keys(&self.config.break_glass.ca_file).is_ok_and(|keys| keys.contains(login.ca()))
+        let cas = self.trust.for_sessions().map(|trust| trust.cas());
+        if cas.is_some_and(|cas| cas.is_user_ca(login.ca())) {
+            return false;
+        }
+        let read = || read_keys_apart(&self.config.break_glass.ca_file, &self.config.ca_file);
+        cas.is_some_and(|cas| cas.is_break_glass(login.ca())) || read().is_ok_and(|(keys, _)| keys.contains(login.ca()))
     }
 
     /// Sees that each use is noted on disk: pam_ussh has done it, unless the disk was full; and has whoever is to know told of what is new.

@@ -214,4 +214,31 @@ fn what_is_against_the_rules_of_break_glass_gets_nowhere_and_a_full_disk_keeps_n
     let refused = hostd(&host, "sync");
     assert!(refused.stderr.contains("break-glass needs a CA of its own"), "{refused:?}");
     assert_eq!(host.read_file(TRUSTED).unwrap(), before);
+    // The wrong one of two files: the user CA stays the user CA, for pam_ussh and for the daemon, and the alarm says what is wrong.
+    let check = hostd(&host, "check");
+    assert!(check.stderr.contains("/etc/ussh/break_glass_ca.pub holds the user CA's key SHA256:"), "{check:?}");
+    WORLD.forge(&Forgery::of("alice").validity("-5m:+1h")).unwrap().write(&WORLD, "alice", "wrong").unwrap();
+    let by_certificate = |command: &str| {
+        format!(
+            "cd; ssh -F none -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
+             -o IdentityAgent=none -o IdentitiesOnly=yes -i wrong glass2 '{command}'"
+        )
+    };
+    let position = WORLD.log_position("glass2");
+    let session = WORLD
+        .host("laptop")
+        .spawn_as(
+            "alice",
+            ["sh", "-c", &by_certificate("echo there; until test -e /tmp/go; do sleep 0.1; done; echo on")],
+        )
+        .unwrap();
+    session.wait_for_output("there", SOON).unwrap();
+    let daemon = host.command(["ussh-hostd", "run"]).service("ussh-hostd").unwrap();
+    daemon.wait_for_output("Watching ", SOON).unwrap();
+    assert_eq!(laptop(&by_certificate("id -un")).stdout, "alice\n");
+    host.script("touch /tmp/go").unwrap().ok().unwrap();
+    session.wait_for_output("on\n", SOON).unwrap();
+    let logged = WORLD.logged_since("glass2", position).unwrap();
+    assert!(!logged.contains("Refusing") && logged.contains("which stays the user CA's"), "{logged}");
+    host.stop_service("ussh-hostd").unwrap();
 }
