@@ -70,6 +70,10 @@ mod glass;
 
 mod health;
 
+mod running;
+
+mod unusable;
+
 mod chores;
 
 mod end;
