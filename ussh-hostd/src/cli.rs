@@ -61,6 +61,7 @@ Files: /etc/ussh/hostd.toml   configuration (TOML; unknown keys are refused)
          look_before_seconds   when the agent is asked first [30 % of the time left, at most 60]
          agent_timeout_seconds for one look at a session's agent [3]
          grace_seconds         from SIGTERM to SIGKILL at the end of a session [2]
+         end_after_seconds     what a session lasts past its certificate's end, in which a newer one still counts [0]
          at_end                \"end\"; \"warn\": a session whose certificate runs out goes on, and is told so; \"freeze\": its programs
                                stand still until its agent has a newer certificate (cgroup v2) [\"end\"]
          kill_user_processes   true: what had left a session (setsid, tmux, daemons) ends with it (cgroup v2) [false]
