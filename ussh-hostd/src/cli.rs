@@ -11,19 +11,20 @@ use ussh_os::process;
 
 use ussh_core::enroll::HostToken;
 
-use crate::config::Config;
+use crate::config::{Config, DEFAULT_PATH};
 use crate::enroll::{self, DROP_IN};
 use crate::renew::{self, RenewError};
 use crate::report::{Report, Severity};
 use crate::scratch::Scratch;
 use crate::show::{self, Status};
 use crate::sync::SyncError;
-use crate::{ca_ssh, end, glass, run, sync, trust_note, watching};
+use crate::{ca_ssh, end, glass, run, sync, trust_note, unusable, watching};
 
 /// Exit statuses beside 0 (sysexits.h).
 const FAILED: u8 = 1;
 const USAGE: u8 = 64;
 const UNAVAILABLE: u8 = 69;
+const NO_PERMISSION: u8 = 77;
 const CONFIG: u8 = 78;
 
 /// Keeps every SSH session on this host only as long as its certificate is good.
@@ -50,7 +51,7 @@ struct Cli {
     verb: Verb,
 }
 
-const EXIT_STATUS: &str = "Exit status: 0 done; 1 failed, or (check, status) something is wrong; 64 wrong use; 69 the daemon does not run (status); 78 the configuration is not valid.
+const EXIT_STATUS: &str = "Exit status: 0 done; 1 failed, or (check, status) something is wrong; 64 wrong use; 69 the daemon does not run (status); 77 not run by root; 78 the configuration is not valid.
 
 Files: /etc/ussh/hostd.toml   configuration (TOML; unknown keys are refused)
          ca_file               trusted CA keys [\"/etc/ssh/trusted_user_ca\"]
@@ -63,6 +64,7 @@ Files: /etc/ussh/hostd.toml   configuration (TOML; unknown keys are refused)
          look_before_seconds   when the agent is asked first [30 % of the time left, at most 60]
          agent_timeout_seconds for one look at a session's agent [3]
          grace_seconds         from SIGTERM to SIGKILL at the end of a session [2]
+         end_after_seconds     what a session lasts past its certificate's end, in which a newer one still counts [0]
          at_end                \"end\"; \"warn\": a session whose certificate runs out goes on, and is told so; \"freeze\": its programs
                                stand still until its agent has a newer certificate (cgroup v2) [\"end\"]
          kill_user_processes   true: what had left a session (setsid, tmux, daemons) ends with it (cgroup v2) [false]
@@ -85,8 +87,8 @@ Files: /etc/ussh/hostd.toml   configuration (TOML; unknown keys are refused)
 enum Verb {
     /// Watch the sessions (the daemon; stays in the foreground)
     ///
-    /// Each decision is one line in syslog (authpriv), and on stderr unless that is the journal already. SIGTERM stops the daemon and no session; SIGHUP reads all
-    /// files again, which happens by itself when they change. A CA file or revocation list that cannot be read ends no session, but none is renewed until it is mended.
+    /// Each decision is one line in syslog (authpriv), and on stderr unless that is the journal already. SIGTERM stops the daemon and no session; SIGHUP reads
+    /// the CA file and the revocation list again, which happens by itself when they change. This configuration is read at the start alone: `check` and `status` say when it has changed since. A CA file or revocation list that cannot be read ends no session, but none is renewed until it is mended.
     Run,
     /// Get this host's certificates from the CA, by a token, and have sshd go by the CA
     ///
@@ -122,12 +124,14 @@ enum Verb {
         watch: bool,
     },
     /// End a session: its terminals are told, its forwarded ports closed, its programs ended
+    ///
+    /// It needs no daemon, and, as `sessions`, no configuration that is valid: it goes by the defaults then, and says so.
     End {
         /// The number in the first column of `sessions`
         #[arg(value_name = "PID")]
         id: String,
     },
-    /// Say whether the configuration is valid and the files it names can be used, and what somebody must hear of: certificates of this host that run out, a stale feed
+    /// Say whether the configuration is valid and what it names can be used, and what somebody must hear of: certificates of this host that run out, a stale feed
     Check,
     /// Say how things stand: the daemon, this host's certificates, the CA keys, the revocation list, the feed
     Status {
@@ -167,19 +171,9 @@ struct EnrollArguments {
 }
 
 impl Verb {
-    /// Whether nobody else can do it: the session records are root's to read, the trusted files root's to write.
-    fn is_roots(&self) -> bool {
-        match self {
-            Verb::Run
-            | Verb::Enroll(_)
-            | Verb::Renew { .. }
-            | Verb::Sync
-            | Verb::Report
-            | Verb::Sessions { .. }
-            | Verb::End { .. }
-            | Verb::Status { .. } => true,
-            Verb::Check => false,
-        }
+    /// Whether it is needed most when something is wrong. pam_ussh's records are in one place, whatever the configuration says.
+    fn does_without_configuration(&self) -> bool {
+        matches!(self, Verb::Sessions { .. } | Verb::End { .. })
     }
 }
 
@@ -209,11 +203,19 @@ pub fn main() -> ExitCode {
             return if wrong { USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    if cli.verb.is_roots() && process::effective_uid() != 0 {
-        return fail(FAILED, "must be run by root");
+    // The session records are root's to read, the trusted files root's to write.
+    if process::effective_uid() != 0 {
+        return fail(NO_PERMISSION, "must be run by root");
     }
     let path = cli.config.as_deref();
-    let config = match Config::load(path) {
+    let loaded = Config::load(path).or_else(|e| {
+        if !cli.verb.does_without_configuration() {
+            return Err(e);
+        }
+        let _ = fail(CONFIG, &format!("warning: {e}: going on by the defaults"));
+        Config::parse("", Path::new(DEFAULT_PATH))
+    });
+    let config = match loaded {
         Ok(config) => config,
         Err(e) => return fail(CONFIG, &e.to_string()),
     };
@@ -394,7 +396,8 @@ fn sessions(config: &Config, format: Format) -> ExitCode {
 }
 
 fn check(config: &Config) -> ExitCode {
-    let problems = show::problems(config, SystemClock.now());
+    let mut problems = unusable::problems(config);
+    problems.extend(show::problems(config, SystemClock.now()));
     if problems.is_empty() { print("good\n") } else { fail(FAILED, &problems.join("\nussh-hostd: ")) }
 }
 

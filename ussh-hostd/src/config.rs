@@ -324,6 +324,11 @@ impl Config {
         self.spool.with_file_name("run.lock")
     }
 
+    /// What the daemon that runs goes by.
+    pub fn running_file(&self) -> PathBuf {
+        self.spool.with_file_name("run.config")
+    }
+
     /// What the daemon cannot use at the moment.
     pub fn trust_note(&self) -> PathBuf {
         self.spool.with_file_name("trust.problem")

@@ -19,7 +19,7 @@ use crate::host_key::HostKey;
 use crate::pinned::FeedPin;
 use crate::report::span;
 use crate::trust::MAX_CA_FILE;
-use crate::{sync, trust_note, unread};
+use crate::{running, sync, trust_note, unread};
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +88,9 @@ impl Health {
         let mut alarm = |kind: &str, text: String| alarms.push(Alarm { kind: kind.to_owned(), text });
         if let Some(text) = cut_short::problem(config) {
             alarm("cut short", text);
+        }
+        if running::differs(config) {
+            alarm("configuration", running::CHANGED.to_owned());
         }
         let enrolment = Enrolment::read(&config.state);
         let (keys, host) = match &enrolment {

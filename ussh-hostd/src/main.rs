@@ -74,6 +74,10 @@ mod glass;
 
 mod health;
 
+mod running;
+
+mod unusable;
+
 mod chores;
 
 mod end;

@@ -14,7 +14,7 @@ mod unfinished;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -39,6 +39,7 @@ use crate::connection::{Connection, Told};
 use crate::cut_short;
 use crate::look::{Answer, Lookers, NotRenewed};
 use crate::report::{Report, Severity, span};
+use crate::running;
 use crate::session::{Event, Now, Session};
 use crate::spool::{ConnectionId, Found, Spool};
 use crate::start::{RunError, lock, raise_descriptor_limit};
@@ -68,6 +69,9 @@ pub fn run(config: &Config, path: Option<&Path>) -> Result<(), RunError> {
     raise_descriptor_limit();
     // sshd waits for it at boot.
     cut_short::undo_at_start(config, &Report::new());
+    // Beside the lock, and for as long as that is held.
+    let file = config.running_file();
+    running::write(config).map_err(|source| RunError::File { path: file, source })?;
     let mut daemon = Daemon::new(config, path, spool)?;
     daemon.notify.ready();
     daemon.serve(&signals)
@@ -119,6 +123,8 @@ impl Held {
 
 struct Daemon {
     config: Config,
+    /// Where it was read; `None`: the usual place.
+    path: Option<PathBuf>,
     report: Report,
     spool: Spool,
     boot_id: String,
@@ -149,6 +155,7 @@ impl Daemon {
         let files = FileWatch::new(spool.folder(), trust.watched(), &notes);
         Ok(Daemon {
             config: config.clone(),
+            path: path.map(Path::to_owned),
             report: Report::new(),
             boot_id: process::boot_id()?,
             host: process::host_name(),
@@ -192,6 +199,7 @@ impl Daemon {
                     }
                     Asked::Reload => {
                         self.trust.forget_seen();
+                        self.compare_configuration();
                         self.next_scan = Duration::ZERO;
                     }
                     // Answered below, with whatever else has come.
@@ -207,6 +215,18 @@ impl Daemon {
             self.attend_births();
             self.take_ends(ready.ended);
             self.finish();
+        }
+    }
+
+    /// It is read at the start alone: sessions live by its times already.
+    fn compare_configuration(&self) {
+        match Config::load(self.path.as_deref()) {
+            Ok(config) if config == self.config => {}
+            Ok(_) => self.report.line(Severity::Warning, &format!("Not applied: {}", running::CHANGED)),
+            Err(e) => {
+                let text = format!("The configuration is not valid any more, and not applied: {e}");
+                self.report.line(Severity::Error, &text);
+            }
         }
     }
 

@@ -16,9 +16,9 @@ fn whoever_is_not_root_is_told_so_before_anything_else() {
     for path in [folder.path(), &program] {
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
     }
-    for verb in ["run", "sync", "sessions", "status"] {
+    for verb in ["run", "sync", "sessions", "status", "check"] {
         let output = Command::new(&program).arg(verb).uid(NOBODY).gid(NOBODY).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.status.code(), said.as_ref()), (Some(1), "ussh-hostd: must be run by root\n"), "{verb}");
+        assert_eq!((output.status.code(), said.as_ref()), (Some(77), "ussh-hostd: must be run by root\n"), "{verb}");
     }
 }

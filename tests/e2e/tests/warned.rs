@@ -28,8 +28,15 @@ const WHAT_TO_DO: &str = " s, and this session with it. To go on, run `ussh --lo
 const HAS_ENDED: &str = "ussh: your certificate has run out: this session ends now.";
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
-    let world =
-        WorldPlan::new("warned").without_servers().server("web1").server("web2").people(10, "admins").start().unwrap();
+    let world = WorldPlan::new("warned")
+        .without_servers()
+        .server("web1")
+        .server("web2")
+        .server("web3")
+        .server("web4")
+        .people(10, "admins")
+        .start()
+        .unwrap();
     configure(&world, "web1", "end");
     world
 });
@@ -179,4 +186,50 @@ fn the_warning_says_what_comes_at_the_end_by_the_configuration_and_so_it_comes()
         assert!(!shell.terminal().transcript().contains("this session with it"), "{at_end}");
         shell.terminal().signal(ussh_e2e::lab::Signal::SIGKILL).unwrap();
     }
+}
+
+#[test]
+fn a_session_that_cannot_be_frozen_is_told_before_that_it_ends_and_what_to_do() {
+    let _watch = WORLD.lab().watch();
+    configure(&WORLD, "web3", "freeze");
+    let ends = " s, and this session with it. It cannot stand still";
+    let renew = " To go on, run `ussh --login` on your own machine now.";
+    for (options, why) in [
+        ("-a", " or be renewed: it has no forwarded agent. Save your work, and connect again with `ussh`."),
+        ("-A -R 9999:localhost:22", &*format!(": it has a forwarded port.{renew}")),
+    ] {
+        let agent = somebody(SHORT);
+        let shell = agent.shell(&format!("ssh {options} web3")).unwrap();
+        shell.terminal().expect(&format!("{ENDS_IN}5{ends}{why}"), SOON).unwrap();
+        shell.terminal().expect(HAS_ENDED, SOON).unwrap();
+        assert!(!shell.terminal().transcript().contains("stands still"), "{options}");
+    }
+}
+
+#[test]
+fn a_configuration_that_changed_is_not_applied_and_whoever_asks_hears_so() {
+    let _watch = WORLD.lab().watch();
+    let host = WORLD.host("web4");
+    configure(&WORLD, "web4", "end");
+    let has_changed = "the configuration has changed since the daemon started";
+    let said = |verb: &str| {
+        let output = host.run(["ussh-hostd", verb]).unwrap();
+        (output.stdout.clone() + &output.stderr).contains(has_changed)
+    };
+    assert!(!said("check") && !said("status"));
+    for (text, logged) in [
+        (HOSTD.replace("AT_END", "warn"), format!("Not applied: {has_changed}")),
+        (
+            "foo = 1\n".to_owned(),
+            "The configuration is not valid any more, and not applied: /etc/ussh/hostd.toml:1: ".to_owned(),
+        ),
+    ] {
+        let valid = text != "foo = 1\n";
+        host.write_file("/etc/ussh/hostd.toml", 0o644, text).unwrap();
+        assert_eq!((said("check"), said("status")), (valid, valid));
+        host.script("kill -HUP $(cut -d- -f1 /run/ussh-hostd/run.lock)").unwrap();
+        wait_until(SOON, "a word on it", || WORLD.logged_since("web4", 0).unwrap().contains(&logged)).unwrap();
+    }
+    configure(&WORLD, "web4", "warn");
+    assert!(!said("check") && !said("status"));
 }

@@ -8,6 +8,7 @@ use ussh_core::challenge::ChallengeContext;
 use ussh_core::clock::UnixTime;
 
 use super::Daemon;
+use super::freezing::{Unfreezable, not_to_be_frozen};
 use crate::begun::{Begun, End};
 use crate::cell::Cell;
 use crate::config::{AtEnd, Timing};
@@ -74,8 +75,11 @@ impl Daemon {
     fn warn(&self, id: ConnectionId, left: Duration) {
         let left = left.max(Duration::from_secs(1));
         let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
-        let (sentence, reason) = time_left(left, &self.config.timing);
-        let text = format!("{sentence} {}", what_to_do(&self.config.timing));
+        let timing = &self.config.timing;
+        let freezes = timing.at_end == AtEnd::Freeze;
+        // What cannot be asked now is seen at the end.
+        let unfreezable = freezes.then(|| not_to_be_frozen(id, held.record.uid).ok().flatten()).flatten();
+        let (text, reason) = warning(left, timing, unfreezable.as_ref());
         let told = held.connection.tell(Some(held.record.uid), &on_terminal(&text));
         let detail = format!("{}: {reason} and is not renewed; terminals told: {}", held.who(), told.terminals());
         self.report.certificate(Severity::Info, "Warning session of", certificate, &detail);
@@ -236,6 +240,24 @@ impl Daemon {
     }
 }
 
+/// The text for the terminals, and what the log says.
+fn warning(left: Duration, timing: &Timing, unfreezable: Option<&Unfreezable>) -> (String, String) {
+    let Some(why) = unfreezable else {
+        let (sentence, reason) = time_left(left, timing);
+        return (format!("{sentence} {}", what_to_do(timing)), reason);
+    };
+    let timing = Timing { at_end: AtEnd::End, ..timing.clone() };
+    let (sentence, reason) = time_left(left, &timing);
+    let to_do = match why {
+        Unfreezable::NoAgent => {
+            "It cannot stand still or be renewed: it has no forwarded agent. Save your work, and connect again with `ussh`."
+                .to_owned()
+        }
+        Unfreezable::Forwards(_) => format!("It cannot stand still: {why}. {}", what_to_do(&timing)),
+    };
+    (format!("{sentence} {to_do}"), reason)
+}
+
 /// What the terminals and the log are told of a session that has `left`, of which `end_after` may lie past its certificate's end.
 fn time_left(left: Duration, timing: &Timing) -> (String, String) {
     let of_certificate = left.saturating_sub(timing.end_after);
@@ -266,8 +288,34 @@ fn what_to_do(timing: &Timing) -> &'static str {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use ussh_os::sshd_forwards::Forward;
+
     use super::*;
     use crate::config::Config;
+
+    #[test]
+    fn who_cannot_be_frozen_is_told_that_the_session_ends_and_what_to_do() {
+        let timing = |end_after: u64| Timing {
+            at_end: AtEnd::Freeze,
+            end_after: Duration::from_secs(end_after),
+            ..Config::parse("", std::path::Path::new("x")).unwrap().timing
+        };
+        let told =
+            |end_after, why: Option<Unfreezable>| warning(Duration::from_secs(9), &timing(end_after), why.as_ref()).0;
+        assert_eq!(
+            told(0, Some(Unfreezable::NoAgent)),
+            "your certificate runs out in 9 s, and this session with it. It cannot stand still or be renewed: it has no forwarded agent. Save your work, and connect again with `ussh`."
+        );
+        let forwards = told(60, Some(Unfreezable::Forwards(Forward::Tunnel)));
+        assert!(
+            forwards.starts_with(
+                "your certificate has run out; a new one still counts for 9 s. It cannot stand still: it has "
+            ),
+            "{forwards}"
+        );
+        assert!(forwards.ends_with(". To go on, run `ussh --login` on your own machine now."), "{forwards}");
+        assert!(told(0, None).contains(", and this session stands still then. To go on, run"));
+    }
 
     #[test]
     fn what_is_left_is_told_by_both_ends_and_by_what_comes_then() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ussh_os::births::{Births, Call};
 use ussh_os::sshd_connection::listeners;
-use ussh_os::sshd_forwards::{forward_by, forward_of, servers};
+use ussh_os::sshd_forwards::{Forward, forward_by, forward_of, servers};
 
 use super::{Daemon, Held};
 use crate::begun::Begun;
@@ -29,6 +29,26 @@ pub(super) struct Frozen {
     pub(super) cell: Cell,
     /// Since then, or since this daemon knows it (elapsed).
     since: Duration,
+}
+
+/// What of a session's connection keeps it from being frozen, as its user could change it.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unfreezable {
+    #[error("it has {0}")]
+    Forwards(Forward),
+    #[error("it has no forwarded agent, which alone could thaw it")]
+    NoAgent,
+}
+
+/// `None`: nothing, at this moment.
+/// # Errors
+/// The kernel does not say what sockets there are.
+pub(super) fn not_to_be_frozen(id: ConnectionId, uid: u32) -> std::io::Result<Option<Unfreezable>> {
+    // An agent comes first: without it there is nothing else to do.
+    if listeners(id, uid).is_empty() {
+        return Ok(Some(Unfreezable::NoAgent));
+    }
+    Ok(forward_of(id)?.map(Unfreezable::Forwards))
 }
 
 impl Daemon {
@@ -85,11 +105,8 @@ impl Daemon {
     /// The error is why it cannot be.
     fn stop(&mut self, id: ConnectionId, elapsed: Duration) -> Result<Stopped, String> {
         let held = self.held.get_mut(&id).ok_or("it is gone")?;
-        if let Some(forward) = forward_of(id).map_err(|e| format!("sock_diag: {e}"))? {
-            return Err(format!("it has {forward}"));
-        }
-        if listeners(id, held.record.uid).is_empty() {
-            return Err("it has no forwarded agent, which alone could thaw it".into());
+        if let Some(why) = not_to_be_frozen(id, held.record.uid).map_err(|e| format!("sock_diag: {e}"))? {
+            return Err(why.to_string());
         }
         let cell = Cell::find_or_make(id).map_err(|e| format!("cgroup: {e}"))?;
         if let Some(pid) = cell.stranger(id).map_err(|e| format!("cgroup: {e}"))? {
