@@ -309,7 +309,11 @@ impl Status {
                 Some(at) if at <= self.now.0 => "renewal due".to_owned(),
                 Some(at) => format!("renewed in {}", left(at)),
             };
-            lines.push(format!("host key   {}: for {}; {ends}, {renewal}", row.key, row.names.join(", ")));
+            lines.push(match row.names.as_slice() {
+                // None without a name is taken from a CA.
+                [] => format!("host key   {}: no certificate, {renewal}", row.key),
+                names => format!("host key   {}: for {}; {ends}, {renewal}", row.key, names.join(", ")),
+            });
         }
         match &self.trust_problem {
             Some(problem) => lines.push(format!("trust      not usable, no session is renewed: {problem}")),
@@ -480,6 +484,16 @@ mod tests {
         );
         trust_note::write(&config.trust_note(), None).unwrap();
         assert_eq!(problems(&config, from_now(0)), [""; 0]);
+    }
+
+    #[test]
+    fn a_host_key_without_a_certificate_has_no_end_and_no_names() {
+        let folder = trusted_folder();
+        let text = format!("spool = '{0}/h/sessions'\nstate = '{0}/state'", folder.path().display());
+        let mut status = Status::read(&Config::parse(&text, Path::new("t")).unwrap(), from_now(0)).unwrap();
+        status.host_certificates =
+            vec![HostCertificateRow { key: "/k".into(), names: vec![], valid_before: None, renewal: Some(0) }];
+        assert!(status.text().contains("host key   /k: no certificate, renewal due\n"), "{}", status.text());
     }
 
     #[test]
