@@ -50,7 +50,7 @@ pub(super) fn explain(
     }
 }
 
-/// How ssh has failed in a session, or before one, that was none of [`Cause`]s.
+/// How ssh has failed in a session, or before one, that was none of [`super::Cause`]s.
 pub(super) fn ended(
     ca: &CaAddress,
     user: &CaUser,
