@@ -77,7 +77,6 @@ impl Cell {
             return Ok(cell);
         }
         let folder = Cgroup::of(id.pid)?.child(FOLDER);
-        remove_abandoned(&folder);
         let cell = Cell::new(folder.child(&id.stem()));
         cell.group.make()?;
         cell.group.take(id.pid)?;
@@ -89,6 +88,7 @@ impl Cell {
             }
             cell.group.take_all(outside)?;
         }
+        remove_abandoned(&folder);
         // What was taken by its number was this session's if that still lives.
         if id.lives() { Ok(cell) } else { Err(io::ErrorKind::NotFound.into()) }
     }

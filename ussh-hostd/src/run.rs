@@ -54,6 +54,9 @@ const LAST_WORD_EVERY: Duration = Duration::from_millis(2);
 /// From one look to the next at programs none of which can be held, for want of a descriptor.
 const UNHELD_EVERY: Duration = Duration::from_millis(100);
 
+/// So many sessions begin at one moment at the most; more are there at a start of the daemon, which has no time for a look after each.
+const FEW_LOGINS: usize = 16;
+
 /// Runs until SIGTERM or SIGINT; `path` is the configuration's, if it is not the usual one.
 /// # Errors
 /// [`RunError`]
@@ -423,13 +426,23 @@ impl Daemon {
         }
         self.foreign = listing.foreign;
         self.unreadable.retain(|id| listing.connections.contains(id));
-        for id in listing.connections {
-            if !self.held.contains_key(&id) {
-                self.take_up(id);
+        let new: Vec<ConnectionId> = listing.connections.into_iter().filter(|id| !self.held.contains_key(id)).collect();
+        new.iter().for_each(|id| self.enclose(*id));
+        let are_few = new.len() <= FEW_LOGINS;
+        for id in new {
+            self.take_up(id);
+            if are_few {
+                self.enclose_who_has_come();
             }
         }
         self.note_break_glass();
         self.take_up_unfinished(&listing.begun);
+    }
+
+    /// What takes milliseconds for one session must not keep another from its group meanwhile.
+    fn enclose_who_has_come(&self) {
+        let listing = self.spool.list().map(|listing| listing.connections).unwrap_or_default();
+        listing.iter().filter(|id| !self.held.contains_key(id)).for_each(|id| self.enclose(*id));
     }
 
     fn take_up(&mut self, id: ConnectionId) {

@@ -12,7 +12,7 @@ use ussh_os::sshd_forwards::{Forward, forward_by, forward_of, servers};
 use super::{Daemon, Held};
 use crate::begun::Begun;
 use crate::cell::{Cell, Killed, Stopped};
-use crate::config::AtEnd;
+use crate::config::{AtEnd, Config};
 use crate::report::{Severity, on_terminal, span};
 use crate::session::Event;
 use crate::spool::ConnectionId;
@@ -74,13 +74,19 @@ impl Daemon {
             }
             return;
         }
-        let freezes = self.config.timing.at_end == AtEnd::Freeze && held.login.is_some();
-        let is_wanted = freezes || self.config.kill_user_processes;
-        if is_wanted && !std::path::Path::new(SYSTEMD).exists() {
+        if wants_cells(&self.config) {
             match Cell::find_or_make(id) {
                 Ok(cell) => held.cell = Some(cell),
                 Err(e) => self.report.line(Severity::Error, &format!("No cgroup for session: {}: {e}", held.who())),
             }
+        }
+    }
+
+    /// Brings what a login has begun with into its group, before anything else is looked at: what leaves the session at once is in it then.
+    pub(super) fn enclose(&self, id: ConnectionId) {
+        if wants_cells(&self.config) && id.lives() {
+            // Why there is none is said by `confine`.
+            let _ = Cell::find_or_make(id);
         }
     }
 
@@ -261,6 +267,12 @@ impl Daemon {
             n => format!("Stopped; sessions go on, and {n} that are frozen stay so"),
         }
     }
+}
+
+/// Whether each session is to have a group, of ours: where systemd runs it has logind's.
+fn wants_cells(config: &Config) -> bool {
+    let is_wanted = config.timing.at_end == AtEnd::Freeze || config.kill_user_processes;
+    is_wanted && !std::path::Path::new(SYSTEMD).exists()
 }
 
 fn strange(pid: u32) -> String {
