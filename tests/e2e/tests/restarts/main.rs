@@ -206,6 +206,21 @@ fn killed_while_it_ends_all_that_was_started_in_a_session_it_ends_what_had_left_
     assert!(other.is_connected() && runs("^sleep 4718") && runs("^sleep 4719"), "the other session goes on");
 }
 
+/// A certificate that has ended, and from when to when a newer one came to the agent.
+#[derive(Clone)]
+struct Ended {
+    end: f64,
+    renewed: (f64, f64),
+}
+
+impl Ended {
+    fn and_renewed(seat: &mut Guest, until: f64) -> Self {
+        let (end, from) = (seat.end, now());
+        seat.renew(until);
+        Ended { end, renewed: (from, now()) }
+    }
+}
+
 /// When the program of a session wrote a line.
 fn beats(host: &Host, user: &str) -> Vec<f64> {
     let text = host.read_file(&format!("/tmp/beat-{user}")).unwrap();
@@ -255,10 +270,9 @@ fn killed_while_it_stops_sessions_and_lets_them_go_on_it_holds_those_whose_certi
     }
     wait_for_sessions(world, "freeze", seats.len() + 1);
     let mut runs = Runs::since(now());
-    // Of each, the ends of its certificates, and when a newer one was there.
-    let mut ends: Vec<Vec<(f64, f64)>> = vec![Vec::new(); seats.len()];
+    let mut ends: Vec<Vec<Ended>> = vec![Vec::new(); seats.len()];
     for _ in 0..kills {
-        let moments = seats.iter().map(|seat| seat.end).chain(ends.iter().flatten().map(|(_, renewed)| *renewed));
+        let moments = seats.iter().map(|seat| seat.end).chain(ends.iter().flatten().map(|ended| ended.renewed.1));
         let near = moments.filter(|moment| *moment > now() - 0.5).min_by(f64::total_cmp);
         sleep_until(near.unwrap_or_else(now) + chance.next() * 1.2);
         kill(&host);
@@ -266,9 +280,7 @@ fn killed_while_it_stops_sessions_and_lets_them_go_on_it_holds_those_whose_certi
         sleep_until(now() + chance.next() * 0.6);
         let mut renew_ended = |seats: &mut [Guest]| {
             for (seat, ends) in seats.iter_mut().zip(&mut ends).filter(|(seat, _)| now() > seat.end + 2.0) {
-                let end = seat.end;
-                seat.renew(now() + 4.0 + chance.next() * 3.0);
-                ends.push((end, now()));
+                ends.push(Ended::and_renewed(seat, now() + 4.0 + chance.next() * 3.0));
             }
         };
         // While it is down, and soon after it is back.
@@ -279,10 +291,8 @@ fn killed_while_it_stops_sessions_and_lets_them_go_on_it_holds_those_whose_certi
         renew_ended(&mut seats);
     }
     for (seat, ends) in seats.iter_mut().zip(&mut ends) {
-        let end = seat.end;
-        sleep_until(runs.deadline(end, patience()) + 0.5);
-        seat.renew(now() + 3600.0);
-        ends.push((end, now()));
+        sleep_until(runs.deadline(seat.end, patience()) + 0.5);
+        ends.push(Ended::and_renewed(seat, now() + 3600.0));
     }
     wait_until(SOON, "all to be live", || seats.iter().all(|seat| state("freeze", seat).as_deref() == Some("live")))
         .unwrap();
@@ -293,13 +303,13 @@ fn killed_while_it_stops_sessions_and_lets_them_go_on_it_holds_those_whose_certi
     for (seat, ends) in seats.iter().zip(&ends) {
         let beats = beats(&host, seat.agent.user());
         let within = |from: f64, to: f64| beats.iter().filter(|at| (from..to).contains(*at)).count();
-        let nexts = ends.iter().skip(1).map(|(end, _)| *end).chain([now()]);
-        for ((end, renewed), next_end) in ends.iter().zip(nexts) {
+        let nexts = ends.iter().skip(1).map(|ended| ended.end).chain([now()]);
+        for (Ended { end, renewed: (from, by) }, next_end) in ends.iter().zip(nexts) {
             let still = runs.deadline(*end, patience());
-            assert_eq!(within(still, *renewed), 0, "it ran past its end at {end}: {runs:?}");
-            let moves = runs.deadline(*renewed, patience() + LOOK);
+            assert_eq!(within(still, *from), 0, "it ran past its end at {end}: {runs:?}");
+            let moves = runs.deadline(*by, patience() + LOOK);
             let moved = within(moves, next_end) > 0 || next_end < moves + 0.5;
-            assert!(moved, "renewed at {renewed}, it stood still until {next_end}: {runs:?}");
+            assert!(moved, "renewed at {by}, it stood still until {next_end}: {runs:?}");
         }
         assert!(seat.is_connected(), "none ended");
     }
