@@ -1,4 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+use std::os::unix::fs::MetadataExt;
+
 use super::*;
 use crate::test_support::trusted_folder;
 
