@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use ussh_core::trusted_file::{TrustedFileError, read_trusted};
 
-use super::{MAX_FILE, NEW, Placed, Ready, beside, remove_if_there, sync_folder_of, write_durably};
+use super::Placed;
+use super::ready::{MAX_FILE, NEW, Ready, beside, remove_if_there, sync_folder_of, write_durably};
 
 /// The one version that is read.
 const VERSION: u32 = 1;

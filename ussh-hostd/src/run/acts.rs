@@ -1,26 +1,14 @@
-//! What the daemon does when a session's state machine says so.
+//! What the daemon does when a session's state machine says so. Here it tells people; the rest are steps of their own: it asks the agent (`renewing`), has the session stand still (`freezing`) or ends it (`ending`).
 
-use std::io;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use ussh_core::challenge::ChallengeContext;
-use ussh_core::clock::UnixTime;
+use std::time::Duration;
 
 use super::Daemon;
 use super::freezing::{Unfreezable, not_to_be_frozen};
-use crate::begun::{Begun, End};
-use crate::cell::Cell;
 use crate::config::{AtEnd, Timing};
 use crate::connection::Connection;
-use crate::look::{Look, NotRenewed};
 use crate::report::{Severity, on_terminal, span};
-use crate::session::{Action, Cause};
+use crate::session::Action;
 use crate::spool::ConnectionId;
-use crate::trust::Trust;
-
-/// A session with more programs than this is prepared for its end after all others: to hold one takes some 20 to 100 µs.
-const CROWD: usize = 256;
 
 impl Daemon {
     pub(super) fn act(&mut self, id: ConnectionId, action: Action) {
@@ -38,38 +26,6 @@ impl Daemon {
             Action::Kill => self.kill(id, "SIGTERM", Connection::kill),
             Action::KillItself => self.kill(id, "SIGKILL to its child", |c| c.kill_monitor()),
         }
-    }
-
-    pub(super) fn trust_for_renewals(&self) -> Result<Arc<Trust>, NotRenewed> {
-        if self.chores.feed_refuses() {
-            return Err(NotRenewed::Failed("the feed is stale".into()));
-        }
-        let unusable = || NotRenewed::Failed("the CA file or the revocation list is not usable".into());
-        self.trust.for_renewals().ok_or_else(unusable)
-    }
-
-    fn look(&mut self, id: ConnectionId) {
-        let trust = match self.trust_for_renewals() {
-            Ok(trust) => trust,
-            Err(why) => return self.take_answer(id, Err(why)),
-        };
-        let Some(held) = self.held.get(&id) else { return };
-        let (Some(current), Some(terms)) = (held.current.as_deref().cloned(), held.terms.clone()) else {
-            return self.take_answer(id, Err(NotRenewed::NothingNewer));
-        };
-        let now = self.now();
-        let context = ChallengeContext {
-            host: self.host.clone(),
-            service: "ussh-hostd".into(),
-            user: held.record.user.clone(),
-            ruser: String::new(),
-            tty: String::new(),
-            now: UnixTime(now.wall.as_secs()),
-        };
-        let (uid, timeout) = (held.record.uid, self.config.timing.agent_timeout);
-        let needed_by = held.session.asks_for_its_end_in(now).and_then(|left| Instant::now().checked_add(left));
-        let look = Look { id, uid, needed_by, current, terms, trust, context, timeout };
-        self.lookers.begin(look);
     }
 
     fn warn(&self, id: ConnectionId, left: Duration) {
@@ -120,123 +76,6 @@ impl Daemon {
         let detail = format!("{}: the clock was ahead, and the session's end is to come in {left}", held.who());
         self.report.certificate(Severity::Notice, "Going on with session of", certificate, &detail);
         self.thaw(id);
-    }
-
-    fn announce(&mut self, id: ConnectionId, cause: &Cause) {
-        let elapsed = self.started.elapsed();
-        let Some(held) = self.held.get_mut(&id) else { return };
-        held.ending_since = Some(elapsed);
-        self.lookers.forget(id);
-        let has_run_out =
-            "your certificate has run out: this session ends now. Run `ussh` on your own machine and connect again.";
-        let (sentence, reason) = match cause {
-            Cause::Expired => (has_run_out, "it has run out and is not renewed".to_owned()),
-            Cause::NotFrozen(why) => {
-                (has_run_out, format!("it has run out, is not renewed and cannot be frozen: {why}"))
-            }
-            Cause::TimeLimit => (
-                "this session has lasted as long as it may here: it ends now.",
-                "it has lasted as long as it may".to_owned(),
-            ),
-            Cause::Refused(refusal) => (
-                "your certificate is no longer accepted here: this session ends now. For a new one run `ussh --login` on your own machine; if that does not help, ask your administrators.",
-                refusal.to_string(),
-            ),
-        };
-        let told = held.connection.tell(Some(held.record.uid), &on_terminal(sentence));
-        let detail = format!("{}: {reason}; terminals told: {}", held.who(), told.terminals());
-        let is_told = told.terminals() > 0;
-        held.last_word = Some(told);
-        match &held.current {
-            Some(certificate) => self.report.certificate(Severity::Notice, "Ending session of", certificate, &detail),
-            None => self.report.line(Severity::Notice, &format!("Ending session of {detail}")),
-        }
-        // A client that is told may close the connection at once; what does not heed a SIGHUP would be nobody's child then. Why not all can be found is said later.
-        let is_crowd = self.runs_a_crowd(id);
-        let Some(held) = self.held.get_mut(&id) else { return };
-        held.is_crowd = is_crowd;
-        if is_told && is_crowd {
-            held.connection.hold_nearest_programs(CROWD);
-        } else if is_told {
-            let _ = self.hold_all(id);
-        }
-    }
-
-    /// Asked without looking at all of them.
-    fn runs_a_crowd(&self, id: ConnectionId) -> bool {
-        let Some(held) = self.held.get(&id) else { return false };
-        let is_crowded = |cell: &Cell| cell.group().processes().is_ok_and(|all| all.len() > CROWD);
-        let group = || held.cell.clone().or_else(|| Cell::find(id).ok().flatten());
-        held.connection.has_more_than(CROWD)
-            || self.config.kill_user_processes && group().is_some_and(|c| is_crowded(&c))
-    }
-
-    /// Finds what is to end with the session, and holds it. Its group, if that is all that is in it.
-    fn hold_all(&mut self, id: ConnectionId) -> Result<Option<Cell>, String> {
-        let whole = self.whole_cell(id);
-        let Some(held) = self.held.get_mut(&id) else { return Ok(None) };
-        held.connection.hold_programs();
-        let Some(cell) = whole? else { return Ok(None) };
-        held.connection.hold_all_in(cell.group()).map_err(|e| format!("cgroup: {e}"))?;
-        Ok(Some(cell))
-    }
-
-    /// Holds what is to end with the session, and remembers it.
-    pub(super) fn prepare_end(&mut self, id: ConnectionId) {
-        // Held before the monitor ends: afterwards they are nobody's children.
-        let all_held = self.hold_all(id);
-        let now = self.now();
-        let Some(held) = self.held.get_mut(&id) else { return };
-        held.is_end_prepared = true;
-        let whole = all_held.unwrap_or_else(|why| {
-            let detail = format!("What had left the session goes on: {}: {why}", held.who());
-            self.report.line(Severity::Warning, &detail);
-            None
-        });
-        if let Some(why) = held.connection.programs().not_held() {
-            let detail = format!("Ends without a descriptor for each of its programs: {}: {why}", held.who());
-            self.report.line(Severity::Warning, &detail);
-        }
-        let end = End::new(held.session.grace_left(now), held.connection.programs().ids());
-        // And remembered before the record may go. What comes next is SIGKILL.
-        let begun = Begun {
-            boot_id: self.boot_id.clone(),
-            end: Some(end.of_all_in(whole.and_then(|cell| cell.whole().ok()))),
-            frozen: held.frozen.as_ref().map(|frozen| frozen.cell.path().into()),
-        };
-        if let Err(e) = self.spool.set_begun(id, &begun) {
-            self.report.line(Severity::Error, &format!("The end of {id} is not remembered over a restart: {e}"));
-        }
-    }
-
-    fn terminate(&mut self, id: ConnectionId) {
-        if !self.held.get(&id).is_some_and(|held| held.is_end_prepared) {
-            self.prepare_end(id);
-        }
-        let elapsed = self.started.elapsed();
-        let Some(held) = self.held.get_mut(&id) else { return };
-        held.last_word = None;
-        held.is_end_prepared = false;
-        held.ending_since.get_or_insert(elapsed);
-        if let Err(e) = held.connection.terminate() {
-            self.report.line(Severity::Error, &format!("Cannot end {}: {e}", held.who()));
-        }
-        held.connection.programs().hang_up();
-        if let Some(frozen) = &held.frozen {
-            // They cannot take a SIGHUP, and are not let go on for it.
-            if let Err(e) = frozen.cell.kill() {
-                self.report.line(Severity::Error, &format!("Cannot end what is frozen of {}: {e}", held.who()));
-            }
-        }
-    }
-
-    fn kill(&mut self, id: ConnectionId, after: &str, kill: impl FnOnce(&mut Connection) -> io::Result<()>) {
-        let Some(held) = self.held.get_mut(&id) else { return };
-        let result = kill(&mut held.connection);
-        self.report.line(Severity::Warning, &format!("Killing what {after} has not ended: {}", held.who()));
-        if let Err(e) = result {
-            self.report.line(Severity::Error, &format!("Cannot end {}: {e}", held.who()));
-        }
     }
 }
 

@@ -1,0 +1,225 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use ussh_os::process::start_time;
+
+use super::*;
+use crate::connection::Connection;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// So many descriptors that 2 of them are for one session, and 4 for one account's.
+const TWO_OF_A_SESSION: usize = 16;
+
+/// A process in the monitor's place that runs `script` in a shell, and the numbers that the script writes.
+fn session(script: &str, numbers: usize) -> (Child, Connection, Vec<(u32, ProcessHandle)>) {
+    let mut monitor = Command::new("/usr/bin/env")
+        // As sshd leaves it, whatever started this test (nohup).
+        .args(["perl", "-e", "$SIG{HUP} = 'DEFAULT'; system('/bin/sh', '-c', $ARGV[0]); sleep 60", script])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(monitor.stdout.take().unwrap()).lines().take(numbers);
+    let held = lines.map(|line| {
+        let pid: u32 = line.unwrap().parse().unwrap();
+        (pid, ProcessHandle::open(pid, start_time(pid).unwrap()).unwrap())
+    });
+    let held = held.collect();
+    let id = ConnectionId::of(monitor.id()).unwrap();
+    (monitor, Connection::open(id).unwrap(), held)
+}
+
+/// A child of `parent` other than `known`, as soon as there is one and it runs its own program: a shell whose child is killed between vfork and exec may wait for ever.
+fn wait_for_child(parent: u32, known: &[u32]) -> (u32, ProcessHandle) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let runs_sleep =
+            |pid: &u32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sleep\0"));
+        if let Some(child) = children_of(parent).into_iter().find(|pid| !known.contains(pid) && runs_sleep(pid)) {
+            return (child, ProcessHandle::open(child, start_time(child).unwrap()).unwrap());
+        }
+        assert!(std::time::Instant::now() < deadline, "no further child");
+        std::thread::yield_now();
+    }
+}
+
+/// The daemon's, that may have so many descriptors.
+fn with_descriptors(connection: &mut Connection, budget: &Budget, account: u32) {
+    connection.count_for(account);
+    connection.programs_mut().budget = budget.clone();
+}
+
+/// A session of `many` programs that heed nothing but SIGKILL; all of them.
+fn crowd(many: usize) -> (Child, Connection, Vec<(u32, ProcessHandle)>) {
+    let script = format!("trap '' HUP TERM; for i in $(seq {many}); do sleep 71 >&- & echo $!; done; wait");
+    session(&script, many)
+}
+
+#[test]
+fn what_there_is_no_descriptor_for_is_ended_all_the_same() {
+    let (monitor, mut connection, all) = crowd(20);
+    // Of one session 2.
+    with_descriptors(&mut connection, &Budget::whatever_number(TWO_OF_A_SESSION), 1);
+    connection.hold_programs();
+    assert_eq!((connection.programs().count(), connection.programs().held()), (21, 2));
+    assert!(connection.programs().not_held().unwrap().starts_with("19 of 21 "));
+    connection.programs().hang_up();
+    end(monitor);
+    assert!(connection.program_to_wait_for().is_some(), "they are waited for");
+    connection.kill().unwrap();
+    for (pid, program) in &all {
+        assert!(program.wait_end(PATIENCE).unwrap(), "{pid} lives on");
+    }
+    // The shell itself is not among these.
+    while let Some(program) = connection.program_to_wait_for() {
+        assert!(program.wait_end(PATIENCE).unwrap());
+    }
+    assert!(!connection.programs().are_left());
+    assert_eq!(connection.programs().count(), 21);
+}
+
+#[test]
+fn an_accounts_sessions_leave_descriptors_for_others() {
+    let budget = Budget::whatever_number(TWO_OF_A_SESSION);
+    let hold = |account| {
+        let (monitor, mut connection, all) = crowd(3);
+        with_descriptors(&mut connection, &budget, account);
+        connection.hold_programs();
+        (connection.programs().held(), (monitor, connection, all))
+    };
+    let end_all = |(monitor, mut connection, all): (Child, Connection, Vec<(u32, ProcessHandle)>)| {
+        end(monitor);
+        connection.kill().unwrap();
+        assert!(all.iter().all(|(_, program)| program.wait_end(PATIENCE).unwrap()));
+    };
+    let (held, crowds): (Vec<_>, Vec<_>) = [1, 1, 1, 2].map(hold).into_iter().unzip();
+    assert_eq!(held, [2, 2, 0, 2], "of one account 4, of another one there is room");
+    crowds.into_iter().for_each(end_all);
+    let (held, crowd) = hold(1);
+    assert_eq!(held, 2, "as soon as they are let go");
+    end_all(crowd);
+}
+
+#[test]
+fn what_is_known_by_number_alone_is_never_somebody_else() {
+    let (monitor, mut connection, all) = crowd(1);
+    with_descriptors(&mut connection, &Budget::of(0), 1);
+    connection.hold_programs();
+    assert_eq!(connection.programs().held(), 0);
+    for program in &mut connection.programs_mut().found {
+        program.id.start_time += 1;
+    }
+    connection.programs().hang_up();
+    connection.programs_mut().kill();
+    assert!(!connection.programs().any_lives(), "gone, as far as anybody knows");
+    assert!(all.iter().all(|(_, program)| !has_ended(program)));
+    end(monitor);
+    all.iter().for_each(|(_, program)| program.signal(SIGKILL).unwrap());
+}
+
+fn end(mut monitor: Child) {
+    monitor.kill().unwrap();
+    monitor.wait().unwrap();
+}
+
+#[test]
+fn descendants_end_with_the_session_although_they_have_no_terminal() {
+    let (monitor, mut connection, held) = session("echo $$; sleep 61 >&- & echo $!; sleep 62 >&- & echo $!; wait", 3);
+    connection.hold_programs();
+    connection.programs().hang_up();
+    assert_eq!(connection.programs().count(), 3, "the shell and both of its children");
+    end(monitor);
+    for (pid, program) in held {
+        assert!(program.wait_end(PATIENCE).unwrap(), "{pid} lives on");
+    }
+    assert_eq!(connection.programs().living().count(), 0);
+}
+
+#[test]
+fn sshds_own_child_is_left_to_sshd() {
+    // A fork of the monitor runs its program, as sshd's child does; what that runs is the session's.
+    let script = "$| = 1; $SIG{HUP} = 'DEFAULT'; unless (fork) { unless (fork) { exec 'sleep', 68 } print \"$$\\n\"; sleep 69 } sleep 70";
+    let mut monitor = Command::new("perl").args(["-e", script]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(monitor.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let child: u32 = line.trim().parse().unwrap();
+    let id = ConnectionId::of(monitor.id()).unwrap();
+    let mut connection = Connection::open(id).unwrap();
+    connection.hold_programs();
+    let programs: Vec<u32> = connection.programs().found.iter().map(|program| program.id.pid).collect();
+    assert_eq!(programs, children_of(child));
+    connection.programs().hang_up();
+    assert!(connection.programs().found[0].handle.as_ref().unwrap().process.wait_end(PATIENCE).unwrap());
+    assert_eq!(connection.children().count(), 1, "still there");
+    connection.kill_children().unwrap();
+    end(monitor);
+}
+
+#[test]
+fn what_ignores_the_hangup_or_is_stopped_is_killed_with_what_it_started_since() {
+    let script = "trap '' HUP; sleep 61 >&- & echo $!; kill -STOP $!; echo $$; sleep 63; sleep 64";
+    let (monitor, mut connection, held) = session(script, 2);
+    let (stopped_pid, stopped) = &held[0];
+    let (shell, _) = held[1];
+    let (running_pid, running) = wait_for_child(shell, &[*stopped_pid]);
+    connection.hold_programs();
+    connection.programs().hang_up();
+    end(monitor);
+    // Its running child ends, and it starts the next one, which nobody has seen yet.
+    let first = connection.programs().count();
+    running.signal(SIGKILL).unwrap();
+    let (_, next) = wait_for_child(shell, &[*stopped_pid, running_pid]);
+    assert!(connection.programs().living().count() >= 2, "the hangup was ignored");
+    connection.kill().unwrap();
+    assert!(connection.programs().count() > first);
+    for program in [stopped, &held[1].1, &next] {
+        assert!(program.wait_end(PATIENCE).unwrap());
+    }
+}
+
+#[test]
+fn what_has_left_the_session_before_is_not_reached() {
+    let (monitor, mut connection, held) = session("(sleep 65 >&- & echo $!); sleep 66 >&-", 1);
+    let (left, handle) = &held[0];
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while descendants_of(monitor.id()).contains(left) && std::time::Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    connection.hold_programs();
+    connection.programs().hang_up();
+    connection.kill().unwrap();
+    end(monitor);
+    assert!(!has_ended(handle), "only the session's own");
+    handle.signal(SIGKILL).unwrap();
+}
+
+#[test]
+fn what_was_held_by_an_earlier_run_is_held_again_by_its_start_time_and_killed() {
+    let (monitor, mut connection, held) = session("trap '' HUP; echo $$; sleep 66 >&- & echo $!; wait; wait", 2);
+    connection.hold_programs();
+    let mut again: Vec<ConnectionId> = connection.programs().ids().collect();
+    let program = *again.iter().find(|id| id.pid == held[1].0).unwrap();
+    // Its number was given to another one.
+    let init = ConnectionId { pid: 1, start_time: u64::MAX };
+    again.extend([init, program]);
+    end(monitor);
+    let mut programs = Programs::default();
+    programs.hold_again(again.into_iter());
+    assert_eq!(programs.count(), 2, "each once, and nobody else");
+    programs.kill();
+    for (_, program) in held {
+        assert!(program.wait_end(PATIENCE).unwrap());
+    }
+}
+
+#[test]
+fn nothing_is_held_for_a_session_that_is_gone() {
+    let (monitor, mut connection, held) = session("echo $$; trap '' HUP; exec sleep 67 >&-", 1);
+    end(monitor);
+    connection.hold_programs();
+    connection.programs().hang_up();
+    assert_eq!(connection.programs().count(), 0);
+    held[0].1.signal(SIGKILL).unwrap();
+}
