@@ -13,19 +13,22 @@ use crate::process_tree::ProcessId;
 use crate::sshd_connection::{looks_like_agent, socket_inodes, sshd_children};
 use crate::unix_diag::{Use, use_of};
 
-/// Sockets of services that a program asks without its user's knowing: the log, and who is who.
+/// Sockets of services that a program asks without its user's knowing: the log, and who is who. By their whole names, as a client of ours names one too: beside them in their folders are those
+/// by which root has the host do anything (`/run/systemd/private`, the system bus), and systemd's own account service, whose socket takes other orders as well.
 const SERVICES: [&[u8]; 10] = [
     b"/dev/log",
-    b"/run/systemd/",
-    b"/run/dbus/",
-    b"/run/nscd/",
-    b"/var/run/nscd/",
-    b"/var/lib/sss/",
-    b"/run/nslcd/",
-    b"/var/run/nslcd/",
-    b"/run/samba/winbindd/",
-    b"/var/run/samba/winbindd/",
+    b"/run/systemd/journal/dev-log",
+    b"/run/systemd/userdb/io.systemd.Multiplexer",
+    b"/run/nscd/socket",
+    b"/var/run/nscd/socket",
+    b"/var/lib/sss/pipes/nss",
+    b"/run/nslcd/socket",
+    b"/var/run/nslcd/socket",
+    b"/run/samba/winbindd/pipe",
+    b"/var/run/samba/winbindd/pipe",
 ];
+/// What sshd has as its standard error from systemd: it never connects there itself.
+const STDERR: &[u8] = b"/run/systemd/journal/stdout";
 
 /// A forward that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +114,12 @@ fn is_of_root(path: &[u8]) -> bool {
 }
 
 fn is_service(path: &[u8]) -> bool {
-    SERVICES.iter().any(|service| path.starts_with(service))
+    SERVICES.contains(&without_end(path))
+}
+
+/// bind(2) may have counted the NUL behind the path. One in front stays: such a name is no path.
+fn without_end(name: &[u8]) -> &[u8] {
+    name.iter().rposition(|byte| *byte != 0).map_or(&[], |last| name.get(..=last).unwrap_or_default())
 }
 
 fn path_of(name: &[u8]) -> PathBuf {
@@ -147,7 +155,8 @@ fn path_of_forward(socket: &Use, agent: &mut Option<PathBuf>) -> Option<PathBuf>
     }
     if socket.name.is_empty() {
         // sshd is the one that connected.
-        return (!is_service(&socket.peer_name)).then(|| path_of(&socket.peer_name));
+        let is_none = is_service(&socket.peer_name) || without_end(&socket.peer_name) == STDERR;
+        return (!is_none).then(|| path_of(&socket.peer_name));
     }
     // It listens there, or accepted what came.
     let here = path_of(&socket.name);
@@ -269,5 +278,35 @@ while (<STDIN>) { my ($what, $path) = split; my $s;
             }
         }
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn the_log_and_the_name_services_are_asked_by_their_names_and_nothing_beside_them() {
+        let address = |path: &[u8]| [&1u16.to_ne_bytes()[..], path, b"\0rest"].concat();
+        assert_eq!(forward_to(&address(b"/dev/log")), None);
+        assert_eq!(
+            forward_to(&address(b"/run/nscd/socket")),
+            None,
+            "it is not there, and nobody else can put one there"
+        );
+        let others: [&[u8]; 7] = [
+            b"/run/systemd/private",
+            b"/run/systemd/io.systemd.Manager",
+            b"/run/systemd/userdb/io.systemd.DynamicUser",
+            b"/run/dbus/system_bus_socket",
+            b"/run/nscd/socket2",
+            b"/run/nscd/../dbus/system_bus_socket",
+            b"\0/dev/log",
+        ];
+        for path in others {
+            assert!(matches!(forward_to(&address(path)), Some(Forward::Unix(_))), "{}", path.escape_ascii());
+        }
+        assert_eq!(forward_to(&2u16.to_ne_bytes()), Some(Forward::Network));
+        assert_eq!(forward_to(b""), Some(Forward::Network));
+        let held = |peer: &[u8]| Use { listens: false, is_stream: true, name: vec![], peer_name: peer.to_vec() };
+        let found = |peer| path_of_forward(&held(peer), &mut None);
+        assert_eq!([found(b"/dev/log\0"), found(STDERR)], [None, None]);
+        let bus = "/run/dbus/system_bus_socket";
+        assert_eq!(found(bus.as_bytes()), Some(bus.into()));
     }
 }

@@ -177,6 +177,27 @@ fn not_even_a_short_forward_is_carried_for_a_frozen_session() {
 }
 
 #[test]
+fn what_steers_the_host_is_not_reached_through_a_frozen_session() {
+    const BUS: &str = "/run/dbus/system_bus_socket";
+    const LISTEN: &str = "my $s = IO::Socket::UNIX->new(Local => shift, Listen => 5) or die; chmod 0666, $s->hostpath; $| = 1; print qq(ready\n); while (my $c = $s->accept) { print $c qq(at your service\n) }";
+    const CONNECT: &str = "my $s = IO::Socket::UNIX->new(Peer => shift) or die; print <$s>";
+    let _watch = WORLD.lab().watch();
+    for server in SERVERS {
+        let host = WORLD.host(server);
+        host.script("mkdir -p /run/dbus; rm -f /run/dbus/system_bus_socket").unwrap().ok().unwrap();
+        let bus = host.command(["perl", "-MIO::Socket::UNIX", "-e", LISTEN, BUS]).spawn().unwrap();
+        wait_until(SOON, "it to listen", || host.exists(BUS)).unwrap();
+        let seat = Seat::take(&WORLD, server, SHORT, "ssh -A -M -S ~/m");
+        let use_it = format!("timeout 10 perl -MIO::Socket::UNIX -e '{CONNECT}' ~/bus");
+        seat.wait_until_frozen();
+        let said = seat.agent.sh(&format!("ssh -S ~/m -O forward -L ~/bus:{BUS} {server} && {use_it}")).unwrap();
+        assert_eq!(said.stdout, "", "{server}: not one byte: {said}");
+        seat.ends_because("cannot be frozen: it has a forwarded socket at /run/dbus/system_bus_socket; ");
+        drop(bus);
+    }
+}
+
+#[test]
 fn a_killed_daemon_finds_frozen_sessions_as_they_were() {
     let world = WorldPlan::new("thawing").without_servers().server("web1").people(4, "admins").start().unwrap();
     let _watch = world.lab().watch();
