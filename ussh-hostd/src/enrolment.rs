@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use ussh_core::digest::sha256;
 use ussh_core::keys::PublicKey;
-use ussh_core::trusted_file::{TrustedFileError, read_trusted};
 
+use crate::own_file::{self, OwnFileError};
 use crate::place::NewFile;
 
 const FILE: &str = "host.json";
@@ -49,17 +49,9 @@ pub enum EnrolmentError {
         "this host is not enrolled: `usshca host token NAME` on the CA makes a token, and `ussh-hostd enroll CA` takes it"
     )]
     None,
-    /// The file cannot be read, or others than root can change it.
-    #[error("{0}")]
-    File(#[from] TrustedFileError),
-    /// It is none of ours.
-    #[error("{path}: {problem}")]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
+    /// What it is enrolled as does not read.
+    #[error(transparent)]
+    File(#[from] OwnFileError),
 }
 
 impl Enrolment {
@@ -82,18 +74,9 @@ impl Enrolment {
     /// [`EnrolmentError`]
     pub fn read(state: &Path) -> Result<Self, EnrolmentError> {
         let path = state.join(FILE);
-        let data = match read_trusted(&path, MAX_FILE) {
-            Err(TrustedFileError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                return Err(EnrolmentError::None);
-            }
-            other => other?,
-        };
-        let failed = |problem: String| EnrolmentError::Content { path: path.clone(), problem };
-        let read: Enrolment = serde_json::from_slice(&data).map_err(|e| failed(e.to_string()))?;
-        if read.version != VERSION {
-            return Err(failed(format!("version {} is not read", read.version)));
-        }
-        read.host_ca().map_err(|e| failed(e.to_string()))?;
+        let read: Enrolment = own_file::read(&path, MAX_FILE)?.ok_or(EnrolmentError::None)?;
+        own_file::refuse_others(&path, "version", read.version, VERSION)?;
+        read.host_ca().map_err(|e| OwnFileError::content(&path, e))?;
         Ok(read)
     }
 
@@ -180,7 +163,8 @@ mod tests {
             let text = String::from_utf8(file.data).unwrap().replacen(from, to, 1);
             std::fs::write(folder.path().join(FILE), text).unwrap();
             let error = Enrolment::read(folder.path()).unwrap_err();
-            assert!(matches!(&error, EnrolmentError::Content { problem, .. } if problem.contains(reason)), "{error}");
+            let EnrolmentError::File(OwnFileError::Content { problem, .. }) = &error else { panic!("{error}") };
+            assert!(problem.contains(reason), "{error}");
         }
     }
 }

@@ -40,6 +40,8 @@ mod run;
 
 mod child;
 
+mod own_file;
+
 mod place;
 mod revoked_here;
 mod scratch;

@@ -1,15 +1,16 @@
 //! Which key signs the feed, and which feed was taken last: `feed.json` in the state folder, root's alone. It is written before any file of a feed is put in place.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use ussh_core::clock::UnixTime;
 use ussh_core::feed::{Pinned, Taken, VerifiedFeed};
 use ussh_core::keys::PublicKey;
-use ussh_core::trusted_file::{TrustedFileError, read_trusted};
+use ussh_core::trusted_file::read_trusted;
 
 use crate::config::SyncConfig;
+use crate::own_file::{self, OwnFileError, read_if_named};
 use crate::place::NewFile;
 use crate::report::span;
 
@@ -20,20 +21,7 @@ const VERSION: u32 = 1;
 const MAX_FILE: usize = 64 * 1024;
 
 /// Why it is not known whose feed to take. A feed without a signature is not taken then either.
-#[derive(Debug, thiserror::Error)]
-pub enum PinnedError {
-    /// A file cannot be read, or others than root can change it.
-    #[error("{0}")]
-    File(#[from] TrustedFileError),
-    /// It is none of ours.
-    #[error("{path}: {problem}")]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-}
+pub type PinnedError = OwnFileError;
 
 /// A feed that was taken, as it is remembered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,9 +83,9 @@ impl FeedPin {
             return Ok(Some(pin));
         }
         let Some(path) = &sync.feed_key else { return Ok(None) };
-        let failed = |problem: String| PinnedError::Content { path: path.clone(), problem };
-        let text = String::from_utf8(read_trusted(path, MAX_FILE)?).map_err(|_| failed("no text".to_owned()))?;
-        let key = PublicKey::from_openssh(text.trim()).map_err(|e| failed(e.to_string()))?;
+        let text = String::from_utf8(read_trusted(path, MAX_FILE)?);
+        let text = text.map_err(|_| PinnedError::content(path, "no text"))?;
+        let key = PublicKey::from_openssh(text.trim()).map_err(|e| PinnedError::content(path, e))?;
         Ok(Some(FeedPin::new(key)))
     }
 
@@ -106,21 +94,11 @@ impl FeedPin {
     /// [`PinnedError`]
     pub fn remembered(state: &Path) -> Result<Option<Self>, PinnedError> {
         let path = state.join(FILE);
-        let data = match read_trusted(&path, MAX_FILE) {
-            // A symbolic link to nowhere is not none: a key was pinned once.
-            Err(TrustedFileError::Io { source, .. })
-                if source.kind() == std::io::ErrorKind::NotFound && path.symlink_metadata().is_err() =>
-            {
-                return Ok(None);
-            }
-            other => other?,
-        };
-        let failed = |problem: String| PinnedError::Content { path: path.clone(), problem };
-        let text: Text = serde_json::from_slice(&data).map_err(|e| failed(e.to_string()))?;
-        if text.format != VERSION {
-            return Err(failed(format!("format {} is not read", text.format)));
-        }
-        let key = PublicKey::from_openssh(&text.feed_key).map_err(|e| failed(e.to_string()))?;
+        // One that points nowhere is not none: a key was pinned once.
+        let Some(data) = read_if_named(&path, MAX_FILE)? else { return Ok(None) };
+        let text: Text = own_file::parse(&path, &data)?;
+        own_file::refuse_others(&path, "format", text.format, VERSION)?;
+        let key = PublicKey::from_openssh(&text.feed_key).map_err(|e| PinnedError::content(&path, e))?;
         Ok(Some(FeedPin { key, last: text.last }))
     }
 

@@ -13,7 +13,8 @@ use ussh_core::trusted_file::TrustedFileError;
 
 use self::journal::Journal;
 pub use self::ready::sweep_beside;
-use self::ready::{Back, Ready, prepare, real, remove_durably, remove_if_there};
+use self::ready::{Back, Ready, prepare, real, remove_durably};
+use crate::own_file::remove_if_there;
 
 mod ready;
 

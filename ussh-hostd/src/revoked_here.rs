@@ -11,6 +11,7 @@ use ussh_core::trusted_file::{TrustedFileError, read_trusted};
 
 use crate::child::{Bounds, ChildError, program, run};
 use crate::config::Config;
+use crate::own_file::read_if_named;
 use crate::scratch::Scratch;
 use crate::trust::MAX_REVOKED;
 
@@ -55,15 +56,8 @@ impl RevokedHere {
     /// [`HereError::File`]
     pub fn read(config: &Config) -> Result<Option<Self>, HereError> {
         let path = &config.revoked_here;
-        let text = match read_trusted(path, MAX_FILE) {
-            // A symbolic link to nowhere is not none: something was revoked once.
-            Err(TrustedFileError::Io { source, .. })
-                if source.kind() == io::ErrorKind::NotFound && path.symlink_metadata().is_err() =>
-            {
-                return Ok(None);
-            }
-            other => other?,
-        };
+        // One that points nowhere is not none: something was revoked once.
+        let Some(text) = read_if_named(path, MAX_FILE)? else { return Ok(None) };
         let says_something = |line: &&[u8]| !matches!(line.trim_ascii().first(), None | Some(b'#'));
         let lines = text.split(|b| *b == b'\n').filter(says_something).count();
         Ok((lines > 0).then(|| RevokedHere { path: path.clone(), text, lines }))

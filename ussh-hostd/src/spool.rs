@@ -18,6 +18,7 @@ use ussh_core::trusted_file::read_trusted;
 pub use ussh_os::process_tree::ProcessId as ConnectionId;
 
 use crate::begun::Begun;
+use crate::own_file::remove_if_there;
 
 /// Largest sidecar, bytes: a certificate in base64, or the numbers of a session's programs.
 const MAX_SIDECAR: usize = 64 * 1024;
@@ -164,10 +165,7 @@ impl Spool {
     /// As the file system says.
     pub fn remove(&self, id: ConnectionId) -> io::Result<()> {
         for extension in ["json", "renewed", "begun"] {
-            match std::fs::remove_file(self.folder.join(format!("{}.{extension}", id.stem()))) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
+            remove_if_there(&self.folder.join(format!("{}.{extension}", id.stem())))?;
         }
         Ok(())
     }
@@ -210,10 +208,7 @@ impl Spool {
     /// # Errors
     /// As the file system says.
     pub fn clear_begun(&self, id: ConnectionId) -> io::Result<()> {
-        match std::fs::remove_file(self.folder.join(format!("{}.begun", id.stem()))) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
-        }
+        remove_if_there(&self.folder.join(format!("{}.begun", id.stem())))
     }
 
     fn set(&self, id: ConnectionId, extension: &str, data: &[u8]) -> io::Result<()> {
@@ -227,10 +222,7 @@ impl Spool {
 
 /// Writes a new file; one of that name that was left over is replaced.
 fn put(path: &Path, mode: u32, data: &[u8]) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
+    remove_if_there(path)?;
     let mut file: File = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(data)
 }

@@ -6,6 +6,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use crate::own_file::remove_if_there;
+
 /// Longest note that is read, bytes: paths and a sentence.
 const MAX_NOTE: u64 = 16 * 1024;
 
@@ -14,10 +16,7 @@ const MAX_NOTE: u64 = 16 * 1024;
 /// As the file system says.
 pub fn write(path: &Path, problem: Option<&str>) -> io::Result<()> {
     let Some(problem) = problem else {
-        return match std::fs::remove_file(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
-        };
+        return remove_if_there(path);
     };
     let new = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&new)?;

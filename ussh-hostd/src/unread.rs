@@ -2,14 +2,13 @@
 //! the old ones until they run out. A mark in the state folder says so from before the first file is replaced until sshd has read them, whoever is killed in between.
 
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use ussh_core::trusted_file::{TrustedFileError, read_trusted};
 use ussh_os::process::{self, start_time};
 
 use crate::config::Config;
+use crate::own_file::read_if_there;
 use crate::place::{self, NewFile, PlaceError};
 use crate::sshd::{self, SshdError};
 use crate::sshd_processes;
@@ -92,9 +91,8 @@ impl Mark {
 
 /// `None`: there is none. One that does not read is one all the same.
 fn read(state: &Path) -> Option<Mark> {
-    match read_trusted(&file(state), MAX_FILE) {
-        Ok(data) => Some(serde_json::from_slice(&data).unwrap_or_default()),
-        Err(TrustedFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+    match read_if_there(&file(state), MAX_FILE) {
+        Ok(data) => data.map(|data| serde_json::from_slice(&data).unwrap_or_default()),
         // Others than root have no business there.
         Err(_) if process::effective_uid() != 0 => None,
         Err(_) => Some(Mark::default()),

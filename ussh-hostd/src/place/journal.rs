@@ -4,10 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use ussh_core::trusted_file::{TrustedFileError, read_trusted};
 
 use super::Placed;
-use super::ready::{MAX_FILE, NEW, Ready, beside, remove_if_there, sync_folder_of, write_durably};
+use super::ready::{MAX_FILE, NEW, Ready, beside, sync_folder_of, write_durably};
+use crate::own_file::{self, OwnFileError, remove_if_there};
 
 /// The one version that is read.
 const VERSION: u32 = 1;
@@ -15,17 +15,9 @@ const VERSION: u32 = 1;
 /// Why it cannot be undone.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// It cannot be read, or others than root can change it.
-    #[error("{0}")]
-    File(#[from] TrustedFileError),
-    /// It is none of ours.
-    #[error("{path}: {problem}")]
-    Content {
-        /// The journal.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
+    /// It does not read.
+    #[error(transparent)]
+    File(#[from] OwnFileError),
     /// A file could not be put back.
     #[error("{0} could not be put back")]
     Mixed(PathBuf),
@@ -63,15 +55,8 @@ impl Journal {
     /// # Errors
     /// [`JournalError`]
     pub fn read(path: &Path) -> Result<Option<Self>, JournalError> {
-        let data = match read_trusted(path, MAX_FILE) {
-            Err(TrustedFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other?,
-        };
-        let failed = |problem: String| JournalError::Content { path: path.into(), problem };
-        let read: Journal = serde_json::from_slice(&data).map_err(|e| failed(e.to_string()))?;
-        if read.version != VERSION {
-            return Err(failed(format!("version {} is not read", read.version)));
-        }
+        let Some(read): Option<Journal> = own_file::read(path, MAX_FILE)? else { return Ok(None) };
+        own_file::refuse_others(path, "version", read.version, VERSION)?;
         Ok(Some(read))
     }
 

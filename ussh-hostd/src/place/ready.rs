@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use ussh_core::digest::sha256;
-use ussh_core::trusted_file::{TrustedFileError, read_trusted};
+use ussh_core::trusted_file::read_trusted;
 
 use super::{NewFile, PlaceError};
+use crate::own_file::{read_if_there, remove_if_there};
 
 /// Ends of the names beside a target: what lies ready, and what is kept of before.
 pub(super) const NEW: &str = ".ussh-hostd-new";
@@ -38,7 +39,8 @@ pub(super) enum Back {
 /// `None`: it is there already.
 pub(super) fn prepare(file: NewFile) -> Result<Option<Ready>, PlaceError> {
     let target = real(&file.path);
-    let before = present(&file.path)?;
+    // A file that others could change is an error rather than something to be quietly replaced.
+    let before = read_if_there(&file.path, MAX_FILE)?;
     let mode = std::fs::metadata(&target).map(|m| m.permissions().mode() & 0o7777);
     if before.as_deref() == Some(file.data.as_slice()) && mode.is_ok_and(|mode| mode == file.mode) {
         return Ok(None);
@@ -61,15 +63,6 @@ fn lay_ready(ready: &Ready, file: &NewFile) -> Result<(), PlaceError> {
         return Err(failed(io::Error::other("does not read back")));
     }
     Ok(())
-}
-
-/// What is there now; a file that others could change is an error rather than something to be quietly replaced.
-fn present(target: &Path) -> Result<Option<Vec<u8>>, PlaceError> {
-    match read_trusted(target, MAX_FILE) {
-        Ok(data) => Ok(Some(data)),
-        Err(TrustedFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e.into()),
-    }
 }
 
 /// A symbolic link stays one: what it points to is replaced.
@@ -132,11 +125,8 @@ impl Ready {
     }
 
     fn is_in_place(&self) -> io::Result<bool> {
-        match read_trusted(&self.target, MAX_FILE) {
-            Ok(data) => Ok(hexadecimal(&data) == self.sha256),
-            Err(TrustedFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(e) => Err(io::Error::other(e)),
-        }
+        let data = read_if_there(&self.target, MAX_FILE).map_err(io::Error::other)?;
+        Ok(data.is_some_and(|data| hexadecimal(&data) == self.sha256))
     }
 }
 
@@ -150,13 +140,6 @@ fn number(path: &Path) -> io::Result<Option<u64>> {
         Ok(m) => Ok(Some(m.ino())),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
-    }
-}
-
-pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
     }
 }
 
