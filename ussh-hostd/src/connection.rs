@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use ussh_os::cgroup::Cgroup;
 use ussh_os::process::ProcessHandle;
-use ussh_os::process_tree::parent_of;
+use ussh_os::process_tree::{has_more_threads, parent_of};
 use ussh_os::sshd_connection::sshd_children;
 use ussh_os::terminal;
 
 use crate::last_word::LastWord;
-use crate::programs::{Programs, nearest_descendants};
+use crate::programs::Programs;
 use crate::spool::ConnectionId;
 
 /// A connection's processes.
@@ -98,9 +98,9 @@ impl Connection {
         self.programs.hold_nearest(most, self.id, &self.monitor, &sshd);
     }
 
-    /// Whether more processes than this descend from the monitor.
-    pub fn has_more_than(&self, many: usize) -> bool {
-        nearest_descendants(self.id.pid, many.saturating_add(1)).len() > many
+    /// Whether more threads than this are the monitor's and those of what descends from it: a look at a process takes as long as it has threads.
+    pub fn has_more_than(&self, many: u64) -> bool {
+        has_more_threads(self.id.pid, many)
     }
 
     /// Whose it is: what is held for one account's sessions is counted together.

@@ -10,7 +10,7 @@ use std::io;
 use nix::libc::{SIGCONT, SIGHUP, SIGKILL, SIGSTOP};
 use ussh_os::cgroup::Cgroup;
 use ussh_os::process::{ProcessHandle, Stat};
-use ussh_os::process_tree::children_of;
+use ussh_os::process_tree::{children_of, threads_of};
 
 use crate::connection::has_ended;
 use crate::descriptors::{Budget, Handle, MAX_HELD};
@@ -296,11 +296,17 @@ pub(crate) fn descendants_of(root: u32) -> BTreeSet<u32> {
     nearest_descendants(root, usize::MAX).into_iter().collect()
 }
 
-/// The nearest of them, as many as `most`.
+/// The nearest of them, as many as `most`; those of so many threads, too, as each of them is asked for its children.
 pub(crate) fn nearest_descendants(root: u32, most: usize) -> Vec<u32> {
-    let (mut found, mut known) = (Vec::new(), BTreeSet::new());
+    let (mut found, mut known, mut threads) = (Vec::new(), BTreeSet::new(), 0_u64);
     let mut to_ask = VecDeque::from([root]);
     while let Some(pid) = to_ask.pop_front() {
+        if most < usize::MAX {
+            threads += threads_of(pid);
+            if usize::try_from(threads).map_or(true, |threads| threads > most) {
+                return found;
+            }
+        }
         for child in children_of(pid) {
             if found.len() >= most {
                 return found;

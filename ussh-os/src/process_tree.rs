@@ -202,6 +202,25 @@ pub fn children_of(pid: u32) -> Vec<u32> {
     children
 }
 
+/// How many threads it has at this moment; none, if it has ended. Asking costs the same for one and for thousands.
+pub fn threads_of(pid: u32) -> u64 {
+    // proc_task_getattr (fs/proc/base.c): a folder for each, besides the two links that every folder has.
+    std::fs::metadata(format!("/proc/{pid}/task")).map_or(0, |m| m.nlink().saturating_sub(2))
+}
+
+/// Whether it and what descends from it have more threads than this: asked without looking at all of them.
+pub fn has_more_threads(root: u32, many: u64) -> bool {
+    let (mut known, mut to_ask, mut count) = (BTreeSet::from([root]), vec![root], 0);
+    while let Some(pid) = to_ask.pop() {
+        count += threads_of(pid);
+        if count > many {
+            return true;
+        }
+        to_ask.extend(children_of(pid).into_iter().filter(|child| known.insert(*child)));
+    }
+    false
+}
+
 /// A process with all those below it that run its own image still: forked, and nothing executed since, neither by them nor by those in between.
 pub fn with_mere_forks(process: ProcessId) -> BTreeSet<u32> {
     let mut found = BTreeSet::from([process.pid]);
@@ -247,6 +266,26 @@ fn program_of(pid: u32) -> Option<(u64, u64)> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
+
+    #[test]
+    fn threads_are_counted_with_those_of_children_until_there_are_enough() {
+        let me = std::process::id();
+        let before = threads_of(me);
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let stopped = std::sync::Mutex::new(stopped);
+        std::thread::scope(|scope| {
+            (0..100).for_each(|_| drop(scope.spawn(|| stopped.lock().unwrap().recv())));
+            assert!(before >= 1 && threads_of(me) >= 100);
+            assert_eq!(threads_of(child.id()), 1);
+            assert!(has_more_threads(me, 100) && !has_more_threads(me, 100_000));
+            assert!(has_more_threads(child.id(), 0) && !has_more_threads(child.id(), 1));
+            drop(stop);
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(threads_of(child.id()), 0);
+    }
 
     #[test]
     fn a_process_has_one_name() {

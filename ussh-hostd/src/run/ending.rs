@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use ussh_os::process_tree::threads_of;
+
 use super::{Daemon, Held};
 use crate::begun::{Begun, End};
 use crate::cell::{Cell, Killed};
@@ -14,8 +16,9 @@ use crate::report::{Severity, on_terminal};
 use crate::session::{Cause, Event};
 use crate::spool::ConnectionId;
 
-/// A session with more programs than this is prepared for its end after all others: to hold one takes some 20 to 100 µs.
+/// A session whose programs have more threads than this is prepared for its end after all others: to hold one takes some 20 to 100 µs, and some 10 more for each of its threads.
 const CROWD: usize = 256;
+const CROWD_OF_THREADS: u64 = CROWD as u64;
 
 impl Daemon {
     pub(super) fn announce(&mut self, id: ConnectionId, cause: &Cause) {
@@ -61,9 +64,12 @@ impl Daemon {
     /// Asked without looking at all of them.
     fn runs_a_crowd(&self, id: ConnectionId) -> bool {
         let Some(held) = self.held.get(&id) else { return false };
-        let is_crowded = |cell: &Cell| cell.group().processes().is_ok_and(|all| all.len() > CROWD);
+        let is_crowded = |cell: &Cell| {
+            let threads = |all: BTreeSet<u32>| all.into_iter().map(threads_of).sum::<u64>();
+            cell.group().processes().is_ok_and(|all| all.len() > CROWD || threads(all) > CROWD_OF_THREADS)
+        };
         let group = || held.cell.clone().or_else(|| Cell::find(id).ok().flatten());
-        held.connection.has_more_than(CROWD)
+        held.connection.has_more_than(CROWD_OF_THREADS)
             || self.config.kill_user_processes && group().is_some_and(|c| is_crowded(&c))
     }
 
