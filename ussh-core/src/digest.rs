@@ -7,6 +7,11 @@ pub fn sha256(data: &[u8]) -> [u8; 32] {
     hash(&SHA256, data)
 }
 
+/// Two small letters or digits a byte.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// SHA-512.
 pub(crate) fn sha512(data: &[u8]) -> [u8; 64] {
     hash(&SHA512, data)
@@ -33,7 +38,7 @@ mod tests {
     /// FIPS 180-4's examples for "abc".
     #[test]
     fn hashes_are_those_of_fips_180_4() {
-        let hex = |hash: &[u8]| hash.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        let hex = hexadecimal;
         assert_eq!(hex(&sha1(b"abc")), "a9993e364706816aba3e25717850c26c9cd0d89d");
         assert_eq!(hex(&sha256(b"abc")), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(

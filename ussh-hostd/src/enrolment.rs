@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use ussh_core::digest::sha256;
+use ussh_core::digest::{hexadecimal, sha256};
 use ussh_core::keys::PublicKey;
 
 use crate::own_file::{self, OwnFileError};
@@ -117,8 +117,7 @@ pub fn machine_id() -> Option<String> {
     if id.len() < 32 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }
-    let digest = sha256(format!("ussh-hostd machine {id}").as_bytes());
-    Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(hexadecimal(&sha256(format!("ussh-hostd machine {id}").as_bytes())))
 }
 
 #[cfg(test)]

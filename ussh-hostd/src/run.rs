@@ -349,6 +349,12 @@ impl Daemon {
         }
     }
 
+    /// A session, and the certificate that it lives by.
+    fn certified(&self, id: ConnectionId) -> Option<(&Held, &Arc<Certificate>)> {
+        let held = self.held.get(&id)?;
+        Some((held, held.current.as_ref()?))
+    }
+
     /// Feeds one event to one session, and does what it says.
     fn happened(&mut self, id: ConnectionId, event: Event) {
         self.happened_at(self.now(), id, event);

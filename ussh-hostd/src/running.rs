@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ussh_core::digest::sha256;
+use ussh_core::digest::{hexadecimal, sha256};
 
 use crate::config::Config;
 use crate::show::daemon_pid;
@@ -28,7 +28,7 @@ pub fn differs(config: &Config) -> bool {
 
 /// Of what it means: a comment that is new changes nothing.
 fn digest(config: &Config) -> String {
-    sha256(format!("{config:?}").as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&sha256(format!("{config:?}").as_bytes()))
 }
 
 #[cfg(test)]

@@ -156,7 +156,7 @@ impl Spool {
     /// # Errors
     /// [`RecordError`]
     pub fn read(&self, id: ConnectionId, boot_id: &str) -> Result<Found, RecordError> {
-        let record = SessionRecord::read(&self.folder.join(format!("{}.json", id.stem())))?;
+        let record = SessionRecord::read(&self.file(id, "json"))?;
         Ok(if record.boot_id == boot_id { Found::Live(Box::new(record)) } else { Found::OtherBoot })
     }
 
@@ -165,7 +165,7 @@ impl Spool {
     /// As the file system says.
     pub fn remove(&self, id: ConnectionId) -> io::Result<()> {
         for extension in ["json", "renewed", "begun"] {
-            remove_if_there(&self.folder.join(format!("{}.{extension}", id.stem())))?;
+            remove_if_there(&self.file(id, extension))?;
         }
         Ok(())
     }
@@ -178,7 +178,7 @@ impl Spool {
 
     /// `None`: nothing is remembered, or nothing that can be read.
     fn renewed(&self, id: ConnectionId) -> Option<Certificate> {
-        let data = read_trusted(&self.folder.join(format!("{}.renewed", id.stem())), MAX_SIDECAR).ok()?;
+        let data = read_trusted(&self.file(id, "renewed"), MAX_SIDECAR).ok()?;
         Certificate::from_openssh(std::str::from_utf8(&data).ok()?.trim_end()).ok()
     }
 
@@ -191,7 +191,7 @@ impl Spool {
 
     /// What is under way with a connection, and for how long; `None`: nothing, or nothing that can be read.
     pub fn begun(&self, id: ConnectionId) -> Option<(Begun, Duration)> {
-        let file = self.folder.join(format!("{}.begun", id.stem()));
+        let file = self.file(id, "begun");
         let begun = serde_json::from_slice(&read_trusted(&file, MAX_BEGUN).ok()?).ok()?;
         let written = std::fs::metadata(&file).and_then(|m| m.modified()).ok()?;
         Some((begun, SystemTime::now().duration_since(written).unwrap_or_default()))
@@ -208,11 +208,15 @@ impl Spool {
     /// # Errors
     /// As the file system says.
     pub fn clear_begun(&self, id: ConnectionId) -> io::Result<()> {
-        remove_if_there(&self.folder.join(format!("{}.begun", id.stem())))
+        remove_if_there(&self.file(id, "begun"))
+    }
+
+    fn file(&self, id: ConnectionId, extension: &str) -> PathBuf {
+        self.folder.join(format!("{}.{extension}", id.stem()))
     }
 
     fn set(&self, id: ConnectionId, extension: &str, data: &[u8]) -> io::Result<()> {
-        let file = self.folder.join(format!("{}.{extension}", id.stem()));
+        let file = self.file(id, extension);
         let temporary = self.folder.join(format!(".{}.{extension}.new", id.stem()));
         put(&temporary, 0o600, data).and_then(|()| std::fs::rename(&temporary, &file)).inspect_err(|_| {
             let _ = std::fs::remove_file(&temporary);

@@ -3,7 +3,6 @@
 //! A file that cannot be read, or does not read as what it must be, is never taken as "nothing is revoked": the last good state stays in force for the sessions
 //! that live by it, and no session is prolonged until the files are whole again.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use ussh_core::certificate::{Certificate, CertificateKind};
 use ussh_core::clock::UnixTime;
 use ussh_core::record::RecordError;
 use ussh_core::revoked::{RevokedError, RevokedKeys};
-use ussh_core::trusted_file::{TrustedFileError, read_trusted};
+use ussh_core::trusted_file::{FileState, TrustedFileError, read_trusted};
 use ussh_core::verdict::{CriticalOptions, Demand, PrincipalDemand, Refusal, VerifiedCertificate, verify};
 
 use crate::config::Config;
@@ -123,30 +122,6 @@ pub fn load_revoked(path: &Path) -> Result<RevokedKeys, TrustError> {
         .map_err(|source| TrustError::Revoked { path: path.into(), source })
 }
 
-/// What tells one state of a file from the next without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Fingerprint {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Fingerprint {
-    /// `None`: cannot be looked at.
-    fn of(path: &Path) -> Option<Self> {
-        let m = std::fs::metadata(path).ok()?;
-        Some(Fingerprint {
-            device: m.dev(),
-            inode: m.ino(),
-            size: m.size(),
-            modified: (m.mtime(), m.mtime_nsec()),
-            changed: (m.ctime(), m.ctime_nsec()),
-        })
-    }
-}
-
 /// What became of a reload.
 #[derive(Debug)]
 pub enum Reload {
@@ -163,7 +138,7 @@ pub enum Reload {
 pub struct TrustStore {
     config: Config,
     /// Empty: nothing that was read is known to be as it was.
-    seen: Vec<Option<Fingerprint>>,
+    seen: Vec<Option<FileState>>,
     last_good: Option<Arc<Trust>>,
     problem: Option<String>,
 }
@@ -200,7 +175,7 @@ impl TrustStore {
     /// could write to and now cannot).
     pub fn reload(&mut self) -> Reload {
         // Taken before reading: a change that comes in between shows the next time.
-        let seen: Vec<_> = self.files().map(Fingerprint::of).collect();
+        let seen: Vec<_> = self.files().map(FileState::at).collect();
         // After a failure nothing is seen. Only the break-glass CA's file may be missing.
         if self.seen == seen {
             return Reload::Unchanged;

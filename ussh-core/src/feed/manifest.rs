@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{FeedError, KNOWN_HOSTS, KRL, MAX_KEYS, MAX_KRL, MAX_MANIFEST, MAX_VALIDITY, USER_CA};
-use crate::digest::sha256;
+use crate::digest::{hexadecimal, sha256};
 use crate::keys::PublicKey;
 
 /// The one format that is read.
@@ -60,7 +60,7 @@ pub struct FileDigest {
 impl FileDigest {
     /// Of these bytes.
     pub fn of(data: &[u8]) -> Self {
-        FileDigest { size: length(data), sha256: hex(&sha256(data)) }
+        FileDigest { size: length(data), sha256: hexadecimal(&sha256(data)) }
     }
 
     pub(super) fn check(&self, file: &'static str, data: &[u8]) -> Result<(), FeedError> {
@@ -155,8 +155,4 @@ fn key(name: &str, line: &str) -> Result<PublicKey, String> {
 
 pub(super) fn length(data: &[u8]) -> u64 {
     u64::try_from(data.len()).unwrap_or(u64::MAX)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

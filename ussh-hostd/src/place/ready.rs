@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use ussh_core::digest::sha256;
+use ussh_core::digest::{hexadecimal, sha256};
 use ussh_core::trusted_file::read_trusted;
 
 use super::{NewFile, PlaceError};
@@ -45,7 +45,7 @@ pub(super) fn prepare(file: NewFile) -> Result<Option<Ready>, PlaceError> {
     if before.as_deref() == Some(file.data.as_slice()) && mode.is_ok_and(|mode| mode == file.mode) {
         return Ok(None);
     }
-    let ready = Ready { target, replaces: before.is_some(), sha256: hexadecimal(&file.data) };
+    let ready = Ready { target, replaces: before.is_some(), sha256: hexadecimal(&sha256(&file.data)) };
     match lay_ready(&ready, &file) {
         Ok(()) => Ok(Some(ready)),
         Err(e) => {
@@ -126,12 +126,8 @@ impl Ready {
 
     fn is_in_place(&self) -> io::Result<bool> {
         let data = read_if_there(&self.target, MAX_FILE).map_err(io::Error::other)?;
-        Ok(data.is_some_and(|data| hexadecimal(&data) == self.sha256))
+        Ok(data.is_some_and(|data| hexadecimal(&sha256(&data)) == self.sha256))
     }
-}
-
-fn hexadecimal(data: &[u8]) -> String {
-    sha256(data).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The inode; `None`: nothing is there.

@@ -30,7 +30,7 @@ impl Daemon {
 
     fn warn(&self, id: ConnectionId, left: Duration) {
         let left = left.max(Duration::from_secs(1));
-        let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
+        let Some((held, certificate)) = self.certified(id) else { return };
         let timing = &self.config.timing;
         let freezes = timing.at_end == AtEnd::Freeze;
         // What cannot be asked now is seen at the end.
@@ -51,7 +51,7 @@ impl Daemon {
     }
 
     fn prolong(&mut self, id: ConnectionId) {
-        let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
+        let Some((held, certificate)) = self.certified(id) else { return };
         let left = Duration::from_secs(certificate.valid_before().0).saturating_sub(self.now().wall);
         let detail = format!("{}: good for another {}", held.who(), span(left));
         self.report.certificate(Severity::Info, "Renewed session with", certificate, &detail);
@@ -59,7 +59,7 @@ impl Daemon {
     }
 
     fn overdue(&mut self, id: ConnectionId) {
-        let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
+        let Some((held, certificate)) = self.certified(id) else { return };
         let text = "your certificate has run out. This session goes on, and the log says so. For a new certificate run `ussh --login` on your own machine now.";
         let told = held.connection.tell(Some(held.record.uid), &on_terminal(text));
         let detail = format!("{}: it has run out and is not renewed; terminals told: {}", held.who(), told.terminals());
@@ -70,7 +70,7 @@ impl Daemon {
 
     /// Its end was not to come yet.
     fn go_on(&mut self, id: ConnectionId) {
-        let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
+        let Some((held, certificate)) = self.certified(id) else { return };
         let end = Duration::from_secs(certificate.valid_before().0).saturating_add(self.config.timing.end_after);
         let left = span(end.saturating_sub(self.now().wall));
         let detail = format!("{}: the clock was ahead, and the session's end is to come in {left}", held.who());

@@ -96,7 +96,7 @@ impl Daemon {
             Ok(stopped) => stopped,
             Err(why) => return self.happened(id, Event::NotFrozen(why)),
         };
-        let Some((held, certificate)) = self.held.get(&id).and_then(|h| Some((h, h.current.as_ref()?))) else { return };
+        let Some((held, certificate)) = self.certified(id) else { return };
         let told = held.connection.tell(Some(held.record.uid), &on_terminal(STANDS_STILL));
         let detail = format!(
             "{}: it has run out and is not renewed; {} processes{}; terminals told: {}",
@@ -275,7 +275,7 @@ fn wants_cells(config: &Config) -> bool {
     is_wanted && !std::path::Path::new(SYSTEMD).exists()
 }
 
-fn strange(pid: u32) -> String {
+pub(super) fn strange(pid: u32) -> String {
     format!("process {pid} in its cgroup is a daemon's that others need")
 }
 

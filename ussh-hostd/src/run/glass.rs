@@ -44,10 +44,10 @@ impl Daemon {
 
     /// How long a session may last from now on; `None`: as long as its certificate.
     pub(super) fn limit_of(&self, record: &SessionRecord, login: Option<&Certificate>) -> Option<Duration> {
-        // A certificate that cannot be read is refused.
         let whole = match login {
             Some(login) => Some(self.config.break_glass.limit).filter(|_| self.is_break_glass(login)),
-            None => self.config.without_certificate_limit.filter(|_| record.certificate.is_none()),
+            // Also of one whose certificate cannot be read: that is refused, whatever is said here.
+            None => self.config.without_certificate_limit,
         }?;
         Some(left(whole, record, self.now().wall))
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ussh_core::certificate::Certificate;
-use ussh_core::record::SessionRecord;
+use ussh_core::record::{RecordError, SessionRecord};
 
 use super::{Daemon, Held};
 use crate::connection::Connection;
@@ -83,6 +83,8 @@ impl Daemon {
                 self.forget_files(id);
                 return None;
             }
+            // Its session has been closed since the spool was listed.
+            Err(RecordError::Io(e)) if e.kind() == io::ErrorKind::NotFound => return None,
             Err(e) => {
                 self.cannot_hold(id, &e.to_string());
                 return None;
@@ -93,6 +95,8 @@ impl Daemon {
                 connection.count_for(record.uid);
                 return Some((record, connection));
             }
+            // What was begun with it is not over (`unfinished`).
+            Err(e) if e.kind() == io::ErrorKind::NotFound && self.spool.begun(id).is_some() => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => self.forget_files(id),
             Err(e) => self.cannot_hold(id, &e.to_string()),
         }
@@ -163,5 +167,66 @@ impl Daemon {
         if let Err(e) = self.spool.remove(id) {
             self.report.line(Severity::Error, &format!("Cannot remove the record of {id}: {e}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use std::collections::BTreeSet;
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::*;
+    use crate::begun::{Begun, End};
+    use crate::config::Config;
+    use crate::report::Report;
+    use crate::spool::Spool;
+    use crate::test_support::{record_of, trusted_folder};
+
+    fn daemon() -> (tempfile::TempDir, Daemon) {
+        let folder = trusted_folder();
+        let text = format!("spool = '{0}/run/sessions'\nstate = '{0}/state'", folder.path().display());
+        let config = Config::parse(&text, Path::new("t")).unwrap();
+        let spool = Spool::new(&config.spool);
+        spool.make().unwrap();
+        let mut daemon = Daemon::new(&config, None, spool).unwrap();
+        daemon.report = Report::quiet();
+        (folder, daemon)
+    }
+
+    /// A connection that was listed, and whose sshd has ended since; its record.
+    fn ended(daemon: &Daemon) -> (ConnectionId, std::path::PathBuf) {
+        let mut sshd = Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let id = ConnectionId::of(sshd.id()).unwrap();
+        let file = daemon.spool.folder().join(format!("{}.json", id.stem()));
+        std::fs::write(&file, serde_json::to_string(&record_of(id, None)).unwrap()).unwrap();
+        sshd.kill().unwrap();
+        sshd.wait().unwrap();
+        (id, file)
+    }
+
+    #[test]
+    fn an_end_that_was_begun_is_not_forgotten_with_an_sshd_that_ends_before_it_is_held() {
+        let (_folder, mut daemon) = daemon();
+        let (id, _) = ended(&daemon);
+        let end = Some(End::new(Duration::from_secs(2), std::iter::empty()));
+        let begun = Begun { boot_id: daemon.boot_id.clone(), end, frozen: None };
+        daemon.spool.set_begun(id, &begun).unwrap();
+        daemon.take_up(id);
+        daemon.take_up_unfinished(&BTreeSet::from([id]));
+        assert!(daemon.unfinished.contains_key(&id));
+        daemon.finish();
+        assert!(daemon.unfinished.is_empty() && std::fs::read_dir(daemon.spool.folder()).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn one_that_was_closed_since_it_was_listed_is_no_error() {
+        let (_folder, mut daemon) = daemon();
+        let (id, file) = ended(&daemon);
+        daemon.take_up(id);
+        assert!(!file.exists(), "nobody else removes it");
+        daemon.take_up(id);
+        assert!(daemon.held.is_empty() && daemon.unreadable.is_empty());
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ussh_os::process::ProcessHandle;
 
 use super::Daemon;
+use super::freezing::strange;
 use crate::begun::Whole;
 use crate::cell::{Cell, Killed};
 use crate::connection::{Connection, has_ended};
@@ -108,7 +109,7 @@ impl Daemon {
                 let count = cell.group().processes().map_or(0, |all| all.len());
                 cell.kill_all().map(|()| count).map_err(|e| format!("cgroup: {e}"))
             }
-            Ok(Some(pid)) => Err(format!("process {pid} in its cgroup is a daemon's that others need")),
+            Ok(Some(pid)) => Err(strange(pid)),
             // Nobody was in it any more, and it was taken away.
             Err(e) if e.kind() == io::ErrorKind::NotFound => return,
             Err(e) => Err(format!("cgroup: {e}")),
