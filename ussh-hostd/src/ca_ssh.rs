@@ -1,7 +1,7 @@
 //! `ssh host@CA VERB`: the system's ssh as the way to the CA, and no key of its own. What is proved is proved inside (`ussh_core::enroll`).
 //!
 //! The CA's key is pinned in either case: by the known_hosts file of the enrolment, or before that by the token, which holds the digest of the host CA's key. For the latter
-//! ssh runs this very program (KnownHostsCommand, OpenSSH 8.5 and later), which says whether the CA's host certificate is signed by that key.
+//! ssh runs this very program (KnownHostsCommand, OpenSSH 8.5 and later), which says whether the CA's host certificate is signed by that key, and on stderr what else the server has shown.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,9 +12,10 @@ use ussh_core::certificate::{Certificate, CertificateKind};
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::digest::sha256;
 use ussh_core::enroll::{Exchange, ExchangeError, Granted, HostToken};
+use ussh_core::escape::escape;
 use ussh_core::feed::MAX_FEED;
 
-use crate::child::{Bounds, ChildError, Running, program, run};
+use crate::child::{Bounds, ChildError, Ended, Running, program, run};
 use crate::enrolment::{Enrolment, known_hosts};
 
 /// First argument of this program when ssh runs it.
@@ -36,6 +37,26 @@ pub enum CaError {
     /// ssh did not come through.
     #[error("no way to the CA: {0}")]
     NoWay(String),
+    /// What answers has a host certificate by another CA.
+    #[error(
+        "the server at {server} is not the CA that made this token (its host CA is another: {host_ca}): wrong token, wrong CA, or somebody in between. A token is good at the CA alone on which `usshca host token NAME` made it: `ssh-keygen -lf` of that CA's host_ca.pub says which it is"
+    )]
+    OtherCa {
+        /// Name and port.
+        server: String,
+        /// Fingerprint.
+        host_ca: String,
+    },
+    /// What answers has a plain host key.
+    #[error(
+        "the server at {0} shows no host certificate, so that it is not the CA that made this token: a plain sshd, or somebody in between. Is that the CA's name and port (`--port`)?"
+    )]
+    NoCertificate(String),
+    /// What answers wants the user `host` to log in, which a CA does not.
+    #[error(
+        "what answers at {0} is a plain sshd, not usshca: is that the CA's port? (`--port`; a host that is enrolled remembers it)"
+    )]
+    NoCa(String),
     /// What the CA said.
     #[error("{0}")]
     Exchange(#[from] ExchangeError),
@@ -48,6 +69,34 @@ pub enum Known<'a> {
     File(&'a Path),
     /// By the digest of its host CA, which this program compares.
     Token(&'a HostToken),
+}
+
+/// What ssh's KnownHostsCommand makes of the key that a server shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// What it is to print: the CA of its host certificate, which is the one with the token's digest.
+    Known(String),
+    /// A host certificate by another CA, of this fingerprint.
+    OtherCa(String),
+    /// A plain key.
+    NoCertificate,
+    /// It was not asked of a server's key.
+    Nothing,
+}
+
+/// In front of what it says on stderr, which ssh passes on to us.
+const SAYS: &str = "ussh-hostd says of the server: ";
+const NO_CERTIFICATE: &str = "no host certificate";
+
+impl Shown {
+    /// For stderr.
+    pub fn said(&self) -> Option<String> {
+        match self {
+            Shown::Known(_) | Shown::Nothing => None,
+            Shown::OtherCa(host_ca) => Some(format!("{SAYS}{host_ca}")),
+            Shown::NoCertificate => Some(format!("{SAYS}{NO_CERTIFICATE}")),
+        }
+    }
 }
 
 /// The CA's SSH server.
@@ -65,6 +114,7 @@ pub struct CaServer<'a> {
 #[derive(Debug)]
 pub struct Pending {
     ssh: Running,
+    server: String,
     taken: &'static str,
     /// What was granted.
     pub granted: Granted,
@@ -77,7 +127,7 @@ impl Pending {
     pub fn confirm(mut self) -> Result<(), CaError> {
         self.ssh.say(self.taken)?;
         let ended = self.ssh.finish()?;
-        if ended.status.success() { Ok(()) } else { Err(CaError::NoWay(ended.said())) }
+        if ended.status.success() { Ok(()) } else { Err(no_way(&self.server, &ended)) }
     }
 }
 
@@ -87,7 +137,8 @@ impl CaServer<'_> {
     /// [`CaError`]
     pub fn certificates(&self, mut exchange: Exchange) -> Result<Pending, CaError> {
         let (ssh, answer) = self.exchange(&mut exchange, PATIENCE)?;
-        Ok(Pending { ssh, taken: exchange.taken(), granted: exchange.granted(&answer, SystemClock.now())? })
+        let granted = exchange.granted(&answer, SystemClock.now())?;
+        Ok(Pending { ssh, server: self.place(), taken: exchange.taken(), granted })
     }
 
     /// `krl`: as trustworthy as the connection.
@@ -112,17 +163,21 @@ impl CaServer<'_> {
     /// [`CaError`]
     pub fn feed(&self, time: Duration) -> Result<Vec<u8>, CaError> {
         let ended = run(&mut self.command("feed"), Bounds { time, bytes: MAX_FEED })?;
-        if ended.status.success() { Ok(ended.stdout) } else { Err(CaError::NoWay(ended.said())) }
+        if ended.status.success() { Ok(ended.stdout) } else { Err(no_way(&self.place(), &ended)) }
     }
 
     fn exchange(&self, exchange: &mut Exchange, time: Duration) -> Result<(Running, Vec<u8>), CaError> {
         let mut ssh = Running::start(&mut self.command(exchange.verb().name()), Bounds { time, bytes: MAX_ANSWER })?;
-        let Some(hello) = ssh.line()? else { return Err(no_way(ssh)) };
+        let Some(hello) = ssh.line()? else { return Err(no_way(&self.place(), &ssh.finish()?)) };
         ssh.say(&exchange.prove(&hello)?)?;
         match ssh.line()? {
             Some(answer) => Ok((ssh, answer)),
-            None => Err(no_way(ssh)),
+            None => Err(no_way(&self.place(), &ssh.finish()?)),
         }
+    }
+
+    fn place(self) -> String {
+        if self.port == 22 { self.name.to_owned() } else { format!("{} port {}", self.name, self.port) }
     }
 
     /// Nothing of anybody's configuration: neither an agent nor a key of root's has to do with it.
@@ -173,16 +228,42 @@ pub fn feed_of(enrolment: &Enrolment, state: &Path, time: Duration) -> Result<Ve
     CaServer::of(enrolment, &file).feed(time)
 }
 
-fn no_way(ssh: Running) -> CaError {
-    ssh.finish().map_or_else(CaError::Ssh, |ended| CaError::NoWay(ended.said()))
+/// What it means that ssh did not come through to this server.
+fn no_way(server: &str, ended: &Ended) -> CaError {
+    let said = ended.stderr();
+    let lines = || said.lines().map(str::trim);
+    // A CA takes the user `host` by nothing (the method "none"), and so never says this.
+    if lines().any(|line| line.starts_with("host@") && line.contains(": Permission denied (")) {
+        return CaError::NoCa(server.to_owned());
+    }
+    // The key was no more than shown: ssh may have found fault with a certificate of the right CA.
+    let is_refused = lines().any(|line| line == "Host key verification failed.");
+    match lines().find_map(|line| line.strip_prefix(SAYS)) {
+        Some(NO_CERTIFICATE) if is_refused => CaError::NoCertificate(server.to_owned()),
+        Some(host_ca) if is_refused => {
+            CaError::OtherCa { server: server.to_owned(), host_ca: escape(host_ca.as_bytes(), 64) }
+        }
+        _ => CaError::NoWay(ended.said()),
+    }
 }
 
-/// What ssh's KnownHostsCommand is to print for this key of a server, in base64: the CA of its host certificate, if it is the one with this digest. `None`: it is not.
-pub fn known_host(digest: &str, host: &str, key: &str) -> Option<String> {
-    let certificate = Certificate::parse(&Base64::decode_vec(key).ok()?).ok()?;
-    let is_it = sha256(certificate.ca().blob()).as_slice() == Base64::decode_vec(digest).ok()?;
-    (is_it && certificate.kind() == CertificateKind::Host)
-        .then(|| format!("@cert-authority {host} {}\n", certificate.ca().to_openssh("")))
+/// What ssh's KnownHostsCommand is to say of this key of a server, in base64.
+pub fn known_host(digest: &str, host: &str, key: &str) -> Shown {
+    // ssh asks for an order of its algorithms, too (ssh_config(5), KnownHostsCommand).
+    let Ok(blob) = Base64::decode_vec(key) else { return Shown::Nothing };
+    if key == "NONE" || blob.is_empty() {
+        return Shown::Nothing;
+    }
+    let Ok(certificate) = Certificate::parse(&blob) else { return Shown::NoCertificate };
+    if certificate.kind() != CertificateKind::Host {
+        return Shown::NoCertificate;
+    }
+    let ca = certificate.ca();
+    if Base64::decode_vec(digest).is_ok_and(|digest| digest == sha256(ca.blob())) {
+        Shown::Known(format!("@cert-authority {host} {}\n", ca.to_openssh("")))
+    } else {
+        Shown::OtherCa(ca.fingerprint())
+    }
 }
 
 #[cfg(test)]
@@ -197,14 +278,50 @@ mod tests {
         let digest = |ca: &Ca| Base64::encode_string(&sha256(ca.0.public_key().blob()));
         let base64 = |c: &Certificate| Base64::encode_string(c.blob());
         let (host, _) = host_certificate(&ca, &["ca"], -60, 60);
-        let line = known_host(&digest(&ca), "[ca]:22022", &base64(&host)).unwrap();
-        assert_eq!(line, format!("@cert-authority [ca]:22022 {}\n", ca.0.public_key().to_openssh("")));
-        assert_eq!(known_host(&digest(&other), "ca", &base64(&host)), None);
+        let line = format!("@cert-authority [ca]:22022 {}\n", ca.0.public_key().to_openssh(""));
+        assert_eq!(known_host(&digest(&ca), "[ca]:22022", &base64(&host)), Shown::Known(line));
+        let is_by = ca.0.public_key().fingerprint();
+        assert_eq!(known_host(&digest(&other), "ca", &base64(&host)), Shown::OtherCa(is_by.clone()));
+        assert_eq!(known_host("junk", "ca", &base64(&host)), Shown::OtherCa(is_by));
         let (user, _) = ca.issue("alice", 1, 60);
-        assert_eq!(known_host(&digest(&ca), "ca", &base64(&user)), None, "a user certificate");
+        assert_eq!(known_host(&digest(&ca), "ca", &base64(&user)), Shown::NoCertificate, "a user certificate");
         let plain = Base64::encode_string(ca.0.public_key().blob());
-        for key in [plain.as_str(), "NONE", ""] {
-            assert_eq!(known_host(&digest(&ca), "ca", key), None, "{key}");
+        assert_eq!(known_host(&digest(&ca), "ca", &plain), Shown::NoCertificate);
+        for key in ["NONE", ""] {
+            assert_eq!(known_host(&digest(&ca), "ca", key), Shown::Nothing, "{key}");
         }
+    }
+
+    /// What is made of an ssh that ends with these words.
+    fn judged(said: &str) -> String {
+        let mut ssh = program("/bin/sh", ["-c", "printf '%s\\n' \"$1\" >&2; exit 255", "sh", said]);
+        let ended = run(&mut ssh, Bounds { time: PATIENCE, bytes: 1 }).unwrap();
+        let server = CaServer { name: "ca", port: 2222, known: Known::File(Path::new("/x")) };
+        no_way(&server.place(), &ended).to_string()
+    }
+
+    #[test]
+    fn who_answers_in_the_place_of_the_ca_is_told_from_no_answer_at_all() {
+        let unknown = "No ED25519 host key is known for [ca]:2222 and you have requested strict checking.\r\nHost key verification failed.\r";
+        let with = |shown: Shown| format!("{}\n{unknown}", shown.said().unwrap());
+        for (said, wanted) in [
+            (
+                with(Shown::OtherCa("SHA256:x".into())),
+                "the server at ca port 2222 is not the CA that made this token (its host CA is another: SHA256:x): wrong token, wrong CA, or somebody in between",
+            ),
+            (with(Shown::NoCertificate), "the server at ca port 2222 shows no host certificate"),
+            (
+                "host@ca: Permission denied (publickey,password).\r".into(),
+                "what answers at ca port 2222 is a plain sshd, not usshca: is that the CA's port? (`--port`",
+            ),
+            // What was shown is no matter where ssh fails by something else.
+            (format!("{SAYS}{NO_CERTIFICATE}\nConnection reset by peer"), "no way to the CA: "),
+            (unknown.into(), "no way to the CA: No ED25519 host key is known"),
+            ("ssh: connect to host ca port 2222: Connection refused".into(), "no way to the CA: ssh: connect to host"),
+        ] {
+            let error = judged(&said);
+            assert!(error.starts_with(wanted), "{said}: {error}");
+        }
+        assert_eq!((Shown::Known(String::new()).said(), Shown::Nothing.said()), (None, None));
     }
 }

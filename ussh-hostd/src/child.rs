@@ -110,6 +110,11 @@ impl Ended {
         escape(all.get(start..).unwrap_or_default().as_bytes(), MAX_TOLD)
     }
 
+    /// The end of what it said on stderr, as it was said.
+    pub fn stderr(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.stderr)
+    }
+
     /// All of its stdout, if it ended well.
     /// # Errors
     /// [`ChildError::Failed`]

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use ussh_core::clock::{Clock, SystemClock};
-use ussh_os::process;
+use ussh_os::{hidden_line, process};
 
 use ussh_core::enroll::HostToken;
 
+use crate::ca_ssh::Shown;
 use crate::config::{Config, DEFAULT_PATH};
 use crate::enroll::{self, DROP_IN};
 use crate::renew::{self, RenewError};
@@ -128,7 +129,7 @@ enum Verb {
     /// It needs no daemon, and, as `sessions`, no configuration that is valid: it goes by the defaults then, and says so.
     End {
         /// The number in the first column of `sessions`
-        #[arg(value_name = "PID")]
+        #[arg(value_name = "PID", allow_hyphen_values = true, value_parser = end::parse_name)]
         id: String,
     },
     /// Say whether the configuration is valid and what it names can be used, and what somebody must hear of: certificates of this host that run out, a stale feed
@@ -150,7 +151,7 @@ struct EnrollArguments {
     /// Its SSH port
     #[arg(long, default_value_t = 22)]
     port: u16,
-    /// File with the token [default: asked for, or read from standard input; never an argument, which everybody could read]
+    /// File with the token [default: asked for (and not shown), or read from standard input; never an argument, which everybody could read]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// A name that the token must be for; may be repeated
@@ -192,7 +193,11 @@ pub fn main() -> ExitCode {
     if let [first, digest, _invocation, host, key] = arguments.as_slice()
         && first == ca_ssh::KNOWN_HOST
     {
-        return print(&ca_ssh::known_host(digest, host, key).unwrap_or_default());
+        let shown = ca_ssh::known_host(digest, host, key);
+        if let Some(said) = shown.said() {
+            let _ = writeln!(std::io::stderr(), "{said}");
+        }
+        return print(if let Shown::Known(line) = &shown { line } else { "" });
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -321,7 +326,7 @@ fn read_token(file: Option<&Path>) -> std::io::Result<zeroize::Zeroizing<String>
         _ => {
             let input = std::io::stdin();
             if input.is_terminal() {
-                let _ = write!(std::io::stderr(), "Token: ");
+                return hidden_line::ask(&input, &mut std::io::stderr(), "Token: ");
             }
             input.lock().read_line(&mut text)?
         }
@@ -453,5 +458,20 @@ mod tests {
         for line in [["ussh-hostd", "start"], ["ussh-hostd", "--json"]] {
             assert!(Cli::try_parse_from(line).unwrap_err().use_stderr());
         }
+    }
+
+    #[test]
+    fn what_is_no_process_id_is_wrong_use_of_end() {
+        for wrong in ["abc", "", "-1", "-x", "0", "12 34"] {
+            let error = Cli::try_parse_from(["ussh-hostd", "end", wrong]).unwrap_err();
+            assert!(error.use_stderr(), "{wrong}");
+            let said = error.to_string();
+            assert!(said.contains("not a process ID; `ussh-hostd sessions` lists the sessions"), "{wrong}: {said}");
+        }
+        for right in ["4711", "4711-98765"] {
+            Cli::try_parse_from(["ussh-hostd", "end", right]).unwrap();
+        }
+        let both = Cli::try_parse_from(["ussh-hostd", "end", "--config", "/x", "4711"]).unwrap();
+        assert_eq!(both.config, Some("/x".into()), "a flag is no process ID");
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use ussh_core::trusted_file::{TrustedFileError, read_trusted};
 
+mod told;
+
 /// Where the configuration lies unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/ussh/hostd.toml";
 /// Largest configuration file, bytes.
@@ -39,14 +41,16 @@ pub enum ConfigError {
         path: PathBuf,
         /// From 1.
         line: usize,
-        /// The parser's words: one line.
+        /// One line: what the key takes or where it belongs, or the parser's words.
         message: String,
     },
     /// A value that makes no sense.
-    #[error("{path}: {key}: {problem}")]
+    #[error("{path}{}: {key}: {problem}", line.map_or(String::new(), |line| format!(":{line}")))]
     Value {
         /// The file.
         path: PathBuf,
+        /// From 1. `None`: it stands in none of its own.
+        line: Option<usize>,
         /// As in the file.
         key: &'static str,
         /// What it must be.
@@ -270,12 +274,10 @@ impl Config {
     /// [`ConfigError`], never `File`.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let raw: Raw = toml::from_str(text).map_err(|e| {
-            let start = e.span().map_or(0, |span| span.start);
-            let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
-            let message = e.message().lines().collect::<Vec<_>>().join(", ");
+            let (line, message) = told::problem(text, e.span().map_or(0, |span| span.start), e.message());
             ConfigError::Syntax { path: path.into(), line, message }
         })?;
-        let check = Check { path };
+        let check = Check { path, text };
         let timing = Timing {
             warn_before: check.warnings(raw.warn_before_seconds)?,
             look_before: raw
@@ -353,11 +355,13 @@ impl Config {
 /// Checks values, and knows whose they are.
 struct Check<'a> {
     path: &'a Path,
+    text: &'a str,
 }
 
 impl Check<'_> {
     fn refuse(&self, key: &'static str, problem: impl Into<String>) -> ConfigError {
-        ConfigError::Value { path: self.path.into(), key, problem: problem.into() }
+        let line = told::line_of(self.text, key);
+        ConfigError::Value { path: self.path.into(), line, key, problem: problem.into() }
     }
 
     fn absolute(&self, key: &'static str, file: PathBuf) -> Result<PathBuf, ConfigError> {
@@ -558,7 +562,7 @@ mod tests {
     fn says_what_is_wrong_in_one_line_with_its_number() {
         for (text, said) in [
             ("grace_seconds = 2\nca_fil = '/x'", "/t.toml:2: unknown field `ca_fil`"),
-            ("[sync]\n\nstale = 'no'", "/t.toml:3: unknown variant `no`, expected `warn` or `refuse`"),
+            ("[sync]\n\nstale = 'no'", "/t.toml:3: sync.stale must be \"warn\" or \"refuse\", in quotes; not 'no'"),
             ("x", "/t.toml:1: "),
         ] {
             let error = parse(text).unwrap_err();
@@ -577,10 +581,10 @@ mod tests {
             ("spool = '/sessions'", "folder"),
             ("grace_seconds = 0", "1 to 60"),
             ("end_after_seconds = 3601", "0 to 3600"),
-            ("end_after_seconds = -1", "invalid"),
-            ("at_end = 'thaw'", "expected one of `end`, `warn`, `freeze`"),
-            ("kill_user_processes = 'root'", "expected a boolean"),
-            ("grace_seconds = -1", "invalid"),
+            ("end_after_seconds = -1", "end_after_seconds must be a whole number of seconds, 0 to 3600"),
+            ("at_end = 'thaw'", "at_end must be \"end\", \"warn\" or \"freeze\", in quotes; not 'thaw'"),
+            ("kill_user_processes = 'root'", "kill_user_processes must be true or false"),
+            ("grace_seconds = -1", "grace_seconds must be a whole number of seconds, 1 to 60"),
             ("agent_timeout_seconds = 61", "1 to 60"),
             ("look_before_seconds = 0", "1 to"),
             ("warn_before_seconds = []", "list of 1"),

@@ -35,7 +35,19 @@ pub enum EndError {
     Lives,
 }
 
-/// Ends the session of this number (the first column of `sessions`), or of number and start time.
+/// What `end` takes: the number in the first column of `sessions`, or number and start time (`PID-START`).
+/// # Errors
+/// It is neither, for whoever typed it.
+pub fn parse_name(text: &str) -> Result<String, &'static str> {
+    let (pid, start) = text.split_once('-').map_or((text, None), |(pid, start)| (pid, Some(start)));
+    let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit()) && part.parse::<u64>().is_ok();
+    let is_pid = is_number(pid) && pid.parse::<i32>().is_ok_and(|pid| pid > 0);
+    (is_pid && start.is_none_or(is_number)).then(|| text.to_owned()).ok_or(NO_NAME)
+}
+
+const NO_NAME: &str = "not a process ID; `ussh-hostd sessions` lists the sessions, by the number in the first column";
+
+/// Ends the session of this name ([`parse_name`]).
 /// # Errors
 /// [`EndError`]
 pub fn end(config: &Config, name: &str) -> Result<String, EndError> {
@@ -169,6 +181,16 @@ mod tests {
         fn drop(&mut self) {
             let _ = self.0.kill();
             let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn a_session_is_named_by_its_process_id_alone_or_with_its_start_time() {
+        for name in ["1", "4711", "4711-98765", "007"] {
+            assert_eq!(parse_name(name).as_deref(), Ok(name));
+        }
+        for wrong in ["", "abc", "-1", "+1", "0", "1.5", " 1", "1 ", "4711-", "4711-x", "-", "2147483648", "alice"] {
+            assert_eq!(parse_name(wrong), Err(NO_NAME), "{wrong:?}");
         }
     }
 

@@ -127,7 +127,7 @@ pub enum EnrollError {
 struct Key {
     path: PathBuf,
     private: PrivateKey,
-    /// Its files, if they are new.
+    /// Those of its files that are new.
     files: Vec<NewFile>,
 }
 
@@ -141,8 +141,7 @@ pub fn enroll(config: &Config, wish: Wish) -> Result<Vec<String>, EnrollError> {
     refuse_a_copy(config, new_keys || same_machine)?;
     let keys = take_keys(keys, new_keys)?;
     if keys.iter().any(|key| key.path.exists()) {
-        let found = sshd::test().and_then(|()| sshd::effective()).and_then(|effective| effective.running());
-        found.map_err(|e| EnrollError::Before(Box::new(e)))?;
+        could_take_up().map_err(|e| EnrollError::Before(Box::new(e)))?;
     }
 
     let private = || keys.iter().map(|key| copy_of(&key.private)).collect::<Result<Vec<_>, _>>();
@@ -190,6 +189,15 @@ pub fn enroll(config: &Config, wish: Wish) -> Result<Vec<String>, EnrollError> {
     Ok(told)
 }
 
+/// Whether sshd is good as it is, would read what is to be written, and could be told to.
+fn could_take_up() -> Result<(), SshdError> {
+    sshd::test()?;
+    let effective = sshd::effective_and_includes()?;
+    effective.demand_include(Path::new(DROP_IN))?;
+    effective.demand_own_config()?;
+    effective.running().map(drop)
+}
+
 fn told_of(granted: &Granted) -> Vec<String> {
     let mut told = Vec::new();
     for certificate in &granted.certificates {
@@ -230,8 +238,9 @@ pub fn certificate_files(keys: &[PathBuf], certificates: &[Certificate]) -> Vec<
 
 /// `sshd -t`, then `sshd -T` must say that it goes by what was written, then it reads it. Whether one runs.
 fn take_up(placed: Placed, config: &Config, keys: &[PathBuf]) -> Result<bool, EnrollError> {
-    let judged = sshd::test().and_then(|()| sshd::effective()).and_then(|effective| {
+    let judged = sshd::test().and_then(|()| sshd::effective_and_includes()).and_then(|effective| {
         let drop_in = Path::new(DROP_IN);
+        effective.demand_include(drop_in)?;
         effective.demand(drop_in, "trustedusercakeys", &config.ca_file)?;
         if let Some(revoked) = &config.revoked_keys {
             effective.demand(drop_in, "revokedkeys", revoked)?;
@@ -310,11 +319,16 @@ pub fn read_private(path: &Path) -> Result<PrivateKey, EnrollError> {
 
 fn read(path: PathBuf) -> Result<Key, EnrollError> {
     let private = read_private(&path)?;
+    let public = private.public_key();
     // The crate that could is not proof against timing (RUSTSEC-2023-0071).
-    if private.public_key().short_type() == "RSA" {
+    if public.short_type() == "RSA" {
         return Err(EnrollError::Rsa(path));
     }
-    Ok(Key { path, private, files: Vec::new() })
+    // sshd does without it, `check` and `renew` do not: they compare the certificate with it.
+    let file = public_file(&path);
+    let is_missing = matches!(file.symlink_metadata(), Err(e) if e.kind() == std::io::ErrorKind::NotFound);
+    let files = is_missing.then(|| NewFile::public(file, public.to_openssh(&comment()) + "\n"));
+    Ok(Key { path, private, files: files.into_iter().collect() })
 }
 
 fn make(path: PathBuf) -> Result<Key, EnrollError> {
@@ -330,8 +344,7 @@ fn make(path: PathBuf) -> Result<Key, EnrollError> {
 fn generate(path: &Path, kind: &str) -> Result<Vec<NewFile>, EnrollError> {
     let folder = Scratch::new().map_err(|e| EnrollError::Make(e.to_string()))?;
     let file = folder.path().join("key");
-    let comment = format!("root@{}", ussh_os::process::host_name());
-    let mut command: Command = program(SSH_KEYGEN, ["-q", "-t", kind, "-N", "", "-C", &comment, "-f"]);
+    let mut command: Command = program(SSH_KEYGEN, ["-q", "-t", kind, "-N", "", "-C", &comment(), "-f"]);
     let bounds = Bounds { time: std::time::Duration::from_secs(60), bytes: 4096 };
     run(command.arg(&file), bounds)
         .and_then(|ended| ended.ok())
@@ -340,6 +353,11 @@ fn generate(path: &Path, kind: &str) -> Result<Vec<NewFile>, EnrollError> {
         NewFile::private(path, read_trusted(&file, MAX_KEY)?),
         NewFile::public(public_file(path), read_trusted(&public_file(&file), MAX_KEY)?),
     ])
+}
+
+/// Of a host key that is written here.
+fn comment() -> String {
+    format!("root@{}", ussh_os::process::host_name())
 }
 
 /// An exchange takes its keys with it, and there are two.
@@ -372,6 +390,24 @@ mod tests {
         let text = drop_in(&config("revoked_keys = 'none'"), &["/k/own".into()]);
         assert!(text.contains("\nHostKey /k/own\n") && text.contains("\nHostCertificate /k/own-cert.pub\n"), "{text}");
         assert!(!text.contains("RevokedKeys"), "{text}");
+    }
+
+    #[test]
+    fn a_key_that_is_taken_gets_its_public_half_if_that_is_missing() {
+        let folder = crate::test_support::trusted_folder();
+        let path = folder.path().join("key");
+        let made = make(path.clone()).unwrap();
+        let put = |file: &NewFile| {
+            std::fs::write(&file.path, &file.data).unwrap();
+            std::fs::set_permissions(&file.path, std::os::unix::fs::PermissionsExt::from_mode(file.mode)).unwrap();
+        };
+        put(&made.files[0]);
+        let taken = read(path.clone()).unwrap();
+        assert_eq!(taken.files.len(), 1);
+        assert_eq!((&taken.files[0].path, taken.files[0].mode), (&public_file(&path), 0o644));
+        assert_eq!(taken.files[0].data, made.files[1].data, "as ssh-keygen writes it");
+        put(&taken.files[0]);
+        assert!(read(path).unwrap().files.is_empty(), "one that is there stays what it is");
     }
 
     #[test]

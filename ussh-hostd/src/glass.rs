@@ -174,7 +174,11 @@ fn report_to(enrolment: &Enrolment, known_hosts: &Path, notes: Vec<String>) -> R
     let keys = keys.map_err(|e| Untold::NoWay(e.to_string()))?;
     CaServer::of(enrolment, known_hosts).report(Exchange::break_glass(notes, keys)).map_err(|e| match e {
         CaError::Exchange(_) => Untold::Refused(e.to_string()),
-        CaError::Ssh(_) | CaError::NoWay(_) => Untold::NoWay(e.to_string()),
+        CaError::Ssh(_)
+        | CaError::NoWay(_)
+        | CaError::OtherCa { .. }
+        | CaError::NoCertificate(_)
+        | CaError::NoCa(_) => Untold::NoWay(e.to_string()),
     })
 }
 

@@ -10,6 +10,8 @@ use crate::child::{Bounds, ChildError, program, run};
 use crate::sshd_processes::{self, Sshd};
 
 const SSHD: &str = "/usr/sbin/sshd";
+/// What it goes by unless `-f` names another one.
+const CONFIG: &str = "/etc/ssh/sshd_config";
 const BOUNDS: Bounds = Bounds { time: Duration::from_secs(30), bytes: 1 << 20 };
 /// How long sshd may take to listen again.
 const RELOAD: Duration = Duration::from_secs(20);
@@ -38,6 +40,24 @@ pub enum SshdError {
         /// What should.
         wanted: String,
     },
+    /// Nothing includes our file.
+    #[error("sshd does not read {file}: its configuration needs the line `Include {}/*.conf`, at the top of {CONFIG}", folder.display())]
+    NotIncluded {
+        /// Our file.
+        file: PathBuf,
+        /// Its folder.
+        folder: PathBuf,
+    },
+    /// The one that runs was started with `-f`.
+    #[error(
+        "the sshd that runs (process {pid}) goes by {file} (`-f`), and not by {CONFIG}, which is the one that `sshd -T` and this program look at: move its settings there, and start it without `-f`"
+    )]
+    OtherConfig {
+        /// Process ID.
+        pid: u32,
+        /// Its configuration file.
+        file: String,
+    },
     /// It ended when it was to read its configuration anew.
     #[error("sshd has ended instead of reading its configuration anew: look at its log, and start it")]
     Died,
@@ -61,7 +81,11 @@ fn pids(processes: &[(u32, u64)]) -> String {
 
 /// Its configuration as a whole, by `sshd -T`.
 #[derive(Debug)]
-pub struct Effective(String);
+pub struct Effective {
+    settings: String,
+    /// Patterns of its `Include` lines. `None`: it was not asked, or has not said it in words that are known here.
+    includes: Option<Vec<String>>,
+}
 
 /// `sshd -t`.
 /// # Errors
@@ -75,13 +99,35 @@ pub fn test() -> Result<(), SshdError> {
 /// [`SshdError::Test`]
 pub fn effective() -> Result<Effective, SshdError> {
     let text = run(&mut program(SSHD, ["-T"]), BOUNDS).and_then(|ended| ended.ok()).map_err(SshdError::Test)?;
-    Ok(Effective(String::from_utf8_lossy(&text).into_owned()))
+    Ok(Effective { settings: String::from_utf8_lossy(&text).into_owned(), includes: None })
+}
+
+/// The same, and what it includes.
+/// # Errors
+/// [`SshdError::Test`]
+pub fn effective_and_includes() -> Result<Effective, SshdError> {
+    let ended = run(&mut program(SSHD, ["-T", "-dd"]), BOUNDS).map_err(SshdError::Test)?;
+    if !ended.status.success() {
+        // Its own words, without what -dd adds.
+        return effective();
+    }
+    let includes = includes(&ended.stderr());
+    Ok(Effective { settings: String::from_utf8_lossy(&ended.stdout).into_owned(), includes })
+}
+
+/// From what `sshd -T -dd` says (servconf.c, load_server_config and process_server_config_line_depth), which begins with the file itself. Include lines of Match blocks are among them.
+fn includes(said: &str) -> Option<Vec<String>> {
+    if !said.starts_with("debug2: load_server_config: filename ") {
+        return None;
+    }
+    let lines = said.lines().filter(|line| line.starts_with("debug2: "));
+    Some(lines.filter_map(|line| Some(line.split_once(": new include ")?.1.to_owned())).collect())
 }
 
 impl Effective {
     /// All values of a keyword, which is written in small letters.
     pub fn values<'a>(&'a self, keyword: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0
+        self.settings
             .lines()
             .filter_map(move |line| line.split_once(' ').filter(|(word, _)| *word == keyword))
             .map(|(_, rest)| rest.trim())
@@ -102,6 +148,35 @@ impl Effective {
             found: if found.is_empty() { "nothing".to_owned() } else { escape(found.as_bytes(), 256) },
             wanted: wanted.display().to_string(),
         })
+    }
+
+    /// Whether an Include line names our file, be it there yet or not: the settings alone might stand elsewhere. Nothing is refused on a guess.
+    /// # Errors
+    /// [`SshdError::NotIncluded`]
+    pub fn demand_include(&self, file: &Path) -> Result<(), SshdError> {
+        match &self.includes {
+            Some(patterns) if !patterns.iter().any(|pattern| names(pattern, file)) => Err(SshdError::NotIncluded {
+                file: file.into(),
+                folder: file.parent().unwrap_or(Path::new("/")).into(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether what runs goes by the configuration that was looked at.
+    /// # Errors
+    /// [`SshdError::OtherConfig`]: none of those that would be reloaded does.
+    pub fn demand_own_config(&self) -> Result<(), SshdError> {
+        let (ours, others) = self.look();
+        let sshds = if ours.is_empty() { others } else { ours };
+        let elsewhere = |sshd: &Sshd| Some((sshd.pid, sshd.own_config().filter(|file| !is_same(file, CONFIG))?));
+        let found: Option<Vec<(u32, PathBuf)>> = sshds.iter().map(elsewhere).collect();
+        match found.unwrap_or_default().into_iter().next() {
+            Some((pid, file)) => {
+                Err(SshdError::OtherConfig { pid, file: escape(file.as_os_str().as_encoded_bytes(), 256) })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Has each running sshd of this configuration read it and its certificates anew, and waits until it listens again. False: none runs (one that is started for each connection needs nothing).
@@ -177,6 +252,31 @@ impl Effective {
     }
 }
 
+fn is_same(file: &Path, other: &str) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    real(file) == real(Path::new(other))
+}
+
+/// Whether a pattern of an Include line, as glob(7), fits this file. One with what is not looked at here (`[`, `\`) may.
+fn names(pattern: &str, file: &Path) -> bool {
+    let file = file.to_string_lossy();
+    let parts = |path: &str| path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let (patterns, file) = (parts(pattern), parts(&file));
+    let fits = |(pattern, name): (&String, &String)| fits(pattern.as_bytes(), name.as_bytes());
+    pattern.contains(['[', '\\']) || (patterns.len() == file.len() && patterns.iter().zip(&file).all(fits))
+}
+
+/// `*` and `?` in the name of one file.
+fn fits(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern.split_first(), name.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) => (0..=name.len()).any(|at| fits(rest, name.get(at..).unwrap_or_default())),
+        (Some((b'?', pattern)), Some((_, name))) => fits(pattern, name),
+        (Some((one, pattern)), Some((other, name))) => one == other && fits(pattern, name),
+        (None, Some(_)) | (Some(_), None) => false,
+    }
+}
+
 /// What tells that a file was written anew. `None`: it is not there.
 fn written(file: &Path) -> Option<(u64, i64, i64)> {
     std::fs::metadata(file).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec()))
@@ -192,11 +292,53 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
 
+    fn of(settings: &str) -> Effective {
+        Effective { settings: settings.into(), includes: None }
+    }
+
+    const DROP_IN: &str = "/etc/ssh/sshd_config.d/ussh-host.conf";
+
+    #[test]
+    fn a_file_that_no_include_line_names_is_not_read() {
+        let of = |said: &str| Effective { settings: String::new(), includes: includes(said) };
+        // OpenSSH 9.2 and 10.0.
+        let said = "debug2: load_server_config: filename /etc/ssh/sshd_config\ndebug2: load_server_config: done config len = 167\n\
+                    debug2: parse_server_config_depth: config /etc/ssh/sshd_config len 167\n";
+        let with = |pattern: &str| {
+            let line = format!("debug2: /etc/ssh/sshd_config line 2: new include {pattern}\n");
+            let none = format!("debug2: /etc/ssh/sshd_config line 2: no match for {pattern}\n");
+            of(&format!("{said}{line}{none}")).demand_include(Path::new(DROP_IN))
+        };
+        for pattern in [
+            "/etc/ssh/sshd_config.d/*.conf",
+            DROP_IN,
+            "/etc/ssh/sshd_config.d/*",
+            "/etc/ssh/*.d/ussh-????.conf",
+            "/etc/ssh/sshd_config.d//[a-z]*.conf",
+        ] {
+            with(pattern).unwrap();
+        }
+        for pattern in
+            ["/etc/ssh/sshd_config.d/50-*.conf", "/etc/ssh/*.conf", "/etc/ssh/sshd_config.d", "/etc/ssh/x.d/*.conf"]
+        {
+            assert!(matches!(with(pattern), Err(SshdError::NotIncluded { .. })), "{pattern}");
+        }
+        let error = of(said).demand_include(Path::new(DROP_IN)).unwrap_err().to_string();
+        assert!(
+            error
+                .contains("needs the line `Include /etc/ssh/sshd_config.d/*.conf`, at the top of /etc/ssh/sshd_config"),
+            "{error}"
+        );
+        // Words that are not known tell nothing.
+        for said in ["", "debug2: /etc/ssh/sshd_config line 2: new include /x\n", "debug3: other words\n"] {
+            of(said).demand_include(Path::new(DROP_IN)).unwrap();
+        }
+    }
+
     #[test]
     fn what_sshd_goes_by_is_compared_with_what_was_written() {
-        let effective = Effective(
-            "port 22\nhostcertificate /a-cert.pub\nhostcertificate /b-cert.pub\ntrustedusercakeys none\n".into(),
-        );
+        let effective =
+            of("port 22\nhostcertificate /a-cert.pub\nhostcertificate /b-cert.pub\ntrustedusercakeys none\n");
         let file = Path::new("/etc/ssh/sshd_config.d/x.conf");
         effective.demand(file, "hostcertificate", Path::new("/b-cert.pub")).unwrap();
         for (keyword, said) in [
@@ -215,7 +357,7 @@ mod tests {
         assert!(running(&file).is_none());
         std::fs::write(&file, format!("{}\n", std::process::id())).unwrap();
         assert!(running(&file).is_none(), "a test is no sshd");
-        let effective = Effective(format!("pidfile {}\n", file.display()));
+        let effective = of(&format!("pidfile {}\n", file.display()));
         assert!(!effective.reload().unwrap());
     }
 }

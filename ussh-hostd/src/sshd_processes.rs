@@ -10,6 +10,9 @@ use ussh_os::process::{ProcessHandle, Stat};
 /// `st` of a socket that listens (include/net/tcp_states.h).
 const TCP_LISTEN: &str = "0A";
 
+/// Options of sshd that have a value (sshd.c, main, getopt).
+const WITH_VALUE: [char; 11] = ['C', 'E', 'b', 'c', 'f', 'g', 'h', 'k', 'o', 'p', 'u'];
+
 /// A socket that listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Socket {
@@ -35,6 +38,11 @@ impl Sshd {
         let start_time = Stat::of(pid).ok()?.start_time;
         let handle = ProcessHandle::open(pid, start_time).ok()?;
         is_sshd(pid).then_some(Sshd { pid, start_time, handle })
+    }
+
+    /// The configuration file that it was started with by `-f`. `None`: its default one, or it has gone.
+    pub fn own_config(&self) -> Option<PathBuf> {
+        option_f(&std::fs::read(format!("/proc/{}/cmdline", self.pid)).ok()?).map(PathBuf::from)
     }
 
     /// Where it listens.
@@ -85,6 +93,26 @@ fn is_for_one(command_line: &[u8]) -> bool {
     (has_title && !is_listener) || (!has_title && words.any(|word| word == b"-i"))
 }
 
+/// The value of `-f` on its command line, which its title repeats (sshd.c, prepare_proctitle).
+fn option_f(command_line: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(command_line);
+    let words: Vec<&str> = match text.strip_prefix("sshd: ") {
+        Some(title) => title.split(" [listener]").next()?.split(' ').collect(),
+        None => text.split('\0').collect(),
+    };
+    let mut words = words.into_iter().skip(1);
+    let mut found = None;
+    while let Some(word) = words.next() {
+        let Some(letters) = word.strip_prefix('-') else { break };
+        let Some(at) = letters.find(WITH_VALUE) else { continue };
+        let (letter, rest) = letters.split_at(at).1.split_at(1);
+        let value = if rest.is_empty() { words.next() } else { Some(rest) };
+        // Of several the last one holds (sshd.c, main).
+        found = if letter == "f" { value } else { found };
+    }
+    found.map(str::to_owned)
+}
+
 /// Every TCP socket that listens in this network namespace.
 fn listening() -> io::Result<Vec<Socket>> {
     let mut text = read_to_string("/proc/net/tcp")?;
@@ -116,6 +144,23 @@ mod tests {
         assert_eq!(socket(line), Some(Socket { inode: 4711, port: 22 }));
         assert_eq!(socket(&line.replace(" 0A ", " 01 ")), None);
         assert_eq!(socket("  sl  local_address rem_address   st tx_queue"), None);
+    }
+
+    #[test]
+    fn the_configuration_file_of_a_command_line_is_found_in_all_its_spellings() {
+        for (command_line, file) in [
+            ("/usr/sbin/sshd\0-D\0", None),
+            ("sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups\0", None),
+            ("sshd: /usr/sbin/sshd -D -f /x [listener] 0 of 10-100 startups\0", Some("/x")),
+            ("/usr/sbin/sshd\0-D\0-f\0/x\0-o\0PidFile=/p\0", Some("/x")),
+            ("/usr/sbin/sshd\0-Df/x\0", Some("/x")),
+            ("/usr/sbin/sshd\0-f/x\0-f\0/y\0", Some("/y")),
+            // A value of another option.
+            ("/usr/sbin/sshd\0-o\0-f\0-D\0", None),
+            ("/usr/sbin/sshd\0-p2222\0-ef\0/x\0", Some("/x")),
+        ] {
+            assert_eq!(option_f(command_line.as_bytes()).as_deref(), file, "{command_line}");
+        }
     }
 
     #[test]

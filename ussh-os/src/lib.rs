@@ -10,6 +10,7 @@ pub mod cgroup;
 mod connecting_child;
 pub mod detached;
 pub mod file_size;
+pub mod hidden_line;
 pub mod interrupt;
 pub mod locked;
 pub mod notify;

@@ -39,7 +39,7 @@ complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "status" -d 'S
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand run" -l config -d 'Configuration file [default: /etc/ussh/hostd.toml, or the defaults if it is missing]' -r -F
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand enroll" -l port -d 'Its SSH port' -r
-complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand enroll" -l token-file -d 'File with the token [default: asked for, or read from standard input; never an argument, which everybody could read]' -r -F
+complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand enroll" -l token-file -d 'File with the token [default: asked for (and not shown), or read from standard input; never an argument, which everybody could read]' -r -F
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand enroll" -l name -d 'A name that the token must be for; may be repeated' -r
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand enroll" -l key -d 'Private host key to get a certificate for; may be repeated [default: /etc/ssh/ssh_host_ed25519_key and _ecdsa_key]' -r -F
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand enroll" -l known-hosts -d 'Know the CA by this known_hosts file and not by the token (OpenSSH before 8.5)' -r -F

@@ -144,6 +144,14 @@ fn a_ca_with_encrypted_keys_asks_at_its_start_and_never_again() {
     assert!(terminal.transcript().contains("wrong passphrase"), "{}", terminal.transcript());
     assert!(!terminal.transcript().contains("sesame"), "it is not echoed: {}", terminal.transcript());
 
+    // Somebody who presses Ctrl-C; stty names what is not as usual.
+    let script = format!("trap : INT; usshca --dir {CA_DIR} serve; echo it was $?; stty; echo done");
+    let terminal = ca.command(["sh", "-c", &script]).terminal().unwrap();
+    terminal.expect("Passphrase of the CA's keys (user_ca): ", SOON).unwrap();
+    terminal.send("open\x03").unwrap();
+    let seen = terminal.expect("done", SOON).unwrap();
+    assert!(seen.contains("it was 130\nspeed ") && !seen.contains("-echo"), "{seen}");
+
     let terminal = ca.command(["usshca", "--dir", CA_DIR, "serve"]).terminal().unwrap();
     terminal.expect("Passphrase of the CA's keys (user_ca): ", SOON).unwrap();
     terminal.send("open sesame\n").unwrap();

@@ -1,12 +1,12 @@
 //! Passphrases for CA keys that are encrypted: from a descriptor, from systemd's credentials, or from whoever sits at the terminal. They are handed to each signer, and wiped at the end.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, RawFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+use ussh_os::hidden_line;
 use ussh_os::locked::{Locked, scrub_stack};
 use ussh_os::process;
 use usshca_ipc::signer::Secret;
@@ -201,27 +201,9 @@ fn lines(file: File) -> io::Result<Vec<Secret>> {
 
 /// At the controlling terminal, whatever standard input is; not echoed. NotFound: there is none.
 fn ask(prompt: &str) -> io::Result<Secret> {
-    let mut terminal =
-        OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(|_| io::ErrorKind::NotFound)?;
-    let before = tcgetattr(&terminal)?;
-    let mut quiet = before.clone();
-    quiet.local_flags.remove(LocalFlags::ECHO);
-    tcsetattr(&terminal, SetArg::TCSAFLUSH, &quiet)?;
-    let answer = terminal.write_all(prompt.as_bytes()).and_then(|()| read_line(&terminal));
-    let restored = tcsetattr(&terminal, SetArg::TCSAFLUSH, &before);
-    // Nothing can be done about a terminal that has gone.
-    let _ = terminal.write_all(b"\n");
-    restored?;
-    answer
-}
-
-fn read_line(terminal: &File) -> io::Result<Secret> {
-    let mut text = Zeroizing::new(String::with_capacity(MAX_TEXT));
-    let limit = u64::try_from(MAX_TEXT).unwrap_or(u64::MAX);
-    if BufReader::with_capacity(1, terminal).take(limit).read_line(&mut text)? == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(Secret(text.trim_end_matches(['\n', '\r']).to_owned()))
+    let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(|_| io::ErrorKind::NotFound)?;
+    let mut text = hidden_line::ask(&terminal, &mut &terminal, prompt)?;
+    Ok(Secret(std::mem::take(&mut *text)))
 }
 
 #[cfg(test)]

@@ -28,8 +28,24 @@ const ED25519: &str = "/etc/ssh/ssh_host_ed25519_key";
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
     let hosts = [
-        "new1", "new2", "new3", "new4", "new5", "new6", "new7", "new8", "new9", "new10", "back", "twin", "cut1",
-        "cut2", "cut3",
+        "new1",
+        "new2",
+        "new3",
+        "new4",
+        "new5",
+        "new6",
+        "new7",
+        "new8",
+        "new9",
+        "new10",
+        "typed",
+        "halved",
+        "elsewhere",
+        "back",
+        "twin",
+        "cut1",
+        "cut2",
+        "cut3",
     ];
     let hosts = hosts.map(str::to_owned).into_iter().chain((1..=9).map(|n| format!("glass{n}")));
     let plan = WorldPlan::new("enrolled")
@@ -37,6 +53,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         .installed_on("new13", trixie_root().unwrap())
         .installed_on("new14", trixie_root().unwrap())
         .installed_on("new15", trixie_root().unwrap())
+        .installed_on("new16", trixie_root().unwrap())
         .installed_on("glass13", trixie_root().unwrap());
     hosts.fold(plan, |plan, host| plan.installed(&host)).start().unwrap()
 });
@@ -173,6 +190,46 @@ fn keys_that_are_named_are_taken_and_those_that_are_not_there_are_made() {
     assert!(shown.contains("ssh-ed25519-cert-v01@openssh.com"), "{shown}");
     let made = host.script("stat -c %a /etc/own/made /etc/own/made.pub").unwrap().stdout;
     assert_eq!(made, "600\n644\n");
+}
+
+#[test]
+fn a_token_that_is_typed_is_not_shown_and_the_terminal_is_what_it_was_also_after_ctrl_c() {
+    let _watch = WORLD.lab().watch();
+    let host = prepare("typed");
+    let script = "trap : INT; ussh-hostd enroll ca; echo it was $?; stty; echo done";
+    for (typed, code) in [("hunter2\n", 64), ("hunter2\x03", 130)] {
+        let terminal = host.command(["sh", "-c", script]).terminal().unwrap();
+        terminal.expect("Token: ", SOON).unwrap();
+        terminal.send(typed).unwrap();
+        terminal.expect(&format!("it was {code}\r\n"), SOON).unwrap();
+        terminal.expect("done", SOON).unwrap();
+        terminal.expect_exit(SOON).unwrap();
+        let shown = terminal.transcript();
+        assert!(!shown.contains("hunter2"), "{shown}");
+        // stty names what is not as usual.
+        assert!(shown.contains("speed ") && !shown.contains("-echo"), "{shown}");
+    }
+    let said = token("typed");
+    let terminal = host.command(["ussh-hostd", "enroll", "ca"]).terminal().unwrap();
+    terminal.expect("Token: ", SOON).unwrap();
+    terminal.send(&said).unwrap();
+    terminal.expect("enrolled as typed", SOON).unwrap();
+    assert!(terminal.expect_exit(SOON).unwrap().success());
+    assert!(!terminal.transcript().contains(said.trim()), "{}", terminal.transcript());
+}
+
+#[test]
+fn a_public_half_that_is_missing_is_written_and_the_host_is_good() {
+    let _watch = WORLD.lab().watch();
+    let host = prepare("halved");
+    host.script("rm /etc/ssh/ssh_host_*_key.pub").unwrap();
+    enroll(&host, "", &token("halved")).ok().unwrap();
+    let halves = "for key in ed25519 ecdsa; do ssh-keygen -l -f /etc/ssh/ssh_host_${key}_key.pub; ssh-keygen -y -f /etc/ssh/ssh_host_${key}_key | ssh-keygen -l -f -; done | cut -d' ' -f2";
+    let said = host.script(halves).unwrap().stdout;
+    let digests: Vec<&str> = said.lines().collect();
+    assert_eq!((digests[0], digests[2]), (digests[1], digests[3]), "{said}");
+    hostd(&host, "sync").ok().unwrap();
+    assert_eq!(hostd(&host, "check").ok().unwrap().stdout, "good\n");
 }
 
 /// Our `session` line in sshd's PAM stack.
