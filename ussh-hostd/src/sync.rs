@@ -23,7 +23,7 @@ use crate::config::{Config, DEFAULT_PATH, Source, SyncConfig};
 use crate::cut_short;
 use crate::enrolment::{Enrolment, EnrolmentError};
 use crate::glass::with_pinned;
-use crate::pinned::{FeedPin, PinnedError};
+use crate::pinned::{FeedPin, PinnedError, freshness};
 use crate::place::journal::JournalError;
 use crate::place::{self, NewFile, PlaceError};
 use crate::revoked_here::{HereError, RevokedHere, oldest};
@@ -293,10 +293,10 @@ fn take(
         });
     }
     let mut outcome = install(vec![after.file(&config.state)?], checked)?;
-    let manifest = feed.manifest();
-    let left = manifest.valid_until.saturating_sub(SystemClock.now().0);
-    let good = crate::report::span(std::time::Duration::from_secs(left));
-    outcome.lines.insert(0, format!("feed of {}: version {}, good for another {good}", manifest.ca, manifest.version));
+    if let Some(last) = &after.last {
+        let good = freshness(last.stale_from(sync), SystemClock.now());
+        outcome.lines.insert(0, format!("feed of {}: version {}, {good}", last.ca, last.version));
+    }
     if pin.key != after.key {
         outcome
             .lines
