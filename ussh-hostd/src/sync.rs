@@ -252,6 +252,7 @@ fn take_feed(
         if file.target == config.ca_file {
             check_pinned(pinned, &TrustedCas::parse(&file.data), None)?;
             file.data = with_pinned(&file.data, pinned);
+            file.what += &and_pinned(pinned);
         } else if let Ok(list) = RevokedKeys::parse(&file.data) {
             check_pinned(pinned, &TrustedCas::default(), Some(&list))?;
             file.data = with_here(&file.data, here)?;
@@ -281,7 +282,7 @@ fn take(
         Checked {
             target: config.ca_file.clone(),
             data: with_pinned(feed.user_ca(), pinned),
-            what: count(feed.cas().keys().len(), "CA key", "CA keys"),
+            what: count(feed.cas().keys().len(), "CA key", "CA keys") + &and_pinned(pinned),
         },
     ];
     if let Some(target) = &sync.known_hosts {
@@ -304,6 +305,11 @@ fn take(
         outcome.changed = true;
     }
     Ok(outcome)
+}
+
+/// What stands in the CA file beside the feed's keys.
+fn and_pinned(pinned: &[PublicKey]) -> String {
+    if pinned.is_empty() { String::new() } else { format!(" and {} for break-glass", pinned.len()) }
 }
 
 fn with_here(krl: &[u8], here: Option<&RevokedHere>) -> Result<Vec<u8>, SyncError> {
