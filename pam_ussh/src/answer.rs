@@ -452,6 +452,7 @@ mod tests {
             Denial::AgentUnreachable("x".into()),
             Denial::Interrupted,
             Unbound::NoLogin("x".into()).into(),
+            Unbound::NotRecorded("x".into(), sshd()).into(),
             Unbound::WithoutCertificate(sshd()).into(),
             Unbound::OtherAgent { path: "/x".into(), monitor: sshd(), why: NotCarried::NotSeen }.into(),
             Denial::NoCertificate,

@@ -17,7 +17,7 @@ use ussh_core::trusted_file::{TrustedFileError, demand_trusted_folder};
 use ussh_core::verdict::VerifiedCertificate;
 use ussh_os::agent_socket::Peer;
 use ussh_os::process_tree::{HeldProcess, NoAncestors, ProcessId, find_ancestor, shares_pid_namespace};
-use ussh_os::sshd_connection::{NotCarried, carrier_of};
+use ussh_os::sshd_connection::{NotCarried, carrier_of, looks_like_monitor};
 
 use crate::answer::Denial;
 use crate::caller::shown;
@@ -39,6 +39,11 @@ pub enum Unbound {
     /// No process above this one has a record: its login has ended, or it has left it, or there was none.
     #[error("this process descends from no live login that is recorded: {0}")]
     NoLogin(String),
+    /// It is of a connection, which has no record, nor has any that came after it: nobody writes them.
+    #[error(
+        "this process descends from no live login that is recorded: {0}; {1} is the sshd of a connection that is not: is our session line in sshd's stack (`pam-ussh-check --stack /etc/pam.d/*`)?"
+    )]
+    NotRecorded(String, ProcessId),
     /// sudo to another account, and sudo there.
     #[error("the login that this process descends from ({0}) is of uid {1}")]
     OtherUser(ProcessId, u32),
@@ -69,6 +74,9 @@ impl Unbound {
         match self {
             Unbound::NoLogin(_) | Unbound::OtherUser(..) | Unbound::Ended(_) => {
                 "This shell does not belong to a login that is known: open a new one (ssh -A, ussh) and run this there, outside of an older tmux or screen."
+            }
+            Unbound::NotRecorded(..) => {
+                "This host keeps no record of its logins, and this needs one: please tell its administrator (pam-ussh-check --stack /etc/pam.d/* says what is missing)."
             }
             Unbound::WithoutCertificate(_) | Unbound::Nameless(_) => {
                 "This login was made without a certificate of yours: open a new one with \"ussh\", or \"ssh -A\", and run this there."
@@ -131,7 +139,7 @@ impl Login {
             Err(error) => Err(NotFound::Record(above, error)),
         });
         let (monitor, record) = found?.ok_or_else(|| {
-            Unbound::NoLogin("none of the processes above it is the sshd of a recorded connection".into())
+            no_login(spool, "none of the processes above it is the sshd of a recorded connection".into())
         })?;
         Login::of_record(monitor, &record, uid)
     }
@@ -253,11 +261,20 @@ impl From<Unbound> for Denial {
     }
 }
 
+/// No record was found. Where this is a login all the same, and none that came later has one, a new one would be no better.
+fn no_login(spool: &Path, why: String) -> Unbound {
+    let sshd = find_ancestor(|above| Ok::<_, NoAncestors>(looks_like_monitor(above.pid).then_some(())));
+    match sshd {
+        Ok(Some((sshd, ()))) if !records::is_any_newer(spool, sshd) => Unbound::NotRecorded(why, sshd),
+        _ => Unbound::NoLogin(why),
+    }
+}
+
 /// Records are root's word only where nobody else can put one.
 fn demand_spool(spool: &Path) -> Result<(), Denial> {
     demand_trusted_folder(spool).map_err(|error| {
         if matches!(&error, TrustedFileError::Io { source, .. } if source.kind() == ErrorKind::NotFound) {
-            return Unbound::NoLogin(format!("no connection is recorded in {}", spool.display())).into();
+            return no_login(spool, format!("no connection is recorded in {}", spool.display())).into();
         }
         Denial::Unavailable(format!("records: {error}"))
     })

@@ -41,6 +41,12 @@ pub fn are_several(spool: &Path) -> bool {
     names(spool).is_ok_and(|names| names.filter(|name| matches!(name, Ok(Some(_)))).take(2).count() == 2)
 }
 
+/// Whether a connection is recorded that was opened after this one, and lives.
+pub fn is_any_newer(spool: &Path, monitor: ProcessId) -> bool {
+    let newer = |other: ProcessId| other.start_time > monitor.start_time && other.lives();
+    names(spool).is_ok_and(|mut names| names.any(|name| matches!(name, Ok(Some(other)) if newer(other))))
+}
+
 /// The connections of one uid, where all are one person's.
 #[derive(Debug, PartialEq, Eq)]
 pub struct OnePerson {

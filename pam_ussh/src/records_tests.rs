@@ -145,3 +145,20 @@ fn several_sessions_are_seen_without_reading_them() {
         assert_eq!(are_several(&folder.spool()), several, "{name}");
     }
 }
+
+#[test]
+fn only_a_living_connection_that_was_opened_later_is_newer() {
+    if !is_root() {
+        return;
+    }
+    let folder = Folder::new();
+    let me = ProcessId::of(std::process::id()).unwrap();
+    assert!(!is_any_newer(&folder.spool(), me), "no spool");
+    let (sleepers, ids) = Sleepers::start(1);
+    let first = ProcessId { start_time: ids[0].start_time - 1, ..ids[0] };
+    session(ids[0], "alice", 1).write(&folder.spool()).unwrap();
+    assert!(is_any_newer(&folder.spool(), first));
+    assert!(!is_any_newer(&folder.spool(), ids[0]), "its own is none");
+    drop(sleepers);
+    assert!(!is_any_newer(&folder.spool(), first), "it has ended");
+}

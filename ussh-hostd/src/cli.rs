@@ -28,6 +28,9 @@ const UNAVAILABLE: u8 = 69;
 const NO_PERMISSION: u8 = 77;
 const CONFIG: u8 = 78;
 
+/// What `check` says of it.
+const NO_DAEMON: &str = "the daemon does not run: no session ends with its certificate, and nothing is renewed or fetched, until it is started (`systemctl start ussh-hostd`, or `ussh-hostd run`)";
+
 /// Keeps every SSH session on this host only as long as its certificate is good.
 ///
 /// A session that was opened with a user certificate lives until that certificate runs out. Shortly before, its own forwarded agent is asked for a newer certificate
@@ -52,7 +55,7 @@ struct Cli {
     verb: Verb,
 }
 
-const EXIT_STATUS: &str = "Exit status: 0 done; 1 failed, or (check, status) something is wrong; 64 wrong use; 69 the daemon does not run (status); 77 not run by root; 78 the configuration is not valid.
+const EXIT_STATUS: &str = "Exit status: 0 done; 1 failed, or (check, status) something is wrong; 64 wrong use; 69 the daemon does not run (status; check, where nothing else is wrong); 77 not run by root; 78 the configuration is not valid.
 
 Files: /etc/ussh/hostd.toml   configuration (TOML; unknown keys are refused)
          ca_file               trusted CA keys [\"/etc/ssh/trusted_user_ca\"]
@@ -132,7 +135,9 @@ enum Verb {
         #[arg(value_name = "PID", allow_hyphen_values = true, value_parser = end::parse_name)]
         id: String,
     },
-    /// Say whether the configuration is valid and what it names can be used, and what somebody must hear of: certificates of this host that run out, a stale feed
+    /// Say whether the configuration is valid and what it names can be used, and what somebody must hear of: certificates of this host that run out, a stale feed, a daemon that does not run
+    ///
+    /// For monitoring, and before the daemon is started: where that it does not run is all that is wrong, the exit status is 69 and not 1. A daemon is missed on a host that is enrolled, has a configuration file, or records logins (the spool is there).
     Check,
     /// Say how things stand: the daemon, this host's certificates, the CA keys, the revocation list, the feed
     Status {
@@ -240,7 +245,7 @@ pub fn main() -> ExitCode {
             Ok(said) => print(&(said + "\n")),
             Err(e) => fail(FAILED, &e.to_string()),
         },
-        Verb::Check => check(&config),
+        Verb::Check => check(&config, path.is_some() || Path::new(DEFAULT_PATH).exists()),
         Verb::Status { format, metrics } => status(&config, format, metrics),
     }
 }
@@ -400,10 +405,18 @@ fn sessions(config: &Config, format: Format) -> ExitCode {
     }
 }
 
-fn check(config: &Config) -> ExitCode {
+/// `is_configured`: a configuration file was read.
+fn check(config: &Config, is_configured: bool) -> ExitCode {
     let mut problems = unusable::problems(config);
     problems.extend(show::problems(config, SystemClock.now()));
-    if problems.is_empty() { print("good\n") } else { fail(FAILED, &problems.join("\nussh-hostd: ")) }
+    match (problems.is_empty(), show::lacks_daemon(config, is_configured)) {
+        (true, false) => print("good\n"),
+        (true, true) => fail(UNAVAILABLE, &format!("{NO_DAEMON}; all else is good")),
+        (false, is_missing) => {
+            problems.extend(is_missing.then(|| NO_DAEMON.to_owned()));
+            fail(FAILED, &problems.join("\nussh-hostd: "))
+        }
+    }
 }
 
 fn status(config: &Config, format: Format, metrics: bool) -> ExitCode {

@@ -52,7 +52,7 @@ pub struct FeedRow {
     pub version: u64,
     /// Seconds since the epoch.
     pub generated: u64,
-    /// Seconds since the epoch, exclusive.
+    /// When it is stale: at its own end, or at the age that the configuration gives it, whichever is sooner. Seconds since the epoch, exclusive.
     pub valid_until: u64,
     /// The pinned key's fingerprint.
     pub feed_key: String,
@@ -185,7 +185,7 @@ impl Health {
             ca: last.ca.clone(),
             version: last.version,
             generated: last.generated,
-            valid_until: last.valid_until,
+            valid_until: last.stale_from(&policy).0,
             feed_key: pin.key.fingerprint(),
         });
         let renews = enrolment.is_ok();

@@ -117,6 +117,16 @@ impl FeedPin {
     }
 }
 
+/// How long a feed is good for yet, or since when it is stale.
+pub fn freshness(stale_from: UnixTime, now: UnixTime) -> String {
+    let between = |from: UnixTime, to: UnixTime| span(Duration::from_secs(to.0.saturating_sub(from.0)));
+    if now < stale_from {
+        format!("good for another {}", between(now, stale_from))
+    } else {
+        format!("stale since {}", between(stale_from, now))
+    }
+}
+
 impl Last {
     /// From when on it is stale.
     pub fn stale_from(&self, sync: &SyncConfig) -> UnixTime {

@@ -11,8 +11,10 @@ use ussh_core::trusted_file::TrustedFileError;
 use ussh_os::process;
 
 use crate::cell::Cell;
-use crate::config::Config;
+use crate::config::{AtEnd, Config};
+use crate::enrolment::{Enrolment, EnrolmentError};
 use crate::health::{self, FeedRow, Health, HostCertificateRow};
+use crate::pinned::freshness;
 use crate::report::span;
 use crate::spool::{ConnectionId, Found, Spool};
 use crate::trust::{Trust, TrustError};
@@ -40,6 +42,8 @@ pub struct SessionRow {
     pub break_glass: bool,
     /// When it ends whatever becomes of certificates, seconds since the epoch; `None`: it has no such limit.
     pub limit: Option<u64>,
+    /// When what `at_end` says comes (its certificate's end, and `end_after_seconds`), or its limit if that is sooner, seconds since the epoch; `None`: nothing comes by itself, or no more.
+    pub ends: Option<u64>,
     /// What is known of it.
     pub state: State,
 }
@@ -141,6 +145,7 @@ fn row(
         certificate: None,
         break_glass: false,
         limit: None,
+        ends: None,
         state: State::Unreadable,
     };
     let record = match spool.read(id, boot_id) {
@@ -155,6 +160,7 @@ fn row(
         row.state = State::NoCertificate;
         let end = |limit: Duration| record.opened.0.saturating_add(limit.as_secs());
         row.limit = config.without_certificate_limit.map(end);
+        row.ends = row.limit;
         return Some(row);
     };
     let Ok(login) = Certificate::from_openssh(line) else {
@@ -178,7 +184,19 @@ fn row(
         valid_before: (current.valid_before() != UnixTime::FOREVER).then_some(current.valid_before().0),
         renewed: current != login,
     });
+    let by_certificate = end_by_certificate(current.valid_before(), row.state, config, now);
+    row.ends = [by_certificate, row.limit].into_iter().flatten().min();
     Some(row)
+}
+
+/// When what `at_end` says comes; `None`: never, or it has come and the session is still there.
+fn end_by_certificate(valid_before: UnixTime, state: State, config: &Config, now: UnixTime) -> Option<u64> {
+    if valid_before == UnixTime::FOREVER {
+        return None;
+    }
+    let end = valid_before.0.saturating_add(config.timing.end_after.as_secs());
+    let goes_on = state == State::Frozen || (config.timing.at_end == AtEnd::Warn && end <= now.0);
+    (!goes_on).then_some(end)
 }
 
 /// Of a session whose certificate nothing speaks against but time. What stands still does so whatever the clock says: that may have been set meanwhile.
@@ -212,20 +230,20 @@ pub fn table(rows: &[SessionRow], now: UnixTime) -> String {
 
 fn cells(row: &SessionRow, now: UnixTime) -> [String; 6] {
     let or_dash = |cell: &Option<String>| cell.clone().filter(|c| !c.is_empty()).unwrap_or_else(|| "-".into());
-    let end = row.certificate.as_ref().and_then(|c| c.valid_before).into_iter().chain(row.limit).min();
-    let left = end.map(|end| span(Duration::from_secs(end.saturating_sub(now.0))));
+    let left = row.ends.map(|end| span(Duration::from_secs(end.saturating_sub(now.0))));
     let (certificate, ends) = match &row.certificate {
         Some(c) => {
             let renewed = if c.renewed { ", renewed" } else { "" };
             let kind = if row.break_glass { ", break-glass" } else { "" };
-            (format!("{} (serial {}{renewed}{kind})", c.key_id, c.serial), left.unwrap_or_else(|| "never".into()))
+            let no_end = if c.valid_before.is_some() { "-" } else { "never" };
+            (format!("{} (serial {}{renewed}{kind})", c.key_id, c.serial), left.unwrap_or_else(|| no_end.into()))
         }
         None => ("-".into(), left.unwrap_or_else(|| "-".into())),
     };
     let state = match row.state {
         State::Live => "live",
         State::Frozen => "frozen",
-        State::Expired => "expired",
+        State::Expired => "certificate expired",
         State::Refused => "refused",
         State::Unjudged => "not judged",
         State::NoCertificate => "no certificate",
@@ -243,6 +261,8 @@ pub struct Status {
     pub host: Option<String>,
     /// CA keys in force.
     pub ca_keys: Option<usize>,
+    /// Fingerprints of those of them that are for break-glass.
+    pub break_glass_ca_keys: Vec<String>,
     /// Of the KRL; `None`: not a KRL, not usable, or none configured.
     pub krl_version: Option<u64>,
     /// Seconds since the KRL was generated.
@@ -279,6 +299,7 @@ impl Status {
             daemon_problem: daemon_problem(config),
             host: health.host,
             ca_keys: trust.as_ref().ok().map(|t| t.cas().keys().len()),
+            break_glass_ca_keys: trust.as_ref().map(break_glass_keys).unwrap_or_default(),
             krl_version: revoked.and_then(|r| r.version()),
             krl_age_seconds: revoked.and_then(|r| r.generated()).map(|g| now.0.saturating_sub(g.0)),
             feed: health.feed,
@@ -323,7 +344,11 @@ impl Status {
                         "trust      not usable for the daemon, which renews no session, when it looked last: {problem}"
                     )
                 }));
-                lines.push(format!("CA keys    {}", self.ca_keys.unwrap_or(0)));
+                let break_glass = match self.break_glass_ca_keys.as_slice() {
+                    [] => String::new(),
+                    keys => format!(", for break-glass of them {}", keys.join(", ")),
+                };
+                lines.push(format!("CA keys    {}{break_glass}", self.ca_keys.unwrap_or(0)));
                 let age = self.krl_age_seconds.map(|s| span(Duration::from_secs(s)));
                 let krl = self.krl_version.zip(age).map_or_else(
                     || "none (no list, or a plain one)".into(),
@@ -334,17 +359,19 @@ impl Status {
         }
         lines.extend(self.feed.as_ref().map(|feed| {
             format!(
-                "feed       of {}, version {}, good for another {}, key {}",
+                "feed       of {}, version {}, {}, key {}",
                 feed.ca,
                 feed.version,
-                left(feed.valid_until),
+                freshness(UnixTime(feed.valid_until), self.now),
                 feed.feed_key
             )
         }));
         if self.break_glass_waiting > 0 {
             lines.push(format!("break-glass {} uses wait for the hook or the CA", self.break_glass_waiting));
         }
-        lines.extend(self.alarms.iter().map(|alarm| format!("ALARM      {alarm}")));
+        // What stands above is not said again.
+        let alarms = self.alarms.iter().filter(|alarm| self.trust_problem.as_ref() != Some(alarm));
+        lines.extend(alarms.map(|alarm| format!("ALARM      {alarm}")));
         lines.join("\n") + "\n"
     }
 
@@ -375,12 +402,30 @@ impl Status {
         let feed = self.feed.as_ref();
         gauge("feed_version", "Version of the feed that was taken last.", maybe(feed.map(|f| f.version)));
         gauge("feed_generated_seconds", "When that was made, since the epoch.", maybe(feed.map(|f| f.generated)));
-        gauge("feed_valid_until_seconds", "When that is stale, since the epoch.", maybe(feed.map(|f| f.valid_until)));
+        gauge(
+            "feed_valid_until_seconds",
+            "When that is stale, by its own end or by stale_after_seconds, whichever is sooner, since the epoch.",
+            maybe(feed.map(|f| f.valid_until)),
+        );
         let label = |key: &str| format!("{{key=\"{}\"}}", key.replace('\\', "\\\\").replace('"', "\\\""));
         let ends = self.host_certificates.iter().filter_map(|row| Some((label(&row.key), row.valid_before?)));
         gauge("host_certificate_end_seconds", "When a host certificate runs out, since the epoch.", ends.collect());
         text
     }
+}
+
+/// In the file's order.
+fn break_glass_keys(trust: &Trust) -> Vec<String> {
+    let keys = trust.cas().keys().iter().filter(|key| trust.cas().is_break_glass(key));
+    keys.map(|key| key.fingerprint()).collect()
+}
+
+/// Whether a daemon is to run on this host and does not: it is enrolled, has a configuration, or records logins. `is_configured`: a configuration file was read.
+pub fn lacks_daemon(config: &Config, is_configured: bool) -> bool {
+    let is_wanted = || {
+        is_configured || config.spool.exists() || !matches!(Enrolment::read(&config.state), Err(EnrolmentError::None))
+    };
+    daemon_pid(&config.lock_file()).is_none() && is_wanted()
 }
 
 /// The process that wrote the lock, if it is still there.
@@ -428,90 +473,15 @@ pub fn problems(config: &Config, now: UnixTime) -> Vec<String> {
     if ussh_os::process::effective_uid() == 0 {
         problems.extend(revoked_here::problem(config));
     }
-    problems.extend(Health::read(config, now).alarms.into_iter().map(|alarm| alarm.text));
+    for alarm in Health::read(config, now).alarms {
+        // What makes the trusted files useless may be an alarm as well.
+        if !problems.contains(&alarm.text) {
+            problems.push(alarm.text);
+        }
+    }
     problems
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
-    use super::*;
-    use crate::test_support::{Ca, from_now, trusted_folder};
-
-    #[test]
-    fn what_stands_still_is_frozen_whatever_the_clock_says() {
-        for (is_frozen, is_in_time, state) in [
-            (true, false, State::Frozen),
-            (true, true, State::Frozen),
-            (false, true, State::Live),
-            (false, false, State::Expired),
-        ] {
-            assert_eq!(state_of_good(is_frozen, is_in_time), state);
-        }
-    }
-
-    #[test]
-    fn serial_keeps_all_its_digits_in_json() {
-        let cells = CertificateCells { key_id: "alice".into(), serial: u64::MAX, valid_before: None, renewed: false };
-        let json = serde_json::to_value(cells).unwrap();
-        assert_eq!(json["serial"], "18446744073709551615");
-    }
-
-    #[test]
-    fn what_the_daemon_cannot_use_is_told_while_it_runs() {
-        let folder = trusted_folder();
-        let text = format!(
-            "ca_file = '{0}/ca'\nrevoked_keys = 'none'\nspool = '{0}/h/sessions'\nstate = '{0}/state'",
-            folder.path().display()
-        );
-        let config = Config::parse(&text, Path::new("t")).unwrap();
-        std::fs::write(&config.ca_file, Ca::new().line()).unwrap();
-        Spool::new(&config.spool).make().unwrap();
-        trust_note::write(&config.trust_note(), Some("/x: bad ownership")).unwrap();
-        // Left behind by one that was killed.
-        assert_eq!(Status::read(&config, from_now(0)).unwrap().daemon_problem, None);
-        assert_eq!(problems(&config, from_now(0)), [""; 0]);
-
-        let pid = std::process::id();
-        let id = format!("{pid}-{}\n", process::start_time(pid).unwrap());
-        std::fs::write(config.lock_file(), id).unwrap();
-        let status = Status::read(&config, from_now(0)).unwrap();
-        assert_eq!(status.daemon_problem.as_deref(), Some("/x: bad ownership"));
-        assert!(status.text().contains("which renews no session, when it looked last: /x: bad ownership\n"));
-        assert_eq!(
-            problems(&config, from_now(0)),
-            ["good now, but the daemon found when it looked last: /x: bad ownership"]
-        );
-        trust_note::write(&config.trust_note(), None).unwrap();
-        assert_eq!(problems(&config, from_now(0)), [""; 0]);
-    }
-
-    #[test]
-    fn a_host_key_without_a_certificate_has_no_end_and_no_names() {
-        let folder = trusted_folder();
-        let text = format!("spool = '{0}/h/sessions'\nstate = '{0}/state'", folder.path().display());
-        let mut status = Status::read(&Config::parse(&text, Path::new("t")).unwrap(), from_now(0)).unwrap();
-        status.host_certificates =
-            vec![HostCertificateRow { key: "/k".into(), names: vec![], valid_before: None, renewal: Some(0) }];
-        assert!(status.text().contains("host key   /k: no certificate, renewal due\n"), "{}", status.text());
-    }
-
-    #[test]
-    fn missing_file_comes_with_what_fetches_it_and_a_broken_one_without() {
-        let folder = trusted_folder();
-        let text = format!(
-            "ca_file = '{0}/ca'\nrevoked_keys = '{0}/revoked'\nspool = '{0}/h/sessions'\nstate = '{0}/state'",
-            folder.path().display()
-        );
-        let config = Config::parse(&text, Path::new("t")).unwrap();
-        let ca = Ca::new();
-        for (name, data) in [("ca", ca.line().into_bytes()), ("revoked", ca.krl(1, from_now(0), &[]))] {
-            let [problem] = problems(&config, from_now(0)).try_into().unwrap();
-            assert!(problem.contains(name) && problem.ends_with(": run `ussh-hostd sync`"), "{problem}");
-            std::fs::write(folder.path().join(name), data).unwrap();
-        }
-        assert_eq!(problems(&config, from_now(0)), [""; 0]);
-        std::fs::write(folder.path().join("revoked"), "junk").unwrap();
-        assert!(!problems(&config, from_now(0)).concat().contains("sync"));
-    }
-}
+#[path = "show_tests.rs"]
+mod tests;

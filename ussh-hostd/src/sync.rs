@@ -23,7 +23,7 @@ use crate::config::{Config, DEFAULT_PATH, Source, SyncConfig};
 use crate::cut_short;
 use crate::enrolment::{Enrolment, EnrolmentError};
 use crate::glass::with_pinned;
-use crate::pinned::{FeedPin, PinnedError};
+use crate::pinned::{FeedPin, PinnedError, freshness};
 use crate::place::journal::JournalError;
 use crate::place::{self, NewFile, PlaceError};
 use crate::revoked_here::{HereError, RevokedHere, oldest};
@@ -252,6 +252,7 @@ fn take_feed(
         if file.target == config.ca_file {
             check_pinned(pinned, &TrustedCas::parse(&file.data), None)?;
             file.data = with_pinned(&file.data, pinned);
+            file.what += &and_pinned(pinned);
         } else if let Ok(list) = RevokedKeys::parse(&file.data) {
             check_pinned(pinned, &TrustedCas::default(), Some(&list))?;
             file.data = with_here(&file.data, here)?;
@@ -281,7 +282,7 @@ fn take(
         Checked {
             target: config.ca_file.clone(),
             data: with_pinned(feed.user_ca(), pinned),
-            what: count(feed.cas().keys().len(), "CA key", "CA keys"),
+            what: count(feed.cas().keys().len(), "CA key", "CA keys") + &and_pinned(pinned),
         },
     ];
     if let Some(target) = &sync.known_hosts {
@@ -293,10 +294,10 @@ fn take(
         });
     }
     let mut outcome = install(vec![after.file(&config.state)?], checked)?;
-    let manifest = feed.manifest();
-    let left = manifest.valid_until.saturating_sub(SystemClock.now().0);
-    let good = crate::report::span(std::time::Duration::from_secs(left));
-    outcome.lines.insert(0, format!("feed of {}: version {}, good for another {good}", manifest.ca, manifest.version));
+    if let Some(last) = &after.last {
+        let good = freshness(last.stale_from(sync), SystemClock.now());
+        outcome.lines.insert(0, format!("feed of {}: version {}, {good}", last.ca, last.version));
+    }
     if pin.key != after.key {
         outcome
             .lines
@@ -304,6 +305,11 @@ fn take(
         outcome.changed = true;
     }
     Ok(outcome)
+}
+
+/// What stands in the CA file beside the feed's keys.
+fn and_pinned(pinned: &[PublicKey]) -> String {
+    if pinned.is_empty() { String::new() } else { format!(" and {} for break-glass", pinned.len()) }
 }
 
 fn with_here(krl: &[u8], here: Option<&RevokedHere>) -> Result<Vec<u8>, SyncError> {

@@ -353,7 +353,9 @@ fn without_a_source_the_break_glass_ca_is_trusted_all_the_same() {
     assert_eq!(sync(&no_source).unwrap(), Outcome { lines: told.to_vec(), changed: true });
     assert!(TrustedCas::parse(&host.read("ca").unwrap()).is_break_glass(&glass.0.public_key()));
     assert_eq!(sync(&no_source).unwrap(), Outcome { lines: told.to_vec(), changed: false });
-    assert_eq!(sync(&host.config).unwrap().lines.last(), told.last(), "it is named beside a feed's CA keys too");
+    let lines = sync(&host.config).unwrap().lines;
+    assert_eq!(lines.last(), told.last(), "it is named beside a feed's CA keys too");
+    assert!(lines.iter().any(|line| line.ends_with(" (1 CA key and 1 for break-glass)")), "{lines:?}");
 }
 
 #[test]

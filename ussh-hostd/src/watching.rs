@@ -1,8 +1,11 @@
 //! `sessions --watch`: the list again whenever it has changed.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ussh_core::clock::{Clock, SystemClock};
 
 use crate::config::Config;
@@ -35,6 +38,36 @@ pub fn watch(config: &Config, json: bool) -> io::Result<()> {
             }
             before = Some(seen);
         }
-        std::thread::sleep(EVERY);
+        if !is_read_after(EVERY, out.as_fd())? {
+            return Ok(());
+        }
+    }
+}
+
+/// Whether somebody still reads what is written to `out` when so much time has passed; `false` as soon as nobody does.
+fn is_read_after(time: Duration, out: BorrowedFd<'_>) -> io::Result<bool> {
+    // What has no reader any more (a pipe, a terminal that hung up) is told unasked.
+    let mut polled = [PollFd::new(out, PollFlags::empty())];
+    match poll(&mut polled, PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX)) {
+        Ok(told) => Ok(told == 0),
+        Err(Errno::EINTR) => Ok(true),
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn a_pipe_that_nobody_reads_any_more_is_noticed_at_once_and_nothing_else_is() {
+        let (read, write) = io::pipe().unwrap();
+        let (short, long) = (Duration::from_millis(10), Duration::from_secs(600));
+        assert!(is_read_after(short, write.as_fd()).unwrap());
+        let file = tempfile::tempfile().unwrap();
+        assert!(is_read_after(short, file.as_fd()).unwrap());
+        drop(read);
+        assert!(!is_read_after(long, write.as_fd()).unwrap());
     }
 }

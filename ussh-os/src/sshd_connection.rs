@@ -26,6 +26,26 @@ pub fn monitors_of(process: ProcessId) -> Vec<ProcessId> {
     parent.and_then(|parent| ProcessId::of(parent).ok()).into_iter().chain([process]).collect()
 }
 
+/// Whether a process is root's sshd of one connection, by its program's name and by its title (setproctitle in sshd.c and sshd-session.c). It proves nothing: it is for what people are told.
+pub fn looks_like_monitor(pid: u32) -> bool {
+    let Ok(program) = std::fs::read_link(format!("/proc/{pid}/exe")) else { return false };
+    let name = program.file_name().unwrap_or_default().as_bytes();
+    // It was upgraded beneath.
+    let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
+    let is_sshd = name == b"sshd" || name == b"sshd-session";
+    is_sshd && effective_uid_of(pid) == Some(0) && is_title_of_one(&read_title(pid))
+}
+
+fn read_title(pid: u32) -> Vec<u8> {
+    std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()
+}
+
+/// The one that waits for connections has `[listener]` in its title, or, up to OpenSSH 8.1, none.
+fn is_title_of_one(title: &[u8]) -> bool {
+    let is_listener = title.windows(b"[listener]".len()).any(|part| part == b"[listener]");
+    (title.starts_with(b"sshd: ") || title.starts_with(b"sshd-session: ")) && !is_listener
+}
+
 /// A listening Unix socket that a process of the connection holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
@@ -187,6 +207,21 @@ mod tests {
         assert!(looks_like_agent(Path::new("/tmp/ssh-XyzXyzXyz1/agent.77")));
         assert!(looks_like_agent(Path::new("/home/a/.ssh/agent/s.AbC.sshd.dEf")));
         assert!(!looks_like_agent(Path::new("/run/user/1/docker.sock")));
+    }
+
+    #[test]
+    fn one_that_waits_for_connections_is_no_connections() {
+        for (title, said) in [
+            ("sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups\0", false),
+            ("/usr/sbin/sshd\0-D\0", false),
+            ("sshd: alice [priv]\0", true),
+            ("sshd-session: alice [priv]\0", true),
+            ("sshd: root@pts/0\0", true),
+        ] {
+            assert_eq!(is_title_of_one(title.as_bytes()), said, "{title}");
+        }
+        assert!(!looks_like_monitor(std::process::id()), "a test is no sshd");
+        assert!(!looks_like_monitor(u32::MAX));
     }
 
     #[test]

@@ -17,6 +17,7 @@ const OTHER_CA: &str = "/srv/other_ca";
 
 /// What the user reads.
 const NO_LOGIN: &str = "This shell does not belong to a login that is known: open a new one (ssh -A, ussh) and run this there, outside of an older tmux or screen.";
+const NOT_RECORDED: &str = "This host keeps no record of its logins, and this needs one: please tell its administrator (pam-ussh-check --stack /etc/pam.d/* says what is missing).";
 const OTHER_AGENT: &str = "The SSH agent of this shell is not that of its own login: unset SSH_AUTH_SOCK, or open a new login (ssh -A, ussh), and run this there.";
 const NO_CERTIFICATE: &str = "This login was made without a certificate of yours: open a new one with \"ussh\", or \"ssh -A\", and run this there.";
 const NOT_GOOD: &str = "No certificate that is good for this: see \"ssh-add -l\"";
@@ -487,8 +488,15 @@ fn records_that_are_missing_stale_or_others_to_change_are_no_login() {
     let none = "none of the processes above it is the sshd of a recorded connection";
     // The number is another process's by now.
     let start_time = record["start_time"].as_u64().unwrap();
+    // This is a login, and no later one has a record: a new one would be no better, and its user is not sent in circles.
+    with(&|record| record["start_time"] = (start_time - 1).into()).refused(NOT_RECORDED, none);
+    with(&|record| record["boot_id"] = "another".into()).refused(NOT_RECORDED, none);
+    let not_recorded = with(&|record| record["boot_id"] = "another".into());
+    not_recorded.refused(NOT_RECORDED, &format!("; pid {} is the sshd of a connection that is not: ", record["pid"]));
+    let later = Login::new(&agent, "web2");
     with(&|record| record["start_time"] = (start_time - 1).into()).refused(NO_LOGIN, none);
-    with(&|record| record["boot_id"] = "another".into()).refused(NO_LOGIN, none);
+    later.shell.exit().unwrap();
+    wait_until(SOON, "its record to go", || WORLD.session_records("web2", user).unwrap().len() == 1).unwrap();
     with(&|record| record["uid"] = 1.into()).refused(NO_LOGIN, ") is of uid 1");
     with(&|record| record["certificate"] = "ssh-new-cert-v01@openssh.com AAAA".into())
         .refused(NOT_CHECKED, "cannot check: certificate in the record of pid ");
@@ -507,9 +515,45 @@ fn records_that_are_missing_stale_or_others_to_change_are_no_login() {
     web2.run(["mv", SPOOL, "/run/elsewhere"]).unwrap().ok().unwrap();
     let missing = login.run("sudo id -u");
     web2.run(["mv", "/run/elsewhere", SPOOL]).unwrap().ok().unwrap();
-    missing.refused(NO_LOGIN, &format!("no connection is recorded in {SPOOL}"));
+    missing.refused(NOT_RECORDED, &format!("no connection is recorded in {SPOOL}"));
     login.run("sudo id -u").accepted(serial);
     login.control("");
+}
+
+#[test]
+fn who_cannot_have_a_recorded_login_is_not_told_to_open_one() {
+    let plan = WorldPlan::new("unrecorded").without_servers().server("web1").people(2, "admins");
+    let world = plan.server_on("web13", trixie_root().unwrap()).start().unwrap();
+    let _watch = world.lab().watch();
+    for server in ["web1", "web13"] {
+        let host = world.host(server);
+        let line = LINE.replace("both_cas", "trusted_user_ca");
+        world.sudo_pam(server, &format!("{line} bind_session=yes")).unwrap();
+        let stack = host.read_file("/etc/pam.d/sshd").unwrap();
+        let without: Vec<&str> =
+            stack.lines().filter(|line| !(line.starts_with("session") && line.contains("pam_ussh.so"))).collect();
+        assert_eq!(without.len() + 1, stack.lines().count(), "{stack}");
+        host.write_file("/etc/pam.d/sshd", 0o644, without.join("\n") + "\n").unwrap();
+        let agent = world.new_agent(&world.somebody().unwrap()).unwrap();
+        world.forge(&Forgery::of(agent.user())).unwrap().add_to(&agent).unwrap();
+        let log_in = || agent.shell(&format!("ssh -A {server}")).unwrap();
+        let login = log_in();
+        let sudo = |login: &Shell| {
+            let before = world.log_position(server);
+            (login.run("sudo id -u").unwrap(), world.logged_since(server, before).unwrap())
+        };
+        let (told, logged) = sudo(&login);
+        assert_eq!(told.matches(NOT_RECORDED).count(), 1, "{server}: {told}");
+        assert!(!told.lines().any(|line| line == "0"), "{told}");
+        let reason = "is our session line in sshd's stack (`pam-ussh-check --stack /etc/pam.d/*`)?";
+        assert!(logged.contains(reason), "{server}: {logged}");
+        // Once that is mended, a new one is the way.
+        host.write_file("/etc/pam.d/sshd", 0o644, &stack).unwrap();
+        let new = log_in();
+        assert_eq!(sudo(&new).0, "0\n");
+        let (told, _) = sudo(&login);
+        assert_eq!(told.matches(NO_LOGIN).count(), 1, "{server}: {told}");
+    }
 }
 
 #[test]
@@ -570,7 +614,7 @@ fn pam_ussh_check_says_to_a_user_that_only_root_may_read_whose_login_it_is() {
 #[test]
 fn the_manual_knows_what_a_refused_user_reads() {
     let manual = include_str!("../../../docs/trouble.md");
-    for sentence in [NO_LOGIN, OTHER_AGENT, NO_CERTIFICATE] {
+    for sentence in [NO_LOGIN, NOT_RECORDED, OTHER_AGENT, NO_CERTIFICATE] {
         let begins = sentence.split(':').next().unwrap();
         assert!(manual.contains(&format!("| `{begins}` |")), "{begins}");
     }

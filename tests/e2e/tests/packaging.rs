@@ -60,9 +60,14 @@ fn with_examples(name: &str, pam: &[(&str, &str)], more: &str) -> World {
     web1.run(["visudo", "-c"]).unwrap().ok().unwrap();
     web1.write_file("/etc/ussh/hostd.toml", 0o644, example("ussh/hostd.toml")).unwrap();
     web1.run(["ussh-hostd", "sync"]).unwrap().ok().unwrap();
-    web1.run(["ussh-hostd", "check"]).unwrap().ok().unwrap();
+    // Before it is started that is all there is to be said.
+    let check = || web1.run(["ussh-hostd", "check"]).unwrap();
+    let before = check();
+    assert_eq!(before.status.code(), 69, "{before}");
+    assert!(before.stderr.ends_with("; all else is good\n") && before.stderr.lines().count() == 1, "{before}");
     let hostd = web1.command(["ussh-hostd", "run"]).service("ussh-hostd").unwrap();
     hostd.wait_for_output("Watching", SOON).unwrap();
+    check().ok().unwrap();
     web1.write_file("/etc/ssh/sshd_config.d/ussh.conf", 0o644, example("ssh/sshd_config.d/ussh.conf")).unwrap();
     let config = format!("{more}Include /etc/ssh/sshd_config.d/*.conf\n{SSHD_CONFIG}");
     web1.start_sshd(&config).unwrap();

@@ -170,7 +170,16 @@ fn the_manuals_steps_lead_into_a_host_and_out_again() {
     on_laptop(make).ok().unwrap();
     let ca = laptop("cat manual/break_glass_ca.pub").ok().unwrap().stdout;
     host.write_file("/root/break_glass_ca.pub", 0o644, ca).unwrap();
-    host.script(&format!("cd /root && set -e\n{install}")).unwrap().ok().unwrap();
+    let installed = host.run(["bash", "-c", &format!("cd /root && set -e\n{install}")]).unwrap();
+    let fingerprint = laptop("ssh-keygen -lf manual/break_glass_ca.pub | cut -d' ' -f2").ok().unwrap().stdout;
+    let is_trusted = format!("break-glass CA {} is trusted\n", fingerprint.trim());
+    assert!(installed.stdout.ends_with(&is_trusted), "{installed}");
+    assert!(installed.stdout.contains("(1 CA key and 1 for break-glass)\n"), "{installed}");
+    // No daemon runs here, and that is all there is to be said.
+    assert_eq!(installed.status.code(), 69, "{installed}");
+    assert!(installed.stderr.ends_with("; all else is good\n") && installed.stderr.lines().count() == 1, "{installed}");
+    let keys = hostd(&host, "status").stdout;
+    assert!(keys.contains(&format!("\nCA keys    2, for break-glass of them {}\n", fingerprint.trim())), "{keys}");
 
     let own = format!(
         "-F none -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o IdentityAgent=none \

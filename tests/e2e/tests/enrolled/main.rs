@@ -87,6 +87,14 @@ fn hostd(host: &Host, arguments: &str) -> Output {
     host.run(argv).unwrap()
 }
 
+/// What `check` says where nothing is wrong but that no daemon runs.
+fn is_good_but_for_its_daemon(host: &Host) {
+    let said = hostd(host, "check");
+    assert_eq!((said.status.code(), said.stdout.as_str()), (69, ""), "{said:?}");
+    assert!(said.stderr.starts_with("ussh-hostd: the daemon does not run: "), "{said:?}");
+    assert!(said.stderr.ends_with("; all else is good\n") && said.stderr.lines().count() == 1, "{said:?}");
+}
+
 fn status(host: &Host) -> Value {
     serde_json::from_str(&hostd(host, "status --json").stdout).unwrap()
 }
@@ -151,7 +159,7 @@ fn one_command_leads_from_a_token_to_logins_with_no_question_about_the_host_key(
         // The first feed comes over SSH from the same CA, and nothing is left to be said.
         let synced = hostd(&host, "sync").ok().unwrap();
         assert!(synced.stdout.starts_with("feed of ca: version "), "{synced:?}");
-        hostd(&host, "check").ok().unwrap();
+        is_good_but_for_its_daemon(&host);
         let told = status(&host);
         assert_eq!((told["host"].as_str(), told["host_certificates"].as_array().unwrap().len()), (Some(name), 2));
         assert_eq!(told["alarms"], serde_json::json!([]));
