@@ -270,4 +270,84 @@ while (<STDIN>) { my ($what, $path) = split; my $s;
         }
         std::fs::remove_dir_all(&folder).unwrap();
     }
+
+    /// `struct sockaddr_un`, as long as the caller says.
+    fn unix(path: &[u8]) -> Call {
+        let family = u16::try_from(nix::libc::AF_UNIX).unwrap().to_ne_bytes();
+        Call::Connect([&family[..], path].concat())
+    }
+
+    fn by(call: &Call) -> Option<Forward> {
+        forward_by(ProcessId::of(std::process::id()).unwrap(), call).unwrap()
+    }
+
+    #[test]
+    fn whatever_is_connected_to_is_a_forward_but_for_roots_sockets_of_services() {
+        for service in ["/run/systemd/nowhere", "/run/nscd/nowhere/socket", "/run/systemd/./nowhere"] {
+            assert_eq!(by(&unix(service.as_bytes())), None, "{service}");
+        }
+        assert_eq!(by(&unix(b"/run/systemd/nowhere\0/tmp/x")), None, "it ends at the NUL");
+        for (name, path) in [
+            (&b"/tmp/ussh-nowhere"[..], "/tmp/ussh-nowhere"),
+            (b"/tmp/ussh-nowhere\0/run/systemd/x", "/tmp/ussh-nowhere"),
+            (b"/run/systemd/../../tmp/x", "/run/systemd/../../tmp/x"),
+            (b"/run/systemd/x/../y", "/run/systemd/x/../y"),
+            (b"run/systemd/x", "run/systemd/x"),
+            // In the abstract namespace, where anybody has any name.
+            (b"\0/run/systemd/x", "/run/systemd/x"),
+            (b"", ""),
+        ] {
+            assert_eq!(by(&unix(name)), Some(Forward::Unix(path.into())), "{path}");
+        }
+        let of_network = [nix::libc::AF_INET, nix::libc::AF_INET6, nix::libc::AF_VSOCK, nix::libc::AF_UNSPEC];
+        for family in of_network.map(|family| u16::try_from(family).unwrap().to_ne_bytes()) {
+            let address = [&family[..], b"/run/systemd/nowhere"].concat();
+            assert_eq!(by(&Call::Connect(address)), Some(Forward::Network), "{family:?}");
+        }
+        for short in [&[][..], &[1]] {
+            assert_eq!(by(&Call::Connect(short.to_vec())), Some(Forward::Network), "{short:?}");
+        }
+    }
+
+    #[test]
+    fn a_socket_that_is_not_roots_is_no_services() {
+        use std::os::unix::fs::{chown, symlink};
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let folder = std::env::temp_dir().join(format!("ussh-os-owners-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let path = |name: &str| folder.join(name);
+        let is_of_root = |name: &str| is_of_root(path(name).as_os_str().as_bytes());
+        for (name, owner) in [("roots", 0), ("nobodys", 65534)] {
+            drop(std::os::unix::net::UnixListener::bind(path(name)).unwrap());
+            chown(path(name), Some(owner), None).unwrap();
+            symlink(path(name), path(&format!("to-{name}"))).unwrap();
+        }
+        symlink(path("loop"), path("loop")).unwrap();
+        assert!(is_of_root("roots") && is_of_root("to-roots") && is_of_root("nowhere"));
+        assert!(!is_of_root("nobodys") && !is_of_root("to-nobodys"), "it may lead to somebody's");
+        assert!(!is_of_root("../roots") && !is_of_root("x/../roots"));
+        assert!(!is_of_root("loop") && !is_of_root("roots/x"), "nobody can say");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn who_accepts_begins_a_forward_if_one_listens_and_a_tunnel_is_always_one() {
+        let folder = std::env::temp_dir().join(format!("ussh-os-accepts-{}", std::process::id()));
+        let agents = folder.join("ssh-XyzXyzXyz2");
+        std::fs::create_dir_all(&agents).unwrap();
+        for child in ["with", "without"] {
+            let mut sshd = Sshd::start(child);
+            let by = |sshd: &Sshd, call| forward_by(ProcessId::of(sshd.0.id()).unwrap(), &call).unwrap();
+            sshd.tell(&format!("listen {}", agents.join("agent.1").display()));
+            assert_eq!(by(&sshd, Call::Accept), None, "{child}: the agent's");
+            assert_eq!(by(&sshd, Call::Tunnel), Some(Forward::Tunnel), "{child}");
+            sshd.tell("network");
+            assert_eq!(by(&sshd, Call::Accept), Some(Forward::Network), "{child}");
+            drop(sshd);
+            std::fs::remove_file(agents.join("agent.1")).unwrap();
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }
