@@ -11,6 +11,7 @@ mod glass_limit;
 mod glass_sudo;
 mod refused;
 mod renewed;
+mod revoked_here;
 mod unread;
 
 use std::sync::LazyLock;
@@ -29,7 +30,7 @@ const ED25519: &str = "/etc/ssh/ssh_host_ed25519_key";
 static WORLD: LazyLock<World> = LazyLock::new(|| {
     let hosts = [
         "new1", "new2", "new3", "new4", "new5", "new6", "new7", "new8", "new9", "new10", "back", "twin", "cut1",
-        "cut2", "cut3",
+        "cut2", "cut3", "here",
     ];
     let hosts = hosts.map(str::to_owned).into_iter().chain((1..=9).map(|n| format!("glass{n}")));
     let plan = WorldPlan::new("enrolled")
