@@ -24,15 +24,26 @@ pub fn spawn_detached(command: &mut Command) -> io::Result<()> {
     }
 }
 
-/// Has `command` begin a session of its own when it is spawned: it has no controlling terminal (into which it could type: TIOCSTI), it leads a process group of its own number, and no
-/// program gives it, or what it starts, more rights than it was started with (PR_SET_NO_NEW_PRIVS). Not to be used with [`CommandExt::process_group`].
+/// Has `command` begin a session of its own when it is spawned: it has no controlling terminal (into which it could type: TIOCSTI), it leads a process group of its own number, no
+/// program gives it, or what it starts, more rights than it was started with (PR_SET_NO_NEW_PRIVS), and no signal is blocked. Not to be used with [`CommandExt::process_group`].
 pub fn set_apart(command: &mut Command) -> &mut Command {
-    // SAFETY: the closure runs between fork and exec, and makes two system calls on plain values (CommandExt::pre_exec; setsid(2), prctl(2)).
+    // SAFETY: the closure runs between fork and exec, and makes system calls on plain values (CommandExt::pre_exec; setsid(2), prctl(2)).
     unsafe {
         command.pre_exec(|| {
+            unblock_signals();
             let done = libc::setsid() != -1 && libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
             if done { Ok(()) } else { Err(Errno::last().into()) }
         })
+    }
+}
+
+/// In a child, before exec: std hands our own mask on, and a daemon has blocked what it hears of by signalfd(2). What the child starts could be ended by nothing but SIGKILL (`timeout` in a script, say).
+pub(crate) fn unblock_signals() {
+    // SAFETY: an empty set on our own stack, and a system call on it, which cannot fail (sigemptyset(3), sigprocmask(2)).
+    unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
 }
 
@@ -49,11 +60,9 @@ fn detach() -> io::Result<()> {
         // SAFETY: ends this process without running anything of the parent's (_exit(2)).
         _ => unsafe { libc::_exit(0) },
     }
-    // SAFETY: an empty set on our own stack, and system calls on plain values (sigemptyset(3), sigprocmask(2), umask(2), chdir(2)).
+    unblock_signals();
+    // SAFETY: system calls on plain values (umask(2), chdir(2)).
     unsafe {
-        let mut none = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
         libc::umask(0o077);
         libc::chdir(c"/".as_ptr());
     }
@@ -69,6 +78,8 @@ mod tests {
     use std::fs::File;
     use std::io::Read;
     use std::process::Stdio;
+
+    use nix::sys::signal::{SigSet, Signal};
 
     use super::*;
 
@@ -104,6 +115,31 @@ mod tests {
         let numbers: Vec<i64> = numbers.split(' ').map(|number| number.parse().unwrap()).collect();
         assert_eq!(numbers, [numbers[0], numbers[0], numbers[0], 0], "pid, group, session, terminal");
         assert_eq!(rest.trim(), "NoNewPrivs:\t1");
+    }
+
+    #[test]
+    fn signals_that_a_daemon_has_blocked_are_not_blocked_in_what_it_starts() {
+        let (mut read, write) = std::io::pipe().unwrap();
+        // No shell: some unblock all signals themselves.
+        let command = || {
+            let mut command = Command::new("/bin/grep");
+            command.args(["SigBlk", "/proc/self/status"]).stdin(Stdio::null()).stderr(Stdio::null());
+            command
+        };
+        let mut detached = command();
+        detached.stdout(write);
+        let before = SigSet::thread_get_mask().unwrap();
+        SigSet::from_iter([Signal::SIGTERM, Signal::SIGCHLD]).thread_block().unwrap();
+        let inherits = command().output().unwrap();
+        let apart = set_apart(&mut command()).output().unwrap();
+        spawn_detached(&mut detached).unwrap();
+        before.thread_set_mask().unwrap();
+        drop(detached);
+        let mut of_detached = String::new();
+        read.read_to_string(&mut of_detached).unwrap();
+        let none = "SigBlk:\t0000000000000000\n";
+        assert_ne!(inherits.stdout, none.as_bytes(), "they were blocked");
+        assert_eq!((String::from_utf8(apart.stdout).unwrap(), of_detached), (none.to_owned(), none.to_owned()));
     }
 
     #[test]

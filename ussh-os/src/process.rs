@@ -16,6 +16,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 
+use crate::detached::unblock_signals;
 use crate::seqpacket::wait_readable;
 
 /// Real user ID of this process.
@@ -315,6 +316,7 @@ fn prepare_child(
     no_network: bool,
     parent: Option<libc::pid_t>,
 ) -> io::Result<()> {
+    unblock_signals();
     for (target, &source) in (FIRST_DESCRIPTOR..).zip(sources) {
         // SAFETY: a system call on numbers; source lies above all targets, and nothing else of the child's is used on a target's number (dup2(2)).
         check(unsafe { libc::dup2(source, target) }.into())?;

@@ -281,32 +281,95 @@ while (<STDIN>) { my ($what, $path) = split; my $s;
     }
 
     #[test]
-    fn the_log_and_the_name_services_are_asked_by_their_names_and_nothing_beside_them() {
-        let address = |path: &[u8]| [&1u16.to_ne_bytes()[..], path, b"\0rest"].concat();
-        assert_eq!(forward_to(&address(b"/dev/log")), None);
-        assert_eq!(
-            forward_to(&address(b"/run/nscd/socket")),
-            None,
-            "it is not there, and nobody else can put one there"
-        );
-        let others: [&[u8]; 7] = [
-            b"/run/systemd/private",
-            b"/run/systemd/io.systemd.Manager",
-            b"/run/systemd/userdb/io.systemd.DynamicUser",
-            b"/run/dbus/system_bus_socket",
-            b"/run/nscd/socket2",
-            b"/run/nscd/../dbus/system_bus_socket",
-            b"\0/dev/log",
-        ];
-        for path in others {
-            assert!(matches!(forward_to(&address(path)), Some(Forward::Unix(_))), "{}", path.escape_ascii());
-        }
-        assert_eq!(forward_to(&2u16.to_ne_bytes()), Some(Forward::Network));
-        assert_eq!(forward_to(b""), Some(Forward::Network));
+    fn what_sshd_holds_to_the_log_and_its_standard_error_is_no_forward() {
         let held = |peer: &[u8]| Use { listens: false, is_stream: true, name: vec![], peer_name: peer.to_vec() };
         let found = |peer| path_of_forward(&held(peer), &mut None);
         assert_eq!([found(b"/dev/log\0"), found(STDERR)], [None, None]);
         let bus = "/run/dbus/system_bus_socket";
         assert_eq!(found(bus.as_bytes()), Some(bus.into()));
+    }
+
+    /// `struct sockaddr_un`, as long as the caller says.
+    fn unix(path: &[u8]) -> Call {
+        let family = u16::try_from(nix::libc::AF_UNIX).unwrap().to_ne_bytes();
+        Call::Connect([&family[..], path].concat())
+    }
+
+    fn by(call: &Call) -> Option<Forward> {
+        forward_by(ProcessId::of(std::process::id()).unwrap(), call).unwrap()
+    }
+
+    #[test]
+    fn whatever_is_connected_to_is_a_forward_but_for_roots_sockets_of_services() {
+        for service in ["/dev/log", "/run/nslcd/socket", "/run/samba/winbindd/pipe"] {
+            assert_eq!(by(&unix(service.as_bytes())), None, "{service}");
+        }
+        assert_eq!(by(&unix(b"/run/nslcd/socket\0/tmp/x")), None, "it ends at the NUL");
+        for (name, path) in [
+            (&b"/tmp/ussh-nowhere"[..], "/tmp/ussh-nowhere"),
+            (b"/tmp/ussh-nowhere\0/run/nslcd/socket", "/tmp/ussh-nowhere"),
+            (b"/run/systemd/../nslcd/socket", "/run/systemd/../nslcd/socket"),
+            (b"run/nslcd/socket", "run/nslcd/socket"),
+            (b"/run/nslcd/socket2", "/run/nslcd/socket2"),
+            // Beside the services, and by which root has the host do anything.
+            (b"/run/systemd/private", "/run/systemd/private"),
+            (b"/run/systemd/userdb/io.systemd.DynamicUser", "/run/systemd/userdb/io.systemd.DynamicUser"),
+            (b"/run/dbus/system_bus_socket", "/run/dbus/system_bus_socket"),
+            // In the abstract namespace, where anybody has any name.
+            (b"\0/run/nslcd/socket", "/run/nslcd/socket"),
+            (b"", ""),
+        ] {
+            assert_eq!(by(&unix(name)), Some(Forward::Unix(path.into())), "{path}");
+        }
+        let of_network = [nix::libc::AF_INET, nix::libc::AF_INET6, nix::libc::AF_VSOCK, nix::libc::AF_UNSPEC];
+        for family in of_network.map(|family| u16::try_from(family).unwrap().to_ne_bytes()) {
+            let address = [&family[..], b"/run/nslcd/socket"].concat();
+            assert_eq!(by(&Call::Connect(address)), Some(Forward::Network), "{family:?}");
+        }
+        for short in [&[][..], &[1]] {
+            assert_eq!(by(&Call::Connect(short.to_vec())), Some(Forward::Network), "{short:?}");
+        }
+    }
+
+    #[test]
+    fn a_socket_that_is_not_roots_is_no_services() {
+        use std::os::unix::fs::{chown, symlink};
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let folder = std::env::temp_dir().join(format!("ussh-os-owners-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let path = |name: &str| folder.join(name);
+        let is_of_root = |name: &str| is_of_root(path(name).as_os_str().as_bytes());
+        for (name, owner) in [("roots", 0), ("nobodys", 65534)] {
+            drop(std::os::unix::net::UnixListener::bind(path(name)).unwrap());
+            chown(path(name), Some(owner), None).unwrap();
+            symlink(path(name), path(&format!("to-{name}"))).unwrap();
+        }
+        symlink(path("loop"), path("loop")).unwrap();
+        assert!(is_of_root("roots") && is_of_root("to-roots") && is_of_root("nowhere"));
+        assert!(!is_of_root("nobodys") && !is_of_root("to-nobodys"), "it may lead to somebody's");
+        assert!(!is_of_root("../roots") && !is_of_root("x/../roots"));
+        assert!(!is_of_root("loop") && !is_of_root("roots/x"), "nobody can say");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn who_accepts_begins_a_forward_if_one_listens_and_a_tunnel_is_always_one() {
+        let folder = std::env::temp_dir().join(format!("ussh-os-accepts-{}", std::process::id()));
+        let agents = folder.join("ssh-XyzXyzXyz2");
+        std::fs::create_dir_all(&agents).unwrap();
+        for child in ["with", "without"] {
+            let mut sshd = Sshd::start(child);
+            let by = |sshd: &Sshd, call| forward_by(ProcessId::of(sshd.0.id()).unwrap(), &call).unwrap();
+            sshd.tell(&format!("listen {}", agents.join("agent.1").display()));
+            assert_eq!(by(&sshd, Call::Accept), None, "{child}: the agent's");
+            assert_eq!(by(&sshd, Call::Tunnel), Some(Forward::Tunnel), "{child}");
+            sshd.tell("network");
+            assert_eq!(by(&sshd, Call::Accept), Some(Forward::Network), "{child}");
+            drop(sshd);
+            std::fs::remove_file(agents.join("agent.1")).unwrap();
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -247,6 +247,12 @@ mod tests {
         }
         let datagrams = UnixDatagram::bind(folder.join("datagrams")).unwrap();
         assert_eq!(listening_path(inode(&datagrams)).unwrap(), None);
+        // What listens there is not asked as an agent is.
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let packets = socket::socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
+        socket::bind(packets.as_raw_fd(), &socket::UnixAddr::new(&folder.join("packets")).unwrap()).unwrap();
+        socket::listen(&packets, socket::Backlog::new(1).unwrap()).unwrap();
+        assert_eq!(listening_path(inode(&packets)).unwrap(), None);
         let name = SocketAddr::from_abstract_name(format!("/ussh-os-diag-{}", std::process::id())).unwrap();
         let hidden = UnixListener::bind_addr(&name).unwrap();
         assert_eq!(listening_path(inode(&hidden)).unwrap(), None);
@@ -290,10 +296,18 @@ mod tests {
         assert!(parse(&[], 1).is_err());
         assert!(parse(&[0; 15], 1).is_err());
         assert!(parse(&[0; 64], 1).is_err(), "neither an answer nor an error");
+        let mut answer = [0; HEADER + MESSAGE];
+        answer[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+        answer[HEADER + 4..HEADER + 8].copy_from_slice(&7_u32.to_ne_bytes());
+        assert!(parse(&answer, 7).is_ok());
+        assert!(parse(&answer, 8).is_err(), "of another socket");
         for junk in [&[][..], &[4], &[0, 0, 0, 0], &[3, 0, 2, 0], &[200, 0, 2, 0, 1], &[8, 0, 2, 0, 1, 2, 3]] {
             assert_eq!(attribute(junk, UNIX_DIAG_PEER), None, "{junk:?}");
         }
         let two = [6, 0, 9, 0, 7, 7, 0, 0, 8, 0, 2, 0, 1, 2, 3, 4];
         assert_eq!(attribute(&two, UNIX_DIAG_PEER), Some(&[1, 2, 3, 4][..]));
+        let marked = (UNIX_DIAG_PEER | ATTRIBUTE_FLAGS).to_ne_bytes();
+        let nested = [8, 0, marked[0], marked[1], 5, 6, 7, 8];
+        assert_eq!(attribute(&nested, UNIX_DIAG_PEER), Some(&[5, 6, 7, 8][..]));
     }
 }

@@ -15,6 +15,7 @@ use std::process::{Child, Command, Stdio};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigSet, Signal};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -34,6 +35,7 @@ fn main() {
             a_child_gets_its_descriptors_its_environment_and_nothing_else,
         ),
         ("descriptors_keep_their_order_wherever_they_lay", descriptors_keep_their_order_wherever_they_lay),
+        ("a_child_has_no_signal_blocked", a_child_has_no_signal_blocked),
         ("a_missing_program_is_reported", a_missing_program_is_reported),
         ("identity_network_and_death_signal", identity_network_and_death_signal),
         ("a_child_dies_with_its_parent", a_child_dies_with_its_parent),
@@ -115,6 +117,23 @@ fn descriptors_keep_their_order_wherever_they_lay() {
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, format!("{number}\n"));
     }
+}
+
+/// As in a daemon that hears of them by signalfd(2).
+fn a_child_has_no_signal_blocked() {
+    let before = SigSet::thread_get_mask().unwrap();
+    SigSet::from_iter([Signal::SIGTERM, Signal::SIGCHLD]).thread_block().unwrap();
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    // No shell: some unblock all signals themselves.
+    let line =
+        r#"open my $status, "<", "/proc/self/status"; open my $out, ">&=", 3; print $out grep /^SigBlk/, <$status>"#;
+    let setup = ChildSetup { descriptors: vec![theirs.into()], ..ChildSetup::default() };
+    let mut child = spawn(Path::new("/usr/bin/perl"), &["-e", line], &[], setup).unwrap();
+    before.thread_set_mask().unwrap();
+    let mut text = String::new();
+    ours.read_to_string(&mut text).unwrap();
+    child.wait().unwrap();
+    assert_eq!(text, "SigBlk:\t0000000000000000\n");
 }
 
 fn a_missing_program_is_reported() {

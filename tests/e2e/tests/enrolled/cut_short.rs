@@ -134,10 +134,14 @@ fn killed_before_sshd_says_no_it_does_not_keep_sshd_from_starting_for_good() {
 }
 
 #[test]
-fn the_service_manager_is_told_when_what_was_cut_short_is_undone_and_that_the_daemon_comes_round() {
+fn the_service_manager_is_told_when_what_was_cut_short_is_undone_and_that_the_daemon_comes_round_as_long_as_it_does() {
     const LISTENER: &str = r#"use Socket; $| = 1; socket(my $s, PF_UNIX, SOCK_DGRAM, 0) or die; bind($s, sockaddr_un($ARGV[0])) or die;
         print "bound\n"; recv($s, my $said, 4096, 0); print $said, -e $ARGV[1] ? " too early" : " in time", "\n";
-        for (1 .. 3) { recv($s, $said, 4096, 0); print "$said no. $_\n" }"#;
+        for (1 .. 3) { recv($s, $said, 4096, 0); print "$said no. $_\n" } vec(my $all, fileno $s, 1) = 1;
+        recv($s, $said, 4096, 0) while select(my $has_come = $all, undef, undef, 2); print "silence\n"; recv($s, $said, 4096, 0); print "$said again\n";"#;
+    // The thread that goes round, and no other, until this ends (ptrace(2), PTRACE_SEIZE and PTRACE_INTERRUPT).
+    const HANG: &str = r#"$| = 1; my $ptrace = `uname -m` =~ /x86_64/ ? 101 : 117; my $pid = $ARGV[0] + 0;
+        syscall($ptrace, $_, $pid, 0, 0) == 0 or die "$!" for 0x4206, 0x4207; print "it hangs\n"; sleep 600"#;
     let _watch = WORLD.lab().watch();
     let host = prepare("cut3");
     host.write_file("/etc/ssh/sshd_config", 0o644, usual()).unwrap();
@@ -147,8 +151,13 @@ fn the_service_manager_is_told_when_what_was_cut_short_is_undone_and_that_the_da
     let daemon = confined(&["ussh-hostd", "run"]);
     // Microseconds: it has to be heard of twice in them.
     let daemon = host.command(daemon).env("NOTIFY_SOCKET", "/run/notify.sock").env("WATCHDOG_USEC", "1000000");
-    daemon.service("ussh-hostd").unwrap();
+    let daemon = daemon.service("ussh-hostd").unwrap();
     manager.wait_for_output("READY=1 in time", SOON).unwrap();
     manager.wait_for_output("WATCHDOG=1 no. 3", SOON).unwrap();
+    let hang = host.command(["perl", "-e", HANG, &daemon.pid().to_string()]).spawn().unwrap();
+    hang.wait_for_output("it hangs", SOON).unwrap();
+    manager.wait_for_output("silence", SOON).unwrap();
+    hang.kill().unwrap();
+    manager.wait_for_output("WATCHDOG=1 again", SOON).unwrap();
     host.stop_service("ussh-hostd").unwrap();
 }

@@ -233,12 +233,18 @@ fn what_is_against_the_rules_of_break_glass_gets_nowhere_and_a_full_disk_keeps_n
         )
         .unwrap();
     session.wait_for_output("there", SOON).unwrap();
+    let began = std::time::Instant::now();
     let daemon = host.command(["ussh-hostd", "run"]).service("ussh-hostd").unwrap();
     daemon.wait_for_output("Watching ", SOON).unwrap();
     assert_eq!(laptop(&by_certificate("id -un")).stdout, "alice\n");
+    let shown = hostd(&host, "sessions").stdout;
+    assert!(shown.contains("alice") && !shown.contains("break-glass"), "{shown}");
+    let is_past = || began.elapsed() > Duration::from_secs(LIMIT + 1);
+    wait_until(SOON, "the end of what a session by break-glass may last", is_past).unwrap();
     host.script("touch /tmp/go").unwrap().ok().unwrap();
     session.wait_for_output("on\n", SOON).unwrap();
     let logged = WORLD.logged_since("glass2", position).unwrap();
     assert!(!logged.contains("Refusing") && logged.contains("which stays the user CA's"), "{logged}");
+    assert!(!logged.contains("BREAK-GLASS") && !logged.contains("Ending session"), "{logged}");
     host.stop_service("ussh-hostd").unwrap();
 }

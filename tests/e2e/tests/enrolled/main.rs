@@ -11,6 +11,7 @@ mod glass_limit;
 mod glass_sudo;
 mod refused;
 mod renewed;
+mod revoked_here;
 mod unread;
 
 use std::sync::LazyLock;
@@ -46,6 +47,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         "cut1",
         "cut2",
         "cut3",
+        "here",
     ];
     let hosts = hosts.map(str::to_owned).into_iter().chain((1..=9).map(|n| format!("glass{n}")));
     let plan = WorldPlan::new("enrolled")

@@ -176,6 +176,39 @@ fn not_even_a_short_forward_is_carried_for_a_frozen_session() {
     }
 }
 
+/// A byte at a time, each of which has sshd go round once: to a program that stands still, and so never reads.
+const BYTES: &str = r#"perl -e 'while (syswrite STDOUT, "x") { select undef, undef, undef, 0.00005 }'"#;
+
+#[test]
+fn a_client_that_keeps_sshd_busy_ends_its_frozen_session_and_has_nobody_elses_wait() {
+    let _watch = WORLD.lab().watch();
+    std::thread::scope(|scope| SERVERS.iter().for_each(|server| drop(scope.spawn(|| keep_busy(server)))));
+}
+
+fn keep_busy(server: &str) {
+    let others = [(); 2].map(|()| Seat::take(&WORLD, server, "-5m:+12s", "ssh -A"));
+    others.iter().for_each(count::start);
+    let busy = Seat::take(&WORLD, server, SHORT, "ssh -A -M -S ~/m");
+    let flood = format!("{BYTES} | ssh -S ~/m {server} 'exec sleep 4713'");
+    let flood = WORLD.host("laptop").spawn_as(busy.user(), ["sh", "-c", &flood]).unwrap();
+    wait_until(SOON, "the flood", || busy.runs("sleep 4713")).unwrap();
+    assert_eq!(busy.state().as_deref(), Some("live"));
+    busy.ends_because("cannot be frozen: its connection keeps sshd busy; ");
+    assert!(busy.has_logged("Freezing session of certificate ID "), "{server}: {:#?}", busy.log());
+    flood.wait(SOON).unwrap();
+    for other in &others {
+        let end = since_epoch(other.end());
+        other.shell.terminal().expect(STANDS_STILL, SOON).unwrap();
+        other.wait_until_frozen();
+        for name in NAMES {
+            let stopped = counted(other, name).last().unwrap().at;
+            assert!(stopped < end + IN_TIME, "{server}: {name} went on for {:?} after its end", stopped - end);
+        }
+        other.renew(LONG);
+        other.shell.terminal().expect(GOES_ON, SOON).unwrap();
+    }
+}
+
 #[test]
 fn what_steers_the_host_is_not_reached_through_a_frozen_session() {
     const BUS: &str = "/run/dbus/system_bus_socket";
