@@ -34,12 +34,12 @@ complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "sync" -d 'Tak
 complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "report" -d 'Tell of break-glass uses whoever does not know yet: terminals, the hook, the CA (the daemon does it by itself)'
 complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "sessions" -d 'List the sessions'
 complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "end" -d 'End a session: its terminals are told, its forwarded ports closed, its programs ended'
-complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "check" -d 'Say whether the configuration is valid and what it names can be used, and what somebody must hear of: certificates of this host that run out, a stale feed'
+complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "check" -d 'Say whether the configuration is valid and what it names can be used, and what somebody must hear of: certificates of this host that run out, a stale feed, a daemon that does not run'
 complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "status" -d 'Say how things stand: the daemon, this host\'s certificates, the CA keys, the revocation list, the feed'
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand run" -l config -d 'Configuration file [default: /etc/ussh/hostd.toml, or the defaults if it is missing]' -r -F
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand enroll" -l port -d 'Its SSH port' -r
-complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand enroll" -l token-file -d 'File with the token [default: asked for, or read from standard input; never an argument, which everybody could read]' -r -F
+complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand enroll" -l token-file -d 'File with the token [default: asked for (and not shown), or read from standard input; never an argument, which everybody could read]' -r -F
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand enroll" -l name -d 'A name that the token must be for; may be repeated' -r
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand enroll" -l key -d 'Private host key to get a certificate for; may be repeated [default: /etc/ssh/ssh_host_ed25519_key and _ecdsa_key]' -r -F
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand enroll" -l known-hosts -d 'Know the CA by this known_hosts file and not by the token (OpenSSH before 8.5)' -r -F
@@ -62,7 +62,7 @@ complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand sessions" -s h -l 
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand end" -l config -d 'Configuration file [default: /etc/ussh/hostd.toml, or the defaults if it is missing]' -r -F
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand end" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand check" -l config -d 'Configuration file [default: /etc/ussh/hostd.toml, or the defaults if it is missing]' -r -F
-complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand check" -s h -l help -d 'Print help'
+complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand status" -l config -d 'Configuration file [default: /etc/ussh/hostd.toml, or the defaults if it is missing]' -r -F
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand status" -l json -d 'Print JSON'
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand status" -l metrics -d 'Print it for Prometheus (for the textfile collector of node_exporter)'
