@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
+use rustix::fs::{MemfdFlags, OFlags, SeekFrom, fcntl_setfl, memfd_create, seek};
 
 use crate::error::{Doing, LabError, Result, section};
 use crate::host::Host;
@@ -253,9 +253,10 @@ impl Watched for Unwatched {
     }
 }
 
-/// A file that is in no folder.
+/// A file that is in no folder, of which several processes may write lines: for the kernel their one position in such a file is no reason to let one wait for the other.
 pub(crate) fn memory_file() -> Result<File> {
     let file: OwnedFd = memfd_create("ussh-lab", MemfdFlags::CLOEXEC).doing("making a file in memory")?;
+    fcntl_setfl(&file, OFlags::APPEND).doing("making a file in memory")?;
     Ok(File::from(file))
 }
 
@@ -281,6 +282,18 @@ mod tests {
         assert_eq!(content(&file), b"one ");
         (&file).write_all(b"two").unwrap();
         assert_eq!(content(&file), b"one two");
+    }
+
+    #[test]
+    fn what_two_write_at_once_is_all_there() {
+        const LINES: usize = 100_000;
+        let file = memory_file().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| (0..LINES).for_each(|_| (&file).write_all(b"line\n").unwrap()));
+            }
+        });
+        assert_eq!(content(&file).len(), 2 * LINES * "line\n".len());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A command that was started.
 
+use std::io::{Error, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -40,7 +41,9 @@ impl Running {
             Some((RunReply::Started(pid), mut descriptors)) => (pid, descriptors.pop()),
             Some((RunReply::Failed(why), _)) => return Err(LabError::setup(format!("starting `{title}`: {why}"))),
             Some((RunReply::Ended(status), _)) => return Err(LabError::setup(format!("`{title}`: {status}"))),
-            None => return Err(LabError::setup(format!("starting `{title}`: the host is gone"))),
+            Some((RunReply::Signalled, _)) | None => {
+                return Err(LabError::setup(format!("starting `{title}`: the host is gone")));
+            }
         };
         let journal = Arc::clone(&host.inner.journal);
         let entry = journal.begin(title.clone(), output);
@@ -59,24 +62,41 @@ impl Running {
     pub(crate) fn status_within(&self, timeout: Duration) -> Result<Option<Status>> {
         let mut ended = locked(&self.ended);
         if ended.is_none() {
-            *ended = match self.channel.receive_within::<RunReply>(timeout) {
-                Err(error) if error.kind() == std::io::ErrorKind::TimedOut => None,
-                Ok(Some((RunReply::Ended(status), _))) => Some(status),
-                Ok(Some((RunReply::Started(_) | RunReply::Failed(_), _)) | None) => Some(Status::HostGone),
+            match self.channel.receive_within::<RunReply>(timeout) {
+                Err(error) if error.kind() == ErrorKind::TimedOut => {}
                 Err(error) => return Err(error).doing(format!("waiting for `{}`", self.title)),
-            };
-            if let Some(status) = *ended {
-                self.journal.end(self.entry, status);
+                Ok(reply) => self.note_end(&mut ended, reply.map(|(reply, _)| reply)),
             }
         }
         Ok(*ended)
     }
 
+    /// Returns when the signal was sent: what is done next finds a stopped process stopped.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        match self.channel.send(&RunControl::Signal(signal as i32), &[]) {
-            // It has ended: there is nothing to signal.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            other => other.doing(format!("signalling `{}`", self.title)),
+        let mut ended = locked(&self.ended);
+        // It has ended, if there is nothing to signal any more: its status may still be there to be read.
+        let is_over = |error: &Error| matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
+        let sent = self.channel.send(&RunControl::Signal(signal as i32), &[]);
+        match sent.and_then(|()| self.channel.receive_within::<RunReply>(START)) {
+            Ok(Some((RunReply::Signalled, _))) => Ok(()),
+            Ok(reply) => {
+                self.note_end(&mut ended, reply.map(|(reply, _)| reply));
+                Ok(())
+            }
+            Err(error) if is_over(&error) => Ok(()),
+            Err(error) => Err(error).doing(format!("signalling `{}`", self.title)),
+        }
+    }
+
+    /// The last message, or none because the host is gone.
+    fn note_end(&self, ended: &mut Option<Status>, reply: Option<RunReply>) {
+        let status = match reply {
+            Some(RunReply::Ended(status)) => status,
+            Some(RunReply::Started(_) | RunReply::Signalled | RunReply::Failed(_)) | None => Status::HostGone,
+        };
+        if ended.is_none() {
+            *ended = Some(status);
+            self.journal.end(self.entry, status);
         }
     }
 
@@ -161,7 +181,7 @@ impl Process {
         }
     }
 
-    /// Sends a signal to its process group.
+    /// Sends a signal to its process group, and returns when it has been sent.
     ///
     /// # Errors
     /// If the host cannot be asked.

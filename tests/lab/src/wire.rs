@@ -109,6 +109,8 @@ pub(crate) struct RunRequest {
 pub(crate) enum RunReply {
     /// Process ID inside the host. Descriptor, if a terminal was asked for: its master side.
     Started(i32),
+    /// It was sent what the test asked for.
+    Signalled,
     /// The last message.
     Ended(Status),
     /// The last message too.

@@ -186,6 +186,23 @@ fn a_background_command_is_followed_and_ends_with_its_handle() {
 }
 
 #[test]
+fn a_signal_has_been_sent_when_that_is_said() {
+    let _watch = LAB.watch();
+    let web1 = LAB.host("web1");
+    let sleeper = web1.spawn_as("root", ["sleep", "1234"]).unwrap();
+    for round in 0..100 {
+        sleeper.signal(Signal::SIGSTOP).unwrap();
+        // Not by a command, which would come after the signal in any case. It takes a moment to wake up and stop.
+        let status = web1.read_file(&format!("/proc/{}/status", sleeper.pid())).unwrap();
+        let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+        let is_due =
+            |name: &str| u64::from_str_radix(&line(name), 16).unwrap() >> (Signal::SIGSTOP as u32 - 1) & 1 == 1;
+        assert!(line("State:").starts_with('T') || is_due("SigPnd:") || is_due("ShdPnd:"), "{round}: {status}");
+        sleeper.signal(Signal::SIGCONT).unwrap();
+    }
+}
+
+#[test]
 fn what_goes_wrong_is_an_error_that_says_so() {
     let _watch = LAB.watch();
     let web1 = LAB.host("web1");

@@ -135,6 +135,7 @@ impl Job {
                 if let Ok(signal) = Signal::try_from(number) {
                     self.signal(signal);
                 }
+                let _ = self.channel.send(&RunReply::Signalled, &[]);
                 true
             }
             // The test has lost interest.
