@@ -186,20 +186,26 @@ fn walk_up<E>(pid: u32, mut goes_on: impl FnMut(Stat) -> Result<bool, E>) -> Res
 
 /// Children of `pid` at this moment.
 pub fn children_of(pid: u32) -> Vec<u32> {
-    // Each thread has its own. The file needs CONFIG_PROC_CHILDREN; without it every process is asked for its parent.
-    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    let mut children = Vec::new();
-    for thread in threads.flatten() {
-        match std::fs::read_to_string(thread.path().join("children")) {
-            Ok(list) => children.extend(list.split_ascii_whitespace().filter_map(|p| p.parse::<u32>().ok())),
-            // The thread has ended, or the kernel has no such file.
-            Err(_) if thread.path().exists() => {
-                return all_processes().filter(|p| parent_of(*p) == Some(pid)).collect();
-            }
-            Err(_) => {}
+    threads_of(pid).into_iter().flat_map(|thread| children_of_thread(pid, thread)).collect()
+}
+
+/// Threads of `pid` at this moment, the first one among them.
+pub fn threads_of(pid: u32) -> Vec<u32> {
+    numbers_in(&format!("/proc/{pid}/task")).collect()
+}
+
+/// Children of one thread of `pid` at this moment: each thread has its own.
+pub fn children_of_thread(pid: u32, thread: u32) -> Vec<u32> {
+    let folder = format!("/proc/{pid}/task/{thread}");
+    match std::fs::read_to_string(format!("{folder}/children")) {
+        Ok(list) => list.split_ascii_whitespace().filter_map(|p| p.parse().ok()).collect(),
+        // Without CONFIG_PROC_CHILDREN there is no such file, and every process is asked for its parent: once, for the first thread.
+        Err(_) if thread == pid && std::path::Path::new(&folder).exists() => {
+            numbers_in("/proc").filter(|p| parent_of(*p) == Some(pid)).collect()
         }
+        // It has ended.
+        Err(_) => Vec::new(),
     }
-    children
 }
 
 /// A process with all those below it that run its own image still: forked, and nothing executed since, neither by them nor by those in between.
@@ -214,8 +220,8 @@ pub fn with_mere_forks(process: ProcessId) -> BTreeSet<u32> {
     if process.lives() { found } else { BTreeSet::new() }
 }
 
-fn all_processes() -> impl Iterator<Item = u32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+fn numbers_in(folder: &str) -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
