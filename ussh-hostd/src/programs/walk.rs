@@ -33,6 +33,15 @@ impl Default for MostStopped {
     }
 }
 
+/// So many are dying at one time: each takes its share of the processors from those who are to end meanwhile.
+const DYING: usize = 32;
+/// So long the next one waits for one of them to be gone: it may sleep in the kernel.
+const MAY_DIE: Duration = Duration::from_millis(20);
+/// And so long at one time, before others are seen to.
+const A_LITTLE: Duration = Duration::from_millis(1);
+/// So long after the walk began nobody waits for any.
+const MAY_ALL_DIE: Duration = Duration::from_secs(10);
+
 /// How far to go before giving way to others.
 #[derive(Clone, Copy, Debug)]
 pub enum Share {
@@ -69,6 +78,8 @@ pub enum Task {
 pub struct Walk {
     pub task: Task,
     began: Instant,
+    /// The last one of them.
+    killed_at: Instant,
     /// sshd's own processes: their children are the session's, they themselves are not.
     sshd: Vec<ConnectionId>,
     /// The next of those that are found, to be asked for its children. When they are killed: all before it are to be killed yet.
@@ -98,6 +109,7 @@ impl Walk {
         Walk {
             task,
             began: Instant::now(),
+            killed_at: Instant::now(),
             threads: sshd.iter().flat_map(|id| threads_with(id.pid)).collect(),
             sshd,
             next: 0,
@@ -213,7 +225,7 @@ impl Programs {
             walk.sweeps += 1;
         } else {
             walk.task = Task::Kill;
-            walk.next = walk.first.unwrap_or(self.found.len());
+            (walk.next, walk.killed_at) = (walk.first.unwrap_or(self.found.len()), Instant::now());
         }
         false
     }
@@ -221,7 +233,12 @@ impl Programs {
     /// The last ones first: those whose parent ends before them may be let go on by the kernel (SIGCONT to a process group that is left an orphan).
     fn kill_on(&mut self, walk: &mut Walk) -> bool {
         if let Some(last) = walk.next.checked_sub(1) {
-            walk.next = last;
+            let before = self.found.get(last.saturating_add(DYING)).and_then(|program| program.handle.as_ref());
+            let is_dying = before.is_some_and(|handle| !handle.process.wait_end(A_LITTLE).unwrap_or(true));
+            if is_dying && walk.killed_at.elapsed() < MAY_DIE && walk.began.elapsed() < MAY_ALL_DIE {
+                return false;
+            }
+            (walk.next, walk.killed_at) = (last, Instant::now());
             if let Some(program) = self.found.get(last) {
                 program.signal(&[SIGKILL]);
             }

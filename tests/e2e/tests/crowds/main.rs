@@ -103,9 +103,9 @@ fn a_session_with_thousands_of_programs_keeps_nobody_waiting_who_ends_with_it() 
     assert_eq!(programs(), "0\n");
 }
 
-/// One program, until its session's end is told; then each forks the next one, and heeds nothing.
+/// One program, until its session's end is told; then each forks the next one and some others, and heeds nothing.
 const CHAIN: &str = "exec perl -e '$SIG{$_} = \"IGNORE\" for qw(TERM INT PIPE); my $told; $SIG{HUP} = sub { $told = 1 }; select undef, undef, undef, 0.05 until $told;
-$SIG{HUP} = \"IGNORE\"; for (1..1500) { my $child; 1 until defined($child = fork); $child or do { sleep 60 while 1 }; 1 until defined($child = fork); if ($child) { sleep 60 while 1 } } sleep 60 while 1'\n";
+$SIG{HUP} = \"IGNORE\"; for (1..500) { my $child; for (1..9) { 1 until defined($child = fork); $child or do { sleep 60 while 1 } } 1 until defined($child = fork); if ($child) { sleep 60 while 1 } } sleep 60 while 1'\n";
 /// In which the chain becomes long.
 const GRACE: Duration = Duration::from_secs(15);
 
