@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use ussh_os::cgroup::Cgroup;
 use ussh_os::process::ProcessHandle;
-use ussh_os::process_tree::{has_more_threads, parent_of};
+use ussh_os::process_tree::parent_of;
 use ussh_os::sshd_connection::sshd_children;
 use ussh_os::terminal;
 
 use crate::last_word::LastWord;
-use crate::programs::Programs;
+use crate::programs::{Programs, Share};
 use crate::spool::ConnectionId;
+
+/// So long sshd is left alone while its programs are stopped: none of these is to be nobody's child before it is found, and nobody is to keep a connection by starting others without end.
+const SSHD_WAITS: Duration = Duration::from_secs(1);
 
 /// A connection's processes.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub struct Connection {
     children: Vec<(ConnectionId, ProcessHandle)>,
     /// What the session had running when its end was begun.
     programs: Programs,
+    /// SIGKILL was sent, although the programs' may be on its way.
+    is_sshd_killed: bool,
 }
 
 impl Connection {
@@ -37,6 +42,7 @@ impl Connection {
             monitor: ProcessHandle::open(id.pid, id.start_time)?,
             children: Vec::new(),
             programs: Programs::default(),
+            is_sshd_killed: false,
         })
     }
 
@@ -86,21 +92,23 @@ impl Connection {
 
     /// Holds everything that descends from the monitor but sshd's own children. To be called before the monitor ends: afterwards they are nobody's children.
     pub fn hold_programs(&mut self) {
-        self.hold_children();
-        let sshd: Vec<ConnectionId> = self.children.iter().map(|(id, _)| *id).collect();
-        self.programs.hold(self.id, &self.monitor, &sshd);
+        let sshd = self.hold_sshd();
+        self.programs.hold(sshd);
     }
 
-    /// The same, but only so many of them, the nearest to the monitor.
-    pub fn hold_nearest_programs(&mut self, most: usize) {
-        self.hold_children();
-        let sshd: Vec<ConnectionId> = self.children.iter().map(|(id, _)| *id).collect();
-        self.programs.hold_nearest(most, self.id, &self.monitor, &sshd);
+    /// The same, and all that is in the session's group, whoever its parent is; in steps: [`Programs::is_being_walked`] until [`Connection::go_on`] has come to the end.
+    /// # Errors
+    /// The group cannot be read: what descends from the monitor is held all the same.
+    pub fn begin_to_hold(&mut self, group: Option<&Cgroup>) -> io::Result<()> {
+        let sshd = self.hold_sshd();
+        self.programs.begin_to_hold(sshd);
+        group.map_or(Ok(()), |group| self.programs.and_all_in(group))
     }
 
-    /// Whether more threads than this are the monitor's and those of what descends from it: a look at a process takes as long as it has threads.
-    pub fn has_more_than(&self, many: u64) -> bool {
-        has_more_threads(self.id.pid, many)
+    /// sshd's own processes, which are not the session's programs.
+    fn hold_sshd(&mut self) -> Vec<ConnectionId> {
+        self.hold_children();
+        self.children.iter().map(|(id, _)| *id).chain([self.id]).collect()
     }
 
     /// Whose it is: what is held for one account's sessions is counted together.
@@ -117,8 +125,8 @@ impl Connection {
     /// # Errors
     /// The group cannot be read.
     pub fn hold_all_in(&mut self, group: &Cgroup) -> io::Result<()> {
-        let sshd: Vec<ConnectionId> = self.children.iter().map(|(id, _)| *id).chain([self.id]).collect();
-        self.programs.hold_all_in(group, &sshd)
+        let sshd = self.hold_sshd();
+        self.programs.hold_all_in(group, sshd)
     }
 
     /// SIGTERM to the monitor: it closes the PAM session, the terminal and the forwards.
@@ -132,8 +140,28 @@ impl Connection {
     /// # Errors
     /// As the kernel says.
     pub fn kill(&mut self) -> io::Result<()> {
+        self.begin_to_kill();
+        self.go_on(Share::All)
+    }
+
+    /// The same in steps: [`Programs::is_being_killed`] until [`Connection::go_on`] has come to the end. One that is begun goes on.
+    pub fn begin_to_kill(&mut self) {
+        self.is_sshd_killed &= self.programs.is_being_killed();
+        self.programs.begin_to_kill();
+    }
+
+    /// Goes on with what was begun.
+    /// # Errors
+    /// As the kernel says.
+    pub fn go_on(&mut self, share: Share) -> io::Result<()> {
+        let kills = self.programs.is_being_killed();
+        self.programs.go_on(share);
+        let waits = self.programs.walked_for().is_some_and(|time| time < SSHD_WAITS);
+        if !kills || waits || self.is_sshd_killed {
+            return Ok(());
+        }
+        self.is_sshd_killed = true;
         self.hold_children();
-        self.programs.kill();
         if self.children().next().is_none() {
             return self.kill_monitor();
         }

@@ -4,25 +4,31 @@
 //! its parent: daemons, tmux, `at`, the user's service manager) is not found by its parents, and goes on, unless the session's group says whose it is (`kill_user_processes`).
 //! See docs/sessions.md.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod walk;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use nix::libc::{SIGCONT, SIGHUP, SIGKILL, SIGSTOP};
+use nix::libc::{SIGCONT, SIGHUP};
 use ussh_os::cgroup::Cgroup;
 use ussh_os::process::{ProcessHandle, Stat};
-use ussh_os::process_tree::{children_of, threads_of};
+use ussh_os::process_tree::children_of;
 
+use self::walk::Walk;
+pub use self::walk::{MostStopped, Share};
 use crate::connection::has_ended;
 use crate::descriptors::{Budget, Handle, MAX_HELD};
 use crate::spool::ConnectionId;
-
-/// How often all that is stopped is looked through for children that were on their way.
-const SWEEPS: usize = 16;
 
 /// What a session had running.
 #[derive(Debug, Default)]
 pub struct Programs {
     found: Vec<Program>,
+    /// Where among them the newest one of each number is.
+    places: BTreeMap<u32, usize>,
+    /// They are being found or killed.
+    walk: Option<Walk>,
+    most_stopped: MostStopped,
     /// Found before, and let go since they have ended.
     ended: usize,
     /// Whose descriptors are counted together.
@@ -57,11 +63,20 @@ impl Program {
     }
 
     /// One that ends meanwhile, or that the kernel does not let us reach, is seen by the caller: it counts as living or not.
-    fn signal(&self, signal: i32) {
-        let _: Option<io::Result<()>> = match &self.handle {
-            Some(handle) => Some(handle.process.signal(signal)),
-            None => self.held_again().ok().map(|process| process.signal(signal)),
+    fn signal(&self, signals: &[i32]) {
+        let send = |process: &ProcessHandle| {
+            for signal in signals {
+                let _: io::Result<()> = process.signal(*signal);
+            }
         };
+        match &self.handle {
+            Some(handle) => send(&handle.process),
+            None => {
+                if let Ok(process) = self.held_again() {
+                    send(&process);
+                }
+            }
+        }
     }
 }
 
@@ -71,77 +86,20 @@ impl Programs {
         self.account = Some(account);
     }
 
-    /// Finds and holds what descends from `root`, which is held as `handle`, but for those `left_out`; this very process is never among them.
-    pub fn hold(&mut self, root: ConnectionId, handle: &ProcessHandle, left_out: &[ConnectionId]) {
-        self.hold_nearest(usize::MAX, root, handle, left_out);
+    /// Finds and holds what descends from `sshd`, which are the session's own; this very process is never among them.
+    pub fn hold(&mut self, sshd: Vec<ConnectionId>) {
+        self.begin_to_hold(sshd);
+        self.go_on(Share::All);
     }
 
-    /// Only so many of them, the nearest to `root`.
-    pub fn hold_nearest(&mut self, most: usize, root: ConnectionId, handle: &ProcessHandle, left_out: &[ConnectionId]) {
-        let mut children: BTreeMap<u32, Vec<Opened>> = BTreeMap::new();
-        for opened in self.open(nearest_descendants(root.pid, most), left_out) {
-            children.entry(opened.parent).or_default().push(opened);
-        }
-        if has_ended(handle) {
-            return;
-        }
-        // A number may have gone to another process before it was opened. Who lives now, was asked for its parent while it was held, and descends so from those of the session that live, always did.
-        let sshd = left_out.iter().filter(|id| id.may_live()).map(|id| id.pid);
-        let held = self.living_ids().map(|id| id.pid);
-        let mut parents: Vec<u32> = std::iter::once(root.pid).chain(sshd).chain(held).collect();
-        while let Some(parent) = parents.pop() {
-            for opened in children.remove(&parent).unwrap_or_default() {
-                parents.push(opened.program.id.pid);
-                self.found.push(opened.program);
-            }
-        }
-    }
-
-    /// Finds and holds what is in a group that is the session's, but for those `left_out`.
+    /// And what is in a group that is the session's.
     /// # Errors
     /// The group cannot be read.
-    pub fn hold_all_in(&mut self, group: &Cgroup, left_out: &[ConnectionId]) -> io::Result<()> {
-        let opened = self.open(group.processes()?, left_out);
-        // Nobody comes to a group but by birth: who lives and is in it has been there all along.
-        let still = group.processes()?;
-        let own = opened.into_iter().map(|opened| opened.program).filter(|program| still.contains(&program.id.pid));
-        self.found.extend(own);
-        Ok(())
-    }
-
-    /// Those that are not known yet; whose they are is still to be seen. Held as far as there is room.
-    fn open(&mut self, found: impl IntoIterator<Item = u32>, left_out: &[ConnectionId]) -> Vec<Opened> {
-        let known = self.living_ids().chain(left_out.iter().copied().filter(|id| id.may_live())).map(|id| id.pid);
-        let known: BTreeSet<u32> = known.chain([std::process::id()]).collect();
-        let mut room = self.budget.of_session.saturating_sub(self.held());
-        self.unseen = 0;
-        let mut all: Vec<Opened> = Vec::new();
-        for pid in found.into_iter().filter(|pid| !known.contains(pid)) {
-            let mut opened = Opened::new(pid);
-            if opened.is_err()
-                && let Some(held) = all.iter_mut().rfind(|opened| opened.program.handle.is_some())
-            {
-                // No descriptor: one that is held already need not be.
-                held.program.handle = None;
-                room = 0;
-                opened = Opened::new(pid);
-            }
-            match opened {
-                Ok(Some((process, mut opened))) => {
-                    let slot = (room > 0).then(|| self.budget.take(self.account, &process)).flatten();
-                    room = room.saturating_sub(usize::from(slot.is_some()));
-                    opened.program.handle = slot.map(|slot| Handle { process, slot: Some(slot) });
-                    all.push(opened);
-                }
-                Ok(None) => {}
-                Err(_) => self.unseen += 1,
-            }
-        }
-        all
-    }
-
-    fn living_ids(&self) -> impl Iterator<Item = ConnectionId> {
-        self.alive().map(|program| program.id)
+    pub fn hold_all_in(&mut self, group: &Cgroup, sshd: Vec<ConnectionId>) -> io::Result<()> {
+        self.begin_to_hold(sshd);
+        let read = self.and_all_in(group);
+        self.go_on(Share::All);
+        read
     }
 
     fn alive(&self) -> impl Iterator<Item = &Program> {
@@ -165,11 +123,22 @@ impl Programs {
                 let slot = (room > 0).then(|| self.budget.take(self.account, &process)).flatten();
                 room = room.saturating_sub(usize::from(slot.is_some()));
                 let handle = slot.map(|slot| Handle { process, slot: Some(slot) });
-                self.found.push(Program { handle, ..program });
+                self.add(Program { handle, ..program });
             } else if id.may_live() {
-                self.found.push(program);
+                self.add(program);
             }
         }
+    }
+
+    fn add(&mut self, program: Program) {
+        self.places.insert(program.id.pid, self.found.len());
+        self.found.push(program);
+    }
+
+    /// Whether one of them has this number now: of one that was let go, or has ended, it may be another's.
+    fn has(&self, pid: u32) -> bool {
+        let newest = self.places.get(&pid).and_then(|place| self.found.get(*place));
+        newest.is_some_and(|program| program.id.pid == pid && !program.has_ended())
     }
 
     /// Who they are, as far as they are remembered over a restart.
@@ -199,6 +168,9 @@ impl Programs {
         while self.found.pop_if(|program| program.has_ended()).is_some() {
             self.ended += 1;
         }
+        if let Some(walk) = &mut self.walk {
+            walk.are_left(self.found.len());
+        }
         // One of each session may be held beyond all bounds: somebody must be waited for.
         if let Some(last) = self.found.last_mut().filter(|last| last.handle.is_none()) {
             last.handle = last.held_again().ok().map(|process| Handle { process, slot: None });
@@ -222,47 +194,21 @@ impl Programs {
     }
 
     /// Those that still live and are held.
+    #[cfg(test)]
     pub fn living(&self) -> impl Iterator<Item = &ProcessHandle> {
         self.alive().filter_map(|program| program.handle.as_ref()).map(|handle| &handle.process)
     }
 
     /// SIGHUP, as a terminal that goes away would send it (without one nobody else does), and SIGCONT, so that a stopped one takes it.
     pub fn hang_up(&self) {
-        for program in self.alive() {
-            program.signal(SIGHUP);
-            program.signal(SIGCONT);
-        }
+        self.found.iter().for_each(|program| program.signal(&[SIGHUP, SIGCONT]));
     }
 
-    /// SIGKILL to what lives still, and to what it has started since.
+    /// SIGKILL to what lives still, and to what it has started since: all at once, however long it takes.
+    #[cfg(test)]
     pub fn kill(&mut self) {
-        let (mut from, mut sweeps) = (0, 0);
-        while sweeps < SWEEPS {
-            let so_far = self.found.len();
-            let news = self.found.get(from..).unwrap_or_default();
-            // Stopped, so that nothing new is started behind the look.
-            news.iter().for_each(|program| program.signal(SIGSTOP));
-            let parents = self.living_from(from);
-            let young = self.open(parents.into_iter().flat_map(children_of), &[]);
-            // A child of one that is held, or is the same still, and lives: it was this session's all along.
-            let parents = self.living_from(from);
-            let own = young.into_iter().filter(|opened| parents.contains(&opened.parent));
-            self.found.extend(own.map(|opened| opened.program));
-            let found = self.found.len() > so_far;
-            if !found && from == 0 {
-                break;
-            }
-            // Each generation in turn; then all of them again, for who was about to be born.
-            from = if found { so_far } else { 0 };
-            sweeps += usize::from(from == 0);
-        }
-        self.alive().for_each(|program| program.signal(SIGKILL));
-    }
-
-    /// Those that live, without the first ones.
-    fn living_from(&self, first: usize) -> BTreeSet<u32> {
-        let programs = self.found.get(first..).unwrap_or_default();
-        programs.iter().filter(|program| !program.has_ended()).map(|program| program.id.pid).collect()
+        self.begin_to_kill();
+        self.go_on(Share::All);
     }
 }
 
@@ -291,31 +237,11 @@ impl Opened {
     }
 }
 
-/// Process IDs at this moment, parents before children.
+/// Process IDs at this moment.
 pub(crate) fn descendants_of(root: u32) -> BTreeSet<u32> {
-    nearest_descendants(root, usize::MAX).into_iter().collect()
-}
-
-/// The nearest of them, as many as `most`; those of so many threads, too, as each of them is asked for its children.
-pub(crate) fn nearest_descendants(root: u32, most: usize) -> Vec<u32> {
-    let (mut found, mut known, mut threads) = (Vec::new(), BTreeSet::new(), 0_u64);
-    let mut to_ask = VecDeque::from([root]);
-    while let Some(pid) = to_ask.pop_front() {
-        if most < usize::MAX {
-            threads += threads_of(pid);
-            if usize::try_from(threads).map_or(true, |threads| threads > most) {
-                return found;
-            }
-        }
-        for child in children_of(pid) {
-            if found.len() >= most {
-                return found;
-            }
-            if known.insert(child) {
-                found.push(child);
-                to_ask.push_back(child);
-            }
-        }
+    let (mut found, mut to_ask) = (BTreeSet::new(), vec![root]);
+    while let Some(pid) = to_ask.pop() {
+        to_ask.extend(children_of(pid).into_iter().filter(|child| found.insert(*child)));
     }
     found
 }

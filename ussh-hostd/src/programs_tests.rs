@@ -1,8 +1,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use nix::libc::SIGKILL;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use ussh_os::process::start_time;
 
 use super::*;
@@ -222,4 +227,106 @@ fn nothing_is_held_for_a_session_that_is_gone() {
     connection.programs().hang_up();
     assert_eq!(connection.programs().count(), 0);
     held[0].1.signal(SIGKILL).unwrap();
+}
+
+/// A process that forks the next one, which forks the next, as fast as they can, each with some others besides; they heed nothing but SIGKILL.
+struct Chain(Child);
+
+impl Chain {
+    const SCRIPT: &str = "$SIG{$_} = 'IGNORE' for qw(HUP TERM INT); sub stay { sleep 60 while 1 } sub start { my $child; 1 until defined($child = fork); $child }
+for (2 .. $ARGV[0]) { for (1 .. $ARGV[1]) { start() or stay() } start() and stay() } syswrite STDOUT, 'all'; stay()";
+
+    fn start(length: usize, others: usize) -> Self {
+        let mut command = Command::new("perl");
+        command.args(["-e", Self::SCRIPT, &length.to_string(), &others.to_string()]);
+        Chain(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    fn grown(length: usize, others: usize) -> Self {
+        let mut chain = Self::start(length, others);
+        chain.0.stdout.as_mut().unwrap().read_exact(&mut [0; 3]).unwrap();
+        chain
+    }
+
+    /// Of a session of which nothing but its first process is known.
+    fn programs(&self) -> Programs {
+        let mut programs = Programs::default();
+        programs.hold_again([ConnectionId::of(self.0.id()).unwrap()].into_iter());
+        programs
+    }
+
+    /// Whoever holds its output open lives.
+    fn is_gone(&mut self) -> bool {
+        self.0.wait().unwrap();
+        let mut output = [PollFd::new(self.0.stdout.as_ref().unwrap().as_fd(), PollFlags::empty())];
+        poll(&mut output, PollTimeout::try_from(PATIENCE).unwrap()).unwrap();
+        output[0].any().unwrap()
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        if let Ok(None) = self.0.try_wait() {
+            self.programs().kill();
+            let _ = self.0.wait();
+        }
+    }
+}
+
+/// Of this thread, in microseconds.
+fn processor_time() -> i64 {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
+    (usage.user_time() + usage.system_time()).num_microseconds()
+}
+
+#[test]
+fn one_more_process_costs_the_same_however_many_there_are() {
+    let cost = |length: usize| {
+        let mut chain = Chain::grown(length, 5);
+        let mut programs = chain.programs();
+        let before = processor_time();
+        programs.kill();
+        let took = processor_time() - before;
+        assert!(chain.is_gone());
+        assert_eq!(programs.count(), 6 * length - 5);
+        took as f64 / programs.count() as f64
+    };
+    let (few, many) = (cost(50), cost(400));
+    println!("{few:.1} µs each of 300, {many:.1} µs each of 2400");
+    assert!(many < 3.0 * few, "{few} µs each of few, {many} of many");
+}
+
+/// As the daemon does it, which sees to others in between.
+fn kill_in_turns(programs: &mut Programs, mut between: impl FnMut(&Programs)) -> usize {
+    programs.begin_to_kill();
+    let mut turns = 0;
+    while programs.is_being_killed() {
+        programs.go_on(Share::Looks(16));
+        between(programs);
+        turns += 1;
+    }
+    turns
+}
+
+#[test]
+fn a_chain_that_grows_meanwhile_is_ended_in_turns_and_none_of_it_before_all_of_it_is_stopped() {
+    let mut chain = Chain::start(300, 0);
+    let mut programs = chain.programs();
+    let turns = kill_in_turns(&mut programs, |programs| {
+        let is_killing = programs.walk.as_ref().is_none_or(|walk| walk.task == walk::Task::Kill);
+        assert!(is_killing || !has_ended(&programs.found[0].handle.as_ref().unwrap().process));
+    });
+    assert!(turns > programs.count() / 16);
+    assert!(chain.is_gone(), "one of more than {} lives", programs.count());
+}
+
+#[test]
+fn whoever_may_run_more_than_is_stopped_at_once_has_what_is_stopped_killed_and_none_gets_away() {
+    let mut chain = Chain::start(200, 1);
+    let mut programs = chain.programs();
+    programs.most_stopped = MostStopped(20);
+    let mut most = 0;
+    kill_in_turns(&mut programs, |programs| most = programs.found.len().max(most));
+    assert!(chain.is_gone(), "one of more than {} lives", programs.count());
+    assert!(most < 399, "{most} were remembered at one time");
 }

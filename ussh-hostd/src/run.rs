@@ -107,6 +107,8 @@ struct Held {
     is_end_prepared: bool,
     /// It has so many programs that others' ends come first.
     is_crowd: bool,
+    /// And they are being found, in turns.
+    is_sought: bool,
     /// Why the last look found nothing: reported when it changes.
     last_reason: Option<NotRenewed>,
     /// Its cgroup, if it has got one.
@@ -149,6 +151,8 @@ struct Daemon {
     unreadable: BTreeSet<ConnectionId>,
     foreign: BTreeSet<String>,
     next_scan: Duration,
+    /// Of those that take turns, the last one that had its own.
+    last_turn: Option<ConnectionId>,
     /// The service manager, which starts anew what does not come round.
     notify: Notify,
 }
@@ -177,6 +181,7 @@ impl Daemon {
             unreadable: BTreeSet::new(),
             foreign: BTreeSet::new(),
             next_scan: Duration::ZERO,
+            last_turn: None,
             notify: Notify::new(None),
             spool,
         })
@@ -249,6 +254,9 @@ impl Daemon {
 
     /// How long until the next thing is due, whatever happens before.
     fn due_in(&self, now: Now) -> Duration {
+        if self.somebody_takes_turns() {
+            return Duration::ZERO;
+        }
         let due = self.held.values().filter_map(|h| h.session.wake_in(now)).min();
         let scan = self.next_scan.saturating_sub(now.elapsed);
         let chore = self.chores.wake_in(now).unwrap_or(scan);
@@ -274,7 +282,11 @@ impl Daemon {
         fds.extend(self.chores.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.files.as_fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         for unfinished in self.unfinished.values() {
+            let before = fds.len();
             fds.extend(unfinished.processes().map(|process| PollFd::new(process.as_fd(), PollFlags::POLLIN)));
+            if fds.len() == before {
+                timeout = timeout.min(UNHELD_EVERY);
+            }
         }
         // One call tells of all processes: each that ends would have all others asked one by one.
         let (of_others, mut owners, mut ended) = (fds.len(), Vec::with_capacity(self.held.len()), BTreeSet::new());
@@ -315,18 +327,19 @@ impl Daemon {
         if self.chores.pass_time(now, &self.report) {
             self.chores.look(now, &self.report);
         }
-        let is_due = |held: &Held| held.session.wake_in(now) == Some(Duration::ZERO);
+        // A crowd that is told has its signals when its turn comes.
+        let takes_turns = |held: &Held| held.is_crowd && held.last_word.is_some();
+        let is_due = |held: &Held| held.session.wake_in(now) == Some(Duration::ZERO) && !takes_turns(held);
         let due: Vec<ConnectionId> = self.held.iter().filter(|(_, held)| is_due(held)).map(|(id, _)| *id).collect();
-        let (crowds, others): (Vec<_>, Vec<_>) = due.into_iter().partition(|id| self.is_crowd(*id));
-        for id in others {
-            self.happened(id, Event::Time);
+        for id in due {
+            let is_told = self.held.get(&id).is_some_and(|held| held.last_word.is_some());
+            if !is_told || self.prepare_end(id) {
+                self.happened(id, Event::Time);
+            }
         }
         self.pass_last_words_on();
-        // One at a time, and last: what has come due meanwhile comes first again.
-        match crowds.first() {
-            Some(id) => self.happened(*id, Event::Time),
-            None => self.pass_last_word_of_a_crowd_on(),
-        }
+        // Last: what has come due meanwhile comes first again.
+        self.take_turns();
     }
 
     fn take_changes(&mut self) {

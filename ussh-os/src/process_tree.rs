@@ -186,39 +186,26 @@ fn walk_up<E>(pid: u32, mut goes_on: impl FnMut(Stat) -> Result<bool, E>) -> Res
 
 /// Children of `pid` at this moment.
 pub fn children_of(pid: u32) -> Vec<u32> {
-    // Each thread has its own. The file needs CONFIG_PROC_CHILDREN; without it every process is asked for its parent.
-    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    let mut children = Vec::new();
-    for thread in threads.flatten() {
-        match std::fs::read_to_string(thread.path().join("children")) {
-            Ok(list) => children.extend(list.split_ascii_whitespace().filter_map(|p| p.parse::<u32>().ok())),
-            // The thread has ended, or the kernel has no such file.
-            Err(_) if thread.path().exists() => {
-                return all_processes().filter(|p| parent_of(*p) == Some(pid)).collect();
-            }
-            Err(_) => {}
-        }
-    }
-    children
+    threads_of(pid).into_iter().flat_map(|thread| children_of_thread(pid, thread)).collect()
 }
 
-/// How many threads it has at this moment; none, if it has ended. Asking costs the same for one and for thousands.
-pub fn threads_of(pid: u32) -> u64 {
-    // proc_task_getattr (fs/proc/base.c): a folder for each, besides the two links that every folder has.
-    std::fs::metadata(format!("/proc/{pid}/task")).map_or(0, |m| m.nlink().saturating_sub(2))
+/// Threads of `pid` at this moment, the first one among them.
+pub fn threads_of(pid: u32) -> Vec<u32> {
+    numbers_in(&format!("/proc/{pid}/task")).collect()
 }
 
-/// Whether it and what descends from it have more threads than this: asked without looking at all of them.
-pub fn has_more_threads(root: u32, many: u64) -> bool {
-    let (mut known, mut to_ask, mut count) = (BTreeSet::from([root]), vec![root], 0);
-    while let Some(pid) = to_ask.pop() {
-        count += threads_of(pid);
-        if count > many {
-            return true;
+/// Children of one thread of `pid` at this moment: each thread has its own.
+pub fn children_of_thread(pid: u32, thread: u32) -> Vec<u32> {
+    let folder = format!("/proc/{pid}/task/{thread}");
+    match std::fs::read_to_string(format!("{folder}/children")) {
+        Ok(list) => list.split_ascii_whitespace().filter_map(|p| p.parse().ok()).collect(),
+        // Without CONFIG_PROC_CHILDREN there is no such file, and every process is asked for its parent: once, for the first thread.
+        Err(_) if thread == pid && std::path::Path::new(&folder).exists() => {
+            numbers_in("/proc").filter(|p| parent_of(*p) == Some(pid)).collect()
         }
-        to_ask.extend(children_of(pid).into_iter().filter(|child| known.insert(*child)));
+        // It has ended.
+        Err(_) => Vec::new(),
     }
-    false
 }
 
 /// A process with all those below it that run its own image still: forked, and nothing executed since, neither by them nor by those in between.
@@ -233,8 +220,8 @@ pub fn with_mere_forks(process: ProcessId) -> BTreeSet<u32> {
     if process.lives() { found } else { BTreeSet::new() }
 }
 
-fn all_processes() -> impl Iterator<Item = u32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+fn numbers_in(folder: &str) -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
@@ -266,26 +253,6 @@ fn program_of(pid: u32) -> Option<(u64, u64)> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
-
-    #[test]
-    fn threads_are_counted_with_those_of_children_until_there_are_enough() {
-        let me = std::process::id();
-        let before = threads_of(me);
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let (stop, stopped) = std::sync::mpsc::channel::<()>();
-        let stopped = std::sync::Mutex::new(stopped);
-        std::thread::scope(|scope| {
-            (0..100).for_each(|_| drop(scope.spawn(|| stopped.lock().unwrap().recv())));
-            assert!(before >= 1 && threads_of(me) >= 100);
-            assert_eq!(threads_of(child.id()), 1);
-            assert!(has_more_threads(me, 100) && !has_more_threads(me, 100_000));
-            assert!(has_more_threads(child.id(), 0) && !has_more_threads(child.id(), 1));
-            drop(stop);
-        });
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert_eq!(threads_of(child.id()), 0);
-    }
 
     #[test]
     fn a_process_has_one_name() {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::Daemon;
 use super::freezing::{Unfreezable, not_to_be_frozen};
 use crate::config::{AtEnd, Timing};
-use crate::connection::Connection;
 use crate::report::{Severity, on_terminal, span};
 use crate::session::Action;
 use crate::spool::ConnectionId;
@@ -23,7 +22,7 @@ impl Daemon {
             Action::Watch => self.watch_frozen(id),
             Action::Announce(cause) => self.announce(id, &cause),
             Action::Terminate => self.terminate(id),
-            Action::Kill => self.kill(id, "SIGTERM", Connection::kill),
+            Action::Kill => self.begin_to_kill(id),
             Action::KillItself => self.kill(id, "SIGKILL to its child", |c| c.kill_monitor()),
         }
     }

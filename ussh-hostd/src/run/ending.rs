@@ -1,24 +1,29 @@
 //! The end of a session, from the last message on its terminals to the last of its processes.
 //!
 //! In this order: the terminals are told, and programs held (`announce`); when sshd has passed that on, what is to end with the session is found, held and remembered (`prepare_end`); SIGTERM and SIGHUP
-//! (`terminate`), and after the grace SIGKILL (`kill`); and when nothing of the session is left, it is forgotten (`take_ends`).
+//! (`terminate`), and after the grace SIGKILL (`kill`), to the programs as far as `take_turns` gets each time; and when nothing of the session is left, it is forgotten (`take_ends`).
 
 use std::collections::BTreeSet;
 use std::io;
-
-use ussh_os::process_tree::threads_of;
+use std::ops::Bound;
+use std::time::{Duration, Instant};
 
 use super::{Daemon, Held};
 use crate::begun::{Begun, End};
 use crate::cell::{Cell, Killed};
 use crate::connection::{Connection, Told};
+use crate::programs::Share;
 use crate::report::{Severity, on_terminal};
 use crate::session::{Cause, Event};
 use crate::spool::ConnectionId;
 
-/// A session whose programs have more threads than this is prepared for its end after all others: to hold one takes some 20 to 100 µs, and some 10 more for each of its threads.
-const CROWD: usize = 256;
-const CROWD_OF_THREADS: u64 = CROWD as u64;
+/// A session with more programs than some 256 is prepared for its end after all others: each takes two looks, and one more for each further thread, at some 20 to 50 µs.
+const MOST_LOOKS: usize = 2 * 256;
+
+/// So long the daemon is at sessions whose programs are sought or killed, before it sees to all else that has come.
+const ROUND: Duration = Duration::from_millis(50);
+/// And so long at one of them, before the next has its turn.
+const TURN: Duration = Duration::from_millis(5);
 
 impl Daemon {
     pub(super) fn announce(&mut self, id: ConnectionId, cause: &Cause) {
@@ -50,42 +55,18 @@ impl Daemon {
             Some(certificate) => self.report.certificate(Severity::Notice, "Ending session of", certificate, &detail),
             None => self.report.line(Severity::Notice, &format!("Ending session of {detail}")),
         }
-        // A client that is told may close the connection at once; what does not heed a SIGHUP would be nobody's child then. Why not all can be found is said later.
-        let is_crowd = self.runs_a_crowd(id);
-        let Some(held) = self.held.get_mut(&id) else { return };
-        held.is_crowd = is_crowd;
-        if is_told && is_crowd {
-            held.connection.hold_nearest_programs(CROWD);
-        } else if is_told {
-            let _ = self.hold_all(id);
+        if is_told {
+            // A client that is told may close the connection at once; what does not heed a SIGHUP would be nobody's child then. Why not all can be found is said later.
+            let _ = self.hold_few(id);
         }
-    }
-
-    /// Asked without looking at all of them.
-    fn runs_a_crowd(&self, id: ConnectionId) -> bool {
-        let Some(held) = self.held.get(&id) else { return false };
-        let is_crowded = |cell: &Cell| {
-            let threads = |all: BTreeSet<u32>| all.into_iter().map(threads_of).sum::<u64>();
-            cell.group().processes().is_ok_and(|all| all.len() > CROWD || threads(all) > CROWD_OF_THREADS)
-        };
-        let group = || held.cell.clone().or_else(|| Cell::find(id).ok().flatten());
-        held.connection.has_more_than(CROWD_OF_THREADS)
-            || self.config.kill_user_processes && group().is_some_and(|c| is_crowded(&c))
-    }
-
-    pub(super) fn is_crowd(&self, id: ConnectionId) -> bool {
-        self.held.get(&id).is_some_and(|held| held.is_crowd)
     }
 
     /// Goes on with the sessions whose last message is out. After all that is due: one may be the client of another one that ends now too, whose programs are held before it hangs up.
     pub(super) fn pass_last_words_on(&mut self) {
-        let is_out = |held: &mut Held| !held.is_crowd && held.last_word.take_if(|told| told.is_out()).is_some();
-        let out: Vec<ConnectionId> =
-            self.held.iter_mut().filter_map(|(id, held)| is_out(held).then_some(*id)).collect();
+        let is_out = |held: &Held| !held.is_crowd && held.last_word.as_ref().is_some_and(Told::is_out);
+        let mut out: Vec<ConnectionId> = self.held.iter().filter(|(_, held)| is_out(held)).map(|(id, _)| *id).collect();
         // What takes time before the first signal: each session that closes takes part of the processors from those that still wait for theirs.
-        for id in &out {
-            self.prepare_end(*id);
-        }
+        out.retain(|id| self.prepare_end(*id));
         // Whoever is signalled together is killed together.
         let now = self.now();
         for id in out {
@@ -93,39 +74,108 @@ impl Daemon {
         }
     }
 
-    /// One with so many programs that it would keep all others waiting: each of those gets its signals first, as long as this one may wait for its last message.
+    /// Whose programs are sought or killed, and who would keep all others waiting if that was done at once.
     ///
+    /// One with so many programs has them sought when each of the others has got its signals, as long as it may wait for its last message.
     /// What is given up: by then another session's end may have closed a client that ran in this one. Its nearest programs, shells and clients among them, are held since it was told, and what those
     /// start is found when they are killed; only what a farther one leaves behind that ends by itself in between is not reached, and to leave a session is open to each program at any time.
     /// All that descends from its own sshd is held, as with any other, before that is signalled.
-    pub(super) fn pass_last_word_of_a_crowd_on(&mut self) {
-        if self.held.values().any(|held| !held.is_crowd && held.last_word.is_some()) {
+    fn who_takes_turns(&self) -> impl Iterator<Item = ConnectionId> {
+        let now = self.now();
+        let others_wait = self.held.values().any(|held| !held.is_crowd && held.last_word.is_some());
+        let is_sought = move |held: &Held| match &held.last_word {
+            Some(told) if held.is_crowd => {
+                !others_wait && told.is_out() || held.session.wake_in(now) == Some(Duration::ZERO)
+            }
+            _ => false,
+        };
+        let is_killed = |held: &Held| held.connection.programs().is_being_killed();
+        let held = self.held.iter().filter(move |(_, held)| is_killed(held) || is_sought(held));
+        let unfinished = self.unfinished.iter().filter(|(_, unfinished)| unfinished.programs.is_being_killed());
+        held.map(|(id, _)| *id).chain(unfinished.map(|(id, _)| *id))
+    }
+
+    pub(super) fn somebody_takes_turns(&self) -> bool {
+        self.who_takes_turns().next().is_some()
+    }
+
+    /// Each of them a little, for so long as nobody else is kept waiting.
+    pub(super) fn take_turns(&mut self) {
+        let end = Instant::now() + ROUND;
+        while Instant::now() < end {
+            let waiting: BTreeSet<ConnectionId> = self.who_takes_turns().collect();
+            let after = self.last_turn.and_then(|last| waiting.range((Bound::Excluded(last), Bound::Unbounded)).next());
+            let Some(id) = after.or_else(|| waiting.first()).copied() else { return };
+            self.last_turn = Some(id);
+            self.take_turn(id, Share::Until(end.min(Instant::now() + TURN)));
+        }
+    }
+
+    fn take_turn(&mut self, id: ConnectionId, share: Share) {
+        if self.held.get(&id).is_some_and(|held| held.last_word.is_some()) {
+            return self.seek_on(id, share);
+        }
+        let gone_on = match (self.held.get_mut(&id), self.unfinished.get_mut(&id)) {
+            (Some(held), _) => held.connection.go_on(share),
+            (None, Some(unfinished)) => unfinished.go_on(share),
+            (None, None) => return,
+        };
+        if let Err(e) = gone_on {
+            self.report.line(Severity::Error, &format!("Cannot end {id}: {e}"));
+        }
+    }
+
+    /// Goes on with finding what is to end with a crowd, and with its end when that is through.
+    fn seek_on(&mut self, id: ConnectionId, share: Share) {
+        if self.held.get_mut(&id).is_some_and(|held| !std::mem::replace(&mut held.is_sought, true)) {
+            // Why not all can be found is said when it is through.
+            let _ = self.begin_to_hold(id);
+        }
+        let Some(held) = self.held.get_mut(&id) else { return };
+        if let Err(e) = held.connection.go_on(share) {
+            self.report.line(Severity::Error, &format!("Cannot end {id}: {e}"));
+        }
+        if held.connection.programs().is_being_walked() {
             return;
         }
-        let is_out = |held: &Held| held.last_word.as_ref().is_some_and(Told::is_out);
-        let Some(id) = self.held.iter().find(|(_, held)| is_out(held)).map(|(id, _)| *id) else { return };
-        self.prepare_end(id);
+        let whole = self.whole_cell(id);
+        self.remember_end(id, whole);
         self.happened(id, Event::LastWordOut);
     }
 
-    /// Finds what is to end with the session, and holds it. Its group, if that is all that is in it.
-    fn hold_all(&mut self, id: ConnectionId) -> Result<Option<Cell>, String> {
+    fn begin_to_hold(&mut self, id: ConnectionId) -> Result<Option<Cell>, String> {
         let whole = self.whole_cell(id);
         let Some(held) = self.held.get_mut(&id) else { return Ok(None) };
-        held.connection.hold_programs();
-        let Some(cell) = whole? else { return Ok(None) };
-        held.connection.hold_all_in(cell.group()).map_err(|e| format!("cgroup: {e}"))?;
-        Ok(Some(cell))
+        let group = whole.as_ref().ok().and_then(|cell| cell.as_ref()).map(Cell::group);
+        held.connection.begin_to_hold(group).map_err(|e| format!("cgroup: {e}"))?;
+        whole
     }
 
-    /// Holds what is to end with the session, and remembers it.
-    fn prepare_end(&mut self, id: ConnectionId) {
+    /// Finds what is to end with the session, and holds it, as far as a few looks go: whoever has more is a crowd from now on. Its group, if that is all that is in it.
+    fn hold_few(&mut self, id: ConnectionId) -> Result<Option<Cell>, String> {
+        let whole = self.begin_to_hold(id);
+        let Some(held) = self.held.get_mut(&id) else { return Ok(None) };
+        let gone_on = held.connection.go_on(Share::Looks(MOST_LOOKS)).map_err(|e| e.to_string());
+        held.is_crowd |= held.connection.programs().is_being_walked();
+        gone_on.and(whole)
+    }
+
+    /// Holds what is to end with the session, and remembers it. False: it has become a crowd since it was told, and takes turns.
+    pub(super) fn prepare_end(&mut self, id: ConnectionId) -> bool {
         // Held before the monitor ends: afterwards they are nobody's children.
-        let all_held = self.hold_all(id);
+        let whole = self.hold_few(id);
+        let is_prepared = self.held.get(&id).is_some_and(|held| !held.is_crowd);
+        if is_prepared {
+            self.remember_end(id, whole);
+        }
+        is_prepared
+    }
+
+    fn remember_end(&mut self, id: ConnectionId, whole: Result<Option<Cell>, String>) {
         let now = self.now();
         let Some(held) = self.held.get_mut(&id) else { return };
         held.is_end_prepared = true;
-        let whole = all_held.unwrap_or_else(|why| {
+        let whole = whole.unwrap_or_else(|why| {
             let detail = format!("What had left the session goes on: {}: {why}", held.who());
             self.report.line(Severity::Warning, &detail);
             None
@@ -148,7 +198,9 @@ impl Daemon {
 
     pub(super) fn terminate(&mut self, id: ConnectionId) {
         if !self.held.get(&id).is_some_and(|held| held.is_end_prepared) {
-            self.prepare_end(id);
+            // An earlier run has begun it: what that held is held already.
+            let whole = self.hold_few(id);
+            self.remember_end(id, whole);
         }
         let elapsed = self.started.elapsed();
         let Some(held) = self.held.get_mut(&id) else { return };
@@ -165,6 +217,14 @@ impl Daemon {
                 self.report.line(Severity::Error, &format!("Cannot end what is frozen of {}: {e}", held.who()));
             }
         }
+    }
+
+    /// To the programs and to sshd's child, by and by: see `take_turns`.
+    pub(super) fn begin_to_kill(&mut self, id: ConnectionId) {
+        self.kill(id, "SIGTERM", |connection| {
+            connection.begin_to_kill();
+            Ok(())
+        });
     }
 
     pub(super) fn kill(&mut self, id: ConnectionId, after: &str, kill: impl FnOnce(&mut Connection) -> io::Result<()>) {

@@ -135,6 +135,7 @@ impl Daemon {
             last_word: None,
             is_end_prepared: false,
             is_crowd: false,
+            is_sought: false,
             last_reason: None,
             cell: None,
             frozen: None,

@@ -11,7 +11,7 @@ use super::freezing::strange;
 use crate::begun::Whole;
 use crate::cell::{Cell, Killed};
 use crate::connection::{Connection, has_ended};
-use crate::programs::Programs;
+use crate::programs::{Programs, Share};
 use crate::report::Severity;
 use crate::spool::ConnectionId;
 
@@ -29,11 +29,20 @@ pub(super) struct Unfinished {
 }
 
 impl Unfinished {
-    /// What of it lives, to poll on.
+    /// What of it lives, to poll on: one program at a time, for they may be thousands.
     pub(super) fn processes(&self) -> impl Iterator<Item = &ProcessHandle> {
         let connection = self.connection.iter();
         let monitor = connection.clone().map(Connection::monitor).filter(|monitor| !has_ended(monitor));
-        monitor.chain(connection.flat_map(Connection::children)).chain(self.programs.living())
+        monitor.chain(connection.flat_map(Connection::children)).chain(self.programs.last())
+    }
+
+    /// Goes on with killing it; what sshd has left, when the programs are through.
+    pub(super) fn go_on(&mut self, share: Share) -> io::Result<()> {
+        self.programs.go_on(share);
+        match &mut self.connection {
+            Some(connection) if !self.programs.is_being_killed() => connection.kill(),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -87,10 +96,7 @@ impl Daemon {
             } else if unfinished.kill_at.take_if(|at| *at <= now).is_some() {
                 let detail = format!("Killing what is left of a session whose end an earlier run had begun: {id}");
                 self.report.line(Severity::Warning, &detail);
-                unfinished.programs.kill();
-                if let Some(Err(e)) = unfinished.connection.as_mut().map(Connection::kill) {
-                    self.report.line(Severity::Error, &format!("Cannot end {id}: {e}"));
-                }
+                unfinished.programs.begin_to_kill();
             }
         }
         for id in gone {

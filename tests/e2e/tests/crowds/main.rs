@@ -102,3 +102,48 @@ fn a_session_with_thousands_of_programs_keeps_nobody_waiting_who_ends_with_it() 
     assert!(late < crowds / 3.0, "{late} s, the crowd itself {crowds} s: {:#?}", others[0].log());
     assert_eq!(programs(), "0\n");
 }
+
+/// One program, until its session's end is told; then each forks the next one and some others, and heeds nothing.
+const CHAIN: &str = "exec perl -e '$SIG{$_} = \"IGNORE\" for qw(TERM INT PIPE); my $told; $SIG{HUP} = sub { $told = 1 }; select undef, undef, undef, 0.05 until $told;
+$SIG{HUP} = \"IGNORE\"; for (1..500) { my $child; for (1..9) { 1 until defined($child = fork); $child or do { sleep 60 while 1 } } 1 until defined($child = fork); if ($child) { sleep 60 while 1 } } sleep 60 while 1'\n";
+/// In which the chain becomes long.
+const GRACE: Duration = Duration::from_secs(15);
+
+#[test]
+fn a_session_whose_program_forks_without_end_when_it_is_to_end_keeps_nobody_waiting() {
+    let world = WorldPlan::new("chain").without_servers().server("web").people(4, "admins").start().unwrap();
+    seat::configure(
+        &world,
+        "web",
+        &HOSTD.replace("grace_seconds = 5", &format!("grace_seconds = {}", GRACE.as_secs())),
+    );
+    let (end, validity) = end_in(ALL_THERE);
+    let chain = Seat::take(&world, "web", &validity, "ssh -A");
+    chain.shell.terminal().send(CHAIN).unwrap();
+    // One in its grace, when nothing is killed yet; the others soon after that.
+    let others: Vec<(SystemTime, Seat<'_>)> =
+        [Duration::from_secs(2), GRACE + Duration::from_millis(1000), GRACE + Duration::from_secs(2)]
+            .map(|after| end_in(end.duration_since(SystemTime::now()).unwrap() + after + Duration::from_millis(500)))
+            .map(|(end, validity)| (end, Seat::take(&world, "web", &validity, "ssh -A")))
+            .into();
+    let pids: Vec<u64> = others.iter().map(|(_, other)| other.row().unwrap()["pid"].as_u64().unwrap()).collect();
+    let watcher = world.watch_ends("web", &pids, SOON).unwrap();
+    assert!(SystemTime::now() < end, "too slow a machine");
+
+    let ends = watcher.ends(2 * SOON).unwrap();
+    let late = others
+        .iter()
+        .zip(&pids)
+        .map(|((end, _), pid)| ends[pid] - end.duration_since(UNIX_EPOCH).unwrap().as_secs_f64());
+    let late: Vec<f64> = late.collect();
+    let has_ended = || chain.log().iter().any(|line| line.contains("Session ended after "));
+    wait_until(2 * SOON, "the chain's end", has_ended).unwrap();
+    let ended = chain.log().into_iter().find(|line| line.contains("Session ended after ")).unwrap();
+    println!(
+        "others' last process gone {late:.3?} s after their ends, the first of them before anything was killed; {ended}"
+    );
+    let worst = late[1..].iter().copied().fold(0.0, f64::max);
+    assert!(worst < 1.0 + 3.0 * late[0], "{late:?}: {:#?}", chain.log());
+    let programs = format!("pgrep -c -u {} -x perl || true", chain.user());
+    assert_eq!(world.host("web").script(&programs).unwrap().stdout, "0\n");
+}
