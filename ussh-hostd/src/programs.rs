@@ -11,7 +11,7 @@ use std::io;
 
 use nix::libc::{SIGCONT, SIGHUP};
 use ussh_os::cgroup::Cgroup;
-use ussh_os::process::{ProcessHandle, Stat};
+use ussh_os::process::{ProcessHandle, Stat, is_dead};
 use ussh_os::process_tree::children_of;
 
 use self::walk::Walk;
@@ -176,6 +176,18 @@ impl Programs {
             last.handle = last.held_again().ok().map(|process| Handle { process, slot: None });
         }
         self.last()
+    }
+
+    /// Waits no longer for those of which nothing runs any more, but whose end is never told: somebody traces one of their threads, from another session perhaps.
+    pub fn let_go_of_dead(&mut self) {
+        let so_far = self.found.len();
+        self.found.retain(|program| program.has_ended() || !is_dead(program.id.pid));
+        self.ended += so_far - self.found.len();
+        self.find_places();
+    }
+
+    fn find_places(&mut self) {
+        self.places = self.found.iter().enumerate().map(|(place, program)| (program.id.pid, place)).collect();
     }
 
     /// The one that is waited for.

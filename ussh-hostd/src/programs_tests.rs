@@ -330,3 +330,32 @@ fn whoever_may_run_more_than_is_stopped_at_once_has_what_is_stopped_killed_and_n
     assert!(chain.is_gone(), "one of more than {} lives", programs.count());
     assert!(most < 399, "{most} were remembered at one time");
 }
+
+#[test]
+fn what_is_dead_but_traced_is_not_waited_for() {
+    use nix::sys::{ptrace, wait};
+
+    let script =
+        "perl -Mthreads -e '$| = 1; my $t = threads->create(sub { sleep 61 }); print \"$$\\n\"; $t->join' & wait";
+    let (monitor, mut connection, held) = session(script, 1);
+    let (pid, program) = &held[0];
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let thread = threads.filter_map(|thread| thread.unwrap().file_name().to_str()?.parse::<i32>().ok()).max();
+    let thread = nix::unistd::Pid::from_raw(thread.unwrap());
+    ptrace::seize(thread, ptrace::Options::empty()).unwrap();
+    connection.hold_programs();
+    assert!(!is_dead(*pid));
+    connection.kill().unwrap();
+    end(monitor);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !is_dead(*pid) || connection.programs().living().count() > 1 {
+        assert!(std::time::Instant::now() < deadline, "{:?}", connection.programs());
+        std::thread::yield_now();
+    }
+    assert!(connection.program_to_wait_for().is_some(), "the kernel does not say that it has ended");
+    connection.kill().unwrap();
+    assert!(connection.program_to_wait_for().is_none() && !connection.programs().are_left());
+    assert_eq!(connection.programs().count(), 2, "the shell and that one");
+    wait::waitpid(thread, Some(wait::WaitPidFlag::__WALL)).unwrap();
+    assert!(program.wait_end(PATIENCE).unwrap());
+}

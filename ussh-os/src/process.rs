@@ -144,6 +144,22 @@ impl Stat {
     }
 }
 
+/// Whether nothing of a process runs any more. As long as somebody traces one of its threads and does not wait for that, its end is told to nobody (ptrace(2)), nor by its pidfd.
+pub fn is_dead(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().all(|thread| match std::fs::read(thread.path().join("stat")) {
+        Ok(stat) => is_of_the_dead(&stat),
+        // It is gone; one that cannot be asked may live.
+        Err(error) => error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH),
+    })
+}
+
+/// The state comes behind the command, which may hold anything (proc(5)).
+fn is_of_the_dead(stat: &[u8]) -> bool {
+    let state = stat.iter().rposition(|byte| *byte == b')').and_then(|end| stat.get(end + 2));
+    matches!(state, Some(b'Z' | b'X'))
+}
+
 /// /proc/sys/kernel/random/boot_id.
 /// # Errors
 /// Cannot be read.

@@ -154,6 +154,9 @@ impl Programs {
     /// Begins to kill what lives still, and what it has started since; see [`Programs::go_on`]. One that is begun goes on.
     pub fn begin_to_kill(&mut self) {
         if !self.is_being_killed() {
+            self.walk = None;
+            // Of an earlier time that they were killed.
+            self.let_go_of_dead();
             self.unseen = 0;
             self.walk = Some(Walk::new(Task::Stop, self, Vec::new()));
         }
@@ -253,7 +256,7 @@ impl Programs {
     /// They are killed, and nobody waits for them.
     fn forget_first(&mut self, many: usize) {
         self.ended += self.found.drain(..many.min(self.found.len())).count();
-        self.places = self.found.iter().enumerate().map(|(place, program)| (program.id.pid, place)).collect();
+        self.find_places();
     }
 
     /// Has the next one asked for its children; false: there is none.

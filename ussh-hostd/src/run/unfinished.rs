@@ -89,6 +89,9 @@ impl Daemon {
         let now = self.started.elapsed();
         let mut gone = Vec::new();
         for (id, unfinished) in &mut self.unfinished {
+            if unfinished.kill_at.is_none() && !unfinished.programs.is_being_walked() {
+                unfinished.programs.let_go_of_dead();
+            }
             // One that there was no descriptor for is held as soon as it is the last.
             unfinished.programs.let_go();
             if !unfinished.programs.are_left() && unfinished.processes().next().is_none() {
