@@ -3,17 +3,22 @@
 //! Where logind makes a scope of each session that is the one. Elsewhere it is `ussh-sessions/PID-STARTTIME` below the group in which sshd left the session, made when the session's record appears, before its
 //! user's first program has run; a session that was there before gets one when it is frozen, with what descends from its sshd then. sshd's own processes are in it too, and stay when the programs go to the inner
 //! group, `ussh-frozen`, to be stopped: somebody must pass on what the agent says. Nobody but root can leave either.
+//!
+//! Nothing here waits for the programs: a system call may take as long as its caller likes, and who makes one stops, or ends, on his way out of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::libc::SIGKILL;
 use ussh_os::cgroup::Cgroup;
+use ussh_os::process::ProcessHandle;
 use ussh_os::process_tree::{parent_of, with_mere_forks};
 use ussh_os::sshd_connection::effective_uid_of;
 
 use crate::begun::Whole;
+use crate::connection::has_ended;
 use crate::programs::descendants_of;
 use crate::spool::ConnectionId;
 
@@ -23,10 +28,12 @@ const FOLDER: &str = "ussh-sessions";
 const INNER: &str = "ussh-frozen";
 /// sshd's programs of one connection and the one that listens (OpenSSH 10 has one of each kind).
 const SSHD: [&str; 3] = ["sshd", "sshd-session", "sshd-auth"];
-/// Longest wait for processes to stand still, or to be gone: they do it on their way out of the kernel, where some sleep long.
-const STILL: Duration = Duration::from_millis(250);
+/// How long who ends a session by hand waits for what was killed to be gone.
+const GONE: Duration = Duration::from_millis(250);
 /// How often what a session forks meanwhile is looked for while it is brought in.
 const ROUNDS: usize = 16;
+/// How many are held at one time while they are moved.
+const HELD_AT_ONCE: usize = 128;
 
 /// A session's group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,15 +51,6 @@ pub enum Killed {
     Frozen,
     /// All of it.
     All,
-}
-
-/// What came of stopping it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stopped {
-    /// Processes that were told to stand still.
-    pub processes: usize,
-    /// All of them do.
-    pub all: bool,
 }
 
 impl Cell {
@@ -147,20 +145,26 @@ impl Cell {
         Ok(others.into_iter().find(is_stranger))
     }
 
-    /// Stops all that is in it but for `sshd`.
+    /// Stops all that is in it but for `sshd`, soon (see [`Cell::stands_still`]); how many processes were told to.
     /// # Errors
     /// As the kernel says; it is as before then.
-    pub fn freeze(&self, sshd: &BTreeSet<u32>) -> io::Result<Stopped> {
+    pub fn freeze(&self, sshd: &BTreeSet<u32>) -> io::Result<usize> {
         let frozen = self.inner.make().and_then(|()| self.inner.freeze()).and_then(|()| {
             self.gather(sshd)?;
-            let all = self.inner.wait_frozen(STILL)?;
-            Ok(Stopped { processes: self.inner.processes()?.len(), all })
+            Ok(self.count())
         });
         if frozen.is_err() {
             // The first error is the one to tell.
             let _ = self.thaw();
         }
         frozen
+    }
+
+    /// Whether all that was told to stand still does by now: what is in a system call stops when it comes out of that.
+    /// # Errors
+    /// As the kernel says.
+    pub fn stands_still(&self) -> io::Result<bool> {
+        self.inner.wait_frozen(Duration::ZERO)
     }
 
     /// Brings what is in it, but for `sshd`, to what stands still; how many that were.
@@ -170,21 +174,71 @@ impl Cell {
         if self.free(sshd)?.is_empty() {
             return Ok(0);
         }
-        // While nobody in it can move nothing is forked behind the look, and no number goes to anybody else.
+        // Told to stop, none of them begins to fork, not even one that is in a system call (its fork fails, and is made anew once it may go on): only forks that have begun come to their end.
         self.group.freeze()?;
-        let gathered = self.group.wait_frozen(STILL).and_then(|_| {
-            let free = self.free(sshd)?;
-            let count = free.len();
-            self.inner.take_all(free)?;
-            Ok(count)
-        });
+        let gathered = self.bring_all_in(sshd);
         self.group.thaw()?;
         gathered
     }
 
+    /// Until a look finds nobody. Then there is nobody: one that is moved has its children where it is by then, and the kernel moves nobody in the midst of a birth. Who is moved is told to stop where he comes to,
+    /// as he was before, whether he has come to that yet or not.
+    fn bring_all_in(&self, sshd: &BTreeSet<u32>) -> io::Result<usize> {
+        let mut count = 0;
+        for _ in 0..ROUNDS {
+            let free: Vec<u32> = self.free(sshd)?.into_iter().collect();
+            if free.is_empty() {
+                break;
+            }
+            for some in free.chunks(HELD_AT_ONCE) {
+                count += self.bring_in(some)?;
+            }
+        }
+        Ok(count)
+    }
+
+    /// By their numbers, which another process may get as soon as one has been killed and waited for. Who was held before he was found in the group, and lives after the move, had his all the while.
+    fn bring_in(&self, found: &[u32]) -> io::Result<usize> {
+        let mut held = hold(found)?;
+        let inside = self.group.processes()?;
+        held.retain(|pid, _| inside.contains(pid));
+        self.inner.take_all(held.keys().copied())?;
+        let ended: Vec<u32> = held.iter().filter(|(_, process)| has_ended(process)).map(|(pid, _)| *pid).collect();
+        ended.iter().try_for_each(|pid| self.give_back(*pid))?;
+        Ok(held.len() - ended.len())
+    }
+
+    /// Whoever has this number by now was born a moment ago: he belongs where his parent is.
+    fn give_back(&self, pid: u32) -> io::Result<()> {
+        if !self.inner.processes()?.contains(&pid) {
+            return Ok(());
+        }
+        parent_of(pid).map_or(Ok(()), |parent| Cgroup::of(parent)?.take(pid))
+    }
+
     fn free(&self, sshd: &BTreeSet<u32>) -> io::Result<BTreeSet<u32>> {
+        let mut free = self.outside()?;
+        free.retain(|pid| !sshd.contains(pid));
+        let headless = self.headless(&free)?;
+        Ok(free.difference(&headless).copied().collect())
+    }
+
+    /// What the kernel does not count to what stands still.
+    fn outside(&self) -> io::Result<BTreeSet<u32>> {
+        let all = self.group.processes()?;
+        // In this order: what was outside at the first look, and is not at the second, was moved by us.
         let still = self.inner.processes()?;
-        Ok(self.group.processes()?.into_iter().filter(|pid| !still.contains(pid) && !sshd.contains(pid)).collect())
+        Ok(all.difference(&still).copied().collect())
+    }
+
+    /// Those of them that stand still all the same: their first thread has ended, where it was then, and all others were moved.
+    fn headless(&self, outside: &BTreeSet<u32>) -> io::Result<BTreeSet<u32>> {
+        let moved = if outside.is_empty() { BTreeSet::new() } else { self.inner.threads()? };
+        let is_moved = |pid: u32| {
+            let mut others = threads_of(pid).into_iter().filter(|thread| *thread != pid).peekable();
+            others.peek().is_some() && others.all(|thread| moved.contains(&thread))
+        };
+        Ok(outside.iter().copied().filter(|pid| !moved.is_empty() && is_moved(*pid)).collect())
     }
 
     /// Brings a process in that was born by sshd and has not run yet.
@@ -206,7 +260,21 @@ impl Cell {
     /// # Errors
     /// As the kernel says.
     pub fn kill(&self) -> io::Result<()> {
-        self.inner.kill()
+        self.inner.kill()?;
+        let outside: Vec<u32> = self.headless(&self.outside()?)?.into_iter().collect();
+        for some in outside.chunks(HELD_AT_ONCE) {
+            let held = hold(some)?;
+            // Whoever has its number now, it is held.
+            for pid in self.headless(&some.iter().copied().collect())? {
+                if let Some(process) = held.get(&pid)
+                    && let Err(e) = process.signal(SIGKILL)
+                    && !has_ended(process)
+                {
+                    return Err(e);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// SIGKILL to all that is in it; sshd has ended.
@@ -220,25 +288,41 @@ impl Cell {
         }
     }
 
-    /// How many stand still.
+    /// How many were told to stand still, and live.
     pub fn count(&self) -> usize {
-        self.inner.processes().map_or(0, |all| all.len())
+        let headless = self.outside().and_then(|outside| self.headless(&outside));
+        self.inner.processes().map_or(0, |all| all.len()) + headless.map_or(0, |all| all.len())
     }
 
-    /// Takes it away once sshd has ended, unless somebody lives in it: what the session has left behind stays where it is, until it ends too. What was killed is waited for.
-    pub fn leave(&self, killed: Killed) {
-        // What does not end by SIGKILL within it sleeps in the kernel.
-        let _ = match killed {
-            Killed::Nothing => Ok(true),
-            Killed::Frozen => self.inner.wait_empty(STILL),
-            Killed::All => self.group.wait_empty(STILL),
-        };
-        // Removed with the next one that is made beside it, if not now.
-        let _ = self.inner.remove();
-        if !is_scope(&self.group) {
-            let _ = self.group.remove();
-        }
+    /// Takes it away once sshd has ended, unless somebody lives in it: what the session has left behind stays where it is, until it ends too. Whether it is gone; one of logind's is left to that.
+    pub fn leave(&self) -> bool {
+        // Removed with the next one that is made beside it, if nobody does before.
+        let inner = self.inner.remove();
+        let group = if is_scope(&self.group) { Ok(()) } else { self.group.remove() };
+        inner.and(group).is_ok()
     }
+
+    /// The same when all of it was killed, which is waited for.
+    pub fn leave_killed(&self) {
+        // What does not end by SIGKILL within it sleeps in the kernel.
+        let _ = self.group.wait_empty(GONE);
+        self.leave();
+    }
+}
+
+/// Those of them that there are.
+fn hold(pids: &[u32]) -> io::Result<BTreeMap<u32, ProcessHandle>> {
+    let held = pids.iter().map(|pid| (*pid, ProcessHandle::open_any(*pid)));
+    let is_gone = |e: &io::Error| e.kind() == io::ErrorKind::NotFound;
+    held.filter(|(_, process)| !process.as_ref().is_err_and(is_gone))
+        .map(|(pid, process)| Ok((pid, process?)))
+        .collect()
+}
+
+/// At this moment; none of one that has ended.
+fn threads_of(pid: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// One that is made here.

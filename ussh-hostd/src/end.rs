@@ -7,7 +7,7 @@ use ussh_core::record::SessionRecord;
 use ussh_os::cgroup::Cgroup;
 use ussh_os::process;
 
-use crate::cell::{Cell, Killed};
+use crate::cell::Cell;
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::report::{Report, Severity, on_terminal};
@@ -91,7 +91,7 @@ pub fn end(config: &Config, name: &str) -> Result<String, EndError> {
     if let Some(cell) = whole {
         // What has come since, and what is beyond the number that is held. The daemon, if it runs, may have taken the group away.
         cell.kill_all()?;
-        cell.leave(Killed::All);
+        cell.leave_killed();
     }
     let programs = connection.programs().count();
     Ok(format!("ended: {}, with {programs} of its processes", escape(who.as_bytes(), 256)))
@@ -209,7 +209,7 @@ mod tests {
         let reaper = std::thread::spawn(move || sshd.wait().unwrap());
         end(&config, &id.stem()).unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&reaper.join().unwrap()), Some(15));
-        cell.leave(Killed::Nothing);
+        cell.leave();
     }
 
     #[test]

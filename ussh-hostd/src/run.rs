@@ -1,7 +1,7 @@
 //! `run`: one loop that waits for the next moment at which anything is due, or for whatever happens before it.
 //!
 //! The steps of a connection are its modules, in their order: it is taken up, noted if it is by break-glass, judged and renewed; what its state machine says is done (`acts`), among that
-//! that it stands still (`freezing`) or ends (`ending`); `unfinished` is what an earlier run has left half done.
+//! that it stands still (`freezing`) or ends (`ending`), and its group is taken away (`leaving`); `unfinished` is what an earlier run has left half done.
 //!
 //! Process: the daemon, root. It holds every connection of the spool by its pidfd, feeds what happens to that connection's state machine (`session`) and does what it says.
 //! Down, it locks nobody out; started again, it knows every session from the files.
@@ -19,6 +19,8 @@ mod acts;
 mod freezing;
 
 mod ending;
+
+mod leaving;
 
 mod unfinished;
 
@@ -39,6 +41,7 @@ use ussh_os::notify::Notify;
 use ussh_os::process;
 
 use self::freezing::Frozen;
+use self::leaving::Leaving;
 use self::unfinished::Unfinished;
 use crate::cell::Cell;
 use crate::chores::Chores;
@@ -147,6 +150,8 @@ struct Daemon {
     held: BTreeMap<ConnectionId, Held>,
     /// Of an earlier run, and without a record.
     unfinished: BTreeMap<ConnectionId, Unfinished>,
+    /// Groups of sessions that are gone.
+    leaving: Vec<Leaving>,
     /// Told about already: not held, but there.
     unreadable: BTreeSet<ConnectionId>,
     foreign: BTreeSet<String>,
@@ -178,6 +183,7 @@ impl Daemon {
             chores: Chores::new(config, path),
             held: BTreeMap::new(),
             unfinished: BTreeMap::new(),
+            leaving: Vec::new(),
             unreadable: BTreeSet::new(),
             foreign: BTreeSet::new(),
             next_scan: Duration::ZERO,
@@ -216,6 +222,7 @@ impl Daemon {
             self.attend_births();
             self.take_ends(ready.ended);
             self.finish();
+            self.remove_emptied();
         }
     }
 
@@ -266,6 +273,9 @@ impl Daemon {
         }
         if let Some(next) = self.notify.next_instant() {
             timeout = timeout.min(next.saturating_duration_since(Instant::now()));
+        }
+        for next in self.leaving.iter().map(Leaving::next) {
+            timeout = timeout.min(next.saturating_sub(now.elapsed));
         }
         for kill_at in self.unfinished.values().filter_map(|u| u.kill_at) {
             timeout = timeout.min(kill_at.saturating_sub(now.elapsed));

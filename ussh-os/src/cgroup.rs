@@ -164,9 +164,20 @@ impl Cgroup {
     /// # Errors
     /// As the kernel says.
     pub fn processes(&self) -> io::Result<BTreeSet<u32>> {
+        self.listed_in("cgroup.procs")
+    }
+
+    /// The threads in it and below it, of whatever process. A process counts to the group of its first thread; one whose first thread has ended, to the one in which that was then, wherever its others are.
+    /// # Errors
+    /// As the kernel says.
+    pub fn threads(&self) -> io::Result<BTreeSet<u32>> {
+        self.listed_in("cgroup.threads")
+    }
+
+    fn listed_in(&self, file: &str) -> io::Result<BTreeSet<u32>> {
         let (mut found, mut to_ask) = (BTreeSet::new(), vec![(self.clone(), 0)]);
         while let Some((group, depth)) = to_ask.pop() {
-            match std::fs::read_to_string(group.path.join("cgroup.procs")) {
+            match std::fs::read_to_string(group.path.join(file)) {
                 // 0 stands for one that has no number here.
                 Ok(list) => {
                     found.extend(list.lines().filter_map(|pid| pid.parse::<u32>().ok()).filter(|pid| *pid != 0))
@@ -219,7 +230,7 @@ impl Cgroup {
         std::fs::read_to_string(self.path.join("cgroup.freeze")).is_ok_and(|told| told.trim() == "1")
     }
 
-    /// Waits at most `patience` until all of it stands still; false: something does not yet (it sleeps in the kernel where nothing wakes it).
+    /// Waits at most `patience` until all of it stands still; false: something does not yet (it is in the kernel, where nothing stops it).
     /// # Errors
     /// As the kernel says.
     pub fn wait_frozen(&self, patience: Duration) -> io::Result<bool> {

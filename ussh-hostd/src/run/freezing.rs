@@ -11,7 +11,7 @@ use ussh_os::sshd_forwards::{Forward, forward_by, forward_of, servers};
 
 use super::{Daemon, Held};
 use crate::begun::Begun;
-use crate::cell::{Cell, Killed, Stopped};
+use crate::cell::{Cell, Killed};
 use crate::config::{AtEnd, Config};
 use crate::report::{Severity, on_terminal, span};
 use crate::session::Event;
@@ -29,6 +29,8 @@ pub(super) struct Frozen {
     pub(super) cell: Cell,
     /// Since then, or since this daemon knows it (elapsed).
     since: Duration,
+    /// Whether it really does is not seen yet.
+    is_new: bool,
 }
 
 /// What of a session's connection keeps it from being frozen, as its user could change it.
@@ -63,7 +65,7 @@ impl Daemon {
                 self.report.line(Severity::Error, &format!("Cannot thaw sshd of {}: cgroup: {e}", held.who()));
             }
             held.cell = Some(cell.clone());
-            held.frozen = Some(Frozen { cell, since: now.elapsed });
+            held.frozen = Some(Frozen { cell, since: now.elapsed, is_new: true });
             if held.session.stays_frozen(now) {
                 self.report.line(Severity::Info, &format!("Session is frozen: {}", held.who()));
                 if let Err(why) = self.hold_still(id) {
@@ -92,24 +94,22 @@ impl Daemon {
 
     pub(super) fn freeze(&mut self, id: ConnectionId) {
         let elapsed = self.started.elapsed();
-        let stopped = match self.stop(id, elapsed) {
-            Ok(stopped) => stopped,
+        let processes = match self.stop(id, elapsed) {
+            Ok(processes) => processes,
             Err(why) => return self.happened(id, Event::NotFrozen(why)),
         };
         let Some((held, certificate)) = self.certified(id) else { return };
         let told = held.connection.tell(Some(held.record.uid), &on_terminal(STANDS_STILL));
         let detail = format!(
-            "{}: it has run out and is not renewed; {} processes{}; terminals told: {}",
+            "{}: it has run out and is not renewed; {processes} processes; terminals told: {}",
             held.who(),
-            stopped.processes,
-            if stopped.all { "" } else { ", not all of which stand still yet" },
             told.terminals()
         );
         self.report.certificate(Severity::Notice, "Freezing session of", certificate, &detail);
     }
 
-    /// The error is why it cannot be.
-    fn stop(&mut self, id: ConnectionId, elapsed: Duration) -> Result<Stopped, String> {
+    /// How many processes that are. The error is why it cannot be.
+    fn stop(&mut self, id: ConnectionId, elapsed: Duration) -> Result<usize, String> {
         let held = self.held.get_mut(&id).ok_or("it is gone")?;
         if let Some(why) = not_to_be_frozen(id, held.record.uid).map_err(|e| format!("sock_diag: {e}"))? {
             return Err(why.to_string());
@@ -122,11 +122,11 @@ impl Daemon {
         let begun = Begun { boot_id: self.boot_id.clone(), end: None, frozen: Some(cell.path().into()) };
         self.spool.set_begun(id, &begun).map_err(|e| format!("{}: {e}", self.spool.folder().display()))?;
         self.hold_still(id)?;
-        let stopped = cell.freeze(&sshd_of(id)).map_err(|e| format!("cgroup: {e}"))?;
+        let processes = cell.freeze(&sshd_of(id)).map_err(|e| format!("cgroup: {e}"))?;
         if let Some(held) = self.held.get_mut(&id) {
-            held.frozen = Some(Frozen { cell, since: elapsed });
+            held.frozen = Some(Frozen { cell, since: elapsed, is_new: true });
         }
-        Ok(stopped)
+        Ok(processes)
     }
 
     /// Sees to what sshd starts from now on.
@@ -145,7 +145,8 @@ impl Daemon {
     /// What sshd could do for its user in spite of it is looked for.
     pub(super) fn watch_frozen(&mut self, id: ConnectionId) {
         let Some(held) = self.held.get_mut(&id) else { return };
-        let Some(frozen) = &held.frozen else { return };
+        let Some(frozen) = &mut held.frozen else { return };
+        let is_new = std::mem::take(&mut frozen.is_new);
         for births in &mut held.births {
             births.count_anew();
         }
@@ -155,6 +156,11 @@ impl Daemon {
             Err(e) => Err(format!("sock_diag: {e}")),
         };
         match watched {
+            Ok(0) if is_new && frozen.cell.stands_still().is_ok_and(|stands| !stands) => {
+                let detail =
+                    format!("Not all of a session stands still yet, what is in the kernel does not: {}", held.who());
+                self.report.line(Severity::Notice, &detail);
+            }
             Ok(0) => {}
             Ok(count) => {
                 let detail = format!("Freezing {count} more processes of session: {}", held.who());
@@ -254,7 +260,7 @@ impl Daemon {
             let detail = format!("Ended {count} {what} processes, whose connection is gone: {}", held.who());
             self.report.line(Severity::Notice, &detail);
         }
-        cell.leave(killed);
+        self.leave(id, &cell, killed);
         killed
     }
 

@@ -69,7 +69,7 @@ impl Daemon {
             };
             // Its client has gone meanwhile, or its sshd: nothing could thaw it any more.
             if let Some(cell) = begun.frozen.and_then(|path| Cell::left_behind(*id, &path)) {
-                self.end_frozen(&cell, &id.to_string());
+                self.end_frozen(*id, &cell);
             }
             let mut programs = Programs::default();
             let (mut left, mut whole) = (Duration::ZERO, None);
@@ -111,7 +111,7 @@ impl Daemon {
     }
 
     /// SIGKILL to all that had left a session and lives on, sshd and what was held having ended; and the group away.
-    fn end_whole(&self, id: ConnectionId, whole: &Whole) {
+    fn end_whole(&mut self, id: ConnectionId, whole: &Whole) {
         let Some(cell) = Cell::noted(id, whole) else { return };
         let ended = match cell.stranger(id) {
             Ok(None) => {
@@ -132,22 +132,22 @@ impl Daemon {
             Err(why) => {
                 let detail = format!("What had left the session goes on: {id}: {why}");
                 self.report.line(Severity::Warning, &detail);
-                return cell.leave(Killed::Nothing);
+                return self.leave(id, &cell, Killed::Nothing);
             }
         }
-        cell.leave(Killed::All);
+        self.leave(id, &cell, Killed::All);
     }
 
     /// SIGKILL to what stands still, and the group away.
-    pub(super) fn end_frozen(&self, cell: &Cell, who: &str) {
+    fn end_frozen(&mut self, id: ConnectionId, cell: &Cell) {
         let count = cell.count();
         if let Err(e) = cell.kill() {
-            self.report.line(Severity::Error, &format!("Cannot end what is frozen of {who}: {e}"));
+            self.report.line(Severity::Error, &format!("Cannot end what is frozen of {id}: {e}"));
         }
         if count > 0 {
-            let detail = format!("Ended {count} frozen processes, whose connection is gone: {who}");
+            let detail = format!("Ended {count} frozen processes, whose connection is gone: {id}");
             self.report.line(Severity::Notice, &detail);
         }
-        cell.leave(Killed::Frozen);
+        self.leave(id, cell, Killed::Frozen);
     }
 }

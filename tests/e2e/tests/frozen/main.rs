@@ -93,6 +93,51 @@ fn freeze_and_thaw(server: &str, cycles: usize) -> Duration {
     latest
 }
 
+/// Four that make long system calls, again and again: each reads 2 GiB of nothing into the same 2 MiB, after all that anybody else has to do.
+const READS: &str = r#"use POSIX; $| = 1; POSIX::nice(19); for (1 .. 3) { last unless fork } my ($preadv, $memfd_create) = @{{x86_64 => [295, 319], aarch64 => [69, 279]}->{(POSIX::uname())[4]}};
+my $name = "nothing"; my $fd = syscall $memfd_create, $name, 0; open(my $f, "+<&=$fd") or die $!; truncate($f, 4 << 30) or die $!; my $to = "\1" x (2 << 20);
+my $places = pack 'Q*', map { (unpack('Q', pack 'p', $to), length $to) } 1 .. 1023; while (1) { print "reads\n"; syscall($preadv, $fd, $places, 1023, 0, 0) > 0 or die $! }"#;
+/// Its first thread ends, and another one goes on.
+const HEADLESS: &str = r#"use threads; use POSIX; my $exit = {x86_64 => 60, aarch64 => 93}->{(POSIX::uname())[4]};
+threads->create(sub { while (1) { select undef, undef, undef, 0.1 } }); syscall $exit, 0"#;
+
+#[test]
+fn nobody_waits_until_another_ones_programs_come_out_of_long_system_calls() {
+    const READERS: usize = 10;
+    let world = WorldPlan::new("reading").without_servers().server("web1").people(2, "admins").start().unwrap();
+    let _watch = world.lab().watch();
+    configure(&world, "web1", HOSTD);
+    let web1 = world.host("web1");
+    let reads = Seat::take(&world, "web1", "-5m:+40s", "ssh -A");
+    let first = reads.end();
+    web1.write_file_as(reads.user(), &format!("/home/{}/reads", reads.user()), 0o600, READS).unwrap();
+    let others: Vec<_> = (1..READERS).map(|_| reads.agent.shell("ssh -A web1").unwrap()).collect();
+    let until_next = first.duration_since(SystemTime::now()).unwrap().as_secs() + 2;
+    let next = Seat::take(&world, "web1", &format!("-5m:+{until_next}s"), "ssh -A");
+    let end = since_epoch(next.end());
+    web1.write_file_as(next.user(), &format!("/home/{}/headless", next.user()), 0o600, HEADLESS).unwrap();
+    next.shell.run("perl headless &").unwrap();
+    count::start(&next);
+    for shell in others.iter().chain([&reads.shell]) {
+        shell.terminal().send("exec perl reads\n").unwrap();
+        shell.terminal().expect("reads\r\nreads\r\n", SOON).unwrap();
+    }
+    assert!(SystemTime::now() < first && end > since_epoch(first), "in time: {first:?} {end:?}");
+
+    wait_until(2 * SOON, "its end", || since_epoch(SystemTime::now()) > end).unwrap();
+    next.wait_until_frozen();
+    let watched_twice = Instant::now() + Duration::from_secs(5);
+    wait_until(SOON, "time to pass", || Instant::now() > watched_twice).unwrap();
+    for name in NAMES {
+        let last = counted(&next, name).last().unwrap().at;
+        println!("{name} stopped {:?} after its end", last.saturating_sub(end));
+        assert!(last < end + IN_TIME, "{name} stopped {:?} after its end", last - end);
+    }
+    let frozen = reads.log().iter().filter(|line| line.contains("Freezing session of certificate ID ")).count();
+    assert_eq!(frozen, READERS);
+    assert!(!next.has_logged(" more processes of session: "), "all were found at once: {:?}", next.log());
+}
+
 #[test]
 fn a_channel_that_is_opened_meanwhile_runs_when_the_session_goes_on_and_not_before() {
     let _watch = WORLD.lab().watch();
