@@ -368,10 +368,21 @@ pub fn check_pinned(pinned: &[PublicKey], cas: &TrustedCas, revoked: Option<&Rev
     }
 }
 
-/// Held by whoever replaces trusted files or host certificates. An enrolment that was cut short is undone then.
+/// Held by whoever replaces trusted files or host certificates.
+#[derive(Debug)]
+pub struct SyncLock(File);
+
+impl Drop for SyncLock {
+    /// Said, and not left to the closing: a child that another thread has forked and that has not executed yet has the same open file.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
+/// Takes it. An enrolment that was cut short is undone then.
 /// # Errors
 /// [`SyncError::Busy`], [`SyncError::Lock`], [`SyncError::CutShort`]
-pub fn lock(config: &Config) -> Result<File, SyncError> {
+pub fn lock(config: &Config) -> Result<SyncLock, SyncError> {
     let path = config.sync_lock_file();
     let failed = |source| SyncError::Lock { path: path.clone(), source };
     crate::spool::Spool::new(&config.spool).make().map_err(failed)?;
@@ -381,8 +392,9 @@ pub fn lock(config: &Config) -> Result<File, SyncError> {
         Err(std::fs::TryLockError::WouldBlock) => return Err(SyncError::Busy(path)),
         Err(std::fs::TryLockError::Error(e)) => return Err(failed(e)),
     }
+    let lock = SyncLock(file);
     cut_short::undo(config).map_err(|problem| SyncError::CutShort { problem, journal: cut_short::journal(config) })?;
-    Ok(file)
+    Ok(lock)
 }
 
 fn check_user_ca(folder: &Path, target: &Path) -> Result<Checked, SyncError> {

@@ -94,6 +94,17 @@ fn second_sync_changes_nothing() {
 }
 
 #[test]
+fn the_lock_is_let_go_though_a_child_has_its_file_still() {
+    let host = Host::new();
+    let held = lock(&host.config).unwrap();
+    let of_child = held.0.try_clone().unwrap();
+    assert!(matches!(lock(&host.config), Err(SyncError::Busy(_))));
+    drop(held);
+    lock(&host.config).unwrap();
+    drop(of_child);
+}
+
+#[test]
 fn known_hosts_is_left_alone_unless_configured() {
     let host = Host::new();
     let mut config = host.config.clone();
