@@ -215,9 +215,10 @@ fn who_is_in_a_long_system_call_is_not_waited_for_and_stops_as_he_comes_out_of_i
 
 #[test]
 fn one_whose_first_thread_has_ended_is_brought_in_once_and_killed_with_the_others() {
-    const HEADLESS: &str = r#"use threads; use POSIX; setpgrp; exit if fork; $| = 1; my $exit = {x86_64 => 60, aarch64 => 93}->{(POSIX::uname())[4]} or die;
-        threads->create(sub { while (1) { print "thread
-"; select undef, undef, undef, 0.01 } }); syscall $exit, 0"#;
+    // It ends its first thread when it is in the session's group.
+    const HEADLESS: &str = r#"use threads; use POSIX; $| = 1; my $exit = {x86_64 => 60, aarch64 => 93}->{(POSIX::uname())[4]} or die;
+        threads->create(sub { while (1) { print "thread\n"; select undef, undef, undef, 0.01 } });
+        until (do { open my $f, '<', '/proc/self/cgroup' or die; grep { m{/ussh-sessions/} } <$f> }) { select undef, undef, undef, 0.01 } syscall $exit, 0"#;
     if !is_root() {
         return;
     }
