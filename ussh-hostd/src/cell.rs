@@ -14,7 +14,7 @@ use std::time::Duration;
 use nix::libc::SIGKILL;
 use ussh_os::cgroup::Cgroup;
 use ussh_os::process::ProcessHandle;
-use ussh_os::process_tree::{parent_of, with_mere_forks};
+use ussh_os::process_tree::{parent_of, threads_of, with_mere_forks};
 use ussh_os::sshd_connection::effective_uid_of;
 
 use crate::begun::Whole;
@@ -317,12 +317,6 @@ fn hold(pids: &[u32]) -> io::Result<BTreeMap<u32, ProcessHandle>> {
     held.filter(|(_, process)| !process.as_ref().is_err_and(is_gone))
         .map(|(pid, process)| Ok((pid, process?)))
         .collect()
-}
-
-/// At this moment; none of one that has ended.
-fn threads_of(pid: u32) -> Vec<u32> {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// One that is made here.
