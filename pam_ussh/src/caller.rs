@@ -389,7 +389,7 @@ fn leads_nowhere(error: &ConnectError) -> bool {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::ConnectionRefused
         ),
         ConnectError::Timeout => true,
-        ConnectError::Path | ConnectError::WrongPeer(_) => false,
+        ConnectError::Path | ConnectError::NoChild(_) | ConnectError::WrongPeer(_) => false,
     }
 }
 

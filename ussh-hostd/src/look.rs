@@ -1,13 +1,15 @@
 //! A look at a session's own forwarded agent: does it hold a newer good certificate of the session's lineage, and the key to it?
 //!
-//! Process: a worker thread of the daemon for each look, few at a time, each with one deadline for all it does; its answer comes over a channel and an eventfd, so
-//! that the daemon waits for nobody. Privilege: root, but the connect is made with the identity of the process that holds the listener (`ussh_os::agent_socket`).
+//! Process: worker threads of the daemon, few, each with one look at a time and one deadline for all of it; the answer comes over a channel and an eventfd, so
+//! that the daemon waits for nobody. They stand ready from its start on: whoever takes every process number of the host keeps no look from being made.
+//! Privilege: root, but the connect is made with the identity of the process that holds the listener (`ussh_os::agent_socket`).
 //! Untrusted: everything at the other end. An agent that hangs counts as one that has nothing.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -16,7 +18,7 @@ use ussh_core::certificate::Certificate;
 use ussh_core::challenge::ChallengeContext;
 use ussh_core::clock::{Clock, SystemClock};
 use ussh_core::decision::{Accepted, Asking, DecisionError, Patience, Reconnect, decide};
-use ussh_os::agent_socket::connect_as;
+use ussh_os::agent_socket::connect_as_or_here;
 use ussh_os::process_tree::HeldProcess;
 use ussh_os::sshd_connection::{Listener, NotCarried, carrier_of, listeners};
 use ussh_os::unix_diag::inode_of;
@@ -126,12 +128,13 @@ impl Running {
     }
 }
 
-/// The workers.
+/// Who makes them, and who waits for it.
 #[derive(Debug)]
 pub struct Lookers {
     /// In the order in which they came.
     waiting: Vec<Look>,
     running: Running,
+    workers: Workers,
     send: Sender<(ConnectionId, Place, Answer)>,
     receive: Receiver<(ConnectionId, Place, Answer)>,
     bell: Arc<EventFd>,
@@ -144,7 +147,7 @@ impl Lookers {
     pub fn new() -> std::io::Result<Self> {
         let (send, receive) = channel();
         let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
-        Ok(Lookers { waiting: Vec::new(), running: Running::default(), send, receive, bell })
+        Ok(Lookers { waiting: Vec::new(), running: Running::default(), workers: Workers::new(), send, receive, bell })
     }
 
     /// To poll on: readable when answers have come.
@@ -194,17 +197,62 @@ impl Lookers {
         let place = look.place();
         self.running.take(place);
         let reply = Reply { to: self.send.clone(), bell: Arc::clone(&self.bell), id: look.id, place, answer: None };
-        // If no thread can be had, the closure is dropped, and `Reply` with it: that is the answer.
-        let work = move || {
-            let mut reply = reply;
-            reply.answer = Some(look.make());
-            drop(reply);
-        };
-        let _ = std::thread::Builder::new().name("look".into()).stack_size(STACK).spawn(work);
+        self.workers.make(look, reply);
     }
 }
 
-/// Sends the answer when it is dropped: also when the worker panics or was never started.
+type Job = (Look, Reply);
+
+/// Threads that make looks for as long as the daemon runs.
+#[derive(Debug)]
+struct Workers {
+    jobs: Sender<Job>,
+    queue: Arc<Mutex<Receiver<Job>>>,
+    count: usize,
+}
+
+impl Workers {
+    fn new() -> Self {
+        let (jobs, queue) = channel();
+        let mut workers = Workers { jobs, queue: Arc::new(Mutex::new(queue)), count: 0 };
+        workers.fill_up();
+        workers
+    }
+
+    /// To as many as there are looks at one time, as far as threads can be had.
+    fn fill_up(&mut self) {
+        while self.count < MAX_LOOKS {
+            let queue = Arc::clone(&self.queue);
+            let thread = std::thread::Builder::new().name("look".into()).stack_size(STACK);
+            if thread.spawn(move || work(&queue)).is_err() {
+                return;
+            }
+            self.count += 1;
+        }
+    }
+
+    fn make(&mut self, look: Look, mut reply: Reply) {
+        self.fill_up();
+        if self.count == 0 {
+            reply.answer = Some(Err(NotRenewed::Failed("no thread could be started".into())));
+            return;
+        }
+        // The other end is held here.
+        let _ = self.jobs.send((look, reply));
+    }
+}
+
+/// Until the daemon is gone.
+fn work(queue: &Mutex<Receiver<Job>>) {
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+    while let Ok((look, mut reply)) = next() {
+        // After one that panics the next look is made all the same.
+        reply.answer = catch_unwind(AssertUnwindSafe(|| look.make())).ok();
+    }
+}
+
+/// Sends the answer when it is dropped: also when the look panics or is not made.
+#[derive(Debug)]
 struct Reply {
     to: Sender<(ConnectionId, Place, Answer)>,
     bell: Arc<EventFd>,
@@ -288,7 +336,7 @@ impl Look {
 fn connect_to(connection: ConnectionId, listener: &Listener, patience: Duration) -> Result<Agent, String> {
     let deadline = Instant::now() + patience;
     let identity = &listener.identity;
-    let (stream, peer) = connect_as(identity.uid, identity.gid, &identity.groups, &listener.path, patience)
+    let (stream, peer) = connect_as_or_here(identity.uid, identity.gid, &identity.groups, &listener.path, patience)
         .map_err(|e| e.to_string())?;
     let monitor = HeldProcess::open(connection).map_err(|e| cannot_hold(&e))?;
     let mine = inode_of(&stream).map_err(|e| format!("fstat: {e}"))?;

@@ -4,6 +4,7 @@
 //!
 //! A short-lived child takes on the user's identity and calls connect() on its copy of our descriptor (`connecting_child`): the socket behind both is one. So this process never
 //! changes its own credentials and cannot fail to get them back, and a lookup that hangs ends for us at the deadline.
+//! One that must get through where the host has no process left for a child connects by a thread of its own ([`connect_as_or_here`]).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -18,6 +19,7 @@ use nix::sys::time::TimeVal;
 use nix::unistd::getresuid;
 
 use crate::connecting_child::ConnectingChild;
+use crate::file_identity::FileIdentity;
 
 /// Who is at the other end, by SO_PEERCRED, at the time of its listen().
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,9 @@ pub enum ConnectError {
     /// connect() failed, as that user.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// The host has no process for the child.
+    #[error("no process could be started: {0}")]
+    NoChild(std::io::Error),
     /// The one who listens is not that user.
     #[error("the agent belongs to uid {0}")]
     WrongPeer(u32),
@@ -63,13 +68,44 @@ pub fn connect_as(
     start_connecting(uid, gid, groups, path)?.finish(deadline)
 }
 
+/// [`connect_as`], and where no child can be started this very thread connects, being that user to the file system alone (`file_identity`): the listener sees this process's own user, and a lookup that hangs
+/// holds the thread beyond the timeout. So it is for a thread that others can do without.
+/// # Errors
+/// [`ConnectError`]
+pub fn connect_as_or_here(
+    uid: u32,
+    gid: u32,
+    groups: &[u32],
+    path: &Path,
+    timeout: Duration,
+) -> Result<(UnixStream, Peer), ConnectError> {
+    match connect_as(uid, gid, groups, path, timeout) {
+        Err(ConnectError::NoChild(_)) => connect_here(uid, gid, groups, path, Instant::now() + timeout),
+        made => made,
+    }
+}
+
+fn connect_here(
+    uid: u32,
+    gid: u32,
+    groups: &[u32],
+    path: &Path,
+    deadline: Instant,
+) -> Result<(UnixStream, Peer), ConnectError> {
+    let (address, fd) = (address_of(path)?, new_socket()?);
+    let user = FileIdentity::take_on(uid, gid, groups)?;
+    let connected = connect_within(&fd, &address, deadline);
+    drop(user);
+    connected?;
+    of_user(fd, uid)
+}
+
 /// [`connect_as`] in two parts: the child connects while this process does something else. A drop of what it gives ends the child.
 /// # Errors
 /// [`ConnectError`]
 pub fn start_connecting(uid: u32, gid: u32, groups: &[u32], path: &Path) -> Result<Connecting, ConnectError> {
     let address = address_of(path)?;
-    let fd =
-        socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).map_err(io::Error::from)?;
+    let fd = new_socket()?;
     let way = if is_only(uid)? {
         Way::Directly(address)
     } else {
@@ -103,13 +139,22 @@ impl Connecting {
             Way::Directly(address) => connect_within(&self.fd, &address, deadline)?,
             Way::ByChild(child) => child.finish(deadline)?,
         }
-        let stream = UnixStream::from(self.fd);
-        let peer = peer_of(&stream)?;
-        if peer.uid != self.uid {
-            return Err(ConnectError::WrongPeer(peer.uid));
-        }
-        Ok((stream, peer))
+        of_user(self.fd, self.uid)
     }
+}
+
+fn new_socket() -> io::Result<OwnedFd> {
+    socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).map_err(io::Error::from)
+}
+
+/// A connection that is made, if it leads to that user.
+fn of_user(connected: OwnedFd, uid: u32) -> Result<(UnixStream, Peer), ConnectError> {
+    let stream = UnixStream::from(connected);
+    let peer = peer_of(&stream)?;
+    if peer.uid != uid {
+        return Err(ConnectError::WrongPeer(peer.uid));
+    }
+    Ok((stream, peer))
 }
 
 /// SO_PEERCRED of a connected stream.
@@ -253,15 +298,24 @@ mod tests {
         if !root() {
             return;
         }
-        let folder = Folder::new("modes");
-        let denied = |path: &Path, groups: &[u32]| match connect_as(ALICE, ALICE, groups, path, LONG) {
+        the_user_reaches_only_what_the_user_may_by("modes", |groups, path| {
+            connect_as(ALICE, ALICE, groups, path, LONG)
+        });
+        the_user_reaches_only_what_the_user_may_by("modes-here", |groups, path| {
+            connect_here(ALICE, ALICE, groups, path, Instant::now() + LONG)
+        });
+    }
+
+    type Connect = fn(&[u32], &Path) -> Result<(UnixStream, Peer), ConnectError>;
+
+    fn the_user_reaches_only_what_the_user_may_by(name: &str, connect: Connect) {
+        let folder = Folder::new(name);
+        let denied = |path: &Path, groups: &[u32]| match connect(groups, path) {
             Err(ConnectError::Io(error)) => error.kind() == io::ErrorKind::PermissionDenied,
             _ => false,
         };
         // Whoever gets through meets us, uid 0: WrongPeer says that the connection itself was made.
-        let reached = |path: &Path, groups: &[u32]| {
-            matches!(connect_as(ALICE, ALICE, groups, path, LONG), Err(ConnectError::WrongPeer(0)))
-        };
+        let reached = |path: &Path, groups: &[u32]| matches!(connect(groups, path), Err(ConnectError::WrongPeer(0)));
         let before = state();
 
         let (_a, own) = folder.listener("own", ALICE, 0, 0o600);
@@ -280,7 +334,7 @@ mod tests {
         assert!(denied(&root_group, &[]), "none of our own groups may open it");
 
         assert!(
-            matches!(connect_as(ALICE, ALICE, &[], &folder.0.join("none"), LONG), Err(ConnectError::Io(e)) if e.kind() == io::ErrorKind::NotFound)
+            matches!(connect(&[], &folder.0.join("none")), Err(ConnectError::Io(e)) if e.kind() == io::ErrorKind::NotFound)
         );
         assert_eq!(state(), before);
         assert_eq!(children(), "");
@@ -362,6 +416,11 @@ mod tests {
             let result = connect_as(uid, uid, &[], &path, Duration::from_millis(60));
             assert!(matches!(result, Err(ConnectError::Timeout)), "{uid}: {result:?}");
             assert!(start.elapsed() >= Duration::from_millis(55) && start.elapsed() < Duration::from_secs(5));
+        }
+        if root() {
+            let deadline = Instant::now() + Duration::from_millis(60);
+            assert!(matches!(connect_here(ALICE, ALICE, &[], &path, deadline), Err(ConnectError::Timeout)));
+            assert!(Instant::now() < deadline + Duration::from_secs(5));
         }
         assert_eq!(state(), before);
         assert_eq!(children(), "");

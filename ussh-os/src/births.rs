@@ -15,6 +15,8 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::sshd_connection::socket_at;
+
 /// What a stop means (linux/ptrace.h). A stop by PTRACE_INTERRUPT, and one with its process group, which is not heeded.
 const EVENT_STOP: i32 = libc::PTRACE_EVENT_STOP;
 
@@ -36,8 +38,8 @@ const TUNSETIFF: u64 = 0x4004_54ca;
 pub enum Call {
     /// connect(2) to this address (`struct sockaddr`).
     Connect(Vec<u8>),
-    /// accept(2)
-    Accept,
+    /// accept(2) by the listening socket of this inode; `None`: that was not to be seen.
+    Accept(Option<u32>),
     /// ioctl(2), TUNSETIFF
     Tunnel,
 }
@@ -51,10 +53,12 @@ impl Call {
         }
         // SAFETY: `op` says that it is this member, which is of integers alone.
         let entry = unsafe { info.u.entry };
-        let [_, second, third, ..] = entry.args;
+        let [first, second, third, ..] = entry.args;
         Ok(match i64::try_from(entry.nr) {
             Ok(libc::SYS_connect) => Some((Call::Connect(address(pid, second, third)?), second, &NO_FAMILY)),
-            Ok(libc::SYS_accept | libc::SYS_accept4) => Some((Call::Accept, third, &NO_LENGTH)),
+            Ok(libc::SYS_accept | libc::SYS_accept4) => {
+                Some((Call::Accept(socket_at(pid.as_raw().unsigned_abs(), first)), third, &NO_LENGTH))
+            }
             Ok(libc::SYS_ioctl) if second == TUNSETIFF => {
                 Some((Call::Tunnel, third.wrapping_add(FLAGS_IN_IFREQ), &NO_FLAGS))
             }
@@ -395,6 +399,46 @@ mod tests {
         births.release();
         attend_until(&mut births, |_| {}, Births::is_over);
         assert_eq!(forker.says(MOST_STOPS as usize / 4).len(), MOST_STOPS as usize / 4, "as before");
+        std::fs::remove_file(&path).unwrap();
+        forker.child.kill().unwrap();
+        forker.child.wait().unwrap();
+    }
+
+    /// Listens at the path that it is given first, and accepts for each further line.
+    const ACCEPTS: &str = "use Socket; $| = 1; print \"ready\\n\"; my $p = <STDIN>; chomp $p; socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die; \
+        bind($s, pack_sockaddr_un($p)) or die; listen($s, 5) or die; print \"listens\\n\"; while (<STDIN>) { print accept(my $c, $s) ? \"through\\n\" : \"failed\\n\" }";
+
+    #[test]
+    fn who_accepts_is_told_by_the_listener() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let path = std::env::temp_dir().join(format!("ussh-os-accepts-{}.sock", std::process::id()));
+        let mut forker = Forker::start_with(ACCEPTS);
+        forker.input.write_all(format!("{}\n", path.display()).as_bytes()).unwrap();
+        assert_eq!(forker.says(1), ["listens"]);
+        let listener = crate::sshd_connection::socket_inodes(forker.child.id());
+        assert_eq!(listener.len(), 1);
+        let mut births = Births::seize(forker.child.id()).unwrap();
+        for (is_allowed, answer) in [(true, "through"), (false, "failed")] {
+            let _client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+            forker.input.write_all(b"\n").unwrap();
+            let (mut said, mut asked) = (None, Vec::new());
+            let deadline = Instant::now() + PATIENCE;
+            while said.is_none() && Instant::now() < deadline {
+                births.attend(
+                    |_| panic!("nobody is born"),
+                    |call| {
+                        asked.push(call.clone());
+                        is_allowed
+                    },
+                );
+                said = forker.lines.recv_timeout(Duration::from_millis(1)).ok();
+            }
+            assert_eq!((said.as_deref(), asked), (Some(answer), vec![Call::Accept(listener.first().copied())]));
+        }
+        births.release();
+        attend_until(&mut births, |_| {}, Births::is_over);
         std::fs::remove_file(&path).unwrap();
         forker.child.kill().unwrap();
         forker.child.wait().unwrap();

@@ -119,7 +119,7 @@ impl ConnectingChild {
         }
         let job = ConnectJob { fd, address, uid, gid, groups: groups.to_vec() };
         let memory = Memory::new(job);
-        let (pid, pidfd, restored) = clone_child(&memory)?;
+        let (pid, pidfd, restored) = clone_child(&memory).map_err(ConnectError::NoChild)?;
         let child = ConnectingChild { pid, pidfd, is_reaped: false, memory: Some(memory) };
         restored?;
         Ok(child)

@@ -9,6 +9,7 @@ pub mod births;
 pub mod cgroup;
 mod connecting_child;
 pub mod detached;
+mod file_identity;
 pub mod file_size;
 pub mod hidden_line;
 pub mod interrupt;

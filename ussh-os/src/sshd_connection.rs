@@ -163,7 +163,17 @@ pub fn carrier_of(monitor: &HeldProcess, peer: Peer, mine: u32) -> Result<HeldPr
 pub(crate) fn socket_inodes(pid: u32) -> BTreeSet<u32> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let links = entries.filter_map(|entry| std::fs::read_link(entry.path()).ok());
-    links.filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()).collect()
+    links.filter_map(|link| inode_in(&link)).collect()
+}
+
+/// Inode of the socket that a process has as this descriptor.
+pub(crate) fn socket_at(pid: u32, descriptor: u64) -> Option<u32> {
+    inode_in(&std::fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).ok()?)
+}
+
+/// `socket:[INODE]` (proc(5)).
+fn inode_in(link: &Path) -> Option<u32> {
+    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// sshd's names: `/tmp/ssh-XXXXXXXXXX/agent.PID`, and since 10.1 `~/.ssh/agent/s.*.sshd.*`. Only an order of asking: nothing is decided by it.

@@ -87,7 +87,7 @@ pub fn forward_by(monitor: ProcessId, call: &Call) -> io::Result<Option<Forward>
     match call {
         Call::Connect(address) => Ok(forward_to(address)),
         // Of a listener that is there, and is the agent's or a forward.
-        Call::Accept => forward_of(monitor),
+        Call::Accept(_) => forward_of(monitor),
         Call::Tunnel => Ok(Some(Forward::Tunnel)),
     }
 }
@@ -363,10 +363,10 @@ while (<STDIN>) { my ($what, $path) = split; my $s;
             let mut sshd = Sshd::start(child);
             let by = |sshd: &Sshd, call| forward_by(ProcessId::of(sshd.0.id()).unwrap(), &call).unwrap();
             sshd.tell(&format!("listen {}", agents.join("agent.1").display()));
-            assert_eq!(by(&sshd, Call::Accept), None, "{child}: the agent's");
+            assert_eq!(by(&sshd, Call::Accept(None)), None, "{child}: the agent's");
             assert_eq!(by(&sshd, Call::Tunnel), Some(Forward::Tunnel), "{child}");
             sshd.tell("network");
-            assert_eq!(by(&sshd, Call::Accept), Some(Forward::Network), "{child}");
+            assert_eq!(by(&sshd, Call::Accept(None)), Some(Forward::Network), "{child}");
             drop(sshd);
             std::fs::remove_file(agents.join("agent.1")).unwrap();
         }

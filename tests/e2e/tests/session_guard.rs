@@ -310,6 +310,29 @@ fn a_frozen_client_counts_as_no_and_delays_nobody() {
     assert_eq!(frozen.shell.terminal().expect_exit(SOON).unwrap().code(), 255);
 }
 
+/// As where somebody has taken every process number of the host.
+#[test]
+fn a_session_is_renewed_where_neither_a_thread_nor_a_process_can_be_started() {
+    let world = WorldPlan::new("no-process").without_servers().server("web1").people(2, "admins").start().unwrap();
+    let _watch = world.lab().watch();
+    quicken(&world, "web1");
+    let session = session(&world, "web1", SHORT, "ssh -A");
+    let web1 = world.host("web1");
+    let pid = web1.service("ussh-hostd").unwrap().pid();
+    let starts = "?fork,?vfork,clone,clone3";
+    let refuse = format!("strace -f -qq -o /srv/starts -e trace={starts} -e inject={starts}:error=EAGAIN -p {pid}");
+    let _refusing = web1.command(refuse.split(' ')).spawn().unwrap();
+    let all_are_traced =
+        format!("for task in /proc/{pid}/task/*; do grep -q '^TracerPid:.[1-9]' $task/status || exit 1; done");
+    wait_until(SOON, "strace", || web1.script(&all_are_traced).is_ok()).unwrap();
+    let newer = add(&session.agent, |good| good.validity("-5m:+1h"));
+    session.wait_for_end_of_certificate();
+    assert!(session.answers(), "{:?}", session.log());
+    assert_eq!(session.told("Renewed session with", newer).len(), 1, "{:?}", session.log());
+    let refused = web1.script("grep -c INJECTED /srv/starts").unwrap().stdout;
+    assert!(refused.trim() != "0", "a process for the connect was tried");
+}
+
 /// ussh-hostd and ussh as they are packaged: the first warning comes five minutes before the end.
 #[test]
 fn whoever_is_warned_first_gets_a_new_certificate_by_what_the_warning_says_and_by_ussh_alone() {

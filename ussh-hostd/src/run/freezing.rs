@@ -31,6 +31,27 @@ pub(super) struct Frozen {
     since: Duration,
     /// Whether it really does is not seen yet.
     is_new: bool,
+    /// Inode of the listener that was found to be its agent's, once sshd has accepted from it: whoever connects to it again and again has not all of sshd's sockets looked at each time.
+    agent: std::cell::Cell<Option<u32>>,
+}
+
+impl Frozen {
+    fn new(cell: Cell, since: Duration) -> Self {
+        Frozen { cell, since, is_new: true, agent: std::cell::Cell::default() }
+    }
+
+    /// The forward that the session's sshd is about to begin.
+    fn forward_by(&self, id: ConnectionId, call: &Call) -> std::io::Result<Option<Forward>> {
+        match call {
+            Call::Accept(Some(listener)) if self.agent.get() == Some(*listener) => Ok(None),
+            Call::Accept(listener) => {
+                let found = forward_by(id, call)?;
+                self.agent.set(listener.filter(|_| found.is_none()));
+                Ok(found)
+            }
+            Call::Connect(_) | Call::Tunnel => forward_by(id, call),
+        }
+    }
 }
 
 /// What of a session's connection keeps it from being frozen, as its user could change it.
@@ -65,7 +86,7 @@ impl Daemon {
                 self.report.line(Severity::Error, &format!("Cannot thaw sshd of {}: cgroup: {e}", held.who()));
             }
             held.cell = Some(cell.clone());
-            held.frozen = Some(Frozen { cell, since: now.elapsed, is_new: true });
+            held.frozen = Some(Frozen::new(cell, now.elapsed));
             if held.session.stays_frozen(now) {
                 self.report.line(Severity::Info, &format!("Session is frozen: {}", held.who()));
                 if let Err(why) = self.hold_still(id) {
@@ -124,7 +145,7 @@ impl Daemon {
         self.hold_still(id)?;
         let processes = cell.freeze(&sshd_of(id)).map_err(|e| format!("cgroup: {e}"))?;
         if let Some(held) = self.held.get_mut(&id) {
-            held.frozen = Some(Frozen { cell, since: elapsed, is_new: true });
+            held.frozen = Some(Frozen::new(cell, elapsed));
         }
         Ok(processes)
     }
@@ -202,7 +223,7 @@ impl Daemon {
                     }
                 };
                 let allows = |call: &Call| {
-                    let found = if frozen.is_some() { forward_by(*id, call) } else { Ok(None) };
+                    let found = frozen.as_ref().map_or(Ok(None), |frozen| frozen.forward_by(*id, call));
                     let refusal = match found {
                         Ok(forward) => forward.map(|forward| format!("it has {forward}")),
                         Err(e) => Some(format!("sock_diag: {e}")),

@@ -1,0 +1,73 @@
+//! A thread that is somebody else to the file system alone, for one connect() (`agent_socket`): where the host has no process number left for a child.
+//!
+//! User, group and supplementary groups, as permission checks see them (credentials(7)), are each thread's own. With another user than root to the file system the kernel takes away the capabilities that pass those
+//! checks (capabilities(7), "Effect of user ID changes on capabilities"). Real, effective and saved user stay root: the user can neither signal nor trace such a thread.
+//! What is given up beside a child: nobody can end a lookup that hangs. No user can make one hang that serves a file system of its own, though: FUSE lets nobody in who is not its owner by every ID
+//! (fs/fuse/dir.c `fuse_allow_current_process`), unless root has allowed it to others.
+
+use std::io;
+use std::marker::PhantomData;
+
+use caps::{CapSet, Capability};
+use nix::unistd::{Gid, Uid, getegid, geteuid, getgroups, setfsgid, setfsuid};
+use syscalls::{Sysno, syscall};
+
+/// Held while this thread is the user to the file system. A drop gives that back.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct FileIdentity {
+    groups_before: Vec<Gid>,
+    /// It belongs to this thread.
+    _here: PhantomData<*const ()>,
+}
+
+impl FileIdentity {
+    /// # Errors
+    /// `PermissionDenied`: this process is not root, the user is, or not all of the identity could be taken on.
+    pub(crate) fn take_on(uid: u32, gid: u32, groups: &[u32]) -> io::Result<Self> {
+        if uid == 0 || !geteuid().is_root() {
+            return Err(io::Error::from(io::ErrorKind::PermissionDenied));
+        }
+        let identity = FileIdentity { groups_before: getgroups()?, _here: PhantomData };
+        let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
+        set_groups(&groups)?;
+        setfsgid(Gid::from_raw(gid));
+        setfsuid(Uid::from_raw(uid));
+        if seen_by_file_systems() != (Uid::from_raw(uid), Gid::from_raw(gid)) || passes_checks()? {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "cannot take on the user's identity"));
+        }
+        Ok(identity)
+    }
+}
+
+impl Drop for FileIdentity {
+    fn drop(&mut self) {
+        let own = (geteuid(), getegid());
+        setfsuid(own.0);
+        setfsgid(own.1);
+        if seen_by_file_systems() != own || set_groups(&self.groups_before).is_err() {
+            // Whatever this thread did next it would do as somebody else: the one who starts this process anew has a right one.
+            std::process::abort();
+        }
+    }
+}
+
+/// Both calls give what was before; an ID that there is not changes nothing (setfsuid(2)).
+fn seen_by_file_systems() -> (Uid, Gid) {
+    (setfsuid(Uid::from_raw(u32::MAX)), setfsgid(Gid::from_raw(u32::MAX)))
+}
+
+/// Whether a capability of this thread opens what the user may not open.
+fn passes_checks() -> io::Result<bool> {
+    let effective = caps::read(None, CapSet::Effective).map_err(io::Error::other)?;
+    Ok(effective.contains(&Capability::CAP_DAC_OVERRIDE) || effective.contains(&Capability::CAP_DAC_READ_SEARCH))
+}
+
+/// Of this thread alone: libc's call is for all threads.
+fn set_groups(groups: &[Gid]) -> io::Result<()> {
+    // SAFETY: a system call on an array that outlives it; Gid is a transparent gid_t (setgroups(2)).
+    match unsafe { syscall!(Sysno::setgroups, groups.len(), groups.as_ptr()) } {
+        Ok(_) => Ok(()),
+        Err(errno) => Err(io::Error::from_raw_os_error(errno.into_raw())),
+    }
+}
