@@ -276,6 +276,36 @@ fn what_steers_the_host_is_not_reached_through_a_frozen_session() {
 }
 
 #[test]
+fn whoever_connects_to_a_frozen_sessions_agent_again_and_again_does_not_have_all_its_sockets_looked_at_each_time() {
+    const CONNECT: &str = "my ($path, $count) = @ARGV; my @all; $| = 1; for (1 .. $count) { push @all, IO::Socket::UNIX->new(Peer => $path) // die; select undef, undef, undef, 0.015 } print qq(through\n); sleep 60";
+    let world = WorldPlan::new("agents").without_servers().server("web1").people(1, "admins").start().unwrap();
+    let _watch = world.lab().watch();
+    configure(&world, "web1", HOSTD);
+    let seat = Seat::take(&world, "web1", SHORT, "ssh -A");
+    let printed = seat.shell.run("echo $SSH_AUTH_SOCK").unwrap();
+    let socket = printed.lines().map(str::trim).find(|line| line.starts_with('/')).unwrap().to_owned();
+    seat.wait_until_frozen();
+    let web1 = world.host("web1");
+    let pid = web1.service("ussh-hostd").unwrap().pid();
+    // Nanoseconds of the processor's that its loop has had (Documentation/scheduler/sched-stats.rst).
+    let spent = || -> u64 {
+        let schedstat = web1.read_file(&format!("/proc/{pid}/schedstat")).unwrap();
+        schedstat.split(' ').next().unwrap().parse().unwrap()
+    };
+    let connect = |count: usize| {
+        let (count, before) = (count.to_string(), spent());
+        let clients = web1.spawn_as(seat.user(), ["perl", "-MIO::Socket::UNIX", "-e", CONNECT, &socket, &count]);
+        let clients = clients.unwrap();
+        wait_until(SOON, "its connections", || clients.stdout() == "through\n").unwrap();
+        (spent() - before, clients)
+    };
+    let ((few, _some), (_, _more), (as_few, _last)) = (connect(40), connect(360), connect(40));
+    assert_eq!(seat.state().as_deref(), Some("frozen"));
+    println!("40 connections cost {few} ns of the processor's, 40 after 400 {as_few} ns");
+    assert!(as_few < 3 * few, "{few} ns, and {as_few} ns after 400");
+}
+
+#[test]
 fn a_killed_daemon_finds_frozen_sessions_as_they_were() {
     let world = WorldPlan::new("thawing").without_servers().server("web1").people(4, "admins").start().unwrap();
     let _watch = world.lab().watch();
