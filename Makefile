@@ -58,8 +58,8 @@ lab: release ## a shell on the laptop of a running lab, with a card of things to
 # ---- judging ---------------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: build trixie ## every test
-	$(CARGO) test --locked --workspace --no-fail-fast
+test: build trixie ## every test, many of them at once; JOBS=1 for one binary after the other
+	CARGO="$(CARGO)" tests/run
 
 .PHONY: soak
 soak: build trixie ## the same tests and those of `make asan` with the full counts (long)
