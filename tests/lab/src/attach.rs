@@ -43,21 +43,23 @@ fn relay(master: &File, resizes: bool) -> Result<()> {
         if resizes {
             follow_size(master)?;
         }
-        let wanted = if open { PollFlags::IN } else { PollFlags::empty() };
-        let mut polled = [PollFd::new(master, PollFlags::IN), PollFd::from_borrowed_fd(input.as_fd(), wanted)];
+        // One that has ended is always ready, whatever of it is waited for.
+        let typing = open.then(|| PollFd::from_borrowed_fd(input.as_fd(), PollFlags::IN));
+        let mut polled: Vec<_> = std::iter::once(PollFd::new(master, PollFlags::IN)).chain(typing).collect();
         let ready = rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, Some(&RESIZE))).doing("polling")?;
         // A shell that was not yet ready for the end of its input has not seen it.
         if ready == 0 && !open {
             (&mut &*master).write_all(END_OF_INPUT).doing("typing into the command's terminal")?;
         }
-        let [shown, typed] = polled.map(|polled| !polled.revents().is_empty());
+        let mut happened = polled.iter().map(|polled| !polled.revents().is_empty());
+        let (shown, typed) = (happened.next() == Some(true), happened.next() == Some(true));
         if shown {
             // The end of a terminal is an error, EIO.
             let Ok(length @ 1..) = (&mut &*master).read(&mut chunk) else { return Ok(()) };
             stdout.write_all(chunk.get(..length).unwrap_or_default()).doing("writing to your terminal")?;
             stdout.flush().doing("writing to your terminal")?;
         }
-        if typed && open {
+        if typed {
             let length = input.read(&mut chunk).doing("reading your terminal")?;
             open = length > 0;
             let keys = if open { chunk.get(..length).unwrap_or_default() } else { END_OF_INPUT };

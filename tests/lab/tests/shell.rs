@@ -45,6 +45,26 @@ fn a_person_gets_a_shell_on_the_laptop_and_can_go_on_from_there() {
 }
 
 #[test]
+fn a_shell_that_has_lost_the_end_of_a_script_is_told_of_it_again() {
+    let mut shell = Command::new(env!("CARGO_BIN_EXE_ussh-lab"))
+        .args(["shell", "web1"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // What has been typed meanwhile goes: the end is all that there is.
+    let forgets = "use POSIX; $_ = qq(\\0); vec($_, 0, 1) = 1; select($_, undef, undef, undef); tcflush(0, TCIFLUSH); print qq(for), qq(gotten\\n)";
+    shell.stdin.take().unwrap().write_all(format!("perl -e '{forgets}'\n").as_bytes()).unwrap();
+    let (ended, end) = std::sync::mpsc::channel();
+    let mut screen = BufReader::new(shell.stdout.take().unwrap());
+    std::thread::spawn(move || {
+        read_until(&mut screen, "forgotten");
+        ended.send(shell.wait())
+    });
+    assert!(end.recv_timeout(std::time::Duration::from_secs(30)).unwrap().unwrap().success());
+}
+
+#[test]
 fn a_wrong_call_gets_the_usage() {
     for arguments in [&[][..], &["shelll"], &["trixie", "x"]] {
         let output = Command::new(env!("CARGO_BIN_EXE_ussh-lab")).args(arguments).output().unwrap();
