@@ -189,16 +189,22 @@ fn a_background_command_is_followed_and_ends_with_its_handle() {
 fn a_signal_has_been_sent_when_that_is_said() {
     let _watch = LAB.watch();
     let web1 = LAB.host("web1");
-    let sleeper = web1.spawn_as("root", ["sleep", "1234"]).unwrap();
-    for round in 0..100 {
-        sleeper.signal(Signal::SIGSTOP).unwrap();
-        // Not by a command, which would come after the signal in any case. It takes a moment to wake up and stop.
-        let status = web1.read_file(&format!("/proc/{}/status", sleeper.pid())).unwrap();
-        let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
-        let is_due =
-            |name: &str| u64::from_str_radix(&line(name), 16).unwrap() >> (Signal::SIGSTOP as u32 - 1) & 1 == 1;
-        assert!(line("State:").starts_with('T') || is_due("SigPnd:") || is_due("ShdPnd:"), "{round}: {status}");
-        sleeper.signal(Signal::SIGCONT).unwrap();
+    let blocks = "my $all = POSIX::SigSet->new; $all->fillset; sigprocmask(SIG_BLOCK, $all); $| = 1; print qq(blocked\\n); select undef, undef, undef, 1234";
+    // Each signal once: it stays pending.
+    let signals = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGTERM];
+    for round in 0..16 {
+        let deaf = web1.spawn_as("root", ["perl", "-MPOSIX", "-e", blocks]).unwrap();
+        deaf.wait_for_output("blocked", SOON).unwrap();
+        for signal in signals {
+            deaf.signal(signal).unwrap();
+            // Not by a command, which would come after the signal in any case.
+            let status = web1.read_file(&format!("/proc/{}/status", deaf.pid())).unwrap();
+            let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap().trim();
+            let is_due = u64::from_str_radix(pending, 16).unwrap() >> (signal as u32 - 1) & 1 == 1;
+            assert!(is_due, "{round}: {signal}: {status}");
+        }
+        deaf.signal(Signal::SIGKILL).unwrap();
+        deaf.wait(SOON).unwrap();
     }
 }
 
