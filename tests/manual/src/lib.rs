@@ -44,9 +44,17 @@ pub fn completions(command: &Command) -> Vec<Made> {
         .map(|(shell, path)| {
             let mut text = Vec::new();
             generate(shell, &mut command.clone(), &name, &mut text);
-            Made::new(path, String::from_utf8_lossy(&text).into_owned())
+            Made::new(path, with_one_name(&name, &String::from_utf8_lossy(&text)))
         })
         .collect()
+}
+
+/// clap_complete 4.6 calls a program with a hyphen in its name one thing where its bash function sets the subcommand, and another where it looks that up: nothing behind a
+/// subcommand was completed.
+fn with_one_name(name: &str, text: &str) -> String {
+    let looked_up = format!("{}__subcmd__", name.replace('-', "__subcmd__"));
+    let set = format!("{}__subcmd__", name.replace('-', "__"));
+    text.replace(&looked_up, &set)
 }
 
 /// Whether the files in `packaging/` are these; with USSH_WRITE_MANUALS set writes them.
@@ -74,4 +82,34 @@ fn write(packaging: &Path, made: &Made) -> io::Result<()> {
     let path = packaging.join(&made.path);
     path.parent().map_or(Ok(()), fs::create_dir_all)?;
     fs::write(path, &made.text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used)]
+    use std::process::Command as Process;
+
+    use clap::{Arg, ArgAction};
+
+    use super::*;
+
+    /// What bash offers for the last of these words.
+    fn offered(script: &str, words: &[&str]) -> String {
+        let ask = r#"eval "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); eval "_${1//-/__}" '"$1" "${!#}" "${@: -2:1}"'; echo "${COMPREPLY[*]}""#;
+        let output = Process::new("bash").args(["-c", ask, "bash", script]).args(words).output().expect("bash runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    #[test]
+    fn bash_completes_the_options_of_subcommands() {
+        for name in ["plain", "with-hyphen", "with-two-hyphens"] {
+            let fast = Arg::new("fast").long("fast").action(ArgAction::SetTrue);
+            let command = Command::new(name).subcommand(Command::new("go").arg(fast));
+            let bash = completions(&command).into_iter().find(|made| made.path.starts_with("completions/bash"));
+            let script = bash.expect("bash's").text;
+            assert_eq!(offered(&script, &[name, "g"]), "go", "{name}");
+            assert_eq!(offered(&script, &[name, "go", "--f"]), "--fast", "{name}");
+        }
+    }
 }
