@@ -57,6 +57,16 @@ pub enum CaError {
         "what answers at {0} is a plain sshd, not usshca: is that the CA's port? (`--port`; a host that is enrolled remembers it)"
     )]
     NoCa(String),
+    /// What answers has a host certificate of the right CA, for other names.
+    #[error(
+        "the server at {0} has a certificate of the right host CA, but not for this name: is that the CA? Call it by a name that it has (`host_principals` in its usshca.toml), or have this one added there and its host key signed again (`usshca host sign`)"
+    )]
+    OtherName(String),
+    /// It has run out, or is not valid yet.
+    #[error(
+        "the host certificate of the server at {0} is not valid at this time: see whether the clocks are right, here and there; if they are, have its host key signed again (`usshca host sign`)"
+    )]
+    OtherTime(String),
     /// What the CA said.
     #[error("{0}")]
     Exchange(#[from] ExchangeError),
@@ -238,6 +248,12 @@ fn no_way(server: &str, ended: &Ended) -> CaError {
     }
     // The key was no more than shown: ssh may have found fault with a certificate of the right CA.
     let is_refused = lines().any(|line| line == "Host key verification failed.");
+    // ssh looks at names and times once it has found the CA good (sshconnect.c, check_host_cert).
+    match lines().find_map(|line| line.strip_prefix("Certificate invalid: ")) {
+        Some("name is not a listed principal") if is_refused => return CaError::OtherName(server.to_owned()),
+        Some("expired" | "not yet valid") if is_refused => return CaError::OtherTime(server.to_owned()),
+        _ => {}
+    }
     match lines().find_map(|line| line.strip_prefix(SAYS)) {
         Some(NO_CERTIFICATE) if is_refused => CaError::NoCertificate(server.to_owned()),
         Some(host_ca) if is_refused => {
@@ -313,6 +329,18 @@ mod tests {
             (
                 "host@ca: Permission denied (publickey,password).\r".into(),
                 "what answers at ca port 2222 is a plain sshd, not usshca: is that the CA's port? (`--port`",
+            ),
+            (
+                "Certificate invalid: name is not a listed principal\r\nHost key verification failed.\r".into(),
+                "the server at ca port 2222 has a certificate of the right host CA, but not for this name: ",
+            ),
+            (
+                "Certificate invalid: expired\r\nHost key verification failed.\r".into(),
+                "the host certificate of the server at ca port 2222 is not valid at this time: ",
+            ),
+            (
+                "Certificate invalid: not yet valid\r\nHost key verification failed.\r".into(),
+                "the host certificate of the server at ca port 2222 is not valid at this time: ",
             ),
             // What was shown is no matter where ssh fails by something else.
             (format!("{SAYS}{NO_CERTIFICATE}\nConnection reset by peer"), "no way to the CA: "),

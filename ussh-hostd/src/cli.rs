@@ -299,7 +299,10 @@ fn do_enroll(config: &Config, arguments: EnrollArguments) -> ExitCode {
     }
     let token = match read_token(token_file.as_deref()) {
         Ok(text) => text,
-        Err(e) => return fail(FAILED, &format!("the token cannot be read: {e}")),
+        Err(e) => {
+            let file = token_file.map(|file| format!("{}: ", file.display())).unwrap_or_default();
+            return fail(FAILED, &format!("the token cannot be read: {file}{e}"));
+        }
     };
     let Some(token) = HostToken::parse(&token) else {
         return fail(

@@ -178,7 +178,9 @@ fn report_to(enrolment: &Enrolment, known_hosts: &Path, notes: Vec<String>) -> R
         | CaError::NoWay(_)
         | CaError::OtherCa { .. }
         | CaError::NoCertificate(_)
-        | CaError::NoCa(_) => Untold::NoWay(e.to_string()),
+        | CaError::NoCa(_)
+        | CaError::OtherName(_)
+        | CaError::OtherTime(_) => Untold::NoWay(e.to_string()),
     })
 }
 
