@@ -154,7 +154,12 @@ pub fn remove(desk: &dyn Desk, args: &HostRemoveArgs) -> Result<(), Failure> {
         return print(desk, &format!("host {}: was removed before\n", plain(&name)));
     }
     let what = if certificates == 1 { "1 certificate".to_owned() } else { format!("{certificates} certificates") };
-    let steps = if certificates == 0 { String::new() } else { format!("\n{}", next_steps(desk, "refuse them")) };
+    // sshd looks at no host's certificate: who shall refuse one is its clients.
+    let by_clients = "people's ssh refuses what the KRL names where its configuration has `RevokedHostKeys`: if the machine is in wrong hands, bring the KRL there too";
+    let steps = match certificates {
+        0 => String::new(),
+        _ => format!("\n{by_clients}\n{}", next_steps(desk, "know of it")),
+    };
     print(desk, &format!("removed host {}: {what} revoked{steps}\n", plain(&name)))
 }
 

@@ -100,6 +100,7 @@ fn hosts_are_listed_shown_and_removed() {
     assert!(shown.contains("key            ssh-ed25519 SHA256:"), "{shown}");
     let said = world.good(&["host", "remove", "web1", "--reason", "scrapped"]);
     assert!(said.contains("removed host web1: 1 certificate revoked") && said.contains("ussh-hostd sync"), "{said}");
+    assert!(said.contains("`RevokedHostKeys`") && !said.contains("hosts refuse"), "{said}");
     assert!(world.good(&["list"]).lines().nth(1).unwrap().contains("web1,www"));
     assert!(world.good(&["revocations"]).contains("scrapped"));
     assert!(!world.good(&["host", "list"]).contains("web1"));
