@@ -59,12 +59,12 @@ pub enum CaError {
     NoCa(String),
     /// What answers has a host certificate of the right CA, for other names.
     #[error(
-        "the server at {0} has a certificate of the right host CA, but not for this name: is that the CA? Call it by a name that it has (`host_principals` in its usshca.toml), or have this one added there and its host key signed again (`usshca host sign`)"
+        "no way to the CA: the server at {0} has a certificate of the right host CA, but not for this name: is that the CA? Call it by a name that it has (`host_principals` in its usshca.toml), or have this one added there and its host key signed again (`usshca host sign`)"
     )]
     OtherName(String),
     /// It has run out, or is not valid yet.
     #[error(
-        "the host certificate of the server at {0} is not valid at this time: see whether the clocks are right, here and there; if they are, have its host key signed again (`usshca host sign`)"
+        "no way to the CA: the host certificate of the server at {0} is not valid at this time: see whether the clocks are right, here and there; if they are, have its host key signed again (`usshca host sign`)"
     )]
     OtherTime(String),
     /// What the CA said.
@@ -332,15 +332,15 @@ mod tests {
             ),
             (
                 "Certificate invalid: name is not a listed principal\r\nHost key verification failed.\r".into(),
-                "the server at ca port 2222 has a certificate of the right host CA, but not for this name: ",
+                "no way to the CA: the server at ca port 2222 has a certificate of the right host CA, but not for this name: ",
             ),
             (
                 "Certificate invalid: expired\r\nHost key verification failed.\r".into(),
-                "the host certificate of the server at ca port 2222 is not valid at this time: ",
+                "no way to the CA: the host certificate of the server at ca port 2222 is not valid at this time: ",
             ),
             (
                 "Certificate invalid: not yet valid\r\nHost key verification failed.\r".into(),
-                "the host certificate of the server at ca port 2222 is not valid at this time: ",
+                "no way to the CA: the host certificate of the server at ca port 2222 is not valid at this time: ",
             ),
             // What was shown is no matter where ssh fails by something else.
             (format!("{SAYS}{NO_CERTIFICATE}\nConnection reset by peer"), "no way to the CA: "),
