@@ -6,6 +6,7 @@ use ussh_core::escape::escape;
 use ussh_core::record::SessionRecord;
 use ussh_os::cgroup::Cgroup;
 use ussh_os::process;
+use ussh_os::sshd_connection::logged_in;
 
 use crate::cell::Cell;
 use crate::config::Config;
@@ -127,7 +128,9 @@ fn find(spool: &Spool, name: &str) -> Result<(ConnectionId, Option<SessionRecord
     let boot_id = process::boot_id()?;
     let fits = |id: &ConnectionId| id.stem() == name || id.pid.to_string() == name;
     let listing = spool.list()?;
-    let id = listing.connections.into_iter().find(fits).ok_or_else(|| EndError::None(escape(name.as_bytes(), 64)))?;
+    let unrecorded = || logged_in().into_iter().map(|(id, _)| id).find(fits);
+    let known = listing.connections.into_iter().find(fits);
+    let id = known.or_else(unrecorded).ok_or_else(|| EndError::None(escape(name.as_bytes(), 64)))?;
     match spool.read(id, &boot_id) {
         Ok(Found::Live(record)) => Ok((id, Some(*record))),
         Ok(Found::OtherBoot) => Err(EndError::None(name.to_owned())),

@@ -57,6 +57,7 @@ mod sshd_processes;
 mod sshd;
 
 mod unread;
+mod unrecorded;
 
 mod undisturbed;
 

@@ -18,7 +18,7 @@ use crate::pinned::freshness;
 use crate::report::span;
 use crate::spool::{ConnectionId, Found, Spool};
 use crate::trust::{Trust, TrustError};
-use crate::{revoked_here, sync, trust_note};
+use crate::{revoked_here, sync, trust_note, unrecorded};
 
 /// Longest name or key ID in a table, bytes.
 const MAX_CELL: usize = 64;
@@ -46,6 +46,24 @@ pub struct SessionRow {
     pub ends: Option<u64>,
     /// What is known of it.
     pub state: State,
+}
+
+impl SessionRow {
+    /// Nothing else is known of it.
+    fn new(id: ConnectionId, state: State) -> Self {
+        SessionRow {
+            pid: id.pid,
+            start_time: id.start_time,
+            user: None,
+            from: None,
+            opened: None,
+            certificate: None,
+            break_glass: false,
+            limit: None,
+            ends: None,
+            state,
+        }
+    }
 }
 
 /// A certificate, in short.
@@ -84,11 +102,13 @@ pub enum State {
     NoCertificate,
     /// Its record cannot be read.
     Unreadable,
+    /// It has none.
+    Unknown,
 }
 
 impl State {
     /// Every one.
-    pub const ALL: [State; 7] = [
+    pub const ALL: [State; 8] = [
         State::Live,
         State::Frozen,
         State::Expired,
@@ -96,6 +116,7 @@ impl State {
         State::Unjudged,
         State::NoCertificate,
         State::Unreadable,
+        State::Unknown,
     ];
 
     /// As in JSON.
@@ -108,14 +129,26 @@ impl State {
             State::Unjudged => "unjudged",
             State::NoCertificate => "no_certificate",
             State::Unreadable => "unreadable",
+            State::Unknown => "unknown",
         }
     }
 }
 
-/// Reads the spool.
+/// Reads the spool, and looks for connections that are not in it.
 /// # Errors
 /// As the file system says.
 pub fn sessions(config: &Config, now: UnixTime) -> std::io::Result<Vec<SessionRow>> {
+    // Of whatever begins meanwhile a record comes first.
+    let unrecorded = unrecorded::connections(config)?;
+    let mut rows = recorded(config, now)?;
+    rows.extend(unrecorded.into_iter().map(|one| SessionRow {
+        user: one.user.map(|user| escape(user.as_bytes(), MAX_CELL)),
+        ..SessionRow::new(one.id, State::Unknown)
+    }));
+    Ok(rows)
+}
+
+fn recorded(config: &Config, now: UnixTime) -> std::io::Result<Vec<SessionRow>> {
     let spool = Spool::new(&config.spool);
     let boot_id = process::boot_id()?;
     let trust = Trust::load(config).ok();
@@ -136,18 +169,7 @@ fn row(
     trust: Option<&Trust>,
     now: UnixTime,
 ) -> Option<SessionRow> {
-    let mut row = SessionRow {
-        pid: id.pid,
-        start_time: id.start_time,
-        user: None,
-        from: None,
-        opened: None,
-        certificate: None,
-        break_glass: false,
-        limit: None,
-        ends: None,
-        state: State::Unreadable,
-    };
+    let mut row = SessionRow::new(id, State::Unreadable);
     let record = match spool.read(id, boot_id) {
         Ok(Found::Live(record)) => record,
         Ok(Found::OtherBoot) => return None,
@@ -248,6 +270,7 @@ fn cells(row: &SessionRow, now: UnixTime) -> [String; 6] {
         State::Unjudged => "not judged",
         State::NoCertificate => "no certificate",
         State::Unreadable => "record unreadable",
+        State::Unknown => "unknown",
     };
     [row.pid.to_string(), or_dash(&row.user), or_dash(&row.from), certificate, ends, state.into()]
 }
@@ -281,6 +304,8 @@ pub struct Status {
     pub alarms: Vec<String>,
     /// Connections in the spool.
     pub sessions: usize,
+    /// Connections without a record.
+    pub unknown_sessions: usize,
     /// When this was.
     #[serde(skip)]
     now: UnixTime,
@@ -294,6 +319,8 @@ impl Status {
         let trust = Trust::load(config);
         let revoked = trust.as_ref().ok().and_then(Trust::revoked);
         let health = Health::read(config, now);
+        let unrecorded = unrecorded::connections(config)?;
+        let alarms = health.alarms.into_iter().map(|alarm| alarm.text);
         Ok(Status {
             daemon_pid: daemon_pid(&config.lock_file()),
             daemon_problem: daemon_problem(config),
@@ -306,8 +333,9 @@ impl Status {
             host_certificates: health.host_certificates,
             trust_problem: trust.as_ref().err().map(with_advice),
             break_glass_waiting: health.break_glass_waiting,
-            alarms: health.alarms.into_iter().map(|alarm| alarm.text).collect(),
+            alarms: alarms.chain(unrecorded::alarm(config, &unrecorded)).collect(),
             sessions: Spool::new(&config.spool).list()?.connections.len(),
+            unknown_sessions: unrecorded.len(),
             now,
         })
     }
@@ -320,7 +348,11 @@ impl Status {
     /// For people.
     pub fn text(&self) -> String {
         let daemon = self.daemon_pid.map_or_else(|| "does not run".into(), |pid| format!("runs, pid {pid}"));
-        let mut lines = vec![format!("daemon     {daemon}"), format!("sessions   {}", self.sessions)];
+        let unknown = match self.unknown_sessions {
+            0 => String::new(),
+            many => format!(", and {many} unknown, without a record"),
+        };
+        let mut lines = vec![format!("daemon     {daemon}"), format!("sessions   {}{unknown}", self.sessions)];
         lines.extend(self.host.as_ref().map(|host| format!("enrolled   as {host}")));
         let left = |end: u64| span(Duration::from_secs(end.saturating_sub(self.now.0)));
         for row in &self.host_certificates {
@@ -430,8 +462,13 @@ pub fn lacks_daemon(config: &Config, is_configured: bool) -> bool {
 
 /// The process that wrote the lock, if it is still there.
 pub fn daemon_pid(lock: &Path) -> Option<u32> {
+    daemon_id(lock).map(|id| id.pid)
+}
+
+/// The same, with its start time.
+pub fn daemon_id(lock: &Path) -> Option<ConnectionId> {
     let text = std::fs::read_to_string(lock).ok()?;
-    ConnectionId::parse(text.trim_end()).filter(|id| id.lives()).map(|id| id.pid)
+    ConnectionId::parse(text.trim_end()).filter(|id| id.lives())
 }
 
 /// What the daemon said of the files, if it runs.
@@ -468,6 +505,10 @@ pub fn problems(config: &Config, now: UnixTime) -> Vec<String> {
         Ok(None) => {}
         // Among the alarms.
         Err(_) => {}
+    }
+    match unrecorded::connections(config) {
+        Ok(found) => problems.extend(unrecorded::alarm(config, &found)),
+        Err(e) => problems.push(format!("{}: {e}", config.spool.display())),
     }
     // Others than root cannot try it out.
     if ussh_os::process::effective_uid() == 0 {

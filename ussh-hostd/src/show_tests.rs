@@ -96,7 +96,7 @@ fn session(config: &Config, ca: &Ca, seconds: i64) -> (SessionRow, String) {
     let valid_before = UnixTime(now.0.checked_add_signed(seconds).unwrap());
     let (certificate, _) = ca.issue_until(valid_before, "alice", 7, &["alice"], &[]);
     record_of(this_process(), Some(&certificate)).write(&config.spool).unwrap();
-    let rows = sessions(config, now).unwrap();
+    let rows = recorded(config, now).unwrap();
     let line = table(&rows, now).lines().nth(1).unwrap().to_owned();
     let [row] = rows.try_into().unwrap();
     assert_eq!(row.certificate.as_ref().unwrap().valid_before, Some(valid_before.0));
@@ -134,7 +134,7 @@ fn what_stands_still_ends_at_its_limit_alone() {
     assert_eq!(end_by_certificate(UnixTime::FOREVER, State::Live, &config, from_now(0)), None);
     let (_folder, config) = host("without_certificate_limit_seconds = 100");
     record_of(this_process(), None).write(&config.spool).unwrap();
-    let [row] = sessions(&config, from_now(0)).unwrap().try_into().unwrap();
+    let [row] = recorded(&config, from_now(0)).unwrap().try_into().unwrap();
     assert!(row.ends.is_some() && row.ends == row.limit, "{row:?}");
 }
 

@@ -220,7 +220,7 @@ pub fn with_mere_forks(process: ProcessId) -> BTreeSet<u32> {
     if process.lives() { found } else { BTreeSet::new() }
 }
 
-fn numbers_in(folder: &str) -> impl Iterator<Item = u32> {
+pub(crate) fn numbers_in(folder: &str) -> impl Iterator<Item = u32> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }

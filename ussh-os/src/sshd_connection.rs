@@ -10,7 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::agent_socket::Peer;
-use crate::process_tree::{HeldProcess, ProcessId, children_of, parent_of, run_same_program};
+use crate::process_tree::{
+    HeldProcess, ProcessId, children_of, numbers_in, parent_of, run_same_program, shares_pid_namespace,
+};
 use crate::unix_diag::{OtherEnd, listening_path, other_end, waiting_at};
 
 /// Children of `monitor`, the process that ran open_session, that run its own program: forks of sshd, not what it started for the user. Root's login up to OpenSSH 9.7 has none:
@@ -44,6 +46,31 @@ fn read_title(pid: u32) -> Vec<u8> {
 fn is_title_of_one(title: &[u8]) -> bool {
     let is_listener = title.windows(b"[listener]".len()).any(|part| part == b"[listener]");
     (title.starts_with(b"sshd: ") || title.starts_with(b"sshd-session: ")) && !is_listener
+}
+
+/// Connections of this pid namespace whose users have logged in, each with the user ID that it serves. As [`looks_like_monitor`], it is for what people are told.
+#[must_use]
+pub fn logged_in() -> Vec<(ProcessId, u32)> {
+    let monitors = numbers_in("/proc").filter(|pid| looks_like_monitor(*pid));
+    // Root's serving process looks like one as well.
+    let own = monitors.filter(|pid| !parent_of(*pid).is_some_and(looks_like_monitor));
+    let here = own.filter(|pid| shares_pid_namespace(*pid).unwrap_or(false));
+    here.filter_map(|pid| Some((ProcessId::of(pid).ok()?, whom_it_serves(pid)?))).collect()
+}
+
+/// `None`: nobody has logged in yet, or any more.
+fn whom_it_serves(monitor: u32) -> Option<u32> {
+    let mut children = sshd_children(monitor);
+    if children.is_empty() {
+        children.extend(ProcessId::of(monitor));
+    }
+    let server = children.into_iter().find(|child| is_title_of_server(&read_title(child.pid)))?;
+    effective_uid_of(server.pid)
+}
+
+/// `alice@pts/0`, or `alice` where she has no terminal or command; all others have brackets: `[accepted]`, `[net]`, `[priv]`.
+fn is_title_of_server(title: &[u8]) -> bool {
+    is_title_of_one(title) && !title.contains(&b'[')
 }
 
 /// A listening Unix socket that a process of the connection holds.
@@ -229,6 +256,17 @@ mod tests {
             ("sshd: root@pts/0\0", true),
         ] {
             assert_eq!(is_title_of_one(title.as_bytes()), said, "{title}");
+        }
+        for (title, said) in [
+            ("sshd: alice\0", true),
+            ("sshd: alice@pts/0,pts/1\0", true),
+            ("sshd-session: root@notty\0", true),
+            ("sshd: alice [priv]\0", false),
+            ("sshd: alice [net]\0", false),
+            ("sshd-session: [accepted]\0", false),
+            ("sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups\0", false),
+        ] {
+            assert_eq!(is_title_of_server(title.as_bytes()), said, "{title}");
         }
         assert!(!looks_like_monitor(std::process::id()), "a test is no sshd");
         assert!(!looks_like_monitor(u32::MAX));
