@@ -19,7 +19,7 @@ use nix::sys::time::TimeVal;
 use nix::unistd::getresuid;
 
 use crate::connecting_child::ConnectingChild;
-use crate::file_identity::FileIdentity;
+use crate::file_identity::{FileIdentity, known_socket};
 
 /// Who is at the other end, by SO_PEERCRED, at the time of its listen().
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +68,8 @@ pub fn connect_as(
     start_connecting(uid, gid, groups, path)?.finish(deadline)
 }
 
-/// [`connect_as`], and where no child can be started this very thread connects, being that user to the file system alone (`file_identity`): the listener sees this process's own user, and a lookup that hangs
-/// holds the thread beyond the timeout. So it is for a thread that others can do without.
+/// [`connect_as`], and where no child can be started this very thread connects, being that user to the file system alone (`file_identity`): the listener sees this process's own user, and
+/// no file system is asked for the way. So one whose entries change without the kernel's knowing (of a network, FUSE) may not be reached.
 /// # Errors
 /// [`ConnectError`]
 pub fn connect_as_or_here(
@@ -92,12 +92,18 @@ fn connect_here(
     path: &Path,
     deadline: Instant,
 ) -> Result<(UnixStream, Peer), ConnectError> {
-    let (address, fd) = (address_of(path)?, new_socket()?);
+    let (_, fd) = (address_of(path)?, new_socket()?);
     let user = FileIdentity::take_on(uid, gid, groups)?;
-    let connected = connect_within(&fd, &address, deadline);
+    let connected = connect_as_known(&fd, path, deadline);
     drop(user);
     connected?;
     of_user(fd, uid)
+}
+
+fn connect_as_known(fd: &OwnedFd, path: &Path, deadline: Instant) -> Result<(), ConnectError> {
+    let known = known_socket(path)?;
+    let by_descriptor = format!("/proc/self/fd/{}", known.as_raw_fd());
+    connect_within(fd, &address_of(Path::new(&by_descriptor))?, deadline)
 }
 
 /// [`connect_as`] in two parts: the child connects while this process does something else. A drop of what it gives ends the child.
@@ -304,6 +310,27 @@ mod tests {
         the_user_reaches_only_what_the_user_may_by("modes-here", |groups, path| {
             connect_here(ALICE, ALICE, groups, path, Instant::now() + LONG)
         });
+    }
+
+    /// /proc's own links lead anywhere: into the user's mount namespaces, where file systems are as he likes.
+    #[test]
+    fn nobody_s_open_folder_is_a_way_for_a_thread_of_ours() {
+        if !root() {
+            return;
+        }
+        let folder = Folder::new("magic");
+        let (_listener, own) = folder.listener("own", ALICE, 0, 0o600);
+        let (through, linked) = (folder.0.join("through"), folder.0.join("linked"));
+        let cwd = format!("/proc/{}/cwd", std::process::id());
+        let elsewhere = std::env::current_dir().unwrap();
+        let up = "../".repeat(elsewhere.components().count());
+        std::os::unix::fs::symlink(format!("{cwd}/{up}{}", own.display()), &through).unwrap();
+        std::os::unix::fs::symlink("own", &linked).unwrap();
+        let here = |path: &Path| connect_here(ALICE, ALICE, &[], path, Instant::now() + LONG);
+        assert!(connect_as(0, 0, &[], &through, LONG).is_ok(), "it leads there");
+        assert!(matches!(here(&linked), Err(ConnectError::WrongPeer(0))), "an ordinary link does");
+        let refused = here(&through);
+        assert!(matches!(refused, Err(ConnectError::Io(_))), "{refused:?}");
     }
 
     type Connect = fn(&[u32], &Path) -> Result<(UnixStream, Peer), ConnectError>;

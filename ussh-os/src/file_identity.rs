@@ -2,15 +2,22 @@
 //!
 //! User, group and supplementary groups, as permission checks see them (credentials(7)), are each thread's own. With another user than root to the file system the kernel takes away the capabilities that pass those
 //! checks (capabilities(7), "Effect of user ID changes on capabilities"). Real, effective and saved user stay root: the user can neither signal nor trace such a thread.
-//! What is given up beside a child: nobody can end a lookup that hangs. No user can make one hang that serves a file system of its own, though: FUSE lets nobody in who is not its owner by every ID
-//! (fs/fuse/dir.c `fuse_allow_current_process`), unless root has allowed it to others.
+//! What is given up beside a child: nobody can end a lookup that hangs, and a thread in one outlives even the kill of its process, with the files that this has locked. So it asks no file system for the way
+//! ([`known_socket`]). FUSE's own guard (fs/fuse/dir.c `fuse_allow_current_process`) would not do: /proc/PID/root leads into a user's own mount namespace, and there he may have an overlay upon his FUSE, which the kernel enters as him.
 
 use std::io;
 use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use caps::{CapSet, Capability};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::unistd::{Gid, Uid, getegid, geteuid, getgroups, setfsgid, setfsuid};
 use syscalls::{Sysno, syscall};
+
+/// How often a way that the kernel does not know is tried again: a rename or a mount at that very moment, anybody's, looks the same.
+const TRIES: usize = 100;
 
 /// Held while this thread is the user to the file system. A drop gives that back.
 #[derive(Debug)]
@@ -50,6 +57,22 @@ impl Drop for FileIdentity {
             std::process::abort();
         }
     }
+}
+
+/// What lies there, to be connected to by way of /proc/self/fd, as far as the kernel knows the way by heart (RESOLVE_CACHED, Linux 5.12): it has every step to a socket that somebody listens at (net/unix/af_unix.c `unix_bind_bsd` keeps
+/// its entry, and an entry keeps those above it). Not through /proc's links to what other processes have open or see.
+/// # Errors
+/// `NotFound`: it does not know the way.
+pub(crate) fn known_socket(path: &Path) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED) | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
+    for _ in 0..TRIES {
+        match openat2(AT_FDCWD, path, how) {
+            Err(Errno::EAGAIN) => std::thread::yield_now(),
+            opened => return opened.map_err(io::Error::from),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, "no socket there that somebody listens at"))
 }
 
 /// Both calls give what was before; an ID that there is not changes nothing (setfsuid(2)).

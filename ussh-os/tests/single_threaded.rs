@@ -19,7 +19,7 @@ use nix::sys::signal::{SigSet, Signal};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use ussh_os::agent_socket::{ConnectError, connect_as};
+use ussh_os::agent_socket::{ConnectError, connect_as, connect_as_or_here};
 use ussh_os::process::{ChildSetup, effective_uid, spawn};
 use ussh_os::resident::{give_back_start_up, scrub_and_give_back_stack};
 use ussh_os::sandbox::{self, Profile};
@@ -50,6 +50,10 @@ fn main() {
         (
             "children_that_are_left_behind_are_few_and_waited_for_in_the_end",
             children_that_are_left_behind_are_few_and_waited_for_in_the_end,
+        ),
+        (
+            "a_lookup_that_never_ends_holds_no_thread_where_no_child_can_be_had",
+            a_lookup_that_never_ends_holds_no_thread_where_no_child_can_be_had,
         ),
         (
             "code_and_constants_are_given_back_and_come_again_as_they_were",
@@ -387,6 +391,16 @@ fn a_child_that_is_left_behind_gives_its_user_no_memory() {
     }
 }
 
+fn a_lookup_that_never_ends_holds_no_thread_where_no_child_can_be_had() {
+    if effective_uid() != 0 || !Path::new("/dev/fuse").exists() {
+        return;
+    }
+    let output = this_program().arg("child-fuse-here").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(said, "no child: true\nhere: no socket there that somebody listens at\n");
+}
+
 // ---- the child's side ----
 
 fn child(role: &str) {
@@ -398,6 +412,7 @@ fn child(role: &str) {
         "child-signer" | "child-signer-exec" => sandbox::enter(Profile::Signer).unwrap(),
         "child-root" => return child_root(),
         "child-fuse-dead" | "child-fuse-mute" => return child_fuse(role == "child-fuse-mute"),
+        "child-fuse-here" => return child_fuse_here(),
         "child-fuse-many" => {
             child_fuse(true);
             return leave_many_behind();
@@ -444,14 +459,16 @@ fn child(role: &str) {
     }
 }
 
-/// Mounts a FUSE file system in a mount namespace of its own, and connects to a path in it as its user.
-fn child_fuse(answer_init: bool) {
-    const USER: u32 = 61001;
+const USER: u32 = 61001;
+const IN_FUSE: &str = "/mnt/folder/agent";
+
+/// Mounts a FUSE file system of a user's, with one more option, in a mount namespace of its own; it is there as long as what this gives.
+fn mount_fuse(answer_init: bool, option: &str) -> std::fs::File {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
     let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").unwrap();
-    let options = format!("fd={},rootmode=40000,user_id={USER},group_id={USER}", device.as_raw_fd());
+    let options = format!("fd={},rootmode=40000,user_id={USER},group_id={USER}{option}", device.as_raw_fd());
     mount(Some("test"), "/mnt", Some("fuse"), MsFlags::empty(), Some(options.as_str())).unwrap();
     let mut server = device.try_clone().unwrap();
     if answer_init {
@@ -473,13 +490,37 @@ fn child_fuse(answer_init: bool) {
             }
         });
     }
+    device
+}
+
+/// Connects to a path in it as its user.
+fn child_fuse(answer_init: bool) {
+    let _device = mount_fuse(answer_init, "");
     let start = Instant::now();
-    let result = connect_as(USER, USER, &[], Path::new("/mnt/folder/agent"), Duration::from_millis(300));
+    let result = connect_as(USER, USER, &[], Path::new(IN_FUSE), Duration::from_millis(300));
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     match result {
         Err(ConnectError::Timeout) => println!("timeout"),
         other => println!("{other:?}"),
     }
+}
+
+/// The same by a thread that can start no child: the first process of its namespace of process IDs has ended. Root may go into that file system.
+fn child_fuse_here() {
+    let _device = mount_fuse(true, ",allow_other");
+    let (send, answer) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWPID).unwrap();
+        Command::new("true").status().unwrap();
+        println!("no child: {}", Command::new("true").status().is_err());
+        send.send(connect_as_or_here(USER, USER, &[], Path::new(IN_FUSE), Duration::from_millis(300))).unwrap();
+    });
+    match answer.recv_timeout(Duration::from_secs(5)) {
+        Ok(connected) => println!("here: {}", connected.unwrap_err()),
+        Err(_) => println!("here: it hangs"),
+    }
+    // Nothing else would let a thread go.
+    nix::mount::umount2("/mnt", nix::mount::MntFlags::MNT_FORCE | nix::mount::MntFlags::MNT_DETACH).unwrap();
 }
 
 fn children() -> usize {
@@ -489,7 +530,7 @@ fn children() -> usize {
 
 /// One is there already. Others of the user's come to a limit; once that file system lets them go they are waited for.
 fn leave_many_behind() {
-    let path = Path::new("/mnt/folder/agent");
+    let path = Path::new(IN_FUSE);
     for _ in 0..6 {
         let result = connect_as(61001, 61001, &[], path, Duration::from_millis(50));
         assert!(matches!(result, Err(ConnectError::Timeout)), "{result:?}");
