@@ -3,8 +3,9 @@
 //! A process number alone means little: it may have been given to another process since. [`ProcessId`] adds the start time.
 
 use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use crate::process::{ProcessHandle, Stat, start_time};
@@ -243,10 +244,17 @@ pub fn run_same_program(one: u32, other: u32) -> bool {
     program_of(one).is_some_and(|program| program_of(other) == Some(program))
 }
 
-/// Device and inode of the program that a process runs.
-fn program_of(pid: u32) -> Option<(u64, u64)> {
-    let m = std::fs::metadata(format!("/proc/{pid}/exe")).ok()?;
-    Some((m.dev(), m.ino()))
+/// Device and inode of the program that a process runs, as the kernel has them (AT_STATX_DONT_SYNC): it may lie in a file system of its user's own, which nobody is to wait for.
+fn program_of(pid: u32) -> Option<(u32, u32, u64)> {
+    let path = CString::new(format!("/proc/{pid}/exe")).ok()?;
+    let mut found = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: a system call with a path that ends and room for what it writes (statx(2)).
+    let result = unsafe {
+        libc::statx(libc::AT_FDCWD, path.as_ptr(), libc::AT_STATX_DONT_SYNC, libc::STATX_INO, found.as_mut_ptr())
+    };
+    // SAFETY: all zeroes is a valid statx, whatever of it the kernel has written.
+    let found = unsafe { found.assume_init() };
+    (result == 0).then_some((found.stx_dev_major, found.stx_dev_minor, found.stx_ino))
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use ussh_os::agent_socket::{ConnectError, connect_as, connect_as_or_here};
 use ussh_os::process::{ChildSetup, effective_uid, spawn};
+use ussh_os::process_tree::run_same_program;
 use ussh_os::resident::{give_back_start_up, scrub_and_give_back_stack};
 use ussh_os::sandbox::{self, Profile};
 use ussh_os::seqpacket::SeqPacket;
@@ -54,6 +55,10 @@ fn main() {
         (
             "a_lookup_that_never_ends_holds_no_thread_where_no_child_can_be_had",
             a_lookup_that_never_ends_holds_no_thread_where_no_child_can_be_had,
+        ),
+        (
+            "a_program_that_lies_where_nothing_answers_is_known_all_the_same",
+            a_program_that_lies_where_nothing_answers_is_known_all_the_same,
         ),
         (
             "code_and_constants_are_given_back_and_come_again_as_they_were",
@@ -401,6 +406,16 @@ fn a_lookup_that_never_ends_holds_no_thread_where_no_child_can_be_had() {
     assert_eq!(said, "no child: true\nhere: no socket there that somebody listens at\n");
 }
 
+/// The program of whoever poses as an agent may lie in a file system of its user's own.
+fn a_program_that_lies_where_nothing_answers_is_known_all_the_same() {
+    if effective_uid() != 0 || !Path::new("/dev/fuse").exists() {
+        return;
+    }
+    let output = this_program().arg("child-fuse-program").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "itself: true\nanother: false\n");
+}
+
 // ---- the child's side ----
 
 fn child(role: &str) {
@@ -413,6 +428,7 @@ fn child(role: &str) {
         "child-root" => return child_root(),
         "child-fuse-dead" | "child-fuse-mute" => return child_fuse(role == "child-fuse-mute"),
         "child-fuse-here" => return child_fuse_here(),
+        "child-fuse-program" => return child_fuse_program(),
         "child-fuse-many" => {
             child_fuse(true);
             return leave_many_behind();
@@ -468,7 +484,7 @@ fn mount_fuse(answer_init: bool, option: &str) -> std::fs::File {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
     let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").unwrap();
-    let options = format!("fd={},rootmode=40000,user_id={USER},group_id={USER}{option}", device.as_raw_fd());
+    let options = format!("fd={},rootmode=40755,user_id={USER},group_id={USER}{option}", device.as_raw_fd());
     mount(Some("test"), "/mnt", Some("fuse"), MsFlags::empty(), Some(options.as_str())).unwrap();
     let mut server = device.try_clone().unwrap();
     if answer_init {
@@ -521,6 +537,70 @@ fn child_fuse_here() {
     }
     // Nothing else would let a thread go.
     nix::mount::umount2("/mnt", nix::mount::MntFlags::MNT_FORCE | nix::mount::MntFlags::MNT_DETACH).unwrap();
+}
+
+/// Runs a program that lies in a FUSE, which then falls silent, and asks whether it is the one of another process.
+fn child_fuse_program() {
+    let device = mount_fuse(false, ",allow_other");
+    let is_silent = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let falls_silent = std::sync::Arc::clone(&is_silent);
+    std::thread::spawn(move || serve_one_program(device, &std::fs::read("/bin/sleep").unwrap(), &falls_silent));
+    let mut program = Command::new("/mnt/program").arg("60").spawn().unwrap();
+    is_silent.store(true, Ordering::SeqCst);
+    let (pid, me) = (program.id(), std::process::id());
+    let (send, answer) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        send.send(run_same_program(pid, pid)).unwrap();
+        send.send(run_same_program(me, pid)).unwrap();
+    });
+    for asked in ["itself", "another"] {
+        match answer.recv_timeout(Duration::from_secs(5)) {
+            Ok(same) => println!("{asked}: {same}"),
+            Err(_) => println!("{asked}: it hangs"),
+        }
+    }
+    nix::mount::umount2("/mnt", nix::mount::MntFlags::MNT_FORCE | nix::mount::MntFlags::MNT_DETACH).unwrap();
+    program.kill().unwrap();
+    program.wait().unwrap();
+}
+
+/// linux/fuse.h: whatever is looked up is the program. What it tells is good for no time, so that it is asked again.
+fn serve_one_program(mut device: std::fs::File, program: &[u8], is_silent: &std::sync::atomic::AtomicBool) {
+    const ENOSYS: i32 = -38;
+    let attributes = |node: u64| {
+        let (mode, size) = if node == 1 { (0o40755u32, 0) } else { (0o100_755, program.len() as u64) };
+        [
+            [node, size, size.div_ceil(512), 0, 0, 0].map(u64::to_ne_bytes).concat(),
+            [0, 0, 0, mode, 1, 0, 0, 0, 4096, 0].map(u32::to_ne_bytes).concat(),
+        ]
+        .concat()
+    };
+    let mut request = vec![0u8; 1 << 18];
+    while let Ok(length) = device.read(&mut request) {
+        let number = |at: usize| u64::from_ne_bytes(request[at..at + 8].try_into().unwrap());
+        let (opcode, node) = (request[4], number(16));
+        let found = match opcode {
+            // LOOKUP, GETATTR, OPEN, READ, FLUSH, RELEASE, INIT; FORGET has no answer.
+            1 => Some([[2, 0, 0, 0, 0].map(u64::to_ne_bytes).concat(), attributes(2)].concat()),
+            3 => Some([[0u64, 0].map(u64::to_ne_bytes).concat(), attributes(node)].concat()),
+            14 => Some(vec![0; 16]),
+            15 => {
+                let (from, size) =
+                    (number(48) as usize, u32::from_ne_bytes(request[56..60].try_into().unwrap()) as usize);
+                Some(program[from.min(program.len())..(from + size).min(program.len())].to_vec())
+            }
+            25 | 18 => Some(Vec::new()),
+            26 => Some([[7u32, 31, 4096, 0, 0, 4096, 1, 0].map(u32::to_ne_bytes).concat(), vec![0; 32]].concat()),
+            _ => None,
+        };
+        if opcode == 2 || is_silent.load(Ordering::SeqCst) || length < 40 {
+            continue;
+        }
+        let (error, body) = found.map_or((ENOSYS, Vec::new()), |body| (0, body));
+        let head = [(16 + body.len() as u32).to_ne_bytes(), error.to_ne_bytes()].concat();
+        // One that was interrupted is not waited for any more.
+        let _ = device.write_all(&[&head[..], &request[8..16], &body[..]].concat());
+    }
 }
 
 fn children() -> usize {
