@@ -131,8 +131,7 @@ fn first_forward(pid: u32, of_nobody: &BTreeSet<u32>) -> io::Result<Option<Forwa
     if holds_tunnel(pid) {
         return Ok(Some(Forward::Tunnel));
     }
-    // The agent's own: sshd makes one for a connection.
-    let mut agent = None;
+    let mut agent = Agent::default();
     for inode in socket_inodes(pid).difference(of_nobody) {
         let socket = match use_of(*inode) {
             Ok(socket) => socket,
@@ -147,8 +146,23 @@ fn first_forward(pid: u32, of_nobody: &BTreeSet<u32>) -> io::Result<Option<Forwa
     Ok(None)
 }
 
+/// The forwarded agent's sockets, as far as they are seen: sshd has one listener for it, and what that accepted.
+#[derive(Default)]
+struct Agent {
+    path: Option<PathBuf>,
+    listens: bool,
+}
+
+impl Agent {
+    /// Whether this one is the agent's. A second listener at its path is a forward: the user took the socket away, and the client has asked for one there.
+    fn owns(&mut self, path: &Path, listens: bool) -> bool {
+        let is_its = looks_like_agent(path) && self.path.get_or_insert_with(|| path.to_owned()) == path;
+        is_its && !(listens && std::mem::replace(&mut self.listens, true))
+    }
+}
+
 /// `None`: it is something else.
-fn path_of_forward(socket: &Use, agent: &mut Option<PathBuf>) -> Option<PathBuf> {
+fn path_of_forward(socket: &Use, agent: &mut Agent) -> Option<PathBuf> {
     if !socket.is_stream || (socket.name.is_empty() && socket.peer_name.is_empty()) {
         // A pair, to one of its own programs.
         return None;
@@ -160,8 +174,7 @@ fn path_of_forward(socket: &Use, agent: &mut Option<PathBuf>) -> Option<PathBuf>
     }
     // It listens there, or accepted what came.
     let here = path_of(&socket.name);
-    let is_agent = looks_like_agent(&here) && agent.get_or_insert_with(|| here.clone()) == &here;
-    (!is_agent).then_some(here)
+    (!agent.owns(&here, socket.listens)).then_some(here)
 }
 
 fn is_held(pid: u32, inode: u32) -> bool {
@@ -209,6 +222,7 @@ my $fork = $ARGV[0] eq 'with' ? fork : 0; if ($fork) { waitpid($fork, 0); exit }
 while (<STDIN>) { my ($what, $path) = split; my $s;
   if ($what eq 'pair') { socketpair(my $a, my $b, AF_UNIX, SOCK_STREAM, 0) or die; push @all, $a, $b; $s = 1 }
   if ($what eq 'listen') { $s = IO::Socket::UNIX->new(Type => SOCK_STREAM, Local => $path, Listen => 5) }
+  if ($what eq 'accept') { $s = $all[-1]->accept }
   if ($what eq 'connect') { $s = IO::Socket::UNIX->new(Type => SOCK_STREAM, Peer => $path) }
   if ($what eq 'network') { $s = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1') }
   if ($what eq 'close') { @all = (); $s = 1 }
@@ -272,6 +286,14 @@ while (<STDIN>) { my ($what, $path) = split; my $s;
             sshd.tell(&format!("listen {}", one.display()));
             let second = sshd.tell(&format!("listen {}", other.display()));
             assert!(matches!(second, Some(Forward::Unix(_))), "{child}: there is one agent only: {second:?}");
+            sshd.tell("close");
+            std::fs::remove_file(&one).unwrap();
+            assert_eq!(sshd.tell(&format!("listen {}", one.display())), None, "{child}: the agent");
+            let _client = std::os::unix::net::UnixStream::connect(&one).unwrap();
+            assert_eq!(sshd.tell("accept"), None, "{child}: the agent's");
+            std::fs::remove_file(&one).unwrap();
+            let there = sshd.tell(&format!("listen {}", one.display()));
+            assert_eq!(there, Some(Forward::Unix(one.clone())), "{child}: in the agent's place");
             drop(sshd);
             for path in [&one, &other] {
                 std::fs::remove_file(path).unwrap();
@@ -283,7 +305,7 @@ while (<STDIN>) { my ($what, $path) = split; my $s;
     #[test]
     fn what_sshd_holds_to_the_log_and_its_standard_error_is_no_forward() {
         let held = |peer: &[u8]| Use { listens: false, is_stream: true, name: vec![], peer_name: peer.to_vec() };
-        let found = |peer| path_of_forward(&held(peer), &mut None);
+        let found = |peer| path_of_forward(&held(peer), &mut Agent::default());
         assert_eq!([found(b"/dev/log\0"), found(STDERR)], [None, None]);
         let bus = "/run/dbus/system_bus_socket";
         assert_eq!(found(bus.as_bytes()), Some(bus.into()));
