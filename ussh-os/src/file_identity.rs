@@ -13,6 +13,7 @@ use std::path::Path;
 use caps::{CapSet, Capability};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::prctl::{get_dumpable, set_dumpable};
 use nix::unistd::{Gid, Uid, getegid, geteuid, getgroups, setfsgid, setfsuid};
 use syscalls::{Sysno, syscall};
 
@@ -24,6 +25,8 @@ const TRIES: usize = 100;
 #[must_use]
 pub(crate) struct FileIdentity {
     groups_before: Vec<Gid>,
+    /// This process was not dumpable. Each change of an ID makes it what fs.suid_dumpable says (kernel/cred.c `commit_creds`), which may be that it is.
+    is_shut: bool,
     /// It belongs to this thread.
     _here: PhantomData<*const ()>,
 }
@@ -35,15 +38,20 @@ impl FileIdentity {
         if uid == 0 || !geteuid().is_root() {
             return Err(io::Error::from(io::ErrorKind::PermissionDenied));
         }
-        let identity = FileIdentity { groups_before: getgroups()?, _here: PhantomData };
+        let identity = FileIdentity { groups_before: getgroups()?, is_shut: !get_dumpable()?, _here: PhantomData };
         let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
         set_groups(&groups)?;
         setfsgid(Gid::from_raw(gid));
         setfsuid(Uid::from_raw(uid));
+        identity.shut()?;
         if seen_by_file_systems() != (Uid::from_raw(uid), Gid::from_raw(gid)) || passes_checks()? {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "cannot take on the user's identity"));
         }
         Ok(identity)
+    }
+
+    fn shut(&self) -> io::Result<()> {
+        if self.is_shut { set_dumpable(false).map_err(io::Error::from) } else { Ok(()) }
     }
 }
 
@@ -52,7 +60,8 @@ impl Drop for FileIdentity {
         let own = (geteuid(), getegid());
         setfsuid(own.0);
         setfsgid(own.1);
-        if seen_by_file_systems() != own || set_groups(&self.groups_before).is_err() {
+        let is_back = seen_by_file_systems() == own && set_groups(&self.groups_before).is_ok() && self.shut().is_ok();
+        if !is_back {
             // Whatever this thread did next it would do as somebody else: the one who starts this process anew has a right one.
             std::process::abort();
         }
