@@ -38,7 +38,7 @@ impl Report {
         ussh_os::syslog::authpriv("ussh-hostd", severity, line);
         if self.stderr {
             // A closed stderr is nobody's loss: syslog has the line.
-            let _ = writeln!(std::io::stderr(), "ussh-hostd: {line}");
+            let _ = std::io::stderr().write_all(format!("ussh-hostd: {line}\n").as_bytes());
         }
     }
 }

@@ -119,14 +119,7 @@ impl Stat {
     }
 
     fn read(path: &str) -> io::Result<Self> {
-        let mut stat = [0; STAT_LENGTH];
-        // The kernel gives all of it at once (fs/seq_file.c): a file without a size would be read in growing pieces.
-        let length = File::open(path).and_then(|mut file| file.read(&mut stat)).map_err(|error| {
-            // It ended while we read.
-            if error.raw_os_error() == Some(libc::ESRCH) { io::ErrorKind::NotFound.into() } else { error }
-        })?;
-        stat.get(..length)
-            .and_then(Stat::parse)
+        Stat::parse(&read_stat(Path::new(path))?)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected form of /proc/PID/stat"))
     }
 
@@ -144,13 +137,24 @@ impl Stat {
     }
 }
 
+fn read_stat(path: &Path) -> io::Result<Vec<u8>> {
+    let mut stat = vec![0; STAT_LENGTH];
+    // The kernel gives all of it at once (fs/seq_file.c): a file without a size would be read in growing pieces.
+    let length = File::open(path).and_then(|mut file| file.read(&mut stat)).map_err(|error| {
+        // It ended while we read.
+        if error.raw_os_error() == Some(libc::ESRCH) { io::ErrorKind::NotFound.into() } else { error }
+    })?;
+    stat.truncate(length);
+    Ok(stat)
+}
+
 /// Whether nothing of a process runs any more. As long as somebody traces one of its threads and does not wait for that, its end is told to nobody (ptrace(2)), nor by its pidfd.
 pub fn is_dead(pid: u32) -> bool {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
-    threads.flatten().all(|thread| match std::fs::read(thread.path().join("stat")) {
+    threads.flatten().all(|thread| match read_stat(&thread.path().join("stat")) {
         Ok(stat) => is_of_the_dead(&stat),
         // It is gone; one that cannot be asked may live.
-        Err(error) => error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
     })
 }
 

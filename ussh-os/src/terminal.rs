@@ -15,8 +15,8 @@ pub fn ptys_of(pid: u32) -> io::Result<Vec<u32>> {
     let mut numbers = BTreeSet::new();
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
         let entry = entry?;
-        // Most of sshd's are no files at all, and to ask for a name costs a third of what it costs to read a file.
-        if std::fs::read_link(entry.path()).is_ok_and(|name| is_no_file(&name)) {
+        // Most of sshd's are no files at all, or /dev/null, and to ask for a name costs a third of what it costs to read a file.
+        if std::fs::read_link(entry.path()).is_ok_and(|name| is_no_terminal(&name)) {
             continue;
         }
         let info = Path::new("/proc").join(pid.to_string()).join("fdinfo").join(entry.file_name());
@@ -31,9 +31,10 @@ pub fn ptys_of(pid: u32) -> io::Result<Vec<u32>> {
 }
 
 /// proc_pid_fd(5): what has no place in a file system is named by its kind.
-fn is_no_file(name: &Path) -> bool {
+fn is_no_terminal(name: &Path) -> bool {
     let name = name.as_os_str().as_bytes();
-    [b"socket:[".as_slice(), b"pipe:[", b"anon_inode:"].iter().any(|kind| name.starts_with(kind))
+    name == b"/dev/null"
+        || [b"socket:[".as_slice(), b"pipe:[", b"anon_inode:"].iter().any(|kind| name.starts_with(kind))
 }
 
 /// Only master sides have this line (drivers/tty/pty.c `pty_show_fdinfo`).
@@ -104,8 +105,12 @@ mod tests {
 
     #[test]
     fn reads_the_index_of_masters_only() {
-        assert!(is_no_file(Path::new("socket:[7]")) && is_no_file(Path::new("anon_inode:[pidfd]")));
-        assert!(!is_no_file(Path::new("/dev/pts/ptmx")) && !is_no_file(Path::new("/socket:[7]")));
+        for none in ["socket:[7]", "anon_inode:[pidfd]", "/dev/null"] {
+            assert!(is_no_terminal(Path::new(none)));
+        }
+        for perhaps in ["/dev/pts/ptmx", "/socket:[7]", "/dev/null (deleted)"] {
+            assert!(!is_no_terminal(Path::new(perhaps)));
+        }
         assert_eq!(tty_index("pos:\t0\nflags:\t02\nmnt_id:\t15\ntty-index:\t7\n"), Some(7));
         assert_eq!(tty_index("pos:\t0\nflags:\t02\n"), None);
         assert_eq!(tty_index("tty-index:\t-1\n"), None);
