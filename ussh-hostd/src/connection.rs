@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ussh_os::cgroup::Cgroup;
 use ussh_os::process::ProcessHandle;
 use ussh_os::process_tree::parent_of;
-use ussh_os::sshd_connection::sshd_children;
+use ussh_os::sshd_connection::numbers_of_sshd_children;
 use ussh_os::terminal;
 
 use crate::last_word::LastWord;
@@ -19,13 +20,27 @@ use crate::spool::ConnectionId;
 /// So long sshd is left alone while its programs are stopped: none of these is to be nobody's child before it is found, and nobody is to keep a connection by starting others without end.
 const SSHD_WAITS: Duration = Duration::from_secs(1);
 
+/// One of sshd's own processes.
+#[derive(Clone, Debug)]
+pub struct SshdProcess {
+    pub pid: u32,
+    process: Arc<ProcessHandle>,
+}
+
+impl SshdProcess {
+    /// Whether it is the one that has this number now.
+    pub fn is(&self, pid: u32) -> bool {
+        self.pid == pid && !has_ended(&self.process)
+    }
+}
+
 /// A connection's processes.
 #[derive(Debug)]
 pub struct Connection {
     id: ConnectionId,
-    monitor: ProcessHandle,
+    monitor: Arc<ProcessHandle>,
     /// sshd's children that were seen so far.
-    children: Vec<(ConnectionId, ProcessHandle)>,
+    children: Vec<SshdProcess>,
     /// What the session had running when its end was begun.
     programs: Programs,
     /// SIGKILL was sent, although the programs' may be on its way.
@@ -39,7 +54,7 @@ impl Connection {
     pub fn open(id: ConnectionId) -> io::Result<Self> {
         Ok(Connection {
             id,
-            monitor: ProcessHandle::open(id.pid, id.start_time)?,
+            monitor: Arc::new(ProcessHandle::open(id.pid, id.start_time)?),
             children: Vec::new(),
             programs: Programs::default(),
             is_sshd_killed: false,
@@ -53,7 +68,7 @@ impl Connection {
 
     /// The sshd children seen so far that still live.
     pub fn children(&self) -> impl Iterator<Item = &ProcessHandle> {
-        self.children.iter().map(|(_, handle)| handle).filter(|handle| !has_ended(handle))
+        self.children.iter().map(|child| &*child.process).filter(|process| !has_ended(process))
     }
 
     /// Whether the monitor has ended.
@@ -63,14 +78,15 @@ impl Connection {
 
     /// Looks for sshd's children and holds them, so that they can be reached after the monitor has ended.
     pub fn hold_children(&mut self) {
-        for child in sshd_children(self.id.pid) {
-            if self.children.iter().any(|(known, _)| *known == child) {
+        for pid in numbers_of_sshd_children(self.id.pid) {
+            if self.children.iter().any(|child| child.is(pid)) {
                 continue;
             }
-            let Ok(handle) = ProcessHandle::open(child.pid, child.start_time) else { continue };
-            // Still the monitor's child while the monitor lives: it was this connection's all along.
-            if parent_of(child.pid) == Some(self.id.pid) && !self.monitor_ended() {
-                self.children.push((child, handle));
+            let Ok(process) = ProcessHandle::open_any(pid).map(Arc::new) else { continue };
+            let child = SshdProcess { pid, process };
+            // Still the monitor's child while both live: it was this connection's all along.
+            if parent_of(pid) == Some(self.id.pid) && child.is(pid) && !self.monitor_ended() {
+                self.children.push(child);
             }
         }
     }
@@ -106,9 +122,10 @@ impl Connection {
     }
 
     /// sshd's own processes, which are not the session's programs.
-    fn hold_sshd(&mut self) -> Vec<ConnectionId> {
+    fn hold_sshd(&mut self) -> Vec<SshdProcess> {
         self.hold_children();
-        self.children.iter().map(|(id, _)| *id).chain([self.id]).collect()
+        let monitor = SshdProcess { pid: self.id.pid, process: Arc::clone(&self.monitor) };
+        self.children.iter().cloned().chain([monitor]).collect()
     }
 
     /// Whose it is: what is held for one account's sessions is counted together.
@@ -186,7 +203,7 @@ impl Connection {
     pub fn tell(&self, owner: Option<u32>, text: &str) -> Told {
         // The monitor holds its child's terminals as well, and reads them only if there is no child.
         let mut readers = BTreeMap::new();
-        for pid in std::iter::once(self.id.pid).chain(sshd_children(self.id.pid).into_iter().map(|c| c.pid)) {
+        for pid in std::iter::once(self.id.pid).chain(numbers_of_sshd_children(self.id.pid)) {
             readers.extend(terminal::ptys_of(pid).unwrap_or_default().into_iter().map(|number| (number, pid)));
         }
         if self.monitor_ended() {

@@ -16,7 +16,7 @@ use ussh_os::process_tree::children_of;
 
 use self::walk::Walk;
 pub use self::walk::{MostStopped, Share};
-use crate::connection::has_ended;
+use crate::connection::{SshdProcess, has_ended};
 use crate::descriptors::{Budget, Handle, MAX_HELD};
 use crate::spool::ConnectionId;
 
@@ -87,7 +87,7 @@ impl Programs {
     }
 
     /// Finds and holds what descends from `sshd`, which are the session's own; this very process is never among them.
-    pub fn hold(&mut self, sshd: Vec<ConnectionId>) {
+    pub fn hold(&mut self, sshd: Vec<SshdProcess>) {
         self.begin_to_hold(sshd);
         self.go_on(Share::All);
     }
@@ -95,7 +95,7 @@ impl Programs {
     /// And what is in a group that is the session's.
     /// # Errors
     /// The group cannot be read.
-    pub fn hold_all_in(&mut self, group: &Cgroup, sshd: Vec<ConnectionId>) -> io::Result<()> {
+    pub fn hold_all_in(&mut self, group: &Cgroup, sshd: Vec<SshdProcess>) -> io::Result<()> {
         self.begin_to_hold(sshd);
         let read = self.and_all_in(group);
         self.go_on(Share::All);

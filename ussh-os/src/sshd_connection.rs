@@ -18,8 +18,12 @@ use crate::unix_diag::{OtherEnd, listening_path, other_end, waiting_at};
 /// Children of `monitor`, the process that ran open_session, that run its own program: forks of sshd, not what it started for the user. Root's login up to OpenSSH 9.7 has none:
 /// there the monitor itself serves the connection.
 pub fn sshd_children(monitor: u32) -> Vec<ProcessId> {
-    let sshd = children_of(monitor).into_iter().filter(|pid| run_same_program(monitor, *pid));
-    sshd.filter_map(|pid| ProcessId::of(pid).ok()).collect()
+    numbers_of_sshd_children(monitor).filter_map(|pid| ProcessId::of(pid).ok()).collect()
+}
+
+/// The same, by their numbers alone.
+pub fn numbers_of_sshd_children(monitor: u32) -> impl Iterator<Item = u32> {
+    children_of(monitor).into_iter().filter(move |pid| run_same_program(monitor, *pid))
 }
 
 /// Those that could be the monitor of the connection which `process` serves, if it is an sshd that does: its parent, and itself.

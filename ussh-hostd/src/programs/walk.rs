@@ -11,8 +11,8 @@ use ussh_os::process::ProcessHandle;
 use ussh_os::process_tree::{children_of_thread, threads_of};
 
 use super::{Opened, Program, Programs};
+use crate::connection::SshdProcess;
 use crate::descriptors::Handle;
-use crate::spool::ConnectionId;
 
 /// How often all that is stopped is looked through for children that were on their way.
 const SWEEPS: usize = 16;
@@ -81,7 +81,7 @@ pub struct Walk {
     /// The last one of them.
     killed_at: Instant,
     /// sshd's own processes: their children are the session's, they themselves are not.
-    sshd: Vec<ConnectionId>,
+    sshd: Vec<SshdProcess>,
     /// The next of those that are found, to be asked for its children. When they are killed: all before it are to be killed yet.
     next: usize,
     /// Only so many of the first ones are to be killed now, of which all children are known.
@@ -105,12 +105,12 @@ pub struct Walk {
 }
 
 impl Walk {
-    fn new(task: Task, programs: &Programs, sshd: Vec<ConnectionId>) -> Self {
+    fn new(task: Task, programs: &Programs, sshd: Vec<SshdProcess>) -> Self {
         Walk {
             task,
             began: Instant::now(),
             killed_at: Instant::now(),
-            threads: sshd.iter().flat_map(|id| threads_with(id.pid)).collect(),
+            threads: sshd.iter().flat_map(|sshd| threads_with(sshd.pid)).collect(),
             sshd,
             next: 0,
             first: None,
@@ -125,6 +125,10 @@ impl Walk {
         }
     }
 
+    fn is_sshd(&self, pid: u32) -> bool {
+        self.sshd.iter().any(|sshd| sshd.is(pid))
+    }
+
     /// Of those that are found, only so many are left.
     pub fn are_left(&mut self, many: usize) {
         self.next = self.next.min(many);
@@ -134,7 +138,7 @@ impl Walk {
 
 impl Programs {
     /// Begins to find and hold what descends from `sshd`; see [`Programs::go_on`].
-    pub fn begin_to_hold(&mut self, sshd: Vec<ConnectionId>) {
+    pub fn begin_to_hold(&mut self, sshd: Vec<SshdProcess>) {
         self.unseen = 0;
         self.walk = Some(Walk::new(Task::Hold, self, sshd));
     }
@@ -274,8 +278,7 @@ impl Programs {
 
     /// Holds it, as far as there is room, if it is new and the session's.
     fn look_at(&mut self, walk: &mut Walk, pid: u32) {
-        let is_it = |id: &ConnectionId| id.pid == pid && id.may_live();
-        if pid == std::process::id() || walk.sshd.iter().any(is_it) || self.has(pid) {
+        if pid == std::process::id() || walk.is_sshd(pid) || self.has(pid) {
             return;
         }
         match self.open(walk, pid) {
@@ -301,7 +304,7 @@ impl Programs {
     fn take(&mut self, walk: &mut Walk, process: ProcessHandle, opened: Opened) {
         let Opened { mut program, parent } = opened;
         // A number may have gone to another process before it was opened. Who lives now, was asked for its parent while it was held, and is the child of one that is held, or is the same still, and lives, was this session's all along.
-        let is_own = self.has(parent) || walk.sshd.iter().any(|id| id.pid == parent && id.may_live());
+        let is_own = self.has(parent) || walk.is_sshd(parent);
         if !is_own && walk.group.is_none() {
             return;
         }
