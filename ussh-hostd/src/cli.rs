@@ -135,7 +135,7 @@ enum Verb {
         #[arg(value_name = "PID", allow_hyphen_values = true, value_parser = end::parse_name)]
         id: String,
     },
-    /// Say whether the configuration is valid and what it names can be used, and what somebody must hear of: certificates of this host that run out, a stale feed, a daemon that does not run
+    /// Say whether the configuration is valid and what it names can be used, and what somebody must hear of: certificates of this host that run out, a stale feed, connections without a record, a daemon that does not run
     ///
     /// For monitoring, and before the daemon is started: where that it does not run is all that is wrong, the exit status is 69 and not 1. A daemon is missed on a host that is enrolled, has a configuration file, or records logins (the spool is there).
     Check,

@@ -1,6 +1,6 @@
 //! The processes of one sshd connection: the one that ran open_session (the monitor), sshd's children of it, and their terminals.
 //!
-//! Every process is held by pidfd and start time, so that nothing here ever reaches another one that got the same number.
+//! Every process is held by pidfd, by what told it from others when it was opened (its start time, or that it is the monitor's child), so that nothing here ever reaches another one that got the same number.
 
 use std::collections::BTreeMap;
 use std::io;

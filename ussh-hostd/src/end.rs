@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ussh_core::escape::escape;
-use ussh_core::record::SessionRecord;
+use ussh_os::account::Account;
 use ussh_os::cgroup::Cgroup;
 use ussh_os::process;
 use ussh_os::sshd_connection::logged_in;
@@ -52,14 +52,14 @@ const NO_NAME: &str = "not a process ID; `ussh-hostd sessions` lists the session
 /// # Errors
 /// [`EndError`]
 pub fn end(config: &Config, name: &str) -> Result<String, EndError> {
-    let (id, record) = find(&Spool::new(&config.spool), name)?;
+    let (id, owner) = find(&Spool::new(&config.spool), name)?;
     // Under the process ID alone it might be another one by now: it is held by its start time.
     let is_gone_already = |e: &std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
     let mut connection = Connection::open(id)
         .map_err(|e| if is_gone_already(&e) { EndError::None(name.to_owned()) } else { e.into() })?;
-    let who = format!("user {} pid {}", record.as_ref().map_or("unknown", |record| &record.user), id.pid);
+    let who = format!("user {} pid {}", owner.as_ref().map_or("unknown", |owner| &owner.name), id.pid);
     let report = Report::quiet();
-    let told = connection.tell(record.as_ref().map(|record| record.uid), &on_terminal(SENTENCE));
+    let told = connection.tell(owner.map(|owner| owner.uid), &on_terminal(SENTENCE));
     report.line(Severity::Notice, &format!("Ending session by hand: {who}; terminals told: {}", told.terminals()));
     let cell = Cell::find(id).ok().flatten();
     let whole = cell.clone().filter(|cell| config.kill_user_processes && is_whole(cell, id, config));
@@ -124,15 +124,25 @@ fn wait(connection: &Connection, time: Duration, is_done: impl Fn(&Connection) -
     true
 }
 
-fn find(spool: &Spool, name: &str) -> Result<(ConnectionId, Option<SessionRecord>), EndError> {
+/// Whose it is.
+struct Owner {
+    name: String,
+    uid: u32,
+}
+
+/// Without an owner: its record does not read.
+fn find(spool: &Spool, name: &str) -> Result<(ConnectionId, Option<Owner>), EndError> {
     let boot_id = process::boot_id()?;
     let fits = |id: &ConnectionId| id.stem() == name || id.pid.to_string() == name;
     let listing = spool.list()?;
-    let unrecorded = || logged_in().into_iter().map(|(id, _)| id).find(fits);
-    let known = listing.connections.into_iter().find(fits);
-    let id = known.or_else(unrecorded).ok_or_else(|| EndError::None(escape(name.as_bytes(), 64)))?;
+    let Some(id) = listing.connections.into_iter().find(fits) else {
+        let unrecorded = logged_in().into_iter().find(|(id, _)| fits(id));
+        let (id, uid) = unrecorded.ok_or_else(|| EndError::None(escape(name.as_bytes(), 64)))?;
+        let account = Account::by_uid(uid)?;
+        return Ok((id, Some(Owner { name: account.map_or_else(|| uid.to_string(), |account| account.name), uid })));
+    };
     match spool.read(id, &boot_id) {
-        Ok(Found::Live(record)) => Ok((id, Some(*record))),
+        Ok(Found::Live(record)) => Ok((id, Some(Owner { name: record.user, uid: record.uid }))),
         Ok(Found::OtherBoot) => Err(EndError::None(name.to_owned())),
         Err(_) => Ok((id, None)),
     }

@@ -3,8 +3,9 @@
 //!
 //! Told by sshd's titles, as people see them in ps(1).
 
+use std::collections::BTreeSet;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ussh_os::account::Account;
 use ussh_os::process::{ProcessHandle, effective_uid};
@@ -37,17 +38,23 @@ pub fn connections(config: &Config) -> io::Result<Vec<Unrecorded>> {
     let mut found = logged_in();
     let recorded = Spool::new(&config.spool).list()?.connections;
     found.retain(|(id, _)| !recorded.contains(id));
-    wait_for_those_that_close(&found);
-    found.retain(|(id, _)| id.lives());
+    if !found.is_empty() {
+        wait_for_those_that_close(found.iter().map(|(id, _)| *id));
+        let serve_still: BTreeSet<ConnectionId> = logged_in().into_iter().map(|(id, _)| id).collect();
+        found.retain(|(id, _)| serve_still.contains(id));
+    }
     let user = |uid| Account::by_uid(uid).ok().flatten().map(|account| account.name);
     Ok(found.into_iter().map(|(id, uid)| Unrecorded { id, user: user(uid) }).collect())
 }
 
-/// Some of them may be about to close: whoever is there after the last one has had its time is not.
-fn wait_for_those_that_close(found: &[(ConnectionId, u32)]) {
-    let held = found.last().and_then(|(id, _)| ProcessHandle::open(id.pid, id.start_time).ok());
-    // It has ended, or it cannot be waited for: the others are looked at all the same.
-    let _ = held.map(|process| process.wait_end(CLOSES));
+/// Any of them may be about to close.
+fn wait_for_those_that_close(found: impl Iterator<Item = ConnectionId>) {
+    let deadline = Instant::now() + CLOSES;
+    for id in found {
+        // One that has ended, or cannot be waited for, leaves the others their time.
+        let held = ProcessHandle::open(id.pid, id.start_time);
+        let _ = held.and_then(|process| process.wait_end(deadline.saturating_duration_since(Instant::now())));
+    }
 }
 
 /// What somebody must hear of: some began since the daemon did, which came after the line. What was there before is no news.
@@ -57,7 +64,7 @@ pub fn alarm(config: &Config, found: &[Unrecorded]) -> Option<String> {
     let many = if newer == 1 { "1 connection has".to_owned() } else { format!("{newer} connections have") };
     (newer > 0).then(|| {
         format!(
-            "{many} no record, although younger than the daemon (`ussh-hostd sessions` shows such as unknown): put `session required pam_ussh.so` back into /etc/pam.d/sshd, or see why it is passed over"
+            "{many} no record, although younger than the daemon (`ussh-hostd sessions` shows such as unknown): put `session requisite pam_ussh.so` back into /etc/pam.d/sshd, or see why it is passed over"
         )
     })
 }
@@ -81,6 +88,28 @@ mod tests {
         assert_eq!(alarm(&config, &all), None, "no daemon runs");
         std::fs::write(config.lock_file(), format!("{}\n", me.stem())).unwrap();
         assert_eq!(alarm(&config, &all[..1]), None);
-        assert!(alarm(&config, &all).unwrap().starts_with("1 connection has no record, "));
+        let said = alarm(&config, &all).unwrap();
+        assert!(said.starts_with("1 connection has no record, "), "{said}");
+        let line = include_str!("../../packaging/pam.d/sshd").lines().find(|line| line.starts_with("session")).unwrap();
+        let line = line.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+        assert!(said.contains(&format!("`{line}`")), "{line}: {said}");
+    }
+
+    #[test]
+    fn one_that_is_gone_leaves_those_that_close_their_time() {
+        let mut sleepers = [(); 2].map(|()| std::process::Command::new("sleep").arg("60").spawn().unwrap());
+        let ids = [0, 1].map(|n| ConnectionId::of(sleepers[n].id()).unwrap());
+        let [closes, gone] = &mut sleepers;
+        gone.kill().unwrap();
+        gone.wait().unwrap();
+        let began = Instant::now();
+        wait_for_those_that_close(ids.into_iter());
+        assert!(began.elapsed() >= CLOSES);
+        closes.kill().unwrap();
+        wait_for_those_that_close(ids.into_iter());
+        assert!(
+            ProcessHandle::open(ids[0].pid, ids[0].start_time).is_ok_and(|it| it.wait_end(Duration::ZERO).unwrap())
+        );
+        closes.wait().unwrap();
     }
 }

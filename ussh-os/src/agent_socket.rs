@@ -4,7 +4,7 @@
 //!
 //! A short-lived child takes on the user's identity and calls connect() on its copy of our descriptor (`connecting_child`): the socket behind both is one. So this process never
 //! changes its own credentials and cannot fail to get them back, and a lookup that hangs ends for us at the deadline.
-//! One that must get through where the host has no process left for a child connects by a thread of its own ([`connect_as_or_here`]).
+//! One that must get through where the host has no process left for a child changes those of one thread of its own instead ([`connect_as_or_here`]).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -326,6 +326,13 @@ mod tests {
         let up = "../".repeat(elsewhere.components().count());
         std::os::unix::fs::symlink(format!("{cwd}/{up}{}", own.display()), &through).unwrap();
         std::os::unix::fs::symlink("own", &linked).unwrap();
+        // A link that is read for the first time has its time of access written.
+        let was_read =
+            |link: &Path| std::fs::symlink_metadata(link).is_ok_and(|m| m.accessed().unwrap() > m.modified().unwrap());
+        let deadline = Instant::now() + LONG;
+        while !was_read(&linked) && Instant::now() < deadline {
+            assert!(linked.exists());
+        }
         let here = |path: &Path| connect_here(ALICE, ALICE, &[], path, Instant::now() + LONG);
         assert!(connect_as(0, 0, &[], &through, LONG).is_ok(), "it leads there");
         assert!(matches!(here(&linked), Err(ConnectError::WrongPeer(0))), "an ordinary link does");

@@ -59,7 +59,13 @@ pub fn logged_in() -> Vec<(ProcessId, u32)> {
     // Root's serving process looks like one as well.
     let own = monitors.filter(|pid| !parent_of(*pid).is_some_and(looks_like_monitor));
     let here = own.filter(|pid| shares_pid_namespace(*pid).unwrap_or(false));
-    here.filter_map(|pid| Some((ProcessId::of(pid).ok()?, whom_it_serves(pid)?))).collect()
+    // All that was asked was asked of one process.
+    let found = here.filter_map(|pid| {
+        let id = ProcessId::of(pid).ok()?;
+        let uid = looks_like_monitor(pid).then(|| whom_it_serves(pid))??;
+        id.lives().then_some((id, uid))
+    });
+    found.collect()
 }
 
 /// `None`: nobody has logged in yet, or any more.

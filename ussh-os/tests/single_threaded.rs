@@ -403,7 +403,7 @@ fn a_lookup_that_never_ends_holds_no_thread_where_no_child_can_be_had() {
     let output = this_program().arg("child-fuse-here").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let said = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(said, "no child: true\nhere: no socket there that somebody listens at\n");
+    assert_eq!(said, "no child: true\nhere: the kernel does not know the way to a socket there\n");
 }
 
 /// The program of whoever poses as an agent may lie in a file system of its user's own.

@@ -34,7 +34,7 @@ complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "sync" -d 'Tak
 complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "report" -d 'Tell of break-glass uses whoever does not know yet: terminals, the hook, the CA (the daemon does it by itself)'
 complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "sessions" -d 'List the sessions'
 complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "end" -d 'End a session: its terminals are told, its forwarded ports closed, its programs ended'
-complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "check" -d 'Say whether the configuration is valid and what it names can be used, and what somebody must hear of: certificates of this host that run out, a stale feed, a daemon that does not run'
+complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "check" -d 'Say whether the configuration is valid and what it names can be used, and what somebody must hear of: certificates of this host that run out, a stale feed, connections without a record, a daemon that does not run'
 complete -c ussh-hostd -n "__fish_ussh_hostd_needs_command" -f -a "status" -d 'Say how things stand: the daemon, this host\'s certificates, the CA keys, the revocation list, the feed'
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand run" -l config -d 'Configuration file [default: /etc/ussh/hostd.toml, or the defaults if it is missing]' -r -F
 complete -c ussh-hostd -n "__fish_ussh_hostd_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'

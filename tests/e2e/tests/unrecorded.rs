@@ -75,7 +75,9 @@ fn connections_without_a_record_are_shown_as_unknown_and_new_ones_are_an_alarm()
         let printed = host.run(["ussh-hostd", "sessions", "--json"]).unwrap().ok().unwrap().stdout;
         let rows: Vec<Value> = serde_json::from_str(&printed).unwrap();
         for row in rows.iter().filter(|row| row["state"].as_str() == Some("unknown")) {
-            host.run(["ussh-hostd", "end", &row["pid"].to_string()]).unwrap().ok().unwrap();
+            let ended = host.run(["ussh-hostd", "end", &row["pid"].to_string()]).unwrap().ok().unwrap().stdout;
+            let whose = format!("ended: user {} pid ", row["user"].as_str().unwrap());
+            assert!(ended.starts_with(&whose), "{server}: {ended}");
         }
         assert!(users(&host, "unknown").is_empty(), "{server}");
         assert_eq!((before.wait(SOON).unwrap().status.code(), roots.wait(SOON).unwrap().status.code()), (255, 255));
