@@ -70,6 +70,9 @@ impl<'world> Seat<'world> {
         let shell = agent.shell(&format!("{ssh} {server}")).unwrap();
         let seat = Seat { agent, shell, server: server.to_owned(), serial };
         wait_for(SOON, "the session in ussh-hostd's list", || seat.row()).unwrap();
+        // And in its group: who leaves it before that is in none (docs/sessions.md).
+        wait_until(SOON, "ussh-hostd to have it", || seat.has_logged("]: Watching session of certificate ID "))
+            .unwrap();
         seat
     }
 
